@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.PHONY: help install demo test test-cluster lint format lock images clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Create .venv with the command `kedge` in it, from the locks only
+
+$(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"kedge needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}; try: make install PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Watch the loop close: drift, retraining, canary, promotion, rollback (about 4 minutes)
+	$(BIN)/kedge demo
+
+test: install ## Run the tests (below 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not cluster"
+
+test-cluster: install ## Run the tests that need a Kubernetes API, against $KUBECONFIG
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
+lint: install ## Style, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Rewrite files in the one style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+lock: install ## Write the hash-locked requirements anew
+	$(BIN)/$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	for image in step serve collect; do \
+	  $(BIN)/$(LOCK) pyproject.toml --extra $$image -c requirements/dev.txt -o images/$$image/requirements.txt; \
+	done
+
+clean: ## Remove what was built here
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,70 @@
+"""The one exception tree.
+
+    KedgeError                   exit code 1: kedge could not do its work
+    ├── UserError                exit code 2: something the reader of the message can mend
+    │   ├── PolicyError          a policy file, or a field of it
+    │   ├── DataError            a table, a column, rows
+    │   ├── BundleError          a model bundle: missing, altered, made by other libraries
+    │   └── UsageError           a command's words, a name that does not exist, an address
+    ├── StoreError               the store could not be read or written
+    ├── RegistryError            the model registry
+    ├── RunError                 a pipeline run that could not be submitted or did not succeed
+    └── ReleaseError             slots, routes, a rollout
+        ├── SlotNotReady         a slot that did not come up; says what its pods or process said
+        └── Conflict             someone else changed the object first
+
+A message names the thing, the place, what was seen, what is allowed and what to do; it is written for the person who
+must act. The cause is chained beneath.
+"""
+
+
+class KedgeError(Exception):
+    """Anything kedge raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(KedgeError):
+    """The reader of the message can mend it."""
+
+    exit_code = 2
+
+
+class PolicyError(UserError):
+    """A policy file, or a field of it."""
+
+
+class DataError(UserError):
+    """A table, a column, rows."""
+
+
+class BundleError(UserError):
+    """A model bundle that is missing, altered or made by other libraries."""
+
+
+class UsageError(UserError):
+    """A command's words, a name that does not exist, an address."""
+
+
+class StoreError(KedgeError):
+    """The store could not be read or written."""
+
+
+class RegistryError(KedgeError):
+    """The model registry could not be reached or refused."""
+
+
+class RunError(KedgeError):
+    """A pipeline run that could not be submitted or did not succeed."""
+
+
+class ReleaseError(KedgeError):
+    """Slots, routes, a rollout."""
+
+
+class SlotNotReady(ReleaseError):
+    """A slot that did not come up."""
+
+
+class Conflict(ReleaseError):
+    """Someone else changed the object first; read it again and decide anew."""

@@ -1,0 +1,31 @@
+"""What a user writes about one model: one strict YAML file, typed, every field documented."""
+
+from components.policy.model import (
+    Data,
+    Feature,
+    Gates,
+    Model,
+    Monitor,
+    Policy,
+    Release,
+    RowTime,
+    Source,
+    Train,
+)
+from components.policy.parse import load, parse, schema
+
+__all__ = [
+    "Data",
+    "Feature",
+    "Gates",
+    "Model",
+    "Monitor",
+    "Policy",
+    "Release",
+    "RowTime",
+    "Source",
+    "Train",
+    "load",
+    "parse",
+    "schema",
+]

@@ -1,0 +1,430 @@
+"""The fields of a policy. Units stand in the names; thresholds are inclusive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the policy: unknown fields are errors, nothing changes after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Feature(Section):
+    """One input column of the model."""
+
+    type: Literal["number", "integer", "boolean", "category"]
+    """How the column is read. A category is text; the other three reach the model as one float each."""
+    min: float | None = None
+    """Smallest value allowed, inclusive. Rows below it are offending rows; null: no limit."""
+    max: float | None = None
+    """Largest value allowed, inclusive."""
+    values: tuple[str, ...] | None = None
+    """Categories allowed. Without it, those of the training rows; a category never seen is treated as missing."""
+    nullable: bool = True
+    """Whether a row may lack this value. If false, such a request gets 400 and such a training row is offending."""
+    privacy: Literal["keep", "drop", "hash", "mask", "bucket"] = "keep"
+    """What the prediction log may hold: the value, nothing, a keyed hash, the mere fact that it was there, or only its
+    bucket. Whatever is not `keep` never reaches a disk of the collector."""
+    buckets: tuple[float, ...] | None = None
+    """Ascending edges for `privacy: bucket`: a value is stored as the lower edge of its bucket."""
+    description: str = ""
+    """For people."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Feature:
+        numeric = self.type in ("number", "integer")
+        if not numeric and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max belong to number and integer, not to {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.values is not None:
+            if self.type != "category":
+                raise ValueError(f"values belong to category, not to {self.type}")
+            if not self.values or len(set(self.values)) != len(self.values):
+                raise ValueError("values must be at least one category, each once")
+        if (self.privacy == "bucket") != (self.buckets is not None):
+            raise ValueError("buckets and `privacy: bucket` belong together")
+        if self.buckets is not None:
+            if not numeric:
+                raise ValueError(f"privacy: bucket needs a number or an integer, not {self.type}")
+            if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
+                raise ValueError("buckets must be at least one edge, ascending, each once")
+        return self
+
+
+class Costs(Section):
+    """What a wrong decision costs, in any one unit; only the ratio counts."""
+
+    false_positive: Annotated[float, Field(gt=0)] = 1.0
+    """Cost of acting on a row that was negative."""
+    false_negative: Annotated[float, Field(gt=0)] = 1.0
+    """Cost of missing a row that was positive."""
+
+
+class Model(Section):
+    """What is predicted, from what."""
+
+    name: str
+    """Lower-case letters, digits and dashes, at most 40 characters: slots are `<name>-blue` and `<name>-green`."""
+    task: Literal["binary", "regression"] = "binary"
+    """`binary` predicts the probability of `positive_label`, `regression` a number."""
+    target: str
+    """Column of the training table that holds the outcome."""
+    positive_label: str | int | bool = 1
+    """The value of `target` that counts as positive (binary only)."""
+    features: dict[str, Feature] = Field(min_length=1, max_length=2000)
+    """The model's inputs by column name; this order is the order of the columns the model sees."""
+    slices: tuple[str, ...] = ()
+    """Category or boolean features whose groups are measured on their own."""
+    costs: Costs = Costs()
+    """Sets the decision threshold of a binary model: false_positive / (false_positive + false_negative)."""
+    description: str = ""
+    """For people."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which on acting is cheaper than not acting (C. Elkan, IJCAI 2001, eq. 2)."""
+        return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name {self.name!r} must be 1 to 40 lower-case letters, digits and dashes, starting with a letter"
+            )
+        for name in (*self.features, self.target):
+            if not COLUMN.fullmatch(name) or len(name) > 128:
+                raise ValueError(
+                    f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
+                    "(reserved for kedge's own columns) and have at most 128 characters"
+                )
+        if self.target in self.features:
+            raise ValueError(f"target {self.target!r} is also a feature: the model would be told the answer")
+        for name in self.slices:
+            if name not in self.features or self.features[name].type not in ("category", "boolean"):
+                raise ValueError(f"slice {name!r} must be a category or boolean feature")
+        return self
+
+
+class RowTime(Section):
+    """For tables without a time column: row k happened at start + k * step_seconds."""
+
+    start: datetime
+    """Time of the first row; without an offset it is UTC."""
+    step_seconds: Annotated[float, Field(gt=0)]
+    """Seconds from one row to the next."""
+
+
+class Source(Section):
+    """A table somewhere."""
+
+    format: Literal["parquet", "csv", "delta", "sql", "log"]
+    """`log` is the model's own prediction log joined with its labels: train on what was served."""
+    location: str = ""
+    """A file, a folder, a pattern, or s3://...; relative to the policy file. For `sql`, the name of the environment
+    variable that holds the connection address, so that no password is ever in a policy."""
+    query: str | None = None
+    """For `sql`: one SELECT."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        if self.format != "log" and not self.location:
+            raise ValueError(f"a {self.format} source needs a location")
+        if (self.format == "sql") != (self.query is not None):
+            raise ValueError("query and `format: sql` belong together")
+        return self
+
+
+class LabelSource(Section):
+    """Where outcomes arrive by themselves, when no one posts them to the collector."""
+
+    source: Source
+    """The table."""
+    id_column: str = "id"
+    """Column with the id the prediction was made under."""
+    label_column: str = "label"
+    """Column with the outcome."""
+    observed_column: str = "observed_at"
+    """Column with the time the outcome became known; read from there on next time."""
+
+
+class Data(Section):
+    """The rows a model is trained on."""
+
+    source: Source
+    """The training table, one row an event."""
+    time_column: str | None = None
+    """When the row happened. Needed unless `row_time` is given."""
+    row_time: RowTime | None = None
+    """Time by row number, for tables without a time column."""
+    id_column: str | None = None
+    """Unique per row; a duplicate is an offending row. Null: rows have no id."""
+    label_delay_seconds: Seconds = 0
+    """How long after the event its outcome is known. Rows younger than this are not used for training or scoring."""
+    history_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Train on rows at most this old; null: on all."""
+    max_bad_row_share: Share = 0.01
+    """Offending rows are left out and reported up to this share; above it the run stops."""
+    labels: LabelSource | None = None
+    """A table of outcomes to read labels from, besides the collector's API."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Data:
+        if self.source.format == "log":
+            if self.time_column is not None or self.row_time is not None:
+                raise ValueError("the prediction log has its own times: leave time_column and row_time out")
+        elif (self.time_column is None) == (self.row_time is None):
+            raise ValueError("give either time_column or row_time")
+        return self
+
+
+class XGBoost(Section):
+    """Settings of the gradient-boosted trees."""
+
+    trees: Annotated[int, Field(ge=1, le=5000)] = 200
+    """Most trees grown; early stopping on the newest training rows may keep fewer."""
+    depth: Annotated[int, Field(ge=1, le=12)] = 6
+    """Deepest tree."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Weight of each new tree."""
+    early_stopping_rounds: Annotated[int, Field(ge=1)] = 20
+    """Stop when so many trees brought nothing on rows not trained on."""
+
+
+class Train(Section):
+    """How a challenger is made."""
+
+    estimators: tuple[Literal["xgboost", "linear"], ...] = ("xgboost", "linear")
+    """Tried in turn; the best on the newest training rows is the challenger. `linear` is the simple baseline."""
+    xgboost: XGBoost = XGBoost()
+    """Settings of the gradient-boosted trees."""
+    holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """Newest share of the rows, in time order, that no training step reads; champion and challenger meet on it."""
+    min_rows: Annotated[int, Field(ge=50)] = 500
+    """Fewest rows a run may train on."""
+    seed: int = 0
+    """Makes a run repeatable."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the training step; null: as many as its container may use."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        if not self.estimators or len(set(self.estimators)) != len(self.estimators):
+            raise ValueError("estimators must be at least one, each once")
+        return self
+
+
+class Gates(Section):
+    """What a challenger proves, on rows no training step has read, before it may be registered for release."""
+
+    alpha: Probability = 0.05
+    """One-sided level of the paired test that the challenger's loss is lower than the champion's."""
+    min_improvement: Annotated[float, Field(ge=0)] = 0.0
+    """Least mean improvement of the loss, in its unit: nats (binary, log loss) or squared units (regression)."""
+    max_loss: Annotated[float, Field(gt=0)] | None = None
+    """Highest mean loss allowed at all; null: no limit."""
+    max_slice_loss_increase: Annotated[float, Field(ge=0)] = 0.1
+    """Highest increase of the mean loss against the champion in any slice of at least `min_slice_rows` rows, as a share
+    of the champion's loss there."""
+    min_slice_rows: Annotated[int, Field(ge=10)] = 100
+    """Smaller slices are reported, not judged."""
+    min_rows: Annotated[int, Field(ge=20)] = 200
+    """Fewest holdout rows the test is made on."""
+
+
+class Step(Section):
+    """One step of the canary."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    """Share of the traffic the candidate gets."""
+    min_seconds: Seconds = 300
+    """Shortest time at this step."""
+    min_requests: Annotated[int, Field(ge=0)] = 100
+    """Requests the candidate itself must have answered at this step."""
+    min_labels: Annotated[int, Field(ge=0)] = 0
+    """Labelled outcomes of the candidate's own predictions, counted since the release began."""
+
+
+class Analysis(Section):
+    """How a canary is judged: always against the champion of the same minutes."""
+
+    alpha: Probability = 0.01
+    """Chance, over the whole release and all looks at it, to take back a candidate that is no worse."""
+    max_error_rate_increase: Share = 0.01
+    """Failed requests (5xx, time-outs): increase over the champion's rate that is tolerated."""
+    max_latency_ratio: Annotated[float, Field(ge=1)] = 2.0
+    """Candidate's 95th percentile latency over the champion's that is tolerated."""
+    max_loss_increase: Annotated[float, Field(ge=0)] = 0.0
+    """Labelled rows: increase of the wrong-decision rate (binary) or of the mean loss (regression) over the champion's
+    that is tolerated."""
+
+
+class Release(Section):
+    """How a registered challenger reaches traffic, and comes back."""
+
+    approval: Literal["auto", "manual"] = "auto"
+    """`manual` waits for `kedge approve` before any traffic moves."""
+    steps: tuple[Step, ...] = (Step(percent=5), Step(percent=25), Step(percent=50))
+    """Ascending shares; after the last one the candidate is promoted to all traffic."""
+    max_step_seconds: Annotated[float, Field(gt=0)] = 86_400
+    """A step without enough evidence after this time is rolled back, with that reason."""
+    bake_seconds: Seconds = 3600
+    """How long the old champion stays warm after promotion, judged on; a rollback in that time is one weight change."""
+    shadow_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of requests mirrored to the candidate before its first step; its answers are compared, never returned."""
+    shadow_requests: Annotated[int, Field(ge=0)] = 100
+    """Mirrored requests to see before the first step, when `shadow_percent` is above 0."""
+    ready_seconds: Annotated[float, Field(gt=0)] = 600
+    """A slot that is not ready after this time fails the release."""
+    smoke_tolerance: Annotated[float, Field(ge=0)] = 1e-6
+    """Largest difference allowed between a golden row's prediction at training and in the slot."""
+    interval_seconds: Annotated[float, Field(gt=0)] = 30
+    """How often evidence is looked at."""
+    analysis: Analysis = Analysis()
+    """How evidence is judged."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Release:
+        percents = [step.percent for step in self.steps]
+        if not percents or percents != sorted(set(percents)):
+            raise ValueError(f"steps must ascend in percent, at least one; got {percents}")
+        return self
+
+
+class Drift(Section):
+    """When inputs count as drifted."""
+
+    alpha: Probability = 0.05
+    """False discovery rate over the features of one check (Benjamini-Hochberg)."""
+    min_psi: Annotated[float, Field(ge=0)] = 0.02
+    """Effect floor: debiased population stability index, in nats. 0.02 is a shift of about 0.15 standard deviations."""
+    attention_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Attention is raised when features with at least this share of the model's importance drift."""
+
+
+class Performance(Section):
+    """When labelled error counts as risen."""
+
+    alpha: Probability = 0.01
+    """One-sided level of the test that the window's loss is above the reference's."""
+    min_labels: Annotated[int, Field(ge=20)] = 100
+    """Fewer labels in the window give no verdict on performance."""
+    min_increase: Annotated[float, Field(ge=0)] = 0.1
+    """Effect floor: increase of the mean loss as a share of the reference loss."""
+
+
+class Veto(Section):
+    """What counts as a corrupt feed: the check is marked, and nothing is trained on it."""
+
+    max_null_increase: Share = 0.2
+    """A feature's share of missing values above its reference by more than this."""
+    max_new_category_share: Share = 0.2
+    """Rows with a category the reference did not know."""
+    max_out_of_range_share: Share = 0.05
+    """Rows outside the policy's min and max, or infinite."""
+
+
+class Triggers(Section):
+    """What may start a retraining. Each can be switched off; a corrupt window vetoes all."""
+
+    labelled_error: bool = True
+    """The labelled error rose."""
+    drift_and_estimate: bool = False
+    """Inputs drifted and the error estimated without labels rose too."""
+    max_age_seconds: Annotated[float, Field(gt=0)] | None = None
+    """The champion's training data are older than this."""
+    new_labels: Annotated[int, Field(ge=1)] | None = None
+    """So many labels arrived since the champion was trained."""
+
+
+class Budget(Section):
+    """How often retraining may happen."""
+
+    consecutive_checks: Annotated[int, Field(ge=1)] = 2
+    """Checks in a row that must see the labelled error risen."""
+    cooldown_seconds: Seconds = 86_400
+    """Least time between two retrainings."""
+    max_retrains: Annotated[int, Field(ge=1)] = 10
+    """Most retrainings within `period_seconds`."""
+    period_seconds: Annotated[float, Field(gt=0)] = 30 * 86_400
+    """The period of `max_retrains`."""
+
+
+class Monitor(Section):
+    """How the served model is watched."""
+
+    schedule: str = "0 * * * *"
+    """When a check runs (cron, UTC)."""
+    window_seconds: Annotated[float, Field(gt=0)] = 86_400
+    """Length of the window a check looks at."""
+    min_rows: Annotated[int, Field(ge=20)] = 200
+    """Fewer rows in the window: the verdict is "too few rows", never "no drift"."""
+    drift: Drift = Drift()
+    """When inputs count as drifted."""
+    performance: Performance = Performance()
+    """When labelled error counts as risen."""
+    veto: Veto = Veto()
+    """What counts as a corrupt feed."""
+    triggers: Triggers = Triggers()
+    """What may start a retraining."""
+    budget: Budget = Budget()
+    """How often retraining may happen."""
+
+
+class Policy(Section):
+    """Everything kedge needs to know about one model."""
+
+    version: Literal[1] = 1
+    """Version of this format."""
+    model: Model
+    """What is predicted, from what."""
+    data: Data
+    """The rows it is trained on."""
+    train: Train = Train()
+    """How a challenger is made."""
+    gates: Gates = Gates()
+    """What a challenger proves offline."""
+    release: Release = Release()
+    """How it reaches traffic, and comes back."""
+    monitor: Monitor = Monitor()
+    """How the served model is watched."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the policy's canonical JSON, 64 hex digits: two runs with one hash were asked the same."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, object]:
+        """The policy as plain JSON values: how it travels as the pipeline parameter ``policy: dict``."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Policy:
+        features = self.model.features
+        for field, column in (("time_column", self.data.time_column), ("id_column", self.data.id_column)):
+            if column is not None and column in features:
+                raise ValueError(f"data.{field} {column!r} is also a feature: a model that learns it cannot generalise")
+            if column is not None and column == self.model.target:
+                raise ValueError(f"data.{field} {column!r} is also the target")
+        return self

@@ -1,0 +1,53 @@
+"""Local files written whole or not at all: beside, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace a file so that a reader, or a crash, sees the old bytes or the new ones and nothing between.
+
+    Raises:
+        OSError: as the file system gives it; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = write_beside(path, data)
+    try:
+        beside.rename(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_beside(path: Path, data: bytes) -> Path:
+    """Write the data, durable, to a new hidden file in the folder of ``path`` and return its name."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable: a rename without it may be forgotten by a crash of the machine."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def manifest_last(folder: Path) -> list[Path]:
+    """The folder's files, JSON manifests at its top after all others: who finds a manifest finds the rest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(files, key=lambda path: path.parent == folder and path.suffix == ".json")

@@ -1,0 +1,95 @@
+"""The store in a local folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from components.errors import StoreError, UsageError
+from components.store.files import manifest_last, sync_folder, write_beside, write_file
+
+
+class LocalStore:
+    """See :class:`components.store.Store`.
+
+    >>> import tempfile
+    >>> store = LocalStore(Path(tempfile.mkdtemp()))
+    >>> store.put_if_absent("records/fraud/check/1.json", b"{}"), store.put_if_absent("records/fraud/check/1.json", b"")
+    (True, False)
+    >>> list(store.keys("records/fraud"))
+    ['records/fraud/check/1.json']
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(f"store {self._root}: cannot be made: {exc.strerror}") from exc
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    def uri(self, key: str) -> str:
+        return str(self._path(key))
+
+    def options(self) -> dict[str, str]:
+        return {}
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as exc:
+            raise StoreError(f"store {self._root}: cannot read {key}: {exc.strerror}") from exc
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            write_file(self._path(key), data)
+        except OSError as exc:
+            raise StoreError(f"store {self._root}: cannot write {key}: {exc.strerror}") from exc
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = write_beside(path, data)
+            try:
+                path.hardlink_to(beside)  # the one operation that is atomic and refuses to replace
+            except FileExistsError:
+                return False
+            finally:
+                beside.unlink()
+            sync_folder(path.parent)
+        except OSError as exc:
+            raise StoreError(f"store {self._root}: cannot write {key}: {exc.strerror}") from exc
+        return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix) if prefix else self._root
+        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
+        yield from sorted(path.relative_to(self._root).as_posix() for path in files)
+
+    def delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreError(f"store {self._root}: cannot delete {key}: {exc.strerror}") from exc
+
+    def upload(self, folder: Path, prefix: str) -> None:
+        for file in manifest_last(folder):
+            self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+    def fetch(self, prefix: str, into: Path) -> Path:  # noqa: ARG002  (the other store needs it)
+        folder = self._path(prefix)
+        if not folder.is_dir():
+            raise KeyError(prefix)
+        return folder
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or "\0" in key:
+            raise UsageError(f"store {self._root}: {key!r} is not a key: relative, without '..'")
+        return self._root.joinpath(*parts)

@@ -1,0 +1,42 @@
+"""The ``kedge`` command: one file a command, each with ``register(app)``; heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import typer
+
+from components.errors import KedgeError
+
+COMMANDS = ("policy",)
+
+
+def build() -> typer.Typer:
+    """The command line with every command registered."""
+    app = typer.Typer(
+        name="kedge",
+        help="Keep a tabular model on KServe good: notice drift, retrain, prove, release by canary, take back.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name in COMMANDS:
+        import_module(f"pipelines.cli.{name}").register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command; a KedgeError becomes one message on standard error and its exit code."""
+    try:
+        build()()
+    except KedgeError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        if os.environ.get("KEDGE_DEBUG"):
+            raise
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

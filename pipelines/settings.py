@@ -1,0 +1,34 @@
+"""Where this installation keeps and finds things: one answer for every command, from flags and the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Addresses. Secrets are never here, only in the environment of who needs them."""
+
+    store: str
+    """Root of the store: a folder or s3://bucket/prefix. ``$KEDGE_STORE``, default ``.kedge``."""
+    registry: str
+    """MLflow tracking address. ``$MLFLOW_TRACKING_URI``, default SQLite in a local store."""
+    platform: Path
+    """Folder in which the local platform (slots, route) is declared. ``$KEDGE_PLATFORM``, default in a local store."""
+    kfp_host: str | None
+    """Address of the KFP API. ``$KEDGE_KFP_HOST``; None: runs go to the local runner."""
+
+    @classmethod
+    def of(cls, store: str | None = None) -> Settings:
+        """Settings for a store given on the command line, or for the environment's."""
+        root = store or os.environ.get("KEDGE_STORE") or ".kedge"
+        local = Path(".kedge") if "://" in root else Path(root)
+        local = local.expanduser().absolute()
+        return cls(
+            store=root if "://" in root else str(local),
+            registry=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local}/mlflow.db",
+            platform=Path(os.environ.get("KEDGE_PLATFORM") or local / "platform"),
+            kfp_host=os.environ.get("KEDGE_KFP_HOST") or None,
+        )
