@@ -58,7 +58,7 @@ def append(store: Store, record: Record) -> bool:
         raise UsageError(f"record {record.kind}/{record.key}: time {record.time} has no offset; use UTC")
     body = asdict(record)
     body["actor"] = record.actor or _actor()
-    body["written"] = record.written or datetime.now(UTC)
+    body["written"] = record.written or datetime.now(UTC)  # the wall's, also in a replay
     return store.put_if_absent(
         _key(record.model, record.kind, record.key), orjson.dumps(body, option=orjson.OPT_INDENT_2)
     )
