@@ -10,7 +10,7 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("policy",)
+COMMANDS = ("demo", "policy")
 
 
 def build() -> typer.Typer:
