@@ -1,0 +1,227 @@
+"""Charts as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 720, 260
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
+COLOURS = 6
+
+Position = datetime | float
+Point = tuple[Position, float | None]
+Interval = tuple[float, float]
+
+_STEPS = tuple(
+    timedelta(seconds=seconds)
+    for seconds in (
+        1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 2 * 86_400, 7 * 86_400, 14 * 86_400,
+        30 * 86_400, 91 * 86_400, 365 * 86_400, 5 * 365 * 86_400,
+    )
+)  # fmt: skip
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Point]], *, events: Sequence[tuple[Position, str]] = (), y_label: str = ""
+) -> Markup:
+    """Curves over time or over a number.
+
+    Args:
+        series: Name to points ``(position, value)``, in any order; a value of ``None`` (or not finite) breaks the
+            curve. All positions are datetimes or all are numbers; a datetime without an offset is UTC.
+        events: Dashed vertical lines with a label.
+        y_label: What the values are, with their unit.
+
+    Raises:
+        ValueError: datetimes and numbers are mixed.
+    """
+    positions = [position for points in series.values() for position, _ in points] + [at for at, _ in events]
+    values = [value for points in series.values() for _, value in points if value is not None and math.isfinite(value)]
+    if not positions or not values:
+        return Markup('<figure><p class="subtitle">Nothing to draw yet.</p></figure>')
+    timed = _is_timed(positions)
+    across = _widened([_number(position) for position in positions])
+    down = _widened(values)
+    x_ticks, y_ticks = _x_ticks(across, timed), _ticks(*down, 4)
+    down = (min(down[0], y_ticks[0][0]), max(down[1], y_ticks[-1][0]))
+    drawn = [
+        _grid(x_ticks, y_ticks, across, down),
+        *(_event(_x(_number(at), across), label, k) for k, (at, label) in enumerate(events)),
+        *(_curve(points, across, down, k) for k, points in enumerate(series.values())),
+        Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
+    ]
+    label = f"{y_label or 'values'}: {', '.join(series)}"
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
+    ).format(WIDTH, HEIGHT, label, Markup("").join(drawn), _legend(list(series)))
+
+
+def histogram_pair(
+    labels: Sequence[str], reference: Sequence[float], current: Sequence[float], *, caption: Markup | str = ""
+) -> Markup:
+    """Two histograms over the same bins: the reference as grey bars, the current window as a coloured outline.
+
+    Args:
+        labels: One a bin. Only the first and last are written; each bar tells its own to the pointer.
+        reference, current: Counts or shares, not negative; each is scaled to shares.
+        caption: Stands below.
+
+    Raises:
+        ValueError: lengths differ or a value is negative or not finite.
+    """
+    before, after = _shares(reference), _shares(current)
+    if not len(labels) == len(before) == len(after):
+        raise ValueError(f"{len(labels)} labels, {len(before)} reference and {len(after)} current bins must agree")
+    width, height, base = 240.0, 80.0, 66.0
+    tallest = max([*before, *after, 1e-12])
+    step = width / max(len(labels), 1)
+    bars = Markup("").join(
+        Markup('<rect class="bars" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
+            _r(k * step), _r(base - base * share / tallest), _r(max(step - 1, 0.5)), _r(base * share / tallest),
+            f"{label}: reference {before[k]:.2%}, current {after[k]:.2%}",
+        )
+        for k, (label, share) in enumerate(zip(labels, before, strict=True))
+    )  # fmt: skip
+    steps = " ".join(
+        f"L{_r(k * step)},{_r(base - base * share / tallest)}L{_r((k + 1) * step)},{_r(base - base * share / tallest)}"
+        for k, share in enumerate(after)
+    )
+    outline = Markup('<path class="curve" style="stroke:var(--series-1)" d="M0,{}{}L{},{}"/>').format(
+        _r(base), steps, _r(width), _r(base)
+    )
+    ends = Markup("")
+    if labels:
+        ends = Markup('<text x="0" y="78">{}</text><text x="{}" y="78" text-anchor="end">{}</text>').format(
+            _short(labels[0]), _r(width), _short(labels[-1]) if len(labels) > 1 else ""
+        )
+    below = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
+    return Markup(
+        '<figure><svg viewBox="0 -2 {} {}" role="img" aria-label="reference (bars) and current (outline)">{}{}{}</svg>'
+        "{}</figure>"
+    ).format(_r(width), _r(height + 4), bars, outline, ends, below)
+
+
+def _is_timed(positions: Sequence[Position]) -> bool:
+    kinds = {isinstance(position, datetime) for position in positions}
+    if len(kinds) > 1:
+        raise ValueError("positions must be all datetimes or all numbers, not both in one chart")
+    return kinds.pop()
+
+
+def _number(position: Position) -> float:
+    if isinstance(position, datetime):
+        return (position if position.tzinfo else position.replace(tzinfo=UTC)).timestamp()
+    return float(position)
+
+
+def _widened(values: Sequence[float]) -> Interval:
+    low, high = min(values), max(values)
+    if low == high:
+        margin = abs(low) * 0.05 or 1.0
+        return low - margin, high + margin
+    return low, high
+
+
+def _x(value: float, across: Interval) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (value - across[0]) / (across[1] - across[0])
+
+
+def _y(value: float, down: Interval) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - down[0]) / (down[1] - down[0])
+
+
+def _ticks(low: float, high: float, about: int) -> list[tuple[float, str]]:
+    """Round values that cover an interval."""
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [(k * step, f"{k * step:.6g}") for k in range(first, last + 1)]
+
+
+def _x_ticks(across: Interval, timed: bool) -> list[tuple[float, str]]:
+    if not timed:
+        return [tick for tick in _ticks(*across, 6) if across[0] <= tick[0] <= across[1]]
+    span = across[1] - across[0]
+    step = next((s.total_seconds() for s in _STEPS if span / s.total_seconds() <= 8), span / 6)
+    form = "%H:%M:%S" if step < 60 else "%d %b %H:%M" if step < 86_400 else "%d %b %Y"
+    first = math.ceil(across[0] / step)
+    ticks = [k * step for k in range(first, math.floor(across[1] / step) + 1)]
+    return [(tick, datetime.fromtimestamp(tick, UTC).strftime(form)) for tick in ticks]
+
+
+def _grid(
+    x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]], across: Interval, down: Interval
+) -> Markup:
+    rows = Markup("").join(
+        Markup('<path class="axis" d="M{},{}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
+            LEFT, _r(_y(at, down)), WIDTH - RIGHT, LEFT - 6, _r(_y(at, down) + 4), label
+        )
+        for at, label in y_ticks
+    )
+    columns = Markup("").join(
+        Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            _r(min(max(_x(at, across), LEFT), WIDTH - 40)), HEIGHT - 10, label
+        )
+        for at, label in x_ticks
+    )
+    return rows + columns
+
+
+def _event(x: float, label: str, k: int) -> Markup:
+    side = "end" if x > WIDTH * 0.7 else "start"
+    return Markup(
+        '<path class="event" d="M{x},{top}V{bottom}"/><text x="{at}" y="{y}" text-anchor="{side}">{label}</text>'
+    ).format(
+        x=_r(x), top=TOP, bottom=HEIGHT - BOTTOM, at=_r(x + (-4 if side == "end" else 4)), y=TOP + 10 + 13 * (k % 3),
+        side=side, label=label,
+    )  # fmt: skip
+
+
+def _curve(points: Sequence[Point], across: Interval, down: Interval, k: int) -> Markup:
+    commands, pen = [], "M"
+    for position, value in sorted(points, key=lambda point: _number(point[0])):
+        if value is None or not math.isfinite(value):
+            pen = "M"
+            continue
+        commands.append(f"{pen}{_r(_x(_number(position), across))},{_r(_y(value, down))}")
+        pen = "L"
+    dash = Markup(' stroke-dasharray="6 3"') if k >= COLOURS else Markup("")
+    dots = Markup("").join(
+        Markup('<circle cx="{}" cy="{}" r="2" fill="var(--series-{})"/>').format(*command[1:].split(","), k % COLOURS)
+        for command in (commands if len(commands) <= 40 else [])
+    )
+    return (
+        Markup('<path class="curve" style="stroke:var(--series-{})"{} d="{}"/>').format(
+            k % COLOURS, dash, "".join(commands)
+        )
+        + dots
+    )
+
+
+def _legend(names: Sequence[str]) -> Markup:
+    return Markup("").join(
+        Markup('<span style="--colour:var(--series-{})">{}</span>').format(k % COLOURS, name)
+        for k, name in enumerate(names)
+    )
+
+
+def _shares(counts: Sequence[float]) -> list[float]:
+    values = [float(count) for count in counts]
+    if any(not math.isfinite(value) or value < 0 for value in values):
+        raise ValueError("counts must be finite and not negative")
+    total = sum(values)
+    return [value / total if total else 0.0 for value in values]
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 18 else label[:17] + "…"
+
+
+def _r(value: float) -> str:
+    """Coordinates to a tenth of a pixel: pages of 200 charts stay small."""
+    return f"{value:.1f}".removesuffix(".0")
