@@ -33,10 +33,11 @@ def demo(
     import sys
 
     from components.errors import UsageError
-    from pipelines.demo import run
 
     if (data is None) != (policy is None):
         raise UsageError("--data and --policy belong together: the table, and what kedge must know about it")
+    from pipelines.demo import run
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     place = folder.absolute()
 

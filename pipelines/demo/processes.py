@@ -42,7 +42,7 @@ class Command:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  (no threads hold locks the child needs: it only calls prctl)
+                preexec_fn=_die_with_parent,
             )
 
     @property

@@ -12,12 +12,12 @@ import pyarrow as pa
 import yaml
 
 from components import record
-from components.errors import DataError, KedgeError, RunError, UsageError
+from components.errors import DataError, RunError, UsageError
 from components.policy import Policy, load
 from components.store import open_store, write_file
-from pipelines.demo import page, story
-from pipelines.demo.loop import Block, Loop, Tally, command, environment, set_clock
-from pipelines.demo.processes import Command, platform
+from pipelines.demo import page, payments, story
+from pipelines.demo.loop import Block, Loop, command, environment, set_clock
+from pipelines.demo.processes import platform
 
 Say = Callable[[str], None]
 
@@ -37,7 +37,7 @@ def tell_story(folder: Path, say: Say) -> Path:
     def retrain() -> None:
         loop.start("submit", "--policy", str(file), "--local", "--key", "new-columns")
 
-    with _running(folder, file, policy, story.START, say) as loop:
+    with _running(folder, file, policy, payments.START, say) as loop:
         loop.run(story.blocks(folder / "warehouse", retrain))
     records = record.read(open_store(folder / "store"), policy.name)
     expected = story.expectations(records)
@@ -54,7 +54,7 @@ def replay(data: Path, policy_file: Path, folder: Path, say: Say, *, warm_up: in
 
     Args:
         data: The table; it takes the place of the policy's own source.
-        policy_file: Its policy. A block is ``monitor.window_seconds`` long; labels come ``data.label_delay_seconds`` late.
+        policy_file: Its policy: a block lasts ``monitor.window_seconds``; labels come late as it says.
         folder: Emptied, then holds everything of the demo.
         say: Told each line.
         warm_up: Blocks the first model is trained on.
@@ -126,7 +126,7 @@ def _cut(policy: Policy, folder: Path) -> Iterator[Block]:
     from components.tables import sources
 
     store = open_store(folder / "store")
-    table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.name)
+    table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
     names = [*policy.model.features, policy.model.target]
     rows = pa.Table.from_batches(table.batches()).sort_by("_time")
     missing = [name for name in names if name not in rows.column_names]

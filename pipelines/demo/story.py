@@ -17,6 +17,7 @@ from pipelines.demo.payments import START, Weather
 
 ROWS = 400
 """Payments on a weekday."""
+QUIET = Weather()
 HISTORY_DAYS = 14
 """Days in the warehouse before the story begins."""
 
@@ -29,7 +30,7 @@ class Chapter:
     title: str
     first: int
     last: int
-    weather: Weather = Weather()
+    weather: Weather = QUIET
     leak: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""Clients of the served model, and the bank that answers later: requests through the gateway, labels to the collector."""
+"""Clients of the served model, and the bank that answers later."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""The command itself: errors become one message and an exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def kedge(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy():
+    code = (
+        "import sys, pipelines.cli as cli; cli.build();"
+        "print(sorted({'numpy','pandas','pyarrow','sklearn','xgboost','mlflow','kfp','scipy','kserve'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_mistake_of_the_user_is_one_message_without_a_trace_and_exit_code_2(tmp_path):
+    done = kedge("policy", "check", str(tmp_path / "absent.yaml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path}/absent.yaml: cannot be read: No such file or directory\n"
+
+
+def test_every_command_has_a_help_text_with_an_example():
+    from typer.main import get_command
+
+    from pipelines.cli import build
+
+    commands = get_command(build()).commands
+    leaves = [leaf for group in commands.values() for leaf in (getattr(group, "commands", None) or {"": group}).values()]
+    lacking = [leaf.name for leaf in leaves if "Example: kedge " not in (leaf.help or "")]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("words", [("demo", "--data", "x.csv"), ("demo", "--policy", "p.yaml")])
+def test_demo_wants_data_and_policy_together(words):
+    done = kedge(*words)
+    assert done.returncode == 2
+    assert "--data and --policy belong together" in done.stderr
+
+
+def test_demo_refuses_a_folder_that_is_not_its_own(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = kedge("demo", "--folder", str(tmp_path))
+    assert done.returncode == 2
+    assert "not empty and not a demo's folder" in done.stderr
+    assert (tmp_path / "thesis.txt").exists()

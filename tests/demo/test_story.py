@@ -1,0 +1,63 @@
+"""The story is judged by the records alone."""
+
+from datetime import timedelta
+
+import pytest
+
+from components.record import Record
+from pipelines.demo import story
+from pipelines.demo.payments import START
+
+ACTIONS = {"a": "none", "b": "attention", "c": "veto", "d": "none", "e": "none"}
+
+
+def event(day: float, kind: str, **data: object) -> Record:
+    return Record(model="payments", kind=kind, key=f"{kind}-{day}", time=START + timedelta(days=day), data=data)
+
+
+def good_story() -> list[Record]:
+    checks = [
+        event(number + 1, "check", action=ACTIONS[chapter.letter])
+        for chapter in story.CHAPTERS
+        for number in range(chapter.first, chapter.last + 1)
+    ]
+    return [
+        *checks,
+        event(17.5, "check", action="retrain"),
+        event(19, "promoted", bundle="b"),
+        event(25, "evaluated", passed=True),
+        event(27, "rolled-back", bundle="c", reason="wrong more often"),
+    ]
+
+
+def failed(records: list[Record]) -> list[str]:
+    return [x.claim[:3] for x in story.expectations(records) if not x.came_true]
+
+
+def test_the_story_as_told_comes_true():
+    assert failed(good_story()) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "claim"),
+    [
+        (event(3, "check", action="attention"), "(a)"),
+        (event(8.5, "run-started"), "(b)"),
+        (event(11.5, "run-started"), "(c)"),
+        (event(20, "rolled-back"), "(d)"),
+        (event(28, "promoted"), "(e)"),
+    ],
+)
+def test_one_event_too_many_spoils_its_chapter(extra, claim):
+    assert failed([*good_story(), extra]) == [claim]
+
+
+@pytest.mark.parametrize(("kind", "claim"), [("promoted", "(d)"), ("rolled-back", "(e)"), ("evaluated", "(e)")])
+def test_one_event_too_few_spoils_its_chapter(kind, claim):
+    assert failed([x for x in good_story() if x.kind != kind]) == [claim]
+
+
+def test_a_demo_without_any_record_fails_every_chapter_but_says_so():
+    missing = story.expectations([])
+    assert {x.claim[:3] for x in missing if not x.came_true} == {"(a)", "(b)", "(c)", "(d)", "(e)"}
+    assert missing[0].seen == "no check"
