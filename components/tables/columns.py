@@ -1,0 +1,247 @@
+"""From a column as a source holds it to the column kedge works with, and what is wrong with each value.
+
+Every table has one shape inside, that of the prediction log: ``_time`` timestamp[us, UTC], ``_id`` string, numbers,
+integers and booleans as double, categories as string, the target as double (binary: 1.0 if positive). Null, NaN and, in
+text, an empty value all mean missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.errors import DataError
+from components.policy import Model
+
+TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+MISSING_NUMBERS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
+"""Texts that mean "no value" where a number or a boolean is read; for a category only "" does: NA is Namibia."""
+
+Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive"]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A column of kedge's own type; unreadable values are null and stand in ``wrong`` with the reason."""
+
+    values: pa.Array
+    wrong: NDArray[np.bool_]
+    reason: str
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """The type a column of this kind has inside."""
+    match kind:
+        case "time":
+            return TIMESTAMP
+        case "category" | "id":
+            return pa.string()
+        case _:
+            return pa.float64()
+
+
+def convert(column: pa.Array, kind: Kind, positive_label: str | int | bool = 1) -> Converted:
+    """Read one column; never raises for a value, only for a type no value of which could be read.
+
+    Args:
+        column: Any Arrow type but nested and binary ones.
+        kind: What the policy says it is; ``positive`` is a binary target.
+        positive_label: The value of a binary target that counts as positive.
+
+    Raises:
+        DataError: the type cannot hold such values; without the place, which the caller knows.
+    """
+    column = _plain(column)
+    match kind:
+        case "number":
+            return _numbers(column)
+        case "integer":
+            return _integers(column)
+        case "boolean":
+            return _booleans(column)
+        case "time":
+            return _times(column)
+        case "positive":
+            return _positives(column, positive_label)
+        case "category" | "id":
+            return Converted(_texts(column), np.zeros(len(column), bool), "")
+
+
+def kinds(model: Model, *, has_id: bool) -> dict[str, Kind]:
+    """The columns of a model's training table inside, in their order, and what each is."""
+    found: dict[str, Kind] = {TIME: "time"}
+    if has_id:
+        found[ID] = "id"
+    found |= {name: feature.type for name, feature in model.features.items()}
+    found[model.target] = "positive" if model.task == "binary" else "number"
+    return found
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise DataError(f"holds {kind}, which no model input is made of; flatten it or leave it out")
+    return column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _numbers(column: pa.Array) -> Converted:
+    kind = column.type
+    if pa.types.is_boolean(kind) or _is_number(kind) or pa.types.is_null(kind):
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        return Converted(_without_nan(column.cast(pa.float64(), safe=False)), np.zeros(len(column), bool), "")
+    if not _is_text(kind):
+        raise DataError(f"holds {kind}; a number is needed")
+    values, wrong = _parsed(column, pa.float64(), float)
+    return Converted(_without_nan(values), wrong, "is not a number")
+
+
+def _integers(column: pa.Array) -> Converted:
+    read = _numbers(column)
+    values = read.values.to_numpy(zero_copy_only=False)
+    fraction = np.isfinite(values) & (values != np.trunc(values))
+    if not fraction.any():
+        return Converted(read.values, read.wrong, read.reason or "is not a whole number")
+    return Converted(_blank(read.values, fraction), read.wrong | fraction, "is not a whole number")
+
+
+def _booleans(column: pa.Array) -> Converted:
+    kind = column.type
+    if _is_text(kind):
+        values, wrong = _parsed(column, pa.bool_(), _boolean)
+        return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, "is not true or false")
+    read = _numbers(column)
+    values = read.values.to_numpy(zero_copy_only=False)
+    other = ~np.isnan(values) & (values != 0) & (values != 1)
+    return Converted(_blank(read.values, other), other, "is not true or false")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "1.0", "0.0"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1", "1.0")
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_floating(kind):  # 3.0 is category "3": pandas turns integers with gaps into floats
+        values = [None if value is None or value != value else f"{value:.15g}" for value in column.to_pylist()]
+        return pa.array(values, pa.string())
+    text = column.cast(pa.string())
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _times(column: pa.Array) -> Converted:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind):
+        if not pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("us"))
+        wrong = np.zeros(len(column), bool)
+        return Converted(column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(TIMESTAMP), wrong, "")
+    if not _is_text(kind):
+        raise DataError(
+            f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
+            "a bare number does not say its unit"
+        )
+    values, wrong = _parsed(column, TIMESTAMP, _time)
+    return Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
+
+
+def _time(text: str) -> datetime:
+    if re.fullmatch(r"[0-9]+", text):
+        raise ValueError(text)
+    value = datetime.fromisoformat(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _positives(column: pa.Array, positive_label: str | int | bool) -> Converted:
+    none = np.zeros(len(column), bool)
+    if _is_number(column.type) or pa.types.is_boolean(column.type):
+        wanted = _as_number(positive_label)
+        if wanted is None:
+            raise DataError(f"holds {column.type}, and model.positive_label is {positive_label!r}")
+        values = _numbers(column).values
+        return Converted(pc.equal(values, wanted).cast(pa.int8()).cast(pa.float64()), none, "")
+    text = _texts(column)
+    if not isinstance(positive_label, str):
+        text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+    spellings = pa.array(_spellings(positive_label))
+    positive = pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), pc.is_in(text, spellings))
+    return Converted(positive.cast(pa.int8()).cast(pa.float64()), none, "")
+
+
+def _spellings(label: str | int | bool) -> list[str]:
+    """The texts that say a label in a table that knows only text."""
+    if isinstance(label, bool):
+        return ["true", "True", "TRUE", "1", "1.0"] if label else ["false", "False", "FALSE", "0", "0.0"]
+    return [label] if isinstance(label, str) else [str(label), f"{label}.0"]
+
+
+def _as_number(label: str | int | bool) -> float | None:
+    if not isinstance(label, str):
+        return float(label)
+    if label.lower() in ("true", "false"):
+        return float(label.lower() == "true")
+    try:
+        return float(label)
+    except ValueError:
+        return None
+
+
+def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object]) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Text as another type: all at once where every value can be read, else one by one to know which cannot."""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+    try:
+        return text.cast(kind), np.zeros(len(column), bool)
+    except pa.ArrowInvalid:
+        pass
+    values, wrong = [], np.zeros(len(column), bool)
+    for index, value in enumerate(text.to_pylist()):
+        try:
+            values.append(None if value is None else parse(value))
+        except ValueError:
+            values.append(None)
+            wrong[index] = True
+    return pa.array(values, kind), wrong
+
+
+def _without_nan(values: pa.Array) -> pa.Array:
+    """NaN means missing; -0.0 is 0.0, so that equal values have equal bytes."""
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    return pc.add(values, 0.0)
+
+
+def _blank(values: pa.Array, mask: NDArray[np.bool_]) -> pa.Array:
+    return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)
+
+
+def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) -> str:
+    """The message for columns a table lacks: names them, those it has, and the likely spelling."""
+    import difflib
+
+    parts = []
+    for name in wanted:
+        close = difflib.get_close_matches(name, present, n=1)
+        parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
+    return f"{place}: column {', '.join(parts)} is missing; the table has: {shown}"
