@@ -359,6 +359,8 @@ class Budget(Section):
     """Checks in a row that must see the labelled error risen."""
     cooldown_seconds: Seconds = 86_400
     """Least time between two retrainings."""
+    min_labels_after_rise: Annotated[int, Field(ge=0)] = 200
+    """Labels that must have become known since the labelled error rose: before, a run would learn the old relation."""
     max_retrains: Annotated[int, Field(ge=1)] = 10
     """Most retrainings within `period_seconds`."""
     period_seconds: Annotated[float, Field(gt=0)] = 30 * 86_400

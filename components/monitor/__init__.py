@@ -1,0 +1,1 @@
+"""Watching a served model: one check of one window, what it decides, what it leaves behind."""
