@@ -1,0 +1,23 @@
+"""The ingest step: a policy in, a snapshot's fingerprint out. The work is in ingest.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: dsl.Output[dsl.Dataset]) -> str:
+    """Keep the training table's rows as they are now.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        run: Name of the run, for the record if the step fails.
+        end: Point in time of the run, ISO 8601 with offset; empty: now.
+        rows: The snapshot's manifest; the rows themselves lie in the store under the fingerprint returned.
+    """
+    from components.ingest import seam
+
+    return seam.ingest(policy, store, run, end, rows)

@@ -1,0 +1,1 @@
+"""The second step of a retraining: are these rows what the policy says?"""

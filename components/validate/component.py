@@ -1,0 +1,31 @@
+"""The validate step: a snapshot's fingerprint in, that of its good rows out. The work is in validate.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def validate(
+    policy: dict[str, Any],
+    store: str,
+    run: str,
+    fingerprint: str,
+    rows: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """Leave offending rows out up to the share the policy allows; above it the step fails.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        run: Name of the run, for the record if the step fails.
+        fingerprint: The snapshot to look at.
+        rows: The manifest of the snapshot returned.
+        report: What was wrong with which row; written whether or not the rows pass.
+    """
+    from components.validate import seam
+
+    return seam.validate(policy, store, run, fingerprint, rows, report)
