@@ -131,6 +131,11 @@ def load(store: Store, model: str, name: str) -> Snapshot:
     return _parsed(raw, f"{store.url}/{key}")
 
 
+def manifest(snapshot: Snapshot) -> bytes:
+    """The snapshot's description as JSON, as ``snapshot.json`` holds it."""
+    return orjson.dumps(asdict(snapshot), option=orjson.OPT_INDENT_2)
+
+
 def read(
     store: Store, snapshot: Snapshot, columns: Sequence[str] | None = None, *, provenance: bool = False
 ) -> pa.Table:
@@ -179,8 +184,7 @@ def _write(store: Store, rows: pa.Table, **about: Any) -> Snapshot:
         taken=clock.now(),
         **about,
     )
-    body = orjson.dumps(asdict(snapshot), option=orjson.OPT_INDENT_2)
-    store.put_if_absent(f"{prefix}/snapshot.json", body)
+    store.put_if_absent(f"{prefix}/snapshot.json", manifest(snapshot))
     return load(store, snapshot.model, name)
 
 

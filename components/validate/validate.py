@@ -66,8 +66,7 @@ def _message(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings
     lines += [f"  {fault}" for fault in faults]
     for failure in findings.failures[:20]:
         what = f"column {failure.column!r} must be {failure.rule}" if failure.column else "a value cannot be read"
-        lines.append(
-            f"  {len(failure.rows):,} row{'s' if len(failure.rows) > 1 else ''}: {what}, saw {', '.join(failure.seen)}; "
-            f"first in {checks.place(rows, int(failure.rows[0]))}"
-        )
+        count = f"{len(failure.rows):,} row{'s' if len(failure.rows) > 1 else ''}"
+        first = checks.place(rows, int(failure.rows[0]))
+        lines.append(f"  {count}: {what}, saw {', '.join(failure.seen)}; first in {first}")
     return "\n".join([*lines, f"  all of it: {page}"])
