@@ -54,14 +54,14 @@ class Bundle:
         """Where the bundle lies in a store: ``bundles/<model>/<id>``."""
         return address(self.manifest.name, self.id)
 
-    def load_model(self) -> Predictor:
-        """Load the model.
+    def load_model(self, *, threads: int = 1) -> Predictor:
+        """Load the model; batches are scored on so many threads.
 
         Raises:
             BundleError: the file is not one the library can read, or does not fit the signature.
         """
         load = {"xgboost": load_xgboost, "sklearn": load_sklearn}[self.manifest.format]
-        return load(self.folder / MODELS[self.manifest.format], self.manifest)
+        return load(self.folder / MODELS[self.manifest.format], self.manifest, threads)
 
     def profile(self) -> bytes:
         """The reference profile's JSON: features, ``_label`` and ``_score`` on rows not trained on."""
@@ -153,7 +153,7 @@ def write(
             parents=tuple(parents),
             created=created or clock.now(),
         )
-        predictor = loaded(beside / MODELS[kind], draft)
+        predictor = loaded(beside / MODELS[kind], draft, 1)
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from components.bundle import native
 from components.bundle.manifest import Manifest
 from components.bundle.signature import Matrix
 from components.errors import BundleError
@@ -28,25 +29,17 @@ class Predictor(Protocol):
 
 
 class XGBoostPredictor:
-    """Trees saved by XGBoost."""
+    """Trees saved by XGBoost, evaluated by its own library: the same bits as ``xgboost.Booster.predict``."""
 
-    def __init__(self, booster: Any, feature_types: list[str]) -> None:
+    def __init__(self, booster: native.Booster, feature_types: list[str]) -> None:
         self._booster = booster
         self._feature_types = feature_types
 
     def score(self, matrix: Matrix) -> Scores:
-        return np.asarray(self._booster.predict(self._table(matrix)), dtype=np.float64)
+        return self._booster.predict(matrix).astype(np.float64)
 
     def contributions(self, matrix: Matrix) -> Scores:
-        return np.asarray(self._booster.predict(self._table(matrix), pred_contribs=True), dtype=np.float64)
-
-    def _table(self, matrix: Matrix) -> Any:
-        import xgboost
-
-        return xgboost.DMatrix(
-            matrix, feature_names=self._booster.feature_names, feature_types=self._feature_types,
-            enable_categorical=True,
-        )  # fmt: skip
+        return self._booster.contributions(matrix, self._feature_types).astype(np.float64)
 
 
 class SklearnPredictor:
@@ -65,24 +58,17 @@ class SklearnPredictor:
         raise NotImplementedError("contributions of a scikit-learn model")
 
 
-def load_xgboost(file: Path, manifest: Manifest) -> Predictor:
+def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
     """Load ``model.ubj``."""
-    import xgboost
-
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(file)
-    except xgboost.core.XGBoostError as exc:
-        raise BundleError(f"{file}: XGBoost cannot read it: {str(exc).splitlines()[0]}") from exc
-    if booster.num_features() != len(manifest.signature.inputs):
+    booster = native.Booster(file, threads)
+    if booster.features != len(manifest.signature.inputs):
         raise BundleError(
-            f"{file}: the model takes {booster.num_features()} features, its signature has "
-            f"{len(manifest.signature.inputs)}"
+            f"{file}: the model takes {booster.features} features, its signature has {len(manifest.signature.inputs)}"
         )
     return XGBoostPredictor(booster, manifest.signature.feature_types)
 
 
-def load_sklearn(file: Path, manifest: Manifest) -> Predictor:
+def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # noqa: ARG001
     """Load ``model.skops``: a format that runs no code; types beyond scikit-learn's and numpy's are refused."""
     import skops.io
 
