@@ -11,6 +11,15 @@ from components.errors import StoreError, UsageError
 from components.store.files import manifest_last, write_file
 
 
+def storage_options() -> dict[str, str]:
+    """What Delta's reader and writer need to know about object storage, from the environment; no credentials."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+    options = {"aws_conditional_put": "etag"}
+    if endpoint:
+        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http:")).lower()}
+    return options
+
+
 class ObjectStore:
     """See :class:`components.store.Store`. ``put_if_absent`` is a conditional PUT (``If-None-Match: *``)."""
 
@@ -35,11 +44,7 @@ class ObjectStore:
         return f"{self._url}/{self._key(key)}"
 
     def options(self) -> dict[str, str]:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        options = {"aws_conditional_put": "etag"}
-        if endpoint:
-            options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http:")).lower()}
-        return options
+        return storage_options()
 
     def get(self, key: str) -> bytes:
         from obstore.exceptions import BaseError

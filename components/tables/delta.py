@@ -10,16 +10,16 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from components.errors import DataError
-from components.store import Store
+from components.store.objects import storage_options
 from components.tables.sources import BATCH_ROWS, Bounds, Piece
 
 
 class DeltaReader:
     """A Delta table in a folder or in object storage. See :class:`components.tables.sources.Reader`."""
 
-    def __init__(self, location: str, store: Store) -> None:
+    def __init__(self, location: str) -> None:
         self.place = location
-        options = store.options() if "://" in location else {}
+        options = storage_options() if "://" in location else {}
         try:
             self._table = DeltaTable(location, storage_options=options or None)
         except TableNotFoundError as exc:

@@ -24,7 +24,7 @@ def canonical_order(table: pa.Table) -> pa.Table:
     if time.null_count == 0 and bool(np.all(np.diff(time.to_numpy()) > 0)):
         return table
     keys = [(TIME, "ascending"), *((name, "ascending") for name in table.column_names if name != TIME)]
-    return table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_end"))
+    return table.take(pc.sort_indices(table, sort_keys=keys))
 
 
 def fingerprint(table: pa.Table) -> str:

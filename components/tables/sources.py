@@ -189,7 +189,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
         reader: Reader = served.LogReader(store, model, data)
         has_id, columns = True, {TIME: TIME, ID: ID, model.target: "_label"}
     else:
-        reader = open_reader(source, store)
+        reader = open_reader(source)
         has_id = data.id_column is not None
         columns = {model.target: model.target}
         if data.time_column is not None:
@@ -206,7 +206,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time)
 
 
-def open_reader(source: Source, store: Store) -> Reader:
+def open_reader(source: Source) -> Reader:
     """Open any table by its format, whatever its columns mean: for labels, and for a first look.
 
     Raises:
@@ -224,7 +224,7 @@ def open_reader(source: Source, store: Store) -> Reader:
         case "delta":
             from components.tables import delta
 
-            return delta.DeltaReader(source.location, store)
+            return delta.DeltaReader(source.location)
         case "sql":
             from components.tables import sql
 
