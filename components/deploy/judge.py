@@ -1,0 +1,167 @@
+"""The decision about a canary: pure, and valid however often it is asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from components.deploy import sequential
+from components.deploy.evidence import Evidence, Observed
+from components.deploy.model import Traffic
+from components.policy import Policy
+
+Action = Literal["advance", "hold", "roll back"]
+TESTS = 3
+"""Failed requests, latency, loss: each may spend a third of alpha."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One way in which the candidate may be worse, over all spans so far."""
+
+    name: str
+    log_e: float
+    limit: float
+    """Worse is proven when ``log_e`` reaches it: log(tests / alpha)."""
+    seen: str
+    """The figures, in words."""
+
+    @property
+    def worse(self) -> bool:
+        """Proven at the policy's alpha."""
+        return self.log_e >= self.limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do now, and why in words."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    tests: tuple[Test, ...] = ()
+
+
+def judge(evidence: Evidence, policy: Policy) -> Decision:
+    """Decide about the current span: advance, hold or roll back.
+
+    Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss, or if the span lasted
+    ``max_step_seconds`` without the evidence it needs. A candidate that is not worse is taken back in at most
+    ``release.analysis.alpha`` of releases, over all tests, spans and looks together: each test gets a third of alpha,
+    and within a test the spans' e-values, each a comparison within the same minutes, are averaged over the planned
+    number of spans.
+    """
+    tests = tuple(test(evidence, policy) for test in (_errors, _latency, _loss))
+    worse = tuple(test.seen for test in tests if test.worse)
+    if worse:
+        return Decision(action="roll back", reasons=worse, tests=tests)
+    lacking = tuple(_lacking(evidence, policy))
+    if not lacking:
+        return Decision(action="advance", reasons=("no worse than tolerated, evidence complete",), tests=tests)
+    if evidence.current.span.state != "bake" and evidence.seconds >= policy.release.max_step_seconds:
+        late = f"{evidence.seconds:,.0f} s at {_place(evidence.current)} without enough evidence: {', '.join(lacking)}"
+        return Decision(action="roll back", reasons=(late,), tests=tests)
+    return Decision(action="hold", reasons=lacking, tests=tests)
+
+
+def planned_spans(policy: Policy) -> int:
+    """Spans a release has in which the candidate is tested: the shadow, the steps, the bake."""
+    return len(policy.release.steps) + 1 + (policy.release.shadow_percent > 0)
+
+
+def _lacking(evidence: Evidence, policy: Policy) -> list[str]:
+    """What the current span still waits for."""
+    span, release = evidence.current.span, policy.release
+    needs: tuple[tuple[float, float, str], ...]
+    if span.state == "bake":
+        needs = ((evidence.seconds, release.bake_seconds, "seconds of baking"),)
+    elif span.state == "shadow":
+        needs = ((span.candidate.requests, release.shadow_requests, "mirrored requests"),)
+    else:
+        step = next(step for step in release.steps if step.percent == span.percent)
+        needs = (
+            (evidence.seconds, step.min_seconds, "seconds"),
+            (span.candidate.requests, step.min_requests, "requests of the candidate"),
+            (evidence.labels, step.min_labels, "labelled outcomes of the candidate"),
+        )
+    return [f"{has:,.0f} of {need:,.0f} {what}" for has, need, what in needs if has < need]
+
+
+def _errors(evidence: Evidence, policy: Policy) -> Test:
+    margin = policy.release.analysis.max_error_rate_increase
+
+    def log_e(seen: Observed) -> float:
+        candidate, champion = seen.span.candidate, seen.span.champion
+        return sequential.two_rates(candidate.errors, candidate.requests, champion.errors, champion.requests, margin)
+
+    worst = max(evidence.observed, key=log_e)
+    words = (
+        f"failed requests at {_place(worst)}: {_rate(worst.span.candidate)} against {_rate(worst.span.champion)} "
+        f"of the champion; tolerated {margin:+.1%}"
+    )
+    return _test("errors", [log_e(seen) for seen in evidence.observed], words, policy)
+
+
+def _latency(evidence: Evidence, policy: Policy) -> Test:
+    ratio = policy.release.analysis.max_latency_ratio
+
+    def log_e(seen: Observed) -> float:
+        return sequential.two_quantiles(seen.span.candidate.latency, seen.span.champion.latency, ratio)
+
+    worst = max(evidence.observed, key=log_e)
+    words = (
+        f"latency at {_place(worst)}: 95th percentile {_percentile(worst.span.candidate)} against "
+        f"{_percentile(worst.span.champion)} of the champion; tolerated {ratio:g} times that"
+    )
+    return _test("latency", [log_e(seen) for seen in evidence.observed], words, policy)
+
+
+def _loss(evidence: Evidence, policy: Policy) -> Test:
+    margin = policy.release.analysis.max_loss_increase
+    binary = policy.model.task == "binary"
+
+    def log_e(seen: Observed) -> float:
+        candidate, champion = seen.candidate, seen.champion
+        if binary:
+            return sequential.two_rates(
+                round(candidate.loss), candidate.rows, round(champion.loss), champion.rows, margin
+            )
+        return sequential.two_means(
+            candidate.rows, candidate.mean, candidate.variance,
+            champion.rows, champion.mean, champion.variance, margin,
+        )  # fmt: skip
+
+    worst = max(evidence.observed, key=log_e)
+    name = "wrong decisions" if binary else "mean squared error"
+    words = (
+        f"{name} at {_place(worst)}: {worst.candidate.mean:.4g} of {worst.candidate.rows:,} labelled rows against "
+        f"{worst.champion.mean:.4g} of {worst.champion.rows:,} of the champion; tolerated {margin:+.4g}"
+    )
+    return _test("loss", [log_e(seen) for seen in evidence.observed], words, policy)
+
+
+def _test(name: str, logs: list[float], seen: str, policy: Policy) -> Test:
+    """Average over the planned spans; those to come count as E = 1 today, which their martingales may begin with."""
+    logs = logs + [0.0] * max(0, planned_spans(policy) - len(logs))
+    log_e = sequential.average(logs)
+    limit = math.log(TESTS / policy.release.analysis.alpha)
+    return Test(name=name, log_e=log_e, limit=limit, seen=f"{seen} (log e-value {log_e:.1f}, limit {limit:.1f})")
+
+
+def _place(seen: Observed) -> str:
+    span = seen.span
+    return "the bake" if span.state == "bake" else f"{span.percent} %" + (" mirrored" if span.state == "shadow" else "")
+
+
+def _rate(traffic: Traffic) -> str:
+    share = traffic.errors / traffic.requests if traffic.requests else 0.0
+    return f"{traffic.errors:,} of {traffic.requests:,} ({share:.1%})"
+
+
+def _percentile(traffic: Traffic) -> str:
+    total, below = sum(traffic.latency.values()), 0
+    for edge in sorted(traffic.latency):
+        below += traffic.latency[edge]
+        if below >= (1 - sequential.TAIL) * total:
+            return f"{edge:g} ms"
+    return "unknown"

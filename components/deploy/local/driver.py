@@ -1,0 +1,120 @@
+"""The release driver of the local platform: it declares slots and route as files, and reads Envoy's counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from components import clock
+from components.deploy.local import envoy
+from components.deploy.local.folder import Folder, PlatformSeen
+from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic
+from components.errors import ReleaseError
+
+APPLIED_SECONDS = 5.0
+"""Longest wait for Envoy to have applied a route that was written."""
+FLUSH_SECONDS = 60.0
+NOT_RUNNING = "the local platform is not running; start it with `kedge up`"
+
+
+class LocalDriver:
+    """See :class:`components.deploy.driver.Driver`."""
+
+    def __init__(self, platform: Path, model: str) -> None:
+        self._folder = Folder(platform)
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
+        self._folder.want(self._model, slot, bundle, uri)
+
+    def slot(self, slot: Slot) -> SlotStatus:
+        wanted = self._folder.wanted(self._model, slot)
+        if wanted is None:
+            return SlotStatus()
+        if not self._folder.running():
+            return SlotStatus(bundle=wanted.bundle, reason=NOT_RUNNING)
+        seen = self._folder.seen(self._model, slot)
+        if seen is None or seen.generation != wanted.generation:
+            return SlotStatus(bundle=wanted.bundle, reason="the platform has not started it yet")
+        return SlotStatus(
+            bundle=seen.bundle, ready=seen.ready, failed=seen.failed, reason=seen.reason, address=seen.address
+        )
+
+    def remove(self, slot: Slot) -> None:
+        route = self._folder.route(self._model)
+        if route.weights.get(slot, 0) > 0 or (route.mirror is not None and route.mirror.slot == slot):
+            raise ReleaseError(f"slot {self._model}-{slot} still gets traffic; take weight and mirror away first")
+        self._folder.want_empty(self._model, slot)
+
+    def route(self) -> Route:
+        return self._folder.route(self._model)
+
+    def set_route(self, route: Route) -> Route:
+        written = self._folder.swap_route(self._model, route)
+        deadline = time.monotonic() + APPLIED_SECONDS
+        while time.monotonic() < deadline and not self._applied(written.revision):
+            time.sleep(0.02)
+        return written
+
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        address = self.slot(slot).address
+        if address is None:
+            raise ReleaseError(f"slot {self._model}-{slot} does not run, so it cannot be asked")
+        url = f"{address}/v1/models/{self._model}:predict"
+        try:
+            answer = httpx.post(url, content=orjson.dumps({"instances": list(rows)}), timeout=envoy.REQUEST_SECONDS)
+            answer.raise_for_status()
+            scores = [float(score) for score in answer.json()["predictions"]]
+        except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
+            raise ReleaseError(f"slot {self._model}-{slot} at {url} did not predict: {exc}") from exc
+        if len(scores) != len(rows):
+            raise ReleaseError(f"slot {self._model}-{slot} gave {len(scores)} scores for {len(rows)} rows")
+        return scores
+
+    def mark(self) -> Mark:
+        platform = self._platform()
+        return Mark(time=clock.now(), epoch=platform.epoch, readings=self._counters(platform))
+
+    def readings(self, mark: Mark) -> Readings:
+        platform = self._platform()
+        now = self._counters(platform)
+        if platform.epoch != mark.epoch:  # Envoy was started anew and counts from zero
+            return now
+        return Readings(
+            live={slot: now.live[slot].since(mark.readings.live.get(slot, Traffic())) for slot in now.live},
+            mirrored={slot: now.mirrored[slot].since(mark.readings.mirrored.get(slot, Traffic())) for slot in now.live},
+        )
+
+    def flush(self) -> None:
+        with suppress(httpx.HTTPError, ReleaseError):
+            httpx.post(f"{self._platform().collector}/v1/flush", timeout=FLUSH_SECONDS)
+
+    def _applied(self, revision: int) -> bool:
+        """Whether Envoy routes by this revision; nobody does if no platform runs."""
+        platform = self._folder.platform()
+        return platform is None or platform.routes.get(self._model, 0) >= revision
+
+    def _platform(self) -> PlatformSeen:
+        platform = self._folder.platform()
+        if platform is None:
+            raise ReleaseError(f"{self._folder.root}: {NOT_RUNNING}")
+        return platform
+
+    def _counters(self, platform: PlatformSeen) -> Readings:
+        query = {"filter": envoy.stats_filter(self._model), "histogram_buckets": "cumulative", "format": "json"}
+        try:
+            answer = httpx.get(f"{platform.admin}/stats", params=query, timeout=5)
+            answer.raise_for_status()
+            return envoy.readings(answer.json(), self._model)
+        except (httpx.HTTPError, ValueError, KeyError) as exc:
+            raise ReleaseError(f"the gateway's counters at {platform.admin} cannot be read: {exc}") from exc

