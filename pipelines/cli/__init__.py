@@ -10,7 +10,7 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("demo", "policy")
+COMMANDS = ("demo", "init", "policy")
 
 
 def build() -> typer.Typer:
