@@ -1,0 +1,1 @@
+"""The model server: a verified bundle behind KServe's protocols, and the events that tell what it predicted."""

@@ -1,0 +1,34 @@
+"""How many processors this process may really use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cpus(root: Path = CGROUP) -> int:
+    """Whole processors: those it may run on, or fewer where its control group's quota says so, at least 1.
+
+    Libraries that ask the machine start 64 threads in a container that has one processor, and then wait for each other.
+    """
+    count = len(os.sched_getaffinity(0))
+    quota = _quota(root)
+    return max(1, min(count, math.ceil(quota)) if quota else count)
+
+
+def _quota(root: Path) -> float | None:
+    try:
+        quota, period = (root / "cpu.max").read_text().split()  # control groups, version 2
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max": no limit
+        return None

@@ -1,0 +1,162 @@
+"""KServe's ModelServer with kedge's front before it: lifecycle, probes, gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+import uvicorn
+import uvloop
+from kserve import InferRequest, InferResponse, Model, ModelServer
+from kserve.protocol.rest.server import RESTServer
+
+from components.serve.events import Outbox
+from components.serve.front import Front
+from components.serve.grpc import GrpcServer, infer
+from components.serve.metrics import Metrics
+from components.serve.model import ServedModel
+
+GRACE_SECONDS = 30
+FLUSH_SECONDS = 5.0
+KEEP_ALIVE_SECONDS = 75  # longer than a gateway keeps its own side, or it meets a closed connection
+
+
+class KServeModel(Model):  # type: ignore[misc]
+    """What KServe's own application knows of the model: its name, its readiness, its tensors, and gRPC."""
+
+    def __init__(self, served: ServedModel, metrics: Metrics, outbox: Outbox) -> None:
+        super().__init__(served.name)
+        self._served = served
+        self._metrics = metrics
+        self._outbox = outbox
+        self.ready = True
+
+    async def __call__(self, body: InferRequest, *_: Any, **__: Any) -> tuple[InferResponse, dict[str, str]]:
+        """A gRPC inference; HTTP never comes here."""
+        return infer(body, self._served, self._metrics, self._outbox), {}
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        types = {"category": "BYTES", "boolean": "BOOL", "integer": "INT64", "number": "FP64"}
+        inputs = self._served.signature.inputs
+        return [{"name": each.name, "datatype": types[each.type], "shape": [-1]} for each in inputs]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in ("score", "prediction")]
+
+
+class DrainingServer(uvicorn.Server):
+    """Says "not ready" on the first signal and goes on answering for ``drain_seconds``, so that whoever routes to it
+    can look elsewhere; then answers what is open and ends. A second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, front: Front, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._front = front
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._front.draining or not self._drain_seconds:
+            self._front.draining = True
+            super().handle_exit(sig, frame)
+            return
+        self._front.draining = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+
+class Server(ModelServer):  # type: ignore[misc]
+    """Serves one model until SIGTERM or SIGINT.
+
+    Args:
+        model: Warmed up.
+        listener: Bound, not yet listening.
+        collector: Address for prediction events, or None.
+        grpc: Host and port for gRPC, or None.
+        cpus: Threads for long requests.
+        trust_event_time: Take a prediction's time from ``ce-time``.
+        drain_seconds: How long to go on answering after the first signal.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        listener: socket.socket,
+        *,
+        collector: str | None,
+        grpc: tuple[str, int] | None,
+        cpus: int,
+        trust_event_time: bool,
+        drain_seconds: float,
+    ) -> None:
+        super().__init__(workers=1, enable_grpc=False, enable_latency_logging=False, grace_period=GRACE_SECONDS)
+        quiet_logs()
+        self._model = model
+        self._listener = listener
+        self._outbox = Outbox(model, collector)
+        self._metrics = Metrics(model, self._outbox).register()
+        self._executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
+        self._grpc = grpc
+        self._trust_event_time = trust_event_time
+        self._drain_seconds = drain_seconds
+
+    def run(self) -> None:
+        """Serve; returns when drained."""
+        kserve_model = KServeModel(self._model, self._metrics, self._outbox)
+        self._register_and_check_atleast_one_model_is_ready([kserve_model])
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)  # uvicorn raises a handled signal again when it is done
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        rest = self._rest()
+        grpc = None
+        if self._grpc is not None:
+            grpc = GrpcServer(*self._grpc, self.dataplane, self.model_repository_extension)
+            await grpc.start()
+        self._outbox.start()
+        address = ":".join(str(part) for part in self._listener.getsockname()[:2])
+        sys.stdout.write(f"{self._model.name} {self._model.version} in {self._model.slot} on http://{address}\n")
+        sys.stdout.flush()
+        try:
+            await rest.serve(sockets=[self._listener])
+        finally:
+            if grpc is not None:
+                await grpc.stop(GRACE_SECONDS)
+            await self._outbox.close(FLUSH_SECONDS)
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _rest(self) -> DrainingServer:
+        from kserve.model_server import app
+
+        RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
+        front = Front(
+            app,
+            self._model,
+            metrics=self._metrics,
+            outbox=self._outbox,
+            executor=self._executor,
+            trust_event_time=self._trust_event_time,
+        )
+        config = uvicorn.Config(
+            front, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=2000,
+        )  # fmt: skip
+        return DrainingServer(config, front, self._drain_seconds)
+
+
+def quiet_logs() -> None:
+    """Keep what a client can cause out of the log, where it costs more than the request."""
+    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+    logging.getLogger("kserve").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.access").handlers = []
+    logging.getLogger("uvicorn.access").propagate = False
