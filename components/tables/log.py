@@ -33,6 +33,7 @@ LABELS = pa.schema(
 SETTINGS = {"delta.dataSkippingStatsColumns": "_time,_observed,_received"}
 """Minimum and maximum of these columns are kept for each file; of 2,000 features they would swell every commit."""
 
+TABLES = ("predictions", "labels")
 ATTEMPTS = 5
 
 
@@ -133,6 +134,43 @@ def known_ids(store: Store, policy: Policy, ids: Sequence[str]) -> set[str]:
     """Those of ``ids`` that the log has a prediction of."""
     found = _of_ids(store, policy, pa.chunked_array([pa.array(ids, pa.string())]), ["_id"])
     return set(found["_id"].to_pylist())
+
+
+def compact(store: Store, policy: Policy) -> int:
+    """Put the small files of each day together; how many went away. Readers of older versions keep theirs.
+
+    Raises:
+        StoreError: the store refused.
+    """
+    removed = 0
+    for name in TABLES:
+        key = _key(policy, name)
+        with _store_errors(store, key):
+            table = open_table(store, key)
+            if table is not None:
+                removed += table.optimize.compact(max_concurrent_tasks=1)["numFilesRemoved"]
+    return removed
+
+
+def drop_before(store: Store, policy: Policy, time: datetime) -> None:
+    """Drop the whole days before the day of ``time`` from both tables."""
+    _aware(time=time)
+    for name in TABLES:
+        key = _key(policy, name)
+        with _store_errors(store, key):
+            table = open_table(store, key)
+            if table is not None:
+                table.delete(f"_day < '{_day(time)}'")
+
+
+def vacuum(store: Store, policy: Policy) -> None:
+    """Delete files that no version of the last week refers to."""
+    for name in TABLES:
+        key = _key(policy, name)
+        with _store_errors(store, key):
+            table = open_table(store, key)
+            if table is not None:
+                table.vacuum(dry_run=False)
 
 
 def _append(store: Store, key: str, rows: pa.Table, writer: str, sequence: int) -> bool:

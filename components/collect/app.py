@@ -1,0 +1,295 @@
+"""HTTP in front of the collector. Events take a straight way past the router; everything else is ordinary Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from components.collect import events
+from components.collect.bulk import Bulk
+from components.collect.collector import Collector, now_microseconds
+from components.collect.events import Event
+from components.collect.intake import Taken
+from components.collect.labels import from_json
+from components.collect.openapi import document
+from components.collect.refusal import Reason, Refused, shown
+from components.collect.settings import Settings
+from components.errors import KedgeError
+
+STATUS: dict[Reason, int] = {
+    "malformed": 400,
+    "unauthorized": 401,
+    "too-slow": 408,
+    "conflict": 409,
+    "too-large": 413,
+    "media-type": 415,
+    "unknown-model": 422,
+    "unknown-type": 422,
+    "invalid": 422,
+    "clock": 422,
+    "busy": 503,
+}
+RETRY_AFTER = b"2"
+MOST_NAMED = 20
+"""Faults named in one answer."""
+MOST_BATCH = 10_000
+
+ACCEPTED: Any = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]}
+EMPTY: Any = {"type": "http.response.body", "body": b""}
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, collector: Collector, settings: Settings) -> None:
+        self._collector = collector
+        self._settings = settings
+        self._token = f"Bearer {settings.token}".encode() if settings.token else None
+        self._reading = 0
+        self._bulk = Bulk(collector, settings)
+        self._rest = self._routes()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "POST":
+            await self._post(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            headers = dict(scope["headers"])
+            self._authorise(headers)
+            body = await self._body(headers, receive)
+            kind = headers.get(b"content-type", b"")
+            if kind.startswith(events.BATCHED):
+                answer = await self._batch(body)
+                await answer(scope, receive, send)
+                return
+            structured = kind.startswith(events.STRUCTURED)
+            event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
+            await self._collector.keep((self._collector.intake.event(event, now_microseconds()),))
+        except Refused as exc:
+            await self._refusal(exc)(scope, receive, send)
+        else:
+            await send(ACCEPTED)
+            await send(EMPTY)
+
+    async def _batch(self, body: bytes) -> Response:
+        """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""
+        values = events.json_of(body)
+        if type(values) is not list:
+            raise Refused("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
+        if len(values) > MOST_BATCH:
+            raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
+        taken, faults = self._sorted(events.structured, values)
+        await self._collector.keep(taken)
+        return _partial(len(taken), faults) if faults else Response(status_code=202)
+
+    def _sorted(self, read: Callable[[Any], Event], values: list[Any]) -> tuple[list[Taken], list[tuple[int, Refused]]]:
+        taken: list[Taken] = []
+        faults: list[tuple[int, Refused]] = []
+        now = now_microseconds()
+        intake = self._collector.intake
+        for index, value in enumerate(values):
+            try:
+                taken.append(intake.event(read(value), now))
+            except Refused as exc:
+                self._collector.metrics.refuse(exc.reason)
+                faults.append((index, exc))
+        return taken, faults
+
+    async def _labels(self, request: Request) -> Response:
+        headers = dict(request.scope["headers"])
+        kind = events.media_type(headers.get(b"content-type", events.JSON))
+        name = request.query_params.get("model")
+        require_known = _flag(request.query_params.get("require_known"))
+        if kind != events.JSON:
+            count = await self._bulk.keep(kind, name, request.stream(), require_known=require_known)
+            return _json({"accepted": count}, 202)
+        name, items = from_json(await self._body(headers, request.receive), name)
+        self._collector.intake.model(name)
+        now = now_microseconds()
+        intake = self._collector.intake
+        taken, faults = [], []
+        for index, item in enumerate(items):
+            try:
+                taken.append(intake.label(name, item, now))
+            except Refused as exc:
+                faults.append((index, exc))
+        if faults:
+            raise _together(faults, "labels")
+        if require_known:
+            await self._bulk.refuse_unknown(name, [item["id"] for item in items])
+        await self._collector.keep(taken)
+        return _json({"accepted": len(taken)}, 202)
+
+    async def _check(self, request: Request) -> Response:
+        body = await self._body(dict(request.scope["headers"]), request.receive)
+        try:
+            await asyncio.to_thread(self._collector.checks.take, body)
+        except OSError as exc:
+            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
+        return Response(status_code=202)
+
+    async def _flush(self, request: Request) -> Response:  # noqa: ARG002
+        try:
+            done = await self._collector.flush()
+        except KedgeError as exc:
+            raise Refused(
+                "busy", f"what was acknowledged is safe in the spool, the log cannot be written: {exc}"
+            ) from exc
+        return _json(
+            {
+                "appended": done.appended,
+                "labels_without_prediction": done.labels_without_prediction,
+                "waiting_halves": done.waiting_halves,
+            }
+        )
+
+    async def _ready(self, request: Request) -> Response:  # noqa: ARG002
+        ready = self._collector.ready()
+        return _json({"ready": ready, "faults": self._collector.faults()}, 200 if ready else 503)
+
+    async def _metrics(self, request: Request) -> Response:  # noqa: ARG002
+        content, kind = self._collector.metrics.page()
+        return Response(content, media_type=kind)
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body, if it is small and soon enough."""
+        most = self._settings.most_body_bytes
+        declared = headers.get(b"content-length")
+        if declared is not None and int(declared) > most:
+            raise Refused("too-large", f"the body has {int(declared):,} bytes, at most {most:,} are read")
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        return await self._rest_of_body(body, receive, most)
+
+    async def _rest_of_body(self, first: bytes, receive: Receive, most: int) -> bytes:
+        parts = [first]
+        length = len(first)
+        self._reading += length
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused("malformed", "the sender went away within the body")
+                    part = message.get("body", b"")
+                    parts.append(part)
+                    length += len(part)
+                    self._reading += len(part)
+                    if length > most:
+                        raise Refused("too-large", f"the body has more than {most:,} bytes")
+                    if self._reading > self._settings.most_waiting_bytes:
+                        raise Refused("busy", "too many large bodies at once; send again later")
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Refused("too-slow", f"the body took longer than {self._settings.body_seconds:g} s") from None
+        finally:
+            self._reading -= length
+
+    def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
+        if self._token is not None and not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
+            raise Refused("unauthorized", "the header `Authorization: Bearer <token>` is missing or wrong")
+
+    def _refusal(self, exc: Refused) -> Response:
+        self._collector.metrics.refuse(exc.reason)
+        return _refusal(exc)
+
+    def _routes(self) -> ASGIApp:
+        app = Starlette(
+            routes=[
+                Route("/v1/labels", self._guarded(self._labels), methods=["POST"]),
+                Route("/v1/checks", self._guarded(self._check), methods=["POST"]),
+                Route("/v1/flush", self._guarded(self._flush), methods=["POST"]),
+                Route("/healthz", _healthy),
+                Route("/readyz", self._ready),
+                Route("/metrics", self._metrics),
+                Route("/openapi.json", _openapi),
+                Route("/", _only_post, methods=["POST"]),
+            ],
+            lifespan=self._lifespan,
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    def _guarded(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def guarded(request: Request) -> Response:
+            try:
+                self._authorise(dict(request.scope["headers"]))
+                answer: Response = await endpoint(request)
+            except Refused as exc:
+                return self._refusal(exc)
+            return answer
+
+        return guarded
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002
+        await self._collector.start()
+        try:
+            yield
+        finally:
+            await self._collector.stop()
+
+
+async def _healthy(request: Request) -> Response:  # noqa: ARG001
+    return PlainTextResponse("ok\n")
+
+
+async def _openapi(request: Request) -> Response:  # noqa: ARG001
+    return _json(document())
+
+
+async def _only_post(request: Request) -> Response:  # noqa: ARG001
+    """Never reached: POST / is served before the router, whose 405 names the method."""
+    return Response(status_code=405)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _refusal(exc: Refused) -> Response:
+    answer = _json({"error": str(exc), "reason": exc.reason}, STATUS[exc.reason])
+    if exc.reason == "busy":
+        answer.headers["retry-after"] = RETRY_AFTER.decode()
+    if exc.reason == "unauthorized":
+        answer.headers["www-authenticate"] = "Bearer"
+    if exc.reason in ("too-large", "too-slow"):
+        answer.headers["connection"] = "close"  # the rest of the body is not read
+    return answer
+
+
+def _partial(accepted: int, faults: list[tuple[int, Refused]]) -> Response:
+    named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in faults[:MOST_NAMED]]
+    status = max(STATUS[exc.reason] for _, exc in faults)
+    return _json({"error": f"{len(faults)} events were not taken", "accepted": accepted, "refused": named}, status)
+
+
+def _together(faults: list[tuple[int, Refused]], what: str) -> Refused:
+    named = "; ".join(f"{what}[{index}]: {exc}" for index, exc in faults[:MOST_NAMED])
+    more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+    return Refused(faults[0][1].reason, f"nothing was taken: {named}{more}")
+
+
+def _flag(value: str | None) -> bool:
+    if value in (None, "false", "0", ""):
+        return False
+    if value in ("true", "1"):
+        return True
+    raise Refused("invalid", f"require_known must be true or false, got {shown(value)}")

@@ -1,0 +1,114 @@
+"""Labels by the file: JSON lines, CSV or Parquet, checked whole before the first is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from components.collect import labels
+from components.collect.collector import Collector, now_microseconds
+from components.collect.intake import Taken
+from components.collect.prediction import Declared
+from components.collect.refusal import Refused, shown
+from components.collect.settings import Settings
+from components.errors import KedgeError
+
+CHUNK = 5_000
+MOST_NAMED = 20
+LINES = (b"application/x-ndjson", b"application/jsonl")
+CSV = b"text/csv"
+PARQUET = b"application/vnd.apache.parquet"
+
+
+class Bulk:
+    """Reads a file of labels twice: once to find faults, once to keep it, never whole in memory."""
+
+    def __init__(self, collector: Collector, settings: Settings) -> None:
+        self._collector = collector
+        self._settings = settings
+        self._one = asyncio.Semaphore(1)  # one file at a time bounds memory and disk
+
+    async def keep(self, kind: bytes, name: str | None, body: AsyncIterator[bytes], *, require_known: bool) -> int:
+        """Make a file's labels durable; how many.
+
+        Raises:
+            Refused: unknown content type or model, a file too large, or rows that are no labels (nothing is kept).
+        """
+        if kind not in (*LINES, CSV, PARQUET):
+            raise Refused(
+                "media-type",
+                f"labels cannot be {shown(kind.decode('latin-1'))}; send application/json, application/x-ndjson, "
+                "text/csv or application/vnd.apache.parquet",
+            )
+        if name is None:
+            raise Refused("invalid", "which model? add ?model=NAME to the address")
+        model = self._collector.intake.model(name)
+        async with self._one:
+            with tempfile.NamedTemporaryFile(dir=self._settings.spool, prefix="bulk-") as file:
+                await self._receive(body, file)
+                path = Path(file.name)
+                ids = await asyncio.to_thread(self._checked, model, kind, path)
+                if require_known:
+                    await self.refuse_unknown(name, ids)
+                return await self._kept(model, kind, path)
+
+    async def refuse_unknown(self, name: str, ids: Sequence[str]) -> None:
+        """Raise Refused, naming them, if there is no prediction of some ids."""
+        try:
+            unknown = await self._collector.unknown_ids(self._collector.declared[name], ids)
+        except KedgeError as exc:
+            raise Refused("busy", f"whether the ids are known cannot be told: {exc}") from exc
+        if unknown:
+            named = ", ".join(shown(identity) for identity in unknown[:MOST_NAMED])
+            raise Refused(
+                "invalid", f"nothing was taken: model {name} has no prediction of {len(unknown)} ids: {named}"
+            )
+
+    async def _receive(self, body: AsyncIterator[bytes], file: Any) -> None:
+        length = 0
+        try:
+            async for part in body:
+                length += len(part)
+                if length > self._settings.most_bulk_bytes:
+                    raise Refused("too-large", f"the file has more than {self._settings.most_bulk_bytes:,} bytes")
+                file.write(part)
+            file.flush()
+        except OSError as exc:
+            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
+
+    def _checked(self, model: Declared, kind: bytes, path: Path) -> list[str]:
+        faults, ids = [], []
+        for number, item in enumerate(_items(model, kind, path), 1):
+            try:
+                ids.append(labels.row(model.policy, item)[0]["_id"])
+            except Refused as exc:
+                faults.append(f"row {number}: {exc}")
+                if len(faults) == MOST_NAMED:
+                    break
+        if faults:
+            raise Refused("invalid", f"nothing was taken: {'; '.join(faults)}")
+        return ids
+
+    async def _kept(self, model: Declared, kind: bytes, path: Path) -> int:
+        rows = _items(model, kind, path)
+        count = 0
+        while True:
+            taken = await asyncio.to_thread(self._chunk, model.name, rows)
+            if not taken:
+                return count
+            await self._collector.keep(taken)
+            count += len(taken)
+
+    def _chunk(self, name: str, rows: Iterator[Mapping[str, Any]]) -> list[Taken]:
+        now = now_microseconds()
+        return [self._collector.intake.label(name, item, now) for item in islice(rows, CHUNK)]
+
+
+def _items(model: Declared, kind: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
+    if kind in LINES:
+        return labels.from_lines(path)
+    return labels.from_csv(path, model.policy) if kind == CSV else labels.from_parquet(path)

@@ -1,0 +1,279 @@
+"""The collector without its HTTP: takes, makes durable, appends in the background, says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from components.collect.appender import DAY_SECONDS, Appender
+from components.collect.checks import Checks
+from components.collect.commit import GroupCommit
+from components.collect.index import Index
+from components.collect.intake import MICROSECONDS, Intake, Taken
+from components.collect.journal import Journal
+from components.collect.metrics import Metrics
+from components.collect.prediction import Declared, key_of
+from components.collect.refusal import Refused
+from components.collect.settings import Settings
+from components.collect.upkeep import Upkeep
+from components.errors import KedgeError, StoreError, UsageError
+from components.policy import Policy
+from components.store import Store
+from components.tables import log
+
+TICK_SECONDS = 0.25
+MOST_BACKOFF_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What a flush found."""
+
+    appended: int
+    """Rows appended by it."""
+    labels_without_prediction: dict[str, int] = field(default_factory=dict)
+    """By model, labels whose prediction this collector has not seen yet."""
+    waiting_halves: int = 0
+    """Requests and answers of KServe's logger that wait for each other."""
+
+
+class Collector:
+    """One spool, one store, the models declared."""
+
+    def __init__(self, store: Store, policies: Iterable[Policy], settings: Settings) -> None:
+        """Check what was declared; nothing is opened yet.
+
+        Raises:
+            UsageError: no model, one twice, or a hashed feature without a key.
+        """
+        self._store = store
+        self._settings = settings
+        self.declared = _declared(policies, settings.hash_key)
+        self.metrics = Metrics()
+        self.intake = Intake(self.declared, settings)
+        self.checks = Checks(settings.spool / "checks", self.declared, self.metrics)
+        self._background = ThreadPoolExecutor(1, "append")
+        self._pressed = ""
+        self._spool_fault = ""
+        self._lock_handle: int | None = None
+        self._resources: list[Callable[[], object]] = []
+
+    async def start(self) -> None:
+        """Open the spool, take up what an earlier process left in it, begin to append."""
+        settings = self._settings
+        self._lock(settings)
+        self._index = Index(settings.spool / "index.db")
+        self._journal = Journal(
+            settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
+        )
+        self._commit = GroupCommit(self._journal, most_bytes=settings.most_waiting_bytes)
+        self._appender = Appender(
+            self._store, self.declared, self._journal, self._index, self.metrics, settings.spool / "aside"
+        )
+        self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
+        self._appending = asyncio.Lock()
+        self.checks.load()
+        self._ends = asyncio.Event()
+        self._loop_task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Append once more if the store lets it, and close; what is left is in the spool."""
+        self._ends.set()
+        await self._loop_task
+        try:
+            await self.flush()
+        except KedgeError as exc:
+            self.metrics.faults["store"] = str(exc)
+        self._commit.close()
+        self._background.shutdown(wait=True)
+        self._index.close()
+        if self._lock_handle is not None:
+            os.close(self._lock_handle)
+
+    def ready(self) -> bool:
+        """Whether it can acknowledge anything."""
+        return not self._spool_fault
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong, in words, by place; it may be ready all the same."""
+        own = {"spool": self._spool_fault or self._pressed}
+        return {place: text for place, text in {**self.metrics.faults, **own}.items() if text}
+
+    async def keep(self, taken: Sequence[Taken]) -> None:
+        """Return when all of it is durable.
+
+        Raises:
+            Refused: the disk is full, away or too far behind: send again later.
+        """
+        if self._pressed and any(one.patient for one in taken):
+            raise Refused("busy", self._pressed)
+        lines = [one.line for one in taken if one.line is not None]
+        if lines:
+            patient = all(one.patient for one in taken)
+            await self._durable(lines, taken, patient=patient)
+        accepted, sampled_out = self.metrics.accepted_by, self.metrics.sampled_out
+        for one in taken:
+            if one.line is None:
+                sampled_out.labels(one.model).inc()
+            else:
+                accepted(one.model, one.kind).inc()
+
+    async def flush(self) -> Flushed:
+        """Append everything acknowledged so far.
+
+        Raises:
+            StoreError: the store refused.
+        """
+        async with self._appending:
+            rows = await self._append()
+            return Flushed(rows, *await self._in_background(self._waiting))
+
+    async def unknown_ids(self, model: Declared, ids: Sequence[str]) -> list[str]:
+        """Those ids that neither this collector's memory nor the log has a prediction of, after a flush."""
+        await self.flush()
+        keys = {key_of(model.name, identity): identity for identity in ids}
+        seen = await self._in_background(lambda: self._index.known(keys))
+        rest = [identity for key, identity in keys.items() if key not in seen]
+        if not rest:
+            return []
+        logged = await self._in_background(lambda: log.known_ids(self._store, model.policy, rest))
+        return [identity for identity in rest if identity not in logged]
+
+    async def _durable(self, lines: list[bytes], taken: Sequence[Taken], *, patient: bool) -> None:
+        try:
+            await self._commit.submit(lines, patient=patient)
+        except OSError as exc:
+            self._spool_fault = f"spool {self._settings.spool}: cannot be written: {exc.strerror}"
+            self._forget(taken)
+            raise Refused("busy", f"{self._spool_fault}; send again later") from exc
+        except Refused:
+            self._forget(taken)
+            raise
+
+    def _forget(self, taken: Sequence[Taken]) -> None:
+        for one in taken:
+            self.intake.forget(one)
+
+    async def _run(self) -> None:
+        """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""
+        begun, failures = False, 0
+        due = time.monotonic() + self._settings.interval_seconds
+        while not self._ends.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
+            await self._look_around()
+            now = time.monotonic()
+            full = not failures and self._journal.full
+            if now < due and not full and begun:
+                continue
+            begun = True
+            failures = await self._attempt(failures)
+            wait = min(MOST_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
+            due = time.monotonic() + max(self._settings.interval_seconds, wait)
+
+    async def _attempt(self, failures: int) -> int:
+        """Append once; the number of failures in a row."""
+        try:
+            async with self._appending:
+                await self._append()
+                await self._in_background(self._upkeep.run_if_due)
+                await self._in_background(self._forget_old)
+        except KedgeError:
+            return failures + 1
+        return 0
+
+    async def _append(self) -> int:
+        began = time.monotonic()
+        segments = await self._commit.alone(self._journal.rotate)
+        try:
+            rows = await self._in_background(lambda: self._appender.run(segments))
+        except KedgeError as exc:
+            self.metrics.store_up.set(0)
+            since = self.metrics.faults.get("store", "").partition(" since ")[2].partition(": ")[0]
+            since = since or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.metrics.faults["store"] = f"away since {since}: {exc}"
+            raise
+        self.metrics.faults.pop("store", None)
+        self.metrics.store_up.set(1)
+        self.metrics.append_seconds.observe(time.monotonic() - began)
+        return rows
+
+    async def _look_around(self) -> None:
+        """Measure the spool; note when it runs full, try again when it could not be written."""
+        size, free, oldest = await asyncio.to_thread(self._measure)
+        self.metrics.spool_bytes.set(size)
+        self.metrics.spool_free_bytes.set(free)
+        self.metrics.oldest_seconds.set(oldest)
+        settings = self._settings
+        if size > settings.most_spool_bytes:
+            self._pressed = f"{size:,} bytes wait for the store, {settings.most_spool_bytes:,} may; send again later"
+        elif free < settings.reserve_bytes:
+            self._pressed = f"{free:,} bytes are left on the spool's disk; send again later"
+        else:
+            self._pressed = ""
+        if self._spool_fault:
+            try:
+                await self._commit.alone(self._journal.probe)
+            except OSError:
+                return
+            self._spool_fault = ""
+
+    def _measure(self) -> tuple[int, int, float]:
+        disk = os.statvfs(self._settings.spool)
+        size, oldest = self._journal.backlog()
+        return size, disk.f_bavail * disk.f_frsize, oldest
+
+    def _forget_old(self) -> None:
+        now = time.time()
+        day = int(now // DAY_SECONDS) - self._settings.remember_days
+        halves = int((now - self._settings.pair_seconds) * MICROSECONDS)
+        gone = self._index.forget(before_day=day, halves_before=halves)
+        self.metrics.unpaired.inc(gone["halves"])
+        self._waiting()
+
+    def _waiting(self) -> tuple[dict[str, int], int]:
+        by_model = dict.fromkeys(self.declared, 0) | self._index.waiting_labels()
+        for name, count in by_model.items():
+            self.metrics.waiting_labels.labels(name).set(count)
+        halves = self._index.waiting_halves()
+        self.metrics.waiting_halves.set(halves)
+        return by_model, halves
+
+    async def _in_background(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._background, work)
+
+    def _lock(self, settings: Settings) -> None:
+        """One process a spool: a second one would append what the first still holds."""
+        try:
+            settings.spool.mkdir(parents=True, exist_ok=True)
+            self._lock_handle = os.open(settings.spool / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock_handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise UsageError(f"spool {settings.spool}: another collector uses it; give each its own --spool") from exc
+        except OSError as exc:
+            raise StoreError(f"spool {settings.spool}: cannot be used: {exc.strerror}") from exc
+
+
+def _declared(policies: Iterable[Policy], hash_key: bytes | None) -> dict[str, Declared]:
+    found: dict[str, Declared] = {}
+    for policy in policies:
+        if policy.name in found:
+            raise UsageError(f"model {policy.name!r} is declared by two policies; one policy a model")
+        found[policy.name] = Declared(policy, hash_key)
+    if not found:
+        raise UsageError("no model is declared; give --policy FILE")
+    return found
+
+
+def now_microseconds() -> int:
+    """This machine's clock, in microseconds since 1970."""
+    return time.time_ns() // 1000

@@ -1,0 +1,139 @@
+"""What this collector remembers beside the journal: ids it has appended, halves that wait, labels that wait.
+
+One SQLite file, changed only together with the number of the segment that was appended: after a crash the same segment
+is read again against the same memory and gives the same batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from components.errors import StoreError
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS appended (key BLOB PRIMARY KEY, day INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS halves (
+  key BLOB, kind TEXT, model TEXT, received INTEGER, body BLOB, PRIMARY KEY (key, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, model TEXT, day INTEGER) WITHOUT ROWID;
+"""
+VARIABLES = 500
+"""Keys asked for in one statement."""
+
+
+@dataclass
+class Change:
+    """What one segment changes in the index."""
+
+    segment: int
+    day: int
+    """Days since 1970 on which it is appended, for forgetting."""
+    appended: list[str] = field(default_factory=list)
+    """Keys of predictions and labels that are now in the store."""
+    halves: list[tuple[str, str, str, int, bytes]] = field(default_factory=list)
+    """Key, kind, model, received (microseconds) and body of requests or answers whose other half is not here yet."""
+    paired: list[str] = field(default_factory=list)
+    """Keys of halves that found each other."""
+    predicted: list[str] = field(default_factory=list)
+    """Keys of predictions: labels need not wait for them any more."""
+    waiting: list[tuple[str, str]] = field(default_factory=list)
+    """Key and model of labels without a prediction."""
+
+
+class Index:
+    """The file. Used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it.
+
+        Raises:
+            StoreError: the file cannot be used.
+        """
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA cache_size=-16000")
+            self._db.executescript(TABLES)
+            self._db.execute("INSERT OR IGNORE INTO facts VALUES ('writer', ?)", (f"collect-{uuid4().hex}",))
+        except sqlite3.Error as exc:
+            raise StoreError(f"{path}: cannot be used: {exc}; a collector needs a spool folder of its own") from exc
+
+    @property
+    def writer(self) -> str:
+        """Name under which this spool appends: a spool that lost its index is another writer."""
+        return self._fact("writer")
+
+    @property
+    def applied(self) -> int:
+        """Number of the last segment that is in the store, -1 if none."""
+        return int(self._fact("applied", "-1"))
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Those keys that were appended before."""
+        return {found.hex() for (found,) in self._chosen("SELECT key FROM appended WHERE key IN", list(keys))}
+
+    def halves(self, keys: Iterable[str]) -> dict[tuple[str, str], bytes]:
+        """Waiting halves of these keys: body by key and kind."""
+        rows: Iterable[Any] = self._chosen("SELECT key, kind, body FROM halves WHERE key IN", list(keys))
+        return {(key.hex(), kind): body for key, kind, body in rows}
+
+    def waiting_labels(self) -> dict[str, int]:
+        """Number of labels without a prediction, by model."""
+        return dict(self._db.execute("SELECT model, COUNT(*) FROM waiting GROUP BY model").fetchall())
+
+    def waiting_halves(self) -> int:
+        """Number of requests and answers that wait for each other."""
+        return int(self._db.execute("SELECT COUNT(*) FROM halves").fetchone()[0])
+
+    def apply(self, change: Change) -> None:
+        """Remember a segment that is in the store; all of it or nothing."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            db.executemany(
+                "INSERT OR IGNORE INTO appended VALUES (?, ?)",
+                ((bytes.fromhex(key), change.day) for key in change.appended),
+            )
+            db.executemany("DELETE FROM halves WHERE key = ?", ((bytes.fromhex(key),) for key in change.paired))
+            db.executemany(
+                "INSERT OR IGNORE INTO halves VALUES (?, ?, ?, ?, ?)",
+                ((bytes.fromhex(key), *rest) for key, *rest in change.halves),
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO waiting VALUES (?, ?, ?)",
+                ((bytes.fromhex(key), model, change.day) for key, model in change.waiting),
+            )
+            if change.predicted and db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone():
+                db.executemany("DELETE FROM waiting WHERE key = ?", ((bytes.fromhex(key),) for key in change.predicted))
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (str(change.segment),))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+    def forget(self, *, before_day: int, halves_before: int) -> Mapping[str, int]:
+        """Drop ids appended before a day, and halves received before a time; how many of each."""
+        halves = self._db.execute("DELETE FROM halves WHERE received < ?", (halves_before,)).rowcount
+        appended = self._db.execute("DELETE FROM appended WHERE day < ?", (before_day,)).rowcount
+        self._db.execute("DELETE FROM waiting WHERE day < ?", (before_day,))
+        return {"halves": halves, "appended": appended}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _fact(self, name: str, default: str = "") -> str:
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else default
+
+    def _chosen(self, statement: str, keys: Sequence[str]) -> Iterable[tuple[bytes, ...]]:
+        for start in range(0, len(keys), VARIABLES):
+            part = [bytes.fromhex(key) for key in keys[start : start + VARIABLES]]
+            marks = ",".join("?" * len(part))
+            yield from self._db.execute(f"{statement} ({marks})", part)

@@ -1,0 +1,146 @@
+"""From what was sent to what is kept: what a sender can be told about is checked here, before it is acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from components.collect import kserve, labels
+from components.collect.events import PREDICTION, REQUEST, Event
+from components.collect.journal import Kind, line
+from components.collect.prediction import Declared, encoded, key_of, time_of
+from components.collect.recent import Recent
+from components.collect.refusal import Refused, shown
+from components.collect.settings import Settings
+
+MICROSECONDS = 1_000_000
+RECENT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Something to be made durable. ``line`` is None where sampling leaves it out."""
+
+    model: str
+    kind: Kind
+    line: bytes | None
+    conflict_key: str | None = None
+    patient: bool = True
+    """Whether the sender repeats what is refused; KServe's logger does not."""
+
+
+class Intake:
+    """Checks and encodes what is sent. Pure but for its memory of recent ids."""
+
+    def __init__(self, declared: Mapping[str, Declared], settings: Settings) -> None:
+        self._declared = declared
+        self._recent = Recent(RECENT)
+        self._ahead = int(settings.max_ahead_seconds * MICROSECONDS)
+        self._age = int(settings.max_age_seconds * MICROSECONDS)
+        self._sample = settings.sample
+        self._annotation = settings.version_annotation
+
+    def event(self, event: Event, now: int) -> Taken:
+        """One CloudEvent, received ``now`` (microseconds since 1970).
+
+        Raises:
+            Refused: what is wrong with it.
+        """
+        return self._prediction(event, now) if event.type == PREDICTION else self._half(event, now)
+
+    def label(self, name: str, label: Any, now: int) -> Taken:
+        """One label of a model."""
+        model = self.model(name)
+        columns, observed = labels.row(model.policy, label)
+        identity = columns["_id"]
+        if not self._sampled(identity):
+            return Taken(name, "l", None)
+        key = key_of(name, identity, f"label {columns['_label']!r} {observed}")
+        columns |= {"_observed": now if observed is None else observed, "_received": now}
+        return Taken(name, "l", line("l", name, key, orjson.dumps(columns)))
+
+    def model(self, name: Any) -> Declared:
+        """The declared model of this name."""
+        found = self._declared.get(name) if type(name) is str else None
+        if found is None:
+            raise Refused("unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are")
+        return found
+
+    def forget(self, taken: Taken) -> None:
+        """It was not acknowledged after all: its id is free for another payload."""
+        if taken.conflict_key is not None:
+            self._recent.forget(taken.conflict_key)
+
+    def _prediction(self, event: Event, now: int) -> Taken:
+        data = event.data
+        if type(data) is not dict:
+            raise Refused("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
+        model = self.model(data.get("model"))
+        row = orjson.dumps(model.row(event.id, data))
+        time = self._time(event.time, now)
+        if self._sample < 1 and not self._sampled(event.id):
+            return Taken(model.name, "p", None)
+        key = key_of(model.name, event.id)
+        self._refuse_conflict(key, row, event)
+        return Taken(model.name, "p", encoded("p", model.name, key, row, time=time, received=now), key)
+
+    def _half(self, event: Event, now: int) -> Taken:
+        name, slot = kserve.service(event.attributes, self._declared)
+        model = self.model(name)
+        content: dict[str, Any] = {
+            "id": event.id,
+            "slot": slot,
+            "version": kserve.version(event.attributes, self._annotation),
+        }
+        kind: Kind = "q" if event.type == REQUEST else "r"
+        if kind == "q":
+            content["rows"] = kserve.request_rows(model, event.data)
+        else:
+            content["scores"] = kserve.response_scores(model, event.data)
+        time = self._time(event.time, now)
+        rows = len(content.get("rows") or content["scores"])
+        if not any(self._sampled(kserve.row_identity(event.id, row, rows)) for row in range(rows)):
+            return Taken(name, kind, None, patient=False)
+        body = orjson.dumps(content)
+        conflict_key = key_of(name, event.id, kind)
+        self._refuse_conflict(conflict_key, body, event)
+        written = encoded(kind, name, key_of(name, event.id, "pair"), body, time=time, received=now)
+        return Taken(name, kind, written, conflict_key, patient=False)
+
+    def _time(self, given: Any, now: int) -> int:
+        if given is None:
+            return now
+        time = time_of(given)
+        if self._ahead and time - now > self._ahead:
+            raise Refused(
+                "clock",
+                f"time {shown(given)} is {(time - now) / MICROSECONDS:,.0f} s ahead of this clock; mend a clock",
+            )
+        if self._age and now - time > self._age:
+            raise Refused(
+                "clock", f"time {shown(given)} is {(now - time) / MICROSECONDS:,.0f} s old; too old for the log"
+            )
+        return time
+
+    def _refuse_conflict(self, key: str, content: bytes, event: Event) -> None:
+        if self._recent.conflicts(key, hash(content)):
+            raise Refused(
+                "conflict", f"another payload was acknowledged under id {shown(event.id)}; the first one stays"
+            )
+
+    def _sampled(self, identity: str) -> bool:
+        return self._sample >= 1 or sampled(identity, self._sample)
+
+
+def sampled(identity: str, share: float) -> bool:
+    """Whether an id belongs to the sample: the same for a prediction, its halves and its labels, on every replica.
+
+    >>> sampled("a7", 1.0), sampled("a7", 0.0)
+    (True, False)
+    """
+    number = int.from_bytes(blake2b(identity.encode(), digest_size=8).digest(), "big")
+    return number < share * 2**64

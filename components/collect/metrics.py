@@ -1,0 +1,100 @@
+"""What the collector counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from components.collect.journal import Kind
+from components.collect.refusal import Reason
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+KINDS: dict[Kind, str] = {"p": "prediction", "q": "request", "r": "response", "l": "label"}
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """One registry a collector, so that two in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.accepted = Counter(
+            "kedge_collect_accepted", "Acknowledged: durable in the journal", ["model", "kind"], registry=registry
+        )
+        self.refused = Counter("kedge_collect_refused", "Not taken, by reason", ["reason"], registry=registry)
+        self.sampled_out = Counter(
+            "kedge_collect_sampled_out", "Acknowledged and left out by sampling", ["model"], registry=registry
+        )
+        self.appended = Counter(
+            "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"], registry=registry
+        )
+        self.duplicates = Counter("kedge_collect_duplicates", "Sent again, kept once", registry=registry)
+        self.unequal = Counter(
+            "kedge_collect_unequal_pairs", "Requests whose answer had another number of rows", registry=registry
+        )
+        self.unpaired = Counter(
+            "kedge_collect_unpaired", "Requests or answers whose other half never came", registry=registry
+        )
+        self.set_aside = Counter(
+            "kedge_collect_set_aside_rows", "Acknowledged rows the log refused, kept in the spool", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self.damaged_lines = Counter(
+            "kedge_collect_damaged_lines", "Journal lines that fail their check sum", registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "kedge_collect_commit_seconds", "Time to make a group of events durable", buckets=SECONDS, registry=registry
+        )
+        self.append_seconds = Histogram(
+            "kedge_collect_append_seconds", "Time to append a run of segments", registry=registry
+        )
+        self.spool_bytes = Gauge("kedge_collect_spool_bytes", "Journal not yet in the store", registry=registry)
+        self.spool_free_bytes = Gauge(
+            "kedge_collect_spool_free_bytes", "Room left on the spool's disk", registry=registry
+        )
+        self.store_up = Gauge("kedge_collect_store_up", "1 if the last append succeeded", registry=registry)
+        self.store_up.set(1)
+        self.oldest_seconds = Gauge(
+            "kedge_collect_oldest_seconds",
+            "Age of the oldest acknowledged event not yet in the store",
+            registry=registry,
+        )
+        self.waiting_labels = Gauge(
+            "kedge_collect_labels_without_prediction",
+            "Labels whose prediction has not come",
+            ["model"],
+            registry=registry,
+        )
+        self.waiting_halves = Gauge(
+            "kedge_collect_waiting_halves", "Requests and answers waiting for each other", registry=registry
+        )
+        self.check = Gauge(
+            "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
+        )
+        self._accepted: dict[tuple[str, str], Counter] = {}
+        self.faults: dict[str, str] = {}
+        """What is wrong now, in words, by its place; readiness shows it."""
+
+    def accepted_by(self, model: str, kind: Kind) -> Counter:
+        """The counter of one model and kind."""
+        found = self._accepted.get((model, kind))
+        if found is None:
+            found = self._accepted[model, kind] = self.accepted.labels(model, KINDS[kind])
+        return found
+
+    def refuse(self, reason: Reason) -> None:
+        """Count something that was not taken."""
+        self.refused.labels(reason).inc()
+
+    def aside(self, model: str, rows: int, why: str) -> None:
+        """Count acknowledged rows that the log refused for good."""
+        self.set_aside.labels(model).inc(rows)
+        self.faults[f"set aside: {model}"] = why
+
+    def damaged(self, length: int) -> None:
+        """Count a journal line that is not what was written."""
+        self.damaged_lines.inc()
+        self.faults["journal"] = f"a line of {length} bytes in the journal fails its check sum; check the disk"
+
+    def page(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE

@@ -1,0 +1,51 @@
+"""Keeps the log's tables easy to read: small files put together, old days dropped, unused files deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from components.collect.metrics import Metrics
+from components.collect.prediction import Declared
+from components.collect.settings import Settings
+from components.errors import StoreError
+from components.store import Store
+from components.tables import log
+
+CLEAN_SECONDS = 86_400
+
+
+class Upkeep:
+    """Counts appends by what the metrics say and acts when it is time."""
+
+    def __init__(self, store: Store, declared: Mapping[str, Declared], settings: Settings, metrics: Metrics) -> None:
+        self._store = store
+        self._declared = declared
+        self._settings = settings
+        self._metrics = metrics
+        self._runs = 0
+        self._cleaned = time.monotonic()
+
+    def run_if_due(self) -> None:
+        """Compact every so many runs; drop and delete once a day. A failure is shown and tried again later."""
+        self._runs += 1
+        every = self._settings.compact_every
+        try:
+            if every and self._runs % every == 0:
+                for model in self._declared.values():
+                    log.compact(self._store, model.policy)
+            if time.monotonic() - self._cleaned > CLEAN_SECONDS:
+                self._cleaned = time.monotonic()
+                self._clean()
+        except StoreError as exc:
+            self._metrics.faults["upkeep"] = str(exc)
+        else:
+            self._metrics.faults.pop("upkeep", None)
+
+    def _clean(self) -> None:
+        days = self._settings.retention_days
+        for model in self._declared.values():
+            if days:
+                log.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
+            log.vacuum(self._store, model.policy)
