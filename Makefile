@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo test test-cluster lint format lock images clean
+.PHONY: help install demo test test-cluster tools lint format lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ test: install ## Run the tests (below 10 minutes on 2 cores)
 
 test-cluster: install ## Run the tests that need a Kubernetes API, against $KUBECONFIG
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+tools: install ## Install helm, kustomize, kubeconform and schemas for the tests of chart and manifests (needs Go)
+	PYTHON=$(CURDIR)/$(BIN)/python tools/install
+
+images: ## Build the container images with docker, podman or buildah, whichever is there
+	images/build
 
 lint: install ## Style, types, import contract
 	$(BIN)/ruff format --check .
