@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from components import bundle
+from components.bundle import Manifest
+from components.errors import DataError, UsageError
+from components.monitor import estimate, performance, veto
 from components.monitor.estimate import Estimate
-from components.monitor.history import Champion
-from components.monitor.performance import Performance
+from components.monitor.history import Champion, champion, retrainings, vetoed_windows
+from components.monitor.performance import Performance, Reference
+from components.monitor.window import Labelled, Window, comparable, floats, labelled, of_version, served
+from components.policy import Policy
+from components.profile import Comparison, Profile, compare, count
+from components.record import Record
+from components.store import Store
+from components.tables import log, snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +61,113 @@ class Check:
     """Time of the newest row the champion was trained on."""
     new_labels: int | None = None
     """Labels that became known since then, or since the last retraining; None: not asked for."""
+
+
+def check(policy: Policy, store: Store, history: Sequence[Record], window: Window) -> Check:
+    """Look at one window.
+
+    Features are compared over all rows of the window, whichever bundle answered; scores, labels and the estimate are
+    the champion's own. The champion is who the records say: asking the registry would take longer than the check.
+
+    Args:
+        policy: Of the model.
+        store: Holds the log and the bundles.
+        history: All records of the model.
+        window: Which rows.
+
+    Raises:
+        UsageError: no bundle was ever promoted.
+        BundleError: the champion's bundle is missing or was altered.
+        DataError, StoreError: the log cannot be read, or is not this policy's.
+    """
+    serving = champion(history)
+    if serving is None:
+        raise UsageError(
+            f"model {policy.name} in {store.url}: no bundle was promoted yet, so there is nothing to watch; "
+            "`kedge submit` trains and releases a first one"
+        )
+    manifest, profile = _reference(store, policy.name, serving.bundle)
+    rows = served(store, policy, window)
+    own = of_version(rows, serving.bundle)
+    inputs = _compared(policy, manifest, profile, rows, comparable(policy))
+    known = labelled(store, policy, window, serving.bundle, vetoed_windows(history))
+    reference = _loss_when_made(manifest)
+    limits = policy.monitor.performance
+    newest_row, labels_until = _trained(store, policy, manifest)
+    return Check(
+        model=policy.name,
+        champion=serving,
+        start=window.start,
+        end=window.end,
+        rows=rows.num_rows,
+        inputs=_drift(inputs),
+        scores=_drift(_compared(policy, manifest, profile, own, ["_score"])),
+        corrupt=veto.findings(policy, rows, inputs.features),
+        performance=_judged(policy, known, reference),
+        estimate=estimate.expect(
+            policy.model,
+            floats(own["_score"]),
+            estimate.recorded(manifest.metrics),
+            reference,
+            limits,
+            policy.monitor.min_rows,
+        ),
+        trained_until=newest_row,
+        new_labels=_new_labels(store, policy, history, labels_until, window.end),
+    )
+
+
+def _reference(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Profile]:
+    with tempfile.TemporaryDirectory(prefix="kedge-monitor-") as folder:
+        found = bundle.fetch(store, model, bundle_id, Path(folder))
+        return found.manifest, Profile.from_json(found.profile())
+
+
+def _compared(policy: Policy, manifest: Manifest, profile: Profile, rows: pa.Table, names: list[str]) -> Comparison:
+    reference = profile.select([name for name in names if name in profile.columns])
+    return compare(
+        reference,
+        count(reference, rows.select(list(reference.columns)).to_batches()),
+        alpha=policy.monitor.drift.alpha,
+        min_psi=policy.monitor.drift.min_psi,
+        min_rows=policy.monitor.min_rows,
+        importance={name: manifest.importance.get(name, 0.0) for name in reference.columns} or None,
+    )
+
+
+def _drift(seen: Comparison) -> Drift:
+    return Drift(
+        verdict=seen.verdict, drifted=tuple(seen.drifted), attention=float(seen.attention), detail=seen.to_dict()
+    )
+
+
+def _judged(policy: Policy, known: Labelled, reference: Reference | None) -> Performance:
+    return performance.judge(
+        policy.model, known.scores, known.labels, reference, policy.monitor.performance, newest=known.newest
+    )
+
+
+def _loss_when_made(manifest: Manifest) -> Reference | None:
+    loss, rows = manifest.metrics.get("loss"), manifest.metrics.get("rows")
+    return Reference(loss=loss, rows=int(rows)) if loss is not None and rows else None
+
+
+def _trained(store: Store, policy: Policy, manifest: Manifest) -> tuple[datetime, datetime]:
+    """Time of the newest row of the champion's snapshot, and until when labels were in it; if the snapshot was deleted,
+    when the bundle was made."""
+    try:
+        taken = snapshot.load(store, policy.name, manifest.snapshot)
+    except DataError:
+        return manifest.created, manifest.created
+    return taken.newest or taken.end, taken.end
+
+
+def _new_labels(
+    store: Store, policy: Policy, history: Sequence[Record], labels_until: datetime, end: datetime
+) -> int | None:
+    """Counted only where the policy asks: it reads every label since the last training."""
+    if policy.monitor.triggers.new_labels is None:
+        return None
+    tried = [one.time for one in retrainings(history, end) if one.time < end]
+    since = max([labels_until, *tried])
+    return log.read_labelled(store, policy, since, end, columns=["_id"]).num_rows if since < end else 0

@@ -172,10 +172,10 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
 
 
 def _still_going(before: Sequence[Record], now: datetime) -> str | None:
+    """A run of which the newest attempt never said that it ended."""
     ended = {item.key for item in before if item.kind == "run-finished"}
-    going = [
-        item.key
-        for item in before
-        if item.kind == "run-started" and item.key not in ended and now - LONGEST_RUN < item.time <= now
-    ]
-    return going[-1] if going else None
+    newest = {item.data.get("run", item.key): item for item in before if item.kind == "run-started"}
+    for run, item in newest.items():
+        if item.key not in ended and now - LONGEST_RUN < item.time <= now:
+            return str(run)
+    return None

@@ -53,31 +53,6 @@ class Estimate:
     risen: bool | None = None
 
 
-def fit(scores: Floats, labels: Floats, steps: int = 50) -> Calibration:
-    """Calibrate scores on labelled rows: the two parameters of the greatest likelihood, by Newton's method.
-
-    Half a positive and half a negative row at score 0.5 are added, so that perfectly separated rows have an answer.
-
-    Args:
-        scores, labels: Shape (n,); labels 0 or 1.
-    """
-    x = np.append(_logit(scores), [0.0, 0.0])
-    y = np.append(labels, [1.0, 0.0])
-    weight = np.append(np.ones(len(scores)), [0.5, 0.5])
-    design = np.column_stack([np.ones_like(x), x])
-    ridge = 1e-6 * np.eye(2)
-    beta = np.array([0.0, 1.0])
-    for _ in range(steps):
-        chance = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        gradient = design.T @ (weight * (y - chance)) - ridge @ (beta - [0.0, 1.0])
-        curvature = (design * (weight * chance * (1 - chance))[:, None]).T @ design + ridge
-        step = np.linalg.solve(curvature, gradient)
-        beta = beta + np.clip(step, -2, 2)
-        if float(np.abs(step).max()) < 1e-9:
-            break
-    return Calibration(intercept=float(beta[0]), slope=float(beta[1]))
-
-
 def recorded(metrics: Mapping[str, float]) -> Calibration | None:
     """The calibration a bundle was given when it was made, on rows not trained on; None if it has none."""
     try:

@@ -99,5 +99,22 @@ def _retraining(item: Record) -> str | None:
     if item.kind == "check" and item.data.get("action") == "retrain":
         return str(item.data["decision_key"])
     if item.kind == "run-started" and item.data.get("pipeline", "retrain") == "retrain":
-        return str(item.data.get("decision_key") or item.key)
+        return str(item.data.get("decision_key") or item.data.get("run") or item.key)
+    return None
+
+
+def unsubmitted(records: Sequence[Record]) -> Record | None:
+    """The newest check that decided to retrain, if no run was started for it: its process died, or nobody answered.
+
+    A later check that saw nothing bad, a corrupt feed or another champion has overtaken it.
+    """
+    started = {_retraining(item) for item in records if item.kind == "run-started"}
+    checks = [item for item in records if item.kind == "check"]
+    for item in reversed(checks):
+        if item.data["champion"]["reign"] != checks[-1].data["champion"]["reign"]:
+            return None
+        if item.data["action"] == "retrain":
+            return None if item.data["decision_key"] in started else item
+        if item.data["action"] != "attention":
+            return None
     return None

@@ -113,7 +113,7 @@ def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
 def relative_increase(loss: float, reference: float) -> float:
     """(loss - reference) / reference."""
     if reference > 0:
-        return (loss - reference) / reference
+        return float((loss - reference) / reference)
     return 0.0 if loss <= 0 else LARGEST
 
 

@@ -1,0 +1,113 @@
+"""One check from beginning to end: measure, decide, write the report, then the record that makes it count."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from components import record
+from components.monitor import report
+from components.monitor.check import Check, check
+from components.monitor.decide import Decision, decide, drifted, error_evidence, shifted_and_risen
+from components.monitor.history import unsubmitted
+from components.monitor.window import Window
+from components.policy import Policy
+from components.record import Record
+from components.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A check that counts."""
+
+    record: Record
+    written: bool
+    """False: another process, or an earlier call, had checked this window; its record stands."""
+    due: Record | None
+    """The check whose retraining is to be submitted: this one, or an earlier one that nobody submitted."""
+
+
+def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
+    """Check the window that ends at ``now``, once: a window that has a record is not looked at again.
+
+    Args:
+        policy: Of the model.
+        store: Holds the log, the bundles and the records.
+        now: Event time, cut to the whole minute.
+
+    Raises:
+        UsageError: nothing was ever promoted.
+        BundleError, StoreError: the champion or the log cannot be read.
+    """
+    window = Window.before(now, policy.monitor.window_seconds)
+    history = record.read(store, policy.name)
+    known = next((item for item in history if item.kind == "check" and item.key == key_of(window.end)), None)
+    if known is not None:
+        return Outcome(record=known, written=False, due=unsubmitted(history))
+    seen = check(policy, store, history, window)
+    decision = decide(policy, history, seen, window.end)
+    place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
+    made = to_record(policy, seen, decision, report=place)
+    store.put(place, report.html(policy, made, history).encode())
+    written = record.append(store, made)
+    after = record.read(store, policy.name)
+    stands = next(item for item in after if item.kind == "check" and item.key == made.key)
+    return Outcome(record=stands, written=written, due=unsubmitted(after))
+
+
+def key_of(end: datetime) -> str:
+    """The key of a check's record: its window's end."""
+    return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def to_record(policy: Policy, seen: Check, decision: Decision, *, report: str = "") -> Record:
+    """The check record: what was seen, what was decided, and the signs that later decisions look back at."""
+    shift = shifted_and_risen(policy, seen)
+    data = {
+        "action": decision.action,
+        "reasons": decision.reasons,
+        "verdict": verdict(policy, seen),
+        "decision_key": decision.key,
+        "window": {"start": seen.start, "end": seen.end},
+        "rows": seen.rows,
+        "champion": asdict(seen.champion),
+        "signs": {
+            "error": {
+                "bad": seen.performance.worse,
+                "labels": seen.performance.rows,
+                "evidence": error_evidence(seen),
+            },
+            "shift": {"bad": shift, "labels": 0, "evidence": seen.end.isoformat()},
+        },
+        "corrupt": seen.corrupt,
+        "performance": asdict(seen.performance),
+        "estimate": asdict(seen.estimate) if seen.estimate else None,
+        "inputs": asdict(seen.inputs),
+        "scores": asdict(seen.scores),
+        "trained_until": seen.trained_until,
+        "new_labels": seen.new_labels,
+        "policy": policy.hash,
+        "report": report,
+    }
+    return Record(model=seen.model, kind="check", key=key_of(seen.end), time=seen.end, data=plain(data))
+
+
+def plain(value: Any) -> Any:
+    """As it will be read back: times as text, tuples as lists, what is not finite as null."""
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def verdict(policy: Policy, seen: Check) -> str:
+    """The check in a few words, the worst first."""
+    if seen.corrupt:
+        return "corrupt feed"
+    if seen.performance.worse:
+        return "loss rose"
+    if drifted(policy, seen):
+        return "inputs drifted"
+    if seen.estimate is not None and seen.estimate.risen:
+        return "estimate rose"
+    return "quiet" if seen.inputs.verdict == "compared" else seen.inputs.verdict

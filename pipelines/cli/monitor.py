@@ -1,0 +1,91 @@
+"""``kedge monitor``: one check of the served model, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from components.monitor.run import Outcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge monitor``."""
+    app.command("monitor")(monitor)
+
+
+def monitor(
+    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    now: Annotated[str | None, typer.Option(help="Check the window that ends then, ISO 8601 with offset.")] = None,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Decide and record, start no run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the check's record as JSON.")] = False,
+) -> None:
+    """Check the served model once; retrain and release if the check says so.
+
+    A window is checked once: again tells what stands, and submits what was decided and not yet submitted. Exit code 0
+    whatever is decided; not 0 only if the check could not be made or the run not be submitted.
+
+    Example: kedge monitor --policy examples/payments.yaml --no-submit
+    """
+    from components import clock
+    from components import policy as policies
+    from components.monitor import run
+    from components.store import open_store
+    from pipelines.settings import Settings
+
+    settings = Settings.of(store)
+    asked, opened = policies.load(policy), open_store(settings.store)
+    outcome = run.run(asked, opened, now=time_of(now) if now else clock.now())
+    if as_json:
+        typer.echo(_json(outcome))
+    else:
+        typer.echo("\n".join(told(outcome, opened.uri)))
+    if outcome.due is not None and not no_submit:
+        pass
+
+
+def time_of(text: str) -> datetime:
+    """A time given on the command line.
+
+    Raises:
+        UsageError: it is not ISO 8601, or has no offset.
+    """
+    from components.errors import UsageError
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise UsageError(f"--now {text!r}: write a time with its offset, such as 2026-03-02T00:00:00+00:00")
+    return time
+
+
+def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
+    """A check in a few lines."""
+    item, data = outcome.record, outcome.record.data
+    before = "" if outcome.written else " (checked before)"
+    start, end = data["window"]["start"][:16], data["window"]["end"][:16]
+    lines = [
+        f"{item.model}, {start} to {end} UTC, {data['rows']:,} rows: {data['verdict']}{before}",
+        f"action: {data['action']}",
+        *(f"  {reason}" for reason in data["reasons"]),
+        f"report: {address(data['report'])}",
+    ]
+    if outcome.due is not None and outcome.due.key != item.key:
+        lines.append(f"the retraining decided on at {outcome.due.key} was not submitted yet")
+    return lines
+
+
+def _json(outcome: Outcome) -> str:
+    import orjson
+
+    due = outcome.due.data["decision_key"] if outcome.due else None
+    body = {**asdict(outcome.record), "written_now": outcome.written, "due": due}
+    return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()
