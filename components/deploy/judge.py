@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from components.deploy import sequential
+from components.deploy import sequential, summary
 from components.deploy.evidence import Evidence, Observed
 from components.deploy.model import Traffic
 from components.policy import Policy
@@ -159,9 +159,5 @@ def _rate(traffic: Traffic) -> str:
 
 
 def _percentile(traffic: Traffic) -> str:
-    total, below = sum(traffic.latency.values()), 0
-    for edge in sorted(traffic.latency):
-        below += traffic.latency[edge]
-        if below >= (1 - sequential.TAIL) * total:
-            return f"{edge:g} ms"
-    return "unknown"
+    edge = summary.percentile(traffic)
+    return "unknown" if edge is None else f"{edge:g} ms"

@@ -10,7 +10,7 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("demo", "init", "policy")
+COMMANDS = ("approve", "demo", "init", "policy", "rollback", "up")
 
 
 def build() -> typer.Typer:

@@ -35,6 +35,7 @@ class LocalDriver:
         return self._model
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
+        self._platform()
         self._folder.want(self._model, slot, bundle, uri)
 
     def slot(self, slot: Slot) -> SlotStatus:
@@ -72,7 +73,8 @@ class LocalDriver:
             raise ReleaseError(f"slot {self._model}-{slot} does not run, so it cannot be asked")
         url = f"{address}/v1/models/{self._model}:predict"
         try:
-            answer = httpx.post(url, content=orjson.dumps({"instances": list(rows)}), timeout=envoy.REQUEST_SECONDS)
+            body = orjson.dumps({"instances": list(rows)})
+            answer = httpx.post(url, content=body, timeout=envoy.REQUEST_SECONDS, trust_env=False)
             answer.raise_for_status()
             scores = [float(score) for score in answer.json()["predictions"]]
         except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
@@ -97,7 +99,7 @@ class LocalDriver:
 
     def flush(self) -> None:
         with suppress(httpx.HTTPError, ReleaseError):
-            httpx.post(f"{self._platform().collector}/v1/flush", timeout=FLUSH_SECONDS)
+            httpx.post(f"{self._platform().collector}/v1/flush", timeout=FLUSH_SECONDS, trust_env=False)
 
     def _applied(self, revision: int) -> bool:
         """Whether Envoy routes by this revision; nobody does if no platform runs."""
@@ -113,7 +115,7 @@ class LocalDriver:
     def _counters(self, platform: PlatformSeen) -> Readings:
         query = {"filter": envoy.stats_filter(self._model), "histogram_buckets": "cumulative", "format": "json"}
         try:
-            answer = httpx.get(f"{platform.admin}/stats", params=query, timeout=5)
+            answer = httpx.get(f"{platform.admin}/stats", params=query, timeout=5, trust_env=False)
             answer.raise_for_status()
             return envoy.readings(answer.json(), self._model)
         except (httpx.HTTPError, ValueError, KeyError) as exc:

@@ -1,0 +1,24 @@
+"""The deploy step: a registered bundle's id in, how its release ended out. The work is in rollout.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
+    """Release a bundle by canary, or go on with a release of it: ``promoted``, ``rolled-back`` or ``refused``.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        registry: Address of the MLflow server.
+        platform: Where the model is served: the local platform's folder.
+        bundle: The bundle's id.
+        run: Name of the run, recorded with the release.
+    """
+    from components.deploy import seam
+
+    return seam.deploy(policy, store, registry, platform, bundle, run)

@@ -1,0 +1,83 @@
+"""``kedge approve``: a person lets a bundle be released."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from components.policy import Policy
+    from components.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge approve``."""
+    app.command("approve")(approve)
+
+
+def approve(
+    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its first digits (8 or more).")],
+    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "",
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start no release.")] = False,
+) -> None:
+    """Approve a registered bundle, in your name, and release it.
+
+    Needed where the policy says `approval: manual`, and to release a bundle that was taken back before.
+
+    Example: kedge approve --policy examples/payments.yaml 3f9a1c20
+    """
+    from components import policy as policies
+    from components.store import open_store
+    from pipelines import submit
+    from pipelines.settings import Settings
+
+    settings = Settings.of(store)
+    asked, opened = policies.load(policy), open_store(settings.store)
+    chosen = registered(opened, asked, bundle)
+    times = write(opened, asked, chosen, reason)
+    typer.echo(f"{asked.name}: bundle {chosen} approved")
+    if not no_submit:
+        key = None if times == 1 else f"approved-{times}"
+        outcome = submit.submit_release(settings, asked, chosen, reason="approved", key=key, say=typer.echo)
+        outcome.raise_if_failed()
+        typer.echo(f"run {outcome.run}: {outcome.state}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+
+def registered(store: Store, policy: Policy, begin: str) -> str:
+    """The registered bundle whose id begins so.
+
+    Raises:
+        UsageError: none does, or several do.
+    """
+    from components import record
+    from components.errors import UsageError
+
+    known = [item.key for item in record.read(store, policy.name, ["registered"])]
+    if not re.fullmatch(r"[0-9a-f]{8,40}", begin):
+        raise UsageError(f"bundle {begin!r} must be 8 to 40 hex digits; registered: {', '.join(known) or 'none'}")
+    found = [key for key in known if key.startswith(begin)]
+    if len(found) != 1:
+        many = "several registered bundles begin" if found else "no registered bundle begins"
+        raise UsageError(f"{policy.name}: {many} with {begin}; registered: {', '.join(known) or 'none'}")
+    return found[0]
+
+
+def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
+    """Write the approval, a new one if the bundle was taken back since the last; which approval of the bundle it is."""
+    from components import clock, record
+    from components.deploy import history
+    from components.record import Record
+
+    records = record.read(store, policy.name, ["approved", "rolled-back"])
+    given = sum(item.kind == "approved" and item.data.get("bundle") == bundle for item in records)
+    if given and history.refusal(records, bundle) is None:
+        return given
+    key = bundle if not given else f"{bundle}-{given + 1}"
+    data = {"bundle": bundle, "reason": reason}
+    record.append(store, Record(model=policy.name, kind="approved", key=key, time=clock.now(), data=data))
+    return given + 1
