@@ -19,6 +19,8 @@ class Settings:
     """Folder in which the local platform (slots, route) is declared. ``$KEDGE_PLATFORM``, default in a local store."""
     kfp_host: str | None
     """Address of the KFP API. ``$KEDGE_KFP_HOST``; None: runs go to the local runner."""
+    image: str | None = None
+    """Step image of runs on KFP, at best by digest. ``$KEDGE_STEP_IMAGE``, default the name in ``components.image``."""
 
     @classmethod
     def of(cls, store: str | None = None) -> Settings:
@@ -31,4 +33,5 @@ class Settings:
             registry=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local}/mlflow.db",
             platform=Path(os.environ.get("KEDGE_PLATFORM") or local / "platform"),
             kfp_host=os.environ.get("KEDGE_KFP_HOST") or None,
+            image=os.environ.get("KEDGE_STEP_IMAGE") or None,
         )

@@ -10,7 +10,7 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("approve", "demo", "init", "policy", "rollback", "up")
+COMMANDS = ("approve", "compile", "demo", "init", "policy", "rollback", "submit", "up")
 
 
 def build() -> typer.Typer:

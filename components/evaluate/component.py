@@ -1,0 +1,39 @@
+"""The evaluate step: a bundle's id in, whether it passed its gates out. The work is in evaluate.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def evaluate(
+    policy: dict[str, Any],
+    store: str,
+    registry: str,
+    run: str,
+    fingerprint: str,
+    bundle: str,
+    metrics: dsl.Output[dsl.Metrics],
+    curve: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+) -> bool:
+    """Score champion and challenger on the same newest rows and hold the difference against the policy's gates.
+
+    One unnamed result: a named one makes the local runner skip the branch that asks for it.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        registry: Address of the MLflow server, which knows the champion.
+        run: Name of the run, for the record.
+        fingerprint: The snapshot the challenger was trained on; its newest rows were held out.
+        bundle: The challenger's id.
+        metrics: Losses, improvement, p-value.
+        curve: ROC and confusion matrix (binary).
+        report: Every gate with a sentence, slices, curves.
+    """
+    from components.evaluate import seam
+
+    return seam.evaluate(policy, store, registry, run, fingerprint, bundle, metrics, curve, report)

@@ -1,0 +1,232 @@
+"""Score champion and challenger on the same newest rows and hold the difference against the gates."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components import bundle, clock, record, step
+from components import policy as policies
+from components.bundle import Bundle
+from components.errors import DataError
+from components.evaluate import curves, gates
+from components.evaluate.compare import McNemar, mcnemar, paired
+from components.evaluate.gates import Measured, Slice, Verdict
+from components.measure import Floats, holdout_start, losses, wrong
+from components.policy import Policy
+from components.record import Record
+from components.register import Registry
+from components.store import Store
+from components.tables import snapshot
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on the rows judged: score and loss of each, shape (rows,)."""
+
+    bundle: str
+    score: Floats
+    loss: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything the step found out."""
+
+    challenger: Scored
+    champion: Scored | None
+    label: Floats
+    measured: Measured
+    verdicts: list[Verdict]
+    decisions: McNemar | None
+    """None without a champion, and for a regression."""
+    alternatives: dict[str, float] = field(default_factory=dict)
+    """Mean loss on all held-out rows of every estimator that training tried."""
+    note: str = ""
+    """Which rows were judged on, where that needs a word."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was passed."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why not, or what speaks for it: the sentences of the gates that decided."""
+        return [verdict.sentence for verdict in self.verdicts if verdict.passed == self.passed]
+
+
+def run(
+    policy: Policy, store: Store, registry: Registry, run_name: str, fingerprint: str, bundle_id: str
+) -> Evaluation:
+    """Judge a challenger; write the page and the ``evaluated`` record. If a gate failed, the run ends as "gated".
+
+    Rows that the champion was trained on are left out where enough others remain: on them it would look better than
+    it is.
+
+    Raises:
+        BundleError: a bundle is missing, altered, or made by other libraries.
+        DataError: no such snapshot, or it lacks a column the champion needs.
+        RegistryError: the registry cannot be reached.
+    """
+    champion_id = registry.alias(policy.name, "champion")
+    table = snapshot.read(store, snapshot.load(store, policy.name, fingerprint))
+    table = table.slice(holdout_start(table.num_rows, policy.train.holdout_share))
+    with tempfile.TemporaryDirectory(prefix="kedge-evaluate-") as cache:
+        challenger = bundle.fetch(store, policy.name, bundle_id, Path(cache))
+        champion = bundle.fetch(store, policy.name, champion_id, Path(cache)) if champion_id else None
+        table, note = _fair_rows(policy, store, champion, table)
+        found = judge(policy, challenger, champion, table, note)
+    _keep(policy, store, run_name, found)
+    return found
+
+
+def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa.Table, note: str = "") -> Evaluation:
+    """Score both on these rows, in time order, and hold the difference against the policy's gates."""
+    label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
+    ours, theirs = _scored(policy, challenger, table, label), None
+    if champion is not None:
+        theirs = _scored(policy, champion, table, label)
+    metrics = challenger.manifest.metrics
+    constant = losses(policy.model.task, label, np.full(len(label), metrics["constant_score"]))
+    enough = theirs is not None and len(label) >= 4
+    measured = Measured(
+        rows=len(label),
+        challenger_loss=float(ours.loss.mean()),
+        constant_loss=float(constant.mean()),
+        paired=paired(theirs.loss, ours.loss) if theirs is not None and enough else None,
+        slices=list(_slices(policy, table, ours, theirs)),
+    )
+    return Evaluation(
+        challenger=ours,
+        champion=theirs,
+        label=label,
+        measured=measured,
+        verdicts=gates.judge(policy.gates, measured),
+        decisions=_decisions(policy, label, ours, theirs),
+        alternatives={name: loss for name, loss in metrics.items() if name.startswith("loss_of_")},
+        note=note,
+    )
+
+
+def _scored(policy: Policy, of: Bundle, table: pa.Table, label: Floats) -> Scored:
+    try:
+        matrix = of.signature.encode(table)
+    except DataError as exc:
+        raise DataError(
+            f"bundle {of.id} of {of.manifest.name} cannot be scored on this snapshot: {exc}; keep the column in the "
+            "source until another model is champion"
+        ) from exc
+    score = of.load_model().score(matrix)
+    return Scored(of.id, score, losses(policy.model.task, label, score))
+
+
+def _fair_rows(policy: Policy, store: Store, champion: Bundle | None, table: pa.Table) -> tuple[pa.Table, str]:
+    """The rows that neither model was trained on, and a word about it."""
+    if champion is None:
+        return table, ""
+    try:
+        read = snapshot.read(store, snapshot.load(store, policy.name, champion.manifest.snapshot), ["_time"])
+    except DataError:
+        return table, "The champion's snapshot is gone: it may have been trained on some of these rows."
+    share = policies.parse(champion.manifest.policy).train.holdout_share
+    last_seen = read.column("_time")[holdout_start(read.num_rows, share) - 1]
+    first = int(
+        np.searchsorted(
+            table.column("_time").to_numpy(), np.datetime64(last_seen.as_py().replace(tzinfo=None)), "right"
+        )
+    )
+    if not first:
+        return table, ""
+    if table.num_rows - first < policy.gates.min_rows:
+        return table, f"The champion was trained on {first:,} of these rows, which favours it; too few others remain."
+    return table.slice(first), f"{first:,} held-out rows are left out because the champion was trained on them."
+
+
+def _slices(policy: Policy, table: pa.Table, ours: Scored, theirs: Scored | None) -> Iterator[Slice]:
+    for feature in policy.model.slices:
+        column = table.column(feature)
+        for value in sorted(column.unique().to_pylist(), key=str):
+            rows = _equal(column, value)
+            yield Slice(
+                feature=feature,
+                value="missing" if value is None else _shown(policy, feature, value),
+                rows=int(rows.sum()),
+                challenger_loss=float(ours.loss[rows].mean()),
+                champion_loss=None if theirs is None else float(theirs.loss[rows].mean()),
+            )
+
+
+def _equal(column: pa.ChunkedArray, value: Any) -> Any:
+    import pyarrow.compute as pc
+
+    found = column.is_null() if value is None else pc.fill_null(pc.equal(column, value), False)
+    return found.to_numpy()
+
+
+def _shown(policy: Policy, feature: str, value: Any) -> str:
+    return ("true" if value else "false") if policy.model.features[feature].type == "boolean" else str(value)
+
+
+def _decisions(policy: Policy, label: Floats, ours: Scored, theirs: Scored | None) -> McNemar | None:
+    if theirs is None or policy.model.task != "binary":
+        return None
+    threshold = policy.model.threshold
+    return mcnemar(wrong(label, theirs.score, threshold), wrong(label, ours.score, threshold))
+
+
+def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
+    """The numbers a run graph shows."""
+    shown = {
+        "rows": float(found.measured.rows),
+        "loss": found.measured.challenger_loss,
+        "constant_loss": found.measured.constant_loss,
+        **found.alternatives,
+    }
+    if found.champion is not None:
+        shown["champion_loss"] = float(found.champion.loss.mean())
+    if found.measured.paired is not None:
+        shown |= {"improvement": found.measured.paired.improvement, "p_value": found.measured.paired.p_value}
+    if policy.model.task == "binary":
+        shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
+        curve = curves.roc(found.label, found.challenger.score)
+        if curve is not None:
+            shown["roc_area"] = curve.area
+    return shown
+
+
+def report_key(model: str, bundle_id: str) -> str:
+    """Where the page of an evaluation lies in the store."""
+    return f"reports/{model}/evaluate-{bundle_id}.html"
+
+
+def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
+    from components.evaluate.page import page
+
+    key = report_key(policy.name, found.challenger.bundle)
+    store.put(key, page(policy, found).encode())
+    data = {
+        "bundle": found.challenger.bundle,
+        "champion": found.champion.bundle if found.champion else None,
+        "run": run_name,
+        "passed": found.passed,
+        "reasons": found.reasons,
+        "gates": [asdict(verdict) for verdict in found.verdicts],
+        "metrics": metrics(policy, found),
+        "report": key,
+    }
+    record.append(
+        store,
+        Record(model=policy.name, kind="evaluated", key=found.challenger.bundle, time=clock.now(), data=data),
+    )
+    if not found.passed:
+        step.finish(
+            store, policy.name, run_name, "gated", step="evaluate", reason="; ".join(found.reasons),
+            bundle=found.challenger.bundle,
+        )  # fmt: skip

@@ -1,0 +1,39 @@
+"""Plain values in, plain values out: what the pipeline hands the step and takes from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components import policy as policies
+from components import step
+from components.evaluate import curves
+from components.evaluate import evaluate as stage
+from components.register import Registry
+from components.store import open_store, write_file
+
+
+def evaluate(
+    policy: dict[str, Any], store: str, registry: str, run: str, fingerprint: str, bundle: str,
+    metrics: Any, curve: Any, report: Any,
+) -> bool:  # fmt: skip
+    """Run the step; the last three are KFP artefacts. Raises what :func:`evaluate.run` raises."""
+    parsed, opened = policies.parse(policy), open_store(store)
+    with step.recorded(opened, parsed.name, run, "evaluate"):
+        found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
+        for name, value in stage.metrics(parsed, found).items():
+            metrics.log_metric(name, value)
+        if parsed.model.task == "binary":
+            _draw(curve, found, parsed.model.threshold)
+        write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
+    return found.passed
+
+
+def _draw(curve: Any, found: stage.Evaluation, threshold: float) -> None:
+    points = curves.roc(found.label, found.challenger.score)
+    if points is not None:
+        curve.log_roc_curve(
+            points.false_positive_rate.tolist(), points.true_positive_rate.tolist(), points.threshold.tolist()
+        )
+    counts = curves.confusion(found.label, found.challenger.score, threshold)
+    curve.log_confusion_matrix(["negative", "positive"], counts.tolist())

@@ -1,0 +1,31 @@
+"""The train step: a snapshot's fingerprint in, a bundle's id out. The work is in train.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def train(
+    policy: dict[str, Any],
+    store: str,
+    run: str,
+    fingerprint: str,
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """Fit the policy's estimators on older rows and keep the better one as a bundle in the store.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        run: Name of the run, for the record if the step fails.
+        fingerprint: The snapshot to train on.
+        metrics: Losses on the rows held out, of the model and of its alternatives.
+        report: What was trained on which rows.
+    """
+    from components.train import seam
+
+    return seam.train(policy, store, run, fingerprint, metrics, report)

@@ -1,0 +1,22 @@
+"""Plain values in, plain values out: what the pipeline hands the step and takes from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components import bundle, step
+from components import policy as policies
+from components.store import open_store, write_file
+from components.train import train as stage
+
+
+def train(policy: dict[str, Any], store: str, run: str, fingerprint: str, metrics: Any, report: Any) -> str:
+    """Run the step; ``metrics`` and ``report`` are the KFP artefacts. Raises what :func:`train.run` raises."""
+    parsed, opened = policies.parse(policy), open_store(store)
+    with step.recorded(opened, parsed.name, run, "train"):
+        made = stage.run(parsed, opened, fingerprint)
+        for name, value in made.manifest.metrics.items():
+            metrics.log_metric(name, value)
+        write_file(Path(report.path), opened.get(f"{made.address}/{bundle.folder.REPORT}"))
+    return made.id

@@ -1,0 +1,111 @@
+"""A KFP API endpoint: start a run, ask how it goes. Every call has a deadline, because the client has none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from components.errors import RunError
+from pipelines.compile import compile_one
+
+EXPERIMENT = "kedge"
+SECONDS = 30.0
+ENDED_BADLY = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")
+
+State = Literal["missing", "running", "succeeded", "failed"]
+Result = TypeVar("Result")
+
+
+class Endpoint:
+    """Runs on a KFP installation, known by their names.
+
+    Args:
+        host: Address of the API, such as ``http://ml-pipeline-ui.kubeflow``. With ``$KF_PIPELINES_SA_TOKEN_PATH`` the
+            token in that file is sent along; it is read anew when it expires.
+        image: The step image; default the name in the compiled spec.
+        seconds: Deadline of one call.
+    """
+
+    def __init__(self, host: str, *, image: str | None = None, seconds: float = SECONDS) -> None:
+        self.host = host
+        self._image = image
+        self._seconds = seconds
+
+    def start(self, pipeline: str, name: str, arguments: dict[str, Any]) -> str:
+        """Start a run and return its id.
+
+        Raises:
+            RunError: the endpoint cannot be reached, refused, or did not answer in time.
+        """
+        with tempfile.TemporaryDirectory(prefix="kedge-submit-") as folder:
+            package = compile_one(pipeline, Path(folder) / f"{pipeline}.yaml", image=self._image)
+            made = self._call(
+                f"start run {name}",
+                lambda: self._client.create_run_from_pipeline_package(
+                    str(package), arguments=arguments, run_name=name, experiment_name=EXPERIMENT
+                ),
+            )
+        return str(made.run_id)
+
+    def state(self, name: str) -> State:
+        """How the newest run of this name goes.
+
+        Raises:
+            RunError: the endpoint cannot be reached, refused, or did not answer in time.
+        """
+        same = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+        found = self._call(
+            f"look for run {name}",
+            lambda: self._client.list_runs(page_size=1, sort_by="created_at desc", filter=json.dumps(same)),
+        )
+        if not found.runs:
+            return "missing"
+        state = str(found.runs[0].state)
+        return "succeeded" if state == "SUCCEEDED" else "failed" if state in ENDED_BADLY else "running"
+
+    @cached_property
+    def _client(self) -> Any:
+        import kfp
+        from kfp.client import ServiceAccountTokenVolumeCredentials
+
+        warnings.simplefilter("ignore", FutureWarning)  # the client greets with one
+        token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+        return kfp.Client(host=self.host, credentials=ServiceAccountTokenVolumeCredentials(token) if token else None)
+
+    def _call(self, what: str, call: Callable[[], Result]) -> Result:
+        """Make a call in a thread that is left behind when it hangs."""
+        answer: list[Result] = []
+        fault: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):  # the client prints links
+                    answer.append(call())
+            except BaseException as exc:  # noqa: BLE001  (handed to the caller below)
+                fault.append(exc)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(self._seconds)
+        if answer:
+            return answer[0]
+        if fault:
+            raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}") from fault[0]
+        raise RunError(f"KFP at {self.host}: cannot {what}: no answer within {self._seconds:g} s")
+
+
+def _first_line(exc: BaseException) -> str:
+    status = getattr(exc, "status", None)
+    if status:
+        return f"{status} {getattr(exc, 'reason', '')}".strip()
+    lines = str(exc).strip().splitlines()
+    return lines[0][:300] if lines else type(exc).__name__

@@ -1,0 +1,84 @@
+"""Start a pipeline with the local runner and follow it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from components.errors import RunError
+
+MARK = "kedge: "
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the local runner's process ended."""
+
+    well: bool
+    last_step: str | None
+    """The last step that said it started."""
+    tail: str
+    """The end of what it printed."""
+
+
+def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], None]) -> Ended:
+    """Run a pipeline in a process group of its own and wait for it; told ``say`` are the steps' own lines.
+
+    The group ends when this function ends, however it ends: a child holds the other end of its standard input and
+    leaves when it closes, even if this process was killed.
+
+    Raises:
+        RunError: the process could not be started.
+    """
+    asked = json.dumps({"pipeline": pipeline, "arguments": arguments}).encode() + b"\n"
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "pipelines.local"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    except OSError as exc:
+        raise RunError(f"the local runner could not be started: {exc.strerror}") from exc
+    assert child.stdin is not None
+    assert child.stdout is not None
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    last_step = None
+    try:
+        child.stdin.write(asked)
+        child.stdin.flush()
+        for raw in child.stdout:
+            line = raw.decode("utf-8", "replace").strip()
+            if line.startswith(MARK):
+                say(line.removeprefix(MARK))
+                last_step = _started(line) or last_step
+            elif line:
+                tail.append(line)
+        code = child.wait()
+    except BrokenPipeError:
+        code = child.wait()
+    finally:
+        _end(child)
+    return Ended(well=code == 0, last_step=last_step, tail="\n".join(tail))
+
+
+def _started(line: str) -> str | None:
+    name, found, _ = line.removeprefix(MARK).partition(": started")
+    return name if found else None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave no process of the group behind."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            stream.close()

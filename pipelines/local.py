@@ -1,0 +1,61 @@
+"""Run a pipeline with KFP's local runner, in a process of its own.
+
+KFP's runner sets handlers on the root logger, replaces ``print`` and keeps its settings for the process; here it may.
+The process reads one line of JSON from standard input, ``{"pipeline": name, "arguments": {...}}``, and runs until the
+pipeline ends or standard input is closed: whoever started it holds the other end, so its death, however it comes, ends
+the pipeline and every step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from typing import Any
+
+PIPELINES = ("retrain", "release")
+
+
+def main() -> None:
+    """Run the pipeline that standard input names; exit 1 if a step failed."""
+    asked = json.loads(sys.stdin.buffer.readline())
+    with tempfile.TemporaryDirectory(prefix="kedge-run-") as root:
+        threading.Thread(target=_end_with_parent, args=(root,), daemon=True).start()
+        try:
+            run(asked["pipeline"], asked["arguments"], root)
+        except RuntimeError as exc:  # what KFP raises when a step fails; the step has said why
+            sys.stderr.write(f"{exc}\n")
+            sys.exit(1)
+
+
+def run(pipeline: str, arguments: dict[str, Any], root: str) -> None:
+    """Run a pipeline in this process; its artefacts lie below ``root``.
+
+    Raises:
+        RuntimeError: a step failed.
+    """
+    from importlib import import_module
+
+    from kfp import local
+
+    if pipeline not in PIPELINES:
+        raise RuntimeError(f"pipeline {pipeline!r} must be one of {', '.join(PIPELINES)}")
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=root, workspace_root=tempfile.mkdtemp(dir=root),
+        raise_on_error=True,
+    )  # fmt: skip
+    getattr(import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
+
+
+def _end_with_parent(root: str) -> None:
+    sys.stdin.buffer.read()  # returns when the other end is closed
+    shutil.rmtree(root, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)  # the steps are in this process's group
+
+
+if __name__ == "__main__":
+    main()

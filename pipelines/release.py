@@ -1,0 +1,24 @@
+"""The release pipeline: one coarse step that can be resumed."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.deploy.component import deploy
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="release", description="Bring a registered bundle to traffic by canary, or take it back."
+)
+def release(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> None:
+    """Bring a registered bundle to traffic by canary, or take it back.
+
+    Args:
+        policy: The whole policy.
+        store: Root of the store: a folder or s3://bucket/prefix.
+        registry: Address of the MLflow server.
+        platform: Where slots and route are declared.
+        bundle: The bundle's id.
+        run: Name of the run, under which it leaves its records.
+    """
+    deploy(policy=policy, store=store, registry=registry, platform=platform, bundle=bundle, run=run)

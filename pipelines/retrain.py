@@ -1,0 +1,35 @@
+"""The retrain pipeline, as the sentence one would say."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.evaluate.component import evaluate
+from components.ingest.component import ingest
+from components.register.component import register
+from components.train.component import train
+from components.validate.component import validate
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="retrain", description="Train on fresh rows; a challenger that passes its gates is registered."
+)
+def retrain(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+    """Train on the rows up to ``end``; a challenger that passes its gates is registered.
+
+    Args:
+        policy: The whole policy.
+        store: Root of the store: a folder or s3://bucket/prefix.
+        registry: Address of the MLflow server.
+        run: Name of the run, under which it leaves its records.
+        end: Point in time of the run, ISO 8601 with offset.
+    """
+    rows = ingest(policy=policy, store=store, run=run, end=end)
+    good = validate(policy=policy, store=store, run=run, fingerprint=rows.outputs["Output"])
+    fit = train(policy=policy, store=store, run=run, fingerprint=good.outputs["Output"])
+    gate = evaluate(
+        policy=policy, store=store, registry=registry, run=run,
+        fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"],
+    )  # fmt: skip
+    with dsl.If(gate.outputs["Output"] == True, name="gates passed"):  # noqa: E712
+        register(policy=policy, store=store, registry=registry, run=run, bundle=fit.outputs["Output"])

@@ -1,0 +1,302 @@
+"""Submit a run once, to KFP or to the local runner, and say how it ended. Records are the only state."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from components import clock, record, step
+from components.errors import RunError, UsageError, UserError
+from components.policy import Policy
+from components.record import Record
+from components.store import Store, open_store
+from pipelines import owner
+from pipelines.endpoint import Endpoint
+from pipelines.launch import run_local
+from pipelines.settings import Settings
+
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+POLL_SECONDS = 1.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended, read from the records."""
+
+    run: str
+    state: Literal["running", "succeeded", "gated", "failed"]
+    """``gated``: it did its work, and the challenger did not pass."""
+    step: str | None = None
+    """Where it ended, if not at the end."""
+    reason: str | None = None
+    """Why it failed or was gated."""
+    bundle: str | None = None
+    version: str | None = None
+    """In the registry."""
+    exit_code: int = 0
+    """Of a failed run: 2 if the user can mend it, else 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    def raise_if_failed(self) -> None:
+        """Raise the failure of a run as the error it was.
+
+        Raises:
+            UserError: exit code 2.
+            RunError: exit code 1.
+        """
+        if self.state == "failed":
+            kind = UserError if self.exit_code == UserError.exit_code else RunError
+            raise kind(f"run {self.run} failed{f' in step {self.step}' if self.step else ''}: {self.reason}")
+
+
+def submit_retrain(
+    settings: Settings,
+    policy: Policy,
+    *,
+    reason: str,
+    key: str,
+    end: datetime | None = None,
+    wait: bool = True,
+    say: Say = lambda _: None,
+) -> RunOutcome:
+    """Run the retrain pipeline once for this key.
+
+    A second submission with the key returns how the first one ended, or waits for it. What can be mended by trying
+    again is tried again: a run whose process died, a step that was killed, a store or registry that was away.
+
+    Args:
+        settings: Addresses; with ``kfp_host`` the run goes there, else to the local runner.
+        policy: The whole policy.
+        reason: Why, for people.
+        key: Idempotency key: letters, digits, ``. _ -``; ``:`` and ``+`` of a time are taken out.
+        end: Point in time of the run; default now.
+        wait: False: return as soon as KFP has the run. The local runner always waits.
+        say: Told a line a step.
+
+    Raises:
+        RunError: the run could not be submitted, or ended without a verdict.
+        UsageError: the key is not a plain name.
+    """
+    name = run_name("retrain", policy.name, key)
+    arguments = {
+        "policy": policy.to_dict(),
+        "store": settings.store,
+        "registry": settings.registry,
+        "run": name,
+        "end": (end or clock.now()).isoformat(),
+    }
+    about = {"reason": reason, "decision_key": key}
+    return _Submission(settings, policy.name, "retrain", name, arguments, about, say).outcome(wait=wait)
+
+
+def submit_release(
+    settings: Settings,
+    policy: Policy,
+    bundle: str,
+    *,
+    reason: str = "registered",
+    key: str | None = None,
+    wait: bool = True,
+    say: Say = lambda _: None,
+) -> RunOutcome:
+    """Run the release pipeline once for this bundle (and key).
+
+    Args:
+        settings: Addresses; ``platform`` is where slots and route are declared.
+        policy: The whole policy.
+        bundle: The bundle's id.
+        reason: Why, for people.
+        key: To release the same bundle once more, after it was taken back.
+        wait: As for :func:`submit_retrain`.
+        say: Told a line a step.
+
+    Raises:
+        UsageError: the bundle is not registered, or the policy asks for an approval it does not have.
+        RunError: the run could not be submitted, or ended without a verdict.
+    """
+    store = open_store(settings.store)
+    refuse_unready(store, policy, bundle)
+    name = run_name("release", policy.name, bundle[:12] if key is None else f"{bundle[:12]}-{key}")
+    arguments = {
+        "policy": policy.to_dict(),
+        "store": settings.store,
+        "registry": settings.registry,
+        "platform": str(settings.platform),
+        "bundle": bundle,
+        "run": name,
+    }
+    about = {"reason": reason, "bundle": bundle}
+    return _Submission(settings, policy.name, "release", name, arguments, about, say).outcome(wait=wait)
+
+
+def retrain_and_release(
+    settings: Settings,
+    policy: Policy,
+    *,
+    reason: str,
+    key: str,
+    end: datetime | None = None,
+    say: Say = lambda _: None,
+) -> list[RunOutcome]:
+    """Retrain, and release what passed unless the policy asks for an approval first; waits for both.
+
+    Returns:
+        The outcome of the retraining, and that of the release if there was one.
+    """
+    trained = submit_retrain(settings, policy, reason=reason, key=key, end=end, say=say)
+    if trained.state != "succeeded" or trained.bundle is None:
+        return [trained]
+    if policy.release.approval == "manual" and not _has(open_store(settings.store), policy, "approved", trained.bundle):
+        say(f"bundle {trained.bundle} waits for approval: kedge approve")
+        return [trained]
+    return [
+        trained,
+        submit_release(settings, policy, trained.bundle, reason=f"passed its gates in {trained.run}", say=say),
+    ]
+
+
+def run_name(pipeline: str, model: str, key: str) -> str:
+    """The name by which a run is known everywhere.
+
+    >>> run_name("retrain", "fraud", "2026-03-02T00:00:00+00:00")
+    'retrain-fraud-2026-03-02T000000-0000'
+    """
+    plain = key.replace(":", "").replace("+", "-")
+    if not KEY.fullmatch(plain):
+        raise UsageError(f"key {key!r} must be 1 to 80 letters, digits, dots, dashes or underscores")
+    return f"{pipeline}-{model}-{plain}"
+
+
+def refuse_unready(store: Store, policy: Policy, bundle: str) -> None:
+    """Refuse to release what was not registered, or not approved where the policy asks for it.
+
+    Raises:
+        UsageError: says what is missing.
+    """
+    if not _has(store, policy, "registered", bundle):
+        raise UsageError(
+            f"bundle {bundle} of {policy.name} is not registered; only a challenger that passed its gates is released"
+        )
+    if policy.release.approval == "manual" and not _has(store, policy, "approved", bundle):
+        raise UsageError(f"bundle {bundle} of {policy.name} waits for approval: kedge approve")
+
+
+def _has(store: Store, policy: Policy, kind: record.Kind, bundle: str) -> bool:
+    return any(each.data.get("bundle") == bundle for each in record.read(store, policy.name, [kind]))
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """One run that is to happen once."""
+
+    settings: Settings
+    model: str
+    pipeline: str
+    run: str
+    arguments: dict[str, Any]
+    about: Mapping[str, Any]
+    say: Say
+
+    def outcome(self, *, wait: bool) -> RunOutcome:
+        """Start the run unless it is under way or ended for good; then say how it ended."""
+        store = open_store(self.settings.store)
+        while True:
+            begun = step.attempts(store, self.model, self.run)
+            found = read_outcome(store, self.model, self.run, begun)
+            if found is not None and _for_good(found):
+                return found
+            if found is not None and found.state == "running" and not self._died(store, begun[-1]):
+                if not wait:
+                    return found
+                time.sleep(POLL_SECONDS)
+            elif self._announce(store, len(begun) + 1):
+                return self._start(store, len(begun) + 1, wait)
+
+    def _announce(self, store: Store, attempt: int) -> bool:
+        """Claim an attempt; False if another process was faster."""
+        data = {
+            "run": self.run,
+            "attempt": attempt,
+            "pipeline": self.pipeline,
+            "owner": owner.this_process(),
+            "kfp": self.settings.kfp_host,
+            **self.about,
+        }
+        key = step.attempt_key(self.run, attempt)
+        return record.append(store, Record(model=self.model, kind="run-started", key=key, time=clock.now(), data=data))
+
+    def _start(self, store: Store, attempt: int, wait: bool) -> RunOutcome:
+        try:
+            if self.settings.kfp_host is None:
+                ended = run_local(self.pipeline, self.arguments, self.say)
+                return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
+            endpoint = Endpoint(self.settings.kfp_host, image=self.settings.image)
+            endpoint.start(self.pipeline, step.attempt_key(self.run, attempt), self.arguments)
+        except BaseException as exc:
+            self._failed(store, None, f"not submitted: {exc!s}" if isinstance(exc, Exception) else "interrupted")
+            raise
+        self.say(f"run {self.run}: started on {self.settings.kfp_host}")
+        return self.outcome(wait=wait)
+
+    def _died(self, store: Store, begun: Record) -> bool:
+        """Whether an attempt without a finish can have none any more; if so, record that."""
+        host = begun.data.get("kfp")
+        if host is not None:
+            return self._died_on_kfp(store, begun, host)
+        if not owner.gone(begun.data["owner"]):
+            return False
+        self._failed(store, None, "the process that ran it ended without a word")
+        return True
+
+    def _died_on_kfp(self, store: Store, begun: Record, host: str) -> bool:
+        state = Endpoint(host).state(begun.key)
+        if state == "running" or (state == "missing" and not owner.gone(begun.data["owner"])):
+            return False
+        if state == "missing":
+            self._failed(store, None, "its submitter ended before KFP had the run")
+        else:
+            self._ended(store, well=state == "succeeded", last_step=None, tail="")
+        return True
+
+    def _ended(self, store: Store, *, well: bool, last_step: str | None, tail: str) -> RunOutcome:
+        """The outcome of an attempt that is over. One that left no verdict is a failure, however green its run is."""
+        found = read_outcome(store, self.model, self.run, step.attempts(store, self.model, self.run))
+        if found is not None and found.state != "running":
+            return found
+        if well:
+            reason = "every step that ran succeeded, but the run has no verdict: a branch was skipped"
+        else:
+            reason = "the step ended without a word; was it killed?" + (f" Its last lines:\n{tail}" if tail else "")
+        self._failed(store, last_step, reason)
+        found = read_outcome(store, self.model, self.run, step.attempts(store, self.model, self.run))
+        assert found is not None
+        return found
+
+    def _failed(self, store: Store, last_step: str | None, reason: str) -> None:
+        step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1)
+
+
+def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:
+    """How the last attempt of a run stands; None if there was none."""
+    if not begun:
+        return None
+    finished = {each.key: each.data for each in record.read(store, model, ["run-finished"])}
+    data = finished.get(begun[-1].key)
+    if data is None:
+        return RunOutcome(run=run, state="running")
+    known = {name: data[name] for name in ("state", "step", "reason", "bundle", "version") if name in data}
+    return RunOutcome(run=run, exit_code=data.get("exit_code", 1) if data["state"] == "failed" else 0, **known)
+
+
+def _for_good(found: RunOutcome) -> bool:
+    """Whether trying again would be no use: it did its work, or failed by a mistake only its user can mend."""
+    return found.state in ("succeeded", "gated") or (found.state == "failed" and found.exit_code == UserError.exit_code)
