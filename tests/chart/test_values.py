@@ -1,0 +1,181 @@
+"""The values: every one commented, every one in the schema, every typo named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+import yaml
+
+from components import policy
+from tests.chart.render import CHART, SCENARIOS, helm, refusal, render, template
+
+SCHEMA = CHART / "values.schema.json"
+FRAUD = {
+    "model": {"name": "fraud", "target": "is_fraud", "features": {"amount": {"type": "number"}}},
+    "data": {"source": {"format": "log"}},
+}
+
+
+def paths(node, prefix=()):
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield (*prefix, name)
+            yield from paths(value, (*prefix, name))
+
+
+def declared(schema, path):
+    for name in path:
+        if "$ref" in schema:
+            schema = json.loads(SCHEMA.read_text())["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+        if name not in schema.get("properties", {}):
+            return "additionalProperties" in schema or schema.get("properties") is None
+        schema = schema["properties"][name]
+    return True
+
+
+def test_every_value_stands_in_the_schema():
+    schema = json.loads(SCHEMA.read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert [".".join(path) for path in paths(values) if not declared(schema, path)] == []
+
+
+def test_every_property_of_the_schema_has_a_value():
+    """A property that values.yaml does not show is one that nobody finds."""
+    schema = json.loads(SCHEMA.read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    unseen = [
+        f"{section}.{name}"
+        for section, rules in schema["properties"].items()
+        for name in rules.get("properties", {})
+        if name not in values[section]
+    ]
+    assert unseen == []
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def test_every_value_is_commented():
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    beneath = re.compile(r" +(requests|limits|ports):")  # the comment stands above the value they belong to
+    bare = [
+        line
+        for before, line in zip(lines, lines[1:], strict=False)
+        if re.match(r" *[a-zA-Z]+: *\S", line) and not beneath.match(line) and not before.lstrip().startswith("# --")
+    ]
+    assert bare == []
+
+
+def test_every_value_is_read_by_a_template():
+    """Values nobody reads promise what they do not do."""
+    text = "".join(p.read_text() for p in CHART.glob("templates/**/*") if p.is_file())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    leaves = {path[-1] for path in paths(values) if len(path) <= 3 and path[0] not in ("models",)}
+    free = {"requests", "limits", "cpu", "memory", "matchLabels", "grafana_dashboard", "step", "serve", "collect"}
+    assert sorted(name for name in leaves - free if f".{name}" not in text) == []
+
+
+def test_a_model_in_the_values_has_the_policys_own_schema():
+    schema = json.loads(SCHEMA.read_text())
+    own = policy.schema()
+    del own["$schema"]
+    wanted = {**own.pop("$defs"), "Policy": own}
+    if os.environ.get("UPDATE_GOLDEN"):
+        schema["$defs"] |= wanted
+        SCHEMA.write_text(json.dumps(schema, indent=2) + "\n")
+    assert {name: schema["$defs"].get(name) for name in wanted} == wanted, "UPDATE_GOLDEN=1 writes it anew"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"colector": {}}, "'colector' not allowed"),
+        ({"collector": {"replica": 2}}, "'replica' not allowed"),
+        ({"collector": {"port": "http"}}, "at '/collector/port'"),
+        ({"collector": {"replicas": 0}}, "at '/collector/replicas'"),
+        ({"store": {"url": "gs://bucket"}}, "at '/store/url'"),
+        ({"store": {"secret": "Not A Name"}}, "at '/store/secret'"),
+        ({"images": {"step": {"digest": "sha256:short"}}}, "at '/images/step/digest'"),
+        ({"models": [{}]}, "missing property 'policy'"),
+        ({"models": [{"policy": {**FRAUD, "monitr": {}}}]}, "'monitr' not allowed"),
+        ({"models": [{"policy": {**FRAUD, "monitor": {"min_rows": 1}}}]}, "at '/models/0/policy/monitor/min_rows'"),
+        ({"models": [{"policy": {"model": FRAUD["model"]}}]}, "missing property 'data'"),
+        ({"models": [{"policy": FRAUD, "bundle": "latest"}]}, "at '/models/0/bundle'"),
+        ({"models": [{"policy": FRAUD}, {"policy": FRAUD}]}, '"fraud" is there twice'),
+        ({"fullnameOverride": "a-name-of-thirty-letters-at-mo", "models": [
+            {"policy": {**FRAUD, "model": {**FRAUD["model"], "name": "fraud-in-payments"}}}]}, "shorter fullnameOverride"),
+        ({"route": {"enabled": True}}, "set serving.enabled too"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_values_is_refused_and_named(values, named):
+    assert named in refusal(values)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem)
+def test_helm_lint_finds_nothing(scenario):
+    said = helm("lint", CHART, "--strict", "--kube-version", "1.36.0", "--values", scenario).stdout
+    assert "0 chart(s) failed" in said
+    assert "WARNING" not in said
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem)
+def test_a_policy_comes_out_of_the_values_as_it_went_in(scenario, tmp_path):
+    given = {m["policy"]["model"]["name"]: m["policy"] for m in yaml.safe_load(scenario.read_text()).get("models", ())}
+    written = {
+        name.removesuffix(".yaml"): text
+        for found in render(scenario)
+        if found["kind"] == "ConfigMap" and found["metadata"]["name"] == "kedge-policies"
+        for name, text in found["data"].items()
+    }
+    assert written.keys() == given.keys()
+    for name, text in written.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text)
+        assert policy.load(file).hash == policy.parse(given[name]).hash
+
+
+def test_numbers_survive_the_way_through_helm(tmp_path):
+    """Helm reads numbers as floats: great ones and small ones must come out as they were meant."""
+    given = {
+        **FRAUD,
+        "train": {"min_rows": 1_000_000},
+        "gates": {"min_improvement": 1e-7},
+        "release": {"bake_seconds": 2_419_200, "smoke_tolerance": 1e-6},
+    }
+    file = tmp_path / "fraud.yaml"
+    file.write_text(
+        next(o for o in render({"models": [{"policy": given}]}) if o["kind"] == "ConfigMap")["data"]["fraud.yaml"]
+    )
+    assert policy.load(file) == policy.parse(given)
+
+
+def notes(values, folder):
+    """NOTES.txt as an installation shows it: helm itself renders it only when it has a cluster."""
+    chart = folder / "kedge"
+    shutil.copytree(CHART, chart)
+    (chart / "NOTES.txt").write_text((CHART / "templates" / "NOTES.txt").read_text())
+    (chart / "templates" / "notes.yaml").write_text(
+        'kind: Notes\ntext: |\n{{- tpl (.Files.Get "NOTES.txt") . | nindent 2 }}'
+    )
+    done = helm("template", "kedge", chart, "--namespace", "ml", "--kube-version", "1.36.0", values=values)
+    return next(o["text"] for o in yaml.safe_load_all(done.stdout) if o["kind"] == "Notes")
+
+
+def test_the_notes_name_the_next_command(tmp_path):
+    text = notes({"models": [{"policy": FRAUD}]}, tmp_path)
+    assert "kubectl --namespace ml create job fraud-now --from cronjob/kedge-check-fraud" in text
+    assert "http://kedge-collector.ml.svc:8080" in text
+    assert "PersistentVolumeClaim kedge-store) stays" in text
+    assert "no KServe" in text
+
+
+def test_the_notes_of_an_empty_installation_say_how_to_begin(tmp_path):
+    text = notes({}, tmp_path)
+    assert "watches nothing yet" in text
+    assert "kedge policy schema" in text
+
+
+def test_defaults_render_without_a_cluster():
+    assert template({}).returncode == 0

@@ -1,0 +1,189 @@
+"""The collector, the checks, the slots: what upgrades keep, what a failure does, what the flags switch."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.chart.render import CHART, one, render
+from tests.chart.test_values import FRAUD
+
+FULL = CHART / "ci" / "full-values.yaml"
+VOLUME = CHART / "ci" / "volume-values.yaml"
+
+
+def kinds(values):
+    return {found["kind"] for found in render(values)}
+
+
+def test_every_model_gets_a_check_at_its_own_time():
+    jobs = {o["metadata"]["name"]: o["spec"] for o in render(FULL) if o["kind"] == "CronJob"}
+    assert {name: (spec["schedule"], spec["suspend"]) for name, spec in jobs.items()} == {
+        "kedge-check-fraud": ("0 * * * *", False),
+        "kedge-check-churn": ("15 3 * * *", True),
+    }
+
+
+def test_a_check_never_runs_beside_itself_and_never_for_ever():
+    spec = one(render(VOLUME), "CronJob", "kedge-check-fraud")["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["timeZone"] == "Etc/UTC"
+    assert spec["startingDeadlineSeconds"] == 900
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 1800
+    assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
+
+
+def test_a_users_mistake_fails_the_check_at_once_and_a_drained_node_does_not():
+    job = one(render(VOLUME), "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]
+    first, second = job["podFailurePolicy"]["rules"]
+    assert first["action"] == "FailJob"
+    assert first["onExitCodes"] == {"containerName": "monitor", "operator": "In", "values": [2]}
+    assert second["action"] == "Ignore"
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # podFailurePolicy needs it
+
+
+def test_retries_outlast_ten_minutes_without_kubeflow_pipelines_within_the_deadline():
+    job = one(render(VOLUME), "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]
+    waits = [min(10 * 2**n, 360) for n in range(job["backoffLimit"])]  # the Job controller's back-off, seconds
+    assert 600 < sum(waits) < job["activeDeadlineSeconds"]
+
+
+def test_the_monitor_shows_kubeflow_pipelines_a_token_of_its_audience():
+    spec = one(render(VOLUME), "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    mount = next(m for m in container["volumeMounts"] if m["name"] == "kfp-token")
+    source = next(v for v in spec["volumes"] if v["name"] == "kfp-token")["projected"]["sources"][0]
+    token = source["serviceAccountToken"]
+    path = next(e["value"] for e in container["env"] if e["name"] == "KF_PIPELINES_SA_TOKEN_PATH")
+    assert token["audience"] == "pipelines.kubeflow.org"
+    assert path == f"{mount['mountPath']}/{token['path']}"
+
+
+def test_without_an_audience_no_token_is_sent():
+    text = yaml.safe_dump(render({"models": [{"policy": FRAUD}], "kfp": {"audience": ""}}))
+    assert "serviceAccountToken" not in text
+    assert "KF_PIPELINES_SA_TOKEN_PATH" not in text
+
+
+def test_the_write_ahead_log_outlives_pod_scale_and_release():
+    spec = one(render(VOLUME), "StatefulSet", "kedge-collector")["spec"]
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    claim = spec["volumeClaimTemplates"][0]
+    assert claim["metadata"].keys() == {"name"}  # claim templates cannot change: no label of a version in them
+    mounts = {m["name"]: m["mountPath"] for m in spec["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert f"--spool={mounts['spool']}" in spec["template"]["spec"]["containers"][0]["args"]
+
+
+def test_uninstalling_leaves_the_store():
+    claim = one(render(VOLUME), "PersistentVolumeClaim", "kedge-store")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_a_store_in_object_storage_needs_no_volume():
+    assert "PersistentVolumeClaim" not in kinds(FULL)
+    assert "persistentVolumeClaim:" not in yaml.safe_dump(one(render(FULL), "StatefulSet", "kedge-collector"))
+
+
+def test_an_existing_claim_is_used_and_not_made():
+    objects = render({"models": [{"policy": FRAUD}], "store": {"volume": {"existingClaim": "shared"}}})
+    assert not [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
+    volumes = one(objects, "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "store", "persistentVolumeClaim": {"claimName": "shared"}} in volumes
+
+
+def test_a_changed_policy_rolls_the_collector():
+    def stamp(psi):
+        policy = {**FRAUD, "monitor": {"drift": {"min_psi": psi}}}
+        return one(render({"models": [{"policy": policy}]}), "StatefulSet", "kedge-collector")["spec"]["template"]
+
+    assert stamp(0.1) != stamp(0.2)
+    assert stamp(0.1) == stamp(0.1)
+
+
+def test_the_collector_reads_the_policy_of_every_model():
+    container = one(render(FULL), "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]["containers"][0]
+    assert [a for a in container["args"] if a.startswith("--policy")] == [
+        "--policy=/etc/kedge/policies/fraud.yaml",
+        "--policy=/etc/kedge/policies/churn.yaml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind"),
+    [
+        ({"serviceMonitor": {"enabled": True}}, "ServiceMonitor"),
+        ({"prometheusRule": {"enabled": True}}, "PrometheusRule"),
+        ({"serving": {"enabled": True}}, "ServingRuntime"),
+    ],
+)
+def test_what_needs_another_project_is_off_until_asked_for(flag, kind):
+    models = {"models": [{"policy": FRAUD}]}
+    assert kind not in kinds(models)
+    assert kind in kinds({**models, **flag})
+
+
+def test_network_policies_and_policy_check_can_be_switched_off():
+    found = kinds(
+        {"models": [{"policy": FRAUD}], "networkPolicy": {"enabled": False}, "policyCheck": {"enabled": False}}
+    )
+    assert "NetworkPolicy" not in found
+    assert "Job" not in found
+
+
+def test_the_collector_can_be_left_out():
+    objects = render({"models": [{"policy": FRAUD}], "collector": {"enabled": False}, "serving": {"enabled": True}})
+    assert not [o for o in objects if o["kind"] in ("StatefulSet", "PodDisruptionBudget", "Service")]
+    assert "--collector" not in yaml.safe_dump(one(objects, "ServingRuntime", "kedge"))
+
+
+def test_only_a_model_with_a_bundle_gets_a_first_slot_and_a_route():
+    objects = render(FULL)
+    assert [o["metadata"]["name"] for o in objects if o["kind"] == "InferenceService"] == ["fraud-blue"]
+    assert [o["metadata"]["name"] for o in objects if o["kind"] == "HTTPRoute"] == ["fraud"]
+
+
+def test_a_slot_is_fetched_from_the_store_and_belongs_to_releases():
+    slot = one(render(FULL), "InferenceService", "fraud-blue")
+    bundle = slot["metadata"]["annotations"]["kedge.dev/bundle"]
+    assert slot["spec"]["predictor"]["model"]["storageUri"] == f"s3://kedge/prod/bundles/fraud/{bundle}"
+    assert slot["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert slot["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+
+
+def test_a_store_on_a_volume_is_an_address_that_kserve_knows():
+    objects = render({"models": [{"policy": FRAUD, "bundle": "0" * 40}], "serving": {"enabled": True}})
+    uri = one(objects, "InferenceService", "fraud-blue")["spec"]["predictor"]["model"]["storageUri"]
+    assert uri == f"pvc://kedge-store/bundles/fraud/{'0' * 40}"
+
+
+def test_the_route_has_a_name_and_a_host_of_its_own():
+    """KServe overwrites a route named like an InferenceService and wins on its host."""
+    objects = render(FULL)
+    route = one(objects, "HTTPRoute", "fraud")
+    slots = {o["metadata"]["name"] for o in objects if o["kind"] == "InferenceService"}
+    assert route["metadata"]["name"] not in slots | {f"{slot}-predictor" for slot in slots}
+    assert route["spec"]["hostnames"] == ["fraud.ml.models.example.com"]
+    assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == "fraud-blue-predictor"
+
+
+def test_dashboards_in_the_chart_become_config_maps_for_the_sidecar():
+    labels = [o["metadata"]["labels"] for o in render(FULL) if "grafana_dashboard" in o["metadata"]["labels"]]
+    assert len(labels) == len(list(CHART.glob("files/dashboards/*.json")))
+
+
+def test_alerts_have_all_a_person_woken_by_them_needs():
+    rules = one(render(FULL), "PrometheusRule", "kedge")["spec"]["groups"][0]["rules"]
+    assert rules
+    for rule in rules:
+        assert rule["for"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"].keys() >= {"summary", "description", "runbook_url"}
+        assert "@" not in rule["expr"]
+
+
+def test_a_runbook_link_leads_to_a_heading_of_the_page():
+    page = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+    anchors = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines() if line.startswith("#")}
+    rules = one(render(FULL), "PrometheusRule", "kedge")["spec"]["groups"][0]["rules"]
+    for rule in rules:
+        assert rule["annotations"]["runbook_url"].partition("#")[2] in anchors
