@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from components import record
 from components.policy import Policy
 from components.store import Store
 from components.tables import snapshot, sources
@@ -12,7 +13,7 @@ from components.tables import snapshot, sources
 def run(policy: Policy, store: Store, end: datetime | None) -> str:
     """Keep the rows of the training table up to ``end`` and return the snapshot's fingerprint.
 
-    The same rows give the same fingerprint whatever their order and files were, so a repeated run changes nothing.
+    Rows of times that a check found corrupt are left out. The same rows give the same fingerprint whatever their order and files were, so a repeated run changes nothing.
 
     Args:
         end: The run's point in time, aware: later rows and rows younger than the label delay are left out. None: now.
@@ -22,4 +23,5 @@ def run(policy: Policy, store: Store, end: datetime | None) -> str:
         StoreError: the store refused.
     """
     table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
-    return snapshot.take(table, policy, store, end=end).fingerprint
+    corrupt = record.vetoed_windows(record.read(store, policy.name, ["check"]))
+    return snapshot.take(table, policy, store, end=end, without=corrupt).fingerprint

@@ -16,12 +16,12 @@ from components.bundle import Manifest
 from components.errors import DataError, UsageError
 from components.monitor import estimate, performance, veto
 from components.monitor.estimate import Estimate
-from components.monitor.history import Champion, champion, retrainings, vetoed_windows
+from components.monitor.history import Champion, champion, retrainings
 from components.monitor.performance import Performance, Reference
 from components.monitor.window import Labelled, Window, comparable, floats, labelled, of_version, served
 from components.policy import Policy
 from components.profile import Comparison, Profile, compare, count
-from components.record import Record
+from components.record import Record, vetoed_windows
 from components.store import Store
 from components.tables import log, snapshot
 

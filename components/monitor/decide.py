@@ -11,14 +11,14 @@ from typing import Literal
 from components.monitor import words
 from components.monitor.alarm import Alarm, Look, alarm
 from components.monitor.check import Check
-from components.monitor.history import retrainings, window_of
+from components.monitor.history import retrainings
 from components.policy import Policy
-from components.record import Record
+from components.record import Record, window_of
 
 Action = Literal["none", "attention", "retrain", "veto"]
 
-LONGEST_RUN = timedelta(days=1)
-"""A run that started longer ago than this and never said it ended is taken for dead, and blocks nothing."""
+LONGEST_TRAINING = timedelta(days=1)
+"""A training that started longer ago than this and never said it ended is taken for dead, and blocks nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
         found.append(
             f"waits for labels: {error.labels:,} since the loss rose, {budget.min_labels_after_rise:,} are needed"
         )
-    going = _still_going(before, now)
+    going = _still_going(policy, before, now)
     if going is not None:
         found.append(f"run {going} is still going")
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:
@@ -171,11 +171,17 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
     return tuple(found)
 
 
-def _still_going(before: Sequence[Record], now: datetime) -> str | None:
-    """A run of which the newest attempt never said that it ended."""
+def _still_going(policy: Policy, before: Sequence[Record], now: datetime) -> str | None:
+    """A run of which the newest attempt never said that it ended, and that may still be alive."""
     ended = {item.key for item in before if item.kind == "run-finished"}
     newest = {item.data.get("run", item.key): item for item in before if item.kind == "run-started"}
     for run, item in newest.items():
-        if item.key not in ended and now - LONGEST_RUN < item.time <= now:
+        longest = _longest_release(policy) if item.data.get("pipeline") == "release" else LONGEST_TRAINING
+        if item.key not in ended and now - longest < item.time <= now:
             return str(run)
     return None
+
+
+def _longest_release(policy: Policy) -> timedelta:
+    release = policy.release
+    return timedelta(seconds=(len(release.steps) + 1) * release.max_step_seconds + release.bake_seconds)

@@ -1,9 +1,9 @@
-"""What the records say: who is champion, what was retrained when, which windows were corrupt. All pure."""
+"""What the records say: who is champion, what was retrained when, what is not done yet. All pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from components.record import Record
 
 BUNDLE = re.compile(r"[0-9a-f]{40}")
+MOST_ATTEMPTS = 3
+"""How often a run that failed is submitted for one decision; then the next decision must come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,31 +54,6 @@ def bundle_of(item: Record) -> str | None:
     return match.group() if match else None
 
 
-def vetoed_windows(records: Iterable[Record]) -> list[tuple[datetime, datetime]]:
-    """Windows ``[start, end)`` of event time whose rows were found corrupt, joined where they touch, in time order.
-
-    Training leaves these rows out, and so does the measure of labelled error: wrong inputs make wrong predictions, and
-    their labels arrive when the feed is long whole again.
-    """
-    joined: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(window_of(item.data) for item in records if _vetoed(item)):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
-
-
-def window_of(data: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Start and end of a check record's window."""
-    window = data["window"]
-    return datetime.fromisoformat(window["start"]), datetime.fromisoformat(window["end"])
-
-
-def _vetoed(item: Record) -> bool:
-    return item.kind == "check" and item.data.get("action") == "veto"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Retraining:
     """A retraining that was decided on by a check, or started by hand."""
@@ -103,18 +80,66 @@ def _retraining(item: Record) -> str | None:
     return None
 
 
-def unsubmitted(records: Sequence[Record]) -> Record | None:
-    """The newest check that decided to retrain, if no run was started for it: its process died, or nobody answered.
+def unfinished(records: Sequence[Record], *, by_hand: bool = False) -> Record | None:
+    """The newest check that decided to retrain, if what it asked for is not done: to be submitted (again) as it is.
 
-    A later check that saw nothing bad, a corrupt feed or another champion has overtaken it.
+    Not submitted yet, because the process died or nobody answered, unless a later check saw nothing bad, a corrupt feed
+    or another champion; under way, perhaps with nobody left to drive it; failed by something that trying again may
+    mend, up to ``MOST_ATTEMPTS`` times; passed its gates, and no release was begun.
+
+    Args:
+        records: All of the model, in order.
+        by_hand: Releases wait for an approval, and begin with it.
     """
-    started = {_retraining(item) for item in records if item.kind == "run-started"}
     checks = [item for item in records if item.kind == "check"]
-    for item in reversed(checks):
-        if item.data["champion"]["reign"] != checks[-1].data["champion"]["reign"]:
-            return None
-        if item.data["action"] == "retrain":
-            return None if item.data["decision_key"] in started else item
-        if item.data["action"] != "attention":
-            return None
-    return None
+    asked = next((item for item in reversed(checks) if item.data["action"] == "retrain"), None)
+    if asked is None:
+        return None
+    key = asked.data["decision_key"]
+    trained = _last_attempt(records, lambda data: data.get("decision_key") == key)
+    if trained is None:
+        return asked if not _overtaken(asked, checks) else None
+    if trained.state != "succeeded":
+        return asked if trained.again else None
+    released = _last_attempt(
+        records, lambda data: data.get("pipeline") == "release" and data["bundle"] == trained.bundle
+    )
+    if released is None:
+        return None if by_hand else asked
+    return asked if released.again else None
+
+
+def _releases(data: Mapping[str, Any], bundle: str | None) -> bool:
+    return data.get("pipeline") == "release" and data.get("bundle") == bundle
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The newest attempt of a run."""
+
+    number: int
+    state: str
+    """``running``, or what ``run-finished`` says."""
+    bundle: str | None
+    mendable: bool
+
+    @property
+    def again(self) -> bool:
+        """Whether to submit it again: if it lives, that waits for it or does nothing."""
+        return self.state == "running" or (self.state == "failed" and self.mendable and self.number < MOST_ATTEMPTS)
+
+
+def _last_attempt(records: Sequence[Record], wanted: Callable[[Mapping[str, Any]], bool]) -> _Attempt | None:
+    started = [item for item in records if item.kind == "run-started" and wanted(item.data)]
+    if not started:
+        return None
+    ended = {item.key: item.data for item in records if item.kind == "run-finished"}.get(started[-1].key)
+    if ended is None:
+        return _Attempt(len(started), "running", None, True)
+    return _Attempt(len(started), ended["state"], ended.get("bundle"), ended.get("exit_code", 1) != 2)
+
+
+def _overtaken(asked: Record, checks: Sequence[Record]) -> bool:
+    later = checks[checks.index(asked) + 1 :]
+    reign = asked.data["champion"]["reign"]
+    return any(item.data["action"] != "attention" or item.data["champion"]["reign"] != reign for item in later)

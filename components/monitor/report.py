@@ -8,9 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.monitor.history import window_of
 from components.policy import Policy
-from components.record import Record
+from components.record import Record, window_of
 from components.report import facts, line_chart, page, section, table
 
 MOST_CHECKS = 90

@@ -21,6 +21,8 @@ from components.tables.columns import FAULT, FILE, ROW, TIME
 from components.tables.fingerprint import canonical_order, fingerprint
 from components.tables.sources import Table
 
+Window = tuple[datetime, datetime]
+
 PART_ROWS = 500_000
 PROVENANCE = (FILE, ROW)
 
@@ -60,7 +62,9 @@ class Snapshot:
     """The snapshot this one was cleaned from."""
 
 
-def take(table: Table, policy: Policy, store: Store, *, end: datetime | None) -> Snapshot:
+def take(
+    table: Table, policy: Policy, store: Store, *, end: datetime | None, without: Sequence[Window] = ()
+) -> Snapshot:
     """Keep the table's rows up to ``end``: sorted in time, whatever the source's order.
 
     Rows at or after ``end``, rows younger than the label delay and rows older than ``history_seconds`` are left out.
@@ -68,6 +72,7 @@ def take(table: Table, policy: Policy, store: Store, *, end: datetime | None) ->
 
     Args:
         end: The run's point in time, aware; None: now.
+        without: Times ``[start, end)`` whose rows are left out: their feed was found corrupt.
 
     Raises:
         DataError: the table is empty, has no row in that time, or went back in time since the last snapshot of it.
@@ -81,6 +86,10 @@ def take(table: Table, policy: Policy, store: Store, *, end: datetime | None) ->
     if not batches:
         raise DataError(_nothing(table, start, before, data.label_delay_seconds))
     rows = canonical_order(pa.Table.from_batches([_plain_files(batch) for batch in batches]))
+    kept = _outside(rows, without)
+    if not kept.num_rows:
+        raise DataError(_all_vetoed(table, rows.num_rows, without))
+    rows = kept
     faults = rows.num_rows - rows[FAULT].null_count
     if not faults:
         rows = rows.drop_columns([FAULT])
@@ -95,6 +104,20 @@ def take(table: Table, policy: Policy, store: Store, *, end: datetime | None) ->
         target_values=dict(table.target_values),
         faults=faults,
     )
+
+
+def _outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
+    """The rows in none of the windows; one whose time could not be read is in none."""
+    for start, end in windows:
+        low, high = (pa.scalar(time, rows[TIME].type) for time in (start, end))
+        inside = pc.and_(pc.greater_equal(rows[TIME], low), pc.less(rows[TIME], high))
+        rows = rows.filter(pc.invert(pc.fill_null(inside, False)))
+    return rows
+
+
+def _all_vetoed(table: Table, rows: int, windows: Sequence[Window]) -> str:
+    spans = ", ".join(f"{start.isoformat()} to {end.isoformat()}" for start, end in windows)
+    return f"{table.place}: all {rows:,} rows lie in times whose feed was found corrupt ({spans}); nothing to train on"
 
 
 def derive(store: Store, parent: Snapshot, rows: pa.Table) -> Snapshot:
@@ -239,13 +262,16 @@ def _refuse_backwards(store: Store, model: str, source: str, end: datetime, newe
 
 
 def _nothing(table: Table, start: datetime | None, before: datetime, delay: float) -> str:
+    """Why no row was taken: read once more, times only, to say where they lie."""
+    times = [pc.min_max(batch.column(TIME)).as_py() for batch in table.batches([], provenance=True)]
     if not table.rows_read:
         return f"{table.place}: empty: not one row"
-    since = f" from {start.isoformat()}" if start else ""
+    known = [time for limits in times for time in limits.values() if time is not None]
+    lie = f"from {min(known).isoformat()} to {max(known).isoformat()}" if known else "at times that cannot be read"
+    since = f"from {start.isoformat()} " if start else ""
     return (
-        f"{table.place}: none of its {table.rows_read:,} rows read lies{since} before {before.isoformat()} "
-        f"(the run's end less the label delay of {delay:g} s); check data.time_column, data.history_seconds and "
-        "the end asked for"
+        f"{table.place}: its {table.rows_read:,} rows lie {lie}, none {since}before {before.isoformat()} (the run's "
+        f"end less the label delay of {delay:g} s); check data.time_column, data.history_seconds and the end asked for"
     )
 
 

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
-from components.monitor.history import champion, vetoed_windows
-from components.record import Record
+from components.monitor.history import champion
+from components.record import Record, vetoed_windows
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 A, B, C = "a" * 40, "b" * 40, "c" * 40
