@@ -1,4 +1,4 @@
-"""What every object must keep: Pod Security "restricted", least rights, nothing secret, nothing reachable by default."""
+"""What every object keeps: Pod Security "restricted", least rights, nothing secret, nothing reachable by default."""
 
 from __future__ import annotations
 
@@ -130,16 +130,19 @@ def test_nothing_goes_in_or_out_but_names_unless_a_policy_says_so():
     assert [port["port"] for rule in deny["egress"] for port in rule["ports"]] == [53, 53]
 
 
+TRACKING = {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracking"}}}]}
+
+
 @pytest.mark.parametrize(
     ("address", "rule"),
     [
         ("http://mlflow", {"to": [{"podSelector": {}}]}),
-        ("http://mlflow.tracking:5000", {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracking"}}}]}),
-        ("http://mlflow.tracking.svc.cluster.local:5000", {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracking"}}}]}),
+        ("http://mlflow.tracking:5000", TRACKING),
+        ("http://mlflow.tracking.svc.cluster.local:5000", TRACKING),
         ("https://mlflow.example.com", {"ports": [{"port": 443, "protocol": "TCP"}]}),
         ("http://mlflow.example.com:8443/x", {"ports": [{"port": 8443, "protocol": "TCP"}]}),
     ],
-)  # fmt: skip
+)
 def test_the_monitor_may_reach_the_registry_it_is_told(address, rule):
     policy = one(render({"registry": {"uri": address}, "kfp": {"host": ""}}), "NetworkPolicy", "kedge-monitor")
     assert policy["spec"]["egress"][1:] == [rule]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -18,6 +19,8 @@ FRAUD = {
     "model": {"name": "fraud", "target": "is_fraud", "features": {"amount": {"type": "number"}}},
     "data": {"source": {"format": "log"}},
 }
+
+LONG = {**FRAUD, "model": {**FRAUD["model"], "name": "fraud-in-payments"}}
 
 
 def paths(node, prefix=()):
@@ -62,7 +65,7 @@ def test_every_value_is_commented():
     beneath = re.compile(r" +(requests|limits|ports):")  # the comment stands above the value they belong to
     bare = [
         line
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in pairwise(lines)
         if re.match(r" *[a-zA-Z]+: *\S", line) and not beneath.match(line) and not before.lstrip().startswith("# --")
     ]
     assert bare == []
@@ -104,8 +107,7 @@ def test_a_model_in_the_values_has_the_policys_own_schema():
         ({"models": [{"policy": {"model": FRAUD["model"]}}]}, "missing property 'data'"),
         ({"models": [{"policy": FRAUD, "bundle": "latest"}]}, "at '/models/0/bundle'"),
         ({"models": [{"policy": FRAUD}, {"policy": FRAUD}]}, '"fraud" is there twice'),
-        ({"fullnameOverride": "a-name-of-thirty-letters-at-mo", "models": [
-            {"policy": {**FRAUD, "model": {**FRAUD["model"], "name": "fraud-in-payments"}}}]}, "shorter fullnameOverride"),
+        ({"fullnameOverride": "a-name-of-thirty-letters-at-mo", "models": [{"policy": LONG}]}, "shorter fullnameOverride"),
         ({"route": {"enabled": True}}, "set serving.enabled too"),
     ],
 )  # fmt: skip
