@@ -12,7 +12,7 @@ from components import record
 from components.monitor import report
 from components.monitor.check import Check, check
 from components.monitor.decide import Decision, decide, drifted, error_evidence, shifted_and_risen
-from components.monitor.history import unsubmitted
+from components.monitor.history import unfinished
 from components.monitor.window import Window
 from components.policy import Policy
 from components.record import Record
@@ -27,7 +27,7 @@ class Outcome:
     written: bool
     """False: another process, or an earlier call, had checked this window; its record stands."""
     due: Record | None
-    """The check whose retraining is to be submitted: this one, or an earlier one that nobody submitted."""
+    """The check whose retraining is to be submitted, or driven on: this one, or an earlier one that is not done."""
 
 
 def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
@@ -42,11 +42,12 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
         UsageError: nothing was ever promoted.
         BundleError, StoreError: the champion or the log cannot be read.
     """
+    by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
     history = record.read(store, policy.name)
     known = next((item for item in history if item.kind == "check" and item.key == key_of(window.end)), None)
     if known is not None:
-        return Outcome(record=known, written=False, due=unsubmitted(history))
+        return Outcome(record=known, written=False, due=unfinished(history, by_hand=by_hand))
     seen = check(policy, store, history, window)
     decision = decide(policy, history, seen, window.end)
     place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
@@ -55,7 +56,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     written = record.append(store, made)
     after = record.read(store, policy.name)
     stands = next(item for item in after if item.kind == "check" and item.key == made.key)
-    return Outcome(record=stands, written=written, due=unsubmitted(after))
+    return Outcome(record=stands, written=written, due=unfinished(after, by_hand=by_hand))
 
 
 def key_of(end: datetime) -> str:

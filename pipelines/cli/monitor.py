@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,10 @@ import typer
 
 if TYPE_CHECKING:
     from components.monitor.run import Outcome
+    from components.policy import Policy
+    from components.record import Record
+    from pipelines.settings import Settings
+    from pipelines.submit import RunOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +46,38 @@ def monitor(
     settings = Settings.of(store)
     asked, opened = policies.load(policy), open_store(settings.store)
     outcome = run.run(asked, opened, now=time_of(now) if now else clock.now())
-    if as_json:
-        typer.echo(_json(outcome))
-    else:
+    if not as_json:
         typer.echo("\n".join(told(outcome, opened.uri)))
-    if outcome.due is not None and not no_submit:
-        pass
+    ended: list[RunOutcome] = []
+    try:
+        if outcome.due is not None and not no_submit:
+            ended = follow_up(settings, asked, outcome.due, say=lambda line: typer.echo(line, err=as_json))
+    finally:
+        if as_json:
+            typer.echo(_json(outcome, ended))
+    for one in ended:
+        typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
+
+
+def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[[str], None]) -> list[RunOutcome]:
+    """Submit what a check decided, or drive it on; once, however often this is called.
+
+    The local runner works in this process's time: training and release are over on return. KFP works on its own: a
+    check starts the training, a later one finds it done and starts the release.
+
+    Raises:
+        RunError: a run could not be submitted.
+    """
+    from pipelines import submit
+
+    reason, key = "; ".join(due.data["reasons"]), due.data["decision_key"]
+    if settings.kfp_host is None:
+        return submit.retrain_and_release(settings, policy, reason=reason, key=key, end=due.time, say=say)
+    trained = submit.submit_retrain(settings, policy, reason=reason, key=key, end=due.time, wait=False, say=say)
+    if trained.state != "succeeded" or trained.bundle is None or policy.release.approval == "manual":
+        return [trained]
+    released = f"passed its gates in {trained.run}"
+    return [trained, submit.submit_release(settings, policy, trained.bundle, reason=released, wait=False, say=say)]
 
 
 def time_of(text: str) -> datetime:
@@ -79,13 +109,14 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
         f"report: {address(data['report'])}",
     ]
     if outcome.due is not None and outcome.due.key != item.key:
-        lines.append(f"the retraining decided on at {outcome.due.key} was not submitted yet")
+        lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
     return lines
 
 
-def _json(outcome: Outcome) -> str:
+def _json(outcome: Outcome, ended: Sequence[RunOutcome]) -> str:
     import orjson
 
     due = outcome.due.data["decision_key"] if outcome.due else None
-    body = {**asdict(outcome.record), "written_now": outcome.written, "due": due}
+    runs = [one.to_dict() for one in ended]
+    body = {**asdict(outcome.record), "written_now": outcome.written, "due": due, "runs": runs}
     return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()

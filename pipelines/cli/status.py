@@ -100,7 +100,7 @@ def newest_run(records: Sequence[Record]) -> Record | None:
 def _next(
     records: Sequence[Record], asked: Policy | None, serving: Champion | None, rollout: Rollout | None, now: datetime
 ) -> Iterator[str]:
-    from components.monitor.history import retrainings, unsubmitted
+    from components.monitor.history import retrainings, unfinished
 
     if serving is None and rollout is None:
         yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
@@ -108,8 +108,9 @@ def _next(
         yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
     if (waiting := awaiting_approval(records)) is not None and asked is not None and asked.release.approval == "manual":
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
-    if (decided := unsubmitted(records)) is not None:
-        yield f"the retraining decided on at {_moment(decided.time)} is submitted by the next `kedge monitor`"
+    by_hand = asked is not None and asked.release.approval == "manual"
+    if rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
+        yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:
         return
     past, budget = retrainings(records, now), asked.monitor.budget

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from components.monitor.check import Check, Drift
 from components.monitor.decide import Decision, decide
 from components.monitor.estimate import Estimate
@@ -12,8 +16,6 @@ from components.monitor.performance import Performance
 from components.monitor.run import to_record
 from components.policy import Policy, parse
 from components.record import Record
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -338,7 +340,7 @@ def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_veto
     for time in times:
         within = [other for other in times if time - timedelta(seconds=limits.period_seconds) < other <= time]
         assert len(within) <= limits.max_retrains
-    for first, second in zip(times, times[1:], strict=False):
+    for first, second in pairwise(times):
         assert (second - first).total_seconds() >= limits.cooldown_seconds
     for one, decision in zip(checks, made, strict=True):
         assert (decision.action == "veto") == bool(one.corrupt)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+
 from components.monitor.estimate import Calibration, expect, recorded
 from components.monitor.performance import Reference
 from components.policy import Model
 from components.policy.model import Performance as Limits
-from sklearn.linear_model import LogisticRegression
 
 MODEL = Model.model_validate({"name": "m", "target": "y", "features": {"x": {"type": "number"}}})
 LIMITS = Limits()

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy import stats
+
 from components.monitor.performance import LARGEST, Mean, Reference, block_mean, chance_of_rise, judge
 from components.policy import Model
 from components.policy.model import Performance as Limits
-from scipy import stats
 
 MODEL = Model.model_validate({"name": "m", "target": "y", "features": {"x": {"type": "number"}}})
 REGRESSION = MODEL.model_copy(update={"task": "regression"})

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from components import policy, record
+from components.deploy.local.folder import Folder
+from components.deploy.model import Rollout, Route
+from components.errors import UsageError
+from components.record import Record
+from components.store import open_store
+from pipelines.cli import build
+from pipelines.cli.status import look, screen
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+A, B = "a" * 40, "b" * 40
+RULES = {
+    "model": {"name": "fraud", "target": "y", "features": {"x": {"type": "number"}}},
+    "data": {"source": {"format": "log"}},
+    "monitor": {"budget": {"cooldown_seconds": 86_400}},
+}
+
+
+def event(hour: float, kind: str, key: str, **data) -> Record:
+    return Record(model="fraud", kind=kind, key=key, time=START + hour * HOUR, data=data)
+
+
+def check(hour: float, action: str, **data) -> Record:
+    end = START + hour * HOUR
+    return event(
+        hour,
+        "check",
+        f"{end:%Y%m%dT%H%M%SZ}",
+        action=action,
+        verdict="loss rose",
+        rows=1234,
+        reasons=["labelled loss rose: 0.5 against 0.3"],
+        report="reports/fraud/check-x.html",
+        decision_key=f"key-{hour:g}",
+        champion={"reign": f"promoted/{A}-1"},
+        **data,
+    )
+
+
+def seen(records, *, hours=10.0, asked=None, rollout=None) -> str:
+    return "\n".join(screen(look("fraud", records, asked, rollout, START + hours * HOUR)))
+
+
+PROMOTED = [event(0, "registered", A, bundle=A, version="3"), event(1, "promoted", f"{A}-1", bundle=A)]
+
+
+def test_a_model_without_records_says_what_to_do_first():
+    text = seen([])
+    assert "champion    none" in text
+    assert "kedge submit --policy FILE" in text
+
+
+def test_the_champion_is_told_with_version_age_and_since_when():
+    assert "version 3, bundle aaaaaaaaaaaa, since 2026-03-02 01:00 UTC (9 h)" in seen(PROMOTED)
+
+
+def test_the_last_check_is_told_with_its_reasons():
+    text = seen([*PROMOTED, check(2, "none"), check(3, "attention")])
+    assert "2026-03-02 03:00 UTC: loss rose; action: attention; 1,234 rows; reports/fraud/check-x.html" in text
+    assert "labelled loss rose: 0.5 against 0.3" in text
+
+
+def test_a_failed_run_is_told_with_step_and_reason():
+    run = [
+        event(2, "run-started", "retrain-fraud-1", run="retrain-fraud-1", pipeline="retrain"),
+        event(3, "run-finished", "retrain-fraud-1", state="failed", step="train", reason="one class only"),
+    ]
+    assert "retrain-fraud-1 failed at train: one class only (2026-03-02 03:00 UTC)" in seen([*PROMOTED, *run])
+
+
+def test_the_run_that_started_last_counts_and_may_still_be_going():
+    runs = [
+        event(2, "run-started", "r1", run="r1"),
+        event(3, "run-started", "r2", run="r2"),
+        event(4, "run-finished", "r1", state="gated"),
+    ]
+    assert "r2 is going since 2026-03-02 03:00 UTC" in seen([*PROMOTED, *runs])
+
+
+def test_cooldown_budget_and_schedule_are_what_comes_next():
+    asked = policy.parse(RULES)
+    run = [
+        event(9, "run-started", "r1", run="r1", pipeline="retrain"),
+        event(9.5, "run-finished", "r1", state="gated"),
+    ]
+    text = seen([*PROMOTED, *run], asked=asked)
+    assert "no retraining before 2026-03-03 09:00 UTC (cooldown)" in text
+    assert "1 of 10 retrainings of the period are used" in text
+    assert "checks run by the schedule '0 * * * *' (UTC)" in text
+    assert "cooldown" not in seen([*PROMOTED, *run], asked=asked, hours=40)
+
+
+def test_a_decision_nobody_submitted_is_driven_on_by_the_next_check():
+    text = seen([*PROMOTED, check(3, "retrain")])
+    assert "the retraining decided on at 2026-03-02 03:00 UTC is not done" in text
+    done = [
+        event(4, "run-started", "r", run="r", pipeline="retrain", decision_key="key-3"),
+        event(5, "run-finished", "r", state="gated"),
+    ]
+    assert "is not done" not in seen([*PROMOTED, check(3, "retrain"), *done])
+
+
+def test_a_bundle_that_waits_for_approval_is_told_where_the_policy_asks_for_it():
+    asked = policy.parse({**RULES, "release": {"approval": "manual"}})
+    waiting = [*PROMOTED, event(5, "registered", B, bundle=B, version="4")]
+    assert "bundle bbbbbbbbbbbb waits for `kedge approve`" in seen(waiting, asked=asked)
+    approved = [*waiting, event(6, "approved", B)]
+    assert "waits for" not in seen(approved, asked=asked)
+    assert "waits for" not in seen(waiting, asked=policy.parse(RULES))
+
+
+def rollout(state: str) -> Rollout:
+    return Rollout(
+        bundle=B, uri="x", slot="green", champion=A, attempt=1, run="r", started=START, since=START, state=state, step=1
+    )
+
+
+def test_a_rollout_under_way_is_told_and_an_ended_one_is_not():
+    assert "bundle bbbbbbbbbbbb in slot green: canary step 2 since 2026-03-02" in seen(
+        PROMOTED, rollout=rollout("canary")
+    )
+    assert "rollout     none" in seen(PROMOTED, rollout=rollout("promoted"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = open_store(tmp_path)
+    for item in [*PROMOTED, check(3, "attention")]:
+        record.append(opened, item)
+    return opened
+
+
+def test_the_command_reads_records_and_the_local_platforms_route(store, tmp_path):
+    Folder(tmp_path / "platform").swap_route("fraud", Route(weights={"blue": 100}, rollout=rollout("canary")))
+    done = CliRunner().invoke(build(), ["status", "--model", "fraud", "--store", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "canary step 2" in done.output
+    assert "action: attention" in done.output
+
+
+def test_the_command_prints_json_for_scripts(store, tmp_path):
+    done = CliRunner().invoke(build(), ["status", "--model", "fraud", "--store", str(tmp_path), "--json"])
+    body = json.loads(done.output)
+    assert body["champion"]["bundle"] == A
+    assert body["version"] == "3"
+    assert body["check"]["data"]["action"] == "attention"
+    assert body["rollout"] is None
+
+
+@pytest.mark.parametrize("words", [[], ["--model", "fraud", "--policy", "x.yaml"]])
+def test_neither_or_both_of_policy_and_model_are_a_usage_error(words, tmp_path):
+    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path), *words])
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.exit_code == 2
