@@ -74,7 +74,7 @@ def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
     from components.record import Record
 
     records = record.read(store, policy.name, ["approved", "rolled-back"])
-    given = sum(item.kind == "approved" and item.data.get("bundle") == bundle for item in records)
+    given = len([item for item in records if item.kind == "approved" and item.data.get("bundle") == bundle])
     if given and history.refusal(records, bundle) is None:
         return given
     key = bundle if not given else f"{bundle}-{given + 1}"
