@@ -10,7 +10,7 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("approve", "compile", "demo", "init", "policy", "rollback", "submit", "up")
+COMMANDS = ("approve", "compile", "demo", "history", "init", "monitor", "policy", "rollback", "status", "submit", "up")
 
 
 def build() -> typer.Typer:
