@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.bundle import native
+from components.bundle import additive, leaves, native
 from components.bundle.manifest import Manifest
 from components.bundle.signature import Matrix
 from components.errors import BundleError
@@ -18,22 +19,36 @@ TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep 
 
 
 class Predictor(Protocol):
-    """Scores encoded rows; see :meth:`components.bundle.Signature.encode`."""
+    """Scores encoded rows; see :meth:`components.bundle.Signature.encode`. Safe to use from several threads."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether one row takes microseconds, so that an event loop need not leave it to a thread."""
 
     def score(self, matrix: Matrix) -> Scores:
         """Probability of the positive label (binary) or the value (regression) of each row; shape (n,)."""
 
+    def score_row(self, row: Sequence[float]) -> float:
+        """The same, to the last bit, of one row from ``Signature.encode_row``."""
+
     def contributions(self, matrix: Matrix) -> Scores:
         """What each feature adds to the score before the link (log-odds if binary), the bias in the last column; the
-        sum of a row is the raw score; shape (n, k + 1)."""
+        sum of a row is the raw score; shape (n, k + 1).
+
+        Raises:
+            NotImplementedError: the model cannot say.
+        """
 
 
-class XGBoostPredictor:
-    """Trees saved by XGBoost, evaluated by its own library: the same bits as ``xgboost.Booster.predict``."""
+class TreesPredictor:
+    """Trees saved by XGBoost: the same bits as ``xgboost.Booster.predict``, for one row and for many."""
 
     def __init__(self, booster: native.Booster, feature_types: list[str]) -> None:
         self._booster = booster
         self._feature_types = feature_types
+        single = leaves.build(booster, feature_types)
+        self.quick = single is not None
+        self.score_row: Callable[[Sequence[float]], float] = single.score if single else self._score_row
 
     def score(self, matrix: Matrix) -> Scores:
         return self._booster.predict(matrix).astype(np.float64)
@@ -41,21 +56,28 @@ class XGBoostPredictor:
     def contributions(self, matrix: Matrix) -> Scores:
         return self._booster.contributions(matrix, self._feature_types).astype(np.float64)
 
+    def _score_row(self, row: Sequence[float]) -> float:
+        return float(self._booster.predict(np.array([row], np.float32))[0])
 
-class SklearnPredictor:
-    """A scikit-learn estimator on encoded rows."""
+
+class PipelinePredictor:
+    """A scikit-learn estimator on encoded rows, for what is not additive."""
+
+    quick = False
 
     def __init__(self, estimator: Any, binary: bool) -> None:
         self._estimator = estimator
         self._binary = binary
 
     def score(self, matrix: Matrix) -> Scores:
-        if self._binary:
-            return np.asarray(self._estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
-        return np.asarray(self._estimator.predict(matrix), dtype=np.float64)
+        found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
+        return np.asarray(found, dtype=np.float64)
+
+    def score_row(self, row: Sequence[float]) -> float:
+        return float(self.score(np.array([row], np.float32))[0])
 
     def contributions(self, matrix: Matrix) -> Scores:
-        raise NotImplementedError("contributions of a scikit-learn model")
+        raise NotImplementedError(f"contributions of a {type(self._estimator).__name__} that is not linear")
 
 
 def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
@@ -65,7 +87,7 @@ def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
         raise BundleError(
             f"{file}: the model takes {booster.features} features, its signature has {len(manifest.signature.inputs)}"
         )
-    return XGBoostPredictor(booster, manifest.signature.feature_types)
+    return TreesPredictor(booster, manifest.signature.feature_types)
 
 
 def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # noqa: ARG001
@@ -76,8 +98,12 @@ def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # 
         unknown = set(skops.io.get_untrusted_types(file=file)) - TRUSTED
         if unknown:
             raise BundleError(f"{file}: holds types that are not trusted: {', '.join(sorted(unknown))}")
-        return SklearnPredictor(skops.io.load(file, trusted=sorted(TRUSTED)), manifest.task == "binary")
+        estimator = skops.io.load(file, trusted=sorted(TRUSTED))
     except BundleError:
         raise
     except Exception as exc:  # whatever a damaged archive raises
         raise BundleError(f"{file}: skops cannot read it: {exc}") from exc
+    binary = manifest.task == "binary"
+    raw = getattr(estimator, "decision_function", None) if binary else estimator.predict
+    found = additive.find(raw, manifest.signature.inputs, binary) if raw else None
+    return found or PipelinePredictor(estimator, binary)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -114,6 +115,28 @@ class Signature:
             raise DataError(self.fault(rows))
         return matrix
 
+    def encode_row(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        """What :meth:`encode_rows` gives for one row, as Python floats: a microsecond or two instead of fifty.
+
+        Raises:
+            DataError: as there.
+        """
+        try:
+            values = [read(row[name]) for name, read in self._readers]
+            if len(row) == len(values):
+                return self._floats.unpack(self._floats.pack(*values))  # rounds to 32 bits
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        raise DataError(self.fault([row]))
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, Callable[[Any], float]]]:
+        return [(each.name, _reader(each)) for each in self.inputs]
+
+    @cached_property
+    def _floats(self) -> struct.Struct:
+        return struct.Struct(f"<{len(self.inputs)}f")
+
     def fault(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Say what is wrong with rows that :meth:`encode_rows` refuses: the first fault, in words."""
         for number, row in enumerate(rows):
@@ -215,6 +238,45 @@ def _cells(each: Input, values: list[Any]) -> NDArray[np.float32]:
     if (np.abs(wide) > LARGEST).any():
         raise ValueError
     return wide.astype(np.float32)
+
+
+def _reader(each: Input) -> Callable[[Any], float]:
+    """From one JSON value to its float; ValueError sends the caller to find the fault."""
+    codes = each.codes
+    allowed = ALLOWED[each.type]
+
+    def missing() -> float:
+        if each.nullable:
+            return MISSING
+        raise ValueError
+
+    def category(value: Any) -> float:
+        if type(value) is str:
+            return codes.get(value, MISSING)
+        if value is None:
+            return missing()
+        raise ValueError
+
+    def number(value: Any) -> float:
+        if type(value) in allowed and -LARGEST <= value <= LARGEST:
+            return float(value)
+        if value is None or value != value:
+            return missing()
+        raise ValueError
+
+    def whole(value: Any) -> float:
+        found = number(value)
+        if found != found or found.is_integer():
+            return found
+        raise ValueError
+
+    def boolean(value: Any) -> float:
+        found = number(value)
+        if found != found or found in (0.0, 1.0):
+            return found
+        raise ValueError
+
+    return {"number": number, "integer": whole, "boolean": boolean, "category": category}[each.type]
 
 
 def _wrong(each: Input, value: object) -> str | None:

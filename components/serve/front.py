@@ -114,7 +114,7 @@ class Front:
             if body is None:
                 return  # the client went away
             read = time.perf_counter()
-            if len(body) <= INLINE_BYTES:
+            if len(body) <= INLINE_BYTES and self._model.quick:
                 answer = verb(headers, body)
             else:
                 answer = await asyncio.get_running_loop().run_in_executor(self._executor, verb, headers, body)

@@ -45,6 +45,7 @@ class ServedModel:
         self._bundle = bundle
         self._threshold = bundle.manifest.threshold
         self._predictor = predictor
+        self.quick = predictor.quick
 
     def warm_up(self) -> None:
         """Predict the golden rows once, so that the first request finds everything loaded.
@@ -65,11 +66,16 @@ class ServedModel:
         """
         began = time.perf_counter()
         try:
-            matrix = self.signature.encode_rows(rows)
+            if len(rows) == 1:
+                row = self.signature.encode_row(rows[0])
+                encoded = time.perf_counter()
+                scores = [self._predictor.score_row(row)]
+            else:
+                matrix = self.signature.encode_rows(rows)
+                encoded = time.perf_counter()
+                scores = self._predictor.score(matrix).tolist()
         except DataError as exc:
             raise Refusal(400, str(exc)) from None
-        encoded = time.perf_counter()
-        scores = self._predictor.score(matrix).tolist()
         return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
 
     def decide(self, scores: list[float]) -> list[float]:

@@ -1,0 +1,202 @@
+"""One row through all trees at once, in ten microseconds of Python.
+
+XGBoost's library takes 70 to 120 microseconds for one row, nearly all of it preparation. Here the preparation is done
+when the model is loaded, after QuickScorer (C. Lucchese et al., SIGIR 2015, section 3): number the leaves of a tree
+from left to right and give each one a bit. A node whose test fails takes away the leaves of its left subtree; what is
+left of all nodes' masks has its lowest bit at the leaf the row falls into. All nodes that test one feature see one
+value, and between two neighbouring thresholds they all agree, so each feature has one table: an interval's entry holds
+the masks of all trees, as one long integer. A prediction is one bisection and one AND a feature, then one look-up and
+one sum over the trees.
+
+The sum is made in XGBoost's order and precision and the link by the same C function, so the result has the same bits;
+:func:`build` compares with the library on rows drawn to hit every kind of edge and gives None if a single one differs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from components.bundle.native import Booster
+
+LEAVES = 64  # a word of masks; deeper trees go to the library
+MOST_BYTES = 32 * 2**20
+PROBES = 256
+LARGE = np.finfo(np.float32).max
+Tree = dict[str, Any]
+
+
+class RowScorer:
+    """Scores one row of a boosted model. ``thresholds[f]`` ascend; ``tables[f]`` has one mask an interval and the
+    mask of a missing value last; ``leaves`` are 64 values a tree."""
+
+    def __init__(
+        self,
+        thresholds: list[list[float]],
+        tables: list[list[int]],
+        leaves: NDArray[np.float32],
+        base: float,
+        link: Callable[[float], float],
+    ) -> None:
+        trees = len(leaves)
+        self._features = [
+            (place, edges, masks) for place, (edges, masks) in enumerate(zip(thresholds, tables, strict=True)) if masks
+        ]
+        self._size = 8 * trees
+        self._every = (1 << 8 * self._size) - 1
+        self._leaves = leaves.ravel()
+        self._first = np.arange(trees, dtype=np.int64) * LEAVES - 1
+        self._base = np.full(1, base, np.float32)
+        self._link = link
+
+    def score(self, row: Sequence[float]) -> float:
+        """The score of an encoded row, whose values are exact in 32 bits."""
+        masks = self._every
+        for place, edges, table in self._features:
+            value = row[place]
+            masks &= table[-1] if value != value else table[bisect_right(edges, value)]
+        words = np.frombuffer(masks.to_bytes(self._size, "little"), "<u8")
+        # a word with its lowest bit and all below it set has one bit more than that bit's number
+        falls = np.bitwise_count(words ^ (words - np.uint64(1))) + self._first
+        steps = np.concatenate((self._base, self._leaves.take(falls)))
+        return self._link(float(np.add.accumulate(steps)[-1]))  # in order: np.sum adds in pairs
+
+
+def build(booster: Booster, feature_types: list[str]) -> RowScorer | None:
+    """The model prepared for single rows, or None where it is of a kind, or a size, that only the library predicts."""
+    learner = orjson.loads(booster.to_json())["learner"]
+    link = LINKS.get(learner["objective"]["name"])
+    trees = learner["gradient_booster"].get("model", {}).get("trees", [])
+    if link is None or learner["gradient_booster"]["name"] != "gbtree" or not trees:
+        return None
+    if any(len(tree["left_children"]) > 2 * LEAVES - 1 for tree in trees):
+        return None
+    thresholds = [_edges(trees, place, kind) for place, kind in enumerate(feature_types)]
+    if 8 * len(trees) * sum(len(edges) + 2 for edges in thresholds) > MOST_BYTES:
+        return None
+    tables, leaves = _tables(trees, thresholds)
+    to_score, to_margin = link
+    base = to_margin(float(np.float32(learner["learner_model_param"]["base_score"].strip("[]"))))
+    scorer = RowScorer(thresholds, tables, leaves, base, to_score)
+    probes = _probes(thresholds, feature_types)
+    same = np.array([scorer.score(row) for row in probes.tolist()], np.float32) == booster.predict(probes)
+    return scorer if same.all() else None
+
+
+def _edges(trees: list[Tree], place: int, kind: str) -> list[float]:
+    """A feature's thresholds, each once; of a category one between any two codes, so that a code is its interval."""
+    found: set[float] = set()
+    for tree in trees:
+        inner = np.asarray(tree["left_children"]) >= 0
+        splits = inner & (np.asarray(tree["split_indices"]) == place)
+        if kind == "c":
+            chosen = _chosen_categories(tree)
+            found.update(code for node in np.flatnonzero(splits).tolist() for code in chosen[node])
+        else:
+            found.update(np.asarray(tree["split_conditions"], np.float32)[splits].tolist())
+    if kind == "c" and found:
+        return [float(code) for code in range(1, int(max(found)) + 2)]
+    return sorted(found)
+
+
+def _tables(trees: list[Tree], thresholds: list[list[float]]) -> tuple[list[list[int]], NDArray[np.float32]]:
+    """The features' masks by interval, and the values of the leaves by tree from left to right."""
+    every = np.iinfo(np.uint64).max
+    words = [np.full((len(edges) + 2, len(trees)), every, np.uint64) for edges in thresholds]
+    leaves = np.zeros((len(trees), LEAVES), np.float32)
+    for number, tree in enumerate(trees):
+        chosen = _chosen_categories(tree)
+        values = np.asarray(tree["split_conditions"], np.float32).tolist()
+        for node, first, end in _left_leaves(tree, values, leaves[number]):
+            kept = np.uint64(every ^ ((1 << end) - (1 << first)))
+            place = tree["split_indices"][node]
+            column = words[place][:, number]
+            if tree["split_type"][node] == 1:
+                column[chosen[node]] &= kept
+            else:  # right is where the value is not below the threshold
+                column[bisect_right(thresholds[place], values[node]) : -1] &= kept
+            if not tree["default_left"][node]:
+                column[-1] &= kept
+    masks = [
+        [int.from_bytes(row.astype("<u8").tobytes(), "little") for row in table] if edges else []
+        for edges, table in zip(thresholds, words, strict=True)
+    ]
+    return masks, leaves
+
+
+def _left_leaves(tree: Tree, values: list[float], leaves: NDArray[np.float32]) -> list[tuple[int, int, int]]:
+    """Each inner node with the numbers of the leaves to its left, first and last + 1; ``leaves`` gets their values."""
+    left, right = tree["left_children"], tree["right_children"]
+    found: list[tuple[int, int, int]] = []
+    count = 0
+
+    def walk(node: int) -> None:
+        nonlocal count
+        if left[node] < 0:
+            leaves[count] = values[node]
+            count += 1
+            return
+        first = count
+        walk(left[node])
+        found.append((node, first, count))
+        walk(right[node])
+
+    walk(0)
+    return found
+
+
+def _chosen_categories(tree: Tree) -> dict[int, list[int]]:
+    """By node the codes that go right; every other code goes left."""
+    spans = zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True)
+    return {node: tree["categories"][start : start + size] for node, start, size in spans}
+
+
+def _probes(thresholds: list[list[float]], feature_types: list[str]) -> NDArray[np.float32]:
+    """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
+    random = np.random.default_rng(0)
+    rows = np.empty((PROBES, len(thresholds)), np.float32)
+    for place, (edges, kind) in enumerate(zip(thresholds, feature_types, strict=True)):
+        drawn = random.choice(np.asarray(edges or [0.0], np.float32), PROBES)
+        if kind == "c":
+            drawn = random.integers(0, len(edges) + 3, PROBES).astype(np.float32)
+        else:
+            ways = random.integers(0, 4, PROBES)
+            drawn = np.choose(ways, [drawn, np.nextafter(drawn, -LARGE), np.nextafter(drawn, LARGE), drawn * 1000])
+        rows[:, place] = np.where(random.random(PROBES) < 0.15, np.nan, drawn)
+    return rows
+
+
+def _libm() -> tuple[Callable[[float], float], Callable[[float], float]]:
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    for name in ("expf", "logf"):
+        getattr(library, name).argtypes = [ctypes.c_float]
+        getattr(library, name).restype = ctypes.c_float
+    return library.expf, library.logf
+
+
+_expf, _logf = _libm()
+
+
+def _sigmoid(margin: float) -> float:
+    """1 / (1 + exp(-x)) as XGBoost computes it: in 32 bits, and -x at most 88.7."""
+    below = np.float32(1.0) + np.float32(_expf(min(-margin, 88.7)))
+    return float(np.float32(1.0) / below)
+
+
+def _logit(probability: float) -> float:
+    one = np.float32(1.0)
+    return -_logf(float(one / np.float32(probability) - one))
+
+
+LINKS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "binary:logistic": (_sigmoid, _logit),
+    "reg:squarederror": (lambda margin: margin, lambda value: value),
+}
+"""By objective: from margin to score, and from base score to margin."""
