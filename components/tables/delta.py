@@ -41,6 +41,8 @@ class DeltaReader:
             raise DataError(f"{place}, after row {first - 1}: cannot be read: {exc}") from exc
 
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        """The engine's scan knows deletion vectors and column mapping; plain Arrow readers of the files do not."""
-        for batch in self._table.scan(columns=list(columns)):
-            yield pa.record_batch(batch)
+        """The engine's scan knows deletion vectors and column mapping; plain Arrow readers of the files do not.
+
+        Pulled through pyarrow, which lets other threads run while it waits for the disk or the network.
+        """
+        yield from pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns)))

@@ -39,7 +39,8 @@ class LogReader:
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         start = bounds.start if bounds and bounds.start else EVER[0]
         end = bounds.end if bounds and bounds.end else EVER[1]
-        rows = log.read_window(self._store, self._policy, start, end, columns=list(columns), labels="inner")
+        logged = [name for name in columns if name != LABEL]
+        rows = log.read_window(self._store, self._policy, start, end, columns=logged, labels="inner")
         first = 1
         for batch in rows.select(list(columns)).to_batches(max_chunksize=BATCH_ROWS):
             yield Piece(batch, self.place, first)

@@ -1,0 +1,121 @@
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import DataError
+from components.tables.columns import convert
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+def values(column: pa.Array, kind: str, **more: object) -> list[object]:
+    return convert(column, kind, **more).values.to_pylist()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, None, 3], pa.int8()),
+        pa.array([1.0, float("nan"), 3.0], pa.float32()),
+        pa.array([Decimal("1.00"), None, Decimal("3.00")]),
+        pa.array(["1", "", "3.0"]),
+        pa.array(["1", "NA", " 3 "], pa.large_string()),
+        pa.array(["1", None, "3"]).dictionary_encode(),
+    ],
+)
+def test_a_number_is_one_whatever_it_was_stored_as(column: pa.Array) -> None:
+    assert values(column, "number") == [1.0, None, 3.0]
+    assert values(column, "integer") == [1.0, None, 3.0]
+
+
+def test_a_negative_zero_is_zero_so_that_equal_values_have_equal_bytes() -> None:
+    assert str(values(pa.array([-0.0]), "number")[0]) == "0.0"
+
+
+def test_a_fraction_is_no_integer() -> None:
+    read = convert(pa.array([1.0, 2.5, None]), "integer")
+    assert read.values.to_pylist() == [1.0, None, None]
+    assert read.wrong.tolist() == [False, True, False]
+    assert read.reason == "is not a whole number"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([True, False, None]),
+        pa.array([1, 0, None]),
+        pa.array([1.0, 0.0, float("nan")]),
+        pa.array(["True", "false", ""]),
+        pa.array(["1", "0.0", "null"]),
+    ],
+)
+def test_a_boolean_is_one_whatever_it_was_stored_as(column: pa.Array) -> None:
+    assert values(column, "boolean") == [1.0, 0.0, None]
+
+
+def test_another_number_is_no_boolean() -> None:
+    assert convert(pa.array([1, 2, 0]), "boolean").wrong.tolist() == [False, True, False]
+
+
+def test_a_category_is_text_as_a_request_would_send_it() -> None:
+    assert values(pa.array([1, None, 30]), "category") == ["1", None, "30"]
+    assert values(pa.array([1.0, float("nan"), 2.5]), "category") == ["1", None, "2.5"]
+    assert values(pa.array(["NA", "", None]), "category") == ["NA", None, None]
+    assert values(pa.array([True, False]), "category") == ["true", "false"]
+
+
+def test_times_are_utc_whatever_they_were_stored_as() -> None:
+    seven = datetime(2026, 3, 2, 7, tzinfo=UTC)
+    assert values(pa.array(["2026-03-02T08:00:00+01:00", "2026-03-02 07:00"]), "time") == [seven, seven]
+    assert values(pa.array([seven], pa.timestamp("ns", tz="Europe/Vienna")), "time") == [seven]
+    assert values(pa.array([datetime(2026, 3, 2, 7)], pa.timestamp("s")), "time") == [seven]
+    assert values(pa.array([date(2026, 3, 2)]), "time") == [datetime(2026, 3, 2, tzinfo=UTC)]
+
+
+def test_a_bare_number_is_no_time_because_it_does_not_say_its_unit() -> None:
+    assert convert(pa.array(["1772438400"]), "time").wrong.tolist() == [True]
+    with pytest.raises(DataError, match="a bare number does not say its unit"):
+        convert(pa.array([1772438400]), "time")
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [
+        (pa.array([1, 0, None]), 1),
+        (pa.array([1.0, 0.0, None]), 1),
+        (pa.array([1, 0, None]), "1"),
+        (pa.array([True, False, None]), True),
+        (pa.array([True, False, None]), 1),
+        (pa.array([True, False, None]), "true"),
+        (pa.array(["1", "0", ""]), 1),
+        (pa.array(["1.0", "0.0", "NA"]), 1),
+        (pa.array(["True", "False", None]), True),
+        (pa.array(["yes", "no", ""]), "yes"),
+        (pa.array(["NA", "no", ""]), "NA"),
+        (pa.array([0, 1, None]), False),
+    ],
+)
+def test_the_positive_label_is_found_in_every_spelling(column: pa.Array, label: str | int | bool) -> None:
+    assert values(column, "positive", positive_label=label) == [1.0, 0.0, None]
+
+
+def test_a_positive_label_no_number_can_be_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"holds int64, and model\.positive_label is 'yes'"):
+        convert(pa.array([1, 0]), "positive", "yes")
+
+
+@given(st.lists(st.one_of(st.none(), TEXT), max_size=20), st.sampled_from(["number", "integer", "boolean", "time"]))
+def test_text_is_read_or_marked_wrong_and_never_raises(texts: list[str | None], kind: str) -> None:
+    read = convert(pa.array(texts, pa.string()), kind)  # type: ignore[arg-type]
+    assert len(read.values) == len(read.wrong) == len(texts)
+    assert all(value is None for value, wrong in zip(read.values.to_pylist(), read.wrong, strict=True) if wrong)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, width=64)), max_size=20))
+def test_numbers_survive_a_text_file(numbers: list[float | None]) -> None:
+    texts = pa.array([None if number is None else repr(number) for number in numbers], pa.string())
+    assert values(texts, "number") == list(numbers)

@@ -1,0 +1,82 @@
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from components.errors import DataError
+from components.policy import Policy
+from components.store import Store
+from components.tables import sources
+from components.tables.sql import SqlReader
+
+Policies = Callable[..., Policy]
+QUERY = "SELECT parcel, sent, weight, items, express, country, late FROM parcels WHERE parcel LIKE 'p%'"
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "depot.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE parcels (parcel, sent, weight, items, express, country, late)")
+        rows = [
+            (f"p{k}", f"2026-03-02 0{k}:00:00", None if k == 1 else k / 2, k, k % 2, "AT", k == 2) for k in range(5)
+        ]
+        connection.executemany("INSERT INTO parcels VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.close()
+    monkeypatch.setenv("DEPOT", f"sqlite:///{file}")
+    return file
+
+
+def opened(policy_for: Policies, store: Store, query: str = QUERY) -> sources.Table:
+    policy = policy_for("DEPOT", "sql", source={"format": "sql", "location": "DEPOT", "query": query})
+    return sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+
+
+def test_a_query_gives_rows_of_the_same_shape(database: Path, policy_for: Policies, store: Store) -> None:
+    rows = pa.Table.from_batches(opened(policy_for, store).batches(["weight", "express", "late"]))
+    assert rows["weight"].to_pylist() == [0.0, None, 1.0, 1.5, 2.0]
+    assert rows["express"].to_pylist() == [0.0, 1.0, 0.0, 1.0, 0.0]
+    assert rows["late"].to_pylist() == [0.0, 0.0, 1.0, 0.0, 0.0]
+    assert str(rows["_time"][4].as_py()) == "2026-03-02 04:00:00+00:00"
+
+
+def test_a_column_of_mixed_types_is_read_by_what_the_policy_says(
+    database: Path, policy_for: Policies, store: Store
+) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE parcels SET weight = 'heavy' WHERE parcel = 'p3'")
+    connection.close()
+    with pytest.raises(DataError, match=r"query on \$DEPOT, row 4: column 'weight': 'heavy' is not a number"):
+        list(opened(policy_for, store).batches())
+
+
+def test_an_address_that_is_not_set_is_named(
+    policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEPOT", raising=False)
+    with pytest.raises(DataError, match=r"names \$DEPOT, which is not set"):
+        opened(policy_for, store)
+
+
+@pytest.mark.parametrize("query", ["DROP TABLE parcels", "SELECT 1; DROP TABLE parcels", "", "INSERT INTO parcels"])
+def test_anything_but_one_select_is_refused(database: Path, query: str) -> None:
+    with pytest.raises(DataError, match="must be one SELECT"):
+        SqlReader("DEPOT", query)
+
+
+def test_what_the_database_says_is_passed_on_without_the_address(
+    database: Path, policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"query on \$DEPOT: the database refused: no such table: parcel") as raised:
+        opened(policy_for, store, "SELECT * FROM parcel")
+    assert "depot.db" not in str(raised.value)
+    monkeypatch.setenv("DEPOT", "not an address with a secret")
+    with pytest.raises(DataError, match="no connection can be made from it: it is not a URL") as raised:
+        opened(policy_for, store)
+    assert "secret" not in str(raised.value)
+    monkeypatch.setenv("DEPOT", "nobase://user:secret@host/db")
+    with pytest.raises(DataError, match=r"\$DEPOT: no connection can be made") as raised:
+        opened(policy_for, store)
+    assert "secret" not in str(raised.value)
