@@ -18,8 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from components.collect import events
 from components.collect.bulk import Bulk
 from components.collect.collector import Collector, now_microseconds
-from components.collect.events import Event
-from components.collect.intake import Taken
+from components.collect.entries import Taken
 from components.collect.labels import from_json
 from components.collect.openapi import document
 from components.collect.refusal import Reason, Refused, shown
@@ -78,7 +77,10 @@ class App:
                 return
             structured = kind.startswith(events.STRUCTURED)
             event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
-            await self._collector.keep((self._collector.intake.event(event, now_microseconds()),))
+            taken = self._collector.intake.event(event, now_microseconds())
+            await self._collector.keep((taken,), len(body))
+            if taken.fault is not None:
+                raise taken.fault
         except Refused as exc:
             await self._refusal(exc)(scope, receive, send)
         else:
@@ -92,21 +94,24 @@ class App:
             raise Refused("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
         if len(values) > MOST_BATCH:
             raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
-        taken, faults = self._sorted(events.structured, values)
-        await self._collector.keep(taken)
-        return _partial(len(taken), faults) if faults else Response(status_code=202)
+        taken, faults = self._sorted(values)
+        await self._collector.keep(list(taken.values()), len(body))
+        faults |= {index: one.fault for index, one in taken.items() if one.fault is not None}
+        for fault in faults.values():
+            self._collector.metrics.refuse(fault.reason)
+        return _partial(len(values) - len(faults), faults) if faults else Response(status_code=202)
 
-    def _sorted(self, read: Callable[[Any], Event], values: list[Any]) -> tuple[list[Taken], list[tuple[int, Refused]]]:
-        taken: list[Taken] = []
-        faults: list[tuple[int, Refused]] = []
+    def _sorted(self, values: list[Any]) -> tuple[dict[int, Taken], dict[int, Refused]]:
+        """What is good so far and what is not, by place in the batch."""
+        taken: dict[int, Taken] = {}
+        faults: dict[int, Refused] = {}
         now = now_microseconds()
-        intake = self._collector.intake
+        take = self._collector.intake.event
         for index, value in enumerate(values):
             try:
-                taken.append(intake.event(read(value), now))
+                taken[index] = take(events.structured(value), now)
             except Refused as exc:
-                self._collector.metrics.refuse(exc.reason)
-                faults.append((index, exc))
+                faults[index] = exc
         return taken, faults
 
     async def _labels(self, request: Request) -> Response:
@@ -121,17 +126,18 @@ class App:
         self._collector.intake.model(name)
         now = now_microseconds()
         intake = self._collector.intake
-        taken, faults = [], []
+        taken: list[Taken] = []
+        faults: dict[int, Refused] = {}
         for index, item in enumerate(items):
             try:
                 taken.append(intake.label(name, item, now))
             except Refused as exc:
-                faults.append((index, exc))
+                faults[index] = exc
         if faults:
             raise _together(faults, "labels")
         if require_known:
             await self._bulk.refuse_unknown(name, [item["id"] for item in items])
-        await self._collector.keep(taken)
+        await self._collector.keep(taken, 200 * len(taken))
         return _json({"accepted": len(taken)}, 202)
 
     async def _check(self, request: Request) -> Response:
@@ -275,16 +281,18 @@ def _refusal(exc: Refused) -> Response:
     return answer
 
 
-def _partial(accepted: int, faults: list[tuple[int, Refused]]) -> Response:
-    named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in faults[:MOST_NAMED]]
-    status = max(STATUS[exc.reason] for _, exc in faults)
-    return _json({"error": f"{len(faults)} events were not taken", "accepted": accepted, "refused": named}, status)
+def _partial(accepted: int, faults: dict[int, Refused]) -> Response:
+    named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in sorted(faults.items())]
+    status = max(STATUS[exc.reason] for exc in faults.values())
+    value = {"error": f"{len(faults)} events were not taken", "accepted": accepted, "refused": named[:MOST_NAMED]}
+    return _json(value, status)
 
 
-def _together(faults: list[tuple[int, Refused]], what: str) -> Refused:
-    named = "; ".join(f"{what}[{index}]: {exc}" for index, exc in faults[:MOST_NAMED])
+def _together(faults: dict[int, Refused], what: str) -> Refused:
+    first = list(faults.items())[:MOST_NAMED]
+    named = "; ".join(f"{what}[{index}]: {exc}" for index, exc in first)
     more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
-    return Refused(faults[0][1].reason, f"nothing was taken: {named}{more}")
+    return Refused(first[0][1].reason, f"nothing was taken: {named}{more}")
 
 
 def _flag(value: str | None) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 from components.collect import labels
 from components.collect.collector import Collector, now_microseconds
-from components.collect.intake import Taken
-from components.collect.prediction import Declared
+from components.collect.declared import Declared
+from components.collect.entries import Taken
 from components.collect.refusal import Refused, shown
 from components.collect.settings import Settings
 from components.errors import KedgeError
@@ -100,7 +100,7 @@ class Bulk:
             taken = await asyncio.to_thread(self._chunk, model.name, rows)
             if not taken:
                 return count
-            await self._collector.keep(taken)
+            await self._collector.keep(taken, 200 * len(taken))
             count += len(taken)
 
     def _chunk(self, name: str, rows: Iterator[Mapping[str, Any]]) -> list[Taken]:

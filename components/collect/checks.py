@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from components.collect.declared import Declared
 from components.collect.events import json_of
 from components.collect.metrics import Metrics
-from components.collect.prediction import Declared
 from components.collect.refusal import Refused, shown
 from components.store import write_file
 

@@ -15,11 +15,12 @@ from typing import TypeVar
 from components.collect.appender import DAY_SECONDS, Appender
 from components.collect.checks import Checks
 from components.collect.commit import GroupCommit
+from components.collect.declared import Declared, key_of
+from components.collect.entries import Schemas, Taken, encode
 from components.collect.index import Index
-from components.collect.intake import MICROSECONDS, Intake, Taken
+from components.collect.intake import MICROSECONDS, Intake
 from components.collect.journal import Journal
 from components.collect.metrics import Metrics
-from components.collect.prediction import Declared, key_of
 from components.collect.refusal import Refused
 from components.collect.settings import Settings
 from components.collect.upkeep import Upkeep
@@ -75,9 +76,22 @@ class Collector:
         self._journal = Journal(
             settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
         )
-        self._commit = GroupCommit(self._journal, most_bytes=settings.most_waiting_bytes)
+        schemas = Schemas(settings.spool / "schemas", self.declared)
+        self._commit = GroupCommit(
+            self._journal,
+            lambda group: encode(group, self.declared, schemas),
+            self.metrics,
+            most_bytes=settings.most_waiting_bytes,
+        )
         self._appender = Appender(
-            self._store, self.declared, self._journal, self._index, self.metrics, settings.spool / "aside"
+            self._store,
+            self.declared,
+            self._journal,
+            schemas,
+            self._index,
+            self.metrics,
+            aside=settings.spool / "aside",
+            sample=settings.sample,
         )
         self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
         self._appending = asyncio.Lock()
@@ -108,24 +122,19 @@ class Collector:
         own = {"spool": self._spool_fault or self._pressed}
         return {place: text for place, text in {**self.metrics.faults, **own}.items() if text}
 
-    async def keep(self, taken: Sequence[Taken]) -> None:
-        """Return when all of it is durable.
+    async def keep(self, taken: Sequence[Taken], size: int) -> None:
+        """Return when all of it is durable, but for what got a ``fault``.
+
+        Args:
+            size: Bytes it was sent in.
 
         Raises:
             Refused: the disk is full, away or too far behind: send again later.
         """
         if self._pressed and any(one.patient for one in taken):
             raise Refused("busy", self._pressed)
-        lines = [one.line for one in taken if one.line is not None]
-        if lines:
-            patient = all(one.patient for one in taken)
-            await self._durable(lines, taken, patient=patient)
-        accepted, sampled_out = self.metrics.accepted_by, self.metrics.sampled_out
-        for one in taken:
-            if one.line is None:
-                sampled_out.labels(one.model).inc()
-            else:
-                accepted(one.model, one.kind).inc()
+        if taken:
+            await self._durable(taken, size)
 
     async def flush(self) -> Flushed:
         """Append everything acknowledged so far.
@@ -148,9 +157,9 @@ class Collector:
         logged = await self._in_background(lambda: log.known_ids(self._store, model.policy, rest))
         return [identity for identity in rest if identity not in logged]
 
-    async def _durable(self, lines: list[bytes], taken: Sequence[Taken], *, patient: bool) -> None:
+    async def _durable(self, taken: Sequence[Taken], size: int) -> None:
         try:
-            await self._commit.submit(lines, patient=patient)
+            await self._commit.submit(taken, size)
         except OSError as exc:
             self._spool_fault = f"spool {self._settings.spool}: cannot be written: {exc.strerror}"
             self._forget(taken)

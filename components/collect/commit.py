@@ -1,53 +1,60 @@
-"""Group commit: requests that wait at the same time share one sync of the disk."""
+"""Group commit: what is sent at the same time is turned into columns together and shares one sync of the disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from components.collect.entries import Taken
 from components.collect.journal import Journal
+from components.collect.metrics import Metrics
 from components.collect.refusal import Refused
 
 T = TypeVar("T")
 
 
 class GroupCommit:
-    """Hands lines to the journal's one thread, in groups: while one is synced the next one gathers."""
+    """Hands groups to the journal's one thread: while one is synced the next one gathers."""
 
-    def __init__(self, journal: Journal, *, most_bytes: int) -> None:
+    def __init__(
+        self, journal: Journal, encode: Callable[[Sequence[Taken]], bytes], metrics: Metrics, *, most_bytes: int
+    ) -> None:
+        """Prepare.
+
+        Args:
+            encode: A group as bytes for the journal; sets ``fault`` of what it leaves out.
+            most_bytes: What may wait for the disk, as it was sent.
+        """
         self._journal = journal
+        self._encode = encode
+        self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, "journal")
         self._loop = asyncio.get_running_loop()
         self._most_bytes = most_bytes
-        self._lines: list[bytes] = []
         self._bytes = 0
-        self._gathering: asyncio.Future[None] = self._loop.create_future()
+        self._gathering: list[Taken] = []
+        self._next: asyncio.Future[None] = self._loop.create_future()
         self._busy = False
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that gather for the next group."""
-        return self._bytes
+    def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
+        """Queue; the future is done when the group is durable and has the OSError when it is not.
 
-    def submit(self, lines: list[bytes], *, patient: bool = True) -> asyncio.Future[None]:
-        """Queue lines; the future is done when they are durable and has the OSError when they are not.
-
-        Args:
-            patient: The sender can send again. Four times as much may wait of one that cannot.
+        Four times as much may wait of a sender that cannot send again.
 
         Raises:
             Refused: as much is waiting as may wait.
         """
-        if self._bytes > self._most_bytes * (1 if patient else 4):
+        if self._bytes > self._most_bytes and (taken[0].patient or self._bytes > 4 * self._most_bytes):
             raise Refused("busy", f"{self._bytes:,} bytes wait for the disk; send again later")
-        self._lines.extend(lines)
-        self._bytes += sum(map(len, lines))
+        self._bytes += size
+        self._gathering.extend(taken)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._start)  # not at once: what arrived in the same moment joins the group
-        return self._gathering
+        return self._next
 
     async def alone(self, work: Callable[[], T]) -> T:
         """Run something in the journal's thread, between two groups."""
@@ -58,18 +65,27 @@ class GroupCommit:
         self._thread.shutdown(wait=True)
 
     def _start(self) -> None:
-        lines, self._lines, self._bytes = self._lines, [], 0
-        group, self._gathering = self._gathering, self._loop.create_future()
-        written = self._loop.run_in_executor(self._thread, self._journal.append, lines)
-        written.add_done_callback(lambda done: self._finished(group, done))
+        group, self._gathering, self._bytes = self._gathering, [], 0
+        future, self._next = self._next, self._loop.create_future()
+        began = time.perf_counter()
+        try:
+            data = self._encode(group)
+        except Exception as exc:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
+            self._finished(future, group, began, exc)
+            return
+        written = self._loop.run_in_executor(self._thread, self._journal.append, data)
+        written.add_done_callback(lambda done: self._finished(future, group, began, done.exception()))
 
-    def _finished(self, group: asyncio.Future[None], written: asyncio.Future[None]) -> None:
-        fault = written.exception()
+    def _finished(
+        self, future: asyncio.Future[None], group: list[Taken], began: float, fault: BaseException | None
+    ) -> None:
         if fault is not None:
-            group.set_exception(fault)
+            future.set_exception(fault)
         else:
-            group.set_result(None)
-        if self._lines:
+            self._metrics.accept(group)
+            self._metrics.commit_seconds.observe(time.perf_counter() - began)
+            future.set_result(None)
+        if self._gathering:
             self._start()
         else:
             self._busy = False

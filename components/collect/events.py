@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from components.collect.prediction import identity_of
+from components.collect.declared import identity_of
 from components.collect.refusal import Refused, shown
 
 PREDICTION = "dev.kedge.prediction"

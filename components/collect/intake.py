@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from components.collect import kserve, labels
+from components.collect.declared import OWN, Declared, key_of, time_of
+from components.collect.entries import Kind, Taken
 from components.collect.events import PREDICTION, REQUEST, Event
-from components.collect.journal import Kind, line
-from components.collect.prediction import Declared, encoded, key_of, time_of
 from components.collect.recent import Recent
 from components.collect.refusal import Refused, shown
 from components.collect.settings import Settings
@@ -21,20 +20,8 @@ MICROSECONDS = 1_000_000
 RECENT = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Something to be made durable. ``line`` is None where sampling leaves it out."""
-
-    model: str
-    kind: Kind
-    line: bytes | None
-    conflict_key: str | None = None
-    patient: bool = True
-    """Whether the sender repeats what is refused; KServe's logger does not."""
-
-
 class Intake:
-    """Checks and encodes what is sent. Pure but for its memory of recent ids."""
+    """Checks what is sent. Without effects but for its memory of recent ids."""
 
     def __init__(self, declared: Mapping[str, Declared], settings: Settings) -> None:
         self._declared = declared
@@ -58,10 +45,10 @@ class Intake:
         columns, observed = labels.row(model.policy, label)
         identity = columns["_id"]
         if not self._sampled(identity):
-            return Taken(name, "l", None)
+            return Taken(name, "l")
         key = key_of(name, identity, f"label {columns['_label']!r} {observed}")
         columns |= {"_observed": now if observed is None else observed, "_received": now}
-        return Taken(name, "l", line("l", name, key, orjson.dumps(columns)))
+        return Taken(name, "l", body=orjson.dumps(columns), key=key)
 
     def model(self, name: Any) -> Declared:
         """The declared model of this name."""
@@ -80,13 +67,16 @@ class Intake:
         if type(data) is not dict:
             raise Refused("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
         model = self.model(data.get("model"))
-        row = orjson.dumps(model.row(event.id, data))
-        time = self._time(event.time, now)
+        row = model.row(event.id, data, self._time(event.time, now), now)
         if self._sample < 1 and not self._sampled(event.id):
-            return Taken(model.name, "p", None)
-        key = key_of(model.name, event.id)
-        self._refuse_conflict(key, row, event)
-        return Taken(model.name, "p", encoded("p", model.name, key, row, time=time, received=now), key)
+            return Taken(model.name, "p")
+        try:
+            digest = hash(row[3:])  # all but id and times
+        except TypeError as exc:
+            raise model.features.fault(row[OWN:], exc) from exc
+        conflict_key = f"{model.name} {event.id}"
+        self._refuse_conflict(conflict_key, digest, event.id)
+        return Taken(model.name, "p", row=row, conflict_key=conflict_key)
 
     def _half(self, event: Event, now: int) -> Taken:
         name, slot = kserve.service(event.attributes, self._declared)
@@ -101,35 +91,37 @@ class Intake:
             content["rows"] = kserve.request_rows(model, event.data)
         else:
             content["scores"] = kserve.response_scores(model, event.data)
-        time = self._time(event.time, now)
-        rows = len(content.get("rows") or content["scores"])
+        rows = len(content["rows" if kind == "q" else "scores"])
+        times = {"_time": self._time(event.time, now), "_received": now}
         if not any(self._sampled(kserve.row_identity(event.id, row, rows)) for row in range(rows)):
-            return Taken(name, kind, None, patient=False)
-        body = orjson.dumps(content)
-        conflict_key = key_of(name, event.id, kind)
-        self._refuse_conflict(conflict_key, body, event)
-        written = encoded(kind, name, key_of(name, event.id, "pair"), body, time=time, received=now)
-        return Taken(name, kind, written, conflict_key, patient=False)
+            return Taken(name, kind, patient=False)
+        conflict_key = f"{name} {event.id} {kind}"
+        self._refuse_conflict(conflict_key, hash(orjson.dumps(content)), event.id)
+        body = orjson.dumps(content | times)
+        return Taken(
+            name, kind, body=body, key=key_of(name, event.id, "pair"), conflict_key=conflict_key, patient=False
+        )
 
     def _time(self, given: Any, now: int) -> int:
         if given is None:
             return now
         time = time_of(given)
         if self._ahead and time - now > self._ahead:
+            ahead = (time - now) / MICROSECONDS
             raise Refused(
-                "clock",
-                f"time {shown(given)} is {(time - now) / MICROSECONDS:,.0f} s ahead of this clock; mend a clock",
+                "clock", f"time {shown(given)} is {ahead:,.0f} s ahead of this clock; mend the sender's clock"
             )
         if self._age and now - time > self._age:
+            age = (now - time) / MICROSECONDS
             raise Refused(
-                "clock", f"time {shown(given)} is {(now - time) / MICROSECONDS:,.0f} s old; too old for the log"
+                "clock", f"time {shown(given)} is {age:,.0f} s ago; at most {self._age // MICROSECONDS:,} s are"
             )
         return time
 
-    def _refuse_conflict(self, key: str, content: bytes, event: Event) -> None:
-        if self._recent.conflicts(key, hash(content)):
+    def _refuse_conflict(self, key: str, digest: int, identity: str) -> None:
+        if self._recent.conflicts(key, digest):
             raise Refused(
-                "conflict", f"another payload was acknowledged under id {shown(event.id)}; the first one stays"
+                "conflict", f"another payload was acknowledged under id {shown(identity)}; the first one stays"
             )
 
     def _sampled(self, identity: str) -> bool:

@@ -1,43 +1,63 @@
 """The write-ahead log: what was acknowledged is in it, synced, until it is in the store.
 
-A segment is a file of lines, ``<crc32 of the rest> <kind> <model> <key> <json>``. A line torn by a crash was never
-acknowledged; a line damaged later is counted and skipped, the lines after it are read.
+A segment is a file of frames: ``KDG`` and a letter, length and CRC-32 of the payload, the payload. A frame torn by a
+crash was never acknowledged; one damaged later is counted and skipped, and reading goes on at the next whole frame.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from components.store.files import sync_folder, write_file
 
-Kind = Literal["p", "q", "r", "l"]
-"""Prediction, request half, response half, label."""
+HEAD = struct.Struct("<3s1sII")
+MARK = b"KDG"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One acknowledged thing. ``key`` is the same for a thing sent twice."""
-
-    kind: Kind
-    model: str
-    key: str
-    body: bytes
+def frame(kind: bytes, payload: bytes) -> bytes:
+    """A payload as it lies in a segment; ``kind`` is one letter."""
+    return HEAD.pack(MARK, kind, len(payload), zlib.crc32(payload)) + payload
 
 
-def line(kind: Kind, model: str, key: str, body: bytes) -> bytes:
-    """An entry as it lies in a segment; ``body`` is JSON and so has no line break.
+def frames(data: bytes, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and payload of each whole frame; ``on_damage`` gets the length of each stretch that is not one.
 
-    >>> line("l", "fraud", "00ff", b"{}")
-    b'b30a5d96 l fraud 00ff {}\\n'
+    >>> whole = frame(b"l", b"one") + frame(b"l", b"two")
+    >>> [bytes(payload) for _, payload in frames(whole, print)]
+    [b'one', b'two']
+    >>> [bytes(payload) for _, payload in frames(whole[:10] + b"?" + whole[11:], print)]
+    15
+    [b'two']
     """
-    rest = f"{kind} {model} {key} ".encode() + body
-    return b"%08x %b\n" % (zlib.crc32(rest), rest)
+    view = memoryview(data)
+    place = 0
+    while place < len(data):
+        found = _whole(view, place)
+        if found is None:
+            after = data.find(MARK, place + 1)
+            after = len(data) if after < 0 else after
+            on_damage(after - place)
+            place = after
+        else:
+            yield found
+            place += HEAD.size + len(found[1])
+
+
+def _whole(view: memoryview, place: int) -> tuple[bytes, memoryview] | None:
+    head = view[place : place + HEAD.size]
+    if len(head) < HEAD.size:
+        return None
+    mark, kind, length, check = HEAD.unpack(head)
+    payload = view[place + HEAD.size : place + HEAD.size + length]
+    if mark != MARK or len(payload) < length or zlib.crc32(payload) != check:
+        return None
+    return kind, payload
 
 
 class Journal:
@@ -64,16 +84,14 @@ class Journal:
         """Whether a segment was closed for its size and nobody asked for closed ones since."""
         return self._full
 
-    def append(self, lines: list[bytes]) -> None:
-        """Write the lines and return when they are on the disk; after an OSError none of them counts."""
-        if self._handle is None:
-            self._open()
-        data = b"".join(lines)
+    def append(self, data: bytes) -> None:
+        """Write frames and return when they are on the disk; after an OSError none of them counts."""
+        handle = self._open() if self._handle is None else self._handle
         try:
-            _write_all(self._handle, data)
-            os.fdatasync(self._handle)  # type: ignore[arg-type]
+            _write_all(handle, data)
+            os.fdatasync(handle)
         except OSError:
-            self._abandon()
+            self._abandon(handle)
             raise
         self._size += len(data)
         if self._size >= self._segment_bytes:
@@ -85,7 +103,7 @@ class Journal:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-            self._size = 0
+        self._size = 0
         self._full = False
         return self._numbers()
 
@@ -93,15 +111,9 @@ class Journal:
         """Try whether the disk takes a write. Raises OSError if it does not."""
         write_file(self._folder / "probe", b"probe")
 
-    def read(self, number: int, on_damage: Callable[[int], None]) -> Iterator[Entry]:
-        """Entries of a closed segment; ``on_damage`` gets the length of each line that is not what was written."""
-        with self._path(number).open("rb") as file:
-            for raw in file:
-                entry = _entry(raw)
-                if entry is None:
-                    on_damage(len(raw))
-                else:
-                    yield entry
+    def read(self, number: int, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
+        """Frames of a closed segment, see :func:`frames`."""
+        yield from frames(self._path(number).read_bytes(), on_damage)
 
     def remove(self, number: int) -> None:
         """Forget a segment whose entries are in the store."""
@@ -111,32 +123,30 @@ class Journal:
         """Bytes of all segments, and seconds since the oldest was last written to."""
         found = []
         for path in self._folder.glob("*.log"):
-            try:
+            with suppress(FileNotFoundError):  # appended in this moment
                 found.append(path.stat())
-            except FileNotFoundError:  # appended in this moment
-                continue
         oldest = min((status.st_mtime for status in found), default=None)
         return sum(status.st_size for status in found), 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         path = self._path(self._next)
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next += 1
         self._size = 0
         sync_folder(self._folder)
+        return self._handle
 
-    def _abandon(self) -> None:
-        """After a failed write nobody knows what is on the disk: cut back to what is known, go on in a new segment."""
-        handle, self._handle = self._handle, None
-        if handle is None:
-            return
-        try:
+    def _abandon(self, handle: int) -> None:
+        """After a failed write nobody knows what is on the disk: cut back to what is known, go on in a new segment.
+
+        If the cut fails too, a part of the last group may stay; its senders were told that it failed, and what they
+        send again has the same ids.
+        """
+        self._handle = None
+        with suppress(OSError):
             os.ftruncate(handle, self._size)
-        except OSError:
-            pass  # a part of the last group may stay; it was not acknowledged, and senders repeat it under its id
-        finally:
-            os.close(handle)
-            self._size = 0
+        os.close(handle)
+        self._size = 0
 
     def _numbers(self) -> list[int]:
         return sorted(int(path.stem) for path in self._folder.glob("*.log") if path.stem.isdigit())
@@ -145,18 +155,7 @@ class Journal:
         return self._folder / f"{number:012d}.log"
 
 
-def _write_all(handle: int | None, data: bytes) -> None:
+def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(handle, view) :]  # type: ignore[arg-type]
-
-
-def _entry(raw: bytes) -> Entry | None:
-    """The entry in a line, or None if the line is torn or damaged."""
-    if not raw.endswith(b"\n") or raw[8:9] != b" ":
-        return None
-    rest = raw[9:-1]
-    if b"%08x" % zlib.crc32(rest) != raw[:8]:
-        return None
-    kind, model, key, body = rest.split(b" ", 3)
-    return Entry(kind.decode(), model.decode(), key.decode(), body)  # type: ignore[arg-type]
+        view = view[os.write(handle, view) :]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from components.collect.prediction import Declared, finite, text
+from components.collect.declared import Declared, finite, text
 from components.collect.refusal import Refused, shown
 
 MOST_ROWS = 100_000
@@ -122,7 +122,7 @@ def _named(model: Declared, row: Any) -> dict[str, Any]:
 
 def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """One tensor a feature, or a single tensor of rows."""
-    if len(tensors) == 1 and not model.features.names & tensors.keys():
+    if len(tensors) == 1 and tensors.keys().isdisjoint(model.features.names):
         return [_named(model, row) for row in next(iter(tensors.values()))]
     known = {name: [_last(value) for value in column] for name, column in tensors.items()}
     lengths = {len(column) for column in known.values()}

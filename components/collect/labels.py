@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from components.collect.declared import identity_of, time_of
 from components.collect.events import json_of
-from components.collect.prediction import identity_of, time_of
 from components.collect.refusal import Refused, shown
 from components.policy import Policy
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from components.collect.journal import Kind
+from components.collect.entries import Kind, Taken
 from components.collect.refusal import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,16 +73,14 @@ class Metrics:
         self.check = Gauge(
             "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
         )
-        self._accepted: dict[tuple[str, str], Counter] = {}
         self.faults: dict[str, str] = {}
         """What is wrong now, in words, by its place; readiness shows it."""
 
-    def accepted_by(self, model: str, kind: Kind) -> Counter:
-        """The counter of one model and kind."""
-        found = self._accepted.get((model, kind))
-        if found is None:
-            found = self._accepted[model, kind] = self.accepted.labels(model, KINDS[kind])
-        return found
+    def accept(self, group: Iterable[Taken]) -> None:
+        """Count a group that is durable."""
+        for (model, kind, fault), count in Tally((one.model, one.kind, one.fault is not None) for one in group).items():
+            if not fault:
+                self.accepted.labels(model, KINDS[kind]).inc(count)
 
     def refuse(self, reason: Reason) -> None:
         """Count something that was not taken."""

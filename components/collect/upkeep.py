@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from components.collect.declared import Declared
 from components.collect.metrics import Metrics
-from components.collect.prediction import Declared
 from components.collect.settings import Settings
 from components.errors import StoreError
 from components.store import Store

@@ -1,0 +1,139 @@
+"""A declared model, and the checks that are the same for everything sent about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from math import isfinite
+from typing import Any
+
+import pyarrow as pa
+
+from components.collect.privacy import Features
+from components.collect.refusal import Refused, shown
+from components.policy import Policy
+from components.tables import log
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+OWN = 8
+"""A row's own columns, before the features."""
+
+Row = tuple[Any, ...]
+"""A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features as
+they were sent. Times are microseconds since 1970."""
+
+
+class Declared:
+    """What the collector needs of a policy, prepared once."""
+
+    def __init__(self, policy: Policy, hash_key: bytes | None) -> None:
+        """Raises UsageError if a feature is hashed and there is no key."""
+        self.policy = policy
+        self.name = policy.name
+        self.binary = policy.model.task == "binary"
+        self.features = Features(policy, hash_key)
+        logged = log.schema(policy)
+        self.schema: pa.Schema = logged.remove(logged.get_field_index("_day"))
+        self._own_types = [_plain(field.type) for field in list(self.schema)[:OWN]]
+        self._threshold = policy.model.threshold
+
+    def row(self, identity: str, data: Mapping[str, Any], time: int, received: int) -> Row:
+        """A prediction from an own event's ``data``; the features' types are checked by :meth:`batch`.
+
+        Raises:
+            Refused: another field is missing or of the wrong type.
+        """
+        features = data.get("features")
+        if type(features) is not dict:
+            raise Refused("invalid", f"model {self.name}: features must be an object, got {shown(features)}")
+        score = self.score(data.get("score"))
+        decision = data.get("prediction")
+        latency = data.get("latency_ms")
+        return (
+            identity,
+            time,
+            received,
+            text(data.get("version"), "version"),
+            text(data.get("slot"), "slot"),
+            score,
+            self.decision(score) if decision is None else finite(decision, "prediction"),
+            None if latency is None else finite(latency, "latency_ms"),
+            *self.features.raw(features),
+        )
+
+    def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+        """Rows as the log's columns.
+
+        Raises:
+            TypeError, ValueError, KeyError, OverflowError: a feature's value is not of its type.
+        """
+        columns = list(zip(*rows, strict=True))
+        own = [pa.array(column, kind) for column, kind in zip(columns[:OWN], self._own_types, strict=True)]
+        features = self.features.columns(columns[OWN:])
+        typed = [column.view(field.type) for column, field in zip(own, self.schema, strict=False)]
+        return pa.RecordBatch.from_arrays([*typed, *features], schema=self.schema)
+
+    def score(self, value: Any) -> float:
+        """The model's answer: a probability (binary) or a finite number (regression)."""
+        if type(value) not in (float, int) or not isfinite(value):
+            raise Refused("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
+        if self.binary and not 0 <= value <= 1:
+            raise Refused("invalid", f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}")
+        return float(value)
+
+    def decision(self, score: float) -> float:
+        """The decision at the policy's threshold, 0 or 1; of a regression the value itself."""
+        return float(score >= self._threshold) if self.binary else score
+
+
+def key_of(model: str, identity: str, what: str = "") -> str:
+    """32 hex digits that stand for one thing sent about one id of one model."""
+    return blake2b(f"{model}\0{identity}\0{what}".encode(), digest_size=16).hexdigest()
+
+
+def identity_of(value: Any) -> str:
+    """An id as it may be logged: 1 to 256 printable characters."""
+    if type(value) is str and 0 < len(value) <= 256 and value.isprintable():
+        return value
+    raise Refused("invalid", f"id must be 1 to 256 printable characters, got {shown(value)}")
+
+
+def time_of(value: Any, name: str = "time") -> int:
+    """An RFC 3339 time in microseconds since 1970.
+
+    >>> time_of("1990-01-01T01:00:00.5+01:00") == 631152000_500000
+    True
+    """
+    try:
+        time = datetime.fromisoformat(value)
+        if EARLIEST <= time < LATEST:
+            return (time - EPOCH) // MICROSECOND
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise Refused(
+        "invalid", f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}"
+    ) from None
+
+
+def text(value: Any, name: str) -> str:
+    """A short name from outside; missing is empty."""
+    if value is None:
+        return ""
+    if type(value) is str and len(value) <= 128 and value.isprintable():
+        return value
+    raise Refused("invalid", f"{name} must be at most 128 printable characters, got {shown(value)}")
+
+
+def finite(value: Any, name: str) -> float:
+    """A finite number; true and false count as 1 and 0."""
+    if type(value) in (float, int, bool) and isfinite(value):
+        return float(value)
+    raise Refused("invalid", f"{name} must be a finite number, got {shown(value)}")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.int64() if pa.types.is_timestamp(kind) else kind
