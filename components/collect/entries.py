@@ -45,6 +45,13 @@ class Taken:
     """Whether the sender repeats what is refused; KServe's logger does not."""
     fault: Refused | None = None
 
+    @property
+    def kept(self) -> bool | None:
+        """True, or False if it was refused after all; None where sampling left it out."""
+        if self.row is None and self.body is None:
+            return None
+        return self.fault is None
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

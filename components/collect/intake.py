@@ -98,9 +98,8 @@ class Intake:
         conflict_key = f"{name} {event.id} {kind}"
         self._refuse_conflict(conflict_key, hash(orjson.dumps(content)), event.id)
         body = orjson.dumps(content | times)
-        return Taken(
-            name, kind, body=body, key=key_of(name, event.id, "pair"), conflict_key=conflict_key, patient=False
-        )
+        key = key_of(name, event.id, "pair")
+        return Taken(name, kind, body=body, key=key, conflict_key=conflict_key, patient=False)
 
     def _time(self, given: Any, now: int) -> int:
         if given is None:
@@ -108,21 +107,15 @@ class Intake:
         time = time_of(given)
         if self._ahead and time - now > self._ahead:
             ahead = (time - now) / MICROSECONDS
-            raise Refused(
-                "clock", f"time {shown(given)} is {ahead:,.0f} s ahead of this clock; mend the sender's clock"
-            )
+            raise Refused("clock", f"time {shown(given)} is {ahead:,.0f} s ahead of this clock; mend the other")
         if self._age and now - time > self._age:
             age = (now - time) / MICROSECONDS
-            raise Refused(
-                "clock", f"time {shown(given)} is {age:,.0f} s ago; at most {self._age // MICROSECONDS:,} s are"
-            )
+            raise Refused("clock", f"time {shown(given)} is {age:,.0f} s ago, too old for this log")
         return time
 
     def _refuse_conflict(self, key: str, digest: int, identity: str) -> None:
         if self._recent.conflicts(key, digest):
-            raise Refused(
-                "conflict", f"another payload was acknowledged under id {shown(identity)}; the first one stays"
-            )
+            raise Refused("conflict", f"another payload was acknowledged under id {shown(identity)}; the first stays")
 
     def _sampled(self, identity: str) -> bool:
         return self._sample >= 1 or sampled(identity, self._sample)

@@ -78,9 +78,11 @@ class Metrics:
 
     def accept(self, group: Iterable[Taken]) -> None:
         """Count a group that is durable."""
-        for (model, kind, fault), count in Tally((one.model, one.kind, one.fault is not None) for one in group).items():
-            if not fault:
+        for (model, kind, kept), count in Tally((one.model, one.kind, one.kept) for one in group).items():
+            if kept:
                 self.accepted.labels(model, KINDS[kind]).inc(count)
+            elif kept is None:
+                self.sampled_out.labels(model).inc(count)
 
     def refuse(self, reason: Reason) -> None:
         """Count something that was not taken."""
