@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,52 +48,31 @@ class ObjectStore:
         return storage_options()
 
     def get(self, key: str) -> bytes:
-        from obstore.exceptions import BaseError
-
-        try:
+        with self._translated("read", key):
             return bytes(self._store.get(self._key(key)).bytes())
-        except FileNotFoundError:
-            raise KeyError(key) from None
-        except BaseError as exc:
-            raise StoreError(f"store {self._url}: cannot read {key}: {exc}") from exc
 
     def put(self, key: str, data: bytes) -> None:
-        from obstore.exceptions import BaseError
-
-        try:
+        with self._translated("write", key):
             self._store.put(self._key(key), data)
-        except BaseError as exc:
-            raise StoreError(f"store {self._url}: cannot write {key}: {exc}") from exc
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        from obstore.exceptions import AlreadyExistsError, BaseError
+        from obstore.exceptions import AlreadyExistsError
 
-        try:
-            self._store.put(self._key(key), data, mode="create")
-        except AlreadyExistsError:
-            return False
-        except BaseError as exc:
-            raise StoreError(f"store {self._url}: cannot write {key}: {exc}") from exc
+        with self._translated("write", key):
+            try:
+                self._store.put(self._key(key), data, mode="create")
+            except AlreadyExistsError:
+                return False
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        from obstore.exceptions import BaseError
-
-        try:
+        with self._translated("list", prefix):
             found = [str(item["path"]) for page in self._store.list(prefix or None) for item in page]
-        except BaseError as exc:
-            raise StoreError(f"store {self._url}: cannot list {prefix}: {exc}") from exc
         yield from sorted(found)
 
     def delete(self, key: str) -> None:
-        from obstore.exceptions import BaseError
-
-        try:
+        with suppress(KeyError), self._translated("delete", key):
             self._store.delete(self._key(key))
-        except FileNotFoundError:
-            return
-        except BaseError as exc:
-            raise StoreError(f"store {self._url}: cannot delete {key}: {exc}") from exc
 
     def upload(self, folder: Path, prefix: str) -> None:
         for file in manifest_last(folder):
@@ -110,3 +90,16 @@ class ObjectStore:
         if not key or key.startswith("/") or ".." in PurePosixPath(key).parts:
             raise UsageError(f"store {self._url}: {key!r} is not a key: relative, without '..'")
         return key
+
+    @contextmanager
+    def _translated(self, verb: str, key: str) -> Iterator[None]:
+        """The client's errors as ours; its first line says what happened, the rest is its own debugging."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (FileNotFoundError, BaseError) as exc:
+            if isinstance(exc, FileNotFoundError) and verb != "write" and "NoSuchBucket" not in str(exc):
+                raise KeyError(key) from None
+            reason = str(exc).strip().split("\n", 1)[0]
+            raise StoreError(f"store {self._url}: cannot {verb} {key}: {reason}") from exc

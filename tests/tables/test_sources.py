@@ -21,11 +21,11 @@ def opened(policy: Policy, store: Store) -> Table:
     return sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
 
 
-def lay(table: pa.Table, folder: Path, format: str) -> Path:
+def lay(table: pa.Table, folder: Path, format: str, group: int = 4) -> Path:
     folder.mkdir(exist_ok=True)
     match format:
         case "parquet":
-            pq.write_table(table, folder / "t.parquet", row_group_size=4)
+            pq.write_table(table, folder / "t.parquet", row_group_size=group)
             return folder / "t.parquet"
         case "csv":
             pa_csv.write_csv(table, folder / "t.csv")
@@ -75,7 +75,7 @@ def test_batches_are_at_most_65536_rows(tmp_path: Path, policy_for: Policies, st
     count = BATCH_ROWS + 10
     time = pa.array([0] * count, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     for format in ("csv", "parquet"):
-        place = lay(pa.table({"sent": time, "late": [0] * count, "x": [1.5] * count}), tmp_path / format, format)
+        place = lay(pa.table({"sent": time, "late": [0] * count, "x": [1.5] * count}), tmp_path / format, format, group=count)
         policy = policy_for(place, format, id_column=None)
         policy = policy.model_copy(
             update={"model": policy.model.model_copy(update={"features": {"x": policy.model.features["weight"]}})}
