@@ -31,7 +31,9 @@ class Ended:
 
 
 def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], None]) -> Ended:
-    """Run a pipeline in a process group of its own and wait for it; told ``say`` are the steps' own lines.
+    """Run a pipeline, named ``module:name``, in a process group of its own, and wait for it.
+
+    ``say`` is told the steps' own lines.
 
     The group ends when this function ends, however it ends: a child holds the other end of its standard input and
     leaves when it closes, even if this process was killed.

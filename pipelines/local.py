@@ -1,9 +1,9 @@
 """Run a pipeline with KFP's local runner, in a process of its own.
 
 KFP's runner sets handlers on the root logger, replaces ``print`` and keeps its settings for the process; here it may.
-The process reads one line of JSON from standard input, ``{"pipeline": name, "arguments": {...}}``, and runs until the
-pipeline ends or standard input is closed: whoever started it holds the other end, so its death, however it comes, ends
-the pipeline and every step.
+The process reads one line of JSON from standard input, ``{"pipeline": "module:name", "arguments": {...}}``, and runs
+until the pipeline ends or standard input is closed: whoever started it holds the other end, so its death, however it
+comes, ends the pipeline and every step.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import sys
 import tempfile
 import threading
 from typing import Any
-
-PIPELINES = ("retrain", "release")
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
 
 
 def run(pipeline: str, arguments: dict[str, Any], root: str) -> None:
-    """Run a pipeline in this process; its artefacts lie below ``root``.
+    """Run a pipeline, named ``module:name``, in this process; its artefacts lie below ``root``.
 
     Raises:
         RuntimeError: a step failed.
@@ -42,13 +40,12 @@ def run(pipeline: str, arguments: dict[str, Any], root: str) -> None:
 
     from kfp import local
 
-    if pipeline not in PIPELINES:
-        raise RuntimeError(f"pipeline {pipeline!r} must be one of {', '.join(PIPELINES)}")
+    module, _, name = pipeline.partition(":")
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=root, workspace_root=tempfile.mkdtemp(dir=root),
         raise_on_error=True,
     )  # fmt: skip
-    getattr(import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
+    getattr(import_module(module), name)(**arguments)
 
 
 def _end_with_parent(root: str) -> None:

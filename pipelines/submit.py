@@ -21,6 +21,8 @@ from pipelines.settings import Settings
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 POLL_SECONDS = 1.0
+LOCAL = {"retrain": "pipelines.retrain:retrain", "release": "pipelines.release:release"}
+"""Where the local runner finds a pipeline."""
 
 Say = Callable[[str], None]
 
@@ -237,7 +239,7 @@ class _Submission:
     def _start(self, store: Store, attempt: int, wait: bool) -> RunOutcome:
         try:
             if self.settings.kfp_host is None:
-                ended = run_local(self.pipeline, self.arguments, self.say)
+                ended = run_local(LOCAL[self.pipeline], self.arguments, self.say)
                 return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
             endpoint = Endpoint(self.settings.kfp_host, image=self.settings.image)
             endpoint.start(self.pipeline, step.attempt_key(self.run, attempt), self.arguments)

@@ -4,62 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components import bundle, clock, record, step
 from components import policy as policies
 from components.bundle import Bundle
 from components.errors import DataError
-from components.evaluate import curves, gates
+from components.evaluate import gates
 from components.evaluate.compare import McNemar, mcnemar, paired
-from components.evaluate.gates import Measured, Slice, Verdict
+from components.evaluate.evaluation import Evaluation, Scored, metrics
+from components.evaluate.gates import Measured, Slice
+from components.evaluate.page import page
 from components.measure import Floats, holdout_start, losses, wrong
 from components.policy import Policy
 from components.record import Record
 from components.register import Registry
 from components.store import Store
 from components.tables import snapshot
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One model on the rows judged: score and loss of each, shape (rows,)."""
-
-    bundle: str
-    score: Floats
-    loss: Floats
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Everything the step found out."""
-
-    challenger: Scored
-    champion: Scored | None
-    label: Floats
-    measured: Measured
-    verdicts: list[Verdict]
-    decisions: McNemar | None
-    """None without a champion, and for a regression."""
-    alternatives: dict[str, float] = field(default_factory=dict)
-    """Mean loss on all held-out rows of every estimator that training tried."""
-    note: str = ""
-    """Which rows were judged on, where that needs a word."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every gate was passed."""
-        return all(verdict.passed for verdict in self.verdicts)
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why not, or what speaks for it: the sentences of the gates that decided."""
-        return [verdict.sentence for verdict in self.verdicts if verdict.passed == self.passed]
 
 
 def run(
@@ -93,8 +60,8 @@ def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa
     ours, theirs = _scored(policy, challenger, table, label), None
     if champion is not None:
         theirs = _scored(policy, champion, table, label)
-    metrics = challenger.manifest.metrics
-    constant = losses(policy.model.task, label, np.full(len(label), metrics["constant_score"]))
+    recorded = challenger.manifest.metrics
+    constant = losses(policy.model.task, label, np.full(len(label), recorded["constant_score"]))
     enough = theirs is not None and len(label) >= 4
     measured = Measured(
         rows=len(label),
@@ -110,7 +77,7 @@ def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa
         measured=measured,
         verdicts=gates.judge(policy.gates, measured),
         decisions=_decisions(policy, label, ours, theirs),
-        alternatives={name: loss for name, loss in metrics.items() if name.startswith("loss_of_")},
+        alternatives={name: loss for name, loss in recorded.items() if name.startswith("loss_of_")},
         note=note,
     )
 
@@ -164,8 +131,6 @@ def _slices(policy: Policy, table: pa.Table, ours: Scored, theirs: Scored | None
 
 
 def _equal(column: pa.ChunkedArray, value: Any) -> Any:
-    import pyarrow.compute as pc
-
     found = column.is_null() if value is None else pc.fill_null(pc.equal(column, value), False)
     return found.to_numpy()
 
@@ -181,34 +146,12 @@ def _decisions(policy: Policy, label: Floats, ours: Scored, theirs: Scored | Non
     return mcnemar(wrong(label, theirs.score, threshold), wrong(label, ours.score, threshold))
 
 
-def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
-    """The numbers a run graph shows."""
-    shown = {
-        "rows": float(found.measured.rows),
-        "loss": found.measured.challenger_loss,
-        "constant_loss": found.measured.constant_loss,
-        **found.alternatives,
-    }
-    if found.champion is not None:
-        shown["champion_loss"] = float(found.champion.loss.mean())
-    if found.measured.paired is not None:
-        shown |= {"improvement": found.measured.paired.improvement, "p_value": found.measured.paired.p_value}
-    if policy.model.task == "binary":
-        shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
-        curve = curves.roc(found.label, found.challenger.score)
-        if curve is not None:
-            shown["roc_area"] = curve.area
-    return shown
-
-
 def report_key(model: str, bundle_id: str) -> str:
     """Where the page of an evaluation lies in the store."""
     return f"reports/{model}/evaluate-{bundle_id}.html"
 
 
 def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
-    from components.evaluate.page import page
-
     key = report_key(policy.name, found.challenger.bundle)
     store.put(key, page(policy, found).encode())
     data = {

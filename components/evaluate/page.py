@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from components import report
 from components.evaluate import curves
-from components.evaluate.evaluate import Evaluation, Scored
+from components.evaluate.evaluation import Evaluation, Scored
 from components.measure import Floats, wrong
 from components.policy import Policy
 

@@ -9,6 +9,8 @@ from components import policy as policies
 from components import step
 from components.evaluate import curves
 from components.evaluate import evaluate as stage
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.evaluation import metrics as numbers
 from components.register import Registry
 from components.store import open_store, write_file
 
@@ -21,7 +23,7 @@ def evaluate(
     parsed, opened = policies.parse(policy), open_store(store)
     with step.recorded(opened, parsed.name, run, "evaluate"):
         found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
-        for name, value in stage.metrics(parsed, found).items():
+        for name, value in numbers(parsed, found).items():
             metrics.log_metric(name, value)
         if parsed.model.task == "binary":
             _draw(curve, found, parsed.model.threshold)
@@ -29,7 +31,7 @@ def evaluate(
     return found.passed
 
 
-def _draw(curve: Any, found: stage.Evaluation, threshold: float) -> None:
+def _draw(curve: Any, found: Evaluation, threshold: float) -> None:
     points = curves.roc(found.label, found.challenger.score)
     if points is not None:
         curve.log_roc_curve(

@@ -53,7 +53,7 @@ def run(asked: Policy, store: Store, fingerprint: str) -> Bundle:
     The rows are in time order. The newest ``holdout_share`` is read by no choice made here: it is scored once, when the
     model is finished, to record what its loss is on rows it has not seen. Of the rest the newest fifth says when to
     stop and which estimator is better; that one is then fitted again on all of the rest, because the newest rows are
-    the ones most like those to come. The same snapshot, policy and number of threads give the same model file.
+    the ones most like those to come. The same snapshot, policy and number of threads give the same scores.
 
     Returns:
         The bundle. Its files are in the store; the folder it was made in is gone.
