@@ -24,6 +24,7 @@ class Numbers:
 
     The outer bins are open. Times are microseconds since 1970 in UTC. ``low`` and ``high`` are the reference's finite
     extremes, the same in every profile counted on it; ``minimum`` and ``maximum`` are those of the rows counted here.
+    ``atoms`` are the bins' values if each holds one, as far as the reference's first rows show; else it is empty.
     ``clock`` counts times by their hour of the day in UTC, 24 cells; for numbers it is empty.
     """
 
@@ -33,6 +34,7 @@ class Numbers:
     counts: Counts
     low: float | None
     high: float | None
+    atoms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     clock: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     minimum: float | None = None
     maximum: float | None = None
@@ -110,7 +112,8 @@ class Numbers:
         counts = _counts(body["counts"])
         if counts.shape != (len(edges) + 1,) or not np.all(np.diff(edges) > 0) or not np.isfinite(edges).all():
             raise ValueError(f"{len(counts)} counts do not fit {len(edges)} ascending edges")
-        return cls(**{**body, "edges": edges, "counts": counts, "clock": _counts(body["clock"])})
+        atoms = np.asarray(body["atoms"], np.float64)
+        return cls(**{**body, "edges": edges, "counts": counts, "clock": _counts(body["clock"]), "atoms": atoms})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,7 +246,11 @@ def _numbers(reference: Numbers, current: Numbers, design_effect: float) -> Feat
 
 def _number_distances(reference: Numbers, current: Numbers, groups: tuple[Any, Any]) -> dict[str, Any]:
     m, n, cells = reference.finite, current.finite, len(groups[0])
-    area = distances.wasserstein(reference.counts, current.counts, reference.edges, _span(reference), _span(current))
+    counts = reference.counts, current.counts
+    if len(reference.atoms):
+        area = distances.wasserstein_of_atoms(*counts, reference.atoms)
+    else:
+        area = distances.wasserstein(*counts, reference.edges, _span(reference), _span(current))
     return {
         **_share_distances(*groups),
         "ks": distances.kolmogorov_smirnov(reference.counts, current.counts),

@@ -10,11 +10,16 @@ from functools import reduce
 import pyarrow as pa
 
 from components.errors import DataError
+from components.profile.binning import Scratch
 from components.profile.categories import CategoryBuilder, CategoryCounter
 from components.profile.columns import Categories, Column, Numbers, Unread, types
 from components.profile.numeric import NumberBuilder, NumberCounter
 from components.profile.profile import Kind, Profile
 from components.profile.reading import kind_of, readable
+
+HELD_BYTES = 24_000_000
+"""Of a reference's first rows, held to choose edges on."""
+FEWEST_HELD = 4096
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -85,6 +90,7 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
         if name not in schema.names:
             raise DataError(f"column {name!r} is to be profiled, but the table has: {', '.join(schema.names[:20])}")
     builders: dict[str, NumberBuilder | CategoryBuilder] = {}
+    scratch, hold_rows = Scratch(), max(FEWEST_HELD, HELD_BYTES // (8 * len(schema)))
     for column in schema:
         natural = kind_of(column.type)
         kind = kinds.get(column.name, natural)
@@ -93,13 +99,14 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
         if kind == "category":
             builders[column.name] = CategoryBuilder(str(column.type))
         elif kind is not None:
-            builders[column.name] = NumberBuilder(kind, str(column.type))
+            builders[column.name] = NumberBuilder(kind, str(column.type), hold_rows, scratch)
     return builders
 
 
 def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
     rows = 0
-    counters = {name: _counter(column) for name, column in reference.columns.items()}
+    scratch = Scratch()
+    counters = {name: _counter(column, scratch) for name, column in reference.columns.items()}
     unread: dict[str, Unread] = {}
     extra: dict[str, str] = {}
     for batch in batches:
@@ -135,10 +142,10 @@ class _Ignored:
         return Unread(type=self._type if self._rows else "", rows=self._rows + self.absent)
 
 
-def _counter(column: Column) -> NumberCounter | CategoryCounter | _Ignored:
+def _counter(column: Column, scratch: Scratch) -> NumberCounter | CategoryCounter | _Ignored:
     match column:
         case Numbers():
-            return NumberCounter(column)
+            return NumberCounter(column, scratch)
         case Categories():
             return CategoryCounter(column)
         case Unread():

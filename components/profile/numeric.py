@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,20 +11,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.profile.binning import Binner, choose_edges
+from components.profile.binning import Binner, Scratch
 from components.profile.columns import Counts, Numbers
+from components.profile.edges import atoms, fine_cuts, thinned
 from components.profile.reading import numbers
 
 HOUR = 3_600_000_000
+SAMPLE = 65_536
 
 
 class NumberCounter:
     """Counts batches of one column on the edges of a reference."""
 
-    def __init__(self, reference: Numbers) -> None:
+    def __init__(self, reference: Numbers, scratch: Scratch) -> None:
         self._reference = reference
-        self._binner = Binner(reference.edges)
-        self._counts = np.zeros(len(reference.edges) + 1, np.int64)
+        self._binner = Binner(reference.edges, scratch)
         self._clock = np.zeros(len(reference.clock), np.int64)
         self._low = -math.inf if reference.low is None else reference.low
         self._high = math.inf if reference.high is None else reference.high
@@ -54,7 +56,7 @@ class NumberCounter:
             self._below += int(np.count_nonzero(values < self._low))
         if most > self._high:
             self._above += int(np.count_nonzero(values > self._high))
-        self._counts += self._binner.count(values)
+        self._binner.add(values, least, most)
         if len(self._clock):
             self._clock += hours(values)
 
@@ -65,7 +67,8 @@ class NumberCounter:
             kind=self._reference.kind,
             type=self._type,
             edges=self._reference.edges,
-            counts=self._counts,
+            counts=self._binner.counts(),
+            atoms=self._reference.atoms,
             low=self._reference.low,
             high=self._reference.high,
             clock=self._clock,
@@ -89,36 +92,74 @@ class NumberCounter:
 
 
 class NumberBuilder:
-    """Chooses the edges of a column, then counts on them."""
+    """Chooses the edges of a column and counts on them, in one pass.
 
-    def __init__(self, kind: Literal["number", "time"], type_: str) -> None:
-        self._kind, self._type = kind, type_
+    The first rows are held. Cuts much finer than the edges are chosen on a sample of them, everything is counted on
+    these cuts, and cuts are left out at the end until the bins are about equal: the counts are exact, and the bins are
+    good even if the first rows were unlike the rest.
+    """
+
+    def __init__(self, kind: Literal["number", "time"], type_: str, hold_rows: int, scratch: Scratch) -> None:
+        self._kind, self._type, self._hold_rows, self._scratch = kind, type_, hold_rows, scratch
         self._held: list[NDArray[Any]] = []
-        self._nulls = 0
+        self._held_rows = self._nulls = 0
+        self._distinct = np.empty(0)
+        self._counter: NumberCounter | None = None
 
     def add(self, array: pa.Array) -> None:
-        """Hold one array."""
+        """Hold or count one array."""
         values, nulls = numbers(array)
         self._nulls += nulls
-        self._held.append(values)
+        if self._counter is not None:
+            self._counter.add_values(values)
+        else:
+            self._held.append(values)
+            self._held_rows += len(values)
+            if self._held_rows >= self._hold_rows:
+                self._counter = self._started()
 
     def result(self) -> Numbers:
         """Edges and counts."""
-        values = np.concatenate(self._held) if self._held else np.empty(0)
-        finite = values[np.isfinite(values)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+        fine = (self._counter or self._started()).result()
+        edges, counts = thinned(fine.edges, fine.counts)
+        return replace(
+            fine,
+            type=self._type,
+            edges=edges,
+            counts=counts,
+            atoms=atoms(edges, self._distinct),
+            low=fine.minimum,
+            high=fine.maximum,
+            null=self._nulls,
+        )
+
+    def _started(self) -> NumberCounter:
+        sample = _sampled(self._held)
+        self._distinct = np.unique(sample)
+        cuts = fine_cuts(sample)
         empty = Numbers(
             kind=self._kind,
             type=self._type,
-            edges=choose_edges(finite),
-            counts=np.zeros(0, np.int64),
-            low=low,
-            high=high,
+            edges=cuts,
+            counts=np.zeros(len(cuts) + 1, np.int64),
+            low=None,
+            high=None,
             clock=np.zeros(24 if self._kind == "time" else 0, np.int64),
         )
-        counter = NumberCounter(empty)
-        counter.add_values(values)
-        return replace(counter.result(), type=self._type, null=self._nulls)
+        counter = NumberCounter(empty, self._scratch)
+        for values in self._held:
+            counter.add_values(values)
+        self._held = []
+        return counter
+
+
+def _sampled(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """About :data:`SAMPLE` finite values, evenly over the arrays."""
+    step = max(1, sum(map(len, arrays)) // SAMPLE)
+    parts = [values[::step] for values in arrays]
+    sample = np.concatenate(parts) if parts else np.empty(0)
+    finite: NDArray[Any] = sample[np.isfinite(sample)]
+    return finite
 
 
 def hours(microseconds: NDArray[Any]) -> Counts:
