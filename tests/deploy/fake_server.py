@@ -13,6 +13,7 @@ from pathlib import Path
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--bundle", type=Path)
+parser.add_argument("--bundle-id")
 parser.add_argument("--slot")
 parser.add_argument("--port", type=int)
 parser.add_argument("--collector")
@@ -33,8 +34,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         rows = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"]
-        time.sleep(behaviour.get("delay_ms", 0) / 1000)
-        failing = random.random() < behaviour.get("failing", 0)
+        live = "x-envoy-expected-rq-timeout-ms" in self.headers  # good in the smoke test, bad through the gateway
+        time.sleep(behaviour.get("delay_ms", 0) / 1000 if live else 0)
+        failing = live and random.random() < behaviour.get("failing", 0)
         self._answer(500 if failing else 200, {"predictions": [behaviour.get("score", 0.5)] * len(rows)})
 
     def _answer(self, status, body):

@@ -75,7 +75,8 @@ class LocalDriver:
         try:
             body = orjson.dumps({"instances": list(rows)})
             answer = httpx.post(url, content=body, timeout=envoy.REQUEST_SECONDS, trust_env=False)
-            answer.raise_for_status()
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
             scores = [float(score) for score in answer.json()["predictions"]]
         except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
             raise ReleaseError(f"slot {self._model}-{slot} at {url} did not predict: {exc}") from exc

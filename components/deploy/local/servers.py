@@ -187,7 +187,8 @@ class SlotServers:
             reason = f"bundle {wanted.uri} cannot be had: {exc}"
             self._refusal = SlotSeen(generation=wanted.generation, bundle=wanted.bundle, failed=True, reason=reason)
             return
-        words = [*self._place.words, "--bundle", str(bundle), "--slot", self._place.slot, "--port"]
+        words = [*self._place.words, "--bundle", str(bundle), "--bundle-id", wanted.bundle]
+        words += ["--slot", self._place.slot, "--port"]
         self._coming = Server(lambda port: [*words, str(port)], self._place.model, wanted, self._place.log)
 
     def _kept(self) -> SlotSeen | None:

@@ -56,13 +56,13 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = Folder(settings.folder)
-        self._lock = _locked(self._folder.root)
-        self._folder.forget_status()
         self._ports = {
             "gateway": _checked(settings.port) if settings.port else free_port(),
             "admin": free_port(),
             "collector": free_port(),
         }
+        self._lock = _locked(self._folder.root)
+        self._folder.forget_status()
         self._gateway = Process(self._gateway_words, self._folder.root / "log" / "envoy.log")
         self._collector = Process(self._collector_words, self._folder.root / "log" / "collect.log")
         self._probes = {"gateway": Probe(), "collector": Probe()}
@@ -106,7 +106,7 @@ class Supervisor:
         for slot in self._slots:
             slot.tick()
         if self._gateway.keep():
-            self._epoch = str(time.time_ns())
+            self._epoch, self._probes["gateway"] = str(time.time_ns()), Probe()
         self._collector.keep()
         for process in (self._gateway, self._collector):
             process.trim_log()
