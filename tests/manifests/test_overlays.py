@@ -1,0 +1,90 @@
+"""The overlays: valid, restricted, whole; the policies in them good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from components import policy
+from tests.chart.render import ROOT, containers, one, pods, validate
+from tests.manifests.build import MANIFESTS, OVERLAYS, build, build_text
+
+overlays = pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
+
+
+@pytest.mark.parametrize("folder", [MANIFESTS / "base", MANIFESTS / "model", *OVERLAYS], ids=lambda p: p.name)
+def test_kubeconform_accepts_every_object(folder):
+    validate(build_text(folder))
+
+
+@overlays
+def test_every_pod_is_restricted_and_without_a_token(overlay):
+    for place, pod in pods(build(overlay)):
+        assert pod["securityContext"]["runAsNonRoot"] is True, place
+        assert pod["securityContext"]["runAsUser"] > 0, place
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, place
+        assert pod["automountServiceAccountToken"] is False, place
+        for container in containers(pod):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, place
+            assert own["readOnlyRootFilesystem"] is True, place
+            assert own["capabilities"] == {"drop": ["ALL"]}, place
+            assert "memory" in container["resources"]["limits"], place
+
+
+@overlays
+def test_what_an_overlay_refers_to_is_there(overlay):
+    objects = build(overlay)
+    there = {(o["kind"], o["metadata"]["name"]) for o in objects}
+    for place, pod in pods(objects):
+        for volume in pod.get("volumes", ()):
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in there, place
+            if "persistentVolumeClaim" in volume:
+                assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in there, place
+        if "serviceAccountName" in pod:
+            assert ("ServiceAccount", pod["serviceAccountName"]) in there, place
+    assert ("ConfigMap", "settings") not in there  # it only carries addresses to where they are read
+
+
+@overlays
+def test_every_policy_is_good_collected_and_checked_when_it_says(overlay):
+    objects = build(overlay)
+    collector = one(objects, "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]["containers"][0]
+    files = sorted((overlay / "policies").glob("*.yaml"))
+    assert files
+    for file in files:
+        asked = policy.load(file)
+        assert file.stem == asked.name
+        assert f"--policy=/etc/kedge/policies/{file.name}" in collector["args"]
+        job = one(objects, "CronJob", f"kedge-check-{asked.name}")
+        assert job["spec"]["schedule"] == asked.monitor.schedule
+        assert job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]["kedge.dev/model"] == asked.name
+
+
+def test_a_changed_policy_rolls_the_collector(tmp_path):
+    """Its ConfigMap's name holds a hash."""
+    names = [o["metadata"]["name"] for o in build(MANIFESTS / "overlays" / "dev") if o["kind"] == "ConfigMap"]
+    assert len(names) == 1
+    assert names[0].startswith("kedge-policies-")
+
+
+def test_yamllint_finds_nothing():
+    places = ["manifests", "charts/kedge/values.yaml", "charts/kedge/Chart.yaml", "charts/kedge/ci", "skaffold.yaml"]
+    found = subprocess.run(
+        [sys.executable, "-m", "yamllint", "--strict", "--config-file", "tests/manifests/yamllint.yaml", *places],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout
+
+
+@overlays
+def test_alerts_watch_the_overlays_own_namespace(overlay):
+    for found in build(overlay):
+        if found["kind"] == "PrometheusRule":
+            text = yaml.safe_dump(found)
+            assert text.count('namespace="kedge-prod"') == 4
+            assert "NAMESPACE" not in text

@@ -1,0 +1,66 @@
+"""The chart and the overlays are two ways to the same objects."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart.render import render
+from tests.manifests.build import OVERLAYS, build
+
+HERE = Path(__file__).parent
+FOR_DEVELOPMENT = ("mlflow", "object-store")
+HELM_ONLY = "kedge-test"  # the network rule of `helm test`
+
+
+def canonical(node):
+    """Without labels of objects and pods, lists of named things in one order."""
+    if isinstance(node, dict):
+        return {
+            name: canonical(value)
+            for name, value in node.items()
+            if name != "labels" or not isinstance(value, dict)  # selectors are matchLabels, and stay
+        }
+    if isinstance(node, list):
+        items = [canonical(item) for item in node]
+        named = all(isinstance(item, dict) and "name" in item for item in items)
+        return sorted(items, key=lambda item: item["name"]) if named else items
+    if isinstance(node, str):
+        return re.sub(r"^kedge-policies-[a-z0-9]{10}$", "kedge-policies", node)
+    return node
+
+
+def comparable(objects):
+    found = {}
+    for each in objects:
+        meta = each["metadata"]
+        if "helm.sh/hook" in meta.get("annotations", {}) or meta["name"] in (*FOR_DEVELOPMENT, HELM_ONLY):
+            continue
+        each = canonical(each)
+        each["metadata"].pop("annotations", None)
+        template = each.get("spec", {}).get("template") if each["kind"] == "StatefulSet" else None
+        if template:
+            template["metadata"].pop("annotations", None)
+            template.pop("metadata") if not template["metadata"] else None
+        if each["kind"] == "ConfigMap":
+            each["data"] = {name: yaml.safe_load(text) for name, text in each["data"].items()}
+        found[f"{each['kind']}/{each['metadata']['name']}"] = without_empty(each)
+    return found
+
+
+def without_empty(node):
+    if isinstance(node, dict):
+        return {name: without_empty(value) for name, value in node.items() if value != {} or name == "podSelector"}
+    return [without_empty(item) for item in node] if isinstance(node, list) else node
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
+def test_chart_and_overlay_give_the_same_objects_but_for_labels(overlay):
+    ours = comparable(build(overlay))
+    charts = comparable(render(HERE / f"{overlay.name}-values.yaml", namespace=f"kedge-{overlay.name}"))
+    assert ours.keys() == charts.keys()
+    for name in ours:
+        assert ours[name] == charts[name], name
