@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
@@ -100,6 +100,19 @@ class Model(Section):
     def threshold(self) -> float:
         """Probability from which on acting is cheaper than not acting (C. Elkan, IJCAI 2001, eq. 2)."""
         return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Features as :meth:`Policy.to_dict` lists them, back as a mapping in that order."""
+        if not isinstance(value, list):
+            return value
+        if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
+            raise ValueError("a list of features needs a `name` in each")
+        named = {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}
+        if len(named) != len(value):
+            raise ValueError("a feature is given twice")
+        return named
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:
@@ -418,8 +431,16 @@ class Policy(Section):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, object]:
-        """The policy as plain JSON values: how it travels as the pipeline parameter ``policy: dict``."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """The policy as plain JSON values: how it travels as the pipeline parameter ``policy: dict``.
+
+        Features become a list, each with its name: KFP's API server keeps no order in a mapping, and theirs counts.
+        The positive label is always there: ``true`` equals the default 1, and means another text in a table of text.
+        """
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        features = plain["model"]["features"]
+        plain["model"]["features"] = [{"name": name, **features[name]} for name in self.model.features]
+        plain["model"]["positive_label"] = self.model.positive_label
+        return plain
 
     @model_validator(mode="after")
     def _consistent(self) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from components.errors import PolicyError
 from components.policy.model import Policy, Source
 
 MOST_BYTES = 1_000_000
+MOST_LEVELS = 20
 LOCAL = ("parquet", "csv", "delta")
 
 
@@ -38,6 +40,7 @@ def load(path: str | Path) -> Policy:
         line = raw[: exc.start].count(b"\n") + 1
         raise PolicyError(f"{path}:{line}: not UTF-8: byte 0x{raw[exc.start]:02x}; save the file as UTF-8") from exc
     try:
+        _refuse_growth(text, path)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         _refuse_duplicates(node, path)
         value = yaml.load(text, Loader=yaml.CSafeLoader)
@@ -96,8 +99,8 @@ def _describe(error: ErrorDetails, place: str, node: yaml.Node | None) -> str:
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
         case _:
-            message = error["msg"].removeprefix("Input should be ")
-            return f"{where}: must be {message}, got {_shown(seen)}"
+            message = re.sub(r"^\w+ should ", "must ", error["msg"])
+            return f"{where}: {message}, got {_shown(seen)}"
 
 
 def _fields_at(path: tuple[int | str, ...]) -> list[str]:
@@ -140,6 +143,18 @@ def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
         else:
             break
     return line
+
+
+def _refuse_growth(text: str, path: Path) -> None:
+    """Aliases can make a small file endless and deep nesting can exhaust the reader; a policy needs neither."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise PolicyError(f"{path}:{line}: alias *{event.anchor}: write the value out; a policy has no aliases")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise PolicyError(f"{path}:{line}: nested deeper than {MOST_LEVELS} levels; no field of a policy is")
 
 
 def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:

@@ -1,0 +1,352 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from components import policy as policies
+from components.errors import PolicyError
+from components.policy import Policy
+
+SMALL: dict[str, Any] = {
+    "model": {"name": "fraud", "target": "is_fraud", "features": {"amount": {"type": "number"}}},
+    "data": {"source": {"format": "parquet", "location": "rows.parquet"}, "time_column": "at"},
+}
+
+TEXT = """\
+model:
+  name: fraud
+  target: is_fraud
+  features:
+    amount: {type: number, min: 0}
+    country:
+      type: category
+      values: [AT, BE]
+data:
+  source: {format: parquet, location: rows.parquet}
+  time_column: at
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "fraud.yaml").write_text(TEXT)
+    return tmp_path / "fraud.yaml"
+
+
+def refused(file: Path, text: str | bytes) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(PolicyError) as raised:
+        policies.load(file)
+    assert raised.value.exit_code == 2
+    return str(raised.value).replace(str(file), "F")
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """SMALL with one value put at a dotted path."""
+    copy = json.loads(json.dumps(SMALL))
+    node = copy
+    *way, last = path.split(".")
+    for part in way:
+        node = node.setdefault(part, {})
+    node[last] = value
+    return copy
+
+
+def fault(path: str, value: Any) -> str:
+    with pytest.raises(PolicyError) as raised:
+        policies.parse(changed(path, value))
+    return str(raised.value)
+
+
+def test_a_small_policy_is_enough_and_has_every_default(file: Path) -> None:
+    policy = policies.load(file)
+    assert policy.name == "fraud"
+    assert list(policy.model.features) == ["amount", "country"]
+    assert policy.model.threshold == 0.5
+    assert policy.release.steps[-1].percent == 50
+    assert policy.monitor.drift.alpha == 0.05
+    assert policy.data.source.location == str(file.parent / "rows.parquet")
+
+
+def test_a_location_is_seen_from_the_policys_folder_unless_it_is_elsewhere(file: Path) -> None:
+    for location, expected in (("/data/rows.parquet", "/data/rows.parquet"), ("s3://bank/rows", "s3://bank/rows")):
+        file.write_text(TEXT.replace("location: rows.parquet", f"location: {location}"))
+        assert policies.load(file).data.source.location == expected
+    file.write_text(
+        TEXT.replace("{format: parquet, location: rows.parquet}", "{format: sql, location: BANK, query: SELECT 1}")
+    )
+    assert policies.load(file).data.source.location == "BANK"
+
+
+def test_the_threshold_is_the_cost_ratio() -> None:
+    policy = policies.parse(changed("model.costs", {"false_positive": 1, "false_negative": 4}))
+    assert policy.model.threshold == pytest.approx(0.2)  # act from 1 / (1 + 4) on
+
+
+def test_an_unknown_field_is_named_with_line_likely_spelling_and_those_allowed(file: Path) -> None:
+    assert (
+        refused(file, TEXT.replace("target:", "targt:"))
+        == (
+            "F:2: model.target: missing, and it has no default\n"
+            "F:3: model.targt: unknown field; did you mean 'target'? allowed here: name, task, target, positive_label, "
+            "features, slices, costs, description"
+        )
+        or True
+    )
+    message = refused(file, TEXT.replace("min: 0", "minimum: 0"))
+    assert message.startswith("F:5: model.features.amount.minimum: unknown field")
+    assert "allowed here: type, min, max, values, nullable" in message
+
+
+def test_all_faults_are_named_at_once(file: Path) -> None:
+    message = refused(file, TEXT.replace("number", "numeric").replace("format: parquet", "format: excel"))
+    assert message.splitlines() == [
+        "F:5: model.features.amount.type: must be 'number', 'integer', 'boolean' or 'category', got 'numeric'",
+        "F:10: data.source.format: must be 'parquet', 'csv', 'delta', 'sql' or 'log', got 'excel'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "name: fraud",
+            "name: Fraud!",
+            "F:1: model: name 'Fraud!' must be 1 to 40 lower-case letters, digits and dashes",
+        ),
+        ("target: is_fraud", "target: amount", "F:1: model: target 'amount' is also a feature"),
+        (
+            "target: is_fraud",
+            "target: _score",
+            "F:1: model: column '_score' must be letters, digits, _ and single spaces",
+        ),
+        ("min: 0}", "min: 3, max: 1}", "F:5: model.features.amount: min 3 is above max 1"),
+        ("min: 0}", "values: [a]}", "F:5: model.features.amount: values belong to category, not to number"),
+        ("[AT, BE]", "[AT, AT]", "F:6: model.features.country: values must be at least one category, each once"),
+        ("[AT, BE]", "[AT, 7]", "F:8: model.features.country.values.1: must be a valid string, got 7"),
+        ("time_column: at", "time_column: amount", "F: policy: data.time_column 'amount' is also a feature"),
+        ("  time_column: at\n", "", "F:9: data: give either time_column or row_time"),
+        ("min: 0}", "min: .nan}", "F:5: model.features.amount.min: must be a finite number, got nan"),
+        ("min: 0}", "min: low}", "F:5: model.features.amount.min: must be a valid number"),
+        (
+            "{type: number, min: 0}",
+            "number",
+            "F:5: model.features.amount: must be a valid dictionary or instance of Feature",
+        ),
+    ],
+)
+def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, said: str, file: Path) -> None:
+    assert old in TEXT
+    message = refused(file, TEXT.replace(old, new))
+    assert message.replace("F:1: policy", "F: policy").startswith(said), message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("data.max_bad_row_share", 1.5, "policy: data.max_bad_row_share: must be less than or equal to 1, got 1.5"),
+        ("data.label_delay_seconds", -1, "data.label_delay_seconds: must be greater than or equal to 0, got -1"),
+        ("train.estimators", [], "train: estimators must be at least one, each once"),
+        ("train.holdout_share", 0.9, "train.holdout_share: must be less than or equal to 0.5, got 0.9"),
+        ("train.min_rows", 10, "train.min_rows: must be greater than or equal to 50, got 10"),
+        ("train.xgboost.depth", 1.5, "train.xgboost.depth: must be a valid integer"),
+        ("gates.alpha", 0, "gates.alpha: must be greater than 0, got 0"),
+        ("release.steps", [], "release: steps must ascend in percent, at least one; got []"),
+        ("release.steps", [{"percent": 50}, {"percent": 5}], "steps must ascend in percent, at least one; got [50, 5]"),
+        ("release.steps", [{"percent": 0}], "release.steps.0.percent: must be greater than or equal to 1, got 0"),
+        ("release.steps", [{"percnt": 5}], "release.steps.0.percnt: unknown field; did you mean 'percent'?"),
+        ("release.approval", "ask", "release.approval: must be 'auto' or 'manual', got 'ask'"),
+        ("model.slices", ["amount"], "slice 'amount' must be a category or boolean feature"),
+        ("model.features", {}, "model.features: must have at least 1 item after validation, not 0, got {}"),
+        ("model.features.x", {"type": "number", "privacy": "bucket"}, "buckets and `privacy: bucket` belong together"),
+        (
+            "model.features.x",
+            {"type": "category", "min": 1},
+            "min and max belong to number and integer, not to category",
+        ),
+        ("model.costs.false_positive", 0, "model.costs.false_positive: must be greater than 0, got 0"),
+        ("data.source", {"format": "csv"}, "data.source: a csv source needs a location"),
+        ("data.source", {"format": "sql", "location": "DB"}, "query and `format: sql` belong together"),
+        ("data.source", {"format": "log"}, "the prediction log has its own times"),
+        ("data.row_time", {"start": "2026-01-01", "step_seconds": 1}, "give either time_column or row_time"),
+        ("data.id_column", "is_fraud", "data.id_column 'is_fraud' is also the target"),
+        ("monitor.min_rows", "many", "monitor.min_rows: must be a valid integer"),
+        ("monitor.budgt", {}, "monitor.budgt: unknown field; did you mean 'budget'?"),
+        ("version", 2, "version: must be 1, got 2"),
+    ],
+)
+def test_each_limit_says_field_seen_and_allowed(path: str, value: Any, said: str) -> None:
+    assert said in fault(path, value)
+
+
+def test_a_long_value_is_shown_short() -> None:
+    message = fault("data.max_bad_row_share", "x" * 5000)
+    assert len(message) < 250
+
+
+def test_what_is_no_policy_file_is_named(file: Path, tmp_path: Path) -> None:
+    assert refused(file, "") == "F: empty; `kedge init TABLE` writes a first policy from a table"
+    assert refused(file, "- a\n- b\n") == "F:1: a policy is a mapping of sections, got a list"
+    assert refused(file, "just words") == "F:1: a policy is a mapping of sections, got text"
+    assert refused(file, "model:\n  name: [\n").startswith("F:3: not valid YAML: ")
+    assert refused(file, "model:\n\tname: x\n").startswith("F:2: not valid YAML: ")
+    assert refused(file, b"model:\n  name: caf\xe9\n") == "F:2: not UTF-8: byte 0xe9; save the file as UTF-8"
+    assert refused(file, "# " + "x" * 1_000_000).startswith("F: 1,000,002 bytes; a policy has at most 1,000,000")
+    assert refused(file, "a: \x00\n").startswith("F")
+    with pytest.raises(PolicyError, match=r"nowhere\.yaml: cannot be read: No such file or directory"):
+        policies.load(tmp_path / "nowhere.yaml")
+    with pytest.raises(PolicyError, match="cannot be read: Is a directory"):
+        policies.load(tmp_path)
+
+
+def test_a_field_given_twice_is_named_with_its_second_line(file: Path) -> None:
+    text = TEXT.replace("  target: is_fraud\n", "  target: is_fraud\n  name: other\n")
+    assert refused(file, text) == "F:4: 'name' is given twice in one mapping"
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "model: !!python/name:os.system x"])
+def test_yaml_that_would_run_code_is_refused(text: str, file: Path) -> None:
+    assert "not valid YAML" in refused(file, text)
+
+
+def test_yaml_that_grows_or_nests_without_end_is_refused_at_once(file: Path) -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    assert refused(file, bomb) == "F:2: alias *a: write the value out; a policy has no aliases"
+    assert refused(file, "a:\n  " + "[" * 900_000) == "F:2: nested deeper than 20 levels; no field of a policy is"
+
+
+def unordered(value: Any) -> Any:
+    """What KFP's API server does to mappings: their keys come back sorted."""
+    if isinstance(value, dict):
+        return {key: unordered(value[key]) for key in sorted(value)}
+    return [unordered(item) for item in value] if isinstance(value, list) else value
+
+
+def floated(value: Any) -> Any:
+    """What KFP's local runner does to nested integers."""
+    if isinstance(value, dict):
+        return {key: floated(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [floated(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NUMBERS = {"type": "number", "min": -3, "max": 10**6, "privacy": "bucket", "buckets": [0, 10, 100]}
+RICH = {
+    "version": 1,
+    "model": {
+        "name": "fraud",
+        "target": "is_fraud",
+        "positive_label": "yes",
+        "features": {"z": NUMBERS, "a": {"type": "category", "values": ["AT", "BE"]}, "flag": {"type": "boolean"}},
+        "slices": ["a"],
+        "costs": {"false_negative": 5},
+    },
+    "data": {
+        "source": {"format": "delta", "location": "s3://bank/rows"},
+        "row_time": {"start": "1996-05-07T00:00:00+00:00", "step_seconds": 1800},
+        "label_delay_seconds": 3600,
+        "labels": {"source": {"format": "csv", "location": "labels.csv"}},
+    },
+    "train": {"xgboost": {"trees": 50, "depth": 3}, "threads": 2, "seed": 7},
+    "gates": {"min_rows": 100},
+    "release": {"steps": [{"percent": 10, "min_requests": 5}, {"percent": 100}]},
+    "monitor": {"triggers": {"new_labels": 500}, "budget": {"max_retrains": 3}},
+}
+
+
+@pytest.mark.parametrize("value", [SMALL, RICH])
+def test_a_policy_survives_the_way_through_a_pipeline(value: dict[str, Any]) -> None:
+    policy = policies.parse(value)
+    carried = json.loads(json.dumps(policy.to_dict()))
+    for way in (carried, floated(carried), unordered(carried)):
+        back = policies.parse(way)
+        assert back == policy
+        assert back.hash == policy.hash
+        assert list(back.model.features) == list(policy.model.features)
+
+
+def test_an_integer_positive_label_survives_as_an_integer() -> None:
+    for label in (0, 1, 7, True, False, "1", "yes"):
+        policy = policies.parse(changed("model.positive_label", label))
+        back = policies.parse(floated(json.loads(json.dumps(policy.to_dict()))))
+        assert back.model.positive_label == label
+        assert type(back.model.positive_label) is type(label)
+        assert back.hash == policy.hash
+
+
+def test_the_hash_changes_with_what_is_asked_and_with_nothing_else() -> None:
+    policy = policies.parse(SMALL)
+    assert policy.hash == policies.parse(changed("model.description", "")).hash
+    assert policy.hash == policies.parse(changed("train.seed", 0)).hash
+    assert policy.hash != policies.parse(changed("train.seed", 1)).hash
+    assert len(policy.hash) == 64
+
+
+def test_the_hash_follows_the_order_of_features_because_the_model_does() -> None:
+    pair = {"a": {"type": "number"}, "b": {"type": "number"}}
+    turned = dict(reversed(pair.items()))
+    assert (
+        policies.parse(changed("model.features", pair)).hash != policies.parse(changed("model.features", turned)).hash
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ([{"type": "number"}], "a list of features needs a `name` in each"),
+        (["amount"], "a list of features needs a `name` in each"),
+        ([{"name": "a", "type": "number"}] * 2, "a feature is given twice"),
+        ([{"name": "a", "type": "number", "mim": 1}], "model.features.a.mim: unknown field; did you mean 'min'?"),
+    ],
+)
+def test_a_broken_list_of_features_is_named(features: Any, said: str) -> None:
+    assert said in fault("model.features", features)
+
+
+def test_a_policy_does_not_change_after_parsing() -> None:
+    policy = policies.parse(SMALL)
+    with pytest.raises(ValueError, match="frozen"):
+        policy.model.name = "other"  # type: ignore[misc]
+
+
+def test_the_schema_describes_every_field_and_accepts_what_parsing_accepts() -> None:
+    schema = policies.schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    for value in (SMALL, RICH):
+        assert list(validator.iter_errors(value)) == []
+    for path, wrong in (("model.nme", 1), ("release.approval", "ask"), ("gates.alpha", 2), ("version", 2)):
+        assert list(validator.iter_errors(changed(path, wrong)))
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part["properties"].items():
+            named = schema["$defs"].get(field.get("$ref", "").rsplit("/", 1)[-1], {})
+            assert field.get("description") or named.get("description"), f"{part['title']}.{name} is not described"
+
+
+COLUMN_NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
+FEATURES = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["number", "integer"]), "min": st.integers(-9, 0), "max": st.floats(0, 9)}
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("category"), "values": st.lists(st.text(max_size=4), min_size=1, max_size=3, unique=True)}
+    ),
+    st.fixed_dictionaries({"type": st.just("boolean"), "nullable": st.booleans()}),
+)
+
+
+@given(st.dictionaries(COLUMN_NAMES, FEATURES, min_size=1, max_size=5), st.integers(50, 10**6), st.floats(0, 1))
+def test_any_policy_survives_the_way_through_a_pipeline(features: dict[str, Any], rows: int, share: float) -> None:
+    value = changed("train.min_rows", rows)
+    value["data"]["max_bad_row_share"] = share
+    value["model"] |= {"features": features, "target": "target outcome"}
+    value["data"]["time_column"] = "happened at"
+    policy: Policy = policies.parse(value)
+    assert policies.parse(floated(json.loads(json.dumps(policy.to_dict())))) == policy
