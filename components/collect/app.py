@@ -79,8 +79,6 @@ class App:
             event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
             taken = self._collector.intake.event(event, now_microseconds())
             await self._collector.keep((taken,), len(body))
-            if taken.fault is not None:
-                raise taken.fault
         except Refused as exc:
             await self._refusal(exc)(scope, receive, send)
         else:
@@ -95,21 +93,20 @@ class App:
         if len(values) > MOST_BATCH:
             raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
         taken, faults = self._sorted(values)
-        await self._collector.keep(list(taken.values()), len(body))
-        faults |= {index: one.fault for index, one in taken.items() if one.fault is not None}
+        await self._collector.keep(taken, len(body))
         for fault in faults.values():
             self._collector.metrics.refuse(fault.reason)
-        return _partial(len(values) - len(faults), faults) if faults else Response(status_code=202)
+        return _partial(len(taken), faults) if faults else Response(status_code=202)
 
-    def _sorted(self, values: list[Any]) -> tuple[dict[int, Taken], dict[int, Refused]]:
-        """What is good so far and what is not, by place in the batch."""
-        taken: dict[int, Taken] = {}
+    def _sorted(self, values: list[Any]) -> tuple[list[Taken], dict[int, Refused]]:
+        """What is good, and what is not by its place in the batch."""
+        taken: list[Taken] = []
         faults: dict[int, Refused] = {}
         now = now_microseconds()
         take = self._collector.intake.event
         for index, value in enumerate(values):
             try:
-                taken[index] = take(events.structured(value), now)
+                taken.append(take(events.structured(value), now))
             except Refused as exc:
                 faults[index] = exc
         return taken, faults

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.collect import kserve
-from components.collect.declared import Declared, key_of
-from components.collect.entries import ROWS, Item, Schemas, item_of, rows_of
+from components.collect.declared import Declared, Row, key_of
+from components.collect.entries import Item, Schemas, decode, table
 from components.collect.index import Change, Index
 from components.collect.intake import sampled
 from components.collect.journal import Journal
@@ -34,7 +34,8 @@ LABELS = log.LABELS.remove(log.LABELS.get_field_index("_day"))
 class Segment:
     """What one segment holds, as it was sent."""
 
-    rows: dict[str, list[pa.RecordBatch]] = field(default_factory=lambda: defaultdict(list))
+    rows: dict[str, dict[str, list[Row]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    """By model and schema."""
     labels: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """By model and key."""
     halves: list[Item] = field(default_factory=list)
@@ -89,31 +90,26 @@ class Appender:
         segment = self._read(number)
         change = Change(number, int(time.time() // DAY_SECONDS))
         self._pair(segment, change)
-        predictions = {name: self._fresh(name, batches, segment, change) for name, batches in segment.rows.items()}
+        predictions = {name: self._fresh(name, segment, change) for name in segment.rows}
         labels = self._fresh_labels(segment, change)
-        rows = sum(self._write("predictions", name, table, number) for name, table in predictions.items())
-        rows += sum(self._write("labels", name, table, number) for name, table in labels.items())
+        appended = sum(self._write("predictions", name, rows, number) for name, rows in predictions.items())
+        appended += sum(self._write("labels", name, rows, number) for name, rows in labels.items())
         try:
             self._index.apply(change)
         except sqlite3.Error as exc:
             raise StoreError(f"the collector's index cannot be written: {exc}") from exc
         self._metrics.duplicates.inc(segment.duplicates)
-        return rows
+        return appended
 
     def _read(self, number: int) -> Segment:
         segment = Segment()
         strangers: list[Item] = []
         for kind, payload in self._journal.read(number, self._metrics.damaged):
-            if kind == ROWS:
-                name, batch = rows_of(payload, self._schemas)
-                if name in self._declared:
-                    segment.rows[name].append(batch)
-                else:
-                    strangers.append(Item("p", name, "", orjson.dumps(batch.to_pylist())))
-                continue
-            item = item_of(kind, payload)
+            item = decode(kind, payload)
             if item.model not in self._declared:
                 strangers.append(item)
+            elif item.kind == "p":
+                segment.rows[item.model][item.key].extend(orjson.loads(item.body))
             elif item.kind == "l":
                 segment.duplicates += item.key in segment.labels[item.model]
                 segment.labels[item.model].setdefault(item.key, item.body)
@@ -123,13 +119,15 @@ class Appender:
         return segment
 
     def _set_aside(self, items: Sequence[Item], number: int) -> None:
-        """Keep what was acknowledged for models whose policy was taken away between two starts."""
+        """Keep what was acknowledged under a policy that was taken away or changed a column's type since."""
         by_model: dict[str, list[bytes]] = defaultdict(list)
         for item in items:
             by_model[item.model].append(item.body)
         for model, bodies in by_model.items():
-            write_file(self._aside / f"undeclared-{model}-{number:012d}.jsonl", b"\n".join(bodies) + b"\n")
-            self._metrics.aside(model, len(bodies), f"model {model} is not declared any more")
+            write_file(self._aside / f"rows-{model}-{number:012d}.jsonl", b"\n".join(bodies) + b"\n")
+            self._metrics.aside(
+                model, len(bodies), f"rows acknowledged under another policy of {model} lie in {self._aside}"
+            )
 
     def _pair(self, segment: Segment, change: Change) -> None:
         """Join requests with their answers, those of this segment and those that waited."""
@@ -156,30 +154,33 @@ class Appender:
         rows = kserve.joined(model, request, response)
         if not rows:
             self._metrics.unequal.inc()
-        kept = [row for row in rows if self._sample >= 1 or sampled(row["_id"], self._sample)]
-        if kept:
-            segment.rows[model.name].append(pa.RecordBatch.from_pylist(kept, schema=model.schema))
+        kept = [row for row in rows if self._sample >= 1 or sampled(row[0], self._sample)]
+        segment.rows[model.name][request["schema"]].extend(kept)
 
-    def _fresh(self, name: str, batches: Sequence[pa.RecordBatch], segment: Segment, change: Change) -> pa.Table:
+    def _fresh(self, name: str, segment: Segment, change: Change) -> pa.Table:
         """Predictions that are not in the log: of several of one id the first."""
-        wanted = self._declared[name].schema.names
-        tables = [
-            pa.Table.from_batches([batch]).select([column for column in batch.schema.names if column in wanted])
-            for batch in batches
-            if batch.schema != self._declared[name].schema
-        ]
-        current = [batch for batch in batches if batch.schema == self._declared[name].schema]
-        table = pa.concat_tables(
-            [pa.Table.from_batches(current, self._declared[name].schema), *tables], promote_options="default"
-        )
-        keys = [key_of(name, identity) for identity in table["_id"].to_pylist()]
+        rows = self._table(name, segment.rows[name], change.segment)
+        keys = [key_of(name, identity) for identity in rows["_id"].to_pylist()]
         first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
         for key in self._index.known(first):
             del first[key]
         change.appended.extend(first)
         change.predicted.extend(first)
         segment.duplicates += len(keys) - len(first)
-        return table if len(first) == len(keys) else table.take(pa.array(sorted(first.values()), pa.int64()))
+        return rows if len(first) == len(keys) else rows.take(pa.array(sorted(first.values()), pa.int64()))
+
+    def _table(self, name: str, rows: Mapping[str, Sequence[Row]], number: int) -> pa.Table:
+        """Rows of one model; what an earlier policy logged and today's does not is left out."""
+        wanted = self._declared[name].schema
+        tables = [wanted.empty_table()]
+        for key, group in rows.items():
+            read = table(group, self._schemas.find(key))
+            read = read.select([column for column in read.column_names if column in wanted.names])
+            if all(field.type == wanted.field(field.name).type for field in read.schema):
+                tables.append(read)
+            else:
+                self._set_aside([Item("p", name, key, orjson.dumps(row)) for row in group], number)
+        return pa.concat_tables(tables, promote_options="default")
 
     def _fresh_labels(self, segment: Segment, change: Change) -> dict[str, pa.Table]:
         """Labels that are not in the log; notes which of them have no prediction yet."""
@@ -196,18 +197,18 @@ class Appender:
             found[name] = pa.Table.from_pylist(labels, schema=LABELS)
         return found
 
-    def _write(self, kind: str, name: str, table: pa.Table, number: int) -> int:
-        if not table.num_rows:
+    def _write(self, kind: str, name: str, rows: pa.Table, number: int) -> int:
+        if not rows.num_rows:
             return 0
         append = log.append_predictions if kind == "predictions" else log.append_labels
         policy = self._declared[name].policy
         try:
-            append(self._store, policy, table, writer=self._index.writer, sequence=number)
+            append(self._store, policy, rows, writer=self._index.writer, sequence=number)
         except DataError as exc:
-            rows = io.BytesIO()
-            pq.write_table(table, rows)
-            write_file(self._aside / f"{kind}-{name}-{number:012d}.parquet", rows.getvalue())
-            self._metrics.aside(name, table.num_rows, str(exc))
+            file = io.BytesIO()
+            pq.write_table(rows, file)
+            write_file(self._aside / f"{kind}-{name}-{number:012d}.parquet", file.getvalue())
+            self._metrics.aside(name, rows.num_rows, str(exc))
             return 0
-        self._metrics.appended.labels(name, kind).inc(table.num_rows)
-        return int(table.num_rows)
+        self._metrics.appended.labels(name, kind).inc(rows.num_rows)
+        return int(rows.num_rows)

@@ -76,10 +76,10 @@ class Collector:
         self._journal = Journal(
             settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
         )
-        schemas = Schemas(settings.spool / "schemas", self.declared)
+        schemas = Schemas(settings.spool / "schemas", self.declared.values())
         self._commit = GroupCommit(
             self._journal,
-            lambda group: encode(group, self.declared, schemas),
+            lambda group: encode(group, self.declared),
             self.metrics,
             most_bytes=settings.most_waiting_bytes,
         )
@@ -123,7 +123,7 @@ class Collector:
         return {place: text for place, text in {**self.metrics.faults, **own}.items() if text}
 
     async def keep(self, taken: Sequence[Taken], size: int) -> None:
-        """Return when all of it is durable, but for what got a ``fault``.
+        """Return when all of it is durable.
 
         Args:
             size: Bytes it was sent in.

@@ -25,7 +25,7 @@ class GroupCommit:
         """Prepare.
 
         Args:
-            encode: A group as bytes for the journal; sets ``fault`` of what it leaves out.
+            encode: A group as bytes for the journal.
             most_bytes: What may wait for the disk, as it was sent.
         """
         self._journal = journal

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from math import isfinite
 from typing import Any
 
@@ -19,12 +19,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-OWN = 8
-"""A row's own columns, before the features."""
-
 Row = tuple[Any, ...]
-"""A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features as
-they were sent. Times are microseconds since 1970."""
+"""A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features.
+Times are microseconds since 1970."""
 
 
 class Declared:
@@ -38,14 +35,15 @@ class Declared:
         self.features = Features(policy, hash_key)
         logged = log.schema(policy)
         self.schema: pa.Schema = logged.remove(logged.get_field_index("_day"))
-        self._own_types = [_plain(field.type) for field in list(self.schema)[:OWN]]
+        self.schema_key = sha256(self.schema.serialize().to_pybytes()).hexdigest()[:16]
+        """Names the schema in the journal."""
         self._threshold = policy.model.threshold
 
     def row(self, identity: str, data: Mapping[str, Any], time: int, received: int) -> Row:
-        """A prediction from an own event's ``data``; the features' types are checked by :meth:`batch`.
+        """A prediction from an own event's ``data``; features changed as the policy's privacy asks.
 
         Raises:
-            Refused: another field is missing or of the wrong type.
+            Refused: a field is missing or of the wrong type.
         """
         features = data.get("features")
         if type(features) is not dict:
@@ -62,20 +60,8 @@ class Declared:
             score,
             self.decision(score) if decision is None else finite(decision, "prediction"),
             None if latency is None else finite(latency, "latency_ms"),
-            *self.features.raw(features),
+            *self.features.read(features),
         )
-
-    def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        """Rows as the log's columns.
-
-        Raises:
-            TypeError, ValueError, KeyError, OverflowError: a feature's value is not of its type.
-        """
-        columns = list(zip(*rows, strict=True))
-        own = [pa.array(column, kind) for column, kind in zip(columns[:OWN], self._own_types, strict=True)]
-        features = self.features.columns(columns[OWN:])
-        typed = [column.view(field.type) for column, field in zip(own, self.schema, strict=False)]
-        return pa.RecordBatch.from_arrays([*typed, *features], schema=self.schema)
 
     def score(self, value: Any) -> float:
         """The model's answer: a probability (binary) or a finite number (regression)."""
@@ -133,7 +119,3 @@ def finite(value: Any, name: str) -> float:
     if type(value) in (float, int, bool) and isfinite(value):
         return float(value)
     raise Refused("invalid", f"{name} must be a finite number, got {shown(value)}")
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return pa.int64() if pa.types.is_timestamp(kind) else kind

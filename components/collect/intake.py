@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from components.collect import kserve, labels
-from components.collect.declared import OWN, Declared, key_of, time_of
+from components.collect.declared import Declared, key_of, time_of
 from components.collect.entries import Kind, Taken
 from components.collect.events import PREDICTION, REQUEST, Event
 from components.collect.recent import Recent
@@ -70,12 +70,8 @@ class Intake:
         row = model.row(event.id, data, self._time(event.time, now), now)
         if self._sample < 1 and not self._sampled(event.id):
             return Taken(model.name, "p")
-        try:
-            digest = hash(row[3:])  # all but id and times
-        except TypeError as exc:
-            raise model.features.fault(row[OWN:], exc) from exc
         conflict_key = f"{model.name} {event.id}"
-        self._refuse_conflict(conflict_key, digest, event.id)
+        self._refuse_conflict(conflict_key, hash(row[3:]), event.id)  # all but id and times
         return Taken(model.name, "p", row=row, conflict_key=conflict_key)
 
     def _half(self, event: Event, now: int) -> Taken:
@@ -88,6 +84,7 @@ class Intake:
         }
         kind: Kind = "q" if event.type == REQUEST else "r"
         if kind == "q":
+            content["schema"] = model.schema_key
             content["rows"] = kserve.request_rows(model, event.data)
         else:
             content["scores"] = kserve.response_scores(model, event.data)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from components.collect.declared import Declared, finite, text
+from components.collect.declared import Declared, Row, text
+from components.collect.privacy import Logged
 from components.collect.refusal import Refused, shown
 
 MOST_ROWS = 100_000
@@ -44,8 +45,8 @@ def version(attributes: Mapping[str, Any], annotation: str) -> str:
     return text(found.get(annotation), annotation) if isinstance(found, dict) else ""
 
 
-def request_rows(model: Declared, data: Any) -> list[dict[str, Any]]:
-    """The features of each row of a v1 or v2 request, by name.
+def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]]:
+    """The features of each row of a v1 or v2 request, as they may be logged.
 
     Raises:
         Refused: the body is neither, or its rows do not fit the policy's features.
@@ -107,7 +108,7 @@ def _bounded(rows: list[Any]) -> list[Any]:
     return rows
 
 
-def _named(model: Declared, row: Any) -> dict[str, Any]:
+def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
     names = list(model.policy.model.features)
     if isinstance(row, dict):
         values = row
@@ -120,7 +121,7 @@ def _named(model: Declared, row: Any) -> dict[str, Any]:
     return model.features.read(values)
 
 
-def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, ...]]:
     """One tensor a feature, or a single tensor of rows."""
     if len(tensors) == 1 and tensors.keys().isdisjoint(model.features.names):
         return [_named(model, row) for row in next(iter(tensors.values()))]
@@ -220,21 +221,25 @@ def row_identity(identity: str, row: int, rows: int) -> str:
     return identity if rows == 1 else f"{identity}-{row}"
 
 
-def joined(model: Declared, request: Mapping[str, Any], response: Mapping[str, Any]) -> list[dict[str, Any]]:
+def joined(model: Declared, request: Mapping[str, Any], response: Mapping[str, Any]) -> list[Row]:
     """Predictions of a request and its answer: one a row, none if their numbers of rows differ."""
     rows, scores = request["rows"], response["scores"]
     if len(rows) != len(scores):
         return []
-    latency = max(0.0, finite(response["_time"] - request["_time"], "latency") / 1000)
-    shared = {
-        "_time": request["_time"],
-        "_received": max(request["_received"], response["_received"]),
-        "_version": response["version"] or request["version"],
-        "_slot": request["slot"] or response["slot"],
-        "_latency_ms": latency,
-    }
+    received = max(request["_received"], response["_received"])
+    version = response["version"] or request["version"]
+    latency_ms = max(0.0, (response["_time"] - request["_time"]) / 1000)
     return [
-        {"_id": row_identity(request["id"], index, len(rows)), **shared}
-        | {"_score": score, "_prediction": model.decision(score), **row}
-        for index, (row, score) in enumerate(zip(rows, scores, strict=True))
+        (
+            row_identity(request["id"], index, len(rows)),
+            request["_time"],
+            received,
+            version,
+            request["slot"] or response["slot"],
+            score,
+            model.decision(score),
+            latency_ms,
+            *features,
+        )
+        for index, (features, score) in enumerate(zip(rows, scores, strict=True))
     ]

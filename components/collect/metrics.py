@@ -81,7 +81,7 @@ class Metrics:
         for (model, kind, kept), count in Tally((one.model, one.kind, one.kept) for one in group).items():
             if kept:
                 self.accepted.labels(model, KINDS[kind]).inc(count)
-            elif kept is None:
+            else:
                 self.sampled_out.labels(model).inc(count)
 
     def refuse(self, reason: Reason) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import pyarrow as pa
 
 from components.collect.refusal import Refused, shown
 from components.errors import UsageError
 from components.policy import Feature, Policy
 
-Logged = float | str | None
+Logged = float | str | bool | int | None
 Reader = Callable[[Any], Logged]
-Column = Callable[[Sequence[Any]], pa.Array]
 
-FAULTS = (TypeError, ValueError, KeyError, OverflowError)
-"""What readers and Arrow raise at a value of the wrong type."""
-TRUTH = {None: None, False: 0.0, True: 1.0}
+FAULTS = (TypeError, ValueError, OverflowError)
+"""What readers raise at a value of the wrong type."""
+MOST_SHAPES = 1000
+SURE: dict[str, frozenset[type]] = {
+    "number": frozenset({float, int, bool, type(None)}),
+    "integer": frozenset({float, int, bool, type(None)}),
+    "boolean": frozenset({bool, type(None)}),
+    "category": frozenset({str, type(None)}),
+}
+"""Types all of whose values a feature may have; of a boolean feature, numbers need a look at each value."""
 
 
 class Features:
@@ -40,40 +44,39 @@ class Features:
             )
         self.model = policy.name
         self.names = tuple(features)
-        self._readers = {name: _reader(feature, hash_key or b"") for name, feature in features.items()}
-        self._columns = [_column(feature, self._readers[name]) for name, feature in features.items()]
+        self._readers = [_reader(feature, hash_key or b"") for feature in features.values()]
+        self._changed = [index for index, feature in enumerate(features.values()) if feature.privacy != "keep"]
+        self._sure = [SURE[feature.type] for feature in features.values()]
+        self._shapes: set[tuple[type, ...]] = set()
 
-    def raw(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The declared features' values as they were sent; one that is missing is None, one not declared left out."""
-        return tuple(map(values.get, self.names))
-
-    def columns(self, rows: Sequence[Sequence[Any]]) -> list[pa.Array]:
-        """A column to be logged for each feature, from each feature's raw values.
-
-        Raises:
-            TypeError, ValueError, KeyError, OverflowError: a value is not of its feature's type.
-        """
-        return [column(values) for column, values in zip(self._columns, rows, strict=True)]
-
-    def read(self, values: Mapping[str, Any]) -> dict[str, Logged]:
-        """One row's values to be logged, by feature.
+    def read(self, values: Mapping[str, Any]) -> tuple[Logged, ...]:
+        """The declared features' values as they may be logged; one that is missing is None.
 
         Raises:
             Refused: a value is not of its feature's type.
         """
-        try:
-            return {name: reader(values.get(name)) for name, reader in self._readers.items()}
-        except FAULTS as exc:
-            raise self.fault(self.raw(values), exc) from exc
+        raw = tuple(map(values.get, self.names))
+        shape = tuple(map(type, raw))
+        if shape not in self._shapes:  # most rows have the types of a row seen before: one look-up for all features
+            self._check(raw, shape)
+        return self._private(raw) if self._changed else raw
 
-    def fault(self, raw: Sequence[Any], cause: Exception) -> Refused:
-        """Which feature's value is wrong."""
-        for (name, reader), value in zip(self._readers.items(), raw, strict=True):
+    def _check(self, raw: tuple[Any, ...], shape: tuple[type, ...]) -> None:
+        for name, reader, value in zip(self.names, self._readers, raw, strict=True):
             try:
                 reader(value)
             except FAULTS as exc:
-                return Refused("invalid", f"model {self.model}: feature {name!r} must be {exc}")
-        return Refused("invalid", f"model {self.model}: the features cannot be read: {cause}")
+                raise Refused("invalid", f"model {self.model}: feature {name!r} must be {exc}") from None
+        if all(kind in sure for kind, sure in zip(shape, self._sure, strict=True)):
+            if len(self._shapes) >= MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes.add(shape)
+
+    def _private(self, raw: tuple[Any, ...]) -> tuple[Logged, ...]:
+        values = list(raw)
+        for index in self._changed:
+            values[index] = self._readers[index](values[index])
+        return tuple(values)
 
 
 def number(value: Any) -> float | None:
@@ -82,19 +85,16 @@ def number(value: Any) -> float | None:
     >>> number(3)
     3.0
     """
-    if value is None or type(value) is float:
-        return value
-    if type(value) is int or type(value) is bool:
-        return float(value)
+    if type(value) in SURE["number"]:
+        return None if value is None else float(value)
     raise TypeError(f"a number, got {shown(value)}")
 
 
 def boolean(value: Any) -> float | None:
     """true and false as 1.0 and 0.0; a model server may also send the numbers themselves."""
-    try:
-        return TRUTH[value]
-    except (KeyError, TypeError):
-        raise TypeError(f"true or false, got {shown(value)}") from None
+    if type(value) in SURE["number"] and value in (None, 0, 1):
+        return None if value is None else float(value)
+    raise TypeError(f"true or false, got {shown(value)}")
 
 
 def category(value: Any) -> str | None:
@@ -148,20 +148,3 @@ def _dropped(value: Any) -> None:  # noqa: ARG001
 
 def _masked(value: Any) -> str | None:
     return None if value is None else "*"
-
-
-def _column(feature: Feature, reader: Reader) -> Column:
-    if feature.privacy != "keep":
-        return lambda values: pa.array([reader(value) for value in values], pa.string())
-    if feature.type == "boolean":
-        return lambda values: pa.array([TRUTH[value] for value in values], pa.float64())
-    if feature.type == "category":
-        return lambda values: pa.array(values, pa.string())
-    return _numbers
-
-
-def _numbers(values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values, pa.float64())
-    except pa.ArrowInvalid:  # Arrow takes no integer a float cannot hold to the last digit
-        return pa.array([number(value) for value in values], pa.float64())
