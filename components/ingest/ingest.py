@@ -13,7 +13,8 @@ from components.tables import snapshot, sources
 def run(policy: Policy, store: Store, end: datetime | None) -> str:
     """Keep the rows of the training table up to ``end`` and return the snapshot's fingerprint.
 
-    Rows of times that a check found corrupt are left out. The same rows give the same fingerprint whatever their order and files were, so a repeated run changes nothing.
+    Rows of times that a check found corrupt are left out. The same rows give the same fingerprint whatever their order
+    and files were, so a repeated run changes nothing.
 
     Args:
         end: The run's point in time, aware: later rows and rows younger than the label delay are left out. None: now.

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from components import clock
 from components.errors import DataError, StoreError
-from components.policy import Policy
+from components.policy import Data, Policy
 from components.store import Store
 from components.tables.columns import FAULT, FILE, ROW, TIME
 from components.tables.fingerprint import canonical_order, fingerprint
@@ -51,6 +51,8 @@ class Snapshot:
     source: str
     version: str | None
     """The source's own version, where it has one."""
+    time: str
+    """How rows got their time: by which column, or by row number."""
     end: datetime
     """The run's point in time: no later row is in it, nor one younger than the label delay."""
     taken: datetime
@@ -86,20 +88,21 @@ def take(
     if not batches:
         raise DataError(_nothing(table, start, before, data.label_delay_seconds))
     rows = canonical_order(pa.Table.from_batches([_plain_files(batch) for batch in batches]))
-    kept = _outside(rows, without)
-    if not kept.num_rows:
-        raise DataError(_all_vetoed(table, rows.num_rows, without))
-    rows = kept
+    time = _time_of(data)
+    _refuse_backwards(store, policy.name, (table.place, time), end, before, _span(rows)[1])
+    rows, all_rows = _outside(rows, without), rows.num_rows
+    if not rows.num_rows:
+        raise DataError(_all_vetoed(table, all_rows, without))
     faults = rows.num_rows - rows[FAULT].null_count
     if not faults:
         rows = rows.drop_columns([FAULT])
-    _refuse_backwards(store, policy.name, table.place, end, _span(rows)[1])
     return _write(
         store,
         rows,
         model=policy.name,
         source=table.place,
         version=table.version,
+        time=time,
         end=end,
         target_values=dict(table.target_values),
         faults=faults,
@@ -132,6 +135,7 @@ def derive(store: Store, parent: Snapshot, rows: pa.Table) -> Snapshot:
         model=parent.model,
         source=parent.source,
         version=parent.version,
+        time=parent.time,
         end=parent.end,
         target_values=parent.target_values,
         faults=0,
@@ -249,16 +253,28 @@ def _part(store: Store, snapshot: Snapshot, part: Part, columns: list[str]) -> p
     return table.select(columns)
 
 
-def _refuse_backwards(store: Store, model: str, source: str, end: datetime, newest: datetime | None) -> None:
+def _refuse_backwards(
+    store: Store, model: str, source: tuple[str, str], end: datetime, before: datetime, newest: datetime | None
+) -> None:
     """A table asked again, for no earlier a time, cannot have lost its newest rows: it was cut or restored from old."""
     for old in all_of(store, model):
-        comparable = old.parent is None and old.source == source and old.end <= end
-        if comparable and old.newest is not None and (newest is None or newest < old.newest):
+        comparable = old.parent is None and (old.source, old.time) == source and old.end <= end
+        if not comparable or old.newest is None or old.newest >= before:
+            continue
+        if newest is None or newest < old.newest:
             raise DataError(
-                f"{source}: time goes backwards: its newest usable row is of {newest}, but snapshot {old.fingerprint}, "
-                f"taken {old.taken:%Y-%m-%d %H:%M} from it, had one of {old.newest}; bring the table up to date, or "
-                f"name an earlier end than {old.end.isoformat()} to look back on purpose"
+                f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot "
+                f"{old.fingerprint}, taken {old.taken:%Y-%m-%d %H:%M} from it, had one of {old.newest}; bring the table "
+                f"up to date, name an earlier end than {old.end.isoformat()} to look back on purpose, or delete that "
+                "snapshot's folder to accept the loss"
             )
+
+
+def _time_of(data: Data) -> str:
+    """How rows got their time: another way is another table as far as its newest row is concerned."""
+    if data.row_time is not None:
+        return f"row {data.row_time.start.isoformat()} + {data.row_time.step_seconds:g} s"
+    return f"column {data.time_column or TIME}"
 
 
 def _nothing(table: Table, start: datetime | None, before: datetime, delay: float) -> str:

@@ -118,7 +118,8 @@ def _data(guesses: Guesses) -> list[str]:
     else:
         lines += [
             "  # No column holds times. Until one does, row k is taken to have happened at",
-            "  # start + k * step_seconds, in the order of the file: CHANGE BOTH to what is true, because training and comparison go by time.",
+            "  # start + k * step_seconds, in the order of the file: CHANGE BOTH to what is true,",
+            "  # because training and comparison go by time.",
             "  row_time: {start: 2000-01-01T00:00:00+00:00, step_seconds: 60}",
         ]
     if guesses.id is not None:

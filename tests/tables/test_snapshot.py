@@ -166,6 +166,24 @@ def test_a_table_that_lost_its_newest_rows_is_refused_and_both_are_named(
     assert len(snapshot.all_of(store, "parcels")) == 1
 
 
+def test_a_longer_label_delay_or_another_row_time_is_no_going_backwards(
+    file: Path, policy_for: Policies, store: Store
+) -> None:
+    taken(policy_for(file), store, datetime(2026, 3, 2, 10, tzinfo=UTC))
+    assert taken(policy_for(file, label_delay_seconds=7200), store, datetime(2026, 3, 2, 10, tzinfo=UTC)).rows == 8
+    for start in ("2001-01-01", "2000-01-01"):
+        row_time = {"start": start, "step_seconds": 60}
+        assert taken(policy_for(file, time_column=None, row_time=row_time), store).rows == 10
+
+
+def test_rows_left_out_as_corrupt_are_no_going_backwards(file: Path, policy_for: Policies, store: Store) -> None:
+    taken(policy_for(file), store)
+    policy = policy_for(file)
+    table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+    corrupt = [(datetime(2026, 3, 2, 8, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC))]
+    assert snapshot.take(table, policy, store, end=END, without=corrupt).rows == 8
+
+
 def test_looking_back_on_purpose_is_no_going_backwards(file: Path, policy_for: Policies, store: Store) -> None:
     taken(policy_for(file), store)
     assert taken(policy_for(file), store, datetime(2026, 3, 2, 5, tzinfo=UTC)).rows == 5

@@ -75,7 +75,9 @@ def test_batches_are_at_most_65536_rows(tmp_path: Path, policy_for: Policies, st
     count = BATCH_ROWS + 10
     time = pa.array([0] * count, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     for format in ("csv", "parquet"):
-        place = lay(pa.table({"sent": time, "late": [0] * count, "x": [1.5] * count}), tmp_path / format, format, group=count)
+        place = lay(
+            pa.table({"sent": time, "late": [0] * count, "x": [1.5] * count}), tmp_path / format, format, group=count
+        )
         policy = policy_for(place, format, id_column=None)
         policy = policy.model_copy(
             update={"model": policy.model.model_copy(update={"features": {"x": policy.model.features["weight"]}})}

@@ -1,0 +1,170 @@
+"""Reading any table for profiles: Parquet, CSV or Delta, no policy, columns as they are and as fast as they decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from components.errors import DataError
+
+BATCH_ROWS = 65_536
+PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
+
+
+class Table(Protocol):
+    """A table that can be read once from its start, in batches."""
+
+    def schema(self) -> pa.Schema:
+        """Names and types; of several files, those of the first."""
+
+    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:
+        """The rows, of these columns where a file has them (default: all).
+
+        With ``spread`` the order is free, so that early batches come from all over the table where that costs nothing.
+        """
+
+
+def open_table(location: str) -> Table:
+    """Open a Parquet or CSV file, a folder or a pattern of them, or a Delta table.
+
+    Raises:
+        DataError: nothing is there, or it is none of these.
+    """
+    path = Path(location)
+    if "://" in location or (path / "_delta_log").is_dir():
+        return _Delta(location)
+    files = _files(path)
+    if files[0].name.endswith(PARQUET):
+        return _Parquet(files)
+    return _Csv(files)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        if not path.name.endswith(PARQUET + CSV):
+            raise DataError(f"{path}: a table is a {', '.join(PARQUET + CSV)} file, a folder of them, or a Delta table")
+        return [path]
+    if path.is_dir():
+        inside = (file for file in path.rglob("*") if not any(p.startswith((".", "_")) for p in file.parts[-2:]))
+        found = sorted(file for file in inside if file.name.endswith(PARQUET + CSV))
+    else:
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if "*" in str(path) else []
+    if not found:
+        raise DataError(
+            f"{path}: no such table; give a {', '.join(PARQUET + CSV)} file, a folder of them, or a Delta table"
+        )
+    if len({file.name.endswith(PARQUET) for file in found}) > 1:
+        raise DataError(f"{path}: holds Parquet and CSV files together; give a pattern such as '{path}/*.parquet'")
+    return found
+
+
+@dataclass(frozen=True)
+class _Parquet:
+    files: list[Path]
+
+    def schema(self) -> pa.Schema:
+        return _opened(self.files[0], []).schema_arrow
+
+    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:
+        parts = [(file, group) for file in self.files for group in range(_opened(file, []).num_row_groups)]
+        current: tuple[Path, Any] | None = None
+        for place in _spread(len(parts)) if spread else range(len(parts)):
+            path, group = parts[place]
+            if current is None or current[0] != path:
+                current = path, _encoded(path)
+            wanted = None if columns is None else [n for n in columns if n in current[1].schema_arrow.names]
+            yield from _group(path, current[1], group, wanted)
+
+
+def _group(path: Path, file: Any, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=True)
+    except (pa.ArrowException, OSError) as exc:
+        raise DataError(f"{path}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
+
+
+def _encoded(path: Path) -> Any:
+    """The file opened so that text stays dictionary-encoded: its values are counted by code."""
+    schema = _opened(path, []).schema_arrow
+    text = [column.name for column in schema if column.type in (pa.string(), pa.large_string())]
+    return _opened(path, text)
+
+
+def _opened(path: Path, dictionary: list[str]) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path, read_dictionary=dictionary, buffer_size=1 << 20, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as exc:
+        raise DataError(f"{path}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
+
+
+def _spread(count: int) -> list[int]:
+    """0 to ``count - 1`` so that every beginning is spread over the whole: by the digits of the number, reversed.
+
+    >>> _spread(5)
+    [0, 4, 2, 1, 3]
+    """
+    bits = max(1, (count - 1).bit_length())
+    reversed_ = (int(f"{k:0{bits}b}"[::-1], 2) for k in range(1 << bits))
+    return [k for k in reversed_ if k < count]
+
+
+@dataclass(frozen=True)
+class _Csv:
+    files: list[Path]
+
+    def schema(self) -> pa.Schema:
+        return next(self._read(self.files[0], None)).schema
+
+    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        for path in self.files:
+            yield from self._read(path, columns)
+
+    def _read(self, path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        import pyarrow.csv as pa_csv
+
+        delimiter = "\t" if path.name.endswith(".tsv") else ","
+        try:
+            reader = pa_csv.open_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter))
+            known = None if columns is None else [name for name in columns if name in reader.schema.names]
+            for batch in reader:
+                yield batch if known is None else batch.select(known)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
+            raise DataError(f"{path}: not readable as CSV: {_line(exc)}") from exc
+
+
+@dataclass(frozen=True)
+class _Delta:
+    location: str
+
+    def schema(self) -> pa.Schema:
+        return pa.RecordBatchReader.from_stream(self._opened().scan(columns=None)).schema
+
+    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        table = self._opened()
+        names = [field.name for field in table.schema().fields]
+        known = None if columns is None else [name for name in columns if name in names]
+        try:
+            yield from pa.RecordBatchReader.from_stream(table.scan(columns=known))
+        except Exception as exc:  # deltalake raises its engine's errors under several names
+            raise DataError(f"{self.location}: the Delta table cannot be read: {_line(exc)}") from exc
+
+    def _opened(self) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        from components.store.objects import storage_options
+
+        try:
+            return DeltaTable(self.location, storage_options=storage_options() if "://" in self.location else None)
+        except (DeltaError, OSError) as exc:
+            raise DataError(f"{self.location}: not a Delta table that can be opened: {_line(exc)}") from exc
+
+
+def _line(exc: BaseException) -> str:
+    return str(exc).strip().split("\n", 1)[0].rstrip(".")
