@@ -226,6 +226,8 @@ class Train(Section):
     """Tried in turn; the best on the newest training rows is the challenger. `linear` is the simple baseline."""
     xgboost: XGBoost = XGBoost()
     """Settings of the gradient-boosted trees."""
+    half_life_seconds: Annotated[float, Field(gt=0)] | None = None
+    """A row this much older than the newest one weighs half as much in training; null: all weigh the same."""
     holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Newest share of the rows, in time order, that no training step reads; champion and challenger meet on it."""
     min_rows: Annotated[int, Field(ge=50)] = 500

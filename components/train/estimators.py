@@ -23,16 +23,17 @@ NEAREST = 1e-12
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows in time order and their outcomes: matrix (n, k), label (n,)."""
+    """Encoded rows in time order, their outcomes and weights: matrix (n, k), label (n,), weight (n,) or None."""
 
     matrix: Matrix
     label: Floats
+    weight: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.matrix[part], self.label[part])
+        return Rows(self.matrix[part], self.label[part], None if self.weight is None else self.weight[part])
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) 
 
     def table(rows: Rows) -> Any:
         return xgboost.DMatrix(
-            rows.matrix, rows.label, feature_names=list(signature.names), feature_types=signature.feature_types,
+            rows.matrix, rows.label, weight=rows.weight,
+            feature_names=list(signature.names), feature_types=signature.feature_types,
             enable_categorical=True, nthread=parameters["nthread"],
         )  # fmt: skip
 
@@ -82,9 +84,20 @@ def try_linear(policy: Policy, signature: Signature, older: Rows, newer: Rows) -
     """Logistic or ridge regression: numbers filled with the median and scaled, categories one column each."""
 
     def fit(rows: Rows) -> Any:
-        return _linear(policy, signature).fit(rows.matrix, rows.label)
+        return _linear(policy, signature).fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
 
     return Tried("linear", mean_loss(policy, newer.label, score(fit(older), signature, newer.matrix)), fit)
+
+
+def weights(ages: Floats, half_life: float | None) -> Floats | None:
+    """Weight of rows by age, both shape (n,), ages and half-life in seconds: ``2 ** (-age / half_life)``.
+
+    Old rows still steady the fit where the relation held, and give way where it changed.
+
+    >>> weights(np.array([0.0, 60.0, 120.0]), 60.0).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    return None if half_life is None else np.exp2(-ages / half_life)
 
 
 TRY: Mapping[str, Callable[[Policy, Signature, Rows, Rows], Tried]] = {"xgboost": try_xgboost, "linear": try_linear}

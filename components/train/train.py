@@ -20,7 +20,7 @@ from components.profile import Kind, Profile
 from components.step import say
 from components.store import Store
 from components.tables import snapshot
-from components.train.estimators import TRY, Rows, calibration, importance, mean_loss, score
+from components.train.estimators import TRY, Rows, calibration, importance, mean_loss, score, weights
 from components.train.page import page
 
 SELECTION_SHARE = 0.2
@@ -93,7 +93,7 @@ def challenger(asked: Policy, table: pa.Table, *, place: str) -> Challenger:
     older = holdout_start(len(label), SELECTION_SHARE)
     _refuse_one_class(asked, label[:older], place)
     signature = Signature.of(asked.model, bundle.observed_categories(asked.model, table))
-    rows = Rows(signature.encode(table), label)
+    rows = Rows(signature.encode(table), label, weights(_ages(table), asked.train.half_life_seconds))
     tried = [TRY[name](asked, signature, rows[:older], rows[older:]) for name in asked.train.estimators]
     return Challenger(
         estimator=min(tried, key=lambda each: each.loss).name,  # the first of the policy's list where two agree
@@ -172,6 +172,12 @@ def _write(folder: Path, asked: Policy, made: Challenger, table: pa.Table, start
         importance=shares,
         report=page(asked, made.estimator, metrics, shares, table, start),
     )
+
+
+def _ages(table: pa.Table) -> Floats:
+    """Seconds from each row to the newest one, shape (n,)."""
+    time = table.column("_time").cast(pa.int64()).to_numpy()
+    return np.asarray((time.max() - time) / 1e6, dtype=np.float64)
 
 
 def _labels(table: pa.Table, asked: Policy) -> Floats:

@@ -169,7 +169,7 @@ class Loop:
             if share is not None
         ]
         failed = f"  {tally.failed} failed" if tally.failed else ""
-        lines = [f"{tally.name:<34}{tally.rows:5} rows  right: {', '.join(shares)}{failed}"]
+        lines = [f"{tally.name:<46}{tally.rows:4} rows  right: {', '.join(shares)}{failed}"]
         return "\n".join([*lines, *(f"    {note}" for note in tally.notes)])
 
 
@@ -181,7 +181,7 @@ def told(event: record.Record) -> str | None:
             action = data.get("action")
             return None if action == "none" else f"{action}: {'; '.join(data.get('reasons', ()))}"
         case "run-started":
-            return f"run {event.key} started: {data.get('reason', '')}"
+            return f"run {event.key} started"
         case "run-finished":
             return f"run {event.key} {data.get('state')}: {data.get('reason') or data.get('step') or ''}".rstrip(": ")
         case "promoted" | "rolled-back":

@@ -65,7 +65,7 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
     weekend = begin.weekday() >= 5
     count = rows * 3 // 4 if weekend else rows
 
-    amount = np.round(np.exp(random.normal(4.3 + 0.25 * weekend, 0.9, count)), 2)
+    amount = np.round(np.exp(random.normal(4.3 + 0.12 * weekend, 0.9, count)), 2)
     channel = random.choice(len(CHANNELS), count, p=(0.35, 0.15, 0.10, 0.40))
     if weather.campaign:
         small = random.random(count) < 0.6
