@@ -263,10 +263,10 @@ def _refuse_backwards(
             continue
         if newest is None or newest < old.newest:
             raise DataError(
-                f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot "
-                f"{old.fingerprint}, taken {old.taken:%Y-%m-%d %H:%M} from it, had one of {old.newest}; bring the table "
-                f"up to date, name an earlier end than {old.end.isoformat()} to look back on purpose, or delete that "
-                "snapshot's folder to accept the loss"
+                f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot {old.fingerprint}, "
+                f"taken from it at {old.taken:%Y-%m-%d %H:%M}, had one of {old.newest}; bring the table up to date, name "
+                f"an earlier end than {old.end.isoformat()} to look back on purpose, or delete that snapshot's folder to "
+                "accept the loss"
             )
 
 
