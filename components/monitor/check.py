@@ -102,7 +102,7 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         rows=rows.num_rows,
         inputs=_drift(inputs),
         scores=_drift(_compared(policy, manifest, profile, own, ["_score"])),
-        corrupt=veto.findings(policy, rows, inputs.features),
+        corrupt=veto.findings(policy, rows, inputs.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
         estimate=estimate.expect(
             policy.model,

@@ -78,7 +78,7 @@ def _value(seen: Mapping[str, Any] | None) -> float | None:
 def _performance(policy: Policy, seen: Mapping[str, Any]) -> list[Markup | str]:
     if seen["loss"] is None:
         return [f"{seen['verdict']}: {seen['rows']:,}; {policy.monitor.performance.min_labels:,} are needed."]
-    rows = [_mean("loss", seen["loss"])]
+    rows: list[tuple[object, ...]] = [_mean("loss", seen["loss"])]
     if seen["wrong"]:
         rows.append(_mean("wrong decisions", seen["wrong"]))
         rows.append(("wrong with the label before as the prediction", seen["naive_wrong"], None, None))

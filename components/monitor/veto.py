@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.policy import Feature, Policy
+from components import policy as policies
+from components.policy import Policy
+from components.profile import Feature
 
 
-def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Any]) -> tuple[str, ...]:
+def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) -> tuple[str, ...]:
     """Each limit of ``monitor.veto`` that the window breaks, in words; empty: the feed is whole.
 
     Args:
         policy: Limits, and the range of each feature.
-        rows: The window's rows.
+        rows: The window's rows, at least ``monitor.min_rows``: of a handful, chance alone would break the limits.
         compared: For each feature its comparison with the reference (``Comparison.features``).
     """
     limits = policy.monitor.veto
     found = []
     for name, seen in compared.items():
-        increase = seen.null_rate - seen.reference_null_rate
-        if increase > limits.max_null_increase:
+        missing, before = seen.null_rate or 0.0, seen.reference_null_rate or 0.0
+        if missing - before > limits.max_null_increase:
             found.append(
-                f"{name}: {share(seen.null_rate)} missing, {share(seen.reference_null_rate)} when trained "
+                f"{name}: {share(missing)} missing, {share(before)} when trained "
                 f"(at most {share(limits.max_null_increase)} more allowed)"
             )
-        if (seen.new_category_share or 0.0) > limits.max_new_category_share:
+        unknown = seen.new_category_share or 0.0
+        if unknown > limits.max_new_category_share:
             found.append(
-                f"{name}: {share(seen.new_category_share)} of rows in categories the reference did not know "
+                f"{name}: {share(unknown)} of rows in categories the reference did not know "
                 f"(at most {share(limits.max_new_category_share)} allowed)"
             )
     for name, feature in policy.model.features.items():
@@ -43,10 +45,10 @@ def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Any]) -> tup
     return tuple(found)
 
 
-def out_of_range(column: pa.ChunkedArray, feature: Feature) -> float:
+def out_of_range(column: pa.ChunkedArray, feature: policies.Feature) -> float:
     """Share of the rows outside the policy's limits, or infinite; missing values are inside.
 
-    >>> out_of_range(pa.chunked_array([[1.0, -1.0, None, float("inf")]]), Feature(type="number", min=0))
+    >>> out_of_range(pa.chunked_array([[1.0, -1.0, None, float("inf")]]), policies.Feature(type="number", min=0))
     0.5
     """
     if feature.type == "category" or not len(column):
@@ -64,7 +66,7 @@ def share(value: float) -> str:
     return f"{100 * value:.2g} %" if value < 0.995 else "100 %"
 
 
-def _range(feature: Feature) -> str:
+def _range(feature: policies.Feature) -> str:
     low = "-inf" if feature.min is None else f"{feature.min:g}"
     high = "inf" if feature.max is None else f"{feature.max:g}"
     return f"{low} to {high}"

@@ -52,15 +52,15 @@ def comparable(policy: Policy) -> list[str]:
 
 
 def served(store: Store, policy: Policy, window: Window) -> pa.Table:
-    """The window's predictions in time order: ``_time``, ``_version``, ``_score`` and the comparable features."""
+    """The window's predictions, in no order: ``_time``, ``_version``, ``_score`` and the comparable features."""
     columns = ["_time", "_version", "_score", *comparable(policy)]
-    rows = log.read_window(store, policy, window.start, window.end, columns=columns, labels="none")
-    return rows.sort_by("_time")
+    return log.read_window(store, policy, window.start, window.end, columns=columns, labels="none")
 
 
 def of_version(rows: pa.Table, bundle: str) -> pa.Table:
-    """The rows one bundle answered."""
-    return rows.filter(pc.equal(rows["_version"], bundle))
+    """The rows one bundle answered, in time order: ``_time``, ``_score`` and, where there are any, labels."""
+    columns = [name for name in ("_time", "_score", "_label", "_observed") if name in rows.column_names]
+    return rows.filter(pc.equal(rows["_version"], bundle)).select(columns).sort_by("_time")
 
 
 def labelled(
@@ -76,7 +76,6 @@ def labelled(
     for start, end in left_out:
         after, before = pc.greater_equal(rows["_time"], _scalar(start)), pc.less(rows["_time"], _scalar(end))
         rows = rows.filter(pc.invert(pc.and_(after, before)))
-    rows = rows.sort_by("_time")
     newest = pc.max(rows["_observed"]).as_py()
     return Labelled(scores=floats(rows["_score"]), labels=floats(rows["_label"]), newest=newest)
 

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components import record, step
+from components.errors import UsageError
+from components.record import Record
+from pipelines import submit
+from pipelines.cli import build
+from pipelines.cli.monitor import time_of
+from tests.monitor.conftest import trained, world  # noqa: F401  (fixtures)
+from tests.monitor.world import DAY, RULES, START, rows
+
+CHALLENGER = "b" * 40
+
+
+@dataclass
+class Ended:
+    """How a pipeline's process ended."""
+
+    well: bool = True
+    last_step: str | None = None
+    tail: str = ""
+
+
+class Pipeline:
+    """Stands in for the process of the local runner: a run takes no time and ends with a verdict in the records."""
+
+    def __init__(self, store, state: str = "gated", **data) -> None:
+        self.store, self.state, self.data = store, state, data
+        self.runs: list[tuple[str, str]] = []
+
+    def __call__(self, pipeline, arguments, say) -> Ended:
+        name = pipeline.rpartition(":")[2]
+        self.runs.append((name, arguments["end"] if name == "retrain" else arguments["bundle"]))
+        step.finish(self.store, "fraud", arguments["run"], self.state, **self.data)
+        return Ended()
+
+
+@pytest.fixture
+def file(world, tmp_path):  # noqa: F811
+    """The policy, and two days on which the relation was another."""
+    path = tmp_path / "fraud.yaml"
+    path.write_text(yaml.safe_dump(RULES))
+    for day in range(2):
+        world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
+    return path
+
+
+def monitor(world, file, day: int, *words: str):  # noqa: F811
+    now = (START + (day + 1) * DAY).isoformat()
+    asked = ["monitor", "--policy", str(file), "--store", world.store.url, "--now", now, *words]
+    return CliRunner().invoke(build(), asked, catch_exceptions=False)
+
+
+@pytest.fixture
+def pipeline(world, monkeypatch):  # noqa: F811
+    found = Pipeline(world.store, reason="loss 0.61 is not below 0.60")
+    monkeypatch.setattr(submit, "run_local", found)
+    return found
+
+
+def test_exits_0_and_says_why_whether_or_not_it_submits(world, file, pipeline):  # noqa: F811
+    first = monitor(world, file, 0)
+    assert first.exit_code == 0
+    assert "fraud, 2026-03-02T00:00 to 2026-03-03T00:00 UTC, 600 rows: loss rose" in first.output
+    assert "action: attention" in first.output
+    assert f"report: {world.store.url}/reports/fraud/check-20260303T000000Z.html" in first.output
+    assert pipeline.runs == []
+    second = monitor(world, file, 1)
+    assert second.exit_code == 0
+    assert "action: retrain" in second.output
+    assert "gated: loss 0.61 is not below 0.60" in second.output
+    assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
+
+
+def test_the_same_check_twice_writes_one_record_and_submits_once(world, file, pipeline):  # noqa: F811
+    monitor(world, file, 0)
+    monitor(world, file, 1)
+    again = monitor(world, file, 1)
+    assert again.exit_code == 0
+    assert "(checked before)" in again.output
+    assert len(pipeline.runs) == 1
+    assert len(record.read(world.store, "fraud", ["check"])) == 2
+    assert len(record.read(world.store, "fraud", ["run-started"])) == 1
+
+
+def test_without_submission_the_decision_stands_and_the_next_call_submits_it(world, file, pipeline):  # noqa: F811
+    monitor(world, file, 0)
+    held = monitor(world, file, 1, "--no-submit")
+    assert held.exit_code == 0
+    assert pipeline.runs == []
+    monitor(world, file, 1)
+    assert len(pipeline.runs) == 1
+
+
+def test_what_nobody_submitted_is_submitted_by_the_next_days_check(world, file, pipeline):  # noqa: F811
+    monitor(world, file, 0)
+    monitor(world, file, 1, "--no-submit")
+    world.serve(rows(600, START + 2 * DAY, 12, flipped=True))
+    file.write_text(
+        yaml.safe_dump({**RULES, "monitor": {**RULES["monitor"], "budget": {"cooldown_seconds": 10 * 86_400}}})
+    )
+    third = monitor(world, file, 2)
+    assert "action: attention" in third.output
+    assert "the retraining decided on at 20260304T000000Z is not done yet" in third.output
+    assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
+
+
+def test_a_run_that_could_not_be_submitted_is_exit_code_1_and_taken_up_again(world, file, monkeypatch):  # noqa: F811
+    from components.errors import RunError
+
+    def away(*_):
+        raise RunError("KFP at http://nowhere: connection refused")
+
+    monitor(world, file, 0)
+    monkeypatch.setattr(submit, "run_local", away)
+    with pytest.raises(RunError, match="connection refused"):
+        monitor(world, file, 1)
+    assert [item.data["action"] for item in record.read(world.store, "fraud", ["check"])] == ["attention", "retrain"]
+    back = Pipeline(world.store)
+    monkeypatch.setattr(submit, "run_local", back)
+    monitor(world, file, 1)
+    assert len(back.runs) == 1
+
+
+def test_a_training_that_passed_and_was_never_released_is_released_by_the_next_call(world, file, monkeypatch):  # noqa: F811
+    passed = Pipeline(world.store, "succeeded", bundle=CHALLENGER)
+
+    def killed(pipeline, arguments, say):
+        if pipeline.endswith("release"):
+            raise KeyboardInterrupt
+        return passed(pipeline, arguments, say)
+
+    registered = Record(model="fraud", kind="registered", key=CHALLENGER, time=START, data={"bundle": CHALLENGER})
+    record.append(world.store, registered)
+    monitor(world, file, 0)
+    monkeypatch.setattr(submit, "run_local", killed)
+    assert monitor(world, file, 1).exit_code != 0
+    monkeypatch.setattr(submit, "run_local", passed)
+    again = monitor(world, file, 1)
+    assert again.exit_code == 0
+    assert passed.runs[-1] == ("release", CHALLENGER)
+    assert [run for run, _ in passed.runs].count("retrain") == 1
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+from components.store import open_store
+from pipelines import submit
+from pipelines.cli import build
+from tests.cli.test_monitor import Pipeline
+policy, store, now, mine, go = sys.argv[1:]
+submit.run_local = Pipeline(open_store(store))
+Path(mine).touch()
+deadline = time.monotonic() + 60
+while not Path(go).exists() and time.monotonic() < deadline:
+    time.sleep(0.001)
+build()(["monitor", "--policy", policy, "--store", store, "--now", now], standalone_mode=False)
+print(len(submit.run_local.runs))
+"""
+
+
+def test_of_two_processes_at_once_one_trains(world, file, pipeline, tmp_path):  # noqa: F811
+    monitor(world, file, 0)
+    go, now = tmp_path / "go", (START + 2 * DAY).isoformat()
+    ready = [tmp_path / "first", tmp_path / "second"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(file), world.store.url, now, str(mine), str(go)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mine in ready
+    ]
+    deadline = time.monotonic() + 120
+    while not all(path.exists() for path in ready) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    go.touch()
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(int(text.split()[-1]) for text in said) == 1
+    assert len(record.read(world.store, "fraud", ["check"])) == 2
+    assert len(record.read(world.store, "fraud", ["run-started"])) == 1
+
+
+def test_json_is_the_record_and_the_runs_and_nothing_else(world, file, pipeline):  # noqa: F811
+    monitor(world, file, 0)
+    body = json.loads(monitor(world, file, 1, "--json").stdout)
+    assert body["data"]["action"] == "retrain"
+    assert body["written_now"] is True
+    assert body["runs"][0]["state"] == "gated"
+
+
+def test_a_model_that_was_never_released_is_the_users_mistake(world, file):  # noqa: F811
+    world.store.delete(f"records/fraud/promoted/{world.champion}-1.json")
+    with pytest.raises(UsageError, match="kedge submit"):
+        monitor(world, file, 0)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-03-02", "2026-03-02T00:00:00"])
+def test_a_time_without_offset_is_refused(text):
+    with pytest.raises(UsageError, match="with its offset"):
+        time_of(text)
+    assert time_of("2026-03-02T01:00:00+01:00") == datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def test_a_check_imports_neither_pandas_nor_mlflow_nor_kfp(world, file):  # noqa: F811
+    code = (
+        "import sys; from pipelines.cli import build; build()(sys.argv[1:], standalone_mode=False);"
+        "print(sorted({'pandas','mlflow','kfp','sklearn','xgboost','scipy.stats'} & set(sys.modules)))"
+    )
+    words = ["monitor", "--policy", str(file), "--store", world.store.url, "--now", (START + DAY).isoformat()]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
