@@ -36,7 +36,7 @@ class Segment:
 
     rows: dict[str, dict[str, list[Row]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     """By model and schema."""
-    labels: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    labels: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """By model and key."""
     halves: list[Item] = field(default_factory=list)
     duplicates: int = 0
@@ -111,8 +111,9 @@ class Appender:
             elif item.kind == "p":
                 segment.rows[item.model][item.key].extend(orjson.loads(item.body))
             elif item.kind == "l":
-                segment.duplicates += item.key in segment.labels[item.model]
-                segment.labels[item.model].setdefault(item.key, item.body)
+                key = bytes.fromhex(item.key)
+                segment.duplicates += key in segment.labels[item.model]
+                segment.labels[item.model].setdefault(key, item.body)
             else:
                 segment.halves.append(item)
         self._set_aside(strangers, number)
@@ -131,13 +132,13 @@ class Appender:
 
     def _pair(self, segment: Segment, change: Change) -> None:
         """Join requests with their answers, those of this segment and those that waited."""
-        known = self._index.known({half.key for half in segment.halves})
-        halves = [half for half in segment.halves if half.key not in known]
-        here = self._index.halves({half.key for half in halves})
+        models = {bytes.fromhex(half.key): half.model for half in segment.halves}
+        for key in self._index.known(models):
+            del models[key]
+        here = self._index.halves(models)
         waited = set(here)
-        for half in halves:
-            here.setdefault((half.key, half.kind), half.body)
-        models = {half.key: half.model for half in halves}
+        for half in segment.halves:
+            here.setdefault((bytes.fromhex(half.key), half.kind), half.body)
         for key, model in models.items():
             request, response = here.get((key, "q")), here.get((key, "r"))
             if request is not None and response is not None:

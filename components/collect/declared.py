@@ -76,9 +76,9 @@ class Declared:
         return float(score >= self._threshold) if self.binary else score
 
 
-def key_of(model: str, identity: str, what: str = "") -> str:
-    """32 hex digits that stand for one thing sent about one id of one model."""
-    return blake2b(f"{model}\0{identity}\0{what}".encode(), digest_size=16).hexdigest()
+def key_of(model: str, identity: str, what: str = "") -> bytes:
+    """16 bytes that stand for one thing sent about one id of one model."""
+    return blake2b(f"{model}\0{identity}\0{what}".encode(), digest_size=16).digest()
 
 
 def identity_of(value: Any) -> str:

@@ -35,7 +35,7 @@ class Taken:
     kind: Kind
     row: Row | None = None
     body: bytes | None = None
-    key: str = ""
+    key: bytes = b""
     conflict_key: str | None = None
     patient: bool = True
     """Whether the sender repeats what is refused; KServe's logger does not."""
@@ -53,6 +53,7 @@ class Item:
     kind: str
     model: str
     key: str
+    """Hex digits: the same for a thing sent twice. Of predictions, the hash of their schema."""
     body: bytes
 
 
@@ -85,14 +86,14 @@ def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
         if one.row is not None:
             rows.setdefault(one.model, []).append(one.row)
         elif one.body is not None:
-            parts.append(frame(one.kind.encode(), f"{one.model} {one.key} ".encode() + one.body))
+            parts.append(frame(one.kind.encode(), f"{one.model} {one.key.hex()} ".encode() + one.body))
     for model, group in rows.items():
         parts.append(frame(ROWS, f"{model} {declared[model].schema_key} ".encode() + orjson.dumps(group)))
     return b"".join(parts)
 
 
 def decode(kind: bytes, payload: memoryview) -> Item:
-    """The entry in a frame; of predictions the key is the schema's, the body all rows."""
+    """The entry in a frame; the body of predictions is a list of rows."""
     model, key, body = bytes(payload).split(b" ", 2)
     return Item(kind.decode(), model.decode(), key.decode(), body)
 

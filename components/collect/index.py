@@ -33,15 +33,15 @@ class Change:
     segment: int
     day: int
     """Days since 1970 on which it is appended, for forgetting."""
-    appended: list[str] = field(default_factory=list)
+    appended: list[bytes] = field(default_factory=list)
     """Keys of predictions and labels that are now in the store."""
-    halves: list[tuple[str, str, str, int, bytes]] = field(default_factory=list)
+    halves: list[tuple[bytes, str, str, int, bytes]] = field(default_factory=list)
     """Key, kind, model, received (microseconds) and body of requests or answers whose other half is not here yet."""
-    paired: list[str] = field(default_factory=list)
+    paired: list[bytes] = field(default_factory=list)
     """Keys of halves that found each other."""
-    predicted: list[str] = field(default_factory=list)
+    predicted: list[bytes] = field(default_factory=list)
     """Keys of predictions: labels need not wait for them any more."""
-    waiting: list[tuple[str, str]] = field(default_factory=list)
+    waiting: list[tuple[bytes, str]] = field(default_factory=list)
     """Key and model of labels without a prediction."""
 
 
@@ -74,14 +74,14 @@ class Index:
         """Number of the last segment that is in the store, -1 if none."""
         return int(self._fact("applied", "-1"))
 
-    def known(self, keys: Iterable[str]) -> set[str]:
+    def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those keys that were appended before."""
-        return {found.hex() for (found,) in self._chosen("SELECT key FROM appended WHERE key IN", list(keys))}
+        return {found for (found,) in self._chosen("SELECT key FROM appended WHERE key IN", list(keys))}
 
-    def halves(self, keys: Iterable[str]) -> dict[tuple[str, str], bytes]:
+    def halves(self, keys: Iterable[bytes]) -> dict[tuple[bytes, str], bytes]:
         """Waiting halves of these keys: body by key and kind."""
         rows: Iterable[Any] = self._chosen("SELECT key, kind, body FROM halves WHERE key IN", list(keys))
-        return {(key.hex(), kind): body for key, kind, body in rows}
+        return {(key, kind): body for key, kind, body in rows}
 
     def waiting_labels(self) -> dict[str, int]:
         """Number of labels without a prediction, by model."""
@@ -98,19 +98,19 @@ class Index:
         try:
             db.executemany(
                 "INSERT OR IGNORE INTO appended VALUES (?, ?)",
-                ((bytes.fromhex(key), change.day) for key in change.appended),
+                ((key, change.day) for key in sorted(change.appended)),
             )
-            db.executemany("DELETE FROM halves WHERE key = ?", ((bytes.fromhex(key),) for key in change.paired))
+            db.executemany("DELETE FROM halves WHERE key = ?", ((key,) for key in change.paired))
             db.executemany(
                 "INSERT OR IGNORE INTO halves VALUES (?, ?, ?, ?, ?)",
-                ((bytes.fromhex(key), *rest) for key, *rest in change.halves),
+                change.halves,
             )
             db.executemany(
                 "INSERT OR IGNORE INTO waiting VALUES (?, ?, ?)",
-                ((bytes.fromhex(key), model, change.day) for key, model in change.waiting),
+                ((key, model, change.day) for key, model in change.waiting),
             )
             if change.predicted and db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone():
-                db.executemany("DELETE FROM waiting WHERE key = ?", ((bytes.fromhex(key),) for key in change.predicted))
+                db.executemany("DELETE FROM waiting WHERE key = ?", ((key,) for key in change.predicted))
             db.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (str(change.segment),))
             db.execute("COMMIT")
         except BaseException:
@@ -132,8 +132,8 @@ class Index:
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else default
 
-    def _chosen(self, statement: str, keys: Sequence[str]) -> Iterable[tuple[bytes, ...]]:
+    def _chosen(self, statement: str, keys: Sequence[bytes]) -> Iterable[tuple[bytes, ...]]:
         for start in range(0, len(keys), VARIABLES):
-            part = [bytes.fromhex(key) for key in keys[start : start + VARIABLES]]
+            part = keys[start : start + VARIABLES]
             marks = ",".join("?" * len(part))
             yield from self._db.execute(f"{statement} ({marks})", part)

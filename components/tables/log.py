@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from numpy.typing import NDArray
 
@@ -207,7 +207,18 @@ def _write(table: DeltaTable | None, store: Store, key: str, rows: pa.Table, wri
         rows,
         mode="append",
         schema_mode="merge",
+        writer_properties=_writer_properties(rows.schema),
         commit_properties=CommitProperties(app_transactions=[Transaction(writer, sequence)]),
+    )
+
+
+def _writer_properties(rows: pa.Schema) -> WriterProperties:
+    """Dictionaries for text that repeats only: of ids and measured numbers they cost time and save nothing."""
+    repeating = [field.name for field in rows if field.type == pa.string() and field.name != "_id"]
+    return WriterProperties(
+        compression="SNAPPY",
+        default_column_properties=ColumnProperties(dictionary_enabled=False),
+        column_properties={name: ColumnProperties(dictionary_enabled=True) for name in repeating},
     )
 
 
@@ -240,7 +251,7 @@ def _with_day(rows: pa.Table, wanted: pa.Schema, time_column: str) -> pa.Table:
     columns: list[pa.ChunkedArray | pa.Array] = []
     for field in wanted:
         if field.name == "_day":
-            columns.append(pc.strftime(columns[wanted.get_field_index(time_column)], "%Y-%m-%d"))
+            columns.append(columns[wanted.get_field_index(time_column)].cast(pa.date32()).cast(pa.string()))
         elif field.name in rows.column_names:
             columns.append(_cast(rows[field.name], field))
         elif field.name == "_received":
