@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,14 +23,14 @@ TYPE = "dev.kedge.prediction"
 MOST_WAITING = 20_000  # rows; about 1 KB each
 BATCH_ROWS = 500
 GATHER_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 10.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
+AGAIN = (408, 425, 429)  # and all of the 5xx: sent once more
 SEND_SECONDS = 10.0
 
 log = logging.getLogger("kserve")
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """An answered request."""
 
     request_id: str
@@ -46,12 +45,16 @@ class Outbox:
     Args:
         model: Whose predictions these are.
         address: Of the collector, such as ``http://127.0.0.1:8090``, or None.
+        token: Shown to the collector as a bearer token.
         most_waiting: Rows kept at most.
     """
 
-    def __init__(self, model: ServedModel, address: str | None, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self, model: ServedModel, address: str | None, *, token: str | None = None, most_waiting: int = MOST_WAITING
+    ) -> None:
         self._model = model
         self._address = address
+        self._token = token
         self._most = most_waiting
         self._queue: deque[Prediction] = deque()
         self._closing = asyncio.Event()
@@ -91,8 +94,11 @@ class Outbox:
     async def _run(self) -> None:
         import httpx
 
+        headers = {"content-type": "application/cloudevents-batch+json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
         limits = httpx.Limits(max_connections=1)
-        async with httpx.AsyncClient(timeout=SEND_SECONDS, limits=limits, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=SEND_SECONDS, limits=limits, headers=headers, trust_env=False) as client:
             while not (self._closing.is_set() and not self._queue):
                 if self.waiting < BATCH_ROWS:
                     await self._pause(GATHER_SECONDS)
@@ -112,35 +118,33 @@ class Outbox:
 
     async def _deliver(self, client: Any, batch: list[Prediction]) -> None:
         body = orjson.dumps([event for prediction in batch for event in self._events(prediction)])
-        pause = 0.2
+        rows = sum(len(prediction.scored.rows) for prediction in batch)
+        pause = FIRST_PAUSE_SECONDS
         while True:
-            status, wait = await self._post(client, body)
-            if status is not None and (status < 300 or (400 <= status < 500 and status not in (408, 425, 429))):
+            answer = await self._post(client, body)
+            if answer is not None and answer.status_code < 500 and answer.status_code not in AGAIN:
                 break
-            await self._pause(min(max(pause, wait), LONGEST_PAUSE_SECONDS))
+            await self._pause(max(pause, _asked_pause(answer)))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         for _ in batch:
             self._queue.popleft()
-        rows = sum(len(prediction.scored.rows) for prediction in batch)
         self.waiting -= rows
-        if status < 300:
-            self.sent += rows
-        else:
-            self.dropped += rows
-            log.error("the collector refused %d prediction events with status %d", rows, status)
+        taken = rows if answer.status_code < 300 else _accepted(answer, rows)
+        self.sent += taken
+        self.dropped += rows - taken
+        if taken < rows:
+            log.error(
+                "the collector refused %d prediction events: %d %s", rows - taken, answer.status_code, answer.text
+            )
 
-    async def _post(self, client: Any, body: bytes) -> tuple[int | None, float]:
-        """The collector's status, None if it gave none, and the seconds it asks to wait."""
+    async def _post(self, client: Any, body: bytes) -> Any:
+        """The collector's answer, or None if it gave none."""
         import httpx
 
         try:
-            answer = await client.post(
-                self._address, content=body, headers={"content-type": "application/cloudevents-batch+json"}
-            )
+            return await client.post(self._address, content=body)
         except httpx.HTTPError:
-            return None, 0.0
-        after = answer.headers.get("retry-after", "")
-        return answer.status_code, float(after) if after.isdigit() else 0.0
+            return None
 
     async def _pause(self, seconds: float) -> None:
         if self._closing.is_set():
@@ -175,3 +179,18 @@ class Outbox:
             }
             for row_id, row, score, decided in zip(ids, scored.rows, scored.scores, scored.predictions, strict=True)
         ]
+
+
+def _asked_pause(answer: Any) -> float:
+    """Seconds the collector asks to wait, at most the longest pause."""
+    after = answer.headers.get("retry-after", "") if answer is not None else ""
+    return min(float(after), LONGEST_PAUSE_SECONDS) if after.isdigit() and len(after) < 9 else 0.0
+
+
+def _accepted(answer: Any, rows: int) -> int:
+    """How many events of a refused batch the collector took all the same."""
+    try:
+        accepted = orjson.loads(answer.content)["accepted"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return 0
+    return min(rows, accepted) if type(accepted) is int and accepted > 0 else 0

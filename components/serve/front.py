@@ -11,9 +11,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -42,8 +41,7 @@ READABLE = frozenset({JSON, OCTETS, b""})
 log = logging.getLogger("kserve")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes out, and what of it counts as a prediction."""
 
     body: bytes

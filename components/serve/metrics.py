@@ -70,6 +70,10 @@ class Metrics(Collector):
             for score in scored.scores:
                 self.scores.add(score)
 
+    def refused(self, status: int) -> None:
+        """Count a connection that was refused before it brought a whole request."""
+        self.requests["connection", status] += 1
+
     def register(self) -> Metrics:
         """Show the counts on KServe's ``/metrics``."""
         REGISTRY.register(self)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -16,6 +18,7 @@ import uvloop
 from kserve import InferRequest, InferResponse, Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
 
+from components.serve.connection import bounded
 from components.serve.events import Outbox
 from components.serve.front import Front
 from components.serve.grpc import GrpcServer, infer
@@ -24,6 +27,7 @@ from components.serve.model import ServedModel
 
 GRACE_SECONDS = 30
 FLUSH_SECONDS = 5.0
+MOST_CONNECTIONS = 2000
 KEEP_ALIVE_SECONDS = 75  # longer than a gateway keeps its own side, or it meets a closed connection
 
 
@@ -100,7 +104,7 @@ class Server(ModelServer):  # type: ignore[misc]
         quiet_logs()
         self._model = model
         self._listener = listener
-        self._outbox = Outbox(model, collector)
+        self._outbox = Outbox(model, collector, token=os.environ.get("KEDGE_COLLECT_TOKEN"))
         self._metrics = Metrics(model, self._outbox).register()
         self._executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
         self._grpc = grpc
@@ -111,6 +115,8 @@ class Server(ModelServer):  # type: ignore[misc]
         """Serve; returns when drained."""
         kserve_model = KServeModel(self._model, self._metrics, self._outbox)
         self._register_and_check_atleast_one_model_is_ready([kserve_model])
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: a full collection walks half a million objects of KServe for nothing
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)  # uvicorn raises a handled signal again when it is done
@@ -147,8 +153,9 @@ class Server(ModelServer):  # type: ignore[misc]
             trust_event_time=self._trust_event_time,
         )
         config = uvicorn.Config(
-            front, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=2000,
+            front, http=bounded(self._metrics.refused), ws="none", lifespan="off", log_config=None, access_log=False,
+            server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            limit_concurrency=MOST_CONNECTIONS,
         )  # fmt: skip
         return DrainingServer(config, front, self._drain_seconds)
 

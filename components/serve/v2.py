@@ -85,23 +85,17 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
     columns: dict[str, list[Any]] = {}
     place, rows = 0, None
     for tensor in inputs:
-        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str):
             raise Refusal(400, '"inputs": each must be an object with a "name"')
-        name = tensor["name"]
         if name not in names or name in columns:
             raise Refusal(400, f"input {name[:60]!r}: {'given twice' if name in columns else 'not a feature'}")
         count = _count(name, tensor.get("shape"))
         if rows is not None and count != rows:
             raise Refusal(400, f"input {name!r}: {count} rows, the inputs before have {rows}")
         rows = count
-        size = (tensor.get("parameters") or {}).get("binary_data_size") if "data" not in tensor else None
-        if "data" in tensor:
-            columns[name] = _flat(name, tensor["data"], count)
-        elif isinstance(size, int) and 0 <= size <= len(tail) - place:
-            columns[name] = unpack(name, tensor.get("datatype"), tail[place : place + size], count)
-            place += size
-        else:
-            raise Refusal(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes sent")
+        columns[name], size = _values(name, tensor, count, tail[place:])
+        place += size
     if place != len(tail):
         raise Refusal(400, f"{len(tail) - place} bytes of binary data belong to no input")
     if not rows:
@@ -110,6 +104,17 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
     if missing:
         raise Refusal(400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown")
     return columns
+
+
+def _values(name: str, tensor: dict[str, Any], count: int, tail: bytes) -> tuple[list[Any], int]:
+    """One input's values, and how many bytes of the tail they took."""
+    if "data" in tensor:
+        return _flat(name, tensor["data"], count), 0
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if type(size) is not int or not 0 <= size <= len(tail):
+        raise Refusal(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes left")
+    return unpack(name, tensor.get("datatype"), tail[:size], count), size
 
 
 def _count(name: str, shape: object) -> int:
