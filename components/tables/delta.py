@@ -45,4 +45,12 @@ class DeltaReader:
 
         Pulled through pyarrow, which lets other threads run while it waits for the disk or the network.
         """
-        yield from pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns)))
+        stream = pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns)))
+        plain = pa.schema([item.with_type(_plain(item.type)) for item in stream.schema])
+        for batch in stream:
+            yield batch.cast(plain)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The engine's string views as strings: not every Arrow function takes views."""
+    return pa.string() if pa.types.is_string_view(kind) else kind

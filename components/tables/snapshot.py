@@ -262,12 +262,15 @@ def _refuse_backwards(
         if not comparable or old.newest is None or old.newest >= before:
             continue
         if newest is None or newest < old.newest:
-            raise DataError(
-                f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot {old.fingerprint}, "
-                f"taken from it at {old.taken:%Y-%m-%d %H:%M}, had one of {old.newest}; bring the table up to date, name "
-                f"an earlier end than {old.end.isoformat()} to look back on purpose, or delete that snapshot's folder to "
-                "accept the loss"
-            )
+            raise DataError(_backwards(old, newest))
+
+
+def _backwards(old: Snapshot, newest: datetime | None) -> str:
+    return (
+        f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot {old.fingerprint}, "
+        f"taken from it at {old.taken:%Y-%m-%d %H:%M}, had one of {old.newest}; bring the table up to date, name an end "
+        f"before {old.end.isoformat()} to look back on purpose, or delete that snapshot's folder to accept the loss"
+    )
 
 
 def _time_of(data: Data) -> str:

@@ -1,0 +1,276 @@
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from deltalake import write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from components import policy as policies
+from components.errors import DataError, UsageError
+from components.ingest import ingest
+from components.store import open_store
+from components.tables import snapshot
+from components.validate import validate
+from pipelines.cli import build
+from pipelines.first_policy import write
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def payments(rows: int = 300) -> pa.Table:
+    """Payments with every kind of column, and some that no model can read."""
+    return pa.table(
+        {
+            "payment_id": [f"p-{k:05}" for k in range(rows)],
+            "requested_at": pa.array([START + timedelta(minutes=k) for k in range(rows)], pa.timestamp("us", tz="UTC")),
+            "booked": [date(2026, 3, 2) + timedelta(days=k % 7) for k in range(rows)],
+            "amount": [None if k % 20 == 0 else 8.0 + k * 2.7 for k in range(rows)],
+            "change": [(-1) ** k * k / 100 for k in range(rows)],
+            "retries": [k % 4 for k in range(rows)],
+            "recurring": [k % 2 == 0 for k in range(rows)],
+            "vip": [int(k % 5 == 0) for k in range(rows)],
+            "country": ["NO" if k % 3 else "AT" for k in range(rows)],
+            "postcode": [f"0{k % 7}10" for k in range(rows)],
+            "note": [f"note {k} of a customer" for k in range(rows)],
+            "currency": ["EUR"] * rows,
+            "nothing": pa.nulls(rows, pa.float64()),
+            "tags": [["a"]] * rows,
+            "_etl": list(range(rows)),
+            "returned": [int(k % 4 == 0) for k in range(rows)],
+        }
+    )
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(build(), ["init", *map(str, words)])
+
+
+def written(table: Path, *words: object) -> tuple[dict[str, Any], str]:
+    file = table.parent / "policy.yaml"
+    done = run(table, "-o", file, *words)
+    assert done.exit_code == 0, done.exception
+    policies.load(file)
+    return yaml.safe_load(file.read_text()), done.stderr
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    pq.write_table(payments(), tmp_path / "Direct Debits.parquet")
+    return tmp_path / "Direct Debits.parquet"
+
+
+def test_each_column_is_guessed_written_and_said(table: Path) -> None:
+    policy, said = written(table)
+    assert policy["model"]["name"] == "direct-debits"
+    assert (policy["model"]["task"], policy["model"]["target"], policy["model"]["positive_label"]) == (
+        "binary",
+        "returned",
+        1,
+    )
+    assert policy["model"]["features"] == {
+        "amount": {"type": "number", "min": 0, "max": 2000},
+        "change": {"type": "number", "min": -10, "max": 10},
+        "retries": {"type": "integer", "min": 0, "max": 10},
+        "recurring": {"type": "boolean"},
+        "vip": {"type": "boolean"},
+        "country": {"type": "category", "values": ["AT", "NO"]},
+        "postcode": {"type": "category", "values": ["0010", "0110", "0210", "0310", "0410", "0510", "0610"]},
+    }
+    assert policy["data"]["time_column"] == "requested_at"
+    assert policy["data"]["id_column"] == "payment_id"
+    assert policy["data"]["source"] == {"format": "parquet", "location": "Direct Debits.parquet"}
+    for line in (
+        "returned      target, binary: by its name",
+        "requested_at  time: holds times, as timestamp[us, tz=UTC]; others: booked",
+        "payment_id    id: by its name, and each value is there once",
+        "amount        number: 10.7 to 815.3",
+        "note          left out: 300 different texts in 300 rows: too many for a category",
+        "currency      left out: one value only, 'EUR'",
+        "nothing       left out: not one value",
+        "tags          left out: holds list<element: string>",
+        "booked        left out: a time; make a number of it, such as hours since, to use it",
+        "_etl          left out: a name must be letters, digits, _ and single spaces, and not start with _",
+        "positive is 1 (by its name)",
+    ):
+        assert line in said
+
+
+def test_parquet_csv_and_delta_of_the_same_rows_are_guessed_alike(table: Path, tmp_path: Path) -> None:
+    flat = payments().drop_columns(["tags"])
+    pa_csv.write_csv(flat, tmp_path / "rows.csv")
+    write_deltalake(str(tmp_path / "delta"), flat)
+    expected = written(table)[0]
+    for place in (tmp_path / "rows.csv", tmp_path / "delta"):
+        policy = written(place, "--force")[0]
+        assert policy["model"] | {"name": ""} == expected["model"] | {"name": ""}
+        assert policy["data"] | {"source": {}} == expected["data"] | {"source": {}}
+
+
+def test_the_policy_written_is_ready_to_run(tmp_path: Path) -> None:
+    pa_csv.write_csv(payments().drop_columns(["tags"]), tmp_path / "rows.csv")
+    written(tmp_path / "rows.csv")
+    policy, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(policy, store, ingest.run(policy, store, datetime(2026, 3, 3, tzinfo=UTC)))
+    assert snapshot.load(store, policy.name, name).rows == 300
+    assert policy.train.min_rows <= 300 * 0.8
+
+
+def test_a_table_without_times_gets_a_placeholder_that_says_so(tmp_path: Path) -> None:
+    lines = ["period,price,class"] + [f"{k % 48 / 48:.4f},{k % 7 / 10},{k % 2}" for k in range(200)]
+    (tmp_path / "elec.csv").write_text("\n".join(lines) + "\n")
+    policy, said = written(tmp_path / "elec.csv")
+    assert policy["data"]["row_time"] == {"start": START.replace(year=2000, month=1, day=1), "step_seconds": 60}
+    assert policy["model"]["features"] == {
+        "period": {"type": "number", "min": 0, "max": 1},
+        "price": {"type": "number", "min": 0, "max": 1},
+    }
+    assert "no column holds times: row_time is a placeholder, change it to what is true" in said
+    assert "CHANGE BOTH to what is true" in (tmp_path / "policy.yaml").read_text()
+
+
+def test_the_target_named_is_the_target(table: Path) -> None:
+    policy, said = written(table, "--target", "amount", "--name", "sizes")
+    assert (policy["model"]["task"], policy["model"]["target"], policy["model"]["name"]) == (
+        "regression",
+        "amount",
+        "sizes",
+    )
+    assert policy["model"]["features"]["returned"] == {"type": "boolean"}
+    assert "target, regression: as told" in said
+    assert written(table, "--target", "country", "--force")[0]["model"]["positive_label"] == "AT"  # the rarer one
+    assert written(table, "--target", "recurring", "--force")[0]["model"]["positive_label"] is True
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("amuont", "--target 'amuont': no such column in .*; it has payment_id, requested_at"),
+        ("note", "--target 'note': it holds 300 different texts; kedge predicts one of two classes or a number"),
+        ("currency", "--target 'currency': it holds one value only, 'EUR': nothing to learn"),
+        ("nothing", "--target 'nothing': it holds no value"),
+        ("requested_at", r"--target 'requested_at': it holds timestamp\[us, tz=UTC\]"),
+        ("_etl", "--target '_etl': the name must be letters"),
+    ],
+)
+def test_a_target_that_cannot_be_one_is_an_error_that_says_why(target: str, said: str, table: Path) -> None:
+    done = run(table, "-o", table.parent / "p.yaml", "--target", target)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.exit_code == 2
+    with pytest.raises(UsageError, match=said):
+        raise done.exception
+    assert not (table.parent / "p.yaml").exists()
+
+
+def test_without_a_likely_target_it_asks(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+    with pytest.raises(
+        UsageError, match="no column looks like the outcome to predict; name it: --target COLUMN, one of a, b"
+    ):
+        raise run(tmp_path / "t.csv", "-o", tmp_path / "p.yaml").exception
+
+
+def test_an_existing_file_is_kept_unless_forced(table: Path) -> None:
+    file = table.parent / "policy.yaml"
+    file.write_text("mine")
+    with pytest.raises(UsageError, match=r"policy\.yaml: exists; --force replaces it, -o names another file"):
+        raise run(table, "-o", file).exception
+    assert file.read_text() == "mine"
+    assert run(table, "-o", file, "--force").exit_code == 0
+    assert policies.load(file).name == "direct-debits"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "said"),
+    [
+        ("none.csv", None, UsageError, r"none\.csv: no such file or folder"),
+        ("t.xlsx", b"PK", UsageError, r"neither Parquet \(\.parquet\), nor CSV \(\.csv, \.tsv\), nor a Delta table"),
+        ("t.csv", b"", DataError, r"t\.csv: empty; a CSV file begins with a line of column names"),
+        ("t.csv", b"a,label\n", DataError, r"t\.csv: empty: not one row"),
+        ("t.parquet", b"PAR1....", DataError, r"t\.parquet: not a whole Parquet file"),
+        ("t.csv", b"a,label\n\xff,1\n", DataError, r"t\.csv, line 2: not UTF-8: byte 0xff"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_an_error_and_writes_nothing(
+    name: str, content: bytes | None, kind: type[Exception], said: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(kind, match=said):
+        raise run(tmp_path / name, "-o", tmp_path / "p.yaml").exception
+    assert not (tmp_path / "p.yaml").exists()
+
+
+def test_words_yaml_would_read_as_something_else_stay_text(tmp_path: Path) -> None:
+    rows = ["country,on,label"] + [
+        f"{('NO', 'null', '1e5', 'a: b')[k % 4]},{k},{('yes', 'no')[k % 2]}" for k in range(200)
+    ]
+    (tmp_path / "on.csv").write_text("\n".join(rows) + "\n")
+    policy, _ = written(tmp_path / "on.csv")
+    assert policy["model"]["name"] == "on"
+    assert policy["model"]["features"]["country"]["values"] == ["1e5", "NO", "a: b", "null"]
+    assert "on" in policy["model"]["features"]
+    assert policy["model"]["positive_label"] == "yes"
+
+
+def test_what_a_table_holds_cannot_leave_its_comment(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"x": ["a\nmodel: {name: evil}\n"] * 100, "z": list(range(100)), "label": [0, 1] * 50}),
+        tmp_path / "t.parquet",
+    )
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["model"]["name"] == "t"
+    assert list(policy["model"]["features"]) == ["z"]
+
+
+def test_a_location_outside_the_policys_folder_is_absolute(table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere" / "policy.yaml"
+    assert run(table, "-o", file).exit_code == 0
+    assert yaml.safe_load(file.read_text())["data"]["source"]["location"] == str(table)
+    assert policies.load(file).data.source.location == str(table)
+
+
+def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.first_policy import look
+
+    monkeypatch.setattr(look, "MOST_ROWS", 100)
+    pq.write_table(payments(300), tmp_path / "t.parquet")
+    seen = look.look(look.source_of(str(tmp_path / "t.parquet")))
+    assert (seen.rows, seen.whole) == (100, False)
+    _, said = written(tmp_path / "t.parquet")
+    assert "looked at the first 100 rows" in said
+
+
+def test_the_command_ends_with_code_2_and_one_message(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "init", "none.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: none.csv: no such file or folder\n")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.floats(0, 1e6))
+def test_limits_always_hold_what_was_seen(least: float, span: float) -> None:
+    low, high = write.limits(least, least + span)
+    assert low is not None
+    assert high is not None
+    assert low <= least
+    assert least + span <= high
+
+
+@given(st.text(max_size=60))
+def test_any_table_name_gives_a_model_name_that_is_allowed(name: str) -> None:
+    from components.policy.model import NAME
+
+    assert NAME.fullmatch(write.model_name(name))
