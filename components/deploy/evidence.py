@@ -34,12 +34,25 @@ class Outcomes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Answers to mirrored requests beside the champion's answers to the same requests."""
+
+    rows: int
+    mean_difference: float
+    """Mean absolute difference of the scores."""
+    other_decisions: int
+    """Rows that would have been decided otherwise (binary; 0 for regression)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """A span with the outcomes of the predictions made in it."""
 
     span: Span
     candidate: Outcomes = Outcomes()
     champion: Outcomes = Outcomes()
+    agreement: Agreement | None = None
+    """Of a shadow that ended; reported, not judged: a better model answers otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

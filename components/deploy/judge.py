@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.deploy import sequential, summary
-from components.deploy.evidence import Evidence, Observed
+from components.deploy.evidence import Evidence, Observed, Outcomes
 from components.deploy.model import Traffic
 from components.policy import Policy
 
@@ -132,10 +132,10 @@ def _loss(evidence: Evidence, policy: Policy) -> Test:
         )  # fmt: skip
 
     worst = max(evidence.observed, key=log_e)
-    name = "wrong decisions" if binary else "mean squared error"
+    shown = _wrong if binary else _mean
     words = (
-        f"{name} at {_place(worst)}: {worst.candidate.mean:.4g} of {worst.candidate.rows:,} labelled rows against "
-        f"{worst.champion.mean:.4g} of {worst.champion.rows:,} of the champion; tolerated {margin:+.4g}"
+        f"{'wrong decisions' if binary else 'mean squared error'} at {_place(worst)}: {shown(worst.candidate)} against "
+        f"{shown(worst.champion)} of the champion; tolerated {f'{margin:+.1%}' if binary else f'{margin:+.4g}'}"
     )
     return _test("loss", [log_e(seen) for seen in evidence.observed], words, policy)
 
@@ -156,6 +156,14 @@ def _place(seen: Observed) -> str:
 def _rate(traffic: Traffic) -> str:
     share = traffic.errors / traffic.requests if traffic.requests else 0.0
     return f"{traffic.errors:,} of {traffic.requests:,} ({share:.1%})"
+
+
+def _wrong(outcomes: Outcomes) -> str:
+    return f"{outcomes.loss:,.0f} of {outcomes.rows:,} labelled rows ({outcomes.mean:.1%})"
+
+
+def _mean(outcomes: Outcomes) -> str:
+    return f"{outcomes.mean:.4g} over {outcomes.rows:,} labelled rows"
 
 
 def _percentile(traffic: Traffic) -> str:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components import measure
-from components.deploy.evidence import Observed, Outcomes
-from components.deploy.model import Rollout, Span
+from components.deploy.evidence import Agreement, Observed, Outcomes
+from components.deploy.model import MIRRORED, Rollout, Span
 from components.policy import Policy
 from components.store import Store
 from components.tables import log
@@ -22,6 +22,8 @@ AHEAD = timedelta(days=365)
 
 def observe(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span]) -> tuple[Observed, ...]:
     """Each span with the outcomes of predictions made in it, whenever their labels arrived.
+
+    Once the rollout ended, a shadow also tells how far its answers agreed with the champion's.
 
     Raises:
         StoreError: the log cannot be read.
@@ -35,8 +37,29 @@ def observe(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span
             span=span,
             candidate=_outcomes(policy, _of(rows, span, rollout.bundle)),
             champion=_outcomes(policy, _of(rows, span, rollout.champion)),
+            agreement=_agreement(store, policy, rollout, span) if rollout.ended and span.state == "shadow" else None,
         )
         for span in spans
+    )
+
+
+def _agreement(store: Store, policy: Policy, rollout: Rollout, span: Span) -> Agreement:
+    """Mirrored answers joined with the champion's by the request's id."""
+    columns = ["_id", "_version", "_time", "_score"]
+    rows = log.read_window(store, policy, span.began, span.ended or span.began + AHEAD, columns=columns, labels="none")
+    mirrored, answered = _of(rows, span, rollout.bundle), _of(rows, span, rollout.champion)
+    mirrored = mirrored.filter(pc.ends_with(mirrored["_id"], MIRRORED))
+    mirrored = mirrored.set_column(0, "_id", pc.utf8_slice_codeunits(mirrored["_id"], 0, -len(MIRRORED)))
+    both = mirrored.select(["_id", "_score"]).join(
+        answered.select(["_id", "_score"]), "_id", join_type="inner", right_suffix="_champion"
+    )
+    ours, theirs = both["_score"].to_numpy(), both["_score_champion"].to_numpy()
+    threshold = policy.model.threshold
+    binary = policy.model.task == "binary"
+    return Agreement(
+        rows=len(ours),
+        mean_difference=float(np.abs(ours - theirs).mean()) if len(ours) else 0.0,
+        other_decisions=int(((ours >= threshold) != (theirs >= threshold)).sum()) if binary else 0,
     )
 
 

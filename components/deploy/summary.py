@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from components.deploy.evidence import Observed, Outcomes
 from components.deploy.model import Traffic
 
@@ -12,7 +14,7 @@ TAIL = 0.05
 def of(seen: Observed) -> dict[str, object]:
     """A span as plain values."""
     span = seen.span
-    return {
+    figures: dict[str, object] = {
         "state": span.state,
         "percent": span.percent,
         "began": span.began,
@@ -20,6 +22,7 @@ def of(seen: Observed) -> dict[str, object]:
         "candidate": _side(span.candidate, seen.candidate),
         "champion": _side(span.champion, seen.champion),
     }
+    return figures | ({"agreement": asdict(seen.agreement)} if seen.agreement else {})
 
 
 def percentile(traffic: Traffic) -> float | None:

@@ -70,7 +70,7 @@ def test_requests_of_the_champion_never_count_for_the_candidate(policy):
         (seen(traffic(100, slow=90), traffic(900)), "latency at 10 %: 95th percentile 8 ms against 2 ms"),
         (
             seen(traffic(100), traffic(900), labelled=(100, 40), champion_labelled=(900, 90)),
-            "wrong decisions at 10 %: 0.4 of 100 labelled rows against 0.1 of 900",
+            "wrong decisions at 10 %: 40 of 100 labelled rows (40.0%) against 90 of 900",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from components.deploy.model import Readings, Route, Slot, Traffic
+from components.deploy.model import MIRRORED, Readings, Route, Slot, Traffic
 
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 PIN = "x-kedge-slot"
@@ -104,7 +104,7 @@ def version(resources: bytes) -> str:
 
 def cluster_name(model: str, slot: Slot, *, mirrored: bool = False) -> str:
     """Name of a slot's cluster, which is also its name in Envoy's statistics."""
-    return f"{model}-{slot}" + ("-mirrored" if mirrored else "")
+    return f"{model}-{slot}" + (MIRRORED if mirrored else "")
 
 
 def readings(stats: Mapping[str, Any], model: str) -> Readings:
@@ -132,7 +132,7 @@ def readings(stats: Mapping[str, Any], model: str) -> Readings:
 
 def stats_filter(model: str) -> str:
     """Regular expression of the counters :func:`readings` wants."""
-    return rf"^cluster\.{re.escape(model)}-(blue|green)(-mirrored)?\.upstream_rq_(completed|5xx|time)$"
+    return rf"^cluster\.{re.escape(model)}-(blue|green)({MIRRORED})?\.upstream_rq_(completed|5xx|time)$"
 
 
 def _rules(model: str, route: Route) -> list[dict[str, Any]]:
@@ -164,11 +164,10 @@ def _attempts() -> dict[str, Any]:
 
 
 def _mirror(model: str, slot: Slot, percent: int) -> dict[str, Any]:
-    """Copies go out under an id of their own: the prediction log holds one row an id, and it is the answer's."""
     renamed = [
         {
             "append": {
-                "header": {"key": header, "value": f"%REQ({header})%-mirrored"},
+                "header": {"key": header, "value": f"%REQ({header})%{MIRRORED}"},
                 "append_action": "OVERWRITE_IF_EXISTS",
             }
         }

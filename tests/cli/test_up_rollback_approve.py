@@ -1,0 +1,152 @@
+"""The commands around a release, as a person types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from components import record
+from components.deploy.local.folder import Folder
+from components.deploy.model import Route
+from components.record import Record
+from components.store import open_store
+from pipelines.cli import build
+
+NEW = "b" * 40
+POLICY = """
+model: {name: fraud, target: fraud, features: {x: {type: number}}}
+data: {source: {format: csv, location: x.csv}, time_column: t}
+"""
+
+
+@pytest.fixture
+def kedge(tmp_path, monkeypatch):
+    """Runs a command on a store of its own; standard output, or the error raised."""
+    monkeypatch.setenv("KEDGE_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("KEDGE_PLATFORM", raising=False)
+    monkeypatch.setenv("KEDGE_ACTOR", "ada")
+    (tmp_path / "fraud.yaml").write_text(POLICY)
+
+    def run(*words):
+        result = CliRunner().invoke(build(), [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+def happened(store, kind, key, **data):
+    time = datetime(2026, 3, 2, len(record.read(store, "fraud")), tzinfo=UTC)
+    record.append(store, Record(model="fraud", kind=kind, key=key, time=time, data={"bundle": NEW, **data}))
+
+
+def test_approval_is_recorded_in_the_persons_name(kedge, store, tmp_path):
+    happened(store, "registered", NEW)
+    out = kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW[:8], "--reason", "looks right", "--no-submit")
+    assert f"bundle {NEW} approved" in out
+    approval = record.latest(store, "fraud", "approved")
+    assert (approval.key, approval.actor, approval.data) == (NEW, "ada", {"bundle": NEW, "reason": "looks right"})
+
+
+def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path):
+    happened(store, "registered", NEW)
+    approve = ("approve", "--policy", tmp_path / "fraud.yaml", NEW, "--no-submit")
+    kedge(*approve)
+    kedge(*approve)
+    assert len(record.read(store, "fraud", ["approved"])) == 1
+    now = record.latest(store, "fraud", "approved").time
+    record.append(
+        store, Record(model="fraud", kind="rolled-back", key=f"{NEW}-1", time=now, data={"bundle": NEW, "reason": "x"})
+    )
+    kedge(*approve)
+    assert [item.key for item in record.read(store, "fraud", ["approved"])] == [NEW, f"{NEW}-2"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"), [("b" * 7, "8 to 40 hex digits"), ("c" * 8, "no registered bundle begins with cccccccc")]
+)
+def test_bundle_that_is_not_registered_cannot_be_approved(kedge, store, tmp_path, begin, message):
+    happened(store, "registered", NEW)
+    with pytest.raises(Exception, match=message) as caught:
+        kedge("approve", "--policy", tmp_path / "fraud.yaml", begin)
+    assert caught.value.exit_code == 2
+
+
+def test_approval_submits_the_release(kedge, store, tmp_path, monkeypatch):
+    from pipelines import submit
+
+    asked = []
+
+    def submit_release(settings, policy, bundle, **options):
+        asked.append((policy.name, bundle, options["key"]))
+        return submit.RunOutcome(run="release-1", state="succeeded")
+
+    monkeypatch.setattr(submit, "submit_release", submit_release)
+    happened(store, "registered", NEW)
+    assert "run release-1: succeeded" in kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW)
+    assert asked == [("fraud", NEW, None)]
+
+
+def test_rollback_wants_a_model_or_a_policy(kedge, tmp_path):
+    for words in ((), ("--model", "fraud", "--policy", tmp_path / "fraud.yaml")):
+        with pytest.raises(Exception, match="either --model NAME or --policy FILE"):
+            kedge("rollback", *words)
+
+
+def test_rollback_of_what_is_not_served_is_the_users_mistake(kedge, tmp_path):
+    for words in (("--model", "fraud"), ("--policy", tmp_path / "fraud.yaml")):
+        with pytest.raises(Exception, match=r"not served|no model is served") as caught:
+            kedge("rollback", *words)
+        assert caught.value.exit_code == 2
+
+
+def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
+    from components.deploy.model import Rollout
+
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    rollout = Rollout(
+        bundle=NEW, uri="u", slot="green", champion="a" * 40, attempt=1, run="r", started=now, since=now, state="canary"
+    )
+    platform = Folder(tmp_path / "store" / "platform")
+    platform.swap_route("fraud", Route(weights={"blue": 90, "green": 10}, rollout=rollout))
+    out = kedge("rollback", "--policy", tmp_path / "fraud.yaml", "--reason", "odd", "--json")
+    assert json.loads(out) == {"result": "rolled-back", "reason": "odd"}
+    assert platform.route("fraud").weights == {"blue": 100}
+    assert record.latest(store, "fraud", "rolled-back").actor == "ada"
+
+
+def test_up_refuses_two_policies_of_one_model(kedge, tmp_path):
+    with pytest.raises(Exception, match="two files are of the model 'fraud'"):
+        kedge("up", "--policy", tmp_path / "fraud.yaml", "--policy", tmp_path / "fraud.yaml")
+
+
+def test_up_serves_until_it_is_told_to_stop(tmp_path):
+    (tmp_path / "fraud.yaml").write_text(POLICY)
+    words = ["up", "--policy", str(tmp_path / "fraud.yaml"), "--store", str(tmp_path / "store")]
+    root = Path(__file__).parents[2]
+    up = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    with up:
+        assert up.stdout.readline().startswith("gateway http://127.0.0.1:")
+        seen = Folder(tmp_path / "store" / "platform").platform()
+        assert seen.ready
+        up.send_signal(signal.SIGINT)
+        assert up.wait(30) == 0
+    assert not Folder(tmp_path / "store" / "platform").running()
