@@ -17,6 +17,8 @@ from components.errors import RunError
 
 MARK = "kedge: "
 TAIL_LINES = 15
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait sleep instead of spinning: beside a busy process, spinning made a fit of a second take ten."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], Non
         child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "pipelines.local"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**PASSIVE, **os.environ},
         )  # fmt: skip
     except OSError as exc:
         raise RunError(f"the local runner could not be started: {exc.strerror}") from exc

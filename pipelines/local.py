@@ -22,6 +22,7 @@ def main() -> None:
     """Run the pipeline that standard input names; exit 1 if a step failed."""
     asked = json.loads(sys.stdin.buffer.readline())
     with tempfile.TemporaryDirectory(prefix="kedge-run-") as root:
+        os.environ["TMPDIR"] = tempfile.mkdtemp(dir=root)  # KFP's steps leave files in theirs
         threading.Thread(target=_end_with_parent, args=(root,), daemon=True).start()
         try:
             run(asked["pipeline"], asked["arguments"], root)
@@ -49,7 +50,8 @@ def run(pipeline: str, arguments: dict[str, Any], root: str) -> None:
 
 
 def _end_with_parent(root: str) -> None:
-    sys.stdin.buffer.read()  # returns when the other end is closed
+    while os.read(0, 1024):  # empty when the other end is closed; sys.stdin would be locked when the interpreter ends
+        pass
     shutil.rmtree(root, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)  # the steps are in this process's group
 

@@ -1,0 +1,64 @@
+"""A KFP API server that knows runs and experiments, as much as a submitter needs."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class FakeKfp(http.server.ThreadingHTTPServer):
+    """Runs start as RUNNING; whoever holds the server changes ``runs[name]["state"]``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.tokens: set[str | None] = set()
+        self.hangs = threading.Event()
+        self.hangs.set()  # cleared: every call waits
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FakeKfp
+
+    def do_GET(self) -> None:
+        self._begin()
+        path = urlsplit(self.path)
+        if path.path.endswith("/healthz"):
+            self._answer({"multi_user": False})
+        elif path.path.endswith("/experiments"):
+            self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
+        else:
+            wanted = json.loads(parse_qs(path.query)["filter"][0])["predicates"][0]
+            assert wanted["key"] == "display_name"
+            found = self.server.runs.get(wanted.get("stringValue") or wanted["string_value"])
+            self._answer({"runs": [found] if found else []})
+
+    def do_POST(self) -> None:
+        self._begin()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        run = {**body, "run_id": f"r{len(self.server.runs) + 1}", "state": "RUNNING"}
+        self.server.runs[body["display_name"]] = run
+        self._answer(run)
+
+    def _begin(self) -> None:
+        self.server.tokens.add(self.headers.get("Authorization"))
+        self.server.hangs.wait()
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *words: object) -> None:
+        pass

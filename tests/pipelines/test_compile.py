@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.image import STEP_IMAGE
+from pipelines.compile import PIPELINES, compile_all, compile_one
+from tests.train import rows
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled")
+    assert [path.name for path in compile_all(folder)] == ["retrain.yaml", "release.yaml"]
+    return folder
+
+
+def spec(path: Path) -> dict:
+    loaded = yaml.safe_load(path.read_text())
+    loaded.pop("sdkVersion")
+    return loaded
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_compiled_pipeline_is_the_reviewed_one(compiled, name: str) -> None:
+    """After a change that is meant: UPDATE_GOLDEN=1 pytest tests/pipelines/test_compile.py, and review the diff."""
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(yaml.safe_dump(spec(compiled / f"{name}.yaml"), sort_keys=True, width=120))
+    assert spec(compiled / f"{name}.yaml") == yaml.safe_load(golden.read_text())
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_steps_install_nothing_and_run_in_one_image(compiled, name: str) -> None:
+    text = (compiled / f"{name}.yaml").read_text()
+    assert "pip install" not in text
+    executors = spec(compiled / f"{name}.yaml")["deploymentSpec"]["executors"].values()
+    assert {executor["container"]["image"] for executor in executors} == {STEP_IMAGE}
+
+
+def test_the_gate_is_one_unnamed_result(compiled) -> None:
+    """A named one is skipped by the local runner, and the run still called a success."""
+    components = spec(compiled / "retrain.yaml")["components"]
+    assert components["comp-evaluate"]["outputDefinitions"]["parameters"] == {"Output": {"parameterType": "BOOLEAN"}}
+
+
+def test_no_parameter_has_a_name_that_yaml_takes_for_a_truth_value(compiled) -> None:
+    for name in PIPELINES:
+        parameters = spec(compiled / f"{name}.yaml")["root"]["inputDefinitions"]["parameters"]
+        assert all(isinstance(key, str) and key not in ("n", "y") for key in parameters)
+
+
+def test_an_image_by_digest_takes_the_place_of_the_name(tmp_path) -> None:
+    image = "registry.example/kedge/step@sha256:" + "0" * 64
+    path = compile_one("retrain", tmp_path / "retrain.yaml", image=image)
+    executors = spec(path)["deploymentSpec"]["executors"].values()
+    assert {executor["container"]["image"] for executor in executors} == {image}
+
+
+def test_a_policy_with_line_breaks_becomes_the_default_and_the_file_is_still_yaml(tmp_path) -> None:
+    policy = rows.policy(model={"description": 'first line\nsecond: "line"\n- third'})
+    path = compile_one("retrain", tmp_path / "retrain.yaml", policy)
+    default = spec(path)["root"]["inputDefinitions"]["parameters"]["policy"]["defaultValue"]
+    assert default == policy.to_dict()

@@ -1,0 +1,98 @@
+"""Submitting to a KFP endpoint, against a server that behaves like one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import record, step
+from components.errors import RunError
+from components.store import open_store
+from pipelines import submit
+from pipelines.endpoint import Endpoint
+from pipelines.settings import Settings
+from tests.pipelines.fake_kfp import FakeKfp
+from tests.train import rows
+
+POLICY = rows.policy()
+NAME = "retrain-fraud-k"
+
+
+@pytest.fixture
+def kfp() -> Iterator[FakeKfp]:
+    with FakeKfp() as server:
+        yield server
+        server.hangs.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def settings(tmp_path, kfp) -> Settings:
+    return Settings(store=str(tmp_path), registry="http://mlflow", platform=tmp_path, kfp_host=kfp.address, image="i@x")
+
+
+def retrain(settings: Settings, *, wait: bool = False) -> submit.RunOutcome:
+    return submit.submit_retrain(settings, POLICY, reason="test", key="k", end=rows.END, wait=wait)
+
+
+def test_a_run_arrives_whole_and_once(kfp, settings) -> None:
+    assert retrain(settings).state == "running"
+    assert retrain(settings).state == "running"
+    assert list(kfp.runs) == [NAME]
+    sent = kfp.runs[NAME]
+    assert sent["runtime_config"]["parameters"]["policy"] == POLICY.to_dict()
+    assert sent["runtime_config"]["parameters"]["end"] == rows.END.isoformat()
+    spec = sent["pipeline_spec"]["pipeline_spec"] if "pipeline_spec" in sent["pipeline_spec"] else sent["pipeline_spec"]
+    executors = spec["deploymentSpec"]["executors"].values()
+    assert {executor["container"]["image"] for executor in executors} == {"i@x"}
+
+
+def test_the_outcome_is_read_from_the_records_the_steps_wrote(kfp, settings) -> None:
+    retrain(settings)
+    step.finish(open_store(settings.store), POLICY.name, NAME, "gated", step="evaluate", reason="p = 0.3")
+    kfp.runs[NAME]["state"] = "SUCCEEDED"
+    outcome = retrain(settings, wait=True)
+    assert (outcome.state, outcome.reason) == ("gated", "p = 0.3")
+
+
+def test_a_run_that_succeeded_without_a_verdict_failed_and_is_tried_again(kfp, settings) -> None:
+    retrain(settings)
+    kfp.runs[NAME]["state"] = "SUCCEEDED"
+    assert retrain(settings).state == "running"
+    (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
+    assert "a branch was skipped" in finished.data["reason"]
+    assert list(kfp.runs) == [NAME, f"{NAME}.2"]
+
+
+def test_a_run_that_failed_without_a_word_is_tried_again(kfp, settings) -> None:
+    retrain(settings)
+    kfp.runs[NAME]["state"] = "FAILED"
+    assert retrain(settings).state == "running"
+    assert list(kfp.runs) == [NAME, f"{NAME}.2"]
+
+
+def test_the_projected_token_is_sent(kfp, settings, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "token").write_text("projected")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    assert Endpoint(kfp.address).state("nothing") == "missing"
+    assert "Bearer projected" in kfp.tokens
+
+
+def test_an_endpoint_that_never_answers_is_given_up(kfp) -> None:
+    endpoint = Endpoint(kfp.address, seconds=0.5)
+    assert Endpoint(kfp.address).state("nothing") == "missing"  # imports the client: not part of the deadline
+    kfp.hangs.clear()
+    with pytest.raises(RunError, match=r"cannot look for run some: no answer within 0\.5 s"):
+        endpoint.state("some")
+
+
+def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, settings) -> None:
+    kfp.shutdown()
+    kfp.server_close()
+    with pytest.raises(RunError, match="cannot start run retrain-fraud-k"):
+        retrain(settings)
+    (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
+    assert finished.data["reason"].startswith("not submitted: KFP at http://127.0.0.1")
+    assert finished.data["exit_code"] == 1

@@ -1,0 +1,231 @@
+"""Runs of pipelines that take a second, with KFP's local runner."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components import record, step
+from components.errors import RunError, UsageError, UserError
+from components.record import Record
+from components.store import open_store
+from pipelines import owner, submit
+from pipelines.settings import Settings
+from tests.pipelines.steps import BUNDLE
+from tests.train import rows
+
+POLICY = rows.policy()
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(store=str(tmp_path / "store"), registry="sqlite:///none", platform=tmp_path, kfp_host=None)
+
+
+@pytest.fixture
+def runs(monkeypatch, settings) -> Callable[..., submit.RunOutcome]:
+    """Submit one of the small pipelines in the place of retrain."""
+
+    def run(pipeline: str, key: str = "k", **words) -> submit.RunOutcome:
+        monkeypatch.setitem(submit.LOCAL, "retrain", f"tests.pipelines.small:{pipeline}")
+        return submit.submit_retrain(settings, POLICY, reason="test", key=key, end=rows.END, **words)
+
+    return run
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def records(settings: Settings, *kinds: record.Kind) -> list[Record]:
+    return record.read(open_store(settings.store), POLICY.name, kinds)
+
+
+def test_a_run_that_passes_says_so_step_by_step_and_happens_once(runs, settings, tmp_path, monkeypatch) -> None:
+    said: list[str] = []
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    outcome = runs("passing", say=said.append)
+    assert list(temporary.iterdir()) == []  # nothing is left behind
+    assert (outcome.state, outcome.bundle, outcome.version) == ("succeeded", BUNDLE, "7")
+    assert [line for line in said if line.endswith("started")] == ["verdict: started", "closing: started"]
+    assert runs("crashing") == outcome  # the same key: nothing is run, or this would fail
+    (begun,) = records(settings, "run-started")
+    assert begun.key == outcome.run == "retrain-fraud-k"
+    assert begun.data["decision_key"] == "k"
+    assert begun.data["pipeline"] == "retrain"
+
+
+def test_a_skipped_branch_is_a_failure_not_a_success(runs, settings) -> None:
+    outcome = runs("skipping")
+    assert outcome.state == "failed"
+    assert "a branch was skipped" in outcome.reason
+    with pytest.raises(RunError, match="a branch was skipped"):
+        outcome.raise_if_failed()
+    (finished,) = records(settings, "run-finished")
+    assert finished.data["state"] == "failed"
+
+
+def test_the_users_mistake_is_told_with_its_step_and_not_tried_again(runs, settings) -> None:
+    outcome = runs("mistaken")
+    assert (outcome.state, outcome.step, outcome.reason) == ("failed", "broken", "column 'amount' is missing")
+    with pytest.raises(UserError, match="failed in step broken: column 'amount' is missing"):
+        outcome.raise_if_failed()
+    assert runs("passing") == outcome
+
+
+def test_a_crash_is_told_by_its_name(runs, settings) -> None:
+    outcome = runs("crashing")
+    assert (outcome.state, outcome.step, outcome.exit_code) == ("failed", "broken", 1)
+    assert outcome.reason == "ZeroDivisionError: it happens"
+
+
+def test_after_a_step_was_killed_the_next_submission_goes_on(runs, settings) -> None:
+    first = runs("dying")
+    assert (first.state, first.step, first.exit_code) == ("failed", "broken", 1)
+    assert first.reason.startswith("the step ended without a word")
+    assert runs("passing").state == "succeeded"
+    assert [each.key for each in records(settings, "run-started")] == ["retrain-fraud-k", "retrain-fraud-k.2"]
+    assert {each.key: each.data["state"] for each in records(settings, "run-finished")} == {
+        "retrain-fraud-k": "failed",
+        "retrain-fraud-k.2": "succeeded",
+    }
+
+
+def test_a_second_submitter_of_a_running_key_waits_for_the_first(runs, settings) -> None:
+    outcomes: list[submit.RunOutcome] = []
+    first = threading.Thread(target=lambda: outcomes.append(runs("waiting")))
+    first.start()
+    until(lambda: Path(settings.store, "step-pid").exists())
+    assert runs("crashing", wait=False).state == "running"
+    second = threading.Thread(target=lambda: outcomes.append(runs("crashing")))
+    second.start()
+    Path(settings.store, "go-on").touch()
+    first.join(DEADLINE)
+    second.join(DEADLINE)
+    assert [outcome.state for outcome in outcomes] == ["succeeded", "succeeded"]
+    assert len(records(settings, "run-started")) == 1
+
+
+def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs, settings) -> None:
+    program = f"""
+        from pathlib import Path
+        from pipelines import submit
+        from pipelines.settings import Settings
+        from tests.train import rows
+        submit.LOCAL["retrain"] = "tests.pipelines.small:waiting"
+        settings = Settings(store={settings.store!r}, registry="none", platform=Path("."), kfp_host=None)
+        submit.submit_retrain(settings, rows.policy(), reason="test", key="k", end=rows.END)
+    """
+    submitter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
+    until(lambda: Path(settings.store, "step-pid").exists())
+    pid = int(Path(settings.store, "step-pid").read_text())
+    began = owner._began(pid)
+    submitter.kill()
+    submitter.wait()
+    until(lambda: owner._began(pid) in (None, -1) or owner._began(pid) != began)
+    assert runs("passing").state == "succeeded"
+    first, second = records(settings, "run-finished")
+    assert first.data["reason"] == "the process that ran it ended without a word"
+    assert (second.key, second.data["state"]) == ("retrain-fraud-k.2", "succeeded")
+
+
+def test_an_interrupt_ends_the_steps_and_is_recorded(runs, settings, monkeypatch) -> None:
+    def interrupted(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs("waiting", say=interrupted)
+    (finished,) = records(settings, "run-finished")
+    assert (finished.data["state"], finished.data["reason"]) == ("failed", "interrupted")
+
+
+def test_a_run_of_another_host_is_not_taken_over(runs, settings) -> None:
+    store = open_store(settings.store)
+    data = {"run": "retrain-fraud-k", "attempt": 1, "owner": {"host": "elsewhere", "pid": 1, "began": 1}}
+    begun = Record(model=POLICY.name, kind="run-started", key="retrain-fraud-k", time=rows.END, data=data)
+    record.append(store, begun)
+    assert runs("passing", wait=False).state == "running"
+
+
+@pytest.mark.parametrize("key", ["", "a/b", "../up", "x" * 81, "-dash", "a b"])
+def test_a_key_that_is_no_plain_name_is_refused(runs, key: str) -> None:
+    with pytest.raises(UsageError, match="1 to 80 letters"):
+        runs("passing", key=key)
+
+
+def test_a_time_can_be_a_key() -> None:
+    assert submit.run_name("retrain", "fraud", "2026-03-02T06:00:00+00:00") == "retrain-fraud-2026-03-02T060000-0000"
+
+
+def test_a_process_number_used_again_is_another_process() -> None:
+    assert not owner.gone(owner.this_process())
+    assert owner.gone({**owner.this_process(), "began": 1})
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child_owner = {**owner.this_process(), "pid": child.pid, "began": owner._began(child.pid)}
+    until(lambda: owner._began(child.pid) == -1)  # ended, not yet waited for
+    assert owner.gone(child_owner)
+    child.wait()
+    assert owner.gone(child_owner)
+
+
+def registered(settings: Settings, *kinds: record.Kind) -> None:
+    for kind in kinds:
+        record.append(
+            open_store(settings.store),
+            Record(model=POLICY.name, kind=kind, key=BUNDLE, time=rows.END, data={"bundle": BUNDLE}),
+        )
+
+
+def test_only_a_registered_bundle_is_released(settings) -> None:
+    with pytest.raises(UsageError, match="is not registered"):
+        submit.submit_release(settings, POLICY, BUNDLE)
+
+
+def test_a_release_waits_for_the_approval_the_policy_asks_for(settings) -> None:
+    manual = rows.policy(release={"approval": "manual"})
+    registered(settings, "registered")
+    with pytest.raises(UsageError, match="waits for approval: kedge approve"):
+        submit.submit_release(settings, manual, BUNDLE)
+    registered(settings, "approved")
+    submit.refuse_unready(open_store(settings.store), manual, BUNDLE)
+
+
+def test_retrain_and_release_stops_where_an_approval_is_missing(settings, monkeypatch) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+    said: list[str] = []
+    manual = rows.policy(release={"approval": "manual"})
+    outcomes = submit.retrain_and_release(settings, manual, reason="test", key="k", end=rows.END, say=said.append)
+    assert [outcome.state for outcome in outcomes] == ["succeeded"]
+    assert said[-1] == f"bundle {BUNDLE} waits for approval: kedge approve"
+
+
+def test_retrain_and_release_releases_what_passed(settings, monkeypatch) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+    monkeypatch.setitem(submit.LOCAL, "release", "tests.pipelines.small:releasing")
+    registered(settings, "registered")
+    outcomes = submit.retrain_and_release(settings, POLICY, reason="test", key="k", end=rows.END)
+    assert [outcome.run for outcome in outcomes] == ["retrain-fraud-k", f"release-fraud-{BUNDLE[:12]}"]
+    assert outcomes[1].state == "succeeded"
+
+
+def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(ValueError, match="xxx"), step.recorded(store, "fraud", "by-hand", "train"):
+        raise ValueError("x" * 10_000)
+    (finished,) = record.read(store, "fraud", ["run-finished"])
+    assert finished.key == "by-hand"  # submitted from KFP's own page: nobody announced it
+    assert finished.data["reason"].startswith("ValueError: xxx")
+    assert len(finished.data["reason"]) == 4000
