@@ -2,6 +2,7 @@
 
 from components.profile.compare import Comparison, Feature, compare
 from components.profile.counting import build, count
-from components.profile.profile import Kind, Profile
+from components.profile.profile import Profile
+from components.profile.reading import Kind
 
 __all__ = ["Comparison", "Feature", "Kind", "Profile", "build", "compare", "count"]

@@ -39,13 +39,14 @@ class Binner:
     Args:
         edges: Ascending and finite, shape (k,).
         scratch: Shared by binners of one thread.
+        span: Where values are expected: a grid that covers it, where it can, saves the clipping.
     """
 
-    def __init__(self, edges: Floats, scratch: Scratch) -> None:
+    def __init__(self, edges: Floats, scratch: Scratch, span: tuple[float, float] | None = None) -> None:
         self._edges, self._scratch = edges, scratch
         self._below = np.zeros(len(edges), np.int64)
         self._rows = 0
-        self._grid, self._on_grid = _grid_of(edges)
+        self._grid, self._on_grid = _grid_of(edges, span)
         self._loose = np.flatnonzero(~self._on_grid)
         self._loose_edges = edges[self._loose].tolist()
         self._cells = np.zeros(self._grid.cells if self._grid else 0, np.int64)
@@ -79,13 +80,11 @@ class Binner:
 class Grid:
     """Cells of width ``2 ** -fineness`` over an interval; values beyond it fall into the end cells."""
 
-    def __init__(self, fineness: int, first_edge: float, last_edge: float) -> None:
-        self.fineness = fineness
-        width = math.ldexp(1.0, -fineness)
-        self._least, self._most = first_edge - width, last_edge + width
+    def __init__(self, fineness: int, least: float, most: float) -> None:
+        self._least, self._most = least, most
         self._magic = math.ldexp(1.5, 52 - fineness)
-        self._base = int(np.float64(self._least + self._magic).view(np.int64))
-        self.cells = int(self.cell(np.array([self._most]))[0]) + 1
+        self._base = int(np.float64(least + self._magic).view(np.int64))
+        self.cells = int(self.cell(np.array([most]))[0]) + 1
 
     def cell(self, values: Floats) -> NDArray[np.int64]:
         """Number of the cell of each value inside the interval."""
@@ -111,7 +110,7 @@ def on_grid(values: Floats, fineness: int) -> Floats:
     return np.ldexp(2 * half - 0.5, -fineness)
 
 
-def _grid_of(edges: Floats) -> tuple[Grid | None, NDArray[np.bool_]]:
+def _grid_of(edges: Floats, span: tuple[float, float] | None) -> tuple[Grid | None, NDArray[np.bool_]]:
     """The grid most edges lie on, if any, and which do.
 
     An edge (2 k - 1/2) cells from zero is an odd number of half cells, and that number is 3 modulo 4.
@@ -131,6 +130,9 @@ def _grid_of(edges: Floats) -> tuple[Grid | None, NDArray[np.bool_]]:
         return None, none
     members = edges[member]
     member &= np.abs(edges - members[len(members) // 2]) < math.ldexp(MOST_CELLS, -fineness)
-    first, last = float(edges[member][0]), float(edges[member][-1])
-    exact = math.ldexp(max(abs(first), abs(last)), fineness) < 2**50
-    return (Grid(fineness, first, last), member) if exact else (None, none)
+    width = math.ldexp(1.0, -fineness)
+    least, most = float(edges[member][0]) - width, float(edges[member][-1]) + width
+    if span and span[1] - span[0] < MOST_CELLS * width:
+        least, most = min(least, span[0]), max(most, span[1])
+    exact = max(abs(least), abs(most)) < 2.0**50 * width
+    return (Grid(fineness, least, most), member) if exact else (None, none)

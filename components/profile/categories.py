@@ -60,7 +60,7 @@ class CategoryCounter:
         self._reference = reference
         self._names = pa.array(reference.values, pa.string())
         self._counts = np.zeros(len(reference.values), np.int64)
-        self._registers = np.zeros(hashing.REGISTERS, np.uint8)
+        self._registers = b""
         self._other = self._new = 0
         self._new_values: dict[str, int] | None = {}
         self._tally = _Tally()
@@ -76,13 +76,14 @@ class CategoryCounter:
         """The counts so far."""
         self._place(*self._tally.take())
         reference = self._reference
+        seen = hashing.hashes(self._names.filter(pa.array(self._counts > 0)))
         return Categories(
             type=self._tally.type,
             values=reference.values,
             counts=self._counts,
             tail=reference.tail,
             singletons=reference.singletons,
-            registers=self._registers.tobytes(),
+            registers=hashing.highest(self._registers, hashing.registers(seen)),
             other=self._other,
             new=self._new,
             new_values=self._new_values,
@@ -93,16 +94,18 @@ class CategoryCounter:
     def _place(self, values: pa.Array, counts: Counts) -> None:
         if not len(values):
             return
-        hashed = hashing.hashes(values)
-        np.maximum(self._registers, np.frombuffer(hashing.registers(hashed), np.uint8), out=self._registers)
         place = pc.index_in(values, self._names).fill_null(-1).to_numpy()
         named = place >= 0
-        np.add.at(self._counts, place[named], counts[named])
-        tail = ~named & hashing.known(self._reference.tail, hashed)
+        self._counts[place[named]] += counts[named]
+        if named.all():
+            return
+        values, counts = values.filter(pa.array(~named)), counts[~named]
+        hashed = hashing.hashes(values)
+        self._registers = hashing.highest(self._registers, hashing.registers(hashed))
+        tail = hashing.known(self._reference.tail, hashed)
         self._other += int(counts[tail].sum())
-        new = ~named & ~tail
-        self._new += int(counts[new].sum())
-        self._name_new(values.filter(pa.array(new)), counts[new])
+        self._new += int(counts[~tail].sum())
+        self._name_new(values.filter(pa.array(~tail)), counts[~tail])
 
     def _name_new(self, values: pa.Array, counts: Counts) -> None:
         if self._new_values is None or not len(values):
@@ -123,7 +126,7 @@ class CategoryBuilder:
     def __init__(self, type_: str) -> None:
         self._type = type_
         self._held: dict[str, int] = {}
-        self._registers = np.zeros(hashing.REGISTERS, np.uint8)
+        self._registers = b""
         self._late = 0
         self._late_hashes: list[NDArray[Any]] = []
         self._tally = _Tally()
@@ -148,7 +151,7 @@ class CategoryBuilder:
             counts=np.array([rows for _, rows in named], np.int64),
             tail=hashing.bloom(np.concatenate([hashed, *self._late_hashes])),
             singletons=sum(rows == 1 for rows in self._held.values()) + self._late,
-            registers=self._registers.tobytes(),
+            registers=self._registers,
             other=sum(self._held[value] for value in tail) + self._late,
             null=self._tally.nulls,
         )
@@ -157,7 +160,7 @@ class CategoryBuilder:
         if not len(values):
             return
         hashed = hashing.hashes(values)
-        np.maximum(self._registers, np.frombuffer(hashing.registers(hashed), np.uint8), out=self._registers)
+        self._registers = hashing.highest(self._registers, hashing.registers(hashed))
         held = self._held
         late = []
         for k, (value, rows) in enumerate(zip(values.to_pylist(), counts.tolist(), strict=True)):

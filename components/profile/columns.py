@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import DataError
+from components.profile.hashing import highest
 
 Counts = NDArray[np.int64]
 
@@ -165,7 +166,7 @@ class Categories:
             self,
             type=types(self.type, other.type),
             counts=self.counts + other.counts,
-            registers=_highest(self.registers, other.registers),
+            registers=highest(self.registers, other.registers),
             other=self.other + other.other,
             new=self.new + other.new,
             new_values=_added(self.new_values, other.new_values),
@@ -260,12 +261,6 @@ def types(first: str, second: str) -> str:
 def _extreme(choose: Any, first: float | None, second: float | None) -> float | None:
     known = [value for value in (first, second) if value is not None]
     return choose(known) if known else None
-
-
-def _highest(first: bytes, second: bytes) -> bytes:
-    if not first or not second:
-        return first or second
-    return np.maximum(np.frombuffer(first, np.uint8), np.frombuffer(second, np.uint8)).tobytes()
 
 
 def _added(first: Mapping[str, int] | None, second: Mapping[str, int] | None) -> Mapping[str, int] | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.errors import DataError
 from components.profile import distances, significance
 from components.profile.columns import Categories, Column, Numbers, Unread
+from components.profile.dependence import Pair, changed_pairs
 from components.profile.profile import Profile
 
 ALPHA = 0.05
 MIN_PSI = 0.005
 """A shift of 0.07 standard deviations."""
 MIN_ROWS = 200
+MIN_CORRELATION_CHANGE = 0.03
+"""Smaller changes of a pair's correlation are trivial, however sure."""
 
 WEIGHTS = {"distribution": 0.9, "missing values": 0.04, "new categories": 0.03, "range": 0.02, "infinities": 0.01}
 """How a column's share of the false-alarm budget is split over its tests. Moved means cost power; a broken feed shows
@@ -81,6 +84,8 @@ class Comparison:
     features: Mapping[str, Feature]
     extra: Mapping[str, str]
     """Columns the reference does not have, with their type."""
+    pairs: Sequence[Pair] = ()
+    """Pairs of columns whose dependence changed while neither drifted itself; empty if pairs were not counted."""
     attention: float
     """Share of importance, 0 to 1, of the columns that drifted; columns of kedge's own (``_label``) do not count."""
 
@@ -99,6 +104,7 @@ class Comparison:
             "drifted": self.drifted,
             "attention": self.attention,
             "features": {name: _plain(feature) for name, feature in self.features.items()},
+            "pairs": [vars(pair) for pair in self.pairs],
             "extra_columns": dict(self.extra),
         }
 
@@ -147,6 +153,7 @@ def compare(
         reference_rows=reference.rows,
         features=features,
         extra=current.extra,
+        pairs=_pairs(reference, current, features, alpha) if enough else (),
         attention=attention(features, importance) if enough else 0.0,
     )
 
@@ -165,6 +172,22 @@ def attention(features: Mapping[str, Feature], importance: Mapping[str, float] |
             raise DataError(f"importance of {name!r} is {weight}; it must be finite and not negative")
     total = math.fsum(weights.values())
     return math.fsum(weights[name] for name in names if features[name].drifted) / total if total else 0.0
+
+
+def _pairs(reference: Profile, current: Profile, features: Mapping[str, Feature], alpha: float) -> tuple[Pair, ...]:
+    if reference.dependence is None or current.dependence is None:
+        return ()
+    drifted = [name for name, feature in features.items() if feature.drifted]
+    try:
+        pairs = changed_pairs(reference.dependence, current.dependence, skip=drifted)
+    except ValueError as exc:
+        raise DataError(f"the current profile was not counted on this reference: {exc}") from exc
+    return tuple(
+        pair
+        for pair in pairs
+        if pair.q_value <= alpha
+        and abs(pair.current_correlation - pair.reference_correlation) >= MIN_CORRELATION_CHANGE
+    )
 
 
 def _called(measured: Mapping[str, Feature], alpha: float, min_psi: float) -> dict[str, Feature]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
@@ -13,9 +13,10 @@ from components.errors import DataError
 from components.profile.binning import Scratch
 from components.profile.categories import CategoryBuilder, CategoryCounter
 from components.profile.columns import Categories, Column, Numbers, Unread, types
+from components.profile.dependence import DependenceCounter, choose_levels
 from components.profile.numeric import NumberBuilder, NumberCounter
-from components.profile.profile import Kind, Profile
-from components.profile.reading import kind_of, readable
+from components.profile.profile import Profile
+from components.profile.reading import Kind, kind_of, readable
 
 HELD_BYTES = 24_000_000
 """Of a reference's first rows, held to choose edges on."""
@@ -24,32 +25,40 @@ FEWEST_HELD = 4096
 Batches = Iterable[pa.RecordBatch]
 
 
-def build(batches: Batches, kinds: Mapping[str, Kind] | None = None) -> Profile:
+def build(
+    batches: Batches, kinds: Mapping[str, Kind] | None = None, *, dependence: bool | Sequence[str] = False
+) -> Profile:
     """Profile a reference in one pass: choose edges and categories, and count.
 
     Args:
         batches: The reference's rows; every batch has the columns of the first.
         kinds: How to count some of the columns; the others go by their Arrow type. A number counted as ``category`` is
             read as text.
+        dependence: Also count pairs, of these columns or, if true, of the first 50.
 
     Raises:
         DataError: there are no rows, batches differ in their columns or types, or a kind does not fit its column.
     """
-    rows, builders, schema = 0, {}, None
+    rows, builders, schema, pairs = 0, {}, None, None
     for batch in batches:
         if schema is None:
             schema = batch.schema
             builders = _builders(schema, kinds or {})
+            if dependence:
+                pairs = DependenceCounter(choose_levels(batch, _paired(schema, dependence)))
         elif batch.schema.names != schema.names or batch.schema.types != schema.types:
             raise DataError(f"the reference mixes schemas: {_difference(schema, batch.schema)}; make them one first")
         rows += batch.num_rows
         for name, builder in builders.items():
             builder.add(batch.column(name))
+        if pairs is not None:
+            pairs.add(batch)
     if not rows or schema is None:
         raise DataError("the reference has no rows: a profile needs some")
     columns: dict[str, Column] = {name: builder.result() for name, builder in builders.items()}
     unread = {n: Unread(type=str(t), rows=rows) for n, t in zip(schema.names, schema.types, strict=True)}
-    return Profile(rows=rows, columns={name: columns.get(name, unread[name]) for name in schema.names})
+    columns = {name: columns.get(name, unread[name]) for name in schema.names}
+    return Profile(rows=rows, columns=columns, dependence=pairs.result() if pairs else None)
 
 
 def count(reference: Profile, batches: Batches, *, threads: int = 1) -> Profile:
@@ -103,14 +112,26 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
     return builders
 
 
+def _paired(schema: pa.Schema, dependence: bool | Sequence[str]) -> list[str]:
+    if dependence is not True:
+        unknown = [name for name in dependence or () if name not in schema.names]
+        if unknown:
+            raise DataError(f"column {unknown[0]!r} is to be paired, but the table has: {', '.join(schema.names[:20])}")
+        return list(dependence or ())
+    return [column.name for column in schema if kind_of(column.type) in ("number", "category")]
+
+
 def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
     rows = 0
     scratch = Scratch()
     counters = {name: _counter(column, scratch) for name, column in reference.columns.items()}
+    pairs = DependenceCounter(reference.dependence.levels) if reference.dependence else None
     unread: dict[str, Unread] = {}
     extra: dict[str, str] = {}
     for batch in batches:
         rows += batch.num_rows
+        if pairs:
+            pairs.add(batch)
         found = dict(zip(batch.schema.names, batch.columns, strict=True))
         for name, counter in counters.items():
             array = found.pop(name, None)
@@ -125,7 +146,8 @@ def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
     columns: dict[str, Column] = {}
     for name, counter in counters.items():
         columns[name] = unread[name].merge(counter.result()) if name in unread else counter.result()
-    return Profile(rows=rows, columns=columns, extra=dict(sorted(extra.items())))
+    extra = dict(sorted(extra.items()))
+    return Profile(rows=rows, columns=columns, extra=extra, dependence=pairs.result() if pairs else None)
 
 
 class _Ignored:

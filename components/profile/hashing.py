@@ -48,6 +48,13 @@ def registers(values: Hashes) -> bytes:
     return kept.tobytes()
 
 
+def highest(first: bytes, second: bytes) -> bytes:
+    """Registers of the union of two sets; none are those of no values."""
+    if not first or not second:
+        return first or second
+    return np.maximum(np.frombuffer(first, np.uint8), np.frombuffer(second, np.uint8)).tobytes()
+
+
 def distinct(sketch: bytes) -> int:
     """Distinct values estimated from HyperLogLog registers, with linear counting while few."""
     if not sketch:

@@ -25,7 +25,8 @@ class NumberCounter:
 
     def __init__(self, reference: Numbers, scratch: Scratch) -> None:
         self._reference = reference
-        self._binner = Binner(reference.edges, scratch)
+        span = None if reference.low is None or reference.high is None else (reference.low, reference.high)
+        self._binner = Binner(reference.edges, scratch, span)
         self._clock = np.zeros(len(reference.clock), np.int64)
         self._low = -math.inf if reference.low is None else reference.low
         self._high = math.inf if reference.high is None else reference.high

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import orjson
 
 from components.errors import DataError
 from components.profile import columns
 from components.profile.columns import Column
+from components.profile.dependence import Dependence
 
-Kind = Literal["number", "time", "category"]
 FORMAT = "kedge-profile/1"
 
 
@@ -29,6 +28,8 @@ class Profile:
     """By name, in the reference's order."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Columns the reference does not have, with their Arrow type."""
+    dependence: Dependence | None = None
+    """Sums over pairs of columns, if asked for when the reference was built."""
 
     def merge(self, other: Profile) -> Profile:
         """Add two profiles counted on the same reference.
@@ -48,7 +49,17 @@ class Profile:
                 ) from exc
         names = sorted({*self.extra, *other.extra})
         extra = {name: columns.types(self.extra.get(name, ""), other.extra.get(name, "")) for name in names}
-        return Profile(rows=self.rows + other.rows, columns=merged, extra=extra)
+        return Profile(
+            rows=self.rows + other.rows, columns=merged, extra=extra, dependence=self._merged_dependence(other)
+        )
+
+    def _merged_dependence(self, other: Profile) -> Dependence | None:
+        if self.dependence is None or other.dependence is None:
+            return None
+        try:
+            return self.dependence.merge(other.dependence)
+        except ValueError as exc:
+            raise DataError(f"profiles cannot be merged: {exc}; count both on one reference profile") from exc
 
     def select(self, names: list[str]) -> Profile:
         """The profile of some of the columns, in this order.
@@ -69,6 +80,7 @@ class Profile:
                 "rows": self.rows,
                 "columns": {name: column.to_dict() for name, column in self.columns.items()},
                 "extra": dict(self.extra),
+                "dependence": self.dependence and self.dependence.to_dict(),
             }
         )
 
@@ -88,6 +100,7 @@ class Profile:
             raise DataError(f"not a profile of this version: format {found!r}, expected {FORMAT!r}; build it again")
         try:
             read = {str(name): columns.from_dict(column) for name, column in body["columns"].items()}
-            return cls(rows=int(body["rows"]), columns=read, extra=dict(body["extra"]))
+            pairs = Dependence.from_dict(body["dependence"]) if body["dependence"] else None
+            return cls(rows=int(body["rows"]), columns=read, extra=dict(body["extra"]), dependence=pairs)
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             raise DataError(f"a damaged profile: {type(exc).__name__}: {exc}; build it again") from exc

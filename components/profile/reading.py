@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.profile.profile import Kind
-
-MICROSECONDS = pa.timestamp("us")
+Kind = Literal["number", "time", "category"]
 
 
 def kind_of(kind: pa.DataType) -> Kind | None:
@@ -48,6 +46,15 @@ def numbers(array: pa.Array) -> tuple[NDArray[Any], int]:
     if nulls:
         array = array.drop_null()
     return _plain(array).to_numpy(zero_copy_only=True), nulls
+
+
+def aligned_numbers(array: pa.Array) -> NDArray[np.float64]:
+    """One number a row, NaN where there is none."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
+    return np.asarray(_plain(array).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -10,7 +10,21 @@ import typer
 
 from components.errors import KedgeError
 
-COMMANDS = ("approve", "compile", "demo", "history", "init", "monitor", "policy", "rollback", "status", "submit", "up")
+COMMANDS = (
+    "approve",
+    "compile",
+    "demo",
+    "drift",
+    "history",
+    "init",
+    "monitor",
+    "policy",
+    "profile",
+    "rollback",
+    "status",
+    "submit",
+    "up",
+)
 
 
 def build() -> typer.Typer:

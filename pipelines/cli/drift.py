@@ -1,0 +1,114 @@
+"""``kedge drift``: what changed between a profile and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from components.profile import Comparison, Profile
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge drift``."""
+    app.command("drift")(drift)
+
+
+def drift(
+    reference: Annotated[Path, typer.Option(help="Profile written by `kedge profile`.")],
+    current: Annotated[str, typer.Option(help="Parquet or CSV file, folder or pattern of them, or Delta table.")],
+    policy: Annotated[Path | None, typer.Option(help="Compare its features by its thresholds.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with every column to this file.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, max=1, help="False discovery rate over the columns; 0.05.")
+    ] = None,
+    min_psi: Annotated[float | None, typer.Option(min=0, help="Effect floor: debiased PSI in nats; 0.005.")] = None,
+    min_rows: Annotated[int | None, typer.Option(min=1, help="Fewer rows give no verdict; 200.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; as many as there are processors.")] = None,
+) -> None:
+    """Compare a table with a reference profile. Exit code 0: compared, drifted or not; 2: a mistake in what was given.
+
+    Example: kedge drift --reference reference.json --current today.parquet --html drift.html
+    """
+    from dataclasses import replace
+
+    import pyarrow as pa
+
+    from components import profile
+    from components.tables.scan import open_table
+
+    known = _read(reference)
+    thresholds: dict[str, Any] = {}
+    if policy is not None:
+        known, thresholds = _by_policy(known, policy, reference)
+    given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
+    thresholds |= {name: value for name, value in given.items() if value is not None}
+    table = open_table(current)
+    counted = profile.count(known, table.batches(list(known.columns)), threads=threads or pa.cpu_count())
+    extra = {column.name: str(column.type) for column in table.schema() if column.name not in known.columns}
+    counted = replace(counted, extra=extra)
+    comparison = profile.compare(known, counted, **thresholds)
+    if html is not None:
+        from components.profile.display import drift_page
+        from components.store.files import write_file
+
+        write_file(html, drift_page(comparison, known, counted, title=f"Drift of {current}").encode())
+    typer.echo(_json(comparison) if as_json else _text(comparison))
+
+
+def _read(path: Path) -> Profile:
+    from components.errors import DataError
+    from components.profile import Profile
+
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be read: {exc.strerror}; `kedge profile DATA -o {path}` writes it") from exc
+    try:
+        return Profile.from_json(raw)
+    except DataError as exc:
+        raise DataError(f"{path}: {exc}") from exc
+
+
+def _by_policy(known: Profile, path: Path, reference: Path) -> tuple[Profile, dict[str, Any]]:
+    """The policy's features of the profile, and the policy's thresholds."""
+    from components import policy
+    from components.errors import DataError
+
+    asked = policy.load(path)
+    monitor = asked.monitor
+    try:
+        selected = known.select(list(asked.model.features))
+    except DataError as exc:
+        raise DataError(f"{reference}: {exc}; profile the table again with --policy {path}") from exc
+    return selected, {"alpha": monitor.drift.alpha, "min_psi": monitor.drift.min_psi, "min_rows": monitor.min_rows}
+
+
+def _json(comparison: Comparison) -> str:
+    import orjson
+
+    return orjson.dumps(comparison.to_dict(), option=orjson.OPT_INDENT_2).decode()
+
+
+def _text(comparison: Comparison) -> str:
+    rows = f"{comparison.rows:,} rows against {comparison.reference_rows:,}"
+    if comparison.verdict == "too few rows":
+        return f"too few rows: {rows}; no verdict, which is not the same as no drift"
+    lines = [f"{len(comparison.drifted)} of {len(comparison.features)} columns drifted ({rows})"]
+    for name in comparison.drifted:
+        feature = comparison.features[name]
+        size = "" if feature.psi_debiased is None else f"  PSI {feature.psi_debiased:.4f}"
+        sure = "" if feature.q_value is None else f"  q {feature.q_value:.2g}"
+        note = f"  ({feature.note})" if feature.note else ""
+        lines.append(f"  {name}: {', '.join(feature.reasons)}{size}{sure}{note}")
+    lines += [
+        f"  {pair.first} and {pair.second}: rank correlation {pair.reference_correlation:.2f} to "
+        f"{pair.current_correlation:.2f}  q {pair.q_value:.2g}"
+        for pair in comparison.pairs
+    ]
+    if comparison.extra:
+        lines.append(f"  not in the reference: {', '.join(comparison.extra)}")
+    return "\n".join(lines)

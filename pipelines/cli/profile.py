@@ -1,0 +1,56 @@
+"""``kedge profile``: what a reference table looks like, in a few kilobytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from components.profile import Kind
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge profile``."""
+    app.command("profile")(profile)
+
+
+def profile(
+    data: Annotated[str, typer.Argument(help="Parquet or CSV file, folder or pattern of them, or Delta table.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the profile is written, as JSON.")],
+    policy: Annotated[Path | None, typer.Option(help="Profile this policy's features and target only.")] = None,
+    dependence: Annotated[
+        bool, typer.Option(help="Also count pairs of columns: their dependence is then compared, at twice the time.")
+    ] = False,
+) -> None:
+    """Profile a reference table, for `kedge drift`.
+
+    Example: kedge profile reference.parquet -o reference.json
+    """
+    from components import profile as profiles
+    from components.store.files import write_file
+    from components.tables.scan import open_table
+
+    table = open_table(data)
+    columns, kinds = _asked(policy, table.schema().names, data) if policy else (None, None)
+    made = profiles.build(table.batches(columns, spread=True), kinds, dependence=dependence)
+    raw = made.to_json()
+    write_file(output, raw)
+    typer.echo(f"{output}: {made.rows:,} rows, {len(made.columns)} columns, {len(raw):,} bytes")
+
+
+def _asked(path: Path, present: list[str], data: str) -> tuple[list[str], dict[str, Kind]]:
+    """A policy's features, and its target if the table has it; and how the features are counted."""
+    from components import policy
+    from components.errors import DataError
+    from components.tables.columns import describe_missing
+
+    model = policy.load(path).model
+    missing = [name for name in model.features if name not in present]
+    if missing:
+        raise DataError(describe_missing(missing, present, data))
+    kinds: dict[str, Kind] = {
+        name: "category" if feature.type == "category" else "number" for name, feature in model.features.items()
+    }
+    return [*kinds, *([model.target] if model.target in present else [])], kinds
