@@ -1,0 +1,207 @@
+"""Kill the collector at random moments under load, start it again, and count what the log holds.
+
+    python benchmarks/crash.py [--rounds 100]
+
+Each round sends predictions (single and batched), KServe request and response pairs and labels, some of them twice and
+out of order, kills the process with SIGKILL after a random time and starts it again on the same spool and store. At the
+end everything that was acknowledged must be in the log once: lost 0, duplicated 0. What was not acknowledged may be
+there or not, but never twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import orjson
+
+from components import policy as policies
+from components.store import open_store
+from components.tables import log
+
+SENDERS = 4
+POLICY = {
+    "model": {"name": "crash", "target": "outcome", "features": {"amount": {"type": "number"}}},
+    "data": {"source": {"format": "log"}},
+}
+TIME = "2026-03-02T12:00:00Z"
+
+
+@dataclass
+class Ledger:
+    """Ids that the collector acknowledged."""
+
+    predictions: set[str] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
+    responses: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def logged(self) -> set[str]:
+        """Predictions that must be in the log: own ones, and pairs of which both halves were acknowledged."""
+        return self.predictions | (self.requests & self.responses)
+
+
+class Sender(threading.Thread):
+    """Sends until it is told to stop; notes what was acknowledged, sends some things again."""
+
+    def __init__(self, name: str, address: str, ledger: Ledger, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._name = name
+        self._address = address
+        self._ledger = ledger
+        self._random = random.Random(seed)
+        self._count = 0
+        self.ends = threading.Event()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._address, timeout=5) as client:
+            while not self.ends.is_set():
+                work = self._random.choice((self._single, self._batch, self._pair, self._pair, self._labels))
+                try:
+                    for _ in range(self._random.choice((1, 1, 1, 2))):
+                        work(client)
+                except httpx.TransportError:
+                    time.sleep(0.005)
+
+    def _id(self) -> str:
+        self._count += self._random.choice((0, 1, 1, 1))  # now and then the same id again
+        return f"{self._name}-{self._count}"
+
+    def _single(self, client: httpx.Client) -> None:
+        identity = self._id()
+        headers = {"content-type": "application/cloudevents+json"}
+        answer = client.post("/", content=orjson.dumps(_event(identity)), headers=headers)
+        self._note(answer, self._ledger.predictions, [identity])
+
+    def _batch(self, client: httpx.Client) -> None:
+        ids = [self._id() for _ in range(self._random.randint(1, 30))]
+        headers = {"content-type": "application/cloudevents-batch+json"}
+        answer = client.post("/", content=orjson.dumps([_event(identity) for identity in ids]), headers=headers)
+        self._note(answer, self._ledger.predictions, ids)
+
+    def _pair(self, client: httpx.Client) -> None:
+        identity = "pair-" + self._id()
+        halves = [
+            ("request", {"instances": [{"amount": 1.0}]}, self._ledger.requests),
+            ("response", {"predictions": [0.5]}, self._ledger.responses),
+        ]
+        self._random.shuffle(halves)
+        for kind, body, ledger in halves:
+            headers = {
+                "ce-specversion": "1.0", "ce-id": identity, "ce-source": "http://localhost:9081/", "ce-time": TIME,
+                "ce-type": f"org.kubeflow.serving.inference.{kind}", "ce-inferenceservicename": "crash-blue",
+            }  # fmt: skip
+            self._note(client.post("/", json=body, headers=headers), ledger, [identity])
+
+    def _labels(self, client: httpx.Client) -> None:
+        ids = [self._id() for _ in range(self._random.randint(1, 20))]
+        labels = [{"id": identity, "label": 1, "observed_at": TIME} for identity in ids]
+        answer = client.post("/v1/labels", json={"model": "crash", "labels": labels})
+        self._note(answer, self._ledger.labels, ids)
+
+    def _note(self, answer: httpx.Response, ledger: set[str], ids: list[str]) -> None:
+        if answer.status_code == 202:
+            ledger.update(ids)
+        else:
+            self._ledger.refused.append(answer.text)
+
+
+def _event(identity: str) -> dict[str, object]:
+    data = {"model": "crash", "version": "v", "slot": "blue", "features": {"amount": 1.5}, "score": 0.5}
+    attributes = {"specversion": "1.0", "id": identity, "source": "crash", "type": "dev.kedge.prediction", "time": TIME}
+    return attributes | {"data": data}
+
+
+def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a collector that appends all the time, and wait until it answers."""
+    command = [sys.executable, "-m", "components.collect", "--store", str(folder / "store"), "--spool"]
+    command += [str(folder / "spool"), "--policy", str(folder / "policy.yaml"), "--port", str(port)]
+    process = subprocess.Popen([*command, "--interval-seconds", "0.1"])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+            if process.poll() is not None:
+                raise SystemExit(f"the collector ended with {process.returncode}") from None
+        else:
+            return process
+    raise SystemExit("the collector did not start")
+
+
+def crash(rounds: int, folder: Path, seed: int = 0) -> dict[str, int]:
+    """Run the rounds; what was sent, lost and duplicated."""
+    chance = random.Random(seed)
+    (folder / "policy.yaml").write_bytes(orjson.dumps(POLICY))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ledger = Ledger()
+    senders = [Sender(f"s{index}", f"http://127.0.0.1:{port}", ledger, seed + index) for index in range(SENDERS)]
+    process = start(folder, port)
+    for sender in senders:
+        sender.start()
+    try:
+        for _ in range(rounds):
+            time.sleep(chance.uniform(0.0, 1.0))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process = start(folder, port)
+        for sender in senders:
+            sender.ends.set()
+            sender.join(30)
+        httpx.post(f"http://127.0.0.1:{port}/v1/flush", timeout=120).raise_for_status()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    return {"kills": rounds, "refused": len(ledger.refused), **counted(folder, ledger)}
+
+
+def counted(folder: Path, ledger: Ledger) -> dict[str, int]:
+    """Acknowledged, lost and duplicated, counted on the bare Delta tables, without the reader's own care."""
+    store = open_store(folder / "store")
+    policy = policies.parse(POLICY)
+    result = {}
+    for name, acknowledged in (("predictions", ledger.logged), ("labels", ledger.labels)):
+        table = log.open_table(store, f"logs/{policy.name}/{name}")
+        ids = table.to_pyarrow_dataset().to_table(columns=["_id"])["_id"].to_pylist() if table is not None else []
+        result[f"{name} acknowledged"] = len(acknowledged)
+        result[f"{name} lost"] = len(acknowledged - set(ids))
+        result[f"{name} duplicated"] = len(ids) - len(set(ids))
+    return result
+
+
+def main() -> None:
+    """Run and print; the exit code is 1 if anything was lost or duplicated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="kedge-crash-"))
+    began = time.monotonic()
+    result = crash(options.rounds, folder, options.seed)
+    for name, value in result.items():
+        print(f"{name:26} {value:>10,}")
+    print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")
+    if any(value for name, value in result.items() if name.endswith(("lost", "duplicated"))):
+        sys.exit(f"see {folder}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
