@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+CRON = re.compile(r"([0-9A-Za-z*/,-]+ +){4}[0-9A-Za-z*/,-]+")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -174,6 +175,12 @@ class LabelSource(Section):
     """Column with the outcome."""
     observed_column: str = "observed_at"
     """Column with the time the outcome became known; read from there on next time."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelSource:
+        if self.source.format == "log":
+            raise ValueError("labels cannot come from the prediction log: they are what is joined to it")
+        return self
 
 
 class Data(Section):
@@ -386,7 +393,7 @@ class Monitor(Section):
     """How the served model is watched."""
 
     schedule: str = "0 * * * *"
-    """When a check runs (cron, UTC)."""
+    """When a check runs: the five fields of cron, UTC."""
     window_seconds: Annotated[float, Field(gt=0)] = 86_400
     """Length of the window a check looks at."""
     min_rows: Annotated[int, Field(ge=20)] = 200
@@ -401,6 +408,12 @@ class Monitor(Section):
     """What may start a retraining."""
     budget: Budget = Budget()
     """How often retraining may happen."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Monitor:
+        if not CRON.fullmatch(self.schedule):
+            raise ValueError(f'schedule {self.schedule!r} must be the five fields of cron, such as "0 * * * *"')
+        return self
 
 
 class Policy(Section):

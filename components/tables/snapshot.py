@@ -268,8 +268,8 @@ def _refuse_backwards(
 def _backwards(old: Snapshot, newest: datetime | None) -> str:
     return (
         f"{old.source}: time goes backwards: its newest usable row is of {newest}, but snapshot {old.fingerprint}, "
-        f"taken from it at {old.taken:%Y-%m-%d %H:%M}, had one of {old.newest}; bring the table up to date, name an end "
-        f"before {old.end.isoformat()} to look back on purpose, or delete that snapshot's folder to accept the loss"
+        f"taken from it at {old.taken:%Y-%m-%d %H:%M}, had one of {old.newest}; bring the table up to date, name an "
+        f"end before {old.end.isoformat()} to look back on purpose, or delete that snapshot's folder to accept the loss"
     )
 
 

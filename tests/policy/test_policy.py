@@ -176,6 +176,9 @@ def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, sai
         ("data.id_column", "is_fraud", "data.id_column 'is_fraud' is also the target"),
         ("monitor.min_rows", "many", "monitor.min_rows: must be a valid integer"),
         ("monitor.budgt", {}, "monitor.budgt: unknown field; did you mean 'budget'?"),
+        ("monitor.schedule", "hourly", "must be the five fields of cron, such as"),
+        ("monitor.schedule", "0 * * *", "must be the five fields of cron, such as"),
+        ("data.labels", {"source": {"format": "log"}}, "labels cannot come from the prediction log"),
         ("version", 2, "version: must be 1, got 2"),
     ],
 )
