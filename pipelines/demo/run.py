@@ -132,8 +132,8 @@ def _cut(policy: Policy, folder: Path) -> Iterator[Block]:
     missing = [name for name in names if name not in rows.column_names]
     if missing:
         raise DataError(f"{policy.data.source.location}: no column {', '.join(map(repr, missing))}")
-    key = policy.data.id_column
-    ids = rows[key].cast(pa.string()) if key else pa.array([f"row-{index}" for index in range(rows.num_rows)])
+    named = "_id" in rows.column_names
+    ids = rows["_id"] if named else pa.array([f"row-{index}" for index in range(rows.num_rows)])
     rows = rows.select([*names, "_time"]).append_column("_id", ids)
     length = timedelta(seconds=policy.monitor.window_seconds)
     begin, last = rows["_time"][0].as_py(), rows["_time"][-1].as_py()
