@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from components import measure
+from components.monitor import student
 from components.policy import Model
 from components.policy.model import Performance as Limits
 
@@ -89,7 +89,7 @@ def block_mean(values: NDArray[np.float64]) -> Mean:
     mean = float(np.mean(values))
     spread = np.add.reduceat(values, starts) / sizes - mean
     error = math.sqrt(float(np.sum(sizes * np.square(spread))) / (count * (blocks - 1)))
-    reach = float(stdtrit(blocks - 1, (1 + LEVEL) / 2)) * error
+    reach = student.quantile((1 + LEVEL) / 2, blocks - 1) * error
     return Mean(value=mean, low=mean - reach, high=mean + reach, error=error, blocks=blocks)
 
 
@@ -103,11 +103,11 @@ def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
     >>> chance_of_rise(steady, 100, Reference(loss=0.5, rows=1000))
     0.5
     """
-    above = mean.value - reference.loss
+    above = float(mean.value - reference.loss)
     error = mean.error * math.sqrt(1 + rows / reference.rows)
     if error == 0:
         return 0.0 if above > 0 else 1.0
-    return float(stdtr(mean.blocks - 1, -above / error))
+    return student.upper_tail(above / error, mean.blocks - 1)
 
 
 def relative_increase(loss: float, reference: float) -> float:
