@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from components.errors import PolicyError, UsageError, UserError
+from pipelines import submit
+from pipelines.cli import build
+from tests.pipelines.steps import BUNDLE
+
+POLICY = """
+model: {name: fraud, target: y, features: {amount: {type: number}}}
+data: {source: {format: csv, location: rows.csv}, time_column: at}
+release: {approval: manual}
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch) -> list[str]:
+    (tmp_path / "fraud.yaml").write_text(POLICY)
+    monkeypatch.setenv("KEDGE_KFP_HOST", "http://never-asked")
+    return ["submit", "--policy", str(tmp_path / "fraud.yaml"), "--store", str(tmp_path / "store"), "--local"]
+
+
+def run(words: list[str], *more: str):
+    return CliRunner().invoke(build(), [*words, *more])
+
+
+def test_submit_tells_each_step_and_the_end(words, monkeypatch) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+    result = run(words, "--key", "first")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [line for line in lines if line.endswith("started")] == ["verdict: started", "closing: started"]
+    assert lines[-2] == f"bundle {BUNDLE} waits for approval: kedge approve"
+    assert lines[-1] == f"run retrain-fraud-first succeeded, bundle {BUNDLE}"
+    again = run(words, "--key", "first", "--json")
+    (outcome,) = json.loads(again.stdout)
+    assert (outcome["state"], outcome["bundle"]) == ("succeeded", BUNDLE)
+
+
+def test_a_failed_run_is_printed_and_raised_with_its_exit_code(words, monkeypatch) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:mistaken")
+    result = run(words, "--key", "first", "--json")
+    assert isinstance(result.exception, UserError)
+    assert "column 'amount' is missing" in str(result.exception)
+    assert json.loads(result.stdout)[0]["step"] == "broken"
+
+
+def test_without_a_key_the_run_is_named_by_its_time(words, monkeypatch) -> None:
+    asked: dict[str, object] = {}
+
+    def retrain(settings, policy, **about) -> list[submit.RunOutcome]:
+        asked.update(about)
+        return [submit.RunOutcome(run="r", state="succeeded")]
+
+    monkeypatch.setattr(submit, "retrain_and_release", retrain)
+    assert run(words, "--end", "2026-03-02T06:00:00").exit_code == 0
+    assert (asked["key"], str(asked["end"])) == ("20260302T060000", "2026-03-02 06:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "why"),
+    [
+        (["--end", "yesterday"], UsageError, "--end 'yesterday': not a time"),
+        (["--key", "a/b"], UsageError, "key 'a/b' must be"),
+        (["--release", BUNDLE], UsageError, "is not registered"),
+        (["--policy", "nowhere.yaml"], PolicyError, "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_the_users_mistakes_are_named(words, more: list[str], error: type[UserError], why: str) -> None:
+    result = run(words, *more)
+    assert isinstance(result.exception, error)
+    assert why in str(result.exception)
+    assert error.exit_code == 2
