@@ -76,7 +76,7 @@ class Loop:
         self._last_label: int | float | None = None
 
     def run(self, blocks: Iterable[Block]) -> None:
-        """Live through the blocks, one check at the end of each, and wait for the last release to end."""
+        """Live through the blocks, one check at the end of each; a release that still wants traffic stays where it is."""
         try:
             for block in blocks:
                 self._live(block)
@@ -146,8 +146,9 @@ class Loop:
                 time.sleep(0.05)
 
     def _finish(self) -> None:
+        self._let_it_train()
         if self._task is not None:
-            self._task.wait(600)
+            self._task.stop()
             self._task = None
         if self.tallies:
             self.tallies[-1].notes += self._news()

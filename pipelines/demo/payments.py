@@ -110,7 +110,7 @@ def leaked(table: pa.Table, *, seed: int = 7) -> pa.Table:
     """
     random = np.random.default_rng([seed, table.num_rows])
     returned = table["returned"].to_numpy()
-    retries = table["retries"].to_numpy() + returned * random.binomial(3, 0.6, table.num_rows)
+    retries = table["retries"].to_numpy() + returned * (1 + random.binomial(2, 0.5, table.num_rows))
     index = table.schema.get_field_index("retries")
     return table.set_column(index, "retries", pa.array(retries, pa.int64()))
 
