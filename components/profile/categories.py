@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.profile import hashing
 from components.profile.columns import MOST_NEW_VALUES, Categories, Counts
-from components.profile.reading import codes
+from components.profile.reading import codes, flags, places, texts, view
 
 MOST_NAMED = 1000
 """The reference's most frequent values counted by name."""
 MOST_HELD = 200_000
 """Distinct values counted exactly while a reference is read; later ones only as rows."""
+FEW = 2000
+"""So many values are looked up in a dict: sooner done than importing Arrow's functions."""
 LONGEST_NAME = 200
 """Longer texts are never kept by name."""
 
@@ -25,7 +26,7 @@ class _Tally:
     """Adds up codes while batches share a dictionary, as those of one Parquet row group do."""
 
     def __init__(self) -> None:
-        self.dictionary = pa.array([], pa.string())
+        self.dictionary = texts([])
         self.counts = np.zeros(0, np.int64)
         self.nulls = 0
         self.type = ""
@@ -48,7 +49,7 @@ class _Tally:
         used = np.flatnonzero(self.counts)
         values, counts = self.dictionary, self.counts[used]
         if len(used) < len(values):
-            values = values.take(pa.array(used))
+            values = values.take(places(used))
         self.dictionary, self.counts = self.dictionary[:0], np.zeros(0, np.int64)
         return values, counts
 
@@ -58,7 +59,8 @@ class CategoryCounter:
 
     def __init__(self, reference: Categories) -> None:
         self._reference = reference
-        self._names = pa.array(reference.values, pa.string())
+        self._names = texts(reference.values)
+        self._place_of = {value: k for k, value in enumerate(reference.values)}
         self._counts = np.zeros(len(reference.values), np.int64)
         self._registers = b""
         self._other = self._new = 0
@@ -76,7 +78,7 @@ class CategoryCounter:
         """The counts so far."""
         self._place(*self._tally.take())
         reference = self._reference
-        seen = hashing.hashes(self._names.filter(pa.array(self._counts > 0)))
+        seen = hashing.hashes(self._names)[self._counts > 0]
         return Categories(
             type=self._tally.type,
             values=reference.values,
@@ -94,18 +96,27 @@ class CategoryCounter:
     def _place(self, values: pa.Array, counts: Counts) -> None:
         if not len(values):
             return
-        place = pc.index_in(values, self._names).fill_null(-1).to_numpy()
+        place = self._places(values)
         named = place >= 0
         self._counts[place[named]] += counts[named]
         if named.all():
             return
-        values, counts = values.filter(pa.array(~named)), counts[~named]
+        values, counts = values.take(places(np.flatnonzero(~named))), counts[~named]
         hashed = hashing.hashes(values)
         self._registers = hashing.highest(self._registers, hashing.registers(hashed))
         tail = hashing.known(self._reference.tail, hashed)
         self._other += int(counts[tail].sum())
         self._new += int(counts[~tail].sum())
-        self._name_new(values.filter(pa.array(~tail)), counts[~tail])
+        self._name_new(values.take(places(np.flatnonzero(~tail))), counts[~tail])
+
+    def _places(self, values: pa.Array) -> NDArray[np.int64]:
+        """Which named value each is, -1 for none."""
+        if len(values) <= FEW:
+            return np.array([self._place_of.get(value, -1) for value in values.to_pylist()], np.int64)
+        import pyarrow.compute as pc
+
+        found = pc.index_in(values, self._names)
+        return np.where(flags(found.is_valid()), view(found), -1)
 
     def _name_new(self, values: pa.Array, counts: Counts) -> None:
         if self._new_values is None or not len(values):
@@ -144,7 +155,7 @@ class CategoryBuilder:
         named = [item for item in ranked if len(item[0]) <= LONGEST_NAME][:MOST_NAMED]
         names = {value for value, _ in named}
         tail = [value for value in self._held if value not in names]
-        hashed = hashing.hashes(pa.array(tail, pa.string()))
+        hashed = hashing.hashes(texts(tail))
         return Categories(
             type=_value_type_name(self._type),
             values=tuple(value for value, _ in named),

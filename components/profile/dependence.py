@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.profile.binning import Floats
-from components.profile.reading import aligned_numbers, kind_of
+from components.profile.reading import aligned_numbers, flags, kind_of, texts, view
 from components.profile.significance import false_discovery_q_values
 
 MOST_COLUMNS = 50
@@ -209,13 +208,15 @@ def _number_scores(column: pa.Array, levels: Floats) -> NDArray[Any]:
 def _text_scores(column: pa.Array, levels: Sequence[Any]) -> NDArray[Any]:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    names = pa.array(levels, pa.string())
-    rank = pc.index_in(column.dictionary.cast(pa.string()), names).fill_null(len(levels)).to_numpy()
+    import pyarrow.compute as pc
+
+    found = pc.index_in(column.dictionary.cast(pa.string()), texts(levels))
+    rank = np.where(flags(found.is_valid()), view(found), len(levels))
     table = np.append(LEVELS - np.arange(len(levels), dtype=np.float32), 0).astype(np.float32)
     codes = column.indices
     if codes.null_count:
         codes = codes.fill_null(len(rank))
-    return np.asarray(table[np.append(rank, len(levels))][codes.to_numpy(zero_copy_only=False)])
+    return np.asarray(table[np.append(rank, len(levels))][view(codes)])
 
 
 def _number_levels(column: pa.Array) -> tuple[float, ...]:
@@ -230,6 +231,8 @@ def _number_levels(column: pa.Array) -> tuple[float, ...]:
 def _text_levels(column: pa.Array) -> tuple[str, ...]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    import pyarrow.compute as pc
+
     counted = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
     ranked = sorted(counted, key=lambda item: (-item["counts"], item["values"]))
     return tuple(item["values"] for item in ranked[: 2 * LEVELS + 1]) if len(ranked) > 1 else ()

@@ -19,13 +19,13 @@ MOST_BITS = 1 << 20
 
 
 def hashes(values: pa.Array) -> Hashes:
-    """A 64-bit hash of each text, from its UTF-8 bytes.
+    """A 64-bit hash of each text of a string array, from its UTF-8 bytes.
 
     A polynomial in an odd base over the bytes, mixed by the finisher of SplitMix64 (G. Steele et al., OOPSLA 2014).
     Not for secrets: who knows the base can make texts collide.
     """
-    values = values.cast(pa.large_string())
-    offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
+    wide = np.int64 if pa.types.is_large_string(values.type) else np.int32
+    offsets = np.frombuffer(values.buffers()[1], wide)[values.offset : values.offset + len(values) + 1].astype(np.int64)
     sizes = np.diff(offsets)
     result = sizes.astype(np.uint64)
     filled = np.flatnonzero(sizes)

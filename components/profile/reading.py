@@ -1,12 +1,16 @@
-"""From an Arrow column to what is counted: numbers as one NumPy array, text as dictionary codes."""
+"""From an Arrow column to what is counted: numbers as one NumPy array, text as dictionary codes.
+
+Arrays are read and made through their buffers: ``pa.array`` and ``to_numpy`` import pandas where it is installed, and
+that takes longer than reading a million rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Kind = Literal["number", "time", "category"]
@@ -45,7 +49,7 @@ def numbers(array: pa.Array) -> tuple[NDArray[Any], int]:
         return np.empty(0), nulls
     if nulls:
         array = array.drop_null()
-    return _plain(array).to_numpy(zero_copy_only=True), nulls
+    return view(_plain(array)), nulls
 
 
 def aligned_numbers(array: pa.Array) -> NDArray[np.float64]:
@@ -54,7 +58,10 @@ def aligned_numbers(array: pa.Array) -> NDArray[np.float64]:
         array = array.dictionary_decode()
     if pa.types.is_null(array.type):
         return np.full(len(array), np.nan)
-    return np.asarray(_plain(array).to_numpy(zero_copy_only=False), np.float64)
+    values = view(_plain(array)).astype(np.float64)
+    if array.null_count:
+        values[~flags(array.is_valid())] = np.nan
+    return values
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -81,13 +88,49 @@ def codes(array: pa.Array) -> tuple[NDArray[Any], pa.Array, int]:
         return codes(array.dictionary_decode())
     nulls = array.null_count
     indices = array.indices.drop_null() if nulls else array.indices
-    return indices.to_numpy(zero_copy_only=True), dictionary, nulls
+    return view(indices), dictionary, nulls
 
 
 def _text(array: pa.Array) -> pa.Array:
     """Text; whole floating numbers lose their fraction, because gaps turn a column of integers into one of floats."""
     if pa.types.is_floating(array.type):
-        return pa.array([None if value is None else f"{value:.15g}" for value in array.to_pylist()], pa.string())
+        return _written(array)
     if pa.types.is_string(array.type):
         return array
-    return pc.cast(array, pa.string())
+    return array.cast(pa.string())
+
+
+def _written(array: pa.Array) -> pa.Array:
+    """Numbers as text: 3.0 is "3"; null and NaN are null."""
+    values = aligned_numbers(array)
+    valid = ~np.isnan(values)
+    written = texts([f"{value:.15g}" if known else "" for value, known in zip(values.tolist(), valid, strict=True)])
+    bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(pa.string(), len(array), [bits, *written.buffers()[1:]])
+
+
+def view(array: pa.Array) -> NDArray[Any]:
+    """The values of a primitive array, without a copy; what stands in place of a null is arbitrary."""
+    kind = {"float": "f4", "double": "f8", "halffloat": "f2"}.get(str(array.type), str(array.type))
+    width = np.dtype(kind).itemsize
+    return np.frombuffer(array.buffers()[1], kind)[array.offset :][: len(array)] if width else np.empty(0)
+
+
+def flags(array: pa.Array) -> NDArray[np.bool_]:
+    """The values of a boolean array without nulls."""
+    bits = np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder="little")
+    return bits[array.offset :][: len(array)].astype(np.bool_)
+
+
+def texts(values: Sequence[str]) -> pa.Array:
+    """A text array."""
+    encoded = [value.encode() for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def places(values: NDArray[Any]) -> pa.Array:
+    """Positions to take, as an Arrow array."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values.astype(np.int64))])

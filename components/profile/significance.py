@@ -58,9 +58,17 @@ def orthonormal_scores(counts: Floats, degree: int) -> Floats:
     share = counts / counts.sum()
     middle = 2 * (np.cumsum(share) - share / 2) - 1
     weights = np.sqrt(share)
-    basis = weights[:, None] * np.polynomial.legendre.legvander(middle, degree)
+    basis = weights[:, None] * _legendre(middle, degree)
     orthogonal, _ = np.linalg.qr(basis)
     return np.asarray(orthogonal[:, 1:] / weights[:, None])
+
+
+def _legendre(x: Floats, degree: int) -> Floats:
+    """Legendre polynomials 0 to ``degree``, by (k + 1) P_(k+1) = (2 k + 1) x P_k - k P_(k-1)."""
+    values = [np.ones_like(x), x]
+    for k in range(1, degree):
+        values.append(((2 * k + 1) * x * values[k] - k * values[k - 1]) / (k + 1))
+    return np.stack(values[: degree + 1], axis=1)
 
 
 def homogeneity_test(reference: Any, current: Any, *, design_effect: float = 1.0) -> float | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.errors import DataError
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 32_768
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
 
 
@@ -98,7 +98,7 @@ def _opened(path: Path, dictionary: list[str]) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(path, read_dictionary=dictionary, buffer_size=1 << 20, page_checksum_verification=True)
+        return ParquetFile(path, read_dictionary=dictionary, buffer_size=1 << 16, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as exc:
         raise DataError(f"{path}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
 
