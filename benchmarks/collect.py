@@ -327,16 +327,20 @@ def _compare(reference: Server, ours: Server, options: argparse.Namespace) -> No
         batch_costs.append(batch_cost)
         batch_rates.append(batched.rate * BATCH)
         faults = base_load.faults + load.faults + batched.faults
-        print(f"  bare {base:.0f} us {base_load.rate:,.0f}/s | single {cost:.0f} us {load.rate:,.0f}/s, ratio "
-              f"{cost / base:.2f} | batched {batch_cost:.1f} us {batch_rates[-1]:,.0f}/s | faults {faults}")  # fmt: skip
+        print(
+            f"  bare {base:.0f} us {base_load.rate:,.0f}/s | single {cost:.0f} us {load.rate:,.0f}/s, ratio "
+            f"{cost / base:.2f} | batched {batch_cost:.1f} us {batch_rates[-1]:,.0f}/s | faults {faults}"
+        )
     ratio = statistics.median(cost / base for base, cost in costs)
     single = statistics.median(rate for _, rate in rates)
     many = statistics.median(batch_rates)
     print(f"CPU an event over the bare handler's: {ratio:.2f} (goal: at most 1.40)")
     print(f"events a second: single {single:,.0f}, batched {many:,.0f}, {many / single:.1f} times (goal: at least 5)")
     half = _run(open_loop(ours.port, Requests(1), options.seconds, single / 2))
-    print(f"at {half.rate:,.0f}/s (half the highest): p50 {half.percentile(0.5) * 1e3:.1f} ms, "
-          f"p99 {half.percentile(0.99) * 1e3:.1f} ms (goal: below 50), faults {half.faults}")  # fmt: skip
+    print(
+        f"at {half.rate:,.0f}/s (half the highest): p50 {half.percentile(0.5) * 1e3:.1f} ms, "
+        f"p99 {half.percentile(0.99) * 1e3:.1f} ms (goal: below 50), faults {half.faults}"
+    )
     if options.soak:
         _soak(ours, options.soak)
 

@@ -130,6 +130,25 @@ def read_labelled(
     return _joined(predictions, found, wanted, inner=True)
 
 
+def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Table:
+    """All labels observed from ``start`` on, as they were appended: several of an id if it was corrected."""
+    condition = None
+    if start is not None:
+        _aware(start=start)
+        condition = (ds.field("_day") >= _day(start)) & (ds.field("_observed") >= pa.scalar(start, TIME))
+    names = [name for name in LABELS.names if name != "_day"]
+    return _read(store, _key(policy, "labels"), LABELS, names, condition)
+
+
+def last_sequence(store: Store, policy: Policy, table: Literal["predictions", "labels"], writer: str) -> int | None:
+    """Number of the last batch a writer appended, None if it never did."""
+    key = _key(policy, table)
+    with _store_errors(store, key):
+        found = open_table(store, key)
+        last = None if found is None else found.transaction_version(writer)
+    return None if last is None else int(last)
+
+
 def known_ids(store: Store, policy: Policy, ids: Sequence[str]) -> set[str]:
     """Those of ``ids`` that the log has a prediction of."""
     found = _of_ids(store, policy, pa.chunked_array([pa.array(ids, pa.string())]), ["_id"])

@@ -1,0 +1,138 @@
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from components import policy as policies
+from components.errors import DataError, UsageError
+from components.store import open_store
+from components.tables import labels, log
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def declared(source, **model):
+    return policies.parse(
+        {
+            "model": {
+                "name": "payments",
+                "target": "returned",
+                "positive_label": "yes",
+                "features": {"amount": {"type": "number"}},
+            }
+            | model,
+            "data": {
+                "source": {"format": "log"},
+                "labels": {"source": source, "id_column": "payment", "label_column": "came_back"},
+            },
+        }
+    )
+
+
+def outcomes(*rows):
+    ids, values, hours = zip(*rows, strict=True)
+    times = pa.array([NOON + timedelta(hours=hour) for hour in hours], pa.timestamp("us", tz="UTC"))
+    return pa.table({"payment": list(ids), "came_back": list(values), "observed_at": times})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+def logged(store, policy):
+    rows = log.read_labels(store, policy, None).to_pylist()
+    return sorted((row["_id"], row["_label"], (row["_observed"] - NOON) / timedelta(hours=1)) for row in rows)
+
+
+@pytest.fixture(params=["parquet", "csv", "delta", "sql"])
+def write(request, tmp_path, monkeypatch):
+    """Replaces the declared table by these rows, in one of the formats."""
+
+    def sql(table):
+        with sqlite3.connect(tmp_path / "labels.db") as database:
+            database.execute("DROP TABLE IF EXISTS outcomes")
+            database.execute("CREATE TABLE outcomes (payment TEXT, came_back TEXT, observed_at TEXT)")
+            rows = [tuple(row.values()) for row in table.to_pylist()]
+            rows = [(identity, value, time.isoformat()) for identity, value, time in rows]
+            database.executemany("INSERT INTO outcomes VALUES (?, ?, ?)", rows)
+        database.close()
+
+    path = str(tmp_path / f"labels.{request.param}")
+    writers = {
+        "parquet": lambda table: pq.write_table(table, path),
+        "csv": lambda table: pa.csv.write_csv(table, path),
+        "delta": lambda table: write_deltalake(path, table, mode="overwrite"),
+        "sql": sql,
+    }
+    monkeypatch.setenv("LABELS_ADDRESS", f"sqlite:///{tmp_path / 'labels.db'}")
+    source = {"format": request.param, "location": path}
+    if request.param == "sql":
+        source = {"format": "sql", "location": "LABELS_ADDRESS", "query": "SELECT * FROM outcomes"}
+
+    def written(*rows):
+        writers[request.param](outcomes(*rows))
+        return declared(source)
+
+    return written
+
+
+def test_a_declared_table_is_read_on_from_where_it_ended_and_twice_changes_nothing(store, write):
+    policy = write(("a", "yes", 0), ("b", "no", 1))
+    assert labels.pull(store, policy).appended == 2
+    assert labels.pull(store, policy).appended == 0
+    policy = write(("a", "yes", 0), ("b", "no", 1), ("c", "yes", 2), ("late", "no", -3))
+    assert labels.pull(store, policy).appended == 2
+    assert logged(store, policy) == [("a", 1.0, 0), ("b", 0.0, 1), ("c", 1.0, 2), ("late", 0.0, -3)]
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    path = tmp_path / "labels.parquet"
+
+    def written(table, **model):
+        pq.write_table(table, path)
+        return declared({"format": "parquet", "location": str(path)}, **model)
+
+    return written
+
+
+def test_a_corrected_outcome_is_one_more_label(store, parquet):
+    labels.pull(store, parquet(outcomes(("a", "no", 0))))
+    policy = parquet(outcomes(("a", "no", 0), ("a", "yes", 5)))
+    assert labels.pull(store, policy).appended == 1
+    assert logged(store, policy) == [("a", 0.0, 0), ("a", 1.0, 5)]
+
+
+def test_rows_older_than_the_overlap_are_not_read_again(store, parquet):
+    policy = parquet(outcomes(("a", "no", 100)))
+    labels.pull(store, policy)
+    labels.pull(store, parquet(outcomes(("a", "no", 100), ("old", "yes", 0), ("recent", "yes", 90))))
+    assert [row[0] for row in logged(store, policy)] == ["a", "recent"]
+
+
+def test_rows_without_id_or_outcome_are_counted_and_named(store, parquet):
+    policy = parquet(outcomes(("a", "yes", 0), (None, "no", 0), ("c", None, 0)))
+    pulled = labels.pull(store, policy)
+    assert (pulled.appended, pulled.offending) == (1, 2)
+    assert "row 2" in pulled.faults[0]
+
+
+def test_labels_of_a_regression_are_numbers(store, parquet):
+    table = outcomes(("a", 2.5, 0), ("b", -1.0, 0))
+    policy = parquet(table, task="regression", positive_label=1)
+    labels.pull(store, policy)
+    assert [row[1] for row in logged(store, policy)] == [2.5, -1.0]
+
+
+def test_no_declared_source_and_a_missing_column_are_told_by_name(store, parquet, tmp_path):
+    plain = {"model": {"name": "m", "target": "t", "features": {"a": {"type": "number"}}}}
+    with pytest.raises(UsageError, match=r"data\.labels is not given"):
+        labels.pull(store, policies.parse(plain | {"data": {"source": {"format": "log"}}}))
+    policy = parquet(outcomes(("a", "yes", 0)).rename_columns(["payment", "outcome", "observed_at"]))
+    with pytest.raises(DataError, match="came_back"):
+        labels.pull(store, policy)
