@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Literal
 
 from components import clock, record
-from components.errors import KedgeError
+from components.errors import KedgeError, StoreError
 from components.store import Store
 
 State = Literal["succeeded", "gated", "failed"]
@@ -36,7 +36,8 @@ def recorded(store: Store, model: str, run: str, step: str) -> Iterator[None]:
         yield
     except Exception as exc:
         code = exc.exit_code if isinstance(exc, KedgeError) else 1
-        finish(store, model, run, "failed", step=step, reason=_reason(exc), exit_code=code)
+        with suppress(StoreError):  # a store that is full or away must not hide what went wrong
+            finish(store, model, run, "failed", step=step, reason=_reason(exc), exit_code=code)
         say(f"{step}: failed after {monotonic() - since:.1f} s")
         raise
     say(f"{step}: done in {monotonic() - since:.1f} s")

@@ -16,7 +16,7 @@ from typing import Any
 from components.errors import RunError
 
 MARK = "kedge: "
-TAIL_LINES = 15
+TAIL_LINES = 6
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait sleep instead of spinning: beside a busy process, spinning made a fit of a second take ten."""
 
