@@ -34,7 +34,7 @@ def _verdict(findings: Findings, faults: list[str]) -> str:
         return "Refused: nothing is trained on these rows."
     if not count:
         return "Good: every row is what the policy says."
-    return f"Good without {count:,} offending rows, which are left out."
+    return f"Good, less {count:,} offending {'row' if count == 1 else 'rows'} left out."
 
 
 def _facts(policy: Policy, taken: Snapshot, findings: Findings) -> Markup:

@@ -110,7 +110,7 @@ def test_an_offending_row_is_left_out_up_to_the_share_and_an_error_above_it(
     kept = snapshot.load(store, "shop", name)
     assert (kept.rows, kept.faults) == (99, 0)
     assert 6.0 not in snapshot.read(store, kept, ["items"])["items"].to_pylist()
-    assert "Good without 1 offending rows" in (tmp_path / "page.html").read_text()
+    assert "Good, less 1 offending row left out." in (tmp_path / "page.html").read_text()
     with pytest.raises(DataError) as raised:
         outcome(tmp_path, store, put(**values), max_bad_row_share=0.005)
     message = str(raised.value)
