@@ -1,0 +1,197 @@
+"""Whatever is wrong gets an answer below 500 that names the fault, is counted, and harms nobody else."""
+
+import socket
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+BATCHED = {"content-type": "application/cloudevents-batch+json"}
+
+
+def refused(client, reason):
+    lines = client.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith(f'kedge_collect_refused_total{{reason="{reason}"}}')]
+    return float(found[0].split()[-1]) if found else 0.0
+
+
+@pytest.fixture
+def post(event):
+    def send(client, **changes):
+        whole = event()
+        data = changes.pop("data", {})
+        whole["data"] |= data
+        return client.post("/", content=orjson.dumps(whole | changes), headers=STRUCTURED)
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
+BAD_BODIES = [
+    (b"{", 400, "not JSON"),
+    (b"", 400, "not JSON"),
+    (b"[" * 5000, 400, "depth"),
+    (b'{"data": NaN}', 400, "not JSON"),
+    (b'{"data": Infinity}', 400, "not JSON"),
+    (b'"text"', 400, "a JSON object"),
+    (b"\xff\xfe", 400, "not JSON"),
+    (b'{"specversion": "0.3"}', 400, "specversion"),
+    (b'{"specversion": "1.0", "type": "com.example"}', 422, "'com.example' is not collected"),
+    (b'{"specversion": "1.0", "type": "dev.kedge.prediction", "id": "a"}', 400, "source is missing"),
+    (b'{"specversion": "1.0", "type": "dev.kedge.prediction", "source": "s", "id": ""}', 422, "id must be"),
+    (b'{"specversion": "1.0", "type": "dev.kedge.prediction", "source": "s", "id": "a\\n\\u0000"}', 422, "id must be"),
+    (b'{"specversion": "1.0", "type": "dev.kedge.prediction", "source": "s", "id": "a"}', 400, "data"),
+]
+BAD_DATA = [
+    ({"model": "../../etc/passwd"}, 422, "'../../etc/passwd' is not declared"),
+    ({"model": None}, 422, "not declared"),
+    ({"features": []}, 422, "features must be an object"),
+    ({"features": {"amount": "12"}}, 422, "feature 'amount' must be a number, got '12'"),
+    ({"features": {"amount": {}}}, 422, "feature 'amount' must be a number"),
+    ({"features": {"country": 3}}, 422, "feature 'country' must be text, got 3"),
+    ({"score": None}, 422, "score must be a finite number"),
+    ({"score": "0.5"}, 422, "score must be a finite number"),
+    ({"score": 1.5}, 422, "score must be a probability"),
+    ({"prediction": "yes"}, 422, "prediction must be"),
+    ({"latency_ms": []}, 422, "latency_ms must be"),
+    ({"version": "v" * 200}, 422, "version must be at most 128"),
+    ({"slot": "blue\r\nset-cookie: a=b"}, 422, "slot must be at most 128 printable"),
+]
+
+
+def test_each_fault_is_named_and_counted_and_good_events_go_on(start, post, event):
+    with start() as client:
+        for body, status, words in BAD_BODIES:
+            answer = client.post("/", content=body, headers=STRUCTURED)
+            assert (answer.status_code, words in answer.json()["error"]) == (status, True), (body, answer.text)
+        for data, status, words in BAD_DATA:
+            answer = post(client, data=data)
+            assert (answer.status_code, words in answer.json()["error"]) == (status, True), (data, answer.text)
+        for time in ("yesterday", "2026-03-02T12:00:00", 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59+00:00"):
+            assert "RFC 3339" in post(client, time=time).json()["error"]
+        assert refused(client, "malformed") >= 8
+        assert refused(client, "unknown-model") == 2
+        assert post(client, id="good").status_code == 202
+        assert client.post("/v1/flush").json()["appended"] == 1
+
+
+def test_content_types_nobody_reads_are_refused(start, event):
+    with start() as client:
+        answer = client.post("/", content=orjson.dumps(event()), headers={"content-type": "text/xml"})
+        assert (answer.status_code, "ce-id" in answer.json()["error"]) == (415, True)
+        headers = {f"ce-{name}": value for name, value in event().items() if name != "data"}
+        answer = client.post("/", content=b"a=1", headers=headers | {"content-type": "text/plain"})
+        assert answer.status_code == 415
+        assert (
+            client.post("/v1/labels?model=payments", content=b"x", headers={"content-type": "a/b"}).status_code == 415
+        )
+
+
+def test_a_large_body_is_refused_before_and_while_it_is_read(start):
+    with start(most_body_bytes=100_000) as client:
+        assert client.post("/", content=b"x" * 10_000_000, headers=STRUCTURED).status_code == 413
+
+        def endless():
+            for _ in range(100):
+                yield b"x" * 10_000
+
+        assert client.post("/", content=endless(), headers=STRUCTURED).status_code == 413
+        assert refused(client, "too-large") == 2
+
+
+def test_a_body_that_comes_too_slowly_is_refused_and_holds_nobody_up(start, post):
+    with start(body_seconds=0.3) as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as slow:
+        slow.sendall(b"POST / HTTP/1.1\r\nhost: c\r\ncontent-type: application/cloudevents+json\r\n")
+        slow.sendall(b"content-length: 500\r\n\r\n{")
+        assert post(client, id="quick").status_code == 202
+        slow.settimeout(10)
+        assert b"408" in slow.recv(4096)
+
+
+def test_a_batch_keeps_the_good_events_and_names_the_bad(start, event):
+    with start() as client:
+        events = [event("a"), event("b", score=7), {"id": "c"}, event("d")]
+        answer = client.post("/", content=orjson.dumps(events), headers=BATCHED)
+        assert answer.status_code == 422
+        assert answer.json()["accepted"] == 2
+        assert [one["index"] for one in answer.json()["refused"]] == [1, 2]
+        assert client.post("/", content=b"{}", headers=BATCHED).status_code == 400
+        assert client.post("/v1/flush").json()["appended"] == 2
+
+
+def test_another_payload_under_an_id_is_refused_and_the_first_stays(start, post, store, declared):
+    with start() as client:
+        assert post(client).status_code == 202
+        assert post(client).status_code == 202
+        answer = post(client, data={"score": 0.75})
+        assert (answer.status_code, "first stays" in answer.json()["error"]) == (409, True)
+        assert client.post("/v1/flush").json()["appended"] == 1
+
+
+def test_events_from_another_time_are_refused_where_that_is_asked_for(start, post):
+    now = datetime.now(UTC)
+    with start(max_ahead_seconds=3600, max_age_seconds=86_400) as client:
+        answer = post(client, id="a", time=(now + timedelta(days=1)).isoformat())
+        assert (answer.status_code, "ahead of this clock" in answer.json()["error"]) == (422, True)
+        answer = post(client, id="b", time=(now - timedelta(days=2)).isoformat())
+        assert (answer.status_code, "too old" in answer.json()["error"]) == (422, True)
+        assert post(client, id="c", time=(now - timedelta(hours=1)).isoformat()).status_code == 202
+        assert refused(client, "clock") == 2
+
+
+def test_only_who_shows_the_token_may_send(start, event):
+    with start(token="a-secret-of-some-length") as client:
+        body = orjson.dumps(event())
+        assert client.post("/", content=body, headers=STRUCTURED).status_code == 401
+        wrong = {"authorization": "Bearer a-secret-of-some-lengtH"}
+        assert client.post("/v1/flush", headers=wrong).status_code == 401
+        right = {"authorization": "Bearer a-secret-of-some-length"}
+        assert client.post("/", content=body, headers=STRUCTURED | right).status_code == 202
+        assert client.get("/readyz").status_code == 200
+
+
+def test_headers_are_not_taken_over_into_the_answer(start):
+    with start() as client:
+        headers = {"ce-id": "%0d%0aset-cookie: a=b", "ce-type": "dev.kedge.prediction", "ce-specversion": "1.0"}
+        answer = client.post("/", json={}, headers=headers | {"ce-source": "s"})
+        assert answer.status_code == 422
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([{"id": "a"}], "label must be of the kind"),
+        ([{"id": "a", "label": "yes"}], "label must be of the kind of the positive label 1"),
+        ([{"id": "a", "label": None}], "label must be"),
+        ([{"id": "a", "label": [1]}], "label must be"),
+        ([{"id": "a", "label": 1, "observed_at": "soon"}], "observed_at must be an RFC 3339 time"),
+        ([{"id": "a", "label": 1, "when": 1}], "unknown fields"),
+        ([{"id": 5, "label": 1}], "id must be"),
+        (["a"], "a label is an object"),
+    ],
+)
+def test_a_label_that_is_none_is_named_and_nothing_of_its_request_is_taken(start, labels, words):
+    with start() as client:
+        labels = [{"id": "good", "label": 0}, *labels]
+        answer = client.post("/v1/labels", json={"model": "payments", "labels": labels})
+        assert answer.status_code == 422
+        assert "labels[1]: " in answer.json()["error"]
+        assert words in answer.json()["error"]
+        assert client.post("/v1/flush").json()["appended"] == 0
+
+
+def test_addresses_and_methods_that_do_not_exist_are_told_so(start):
+    with start() as client:
+        assert client.get("/").status_code == 405
+        assert client.put("/", content=b"").status_code == 405
+        assert client.get("/v1/labels").status_code == 405
+        assert client.get("/../../etc/passwd").status_code == 404
+        assert client.post("/v1/labels?model=payments&require_known=maybe", json={}).status_code == 422
+        assert client.post("/v1/labels", json={"model": "other", "labels": []}).status_code == 422
+        assert client.post("/v1/labels", json={"labels": []}).status_code == 400
