@@ -14,7 +14,7 @@ from typing import Any, Literal
 from components.errors import RegistryError
 
 Alias = Literal["champion", "challenger", "previous"]
-BUNDLE = "kedge.bundle"
+BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -66,9 +66,9 @@ class Registry:
             for known in self._all(model):
                 if known.tags.get(BUNDLE) == bundle:
                     return str(known.version)
-            kept = {name: value[:5000] for name, value in {**tags, BUNDLE: bundle}.items()}
+            kept = {name: value[:5000] for name, value in {**tags, BUNDLE: bundle, SOURCE: source}.items()}
             run = os.environ.get("MLFLOW_RUN_ID")  # KFP's MLflow plugin opens one for each task
-            made = self._client.create_model_version(model, source, run_id=run, tags=kept)
+            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=run, tags=kept)
             return str(made.version)
 
     def alias(self, model: str, alias: Alias) -> str | None:
@@ -146,6 +146,15 @@ class Registry:
             ) from exc
 
 
+def acceptable(uri: str, source: str) -> str:
+    """The source as this registry takes it: an MLflow server refuses every path, even on a volume it does not see.
+
+    >>> acceptable("http://mlflow:5000", "/store/bundles/fraud/1f3a"), acceptable("sqlite:///m.db", "/store")
+    ('kedge:///store/bundles/fraud/1f3a', '/store')
+    """
+    return f"kedge://{source}" if uri.startswith("http") and "://" not in source else source
+
+
 def _make_room(uri: str) -> None:
     """A folder for SQLite's file: MLflow would try for a minute to open a file in none."""
     if not uri.startswith("sqlite:///"):
@@ -167,7 +176,7 @@ def _version(known: Any) -> Version:
     return Version(
         version=str(known.version),
         bundle=known.tags.get(BUNDLE, ""),
-        source=known.source,
+        source=known.tags.get(SOURCE, known.source),
         aliases=tuple(sorted(known.aliases)),
         tags=dict(known.tags),
         created=datetime.fromtimestamp(known.creation_timestamp / 1000, UTC),

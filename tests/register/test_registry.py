@@ -121,8 +121,9 @@ def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri:
     assert version.aliases == ("challenger",)
     assert version.source == store.uri(f"bundles/payments/{made.id}")
     assert version.tags.items() >= {
-        "kedge.commit": "c0ffee", "kedge.snapshot": "0" * 40, "kedge.policy": policy.hash,
-        "kedge.run": "retrain-payments-k", "kedge.loss": "0.25", "kedge.gates": '{"constant": true}',
+        "kedge.commit": "c0ffee", "kedge.snapshot": "0" * 40, "kedge.policy": policy.hash, "kedge.loss": "0.25",
+        "kedge.run": "retrain-payments-k", "kedge.gates": '{"constant": true}',
+        "kedge.source": store.uri(f"bundles/payments/{made.id}"),
     }.items()  # fmt: skip
     (registered,) = record.read(store, policy.name, ["registered"])
     assert (registered.key, registered.data["version"]) == (made.id, "1")
