@@ -20,7 +20,9 @@ References:
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, islice
 
 TAIL = 0.05
 """Share of requests slower than the 95th percentile."""
@@ -62,7 +64,7 @@ def two_quantiles(candidate: Mapping[float, int], champion: Mapping[float, int],
         candidate, champion: Upper edge of a latency bucket in ms -> requests in it, empty buckets included.
         ratio: Tolerated, at least 1.
 
-    >>> champion = {1: 50, 2: 50, 4: 0, 8: 0}
+    >>> champion = {1: 500, 2: 500, 4: 0, 8: 0}
     >>> two_quantiles(champion, champion, 2.0) < 0 < two_quantiles({1: 0, 2: 50, 4: 0, 8: 50}, champion, 2.0)
     True
     """
@@ -70,12 +72,13 @@ def two_quantiles(candidate: Mapping[float, int], champion: Mapping[float, int],
     if not rows or not champion_rows:
         return 0.0
     edges = sorted({*candidate, *champion})
-    lowest, lower = math.inf, -math.inf
-    for upper in edges:
-        allowed = next((edge for edge in edges if edge >= ratio * upper), math.inf)
-        slow, champion_slow = _above(candidate, allowed), _above(champion, lower)
-        product = _log_above(slow, rows, TAIL) + _log_below(champion_slow, champion_rows, TAIL)
-        lowest, lower = min(lowest, product), upper
+    slower, champion_slower = _above(candidate, edges), _above(champion, edges)
+    lowest, tail = math.inf, champion_rows
+    for upper, above in zip(edges, champion_slower, strict=True):
+        allowed = bisect_left(edges, ratio * upper)
+        slow = slower[allowed] if allowed < len(edges) else 0
+        product = _log_above(slow, rows, TAIL) + _log_below(tail, champion_rows, TAIL)
+        lowest, tail = min(lowest, product), above
     return lowest
 
 
@@ -172,8 +175,9 @@ def _share(bad: int, rows: int) -> float:
     return bad / rows if rows else 0.0
 
 
-def _above(latency: Mapping[float, int], edge: float) -> int:
-    return sum(count for upper, count in latency.items() if upper > edge)
+def _above(latency: Mapping[float, int], edges: Sequence[float]) -> list[int]:
+    """Requests slower than each of the edges."""
+    return list(islice(accumulate((-latency.get(edge, 0) for edge in edges), initial=sum(latency.values())), 1, None))
 
 
 def _log_normal_cdf(z: float) -> float:

@@ -345,6 +345,37 @@ def test_release_through_a_real_gateway_ends_as_the_candidate_deserves(platform,
         assert load.failed == []
 
 
+POLICY = """
+model: {name: fraud, target: fraud, features: {x: {type: number}}}
+data: {source: {format: csv, location: x.csv}, time_column: t}
+release:
+  steps: [{percent: 50, min_seconds: 0.5, min_requests: 20}]
+  bake_seconds: 0.5
+  interval_seconds: 0.1
+"""
+
+
+def test_release_killed_in_each_state_is_gone_on_with_by_the_next_process(platform):
+    platform.deploy("blue", "one")
+    platform.weigh(blue=100)
+    platform.bundle("two", ready_after_s=1)
+    (platform.root / "fraud.yaml").write_text(POLICY)
+    words = [sys.executable, str(HERE / "run_release.py"), str(platform.root), "two"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    with Load(platform.seen.gateway) as load:
+        for state in ("deploy", "canary", "bake"):
+            process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                until(lambda state=state: (now := platform.driver.route().rollout) and now.state == state, 60)
+            finally:
+                process.kill()
+                process.wait()
+        last = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert last.stdout == "promoted\n"
+    assert platform.driver.route().weights == {"green": 100}
+    assert load.failed == []
+
+
 def observe_nothing(rollout, spans):
     """No labels come."""
     from components.deploy.evidence import Observed
