@@ -28,6 +28,9 @@ from components.register import Registry
 from components.store import Store
 from components.tables import snapshot
 
+LEAST_ROWS = 4
+"""The paired test needs two blocks of two rows."""
+
 
 def run(
     policy: Policy, store: Store, registry: Registry, run_name: str, fingerprint: str, bundle_id: str
@@ -39,7 +42,7 @@ def run(
 
     Raises:
         BundleError: a bundle is missing, altered, or made by other libraries.
-        DataError: no such snapshot, or it lacks a column the champion needs.
+        DataError: no such snapshot, hardly a row held out, or it lacks a column the champion needs.
         RegistryError: the registry cannot be reached.
     """
     champion_id = registry.alias(policy.name, "champion")
@@ -56,18 +59,22 @@ def run(
 
 def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa.Table, note: str = "") -> Evaluation:
     """Score both on these rows, in time order, and hold the difference against the policy's gates."""
+    if table.num_rows < LEAST_ROWS:
+        raise DataError(
+            f"snapshot of {policy.name}: {table.num_rows} rows held out; {LEAST_ROWS} is the least a test can be made "
+            "on: raise train.holdout_share or wait for more rows"
+        )
     label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
     ours, theirs = _scored(policy, challenger, table, label), None
     if champion is not None:
         theirs = _scored(policy, champion, table, label)
     recorded = challenger.manifest.metrics
     constant = losses(policy.model.task, label, np.full(len(label), recorded["constant_score"]))
-    enough = theirs is not None and len(label) >= 4
     measured = Measured(
         rows=len(label),
         challenger_loss=float(ours.loss.mean()),
         constant_loss=float(constant.mean()),
-        paired=paired(theirs.loss, ours.loss) if theirs is not None and enough else None,
+        paired=paired(theirs.loss, ours.loss) if theirs is not None else None,
         slices=list(_slices(policy, table, ours, theirs)),
     )
     return Evaluation(

@@ -156,6 +156,12 @@ def test_a_champion_that_needs_a_column_the_rows_lack_is_a_clear_error(store, fo
         judged(challenger, good.bundle)
 
 
+def test_hardly_a_row_held_out_is_said(store, folder, good) -> None:
+    asked = rows.policy(train={"holdout_share": 0.002})
+    with pytest.raises(DataError, match="3 rows held out; 4 is the least"):
+        judged(good, None, asked)
+
+
 def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(store, folder) -> None:
     made = Made(store, folder, rows.table(600, task="regression"), rows.policy(task="regression"))
     found = judged(made, None, rows.policy(task="regression", gates={"min_rows": 100}))
