@@ -131,7 +131,7 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "components.collect", "--store", str(folder / "store"), "--spool"]
     command += [str(folder / "spool"), "--policy", str(folder / "policy.yaml"), "--port", str(port)]
     process = subprocess.Popen([*command, "--interval-seconds", "0.1"])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from numpy.typing import NDArray
@@ -135,7 +134,7 @@ def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Tabl
     condition = None
     if start is not None:
         _aware(start=start)
-        condition = (ds.field("_day") >= _day(start)) & (ds.field("_observed") >= pa.scalar(start, TIME))
+        condition = (pc.field("_day") >= _day(start)) & (pc.field("_observed") >= pa.scalar(start, TIME))
     names = [name for name in LABELS.names if name != "_day"]
     return _read(store, _key(policy, "labels"), LABELS, names, condition)
 
@@ -298,7 +297,7 @@ def open_table(store: Store, key: str) -> DeltaTable | None:
 
 
 def _read(
-    store: Store, key: str, wanted: pa.Schema, columns: Sequence[str], condition: ds.Expression | None
+    store: Store, key: str, wanted: pa.Schema, columns: Sequence[str], condition: pc.Expression | None
 ) -> pa.Table:
     """Columns of a table in the log, empty if it does not exist; a column the table lacks is null."""
     with _store_errors(store, key):
@@ -323,7 +322,7 @@ def _of_ids(store: Store, policy: Policy, ids: pa.ChunkedArray, columns: Sequenc
     for day in _days(store, key):
         if not len(missing):
             break
-        condition = (ds.field("_day") == day) & ds.field("_id").isin(missing)
+        condition = (pc.field("_day") == day) & pc.field("_id").isin(missing)
         part = _read(store, key, wanted, columns, condition)
         if part.num_rows:
             parts.append(part)
@@ -396,10 +395,10 @@ def _latest_label(labels: pa.Table, codes: NDArray[np.int32], count: int) -> NDA
     return rows
 
 
-def _between(column: str, start: datetime, end: datetime) -> ds.Expression:
+def _between(column: str, start: datetime, end: datetime) -> pc.Expression:
     first, last = _day(start), _day(end - timedelta(microseconds=1))
-    days = (ds.field("_day") >= first) & (ds.field("_day") <= last)
-    return days & (ds.field(column) >= pa.scalar(start, TIME)) & (ds.field(column) < pa.scalar(end, TIME))
+    days = (pc.field("_day") >= first) & (pc.field("_day") <= last)
+    return days & (pc.field(column) >= pa.scalar(start, TIME)) & (pc.field(column) < pa.scalar(end, TIME))
 
 
 def _day(time: datetime) -> str:
