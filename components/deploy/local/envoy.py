@@ -91,7 +91,8 @@ def routes(declared: Mapping[str, Route]) -> bytes:
         "match": {"prefix": "/"},
         "direct_response": {"status": 404, "body": {"inline_string": '{"error": "no model is served at this path"}'}},
     }
-    hosts = [{"name": "models", "domains": ["*"], "routes": [*rules, nobody]}]
+    only_past_the_gateway = {"request_headers_to_remove": ["x-kedge-smoke"]}
+    hosts = [{"name": "models", "domains": ["*"], "routes": [*rules, nobody], **only_past_the_gateway}]
     return _resources(
         [{"@type": f"{_TYPE}.config.route.v3.RouteConfiguration", "name": "models", "virtual_hosts": hosts}]
     )

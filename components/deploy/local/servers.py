@@ -26,6 +26,8 @@ DRAIN_SECONDS = 2.0
 """How long a server that lost its traffic may finish what it began."""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens loopback addresses past any proxy the environment names."""
+END_SECONDS = 10.0
+"""How long a server that was asked to end may take before it is killed."""
 FAILED_ENDS = 3
 """A server that ended so often before it was ever ready will not come up by waiting."""
 
@@ -67,6 +69,8 @@ class Server:
         self.wanted = wanted
         self.process = Process(self._command, log)
         self.was_ready = False
+        self.told = False
+        """It was asked to end."""
         self._words = words
         self._model = model
         self._port = 0
@@ -160,7 +164,7 @@ class SlotServers:
     def close(self) -> None:
         """Wait until all servers have ended."""
         for server in self._all():
-            server.process.wait(10)
+            server.process.wait(END_SECONDS)
 
     def write_endpoints(self) -> None:
         """Tell the gateway where the slot answers, if that changed."""
@@ -221,11 +225,15 @@ class SlotServers:
             self._leaving.append((server, time.monotonic() + DRAIN_SECONDS))
 
     def _end_those_leaving(self) -> None:
+        """Without waiting: another slot may need its server started meanwhile."""
         now = time.monotonic()
         for server, until in self._leaving:
-            if now >= until:
-                server.process.stop()
-        self._leaving = [(server, until) for server, until in self._leaving if now < until]
+            if now >= until + END_SECONDS:
+                server.process.wait(0)
+            elif now >= until and not server.told:
+                server.process.ask_to_stop()
+                server.told = True
+        self._leaving = [(server, until) for server, until in self._leaving if server.process.alive]
 
     def _all(self) -> list[Server]:
         return [server for server in (self._current, self._coming) if server] + [old for old, _ in self._leaving]
