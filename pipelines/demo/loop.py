@@ -14,6 +14,7 @@ import pyarrow as pa
 from components import record
 from components.policy import Policy
 from components.store import open_store, write_file
+from components.tables import log
 from pipelines.demo.processes import Addresses, Command
 from pipelines.demo.traffic import Bank, Clients, Label, Request
 
@@ -76,13 +77,14 @@ class Loop:
         self._last_label: int | float | None = None
 
     def run(self, blocks: Iterable[Block]) -> None:
-        """Live through the blocks, one check at the end of each; a release that still wants traffic stays where it is."""
+        """Live through the blocks, one check at the end of each; a release still under way is left where it stands."""
         try:
             for block in blocks:
                 self._live(block)
             self._finish()
         finally:
             self._clients.close()
+            self._bank.close()
             if self._task is not None:
                 self._task.stop()
 
@@ -102,11 +104,25 @@ class Loop:
             self._let_it_train()
         set_clock(self.folder, block.end)
         self._bank.tell(block.end)
-        self._bank.flush()
+        self._wait_for_the_log(block, tally)
         if self._task is None:
             self.start("monitor", "--policy", str(self.policy_file), "--store", self.store.url, "--json")
         tally.notes += self._news()
         self._say(self._line(tally))
+
+    def _wait_for_the_log(self, block: Block, tally: Tally, seconds: float = 15) -> None:
+        """Servers tell what they predicted behind their answers; a day is over when its predictions are in the log."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._bank.flush()
+            rows = log.read_window(self.store, self.policy, block.start, block.end, columns=["_id"], labels="none")
+            missing = tally.rows - tally.failed - rows.num_rows
+            if missing <= 0:
+                return
+            if time.monotonic() > deadline:
+                tally.notes.append(f"{missing} predictions did not reach the log within {seconds:g} s")
+                return
+            time.sleep(0.05)
 
     def _ask(self, rows: pa.Table, tally: Tally) -> None:
         features, target = list(self.policy.model.features), self.policy.model.target

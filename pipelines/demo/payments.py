@@ -65,14 +65,14 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
     weekend = begin.weekday() >= 5
     count = rows * 3 // 4 if weekend else rows
 
-    amount = np.round(np.exp(random.normal(4.3 + 0.12 * weekend, 0.9, count)), 2)
+    amount: NDArray[np.float64] = np.round(np.exp(random.normal(4.3 + 0.12 * weekend, 0.9, count)), 2)
     channel = random.choice(len(CHANNELS), count, p=(0.35, 0.15, 0.10, 0.40))
     if weather.campaign:
         small = random.random(count) < 0.6
         amount = np.where(small, np.round(np.exp(random.normal(2.6, 0.4, count)), 2), amount)
         channel = np.where(small, CHANNELS.index("app"), channel)
-    balance_ratio = np.round(random.gamma(2.0, 0.25, count), 4)
-    account_age = np.round(random.gamma(1.5, 400, count))
+    balance_ratio: NDArray[np.float64] = np.round(random.gamma(2.0, 0.25, count), 4)
+    account_age: NDArray[np.float64] = np.round(random.gamma(1.5, 400, count))
     since_payday = random.integers(0, 31, count)
     retries = random.binomial(2, 0.12, count)
     recurring = random.random(count) < 0.55

@@ -64,6 +64,11 @@ class Connections:
             return answer
         raise AssertionError("unreachable")
 
+    def close(self) -> None:
+        """Close the connections nobody uses."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
 
 class Clients:
     """A few clients that ask for predictions at the same time."""
@@ -93,8 +98,9 @@ class Clients:
         return Answer(float(orjson.loads(raw)["predictions"][0]), answered.get("x-kedge-version", ""), status)
 
     def close(self) -> None:
-        """Wait for the clients that are under way."""
+        """Wait for the clients that are under way and hang up."""
         self._pool.shutdown()
+        self._connections.close()
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,10 @@ class Bank:
     def flush(self) -> None:
         """Have the collector append everything it acknowledged to the prediction log."""
         self._post("/v1/flush", b"{}")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connections.close()
 
     def _post(self, path: str, body: bytes) -> None:
         try:

@@ -349,6 +349,14 @@ def test_long_requests_and_slow_models_are_scored_off_the_event_loop(server, mad
     assert [thread is main for thread in threads] == [True, False, False]
 
 
+def test_a_smoke_tests_rows_are_answered_and_counted_but_are_no_prediction_served(made):
+    server = Server(made)
+    assert server.predict(ROW, x_kedge_smoke="true").status == 200
+    assert not server.outbox._queue
+    server.predict(ROW)
+    assert len(server.outbox._queue) == 1
+
+
 def test_answered_rows_become_events_with_the_requests_id_and_time(made):
     server = Server(made, trust_event_time=True)
     server.predict(ROW, ce_id="a", ce_time="2026-03-02T01:00:00+01:00")
