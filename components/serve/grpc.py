@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from concurrent import futures
 from typing import Any
@@ -51,16 +52,18 @@ def infer(request: InferRequest, model: ServedModel, metrics: Metrics, outbox: O
 
 
 def _rows(request: InferRequest, model: ServedModel) -> list[Row]:
-    inputs: list[dict[str, Any]] = []
+    inputs = []
     for tensor in request.inputs:
-        raw = tensor.raw_data
-        shape = list(tensor.shape)
-        if raw is not None and len(shape) in (1, 2):
-            data = v2.unpack(tensor.name, tensor.datatype, raw, int(shape[0]))
-        else:
-            data = [value.decode() if isinstance(value, bytes) else value for value in tensor.data or ()]
-        inputs.append({"name": tensor.name, "shape": shape, "data": data})
+        try:
+            data = [_text(value) for value in tensor.as_numpy().ravel().tolist()]
+        except (InvalidInput, ValueError, TypeError, struct.error) as exc:
+            raise Refusal(400, f"input {str(tensor.name)[:60]!r}: {str(exc)[:200]}") from None
+        inputs.append({"name": tensor.name, "shape": list(tensor.shape), "data": data})
     return v2.rows(inputs, b"", model.signature.names)
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 class GrpcServer:
