@@ -65,14 +65,15 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
     weekend = begin.weekday() >= 5
     count = rows * 3 // 4 if weekend else rows
 
-    amount: NDArray[np.float64] = np.round(np.exp(random.normal(4.3 + 0.12 * weekend, 0.9, count)), 2)
+    amount = np.exp(random.normal(4.3 + 0.12 * weekend, 0.9, count))
     channel = random.choice(len(CHANNELS), count, p=(0.35, 0.15, 0.10, 0.40))
     if weather.campaign:
         small = random.random(count) < 0.6
-        amount = np.where(small, np.round(np.exp(random.normal(2.6, 0.4, count)), 2), amount)
+        amount = np.where(small, np.exp(random.normal(2.6, 0.4, count)), amount)
         channel = np.where(small, CHANNELS.index("app"), channel)
-    balance_ratio: NDArray[np.float64] = np.round(random.gamma(2.0, 0.25, count), 4)
-    account_age: NDArray[np.float64] = np.round(random.gamma(1.5, 400, count))
+    amount = amount.round(2)
+    balance_ratio = random.gamma(2.0, 0.25, count).round(4)
+    account_age = random.gamma(1.5, 400, count).round()
     since_payday = random.integers(0, 31, count)
     retries = random.binomial(2, 0.12, count)
     recurring = random.random(count) < 0.55
