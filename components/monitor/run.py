@@ -17,6 +17,8 @@ from components.monitor.window import Window
 from components.policy import Policy
 from components.record import Record
 from components.store import Store
+from components.tables import labels
+from components.tables.labels import Pulled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Outcome:
 def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     """Check the window that ends at ``now``, once: a window that has a record is not looked at again.
 
+    Where the policy declares a table of outcomes, the labels the log lacks are read from it first.
+
     Args:
         policy: Of the model.
         store: Holds the log, the bundles and the records.
@@ -40,7 +44,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
 
     Raises:
         UsageError: nothing was ever promoted.
-        BundleError, StoreError: the champion or the log cannot be read.
+        BundleError, DataError, StoreError: the champion, the log or the table of outcomes cannot be read.
     """
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
@@ -48,14 +52,17 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     known = next((item for item in history if item.kind == "check" and item.key == key_of(window.end)), None)
     if known is not None:
         return Outcome(record=known, written=False, due=unfinished(history, by_hand=by_hand))
+    pulled = labels.pull(store, policy) if policy.data.labels is not None else None
     seen = check(policy, store, history, window)
     decision = decide(policy, history, seen, window.end)
     place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
-    made = to_record(policy, seen, decision, report=place)
+    made = to_record(policy, seen, decision, report=place, pulled=pulled)
     store.put(place, report.html(policy, made, history).encode())
     written = record.append(store, made)
     after = record.read(store, policy.name)
     stands = next(item for item in after if item.kind == "check" and item.key == made.key)
+    if not written:  # another process was faster: the page must tell what its record says
+        store.put(place, report.html(policy, stands, history).encode())
     return Outcome(record=stands, written=written, due=unfinished(after, by_hand=by_hand))
 
 
@@ -64,7 +71,9 @@ def key_of(end: datetime) -> str:
     return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def to_record(policy: Policy, seen: Check, decision: Decision, *, report: str = "") -> Record:
+def to_record(
+    policy: Policy, seen: Check, decision: Decision, *, report: str = "", pulled: Pulled | None = None
+) -> Record:
     """The check record: what was seen, what was decided, and the signs that later decisions look back at."""
     shift = shifted_and_risen(policy, seen)
     data = {
@@ -90,6 +99,7 @@ def to_record(policy: Policy, seen: Check, decision: Decision, *, report: str = 
         "scores": asdict(seen.scores),
         "trained_until": seen.trained_until,
         "new_labels": seen.new_labels,
+        "label_source": asdict(pulled) if pulled else None,
         "policy": policy.hash,
         "report": report,
     }

@@ -137,6 +137,9 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
         *(f"  {reason}" for reason in data["reasons"]),
         f"report: {address(data['report'])}",
     ]
+    source = data.get("label_source")
+    if source and source["offending"]:
+        lines.append(f"label source: {source['offending']:,} rows left out; the first: {source['faults'][0]}")
     if outcome.due is not None and outcome.due.key != item.key:
         lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
     return lines

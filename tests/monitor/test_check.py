@@ -2,16 +2,17 @@ from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss
 
-from components import bundle, record
+from components import bundle, policy, record
 from components.errors import BundleError, UsageError
 from components.monitor import run
 from components.monitor.run import key_of
 from components.record import Record, vetoed_windows
 from components.tables import log
-from tests.monitor.world import DAY, START, rows
+from tests.monitor.world import DAY, RULES, START, rows
 
 
 def look(world, day, **monitor):
@@ -241,3 +242,18 @@ def test_labels_for_ids_nobody_predicted_are_left_out(world):
     unknown = pa.table({"_id": [f"nobody-{k}" for k in range(50)], "_label": [1.0] * 50, "_observed": time})
     log.append_labels(world.store, world.policy, unknown, writer="other", sequence=1)
     assert look(world, 0).record.data["performance"]["rows"] == 600
+
+
+def test_labels_of_the_table_the_policy_declares_are_read_before_the_check(world, tmp_path):
+    table = rows(600, START, 1)
+    world.serve(table, labels_after=None)
+    outcomes = pa.table({"id": [f"1-{k}" for k in range(600)], "label": table["fraud"], "observed_at": table["at"]})
+    pq.write_table(outcomes, tmp_path / "outcomes.parquet")
+    data = {
+        **RULES["data"],
+        "labels": {"source": {"format": "parquet", "location": str(tmp_path / "outcomes.parquet")}},
+    }
+    declared = policy.parse({**RULES, "data": data})
+    seen = run.run(declared, world.store, now=START + DAY).record.data
+    assert seen["label_source"]["appended"] == 600
+    assert seen["performance"]["rows"] == 600
