@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from components.errors import DataError
 from components.profile import distances, significance
 from components.profile.columns import Categories, Column, Numbers, Unread
@@ -273,7 +275,10 @@ def _number_distances(reference: Numbers, current: Numbers, groups: tuple[Any, A
     if len(reference.atoms):
         area = distances.wasserstein_of_atoms(*counts, reference.atoms)
     else:
-        area = distances.wasserstein(*counts, reference.edges, _span(reference), _span(current))
+        cut_counts = _cut_at_extremes(reference, reference), _cut_at_extremes(current, reference)
+        low, high = _span(reference)
+        edges = np.concatenate([[low], reference.edges, [np.nextafter(high, np.inf)]])
+        area = distances.wasserstein(*cut_counts, edges, (low, high), _span(current))
     return {
         **_share_distances(*groups),
         "ks": distances.kolmogorov_smirnov(reference.counts, current.counts),
@@ -421,6 +426,15 @@ def _noted(name: str, feature: Feature, reference: Profile, current: Profile) ->
 
 def _replace(feature: Feature, **changes: Any) -> Feature:
     return Feature(**{**vars(feature), **changes})
+
+
+def _cut_at_extremes(column: Numbers, reference: Numbers) -> list[int]:
+    """Counts with the rows beyond the reference's extremes apart."""
+    below, above = (column.below, column.above) if column is not reference else (0, 0)
+    counts = column.counts.tolist()
+    counts[0] -= below
+    counts[-1] -= above
+    return [below, *counts, above]
 
 
 def _span(column: Numbers) -> tuple[float, float]:

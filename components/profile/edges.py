@@ -35,7 +35,8 @@ def fine_cuts(sample: NDArray[Any]) -> Floats:
     else:
         inner = np.unique(_gridded(values))
         atoms = _mixed_atoms(distinct, counts, inner)
-        inner = np.concatenate([inner, atoms, np.nextafter(atoms, np.inf)])
+        with np.errstate(over="ignore"):
+            inner = np.concatenate([inner, atoms, np.nextafter(atoms, np.inf)])
     cuts = np.unique(np.concatenate([inner, _outer(distinct)]))
     finite: Floats = cuts[np.isfinite(cuts)]
     return finite
