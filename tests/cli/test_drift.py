@@ -1,0 +1,227 @@
+"""``kedge profile`` and ``kedge drift`` on any table, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from pipelines import cli
+
+N = 3000
+
+
+def table(seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return pa.table({"amount": rng.standard_normal(N) + shift, "country": rng.choice(["AT", "CH"], N)})
+
+
+@pytest.fixture
+def kedge(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["kedge", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def reference(kedge, tmp_path):
+    pq.write_table(table(0), tmp_path / "reference.parquet", row_group_size=500)
+    code, out, err = kedge("profile", tmp_path / "reference.parquet", "-o", tmp_path / "reference.json")
+    assert (code, err) == (0, "")
+    assert "3,000 rows, 2 columns" in out
+    return tmp_path / "reference.json"
+
+
+def written(path, made, form):
+    match form:
+        case "parquet":
+            pq.write_table(made, path / "current.parquet")
+            return path / "current.parquet"
+        case "csv":
+            pa_csv.write_csv(made, path / "current.csv")
+            return path / "current.csv"
+        case "folder":
+            (path / "folder" / "day=1").mkdir(parents=True)
+            pq.write_table(made.slice(0, 1000), path / "folder" / "day=1" / "a.parquet")
+            pq.write_table(made.slice(1000), path / "folder" / "b.parquet")
+            return path / "folder"
+        case "pattern":
+            pq.write_table(made.slice(0, 1000), path / "p-1.parquet")
+            pq.write_table(made.slice(1000), path / "p-2.parquet")
+            return path / "p-*.parquet"
+        case _:
+            write_deltalake(path / "delta", made)
+            return path / "delta"
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "folder", "pattern", "delta"])
+def test_drift_reads_any_table_and_exits_0_with_or_without_drift(kedge, reference, tmp_path, form):
+    current = written(tmp_path, table(1, shift=0.5), form)
+    code, out, err = kedge("drift", "--reference", reference, "--current", current, "--json")
+    body = json.loads(out)
+    assert (code, err) == (0, "")
+    assert body["rows"] == N
+    assert body["drifted"] == ["amount"]
+    assert body["features"]["country"]["drifted"] is False
+
+
+def test_a_quiet_table_says_so(kedge, reference, tmp_path):
+    current = written(tmp_path, table(2), "parquet")
+    code, out, _ = kedge("drift", "--reference", reference, "--current", current)
+    assert code == 0
+    assert out.startswith("0 of 2 columns drifted (3,000 rows against 3,000)")
+
+
+def test_a_page_is_written(kedge, reference, tmp_path):
+    current = written(tmp_path, table(1, shift=0.5), "parquet")
+    code, out, _ = kedge("drift", "--reference", reference, "--current", current, "--html", tmp_path / "drift.html")
+    assert code == 0
+    assert "amount: distribution" in out
+    assert "<b>amount</b>" in (tmp_path / "drift.html").read_text()
+
+
+def test_too_few_rows_is_said_and_no_mistake(kedge, reference, tmp_path):
+    current = written(tmp_path, table(1, shift=5).slice(0, 30), "parquet")
+    code, out, _ = kedge("drift", "--reference", reference, "--current", current)
+    assert code == 0
+    assert "too few rows" in out
+    assert "not the same as no drift" in out
+
+
+def test_a_renamed_column_gets_its_likely_new_name(kedge, reference, tmp_path):
+    current = written(tmp_path, table(1).rename_columns(["amounts", "country"]), "parquet")
+    code, out, _ = kedge("drift", "--reference", reference, "--current", current)
+    assert code == 0
+    assert "amount: missing" in out
+    assert "renamed to 'amounts'?" in out
+
+
+def test_dependence_is_compared_where_the_profile_has_it(kedge, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, N))
+    pq.write_table(pa.table({"x": x, "y": x + y}), tmp_path / "tied.parquet")
+    pq.write_table(pa.table({"x": x, "y": rng.permutation(x + y)}), tmp_path / "loose.parquet")
+    assert kedge("profile", tmp_path / "tied.parquet", "-o", tmp_path / "r.json", "--dependence")[0] == 0
+    code, out, _ = kedge("drift", "--reference", tmp_path / "r.json", "--current", tmp_path / "loose.parquet")
+    assert code == 0
+    assert "x and y: rank correlation 0." in out
+
+
+POLICY = """
+model:
+  name: payments
+  target: fraud
+  features:
+    amount: {type: number}
+data:
+  source: {format: parquet, location: x.parquet}
+  row_time: {start: 2026-01-01, step_seconds: 60}
+monitor:
+  min_rows: 5000
+"""
+
+
+def test_a_policy_chooses_columns_and_thresholds(kedge, reference, tmp_path):
+    (tmp_path / "p.yaml").write_text(POLICY)
+    current = written(tmp_path, table(1, shift=0.5), "parquet")
+    code, out, _ = kedge(
+        "profile", tmp_path / "reference.parquet", "-o", tmp_path / "r.json", "--policy", tmp_path / "p.yaml"
+    )
+    assert (code, "1 columns" in out) == (0, True)
+    code, out, _ = kedge("drift", "--reference", reference, "--current", current, "--policy", tmp_path / "p.yaml")
+    assert "too few rows: 3,000" in out
+    words = (
+        "drift",
+        "--reference",
+        reference,
+        "--current",
+        current,
+        "--policy",
+        tmp_path / "p.yaml",
+        "--min-rows",
+        100,
+    )
+    code, out, _ = kedge(*words, "--json")
+    assert list(json.loads(out)["features"]) == ["amount"]
+
+
+def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
+    (tmp_path / "p.yaml").write_text(POLICY.replace("amount", "amuont"))
+    (tmp_path / "no.json").write_text("{}")
+    (tmp_path / "half.parquet").write_bytes((tmp_path / "reference.parquet").read_bytes()[:2000])
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n1,2,3\n")
+    good = written(tmp_path, table(1), "parquet")
+    for words, said in (
+        (("drift", "--reference", tmp_path / "gone.json", "--current", good), "gone.json: cannot be read"),
+        (("drift", "--reference", tmp_path / "no.json", "--current", good), "not a profile of this version"),
+        (("drift", "--reference", good, "--current", good), "not a profile: not JSON"),
+        (("drift", "--reference", reference, "--current", tmp_path / "gone.parquet"), "no such table"),
+        (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "a table is a .parquet"),
+        (("drift", "--reference", reference, "--current", tmp_path / "half.parquet"), "not a whole Parquet file"),
+        (("drift", "--reference", reference, "--current", tmp_path / "odd.csv"), "not readable as CSV"),
+        (("drift", "--reference", reference, "--current", good, "--policy", tmp_path / "p.yaml"), "'amuont'"),
+        (("profile", good, "-o", tmp_path / "x.json", "--policy", tmp_path / "p.yaml"), "did you mean 'amount'?"),
+        (("profile", tmp_path / "gone", "-o", tmp_path / "x.json"), "no such table"),
+        (("drift", "--reference", reference, "--current", good, "--alpha", "2"), "alpha"),
+    ):
+        code, _, err = kedge(*words)
+        assert code == 2, (words, err)
+        assert said in err
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_corrupt_page_is_an_error_that_names_the_file(kedge, reference, tmp_path):
+    path = tmp_path / "corrupt.parquet"
+    pq.write_table(table(1), path, compression="zstd", use_dictionary=False)
+    raw = bytearray(path.read_bytes())
+    offset = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    raw[offset + 30 : offset + 400] = b"\xff" * 370
+    path.write_bytes(bytes(raw))
+    code, _, err = kedge("drift", "--reference", reference, "--current", path)
+    assert code == 2
+    assert "corrupt.parquet: row group 0 is damaged" in err
+
+
+def test_an_empty_table_is_no_reference(kedge, tmp_path):
+    pq.write_table(table(1).slice(0, 0), tmp_path / "empty.parquet")
+    code, _, err = kedge("profile", tmp_path / "empty.parquet", "-o", tmp_path / "r.json")
+    assert code == 2
+    assert "no rows" in err
+
+
+def test_files_of_mixed_schemas_are_refused_as_reference_and_named_as_current(kedge, reference, tmp_path):
+    (tmp_path / "mixed").mkdir()
+    pq.write_table(table(1), tmp_path / "mixed" / "a.parquet")
+    pq.write_table(table(2).select(["country"]), tmp_path / "mixed" / "b.parquet")
+    code, _, err = kedge("profile", tmp_path / "mixed", "-o", tmp_path / "r.json")
+    assert (code, "'amount' is double in one batch and missing in another" in err) == (2, True)
+    code, out, _ = kedge("drift", "--reference", reference, "--current", tmp_path / "mixed")
+    assert code == 0
+    assert "missing in some rows" in out
+
+
+def test_the_hot_path_does_without_pandas(reference, tmp_path):
+    current = written(tmp_path, table(1), "parquet")
+    words = ["kedge", "drift", "--reference", str(reference), "--current", str(current)]
+    program = (
+        f"import sys; sys.argv = {words!r}\n"
+        "from pipelines.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'pandas', 'scipy', 'sklearn', 'deltalake', 'pyarrow.dataset'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
