@@ -75,7 +75,7 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
     balance_ratio = random.gamma(2.0, 0.25, count).round(4)
     account_age = random.gamma(1.5, 400, count).round()
     since_payday = random.integers(0, 31, count)
-    retries = random.binomial(2, 0.12, count)
+    retries = random.binomial(2, 0.03, count)
     recurring = random.random(count) < 0.55
     country = random.choice(len(COUNTRIES), count, p=(0.10, 0.10, 0.35, 0.15, 0.20, 0.10))
 
