@@ -1,0 +1,348 @@
+"""The model server beside a constant model in the same server, KServe's own server, and peers.
+
+    python benchmarks/serve.py [--rounds 20] [--requests 100] [--peers]
+
+All servers run at once and are asked in turn, so that whatever else the machine does falls on all of them; the figures
+are medians over the rounds. CPU is that of the server's process tree, from the scheduler's own nanosecond counts.
+``--peers`` makes a virtual environment for each peer under /tmp first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+from serve_peers import rows, write_bundle  # noqa: E402
+
+OWN = ("kedge-constant", "kedge", "kserve-constant", "kserve-inplace", "kserve-pipeline")
+PEERS = {"mlserver": "mlserver", "mlflow": "mlflow==3.17.*", "bentoml": "bentoml"}
+READY_SECONDS = 240
+
+
+@dataclass
+class Server:
+    """A started server and what was measured on it."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    ready_seconds: float
+    request: bytes = b""
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def processes(self) -> list[int]:
+        """Its process and all below it."""
+        found, new = [], [self.process.pid]
+        while new:
+            found += new
+            new = [child for parent in new for child in _children(parent)]
+        return found
+
+    def cpu_seconds(self) -> float:
+        """CPU its threads have used."""
+        total = 0
+        for pid in self.processes():
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                total += int(thread.read_text().split()[0])
+        return total / 1e9
+
+    def megabytes(self) -> float:
+        """Memory of its own: proportional set size."""
+        total = 0
+        for pid in self.processes():
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return total / 1024
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in thread.read_text().split()]
+    return found
+
+
+class Client:
+    """One kept-alive connection."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, request: bytes) -> bytes:
+        """The answer's body. Raises RuntimeError for any status but 200."""
+        self._socket.sendall(request)
+        seen = self._socket.recv(1 << 18)
+        while b"\r\n\r\n" not in seen:
+            seen += self._socket.recv(1 << 18)
+        head, _, body = seen.partition(b"\r\n\r\n")
+        lower = head.lower()
+        if b" 200 " not in head.split(b"\r\n", 1)[0] or b"content-length: " not in lower:
+            raise RuntimeError(f"{head[:200]!r} {body[:300]!r}")
+        length = int(lower.split(b"content-length: ")[1].split(b"\r\n")[0])
+        while len(body) < length:
+            body += self._socket.recv(1 << 18)
+        return body
+
+
+def post(path: str, value: Any) -> bytes:
+    """A whole HTTP request."""
+    body = orjson.dumps(value)
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def request_for(name: str, count: int) -> bytes:
+    """The same rows in the server's own protocol."""
+    columns = rows(count)
+    instances = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if name == "mlserver":
+        inputs = [
+            {"name": column, "shape": [count, 1], "datatype": "FP64" if column[0] == "n" else "BYTES", "data": values}
+            | ({} if column[0] == "n" else {"parameters": {"content_type": "str"}})
+            for column, values in columns.items()
+        ]
+        return post("/v2/models/bench/infer", {"parameters": {"content_type": "pd"}, "inputs": inputs})
+    if name == "mlflow":
+        return post("/invocations", {"dataframe_records": instances})
+    if name == "bentoml":
+        return post("/predict", {"instances": instances})
+    return post("/v1/models/bench:predict", {"instances": instances})
+
+
+@contextmanager
+def started(name: str, python: str, folder: Path) -> Iterator[Server]:
+    """A server that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | ({"PYTHONPATH": str(ROOT)} if name in OWN else {})
+    began = time.perf_counter()
+    command = [python, str(Path(__file__).with_name("serve_peers.py")), name, str(folder), str(port)]
+    log = (folder / f"{name}.log").open("wb")
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    server = Server(name, process, port, 0.0, request_for(name, 1))
+    try:
+        while not _answers(server):
+            if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+                raise RuntimeError(f"{name} did not start: {(folder / f'{name}.log').read_text()[-1500:]}")
+            time.sleep(0.02)
+        server.ready_seconds = time.perf_counter() - began
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+        log.close()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        client = Client(server.port)
+    except OSError:
+        return False
+    try:
+        client.ask(server.request)
+    except (OSError, RuntimeError, IndexError):
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def measure(servers: list[Server], rounds: int, requests: int) -> None:
+    """Ask each server in turn, one request at a time."""
+    clients = {server.name: Client(server.port) for server in servers}
+    for number in range(rounds + 1):
+        for server in servers:
+            ask = clients[server.name].ask
+            before, taken = server.cpu_seconds(), []
+            for _ in range(requests):
+                began = time.perf_counter()
+                ask(server.request)
+                taken.append(time.perf_counter() - began)
+            if number:  # the first round warms up
+                server.cpu.append((server.cpu_seconds() - before) / requests * 1e6)
+                server.p50.append(statistics.median(taken) * 1e3)
+                server.p99.append(sorted(taken)[int(0.99 * len(taken))] * 1e3)
+    for client in clients.values():
+        client.close()
+
+
+def loaded(server: Server, connections: int, seconds: float, rate: float | None) -> tuple[float, list[float]]:
+    """Requests a second, and latencies in ms; at a ``rate`` from the moment each request was due."""
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    def work(place: int) -> None:
+        client = Client(server.port)
+        due = time.perf_counter() + (place / rate if rate else 0)
+        while due < end:
+            if rate:
+                time.sleep(max(0.0, due - time.perf_counter()))
+            began = due if rate else time.perf_counter()
+            client.ask(server.request)
+            latencies.append((time.perf_counter() - began) * 1e3)
+            due = due + connections / rate if rate else time.perf_counter()
+        client.close()
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(latencies) / seconds, latencies
+
+
+def under_load(servers: list[Server], rounds: int) -> list[tuple[str, float, float]]:
+    """By server: highest rate, and the median over rounds of the p99 at 60 % of it."""
+    found = []
+    for server in servers:
+        highest = max(loaded(server, 4, 2.0, None)[0] for _ in range(2))
+        p99 = []
+        for _ in range(rounds):
+            latencies = sorted(loaded(server, 4, 3.0, 0.6 * highest)[1])
+            p99.append(latencies[int(0.99 * len(latencies))])
+        found.append((server.name, highest, statistics.median(p99)))
+    return found
+
+
+def batch(server: Server, folder: Path, rounds: int) -> tuple[float, float]:
+    """Median ms of a 1,000-row request, and of decoding its JSON and ``inplace_predict`` in this process."""
+    import xgboost
+    from serve_peers import CODES
+
+    request = request_for(server.name, 1000)
+    body = request.partition(b"\r\n\r\n")[2]
+    booster = xgboost.Booster(model_file=folder / "bundle" / "model.ubj")
+    import numpy as np
+
+    codes = {code: float(place) for place, code in enumerate(CODES)}
+
+    def bare() -> None:
+        decoded = orjson.loads(body)["instances"]
+        matrix = np.array([[codes.get(value, value) for value in row.values()] for row in decoded], np.float32)
+        booster.inplace_predict(matrix)
+
+    client = Client(server.port)
+    return _alternately(lambda: client.ask(request), bare, rounds)
+
+
+def _alternately(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float]:
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for call, into in ((first, taken[0]), (second, taken[1])):
+            began = time.perf_counter()
+            call()
+            into.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def cold_starts(folder: Path, rounds: int) -> dict[str, float]:
+    """Median seconds from process to first answer, started in turn."""
+    taken: dict[str, list[float]] = {"kedge": [], "kserve-constant": []}
+    for _ in range(rounds):
+        for name, seconds in taken.items():
+            with started(name, sys.executable, folder) as server:
+                seconds.append(server.ready_seconds)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def peer_python(name: str, package: str) -> str:
+    """The interpreter of a peer's own environment, made if need be."""
+    home = Path(tempfile.gettempdir()) / "kedge-peers" / name
+    python = home / "bin" / "python"
+    if not python.exists():
+        subprocess.run(["uv", "venv", "--quiet", "--python", "3.11", str(home)], check=True)
+        wanted = [package, "scikit-learn>=1.5,<1.10", "xgboost-cpu>=3.2,<3.3", "pandas<3", "orjson"]
+        subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), *wanted], check=True)
+    return str(python)
+
+
+def show(servers: list[Server]) -> None:
+    """The table of one row a request."""
+    base = servers[0]
+    heads = ("one row", "p50 ms", "ratio", "p99 ms", "CPU µs/request", "ratio", "MB", "start s")
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    for server in servers:
+        p50, p99, cpu = (statistics.median(taken) for taken in (server.p50, server.p99, server.cpu))
+        ratios = p50 / statistics.median(base.p50), cpu / statistics.median(base.cpu)
+        print(
+            f"| {server.name} | {p50:.2f} | {ratios[0]:.2f} | {p99:.2f} | {cpu:.0f} | {ratios[1]:.2f} "
+            f"| {server.megabytes():.0f} | {server.ready_seconds:.1f} |"
+        )
+
+
+def main() -> None:
+    """Run everything and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="also MLServer, mlflow models serve and BentoML")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="kedge-serve-"))
+    try:
+        write_bundle(folder / "bundle")
+        pythons = dict.fromkeys(OWN, sys.executable)
+        if options.peers:
+            pythons |= {name: peer_python(name, package) for name, package in PEERS.items()}
+        run(options, folder, pythons)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(options: argparse.Namespace, folder: Path, pythons: dict[str, str]) -> None:
+    """All measurements on servers that run side by side."""
+    from contextlib import ExitStack
+
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
+    with ExitStack() as stack:
+        servers = []
+        for name, python in pythons.items():
+            try:
+                servers.append(stack.enter_context(started(name, python, folder)))
+            except RuntimeError as exc:
+                print(f"left out: {exc}")
+        measure(servers, options.rounds, options.requests)
+        show(servers)
+        by_name = {server.name: server for server in servers}
+        served, bare = batch(by_name["kedge"], folder, options.rounds * 2)
+        ratio = served / bare
+        print(f"\n1,000 rows: kedge {served:.1f} ms, JSON decode + inplace_predict {bare:.1f} ms, ratio {ratio:.2f}")
+        found = under_load([by_name["kedge-constant"], by_name["kedge"]], 5)
+        for name, highest, p99 in found:
+            print(f"{name}: at most {highest:.0f} requests/s; p99 at 60 % of it {p99:.2f} ms")
+        print(f"ratio of p99: {found[1][2] / found[0][2]:.2f}")
+    starts = cold_starts(folder, options.starts)
+    own, other = starts["kedge"], starts["kserve-constant"]
+    print(f"start to first answer: kedge {own:.2f} s, kserve-constant {other:.2f} s, ratio {own / other:.2f}")
+
+
+if __name__ == "__main__":
+    main()

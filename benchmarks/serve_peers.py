@@ -1,0 +1,248 @@
+"""The servers that benchmarks/serve.py compares: each is started as ``python serve_peers.py NAME FOLDER PORT``.
+
+The model is the same everywhere: XGBoost, 100 trees of depth 6, on 12 numbers and 8 categories. ``prepare`` trains and
+writes what a peer needs; ``serve`` never returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+NUMBERS, CATEGORIES = 12, 8
+CODES = [f"c{code}" for code in range(12)]
+
+
+def rows(count: int) -> dict[str, list[Any]]:
+    """Columns of random rows."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    columns: dict[str, list[Any]] = {f"n{place}": random.normal(size=count).tolist() for place in range(NUMBERS)}
+    return columns | {f"k{place}": random.choice(CODES, count).tolist() for place in range(CATEGORIES)}
+
+
+def outcome(columns: dict[str, list[Any]]) -> Any:
+    """A label that takes interactions and categories to learn."""
+    import numpy as np
+
+    numbers = [np.array(columns[f"n{place}"]) for place in range(4)]
+    first, second = (np.array([CODES.index(value) for value in columns[name]]) for name in ("k0", "k1"))
+    raw = numbers[0] + numbers[1] * numbers[2] + (first % 3 == 1) + (second > 6) * numbers[3]
+    return (raw + np.random.default_rng(1).normal(size=len(raw)) > 0.5).astype(int)
+
+
+def write_bundle(folder: Path) -> None:
+    """The model as a kedge bundle."""
+    import pyarrow as pa
+    import xgboost
+
+    from components import bundle, policy
+
+    features: dict[str, Any] = {f"n{place}": {"type": "number"} for place in range(NUMBERS)}
+    features |= {f"k{place}": {"type": "category", "values": CODES} for place in range(CATEGORIES)}
+    declared = policy.parse(
+        {
+            "model": {"name": "bench", "target": "y", "features": features},
+            "data": {"source": {"format": "parquet", "location": "none"}, "time_column": "at"},
+        }
+    )
+    columns = rows(20_000)
+    table, signature = pa.table(columns), bundle.Signature.of(declared.model)
+    data = xgboost.DMatrix(
+        signature.encode(table), outcome(columns), feature_types=signature.feature_types, enable_categorical=True
+    )
+    model = xgboost.train({"objective": "binary:logistic", "max_depth": 6, "learning_rate": 0.1}, data, 100)
+    bundle.write(
+        folder, model=model, signature=signature, policy=declared, estimator="xgboost", golden=table.slice(0, 64),
+        profile=b"{}", snapshot="0" * 40,
+    )  # fmt: skip
+
+
+def kedge(folder: Path, port: int, *, constant: bool = False) -> None:
+    """The model server; ``constant`` puts a model that returns 0.5 in the same server."""
+    from components.bundle import Bundle
+    from components.serve.__main__ import main
+
+    if constant:
+        Bundle.load_model = lambda *_, **__: Constant()  # type: ignore[method-assign]
+    sys.exit(main(["--bundle", str(folder / "bundle"), "--port", str(port)]))
+
+
+class Constant:
+    """A predictor that costs nothing."""
+
+    quick = True
+
+    def score(self, matrix: Any) -> Any:
+        import numpy as np
+
+        return np.full(len(matrix), 0.5)
+
+    def score_row(self, row: Any) -> float:  # noqa: ARG002
+        return 0.5
+
+
+def kserve_server(folder: Path, port: int, kind: str) -> None:
+    """KServe's own ModelServer, logs quiet, uvloop: a constant, ``inplace_predict``, or a scikit-learn pipeline."""
+    import logging
+
+    import uvloop
+
+    sys.argv = sys.argv[:1]
+    from kserve import Model, ModelServer
+
+    predict = {"constant": lambda rows: [0.5] * len(rows), "inplace": _inplace, "pipeline": _pipeline}[kind]
+    if kind != "constant":
+        predict = predict(folder)
+
+    class Served(Model):  # type: ignore[misc]
+        async def predict(self, payload: Any, headers: Any = None) -> Any:  # noqa: ARG002
+            return {"predictions": predict(payload["instances"])}
+
+    for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    model = Served("bench")
+    model.load()
+    ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False).start([model])
+
+
+def _inplace(folder: Path) -> Any:
+    import numpy as np
+    import xgboost
+
+    booster = xgboost.Booster(model_file=folder / "bundle" / "model.ubj")
+    codes = {code: float(place) for place, code in enumerate(CODES)}
+
+    def predict(instances: list[dict[str, Any]]) -> list[float]:
+        matrix = np.array([[codes.get(value, value) for value in row.values()] for row in instances], np.float32)
+        found: list[float] = booster.inplace_predict(matrix).tolist()
+        return found
+
+    return predict
+
+
+def fit_pipeline() -> Any:
+    """ColumnTransformer and XGBClassifier, as tutorials have it."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from xgboost import XGBClassifier
+
+    columns = rows(20_000)
+    frame = pd.DataFrame(columns)
+    texts = [f"k{place}" for place in range(CATEGORIES)]
+    spread = ColumnTransformer([("texts", OneHotEncoder(handle_unknown="ignore"), texts)], remainder="passthrough")
+    model = XGBClassifier(n_estimators=100, max_depth=6, learning_rate=0.1)
+    return Pipeline([("columns", spread), ("model", model)]).fit(frame, outcome(columns))
+
+
+def _pipeline(folder: Path) -> Any:  # noqa: ARG001
+    import pandas as pd
+
+    pipeline = fit_pipeline()
+
+    def predict(instances: list[dict[str, Any]]) -> list[float]:
+        found: list[float] = pipeline.predict_proba(pd.DataFrame(instances))[:, 1].tolist()
+        return found
+
+    return predict
+
+
+MLSERVER = """
+import sys; sys.path.insert(0, {here!r})
+import pandas as pd
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec, PandasCodec
+from mlserver.types import InferenceResponse
+from serve_peers import fit_pipeline
+
+class Bench(MLModel):
+    async def load(self):
+        self._pipeline = fit_pipeline()
+        return True
+
+    async def predict(self, payload):
+        scores = self._pipeline.predict_proba(PandasCodec.decode_request(payload))[:, 1]
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("score", scores)])
+"""
+BENTO = """
+import sys; sys.path.insert(0, {here!r})
+import bentoml
+import pandas as pd
+from serve_peers import fit_pipeline
+
+@bentoml.service(workers=1, logging={{"access": {{"enabled": False}}}})
+class Bench:
+    def __init__(self):
+        self._pipeline = fit_pipeline()
+
+    @bentoml.api
+    def predict(self, instances: list[dict]) -> list[float]:
+        return self._pipeline.predict_proba(pd.DataFrame(instances))[:, 1].tolist()
+"""
+
+
+def mlserver(folder: Path, port: int) -> None:
+    """MLServer, the model in the server's own process."""
+    home = folder / "mlserver"
+    home.mkdir(exist_ok=True)
+    (home / "bench.py").write_text(MLSERVER.format(here=str(Path(__file__).parent)))
+    (home / "model-settings.json").write_text(json.dumps({"name": "bench", "implementation": "bench.Bench"}))
+    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2, "parallel_workers": 0}
+    (home / "settings.json").write_text(json.dumps(settings | {"debug": False, "host": "127.0.0.1"}))
+    os.chdir(home)
+    _become("mlserver", "start", ".")
+
+
+def mlflow(folder: Path, port: int) -> None:
+    """``mlflow models serve``."""
+    import mlflow.sklearn
+
+    home = folder / "mlflow"
+    if not home.exists():
+        mlflow.sklearn.save_model(
+            fit_pipeline(), home, serialization_format="cloudpickle", pyfunc_predict_fn="predict_proba"
+        )
+    _become("mlflow", "models", "serve", "-m", str(home), "--env-manager", "local", "-p", str(port), "-w", "1")
+
+
+def bentoml(folder: Path, port: int) -> None:
+    """BentoML's service."""
+    home = folder / "bentoml"
+    home.mkdir(exist_ok=True)
+    (home / "service.py").write_text(BENTO.format(here=str(Path(__file__).parent)))
+    os.chdir(home)
+    _become("bentoml", "serve", "service:Bench", "--port", str(port), "--host", "127.0.0.1")
+
+
+def _become(program: str, *words: str) -> None:
+    path = Path(sys.executable).parent / program
+    os.environ["PATH"] = f"{path.parent}:{os.environ['PATH']}"
+    os.execv(path, [str(path), *words])
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    name, folder, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    start = {
+        "kedge": lambda: kedge(folder, port),
+        "kedge-constant": lambda: kedge(folder, port, constant=True),
+        "kserve-constant": lambda: kserve_server(folder, port, "constant"),
+        "kserve-inplace": lambda: kserve_server(folder, port, "inplace"),
+        "kserve-pipeline": lambda: kserve_server(folder, port, "pipeline"),
+        "mlserver": lambda: mlserver(folder, port),
+        "mlflow": lambda: mlflow(folder, port),
+        "bentoml": lambda: bentoml(folder, port),
+    }
+    start[name]()
+
+
+if __name__ == "__main__":
+    main()
