@@ -14,6 +14,7 @@ COMMANDS = (
     "approve",
     "compile",
     "demo",
+    "doctor",
     "drift",
     "history",
     "init",

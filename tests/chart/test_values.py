@@ -107,7 +107,7 @@ def test_a_model_in_the_values_has_the_policys_own_schema():
         ({"models": [{"policy": {"model": FRAUD["model"]}}]}, "missing property 'data'"),
         ({"models": [{"policy": FRAUD, "bundle": "latest"}]}, "at '/models/0/bundle'"),
         ({"models": [{"policy": FRAUD}, {"policy": FRAUD}]}, '"fraud" is there twice'),
-        ({"fullnameOverride": "a-name-of-twenty-nine-letters", "models": [{"policy": LONG}]}, "shorter fullnameOverride"),
+        ({"fullnameOverride": "a-name-of-twenty-nine-letters", "models": [{"policy": LONG}]}, "set a shorter"),
         ({"route": {"enabled": True}}, "set serving.enabled too"),
     ],
 )  # fmt: skip

@@ -79,6 +79,11 @@ def test_uninstalling_leaves_the_store():
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+def test_an_installation_without_models_asks_for_no_volume():
+    """helm --wait would wait for ever: many classes bind a volume only when a pod asks for it."""
+    assert "PersistentVolumeClaim" not in kinds({})
+
+
 def test_a_store_in_object_storage_needs_no_volume():
     assert "PersistentVolumeClaim" not in kinds(FULL)
     assert "persistentVolumeClaim:" not in yaml.safe_dump(one(render(FULL), "StatefulSet", "kedge-collector"))

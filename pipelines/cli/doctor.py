@@ -1,0 +1,84 @@
+"""``kedge doctor``: is everything there that kedge needs, and what to type if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.doctor.finding import Finding
+
+MARKS = {"good": "ok", "warning": "!", "bad": "x", "skipped": "-"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge doctor``."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Where kedge is, or will be; default the current one.")] = None,
+    prometheus: Annotated[str | None, typer.Option(help="Prometheus' address, if there is one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check store, registry, Kubeflow Pipelines, KServe, gateway, permissions and images; say what to type.
+
+    Exit code 1 if anything is bad; a warning or what could not be looked at is none.
+
+    Example: kedge doctor --namespace ml
+    """
+    import json
+
+    from pipelines.doctor.finding import run
+    from pipelines.settings import Settings
+
+    found = run(_checks(Settings.of(store), namespace, prometheus))
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
+    else:
+        typer.echo("\n".join(told(found)))
+    if any(each.state == "bad" for each in found):
+        raise typer.Exit(1)
+
+
+def told(found: list[Finding]) -> list[str]:
+    """The findings for a person: a line each, the fix beneath."""
+    width = max(len(each.what) for each in found)
+    lines = []
+    for each in found:
+        lines.append(f"{MARKS[each.state]:>2}  {each.what:<{width}}  {each.seen}")
+        if each.fix and each.state != "good":
+            lines.append(f"    {'':<{width}}  -> {each.fix}")
+    counts = {state: sum(each.state == state for each in found) for state in MARKS}
+    return [*lines, ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
+
+
+def _checks(settings: object, namespace: str | None, prometheus: str | None) -> list[Callable[[], list[Finding]]]:
+    import os
+    from pathlib import Path
+
+    from components.errors import UsageError
+    from pipelines.doctor import cluster, places, runs
+    from pipelines.doctor.client import KubernetesCluster
+    from pipelines.doctor.finding import skipped
+    from pipelines.settings import Settings
+
+    assert isinstance(settings, Settings)
+    path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+    token = Path(path) if path else None
+    checks: list[Callable[[], list[Finding]]] = [
+        lambda: places.store(settings.store),
+        lambda: places.registry(settings.registry),
+        lambda: runs.kfp(settings.kfp_host, token),
+        lambda: runs.token(token),
+        lambda: places.prometheus(prometheus),
+    ]
+    try:
+        checks += cluster.checks(KubernetesCluster(namespace))
+    except UsageError as exc:
+        said = str(exc)
+        checks.append(lambda: [skipped("kubernetes", said)])
+    return checks

@@ -1,0 +1,92 @@
+"""Kubernetes as the doctor asks it, with the official client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from components.errors import UsageError
+
+IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class KubernetesCluster:
+    """The cluster of the kubeconfig, or the one this pod runs in."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        """Find the cluster; nothing is asked yet.
+
+        Raises:
+            UsageError: there is neither a kubeconfig nor a service account.
+        """
+        try:
+            config.load_config()
+        except config.ConfigException as exc:
+            raise UsageError(f"no Kubernetes: {exc}; set KUBECONFIG, or run this in a pod") from exc
+        self.namespace = namespace or _current()
+        self._api = client.ApiClient()
+
+    def kinds(self, group: str) -> set[str]:
+        """``version/kind`` of a group that the API serves; empty if it has none of it."""
+        try:
+            versions = self._get(f"/apis/{group}")["versions"]
+        except ApiException as exc:
+            if exc.status == 404:
+                return set()
+            raise
+        return {
+            f"{each['version']}/{kind['kind']}"
+            for each in versions
+            for kind in self._get(f"/apis/{each['groupVersion']}")["resources"]
+        }
+
+    def everywhere(self, group: str, version: str, plural: str) -> list[Mapping[str, Any]]:
+        """All objects of a custom kind, of any namespace."""
+        found: list[Mapping[str, Any]] = self._get(f"/apis/{group}/{version}/{plural}")["items"]
+        return found
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """The data of a ConfigMap; None if it is not there or may not be read."""
+        try:
+            data: Mapping[str, str] = self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}").get("data", {})
+        except ApiException as exc:
+            if exc.status in (403, 404):
+                return None
+            raise
+        return data
+
+    def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether the caller may do this in the namespace."""
+        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=client.V1ResourceAttributes(**asked))
+        )
+        answer = client.AuthorizationV1Api(self._api).create_self_subject_access_review(review, _request_timeout=10)
+        return bool(answer.status.allowed)
+
+    def pods(self) -> list[Mapping[str, Any]]:
+        """The namespace's pods, as the API gives them."""
+        found: list[Mapping[str, Any]] = self._get(f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        return found
+
+    def _get(self, path: str) -> dict[str, Any]:
+        answer = self._api.call_api(
+            path, "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=10,
+            header_params={"Accept": "application/json"},
+        )[0]  # fmt: skip
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+
+def _current() -> str:
+    """The namespace one works in: the kubeconfig's, the pod's, or default."""
+    try:
+        _, context = config.list_kube_config_contexts()
+    except config.ConfigException:
+        return IN_POD.read_text().strip() if IN_POD.is_file() else "default"
+    return str(context["context"].get("namespace") or "default")

@@ -1,0 +1,64 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+State = Literal["good", "warning", "bad", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    what: str
+    """What was looked at."""
+    state: State
+    """``bad``: kedge cannot do its work; ``warning``: it can, but; ``skipped``: could not or need not be looked at."""
+    seen: str
+    """What was there."""
+    fix: str = ""
+    """What to type, or to do; empty when good."""
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON."""
+        return asdict(self)
+
+
+def good(what: str, seen: str) -> Finding:
+    """All is well."""
+    return Finding(what=what, state="good", seen=seen)
+
+
+def bad(what: str, seen: str, fix: str) -> Finding:
+    """Kedge cannot do its work."""
+    return Finding(what=what, state="bad", seen=seen, fix=fix)
+
+
+def warning(what: str, seen: str, fix: str) -> Finding:
+    """Kedge can do its work, but."""
+    return Finding(what=what, state="warning", seen=seen, fix=fix)
+
+
+def skipped(what: str, seen: str, fix: str = "") -> Finding:
+    """Could not, or need not, be looked at."""
+    return Finding(what=what, state="skipped", seen=seen, fix=fix)
+
+
+def run(checks: Iterable[Callable[[], Iterable[Finding]]]) -> list[Finding]:
+    """The findings of all checks; a check that breaks is a finding, not the end of the others."""
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            found += check()
+        except Exception as exc:  # noqa: BLE001  (a doctor who dies of one illness tells nothing about the others)
+            name = getattr(check, "__name__", "check").replace("_", " ")
+            found.append(bad(name, f"{type(exc).__name__}: {_short(exc)}", "run it again with KEDGE_DEBUG=1"))
+    return found
+
+
+def _short(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines()
+    return lines[0][:300] if lines else "no message"

@@ -1,0 +1,138 @@
+"""What a real API server says to every object, and what each account may do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.chart.render import SCENARIOS, render
+from tests.chart.test_values import FRAUD
+from tests.cluster.kubernetes import Namespace, small
+from tests.manifests.build import OVERLAYS, build
+
+EVERYONE = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}
+IDLE = {  # slots and a route, and nothing that runs
+    "serving": {"enabled": True},
+    "route": {"enabled": True},
+    "collector": {"enabled": False},
+    "policyCheck": {"enabled": False},
+    "store": {"url": "s3://kedge/test"},
+}
+
+
+def moved(objects, namespace: Namespace):
+    """The objects in the test's own namespace, so that nothing else is touched."""
+    for each in objects:
+        each["metadata"]["namespace"] = namespace.name
+        for subject in each.get("subjects", ()):
+            subject["namespace"] = namespace.name
+    return objects
+
+
+def accepted(namespace, objects):
+    """Kind and name of what the server would take, checked field by field."""
+    words = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-", "--output=name"]
+    return namespace.kubectl(*words, given=moved(objects, namespace)).split()
+
+
+@pytest.fixture(scope="module")
+def place(make_namespace, custom_kinds):
+    return make_namespace("objects")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem)
+def test_the_server_takes_every_object_of_the_chart(place, scenario):
+    objects = render(scenario)
+    assert len(accepted(place, objects)) == len(objects)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
+def test_the_server_takes_every_object_of_the_overlays(place, overlay):
+    objects = build(overlay)
+    assert len(accepted(place, objects)) == len(objects)
+
+
+@pytest.fixture(scope="module")
+def installed(place):
+    """The chart with slots and a route, without anything that runs."""
+    place.install(small(models=[{"policy": FRAUD, "bundle": "a" * 40}], **IDLE))
+    return place
+
+
+def rules(namespace: Namespace, account: str) -> set[tuple[str, str]]:
+    """(verb, resource) of all an account may do in its namespace beyond what everyone may."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace.name},
+    }
+    who = f"--as=system:serviceaccount:{namespace.name}:{account}"
+    said = namespace.kubectl("create", who, "--validate=false", "--filename=-", "--output=json", given=review)
+    return {
+        (verb, resource)
+        for rule in json.loads(said)["status"]["resourceRules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        if resource not in EVERYONE
+    }
+
+
+def matrix(**allowed: str) -> set[tuple[str, str]]:
+    return {(verb, resource) for resource, verbs in allowed.items() for verb in verbs.split()}
+
+
+RELEASE = matrix(
+    inferenceservices="get list create patch delete",
+    httproutes="get list create patch delete",
+    deployments="get list",
+    revisions="get list",
+    pods="get list",
+    services="get list",
+    events="get list",
+)
+
+
+@pytest.mark.parametrize(
+    ("account", "may"),
+    [
+        ("kedge-collector", set()),
+        ("kedge-slots", set()),
+        ("kedge-monitor", matrix(
+            runs="create get list", experiments="create get list", pipelines="get list", pipelineversions="get list")),
+        ("kedge-release", RELEASE),
+    ],
+)  # fmt: skip
+def test_an_account_may_do_what_the_list_says_and_nothing_else(installed, account, may):
+    assert rules(installed, account) == may
+
+
+def test_kubeflows_steps_may_release_here(installed):
+    who = "--as=system:serviceaccount:kubeflow:pipeline-runner"
+    assert installed.kubectl("auth", "can-i", "patch", "inferenceservices.serving.kserve.io", who).strip() == "yes"
+
+
+def test_an_upgrade_with_another_bundle_leaves_slot_and_weights_to_releases(installed):
+    slot = installed.get("inferenceservice", "fraud-blue")["spec"]
+    weights = [
+        {"group": "", "kind": "Service", "name": f"fraud-{name}-predictor", "port": 80, "weight": weight}
+        for name, weight in (("blue", 20), ("green", 80))
+    ]
+    change = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "fraud"}}
+    change["spec"] = {"rules": [{"backendRefs": weights, "matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}]}
+    words = ["apply", "--server-side", "--force-conflicts", "--field-manager=kedge", "--filename=-"]
+    installed.kubectl(*words, given=change)
+    installed.install(small(models=[{"policy": FRAUD, "bundle": "b" * 40}], **IDLE))
+    assert installed.get("inferenceservice", "fraud-blue")["spec"] == slot
+    found = installed.get("httproute", "fraud")["spec"]["rules"][0]["backendRefs"]
+    assert [(each["name"], each["weight"]) for each in found] == [
+        ("fraud-blue-predictor", 20),
+        ("fraud-green-predictor", 80),
+    ]
+
+
+def test_uninstalling_leaves_what_serves(installed):
+    installed.helm("uninstall", "kedge", "--wait", "--timeout", "60s")
+    assert installed.get("inferenceservice", "fraud-blue")
+    assert installed.get("httproute", "fraud")
+    assert installed.get("servingruntime", "kedge")
