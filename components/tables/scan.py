@@ -21,10 +21,13 @@ class Table(Protocol):
     def schema(self) -> pa.Schema:
         """Names and types; of several files, those of the first."""
 
-    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, columns: Sequence[str] | None = None, *, spread: bool = False, threads: bool = True
+    ) -> Iterator[pa.RecordBatch]:
         """The rows, of these columns where a file has them (default: all).
 
-        With ``spread`` the order is free, so that early batches come from all over the table where that costs nothing.
+        With ``spread`` the order is free, so that early batches come from all over the table where that costs nothing;
+        with ``threads`` columns are decoded on several, where the format allows it.
         """
 
 
@@ -69,7 +72,9 @@ class _Parquet:
     def schema(self) -> pa.Schema:
         return _opened(self.files[0], []).schema_arrow
 
-    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, columns: Sequence[str] | None = None, *, spread: bool = False, threads: bool = True
+    ) -> Iterator[pa.RecordBatch]:
         parts = [(file, group) for file in self.files for group in range(_opened(file, []).num_row_groups)]
         current: tuple[Path, Any] | None = None
         for place in _spread(len(parts)) if spread else range(len(parts)):
@@ -77,12 +82,12 @@ class _Parquet:
             if current is None or current[0] != path:
                 current = path, _encoded(path)
             wanted = None if columns is None else [n for n in columns if n in current[1].schema_arrow.names]
-            yield from _group(path, current[1], group, wanted)
+            yield from _group(path, current[1], group, wanted, threads)
 
 
-def _group(path: Path, file: Any, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+def _group(path: Path, file: Any, group: int, columns: list[str] | None, threads: bool) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=True)
+        yield from file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=threads)
     except (pa.ArrowException, OSError) as exc:
         raise DataError(f"{path}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
 
@@ -121,7 +126,7 @@ class _Csv:
     def schema(self) -> pa.Schema:
         return next(self._read(self.files[0], None)).schema
 
-    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
         for path in self.files:
             yield from self._read(path, columns)
 
@@ -145,7 +150,7 @@ class _Delta:
     def schema(self) -> pa.Schema:
         return pa.RecordBatchReader.from_stream(self._opened().scan(columns=None)).schema
 
-    def batches(self, columns: Sequence[str] | None = None, *, spread: bool = False) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
         table = self._opened()
         names = [field.name for field in table.schema().fields]
         known = None if columns is None else [name for name in columns if name in names]

@@ -191,17 +191,6 @@ def test_json_has_the_promised_keys(reference):
     assert {"rows", "drifted", "features"} <= set(body)
     tests = ["drifted", "p_value", "q_value", "null_rate", "new_category_share"]
     promised = {*tests, "psi", "psi_debiased", "ks", "js", "wasserstein"}
-        "drifted",
-        "p_value",
-        "q_value",
-        "psi",
-        "psi_debiased",
-        "ks",
-        "js",
-        "wasserstein",
-        "null_rate",
-        "new_category_share",
-    ]
     assert all(promised <= set(feature) for feature in body["features"].values())
     json.dumps(body, allow_nan=False)
 
