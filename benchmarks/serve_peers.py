@@ -107,6 +107,7 @@ def kserve_server(folder: Path, port: int, kind: str) -> None:
     for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.ERROR)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
     model = Served("bench")
     model.load()
     ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False).start([model])

@@ -173,43 +173,32 @@ def test_events_a_collector_refuses_are_counted_as_dropped_and_the_accepted_ones
 
 
 def test_grpc_answers_the_same_scores_and_refuses_with_the_fault(server, made):
-    import asyncio
-
     import grpc
-    from kserve import InferenceGRPCClient, InferInput, InferRequest
+    from kserve import InferInput, InferRequest
     from kserve.protocol.grpc.grpc_predict_v2_pb2 import RepositoryModelUnloadRequest
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-
-    address = f"127.0.0.1:{server.grpc_port}"
 
     def request(amount):
         values = {"amount": ("FP64", [amount]), "age_days": ("INT64", [7]), "ratio": ("FP64", [float("nan")]),
                   "recurring": ("BOOL", [True]), "country": ("BYTES", ["DE"])}  # fmt: skip
         inputs = [InferInput(name, [1], kind, data) for name, (kind, data) in values.items()]
-        return InferRequest(model_name="payments", infer_inputs=inputs, request_id="g-1")
+        return InferRequest(model_name="payments", infer_inputs=inputs, request_id="g-1").to_grpc()
 
-    async def ask(amount, raw=None):
-        client = InferenceGRPCClient(address)
-        asked = request(amount).to_grpc()
-        if raw is not None:
-            for tensor in asked.inputs:
-                tensor.ClearField("contents")
-            asked.raw_input_contents.extend([raw] * 5)
-        try:
-            return await client.infer(asked)
-        finally:
-            await client.close()
-
-    answer = asyncio.run(ask(12.5))
-    assert answer.id == "g-1"
-    assert answer.model_version == made.id
-    assert answer.outputs[0].data == server.predict(ROW).json()["predictions"]
-    with pytest.raises(grpc.RpcError, match="feature 'amount': must be within"):
-        asyncio.run(ask(1e300))
-    with pytest.raises(grpc.RpcError, match="input 'amount'"):
-        asyncio.run(ask(12.5, raw=b"123"))
-    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError, match="not loaded or unloaded"):
-        GRPCInferenceServiceStub(channel).RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="payments"))
+    raw = request(12.5)
+    for tensor in raw.inputs:
+        tensor.ClearField("contents")
+    raw.raw_input_contents.extend([b"123"] * 5)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(request(12.5))
+        assert (answer.id, answer.model_version) == ("g-1", made.id)
+        assert list(answer.outputs[0].contents.fp64_contents) == server.predict(ROW).json()["predictions"]
+        for bad, message in ((request(1e300), "feature 'amount': must be within"), (raw, "input 'amount'")):
+            with pytest.raises(grpc.RpcError, match=message) as seen:
+                stub.ModelInfer(bad)
+            assert seen.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError, match="not loaded or unloaded"):
+            stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="payments"))
     assert server.predict(ROW).status_code == 200
 
 
