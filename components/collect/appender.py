@@ -138,7 +138,9 @@ class Appender:
         here = self._index.halves(models)
         waited = set(here)
         for half in segment.halves:
-            here.setdefault((bytes.fromhex(half.key), half.kind), half.body)
+            key = bytes.fromhex(half.key)
+            segment.duplicates += key not in models or (key, half.kind) in here
+            here.setdefault((key, half.kind), half.body)
         for key, model in models.items():
             request, response = here.get((key, "q")), here.get((key, "r"))
             if request is not None and response is not None:
@@ -149,7 +151,6 @@ class Appender:
             kind, body = ("q", request) if request is not None else ("r", response)
             if (key, kind) not in waited and body is not None:
                 change.halves.append((key, kind, model, orjson.loads(body)["_received"], body))
-        segment.duplicates += len(segment.halves) - 2 * len(change.paired) - len(change.halves)
 
     def _join(self, model: Declared, request: dict[str, Any], response: dict[str, Any], segment: Segment) -> None:
         rows = kserve.joined(model, request, response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from components.collect.checks import Checks
 from components.collect.commit import GroupCommit
 from components.collect.declared import Declared, key_of
 from components.collect.entries import Schemas, Taken, encode
+from components.collect.exchange import Exchange
 from components.collect.index import Index
 from components.collect.intake import MICROSECONDS, Intake
 from components.collect.journal import Journal
@@ -92,6 +94,13 @@ class Collector:
             self.metrics,
             aside=settings.spool / "aside",
             sample=settings.sample,
+        )
+        self._exchange = Exchange(
+            self._store,
+            self.declared,
+            self._index,
+            after_seconds=settings.share_seconds,
+            pair_seconds=settings.pair_seconds,
         )
         self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
         self._appending = asyncio.Lock()
@@ -174,7 +183,7 @@ class Collector:
 
     async def _run(self) -> None:
         """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""
-        begun, failures = False, 0
+        begun, failures = not self._journal.backlog()[0], 0  # what an earlier process left is appended at once
         due = time.monotonic() + self._settings.interval_seconds
         while not self._ends.is_set():
             with suppress(TimeoutError):
@@ -198,13 +207,21 @@ class Collector:
                 await self._in_background(self._forget_old)
         except KedgeError:
             return failures + 1
+        except Exception:  # whatever it is, events must go on being appended
+            logging.exception("the log was not appended to")
+            self.metrics.faults["append"] = "an unexpected fault; see the collector's own log"
+            return failures + 1
+        self.metrics.faults.pop("append", None)
         return 0
 
     async def _append(self) -> int:
         began = time.monotonic()
-        segments = await self._commit.alone(self._journal.rotate)
         try:
-            rows = await self._in_background(lambda: self._appender.run(segments))
+            rows = await self._append_closed()
+            found = await self._in_background(self._exchange.run)
+            if found:
+                await self._commit.submit(found, 0)
+                rows += await self._append_closed()
         except KedgeError as exc:
             self.metrics.store_up.set(0)
             since = self.metrics.faults.get("store", "").partition(" since ")[2].partition(": ")[0]
@@ -215,6 +232,10 @@ class Collector:
         self.metrics.store_up.set(1)
         self.metrics.append_seconds.observe(time.monotonic() - began)
         return rows
+
+    async def _append_closed(self) -> int:
+        segments = await self._commit.alone(self._journal.rotate)
+        return await self._in_background(lambda: self._appender.run(segments))
 
     async def _look_around(self) -> None:
         """Measure the spool; note when it runs full, try again when it could not be written."""

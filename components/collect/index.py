@@ -83,6 +83,15 @@ class Index:
         rows: Iterable[Any] = self._chosen("SELECT key, kind, body FROM halves WHERE key IN", list(keys))
         return {(key, kind): body for key, kind, body in rows}
 
+    def old_halves(self, before: int) -> list[tuple[bytes, str, str, bytes]]:
+        """Key, kind, model and body of halves that were received before a time (microseconds since 1970)."""
+        chosen = "SELECT key, kind, model, body FROM halves WHERE received < ? ORDER BY received"
+        return self._db.execute(chosen, (before,)).fetchall()
+
+    def drop_requests(self, keys: Iterable[bytes]) -> None:
+        """Forget requests that another collector joined with their answers."""
+        self._db.executemany("DELETE FROM halves WHERE key = ? AND kind = 'q'", ((key,) for key in keys))
+
     def waiting_labels(self) -> dict[str, int]:
         """Number of labels without a prediction, by model."""
         return dict(self._db.execute("SELECT model, COUNT(*) FROM waiting GROUP BY model").fetchall())

@@ -14,7 +14,7 @@ class Settings:
     """Folder of the journal and the index: this collector's own, on a disk that survives a restart."""
     interval_seconds: float = 10.0
     """How often what was acknowledged is appended to the log."""
-    segment_bytes: int = 16 << 20
+    segment_bytes: int = 8 << 20
     """A journal segment of this size is appended without waiting for the interval."""
     most_spool_bytes: int = 8 << 30
     """Above this, senders that can repeat are told to; KServe's logger, which cannot, is taken while a disk is left."""
@@ -42,6 +42,8 @@ class Settings:
     """InferenceService annotation with the model version, in events of KServe's logger."""
     pair_seconds: float = 3600.0
     """How long a request waits for its answer and the other way round."""
+    share_seconds: float = 5.0
+    """A half that waited so long is looked for at the other collectors of the store."""
     remember_days: int = 30
     """How long ids are remembered, so that an event sent again is left out of the log."""
     compact_every: int = 64

@@ -34,6 +34,8 @@ SETTINGS = {"delta.dataSkippingStatsColumns": "_time,_observed,_received"}
 
 TABLES = ("predictions", "labels")
 ATTEMPTS = 5
+CLOCKS_APART = timedelta(days=1)
+"""A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
 
 
 def schema(policy: Policy) -> pa.Schema:
@@ -92,7 +94,8 @@ def read_window(
     Args:
         columns: Which columns of :func:`schema`, in this order; all but ``_day`` by default. Others are not read.
         labels: ``left`` adds ``_label`` and ``_observed``, null where no label arrived yet; ``inner`` keeps labelled
-            rows only; ``none`` adds nothing. Of several labels of an id the one observed last counts.
+            rows only; ``none`` adds nothing. Of several labels of an id the one observed last counts; labels of days
+            before the one before ``start`` are not read.
 
     Raises:
         UsageError: a time without offset, or a column that is not in the log.
@@ -104,7 +107,8 @@ def read_window(
     predictions = _read(store, _key(policy, "predictions"), schema(policy), needed, _between("_time", start, end))
     if labels == "none":
         return _first_of_each(predictions, _codes(predictions["_id"])[0]).select(wanted)
-    found = _read(store, _key(policy, "labels"), LABELS, ["_id", "_label", "_observed", "_received"], None)
+    later = pc.field("_day") >= _day(start - CLOCKS_APART)
+    found = _read(store, _key(policy, "labels"), LABELS, ["_id", "_label", "_observed", "_received"], later)
     return _joined(predictions, found, wanted, inner=labels == "inner")
 
 

@@ -158,6 +158,18 @@ def test_a_service_of_a_model_nobody_declared_is_refused(start):
         assert client.post("/", json={"instances": [ROW]}, headers=other).status_code == 422
 
 
+def test_halves_that_reached_different_collectors_find_each_other(start, rows):
+    with start(spool="one", share_seconds=0) as one, start(spool="two", share_seconds=0) as two:
+        one.post("/", json={"instances": [ROW]}, headers=headers("request"))
+        two.post("/", json={"predictions": [0.75]}, headers=headers("response"))
+        assert one.post("/v1/flush").json()["waiting_halves"] == 1
+        done = two.post("/v1/flush").json()
+        assert (done["appended"], done["waiting_halves"]) == (1, 0)
+        two.post("/v1/flush")
+        assert one.post("/v1/flush").json()["waiting_halves"] == 0
+    assert [(row["_id"], row["_score"], row["amount"]) for row in rows()] == [("a", 0.75, 12.5)]
+
+
 def test_an_answer_with_another_number_of_rows_is_counted_not_logged(start, rows):
     with start() as client:
         client.post("/", json={"instances": [ROW, ROW]}, headers=headers("request"))
