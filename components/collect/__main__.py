@@ -31,7 +31,7 @@ def main(
     most_connections: Annotated[int, typer.Option(min=1, help="Connections served at once.")] = 1000,
     max_ahead_seconds: Annotated[
         float, typer.Option(min=0, help="Refuse events dated further ahead; 0: no limit.")
-    ] = 0,
+    ] = 3600,
     max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: no limit.")] = 0,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of ids kept.")] = 1,
     remember_days: Annotated[int, typer.Option(min=1, help="Days an id is remembered to leave repeats out.")] = 30,

@@ -28,7 +28,7 @@ class Settings:
     """Bodies being read and lines waiting for the disk, together; above it senders are told to come again."""
     body_seconds: float = 15.0
     """A body that takes longer to arrive is refused."""
-    max_ahead_seconds: float = 0.0
+    max_ahead_seconds: float = 3600.0
     """Events dated further ahead of the collector's clock are refused; 0: no limit."""
     max_age_seconds: float = 0.0
     """Events older than this are refused; 0: no limit."""
