@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="also MLServer, mlflow models serve and BentoML")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     folder = Path(tempfile.mkdtemp(prefix="kedge-serve-"))
     try:
         write_bundle(folder / "bundle")

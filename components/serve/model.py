@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.bundle import Bundle, Matrix, Predictor
-from components.errors import DataError
+from components.errors import BundleError, DataError
 from components.serve.refusal import Refusal
 
 Row = Mapping[str, Any]
@@ -49,12 +49,12 @@ class ServedModel:
         """Predict the golden rows once, so that the first request finds everything loaded.
 
         Raises:
-            ValueError: a score is not finite: the model must not be served.
+            BundleError: a score is not finite: the model must not be served.
         """
         rows = self._bundle.golden_rows()
         for some in (rows, rows[:1]):
             if not np.isfinite(self.score(some).scores).all():
-                raise ValueError(f"bundle {self.version}: the score of a golden row is not finite")
+                raise BundleError(f"bundle {self.version}: the score of a golden row is not finite; it must not be served")
 
     def score(self, rows: Sequence[Row]) -> Scored:
         """Score rows of features by name.
