@@ -25,9 +25,9 @@ class KubernetesCluster:
             UsageError: there is neither a kubeconfig nor a service account.
         """
         try:
-            config.load_config()
-        except config.ConfigException as exc:
-            raise UsageError(f"no Kubernetes: {exc}; set KUBECONFIG, or run this in a pod") from exc
+            config.load_kube_config()
+        except config.ConfigException:
+            _load_own_account()
         self.namespace = namespace or _current()
         self._api = client.ApiClient()
 
@@ -81,6 +81,13 @@ class KubernetesCluster:
         )[0]  # fmt: skip
         found: dict[str, Any] = json.loads(answer.data)
         return found
+
+
+def _load_own_account() -> None:
+    try:
+        config.load_incluster_config()
+    except config.ConfigException as exc:
+        raise UsageError("no Kubernetes: no kubeconfig, and this is no pod; set KUBECONFIG") from exc
 
 
 def _current() -> str:

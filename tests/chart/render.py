@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,16 @@ def template(values: Object | Path, *, release: str = "kedge", namespace: str = 
     return helm(*words, values=values, check=check)
 
 
-def render(values: Object | Path, **options: Any) -> list[Object]:
-    """The objects the chart makes of some values."""
-    return [found for found in yaml.safe_load_all(template(values, **options).stdout) if found]
+@cache
+def _text(values: str, release: str, namespace: str) -> str:
+    done = template(yaml.safe_load(values), release=release, namespace=namespace)
+    return str(done.stdout)
+
+
+def render(values: Object | Path, *, release: str = "kedge", namespace: str = "ml") -> list[Object]:
+    """The objects the chart makes of some values; the text is rendered once a session."""
+    given = values.read_text() if isinstance(values, Path) else yaml.safe_dump(values)
+    return [each for each in yaml.load_all(_text(given, release, namespace), Loader=yaml.CSafeLoader) if each]
 
 
 def refusal(values: Object) -> str:
