@@ -48,8 +48,8 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss, or if the span lasted
     ``max_step_seconds`` without the evidence it needs. A candidate that is not worse is taken back in at most
     ``release.analysis.alpha`` of releases, over all tests, spans and looks together: each test gets a third of alpha,
-    and within a test the spans' e-values, each a comparison within the same minutes, are averaged over the planned
-    number of spans.
+    and within a test only the same minutes are compared: the spans' e-values are averaged over the planned number of
+    spans, the spans' mean losses weighted by their precision.
     """
     tests = tuple(test(evidence, policy) for test in (_errors, _latency, _loss))
     worse = tuple(test.seen for test in tests if test.worse)
@@ -99,7 +99,7 @@ def _errors(evidence: Evidence, policy: Policy) -> Test:
         f"failed requests at {_place(worst)}: {_rate(worst.span.candidate)} against {_rate(worst.span.champion)} "
         f"of the champion; tolerated {margin:+.1%}"
     )
-    return _test("errors", [log_e(seen) for seen in evidence.observed], words, policy)
+    return _test("errors", _averaged([log_e(seen) for seen in evidence.observed], policy), words, policy)
 
 
 def _latency(evidence: Evidence, policy: Policy) -> Test:
@@ -113,37 +113,47 @@ def _latency(evidence: Evidence, policy: Policy) -> Test:
         f"latency at {_place(worst)}: 95th percentile {_percentile(worst.span.candidate)} against "
         f"{_percentile(worst.span.champion)} of the champion; tolerated {ratio:g} times that"
     )
-    return _test("latency", [log_e(seen) for seen in evidence.observed], words, policy)
+    return _test("latency", _averaged([log_e(seen) for seen in evidence.observed], policy), words, policy)
 
 
 def _loss(evidence: Evidence, policy: Policy) -> Test:
     margin = policy.release.analysis.max_loss_increase
     binary = policy.model.task == "binary"
-
-    def log_e(seen: Observed) -> float:
-        candidate, champion = seen.candidate, seen.champion
-        if binary:
-            return sequential.two_rates(
-                round(candidate.loss), candidate.rows, round(champion.loss), champion.rows, margin
-            )
-        return sequential.two_means(
-            candidate.rows, candidate.mean, candidate.variance,
-            champion.rows, champion.mean, champion.variance, margin,
-        )  # fmt: skip
-
-    worst = max(evidence.observed, key=log_e)
+    spans = [_losses(seen, binary) for seen in evidence.observed]
+    alone = [sequential.two_means([span], margin) for span in spans]
+    worst = evidence.observed[alone.index(max(alone))]
     shown = _wrong if binary else _mean
     words = (
         f"{'wrong decisions' if binary else 'mean squared error'} at {_place(worst)}: {shown(worst.candidate)} against "
         f"{shown(worst.champion)} of the champion; tolerated {f'{margin:+.1%}' if binary else f'{margin:+.4g}'}"
     )
-    return _test("loss", [log_e(seen) for seen in evidence.observed], words, policy)
+    return _test("loss", sequential.two_means(spans, margin), words, policy)
 
 
-def _test(name: str, logs: list[float], seen: str, policy: Policy) -> Test:
+def _losses(seen: Observed, binary: bool) -> sequential.Losses:
+    candidate, champion = seen.candidate, seen.champion
+    return sequential.Losses(
+        rows=candidate.rows,
+        mean=candidate.mean,
+        variance=_share_variance(candidate) if binary else candidate.variance,
+        champion_rows=champion.rows,
+        champion_mean=champion.mean,
+        champion_variance=_share_variance(champion) if binary else champion.variance,
+    )
+
+
+def _share_variance(outcomes: Outcomes) -> float:
+    """Variance of a 0/1 loss, with half a row of each kind added: no wrong decision so far is not proof of none."""
+    share = (outcomes.loss + 0.5) / (outcomes.rows + 1)
+    return share * (1 - share)
+
+
+def _averaged(logs: list[float], policy: Policy) -> float:
     """Average over the planned spans; those to come count as E = 1 today, which their martingales may begin with."""
-    logs = logs + [0.0] * max(0, planned_spans(policy) - len(logs))
-    log_e = sequential.average(logs)
+    return sequential.average(logs + [0.0] * max(0, planned_spans(policy) - len(logs)))
+
+
+def _test(name: str, log_e: float, seen: str, policy: Policy) -> Test:
     limit = math.log(TESTS / policy.release.analysis.alpha)
     return Test(name=name, log_e=log_e, limit=limit, seen=f"{seen} (log e-value {log_e:.1f}, limit {limit:.1f})")
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice
 
 TAIL = 0.05
@@ -82,30 +83,45 @@ def two_quantiles(candidate: Mapping[float, int], champion: Mapping[float, int],
     return lowest
 
 
-def two_means(
-    rows: int,
-    mean: float,
-    variance: float,
-    champion_rows: int,
-    champion_mean: float,
-    champion_variance: float,
-    margin: float,
-) -> float:
-    """log E against "the candidate's mean loss is at most the champion's plus the margin".
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Losses of both sides in one span of time: rows, means, and variances between rows."""
 
-    With D the difference of the means less the margin and V = s^2/n + s_c^2/n_c its variance, the score D/V behaves
-    like Brownian motion in the information 1/V. Mixed over effects of a half-normal prior of standard deviation t,
+    rows: int
+    mean: float
+    variance: float
+    champion_rows: int
+    champion_mean: float
+    champion_variance: float
+
+
+def two_means(spans: Sequence[Losses], margin: float) -> float:
+    """log E against "the candidate's mean loss is at most the champion's plus the margin, in every span".
+
+    Within span s the difference of the means less the margin is D_s, of variance V_s = s^2/n + s_c^2/n_c. Only rows of
+    the same minutes are compared; the spans' differences are then weighted by their precision, so that a split of the
+    traffic that changes with time cannot look like harm. With V = 1 / sum(1/V_s) and D = V sum(D_s/V_s), the score D/V
+    behaves like Brownian motion in the information 1/V. Mixed over effects of a half-normal prior of standard
+    deviation t,
 
         E = 2 sqrt(V / (V + t^2)) exp(D^2 t^2 / (2 V (V + t^2))) Phi(D t / sqrt(V (V + t^2))).
 
-    t is half the champion's standard deviation. Unlike the other two this one is asymptotic: with fewer than
-    ``FEWEST`` rows on a side there is no verdict (log E = 0).
+    t is half the champion's standard deviation in its longest span. Unlike the other two this one is asymptotic: a span
+    with fewer than ``FEWEST`` rows on a side, or without any variance, says nothing yet.
+
+    >>> seen = Losses(rows=200, mean=0.4, variance=0.24, champion_rows=200, champion_mean=0.2, champion_variance=0.16)
+    >>> two_means([seen], 0.0) > math.log(100) > two_means([seen], 0.1)
+    True
     """
-    if min(rows, champion_rows) < FEWEST or champion_variance <= 0:
+    told = [x for x in spans if min(x.rows, x.champion_rows) >= FEWEST and min(x.variance, x.champion_variance) > 0]
+    if not told:
         return 0.0
-    difference = mean - champion_mean - margin
-    spread = variance / rows + champion_variance / champion_rows
-    prior = champion_variance / 4
+    information = [1 / (x.variance / x.rows + x.champion_variance / x.champion_rows) for x in told]
+    spread = 1 / sum(information)
+    difference = spread * sum(
+        (x.mean - x.champion_mean - margin) * weight for x, weight in zip(told, information, strict=True)
+    )
+    prior = max(told, key=lambda x: x.champion_rows).champion_variance / 4
     z = difference * math.sqrt(prior / (spread * (spread + prior)))
     return math.log(2) + 0.5 * math.log(spread / (spread + prior)) + 0.5 * z * z + _log_normal_cdf(z)
 

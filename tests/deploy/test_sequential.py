@@ -60,7 +60,13 @@ def test_a_wider_margin_is_never_harder_on_the_candidate(bad, good, champion_bad
 
 
 def test_nothing_counted_is_no_evidence():
-    assert two_rates(0, 0, 0, 0, 0.0) == two_quantiles({}, {}, 2.0) == two_means(0, 0, 0, 0, 0, 0, 0) == 0.0
+    assert (
+        two_rates(0, 0, 0, 0, 0.0)
+        == two_quantiles({}, {}, 2.0)
+        == two_means([], 0.0)
+        == two_means([losses(0, 0, 0, 0, 0, 0)], 0.0)
+        == 0.0
+    )
     assert two_rates(50, 50, 0, 0, 0.0) == 0.0
 
 
@@ -74,6 +80,17 @@ def test_quantile_is_judged_at_the_champions_own_tail():
     assert two_quantiles(slow, slow, 1.0) < 0
 
 
+def losses(rows, mean, variance, champion_rows, champion_mean, champion_variance):
+    return sequential.Losses(
+        rows=rows,
+        mean=mean,
+        variance=variance,
+        champion_rows=champion_rows,
+        champion_mean=champion_mean,
+        champion_variance=champion_variance,
+    )
+
+
 def test_means_follow_the_half_normal_mixture():
     rows, champion_rows, mean, champion_mean, variance = 200, 400, 1.5, 1.0, 2.0
     spread, prior = variance / rows + variance / champion_rows, math.sqrt(variance) / 2
@@ -83,16 +100,27 @@ def test_means_follow_the_half_normal_mixture():
         return stats.norm.pdf(d, effect, math.sqrt(spread)) / stats.norm.pdf(d, 0, math.sqrt(spread))
 
     expected = integrate.quad(lambda m: ratio(m) * 2 * stats.norm.pdf(m, 0, prior), 0, 10 * prior)[0]
-    seen = two_means(rows, mean, variance, champion_rows, champion_mean, variance, 0.0)
+    seen = two_means([losses(rows, mean, variance, champion_rows, champion_mean, variance)], 0.0)
     assert seen == pytest.approx(math.log(expected), rel=1e-6)
 
 
 def test_means_far_on_the_good_side_do_not_overflow():
-    assert two_means(10_000, 0.0, 1.0, 10_000, 100.0, 1.0, 0.0) < 0
+    assert two_means([losses(10_000, 0.0, 1.0, 10_000, 100.0, 1.0)], 0.0) < 0
 
 
 def test_few_labels_give_no_verdict_on_a_mean():
-    assert two_means(sequential.FEWEST - 1, 100.0, 1.0, 1000, 0.0, 1.0, 0.0) == 0.0
+    assert two_means([losses(sequential.FEWEST - 1, 100.0, 1.0, 1000, 0.0, 1.0)], 0.0) == 0.0
+
+
+def test_spans_of_the_same_difference_count_like_one_of_all_their_rows():
+    whole = two_means([losses(400, 0.3, 0.2, 400, 0.2, 0.2)], 0.0)
+    assert two_means([losses(200, 0.3, 0.2, 200, 0.2, 0.2)] * 2, 0.0) == pytest.approx(whole)
+
+
+def test_a_split_that_changes_with_time_does_not_look_like_harm():
+    """Both lose 0.1 in the quiet span and 0.5 in the rough one; the candidate sees more of the rough one."""
+    quiet, rough = losses(100, 0.1, 0.09, 900, 0.1, 0.09), losses(500, 0.5, 0.25, 500, 0.5, 0.25)
+    assert two_means([quiet, rough], 0.0) < 0
 
 
 def test_average_of_e_values():
@@ -147,7 +175,7 @@ def test_equal_squared_errors_are_told_apart_in_at_most_alpha_of_runs_over_all_l
 
     for _ in range(runs):
         both = zip(sides(10), sides(40), strict=True)
-        alarms += any(two_means(*candidate, *champion, 0.0) >= LIMIT for candidate, champion in both)
+        alarms += any(two_means([losses(*candidate, *champion)], 0.0) >= LIMIT for candidate, champion in both)
     assert alarms <= most_false_alarms(runs)
 
 
