@@ -33,7 +33,7 @@ PEERS = {
     "polars": "polars",
     "duckdb": "duckdb",
 }
-EXTRAS = {"frouros": ["pyarrow"], "duckdb": ["numpy"]}
+EXTRAS = {"evidently": ["pandas<3"], "nannyml": ["statsmodels"], "frouros": ["pandas<3", "pyarrow"]}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,13 @@ def run(words: list[str]) -> Measured:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONWARNINGS": "ignore"}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(HERE.parent),
+        "PYTHONWARNINGS": "ignore",
+        "DO_NOT_TRACK": "1",
+        "NML_DISABLE_USAGE_LOGGING": "1",
+    }
 
 
 def best(found: list[Measured]) -> Measured:
@@ -129,7 +135,7 @@ def contestants(files: Path, peers: Path | None, threads: int) -> dict[str, list
     for name in PEERS if peers else ():
         python = peers / name / "bin" / "python" if peers else Path()
         if python.exists():
-            found[name] = [str(python), script, name, reference, current, str(threads)]
+            found[name] = [str(python), "-P", script, name, reference, current, str(threads)]
     return found
 
 

@@ -126,7 +126,7 @@ def duckdb(reference: str, current: str, threads: int) -> Callable[[], Any]:
     texts = [name for name in names.columns if name not in numbers]
     shares = [k / BINS for k in range(1, BINS)]
     asked = ", ".join(f"quantile_cont({name}, {shares})" for name in numbers)
-    edges = connection.sql(f"select {asked} from '{reference}'").fetchone() or ()
+    edges = connection.sql(f"select {asked} from '{reference}'").fetchall()[0]
     parts = [f"histogram({name}, {list(at)})" for name, at in zip(numbers, edges, strict=True)]
     query = f"select {', '.join(parts + [f'histogram({name})' for name in texts])} from '{current}'"
     return lambda: connection.sql(query).fetchall()
