@@ -24,11 +24,12 @@ from components.bundle.manifest import Item, Manifest
 from components.bundle.predictor import Predictor, load_sklearn, load_xgboost
 from components.bundle.signature import Signature
 from components.errors import BundleError
-from components.policy import Policy
 from components.store import Store, write_file
 
 if TYPE_CHECKING:
     from xgboost import Booster
+
+    from components.policy import Policy  # a server need not build the policy's schema
 
 MODELS = {"xgboost": "model.ubj", "sklearn": "model.skops"}
 PROFILE, GOLDEN, REPORT = "profile.json", "golden.parquet", "report.html"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,11 +50,13 @@ class RowScorer:
         self._features = [
             (place, edges, masks) for place, (edges, masks) in enumerate(zip(thresholds, tables, strict=True)) if masks
         ]
-        self._size = 8 * trees
-        self._every = (1 << 8 * self._size) - 1
+        self._bytes = 8 * trees
+        self._every = (1 << 8 * self._bytes) - 1
+        self._ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * trees, "little")
+        leaves = leaves.copy()
+        leaves[0] += np.float32(base)  # the sum begins with the base score
         self._leaves = leaves.ravel()
         self._first = np.arange(trees, dtype=np.int64) * LEAVES - 1
-        self._base = np.full(1, base, np.float32)
         self._link = link
 
     def score(self, row: Sequence[float]) -> float:
@@ -61,12 +64,12 @@ class RowScorer:
         masks = self._every
         for place, edges, table in self._features:
             value = row[place]
-            masks &= table[-1] if value != value else table[bisect_right(edges, value)]
-        words = np.frombuffer(masks.to_bytes(self._size, "little"), "<u8")
-        # a word with its lowest bit and all below it set has one bit more than that bit's number
-        falls = np.bitwise_count(words ^ (words - np.uint64(1))) + self._first
-        steps = np.concatenate((self._base, self._leaves.take(falls)))
-        return self._link(float(np.add.accumulate(steps)[-1]))  # in order: np.sum adds in pairs
+            masks &= table[bisect_right(edges, value)] if value == value else table[-1]
+        # each word becomes its lowest bit and all bits below it: one bit more than the leaf's number
+        lowest = masks ^ (masks - self._ones)
+        counts = np.bitwise_count(np.frombuffer(lowest.to_bytes(self._bytes, sys.byteorder), np.uint64))
+        steps = self._leaves.take(counts + self._first)
+        return self._link(np.add.accumulate(steps).item(-1))  # one after the other: np.sum adds in pairs
 
 
 def build(booster: Booster, feature_types: list[str]) -> RowScorer | None:
@@ -78,7 +81,7 @@ def build(booster: Booster, feature_types: list[str]) -> RowScorer | None:
         return None
     if any(len(tree["left_children"]) > 2 * LEAVES - 1 for tree in trees):
         return None
-    thresholds = [_edges(trees, place, kind) for place, kind in enumerate(feature_types)]
+    thresholds = _edges(trees, feature_types)
     if 8 * len(trees) * sum(len(edges) + 2 for edges in thresholds) > MOST_BYTES:
         return None
     tables, leaves = _tables(trees, thresholds)
@@ -90,20 +93,19 @@ def build(booster: Booster, feature_types: list[str]) -> RowScorer | None:
     return scorer if same.all() else None
 
 
-def _edges(trees: list[Tree], place: int, kind: str) -> list[float]:
-    """A feature's thresholds, each once; of a category one between any two codes, so that a code is its interval."""
-    found: set[float] = set()
+def _edges(trees: list[Tree], feature_types: list[str]) -> list[list[float]]:
+    """By feature its thresholds, each once; of a category one between any two codes: a code is its interval."""
+    found: list[set[float]] = [set() for _ in feature_types]
     for tree in trees:
-        inner = np.asarray(tree["left_children"]) >= 0
-        splits = inner & (np.asarray(tree["split_indices"]) == place)
-        if kind == "c":
-            chosen = _chosen_categories(tree)
-            found.update(code for node in np.flatnonzero(splits).tolist() for code in chosen[node])
-        else:
-            found.update(np.asarray(tree["split_conditions"], np.float32)[splits].tolist())
-    if kind == "c" and found:
-        return [float(code) for code in range(1, int(max(found)) + 2)]
-    return sorted(found)
+        chosen = _chosen_categories(tree)
+        values = np.asarray(tree["split_conditions"], np.float32).tolist()
+        for node, (left, place) in enumerate(zip(tree["left_children"], tree["split_indices"], strict=True)):
+            if left >= 0:
+                found[place].update(chosen[node] if tree["split_type"][node] == 1 else (values[node],))
+    return [  # through an array: floats made one after the other lie together, and a bisection reads few lines
+        np.array(range(1, int(max(edges)) + 2) if kind == "c" and edges else sorted(edges), float).tolist()
+        for edges, kind in zip(found, feature_types, strict=True)
+    ]
 
 
 def _tables(trees: list[Tree], thresholds: list[list[float]]) -> tuple[list[list[int]], NDArray[np.float32]]:
@@ -125,7 +127,7 @@ def _tables(trees: list[Tree], thresholds: list[list[float]]) -> tuple[list[list
             if not tree["default_left"][node]:
                 column[-1] &= kept
     masks = [
-        [int.from_bytes(row.astype("<u8").tobytes(), "little") for row in table] if edges else []
+        [int.from_bytes(row.tobytes(), sys.byteorder) for row in table] if edges else []
         for edges, table in zip(thresholds, words, strict=True)
     ]
     return masks, leaves
@@ -185,9 +187,13 @@ _expf, _logf = _libm()
 
 
 def _sigmoid(margin: float) -> float:
-    """1 / (1 + exp(-x)) as XGBoost computes it: in 32 bits, and -x at most 88.7."""
-    below = np.float32(1.0) + np.float32(_expf(min(-margin, 88.7)))
-    return float(np.float32(1.0) / below)
+    """1 / (1 + exp(-x)) as XGBoost computes it: -x at most 88.7, each step rounded to 32 bits.
+
+    A sum or a quotient of two 32-bit floats rounded to 64 and then to 32 bits is the one rounded at once
+    (S. A. Figueroa, 1995: 53 >= 2 * 24 + 2).
+    """
+    below = np.float32(1.0 + _expf(min(-margin, 88.7)))
+    return float(np.float32(1.0 / float(below)))
 
 
 def _logit(probability: float) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.errors import DataError
-from components.policy import Model
+
+if TYPE_CHECKING:
+    from components.policy import Model
 
 Matrix = NDArray[np.float32]
 """Shape (rows, features): numbers as they are, true 1 and false 0, a category as its code, missing as NaN."""
 
 MISSING = float("nan")
 LARGEST = float(np.finfo(np.float32).max)
+MOST_PLANS = 256
+Plan = tuple[list[tuple[int, dict[str, float]]], list[tuple[int, Callable[[Any], float]]]]
+"""Of a row: the places of categories with their codes, and the places of values to look at more closely."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +128,30 @@ class Signature:
             DataError: as there.
         """
         try:
-            values = [read(row[name]) for name, read in self._readers]
-            if len(row) == len(values):
+            values = [row[name] for name in self.names]
+            categories, checks = self._plan(tuple(map(type, values)))
+            for place, codes in categories:
+                values[place] = codes.get(values[place], MISSING)
+            for place, read in checks:
+                values[place] = read(values[place])
+            if len(row) == len(values) and math.inf not in values and -math.inf not in values:
                 return self._floats.unpack(self._floats.pack(*values))  # rounds to 32 bits
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError, OverflowError, struct.error):
             pass
         raise DataError(self.fault([row]))
 
+    def _plan(self, types: tuple[type, ...]) -> Plan:
+        """What a row of these types still needs; nearly all rows of a model share a few of them."""
+        plan = self._plans.get(types)
+        if plan is None:
+            plan = _planned(self.inputs, types)
+            if len(self._plans) < MOST_PLANS:
+                self._plans[types] = plan
+        return plan
+
     @cached_property
-    def _readers(self) -> list[tuple[str, Callable[[Any], float]]]:
-        return [(each.name, _reader(each)) for each in self.inputs]
+    def _plans(self) -> dict[tuple[type, ...], Plan]:
+        return {}
 
     @cached_property
     def _floats(self) -> struct.Struct:
@@ -240,43 +260,24 @@ def _cells(each: Input, values: list[Any]) -> NDArray[np.float32]:
     return wide.astype(np.float32)
 
 
-def _reader(each: Input) -> Callable[[Any], float]:
-    """From one JSON value to its float; ValueError sends the caller to find the fault."""
-    codes = each.codes
-    allowed = ALLOWED[each.type]
+def _planned(inputs: Sequence[Input], types: Sequence[type]) -> Plan:
+    categories: list[tuple[int, dict[str, float]]] = []
+    checks: list[tuple[int, Callable[[Any], float]]] = []
+    for place, (each, kind) in enumerate(zip(inputs, types, strict=True)):
+        if kind is not type(None) and kind not in ALLOWED[each.type]:
+            raise ValueError
+        if kind is str:
+            categories.append((place, each.codes))
+        elif each.type != "number" or not each.nullable or kind is type(None):
+            checks.append((place, partial(_checked, each)))
+    return categories, checks
 
-    def missing() -> float:
-        if each.nullable:
-            return MISSING
+
+def _checked(each: Input, value: Any) -> float:
+    """A value of an allowed type; ValueError sends the caller to find the fault."""
+    if _wrong(each, value):
         raise ValueError
-
-    def category(value: Any) -> float:
-        if type(value) is str:
-            return codes.get(value, MISSING)
-        if value is None:
-            return missing()
-        raise ValueError
-
-    def number(value: Any) -> float:
-        if type(value) in allowed and -LARGEST <= value <= LARGEST:
-            return float(value)
-        if value is None or value != value:
-            return missing()
-        raise ValueError
-
-    def whole(value: Any) -> float:
-        found = number(value)
-        if found != found or found.is_integer():
-            return found
-        raise ValueError
-
-    def boolean(value: Any) -> float:
-        found = number(value)
-        if found != found or found in (0.0, 1.0):
-            return found
-        raise ValueError
-
-    return {"number": number, "integer": whole, "boolean": boolean, "category": category}[each.type]
+    return MISSING if value is None else value
 
 
 def _wrong(each: Input, value: object) -> str | None:

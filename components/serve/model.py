@@ -54,7 +54,7 @@ class ServedModel:
         rows = self._bundle.golden_rows()
         for some in (rows, rows[:1]):
             if not np.isfinite(self.score(some).scores).all():
-                raise BundleError(f"bundle {self.version}: the score of a golden row is not finite; it must not be served")
+                raise BundleError(f"bundle {self.version}: a golden row's score is not finite; it must not be served")
 
     def score(self, rows: Sequence[Row]) -> Scored:
         """Score rows of features by name.

@@ -115,7 +115,6 @@ class Server(ModelServer):  # type: ignore[misc]
         """Serve; returns when drained."""
         kserve_model = KServeModel(self._model, self._metrics, self._outbox)
         self._register_and_check_atleast_one_model_is_ready([kserve_model])
-        gc.collect()
         gc.freeze()  # what is loaded now stays: a full collection walks half a million objects of KServe for nothing
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for number in (signal.SIGTERM, signal.SIGINT):
