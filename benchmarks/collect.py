@@ -269,7 +269,7 @@ def _free_port() -> int:
 
 def _event(identity: str) -> dict[str, Any]:
     features: dict[str, Any] = {f"number_{index}": index * 13.25 + 0.125 for index in range(NUMBERS)}
-    features |= {f"category_{index}": f"value-{index}-of-it" for index in range(CATEGORIES)}
+    features |= {f"category_{index}": f"value-{index}-{'x' * 34}" for index in range(CATEGORIES)}
     data = {
         "model": "bench",
         "version": "0123456789abcdef0123456789abcdef01234567",

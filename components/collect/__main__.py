@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -15,6 +16,7 @@ from components.collect.settings import Settings
 from components.errors import KedgeError, UsageError
 
 SMALLEST_KEY = 16
+M_TRIM_THRESHOLD, M_ARENA_MAX = -1, -8
 
 
 def main(
@@ -87,12 +89,24 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
         limit_concurrency=most_connections,
         timeout_graceful_shutdown=10,
     )
+    _keep_memory_low()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
     server = uvicorn.Server(config)
     server.run()
     if not server.started:
         raise SystemExit(1)
+
+
+def _keep_memory_low() -> None:
+    """Segments come and go by the megabyte in several threads; without this each heap keeps the most it had."""
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 20)
 
 
 def _secret(file: Path | None, variable: str) -> str | None:

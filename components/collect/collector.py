@@ -140,10 +140,20 @@ class Collector:
         Raises:
             Refused: the disk is full, away or too far behind: send again later.
         """
+        if not taken:
+            return
         if self._pressed and any(one.patient for one in taken):
+            self._forget(taken)
             raise Refused("busy", self._pressed)
-        if taken:
-            await self._durable(taken, size)
+        try:
+            await self._commit.submit(taken, size)
+        except OSError as exc:
+            self._spool_fault = f"spool {self._settings.spool}: cannot be written: {exc.strerror}"
+            self._forget(taken)
+            raise Refused("busy", f"{self._spool_fault}; send again later") from exc
+        except Refused:
+            self._forget(taken)
+            raise
 
     async def flush(self) -> Flushed:
         """Append everything acknowledged so far.
@@ -165,17 +175,6 @@ class Collector:
             return []
         logged = await self._in_background(lambda: log.known_ids(self._store, model.policy, rest))
         return [identity for identity in rest if identity not in logged]
-
-    async def _durable(self, taken: Sequence[Taken], size: int) -> None:
-        try:
-            await self._commit.submit(taken, size)
-        except OSError as exc:
-            self._spool_fault = f"spool {self._settings.spool}: cannot be written: {exc.strerror}"
-            self._forget(taken)
-            raise Refused("busy", f"{self._spool_fault}; send again later") from exc
-        except Refused:
-            self._forget(taken)
-            raise
 
     def _forget(self, taken: Sequence[Taken]) -> None:
         for one in taken:

@@ -17,7 +17,7 @@ from components.collect.refusal import Refused, shown
 from components.collect.settings import Settings
 
 MICROSECONDS = 1_000_000
-RECENT = 100_000
+RECENT = 25_000
 
 
 class Intake:

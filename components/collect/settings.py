@@ -14,7 +14,7 @@ class Settings:
     """Folder of the journal and the index: this collector's own, on a disk that survives a restart."""
     interval_seconds: float = 10.0
     """How often what was acknowledged is appended to the log."""
-    segment_bytes: int = 8 << 20
+    segment_bytes: int = 4 << 20
     """A journal segment of this size is appended without waiting for the interval."""
     most_spool_bytes: int = 8 << 30
     """Above this, senders that can repeat are told to; KServe's logger, which cannot, is taken while a disk is left."""
