@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -173,7 +172,7 @@ class Loop:
         """What was recorded since the last look, in words."""
         fresh = [x for x in record.read(self.store, self.policy.name) if (x.kind, x.key) not in self._seen]
         self._seen |= {(x.kind, x.key) for x in fresh}
-        return [text for text in map(told, fresh) if text]
+        return [": ".join(filter(None, words)) for words in map(told, fresh) if words]
 
     def _line(self, tally: Tally) -> str:
         shares = [
@@ -190,26 +189,21 @@ class Loop:
         return "\n".join([*lines, *(f"    {note}" for note in tally.notes)])
 
 
-def told(event: record.Record) -> str | None:
-    """One record as a sentence, or None where there is nothing to tell."""
+def told(event: record.Record) -> tuple[str, str] | None:
+    """One record in words, what and why; None where there is nothing to tell."""
     data = event.data
+    reason = str(data.get("reason") or "; ".join(data.get("reasons", ())))
     match event.kind:
-        case "check":
-            action = data.get("action")
-            return None if action == "none" else f"{action}: {'; '.join(data.get('reasons', ()))}"
+        case "check" if data.get("action") != "none":
+            return str(data.get("action")), reason
         case "run-started":
-            return f"run {event.key} started"
-        case "run-finished":
-            return f"run {event.key} {data.get('state')}: {data.get('reason') or data.get('step') or ''}".rstrip(": ")
+            return "started", event.key
+        case "run-finished" if data.get("state") == "failed" or data.get("step") != "deploy":
+            return str(data.get("state")), f"{event.key}{': ' if reason else ''}{reason}"
         case "promoted" | "rolled-back":
-            return f"{event.kind} {short(data)}: {data.get('reason') or '; '.join(data.get('reasons', ()))}"
+            return event.kind, f"{str(data.get('bundle', ''))[:12]}, {reason}"
         case _:
             return None
-
-
-def short(data: Mapping[str, Any]) -> str:
-    """The first twelve digits of the bundle a record is about."""
-    return str(data.get("bundle", ""))[:12]
 
 
 def set_clock(folder: Path, now: datetime) -> None:

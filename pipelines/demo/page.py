@@ -12,8 +12,6 @@ from components.store import write_file
 from pipelines.demo.loop import Tally, told
 from pipelines.demo.story import Expectation
 
-TOLD = ("check", "run-started", "run-finished", "promoted", "rolled-back")
-
 
 def write(
     path: Path, policy: Policy, tallies: Sequence[Tally], records: Sequence[Record], expected: Sequence[Expectation]
@@ -70,13 +68,7 @@ def totals(tallies: Sequence[Tally]) -> dict[str, str]:
 
 
 def _happened(records: Sequence[Record]) -> list[tuple[str, str, str]]:
-    found = []
-    for event in records:
-        text = told(event) if event.kind in TOLD else None
-        if text:
-            what, _, why = text.partition(": ") if event.kind == "check" else (event.kind, "", text)
-            found.append((f"{event.time:%Y-%m-%d %H:%M}", what, why))
-    return found
+    return [(f"{event.time:%Y-%m-%d %H:%M}", *words) for event in records if (words := told(event))]
 
 
 def _mark(event: Record) -> str:
