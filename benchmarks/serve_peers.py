@@ -83,7 +83,7 @@ class Constant:
 
         return np.full(len(matrix), 0.5)
 
-    def score_row(self, row: Any) -> float:  # noqa: ARG002
+    def score_row(self, row: Any) -> float:
         return 0.5
 
 
@@ -101,16 +101,17 @@ def kserve_server(folder: Path, port: int, kind: str) -> None:
         predict = predict(folder)
 
     class Served(Model):  # type: ignore[misc]
-        async def predict(self, payload: Any, headers: Any = None) -> Any:  # noqa: ARG002
+        async def predict(self, payload: Any, headers: Any = None) -> Any:
             return {"predictions": predict(payload["instances"])}
 
-    for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
     model = Served("bench")
     model.load()
-    ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False).start([model])
+    server = ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False)
+    for name in ("kserve", "kserve.trace", "uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # the server has just set its own
+    server.start([model])
 
 
 def _inplace(folder: Path) -> Any:
@@ -144,7 +145,7 @@ def fit_pipeline() -> Any:
     return Pipeline([("columns", spread), ("model", model)]).fit(frame, outcome(columns))
 
 
-def _pipeline(folder: Path) -> Any:  # noqa: ARG001
+def _pipeline(folder: Path) -> Any:
     import pandas as pd
 
     pipeline = fit_pipeline()
