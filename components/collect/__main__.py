@@ -46,7 +46,7 @@ def main(
 ) -> None:
     """Collect predictions, labels and checks of the models whose policies are given.
 
-    Example: python -m components.collect --store .kedge --policy examples/payments.yaml --spool .kedge/spool
+    Example: python -m components.collect --store .kedge --policy payments.yaml --spool .kedge/spool
     """
     settings = Settings(
         spool=spool.expanduser().absolute(),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 import pyarrow as pa
 
 from components.collect.declared import Declared, Row
@@ -27,13 +26,13 @@ Kind = Literal["p", "q", "r", "l"]
 class Taken:
     """Something sent, to be made durable.
 
-    A prediction has a ``row``, anything else a ``body`` with the ``key`` that is the same if it is sent twice; neither
-    where sampling leaves it out.
+    A prediction has a ``row``, as JSON; anything else a ``body`` with the ``key`` that is the same if it is sent twice;
+    neither where sampling leaves it out.
     """
 
     model: str
     kind: Kind
-    row: Row | None = None
+    row: bytes | None = None
     body: bytes | None = None
     key: bytes = b""
     conflict_key: str | None = None
@@ -81,14 +80,14 @@ class Schemas:
 def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
     """Frames of a group."""
     parts: list[bytes] = []
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[bytes]] = {}
     for one in taken:
         if one.row is not None:
             rows.setdefault(one.model, []).append(one.row)
         elif one.body is not None:
             parts.append(frame(one.kind.encode(), f"{one.model} {one.key.hex()} ".encode() + one.body))
     for model, group in rows.items():
-        parts.append(frame(ROWS, f"{model} {declared[model].schema_key} ".encode() + orjson.dumps(group)))
+        parts.append(frame(ROWS, f"{model} {declared[model].schema_key} ".encode() + b"[" + b",".join(group) + b"]"))
     return b"".join(parts)
 
 

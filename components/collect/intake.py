@@ -72,7 +72,7 @@ class Intake:
             return Taken(model.name, "p")
         conflict_key = f"{model.name} {event.id}"
         self._refuse_conflict(conflict_key, hash(row[3:]), event.id)  # all but id and times
-        return Taken(model.name, "p", row=row, conflict_key=conflict_key)
+        return Taken(model.name, "p", row=orjson.dumps(row), conflict_key=conflict_key)
 
     def _half(self, event: Event, now: int) -> Taken:
         name, slot = kserve.service(event.attributes, self._declared)
