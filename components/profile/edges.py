@@ -26,14 +26,13 @@ def fine_cuts(sample: NDArray[Any]) -> Floats:
     Between the sample's outer values: the edges of a grid (free to count), every 64-quantile the grid is too coarse
     for, and both sides of every value that repeats. Beyond them: cuts at geometrically growing distance.
     """
-    values = np.sort(sample.astype(np.float64))
-    if not len(values):
+    if not len(sample):
         return np.empty(0)
-    distinct, counts = np.unique(values, return_counts=True)
+    distinct, counts = np.unique(sample.astype(np.float64), return_counts=True)
     if len(distinct) <= BINS:
         inner = _between(distinct)
     else:
-        inner = np.unique(_gridded(values))
+        inner = np.unique(_gridded(np.repeat(distinct, counts)))
         atoms = _mixed_atoms(distinct, counts, inner)
         with np.errstate(over="ignore"):
             inner = np.concatenate([inner, atoms, np.nextafter(atoms, np.inf)])

@@ -17,7 +17,7 @@ from components.profile.edges import atoms, fine_cuts, thinned
 from components.profile.reading import numbers
 
 HOUR = 3_600_000_000
-SAMPLE = 65_536
+SAMPLE = 16_384
 
 
 class NumberCounter:

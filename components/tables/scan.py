@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.errors import DataError
 
-BATCH_ROWS = 32_768
+BATCH_ROWS = 65_536
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
 
 
