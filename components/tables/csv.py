@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 from components.errors import DataError
 from components.tables.columns import describe_missing
 from components.tables.files import File, find
-from components.tables.sources import BATCH_ROWS, Bounds, Piece
+from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
 DELIMITERS = ",;\t|"
 LONGEST_HEADER = 1_000_000
@@ -20,7 +20,7 @@ BLOCK_BYTES = 4 << 20
 
 
 class CsvReader:
-    """One CSV file, or all below a folder, or a pattern of them. See :class:`components.tables.sources.Reader`.
+    """One CSV file, or all below a folder, or a pattern of them. See :class:`components.tables.reader.Reader`.
 
     The delimiter is the one of ``, ; tab |`` that the header holds most; values may be quoted with ``"`` and hold line
     breaks; an empty value is missing. ``.csv.gz`` and its like are unpacked.

@@ -11,11 +11,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from components.errors import DataError
 from components.store.objects import storage_options
-from components.tables.sources import BATCH_ROWS, Bounds, Piece
+from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
 
 class DeltaReader:
-    """A Delta table in a folder or in object storage. See :class:`components.tables.sources.Reader`."""
+    """A Delta table in a folder or in object storage. See :class:`components.tables.reader.Reader`."""
 
     def __init__(self, location: str) -> None:
         self.place = location

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from components.errors import DataError
 from components.tables.columns import describe_missing
 from components.tables.files import File, find
-from components.tables.sources import BATCH_ROWS, Bounds, Piece
+from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
 
 class ParquetReader:
-    """One Parquet file, or all below a folder, or a pattern of them. See :class:`components.tables.sources.Reader`."""
+    """One Parquet file, or all below a folder, or a pattern of them. See :class:`components.tables.reader.Reader`."""
 
     version = None
 

@@ -10,14 +10,14 @@ from components.policy import Data, Model, Policy
 from components.store import Store
 from components.tables import log
 from components.tables.columns import ID, TIME
-from components.tables.sources import BATCH_ROWS, Bounds, Piece
+from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
 LABEL = "_label"
 EVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class LogReader:
-    """Predictions with a label, one row an id. See :class:`components.tables.sources.Reader`.
+    """Predictions with a label, one row an id. See :class:`components.tables.reader.Reader`.
 
     Features whose privacy is not ``keep`` are in the log only as privacy left them: training on those is refused.
     """

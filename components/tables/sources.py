@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,46 +17,9 @@ from components.policy import Data, Model, RowTime, Source
 from components.store import Store
 from components.tables import columns as column_types
 from components.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
+from components.tables.reader import Bounds, Piece, Reader
 
-BATCH_ROWS = 65_536
 MOST_TARGET_VALUES = 1000
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows as the source holds them, and where they stand: ``place`` is a file or a table, ``first`` counts from 1."""
-
-    rows: pa.RecordBatch
-    place: str
-    first: int
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A time range ``[start, end)`` by the source's own time column: what a reader may skip without looking."""
-
-    column: str
-    start: datetime | None
-    end: datetime | None
-
-
-class Reader(Protocol):
-    """What a format offers. Rows come in the source's own types and order."""
-
-    @property
-    def place(self) -> str:
-        """How a person finds it: a path, an address."""
-
-    @property
-    def names(self) -> list[str]:
-        """The source's columns."""
-
-    @property
-    def version(self) -> str | None:
-        """What to ask for to read these very rows again, where the format knows versions."""
-
-    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
-        """The rows, at most 65,536 at a time; may leave out rows outside the bounds, and only those."""
 
 
 @dataclass

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.errors import DataError
-from components.tables.sources import BATCH_ROWS, Bounds, Piece
+from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
 
 class SqlReader:
-    """Rows of a query. See :class:`components.tables.sources.Reader`.
+    """Rows of a query. See :class:`components.tables.reader.Reader`.
 
     Args:
         variable: Name of the environment variable with the connection address, such as

@@ -12,7 +12,8 @@ from components.errors import DataError
 from components.policy import Policy
 from components.store import Store
 from components.tables import sources
-from components.tables.sources import BATCH_ROWS, Table
+from components.tables.reader import BATCH_ROWS
+from components.tables.sources import Table
 
 Policies = Callable[..., Policy]
 
