@@ -21,7 +21,12 @@ from tests.chart.render import tool
 from tests.cluster.kubernetes import IMAGES, TAG, Namespace, sleeper, small, until
 from tests.monitor.world import DAY, RULES, START, rows
 
-STALE = {**RULES, "monitor": {"triggers": {"max_age_seconds": 86400}, "schedule": "0 0 1 1 *"}}
+LAKE = {"format": "parquet", "location": "s3://lake/fraud.parquet"}
+STALE = {
+    **RULES,
+    "data": {**RULES["data"], "source": LAKE},
+    "monitor": {"triggers": {"max_age_seconds": 86400}, "schedule": "0 0 1 1 *"},
+}
 """A champion trained in March 2026 is older than a day: every check asks for a retraining."""
 TAKE = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/var/lib/kedge/store')"
 
