@@ -109,7 +109,8 @@ def main() -> None:
             ratio = statistics.median(joined / base for base, joined in pairs)
             best, least = min(base for base, _ in pairs), min(joined for _, joined in pairs)
             print(
-                f"{what}: bare {best:.2f} s, window with labels {least:.2f} s, median ratio {ratio:.2f} (goal: at most 2)"
+                f"{what}: bare {best:.2f} s, window with labels {least:.2f} s, ratio {ratio:.2f} (goal: at most 2)",
+                flush=True,
             )
         table = log.read_window(store, policy, START, START + HOUR, columns=["_id"])
         assert table.num_rows == options.rows, table.num_rows

@@ -1,7 +1,10 @@
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components import policy as policies
 from components.errors import DataError, UsageError
@@ -156,3 +159,16 @@ def test_rows_without_id_or_of_unknown_columns_and_naive_times_are_refused(store
 def test_known_ids_are_those_with_a_prediction(store):
     log.append_predictions(store, POLICY, predictions(["a", "b"]), writer="w", sequence=1)
     assert log.known_ids(store, POLICY, ["a", "z"]) == {"a"}
+
+
+@given(st.lists(st.text("ab0é", min_size=1, max_size=4)), st.lists(st.text("ab0é", min_size=1, max_size=4)))
+def test_ids_are_numbered_in_the_order_they_first_appear(one, two):
+    chunks = [pa.chunked_array([part[:2], part[2:]], pa.string()) for part in (one, two)]
+    seen = list(dict.fromkeys([*one, *two]))
+    assert [list(part) for part in log._codes(*chunks)] == [[seen.index(name) for name in part] for part in (one, two)]
+
+
+def test_two_ids_that_share_a_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(log, "MIX", np.uint64(0))
+    ids = pa.chunked_array([["one-id", "an-idx", "one-id"]])
+    assert log._codes(ids)[0].tolist() == [0, 1, 0]
