@@ -29,7 +29,7 @@ def approve(
 
     Needed where the policy says `approval: manual`, and to release a bundle that was taken back before.
 
-    Example: kedge approve --policy examples/payments.yaml 3f9a1c20
+    Example: kedge approve --policy payments.yaml 3f9a1c20
     """
     from components import policy as policies
     from components.store import open_store

@@ -27,6 +27,7 @@ def demo(
     Nothing is left running. Exit code 1 if the story did not come true.
 
     Example: kedge demo
+
     Example: kedge demo --data elec.csv --policy examples/electricity.yaml
     """
     import signal

@@ -94,7 +94,7 @@ def what(item: Record) -> str:
 def why(data: Mapping[str, Any]) -> str:
     """The reasons a record gives."""
     reasons = data.get("reasons")
-    text = "; ".join(str(reason) for reason in reasons) if reasons else str(data.get("reason") or "")
+    text = "; ".join(dict.fromkeys(map(str, reasons))) if reasons else str(data.get("reason") or "")
     step = data.get("step")
     return f"{step}: {text}" if isinstance(step, str) and text else text
 

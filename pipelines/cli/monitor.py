@@ -38,7 +38,7 @@ def monitor(
     A window is checked once: again tells what stands, and submits what was decided and not yet submitted. Exit code 0
     whatever is decided; not 0 only if the check could not be made or the run not be submitted.
 
-    Example: kedge monitor --policy examples/payments.yaml --no-submit
+    Example: kedge monitor --policy payments.yaml --no-submit
     """
     with without_pandas():
         import pyarrow.dataset

@@ -22,7 +22,7 @@ def check(
 ) -> None:
     """Check a policy file; every fault is named with its line.
 
-    Example: kedge policy check examples/payments.yaml
+    Example: kedge policy check payments.yaml
     """
     from components import policy
 

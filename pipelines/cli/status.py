@@ -45,7 +45,7 @@ def status(
 ) -> None:
     """Show the champion, the last check and its verdict, the last run and why it failed, a rollout, what comes next.
 
-    Example: kedge status --policy examples/payments.yaml
+    Example: kedge status --policy payments.yaml
     """
     from components import clock, record
     from components import policy as policies
@@ -180,7 +180,7 @@ def _run(run: Record | None) -> str:
     if run.kind == "run-started":
         return f"{run.key} is going since {_moment(run.time)}"
     data = run.data
-    step = f" at {data['step']}" if data.get("step") else ""
+    step = f" at {data['step']}" if data.get("step") and data.get("state") != "succeeded" else ""
     reason = f": {data['reason']}" if data.get("reason") else ""
     return f"{run.key} {data.get('state', 'ended')}{step}{reason} ({_moment(run.time)})"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pipelines.settings import Settings
     from pipelines.submit import RunOutcome
 
 
@@ -34,6 +35,8 @@ def submit(
 ) -> None:
     """Retrain on fresh rows, and release what passes its gates (unless the policy asks for an approval first).
 
+    With the local runner a release goes to the platform of `kedge up`; where none runs, what passed is registered only.
+
     Example: kedge submit --policy fraud.yaml --local
     """
     import dataclasses
@@ -48,22 +51,32 @@ def submit(
         settings = dataclasses.replace(settings, kfp_host=None)
     asked = policies.load(policy)
     until = _time(end) if end else clock.now()
+    name = key or f"{until:%Y%m%dT%H%M%S}"
+    unserved = release is None and asked.release.approval == "auto" and _nothing_serves(settings)
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
     if release is not None:
         outcomes = [submit_release(settings, asked, release, reason=reason, key=key, wait=wait, say=say)]
-    elif wait:
-        outcomes = retrain_and_release(
-            settings, asked, reason=reason, key=key or f"{until:%Y%m%dT%H%M%S}", end=until, say=say
-        )
+    elif wait and not unserved:
+        outcomes = retrain_and_release(settings, asked, reason=reason, key=name, end=until, say=say)
     else:
-        name = key or f"{until:%Y%m%dT%H%M%S}"
-        outcomes = [submit_retrain(settings, asked, reason=reason, key=name, end=until, wait=False, say=say)]
+        outcomes = [submit_retrain(settings, asked, reason=reason, key=name, end=until, wait=wait, say=say)]
     _tell(outcomes, as_json)
+    if unserved and outcomes[0].state == "succeeded":
+        say("nothing serves on this machine, so it is registered and not released. To release it:")
+        say(f"  kedge up --policy {policy}        # in another terminal, left running")
+        say(f"  kedge submit --policy {policy} --local --release {outcomes[0].bundle}")
     for outcome in outcomes:
         outcome.raise_if_failed()
+
+
+def _nothing_serves(settings: Settings) -> bool:
+    """Whether a release from here could go nowhere: it would go to the local platform, which does not run."""
+    from components.deploy.local.folder import Folder
+
+    return settings.kfp_host is None and not Folder(settings.platform).running()
 
 
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:

@@ -26,7 +26,7 @@ def up(
     Everything listens on 127.0.0.1. What is released to which slot, with which weights, is declared by `kedge submit`,
     `kedge rollback` and the release pipeline; nothing is served before the first release. Ends all it started.
 
-    Example: kedge up --policy examples/payments.yaml --port 8080
+    Example: kedge up --policy payments.yaml --port 8080
     """
     import signal
     import threading

@@ -76,3 +76,15 @@ def test_the_users_mistakes_are_named(words, more: list[str], error: type[UserEr
     assert isinstance(result.exception, error)
     assert why in str(result.exception)
     assert error.exit_code == 2
+
+
+def test_where_nothing_serves_what_passed_is_registered_and_the_way_to_its_release_is_said(words, monkeypatch) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+    policy = Path(words[2])
+    policy.write_text(POLICY.replace("manual", "auto"))
+    result = run(words, "--key", "first")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[-4] == f"run retrain-fraud-first succeeded, bundle {BUNDLE}"
+    assert "registered and not released" in lines[-3]
+    assert lines[-1].split() == ["kedge", "submit", "--policy", str(policy), "--local", "--release", BUNDLE]
