@@ -39,6 +39,7 @@ def drift(
 
     from components import profile
     from components.tables.scan import open_table
+    from pipelines.progress import watched
 
     if "jemalloc" in pa.supported_memory_backends():  # gives memory back sooner: 180 MB at any number of rows, not 220
         pa.set_memory_pool(pa.jemalloc_memory_pool())
@@ -49,7 +50,8 @@ def drift(
     given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
     thresholds |= {name: value for name, value in given.items() if value is not None}
     table = open_table(current)
-    counted = profile.count(known, table.batches(list(known.columns)), threads=threads or pa.cpu_count())
+    batches = watched(table.batches(list(known.columns)), current)
+    counted = profile.count(known, batches, threads=threads or pa.cpu_count())
     extra = {column.name: str(column.type) for column in table.schema() if column.name not in known.columns}
     counted = replace(counted, extra=extra)
     comparison = profile.compare(known, counted, **thresholds)

@@ -31,10 +31,11 @@ def profile(
     from components import profile as profiles
     from components.store.files import write_file
     from components.tables.scan import open_table
+    from pipelines.progress import watched
 
     table = open_table(data)
     columns, kinds = _asked(policy, table.schema().names, data) if policy else (None, None)
-    made = profiles.build(table.batches(columns, spread=True), kinds, dependence=dependence)
+    made = profiles.build(watched(table.batches(columns, spread=True), data), kinds, dependence=dependence)
     raw = made.to_json()
     write_file(output, raw)
     typer.echo(f"{output}: {made.rows:,} rows, {len(made.columns)} columns, {len(raw):,} bytes")

@@ -16,6 +16,7 @@ from components.store import open_store, write_file
 from components.tables import log
 from pipelines.demo.processes import Addresses, Command
 from pipelines.demo.traffic import Bank, Clients, Label, Request
+from pipelines.progress import bar
 
 SLICE = 50
 """Rows asked for between two looks at what else is going on."""
@@ -77,10 +78,13 @@ class Loop:
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Live through the blocks, one check at the end of each; a release still under way is left where it stands."""
+        ahead = list(blocks)
         try:
-            for block in blocks:
-                self._live(block)
-            self._finish()
+            with bar(self.policy.name, len(ahead), self._say) as (advance, say):
+                for block in ahead:
+                    say(self._live(block))
+                    advance()
+                self._finish()
         finally:
             self._clients.close()
             self._bank.close()
@@ -92,7 +96,8 @@ class Loop:
         self._wanted.append(words)
         self._let_it_train()
 
-    def _live(self, block: Block) -> None:
+    def _live(self, block: Block) -> str:
+        """One block from its first row to its check, told in lines."""
         tally = Tally(block.name, block.end)
         self.tallies.append(tally)
         set_clock(self.folder, block.start)
@@ -107,7 +112,7 @@ class Loop:
         if self._task is None:
             self.start("monitor", "--policy", str(self.policy_file), "--store", self.store.url, "--json")
         tally.notes += self._news()
-        self._say(self._line(tally))
+        return self._line(tally)
 
     def _wait_for_the_log(self, block: Block, tally: Tally, seconds: float = 15) -> None:
         """Servers tell what they predicted behind their answers; a day is over when its predictions are in the log."""

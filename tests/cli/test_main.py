@@ -33,7 +33,9 @@ def test_every_command_has_a_help_text_with_an_example():
     from pipelines.cli import build
 
     commands = get_command(build()).commands
-    leaves = [leaf for group in commands.values() for leaf in (getattr(group, "commands", None) or {"": group}).values()]
+    leaves = [
+        leaf for group in commands.values() for leaf in (getattr(group, "commands", None) or {"": group}).values()
+    ]
     lacking = [leaf.name for leaf in leaves if "Example: kedge " not in (leaf.help or "")]
     assert lacking == []
 
