@@ -90,7 +90,7 @@ def _running(folder: Path, file: Path, policy: Policy, start: datetime, say: Say
         say("training and releasing the first model")
         first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder)
         try:
-            first.wait(300)
+            first.wait(900)
         finally:
             first.stop()
         yield Loop(
