@@ -157,3 +157,18 @@ def test_a_killed_collector_comes_back_with_everything_it_acknowledged_once(worl
     told = [key for key in rows["_id"].to_pylist() if key.startswith(f"{day:%y%m%d}")]
     assert len(told) == len(set(told)) == 60
     assert len(asked) == 60
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_ended_leaves_nothing_running(tmp_path: Path, sign: signal.Signals) -> None:
+    words = [sys.executable, "-m", "pipelines.cli", "demo", "--folder", str(tmp_path / "demo")]
+    told = tmp_path / "out.txt"
+    with told.open("w") as out:
+        demo = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    wait_for(lambda: "training and releasing" in told.read_text())
+    wait_for(lambda: (tmp_path / "demo/store/snapshots").exists())
+    demo.send_signal(sign)
+    code = demo.wait(60)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sign]
+    wait_for(lambda: not children_of(tmp_path), 60)
+    assert "Traceback" not in told.read_text()
