@@ -198,7 +198,7 @@ def test_an_empty_table_is_no_reference(kedge, tmp_path):
     pq.write_table(table(1).slice(0, 0), tmp_path / "empty.parquet")
     code, _, err = kedge("profile", tmp_path / "empty.parquet", "-o", tmp_path / "r.json")
     assert code == 2
-    assert "no rows" in err
+    assert "no rows" in err or "not one row" in err
 
 
 def test_files_of_mixed_schemas_are_refused_as_reference_and_named_as_current(kedge, reference, tmp_path):
