@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -74,11 +75,10 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     from components.collect.collector import Collector
     from components.store import open_store
 
+    listener = _bound(host, port)
     collector = Collector(open_store(store), [policies.load(file) for file in files], settings)
     config = uvicorn.Config(
         App(collector, settings),
-        host=host,
-        port=port,
         loop="uvloop",
         http="httptools",
         lifespan="on",
@@ -93,9 +93,25 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
     server = uvicorn.Server(config)
-    server.run()
+    server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening address, before anything is opened; uvicorn would only log that it is taken."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as exc:
+        raise UsageError(f"port {port} on {host}: {exc.strerror}; give another with --port or --host") from exc
+    return listener
 
 
 def _keep_memory_low() -> None:

@@ -184,5 +184,10 @@ def _version(known: Any) -> Version:
 
 
 def _first_line(exc: Exception) -> str:
+    cause: BaseException | None = exc
+    while cause is not None:  # the network's own words lie beneath those of four libraries
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     lines = str(exc).strip().splitlines()
     return lines[0][:300] if lines else type(exc).__name__

@@ -13,14 +13,18 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: as the file system gives it; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = write_beside(path, data)
     try:
-        beside.rename(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = write_beside(path, data)
+        try:
+            beside.rename(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as exc:
+        exc.filename = str(path)  # a write that failed names no file, a rename the hidden one
         raise
-    sync_folder(path.parent)
 
 
 def write_beside(path: Path, data: bytes) -> Path:

@@ -51,7 +51,7 @@ def _pieces(file: File, names: list[str], delimiter: str, columns: Sequence[str]
                 yield Piece(rows, file.place, first)
                 first += rows.num_rows
     except (pa.ArrowException, OSError) as exc:
-        _refuse_bad_bytes(file)
+        refuse_bad_bytes(file)
         raise DataError(f"{file.place}, after row {first - 1}: not readable as CSV: {_line(exc)}") from exc
 
 
@@ -80,7 +80,7 @@ def _header(file: File) -> tuple[list[str], str]:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        _refuse_bad_bytes(file)
+        refuse_bad_bytes(file)
         raise
     delimiter = max(DELIMITERS, key=text.count)
     names = _split(text, delimiter)
@@ -110,7 +110,7 @@ def _read(stream: Any, count: int, file: File) -> bytes:
         raise DataError(f"{file.place}: cannot be read: {_line(exc)}") from exc
 
 
-def _refuse_bad_bytes(file: File) -> None:
+def refuse_bad_bytes(file: File) -> None:
     """Name the first bytes that are not UTF-8, if that is what is wrong."""
     line, rest = 1, b""
     with _stream(file) as stream:

@@ -124,7 +124,11 @@ class _Csv:
     files: list[Path]
 
     def schema(self) -> pa.Schema:
-        return next(self._read(self.files[0], None)).schema
+        first = self.files[0]
+        batch = next(self._read(first, None), None)
+        if batch is None:
+            raise DataError(f"{first}: empty: not one row")
+        return batch.schema
 
     def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
         for path in self.files:
@@ -136,11 +140,22 @@ class _Csv:
         delimiter = "\t" if path.name.endswith(".tsv") else ","
         try:
             reader = pa_csv.open_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter))
+            if any(pa.types.is_binary(column.type) for column in reader.schema):  # what Arrow makes of other encodings
+                _refuse_bad_bytes(path)
             known = None if columns is None else [name for name in columns if name in reader.schema.names]
             for batch in reader:
                 yield batch if known is None else batch.select(known)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
+            _refuse_bad_bytes(path)
             raise DataError(f"{path}: not readable as CSV: {_line(exc)}") from exc
+
+
+def _refuse_bad_bytes(path: Path) -> None:
+    from components.tables.csv import refuse_bad_bytes
+    from components.tables.files import find
+
+    for file in find(str(path), CSV):
+        refuse_bad_bytes(file)
 
 
 @dataclass(frozen=True)

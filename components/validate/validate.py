@@ -65,7 +65,8 @@ def _message(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings
     lines = [f"snapshot {taken.fingerprint} of {policy.name} ({taken.source}) is not fit to train on:"]
     lines += [f"  {fault}" for fault in faults]
     for failure in findings.failures[:20]:
-        what = f"column {failure.column!r} must be {failure.rule}" if failure.column else "a value cannot be read"
+        column = policy.data.id_column if failure.column == "_id" else failure.column
+        what = f"column {column!r} must be {failure.rule}" if column else "a value cannot be read"
         count = f"{len(failure.rows):,} row{'s' if len(failure.rows) > 1 else ''}"
         first = checks.place(rows, int(failure.rows[0]))
         lines.append(f"  {count}: {what}, saw {', '.join(failure.seen)}; first in {first}")

@@ -8,7 +8,10 @@ from importlib import import_module
 
 import typer
 
-from components.errors import KedgeError
+from components.errors import KedgeError, UserError
+
+WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
 
 COMMANDS = (
     "approve",
@@ -44,7 +47,7 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command; a KedgeError becomes one message on standard error and its exit code."""
+    """Run the command; an error becomes one message on standard error and its exit code."""
     try:
         build()()
     except KedgeError as exc:
@@ -52,6 +55,11 @@ def main() -> None:
         if os.environ.get("KEDGE_DEBUG"):
             raise
         sys.exit(exc.exit_code)
+    except OSError as exc:  # a file a command was to write: a full disk, no permission
+        if exc.filename is None or os.environ.get("KEDGE_DEBUG"):
+            raise
+        sys.stderr.write(f"error: {exc.filename}: {exc.strerror}\n")
+        sys.exit(UserError.exit_code if isinstance(exc, WRONG_PLACE) else KedgeError.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

@@ -40,10 +40,7 @@ def init(
     guesses = guess.guess(seen, target)
     text = write.policy_text(model, seen, guesses, _location(table, file))
     _check(text, file)
-    try:
-        write_file(file, text.encode())
-    except OSError as exc:
-        raise UsageError(f"{file}: cannot be written: {exc.strerror}") from exc
+    write_file(file, text.encode())
     _say(seen, guesses)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
 

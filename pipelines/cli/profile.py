@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyarrow import RecordBatch
+
     from components.profile import Kind
 
 
@@ -35,10 +39,22 @@ def profile(
 
     table = open_table(data)
     columns, kinds = _asked(policy, table.schema().names, data) if policy else (None, None)
-    made = profiles.build(watched(table.batches(columns, spread=True), data), kinds, dependence=dependence)
+    made = profiles.build(_some(watched(table.batches(columns, spread=True), data), data), kinds, dependence=dependence)
     raw = made.to_json()
     write_file(output, raw)
     typer.echo(f"{output}: {made.rows:,} rows, {len(made.columns)} columns, {len(raw):,} bytes")
+
+
+def _some(batches: Iterable[RecordBatch], data: str) -> Iterator[RecordBatch]:
+    """The batches; refuses a table without a row by its name."""
+    from components.errors import DataError
+
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield batch
+    if not rows:
+        raise DataError(f"{data}: empty: not one row")
 
 
 def _asked(path: Path, present: list[str], data: str) -> tuple[list[str], dict[str, Kind]]:
