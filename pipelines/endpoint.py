@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from components import policy as policies
 from components.errors import RunError
 from pipelines.compile import compile_one
 
@@ -47,7 +48,8 @@ class Endpoint:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
         with tempfile.TemporaryDirectory(prefix="kedge-submit-") as folder:
-            package = compile_one(pipeline, Path(folder) / f"{pipeline}.yaml", image=self._image)
+            policy = policies.parse(arguments["policy"])  # says what the steps may use
+            package = compile_one(pipeline, Path(folder) / f"{pipeline}.yaml", policy, image=self._image)
             made = self._call(
                 f"start run {name}",
                 lambda: self._client.create_run_from_pipeline_package(

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import pytest
 import yaml
+from click.testing import Result
 from typer.testing import CliRunner
 
+from components.errors import UsageError
 from pipelines.cli import build
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(build(), ["compile", *map(str, words)])
 
 
 def test_compile_writes_both_pipelines_with_the_image_and_the_policy_asked_for(tmp_path) -> None:
@@ -13,12 +20,36 @@ def test_compile_writes_both_pipelines_with_the_image_and_the_policy_asked_for(t
         "data: {source: {format: csv, location: /data/rows.csv}, time_column: at}\n"
     )
     out = tmp_path / "compiled"
-    words = ["compile", "--out", str(out), "--policy", str(policy), "--image", "registry.example/step@sha256:00"]
-    result = CliRunner().invoke(build(), words)
+    result = invoke("--out", out, "--policy", policy, "--image", "registry.example/step@sha256:00")
     assert result.exit_code == 0
     assert result.output.split() == [str(out / "retrain.yaml"), str(out / "release.yaml")]
     for path in out.iterdir():
-        spec = yaml.safe_load(path.read_text())
+        spec = next(yaml.safe_load_all(path.read_text()))
         assert spec["root"]["inputDefinitions"]["parameters"]["policy"]["defaultValue"]["model"]["name"] == "fraud"
         images = {each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()}
         assert images == {"registry.example/step@sha256:00"}
+
+
+def test_the_objects_lie_in_a_folder_of_their_own_so_that_kubectl_takes_it_whole(tmp_path) -> None:
+    result = invoke("-o", tmp_path, "--kubernetes", "--namespace", "ml")
+    assert result.exit_code == 0
+    assert [path.name for path in (tmp_path / "kubernetes").iterdir() if path.suffix != ".yaml"] == []
+    for path in (tmp_path / "kubernetes").iterdir():
+        assert str(path) in result.output.split()
+        made = list(yaml.safe_load_all(path.read_text()))
+        assert [each["kind"] for each in made] == ["Pipeline", "PipelineVersion"]
+        assert {each["metadata"]["namespace"] for each in made} == {"ml"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--namespace", "ml"], "give both"),
+        (["--kubernetes", "--namespace", "Team_A"], "namespace 'Team_A' must be 1 to 63 lower-case letters"),
+    ],
+)
+def test_a_namespace_that_cannot_be_is_refused_before_anything_is_written(tmp_path, words, message) -> None:
+    result = invoke("-o", tmp_path / "out", *words)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()

@@ -20,10 +20,14 @@ def compiled(tmp_path_factory) -> Path:
     return folder
 
 
-def spec(path: Path) -> dict:
-    loaded = yaml.safe_load(path.read_text())
-    loaded.pop("sdkVersion")
+def documents(path: Path) -> list[dict]:
+    loaded = list(yaml.safe_load_all(path.read_text()))
+    loaded[0].pop("sdkVersion")
     return loaded
+
+
+def spec(path: Path) -> dict:
+    return documents(path)[0]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -31,8 +35,8 @@ def test_the_compiled_pipeline_is_the_reviewed_one(compiled, name: str) -> None:
     """After a change that is meant: UPDATE_GOLDEN=1 pytest tests/pipelines/test_compile.py, and review the diff."""
     golden = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(yaml.safe_dump(spec(compiled / f"{name}.yaml"), sort_keys=True, width=120))
-    assert spec(compiled / f"{name}.yaml") == yaml.safe_load(golden.read_text())
+        golden.write_text(yaml.safe_dump_all(documents(compiled / f"{name}.yaml"), sort_keys=True, width=120))
+    assert documents(compiled / f"{name}.yaml") == list(yaml.safe_load_all(golden.read_text()))
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -41,6 +45,12 @@ def test_steps_install_nothing_and_run_in_one_image(compiled, name: str) -> None
     assert "pip install" not in text
     executors = spec(compiled / f"{name}.yaml")["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {STEP_IMAGE}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_each_parameter_of_the_form_is_described(compiled, name: str) -> None:
+    parameters = spec(compiled / f"{name}.yaml")["root"]["inputDefinitions"]["parameters"]
+    assert all(parameter["description"] for parameter in parameters.values())
 
 
 def test_the_gate_is_one_unnamed_result(compiled) -> None:

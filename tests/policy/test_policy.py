@@ -224,6 +224,29 @@ def test_yaml_that_grows_or_nests_without_end_is_refused_at_once(file: Path) -> 
     assert refused(file, "a:\n  " + "[" * 900_000) == "F:2: nested deeper than 20 levels; no field of a policy is"
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("cluster.gpus", 1, "unknown field; allowed here: steps, node_selector, tolerations, secrets, volumes"),
+        ("cluster.steps.trian", {}, "must be 'ingest', 'validate', 'train', 'evaluate', 'register' or 'deploy'"),
+        ("cluster.steps.train.memroy", "1Gi", "unknown field; did you mean 'memory'?"),
+        ("cluster.steps.train.memory", "8", "must match pattern"),
+        ("cluster.steps.train.memory", "0Gi", "must match pattern"),
+        ("cluster.steps.train.cpu", 0, "must be greater than or equal to 0.01"),
+        ("cluster.steps.train.max_seconds", 0, "must be greater than or equal to 1"),
+        ("cluster.node_selector", {"spot": True}, "must be a valid string"),
+        ("cluster.node_selector", {"a key": "x"}, "must match pattern"),
+        ("cluster.tolerations", [{"key": "batch", "effect": "Never"}], "'NoSchedule', 'PreferNoSchedule' or"),
+        ("cluster.secrets", [{"name": "Store", "keys": ["A"]}], "must match pattern"),
+        ("cluster.secrets", [{"name": "store", "keys": []}], "must have at least 1 item"),
+        ("cluster.secrets", [{"name": "store", "keys": ["A-B"]}], "must match pattern"),
+        ("cluster.volumes", [{"claim": "rows", "path": "data"}], "must match pattern"),
+    ],
+)
+def test_what_a_cluster_could_not_run_is_refused_before_it_gets_there(path: str, value: Any, message: str) -> None:
+    assert message in fault(path, value)
+
+
 def unordered(value: Any) -> Any:
     """What KFP's API server does to mappings: their keys come back sorted."""
     if isinstance(value, dict):
