@@ -80,6 +80,8 @@ class Mark:
     epoch: str = ""
     """Identity of the counters: another one means that they began anew at zero."""
     readings: Readings = Readings()
+    servers: Mapping[str, Traffic] = field(default_factory=dict)
+    """Where servers count themselves: the counters of each, by its identity."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The release driver for KServe behind the Gateway API."""

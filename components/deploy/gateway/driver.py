@@ -1,0 +1,214 @@
+"""The release driver for KServe (Standard mode) behind the Gateway API: two InferenceServices and an HTTPRoute a model.
+
+Slots are InferenceServices of their own, so that KServe's canary, which Standard mode ignores or routes with losses, is
+never needed. The HTTPRoute is the product's own, under its own name and host: KServe rewrites routes of its names and
+wins on its hosts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import orjson
+
+from components import clock
+from components.deploy.gateway import api, counters, objects, status
+from components.deploy.gateway.address import Address
+from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic, other
+from components.errors import ReleaseError
+
+APPLIED_SECONDS = 5.0
+"""Longest wait for the Gateway's controller to have taken a route that was written."""
+SCRAPE_SECONDS = 5.0
+FLUSH_SECONDS = 60.0
+SERVER_PORT = 8080
+
+
+class GatewayDriver:
+    """See :class:`components.deploy.driver.Driver`.
+
+    Args:
+        address: The namespace, and what first objects need.
+        model: The model's name, which is also its HTTPRoute's.
+        cluster: The API of that namespace.
+        http: Asks slots and collectors themselves.
+        sleep: Real seconds.
+        monotonic: Real seconds since any moment.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        model: str,
+        cluster: api.Api,
+        *,
+        http: httpx.Client,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = address
+        self._model = model
+        self._api = cluster
+        self._http = http
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
+        found = self._service(slot)
+        if found is not None and status.bundle_of(found) == bundle:
+            return  # there, or ending: whoever waits asks again
+        like = self._service(other(slot)) or found
+        body = objects.inference_service(self._address, self._model, slot, bundle, uri, like)
+        self._api.apply(api.SLOTS, body)
+
+    def slot(self, slot: Slot) -> SlotStatus:
+        service = self._service(slot)
+        if service is None:
+            return SlotStatus()
+        deployment = self._api.get(api.DEPLOYMENTS, objects.predictor(service["metadata"]["name"]))
+        bundle = status.bundle_of(service)
+        up = bundle is not None and status.rolled_out(bundle, deployment)
+        return status.slot_status(service, deployment, self._pods(slot), () if up else self._events(service))
+
+    def remove(self, slot: Slot) -> None:
+        found = self._api.get(api.ROUTES, self._model)
+        if found is not None and slot in objects.backends(objects.read_route(self._model, found)):
+            raise ReleaseError(f"slot {self._model}-{slot} still gets traffic; take weight and mirror away first")
+        self._api.delete(api.SLOTS, objects.slot_name(self._model, slot))
+
+    def route(self) -> Route:
+        found = self._api.get(api.ROUTES, self._model)
+        return Route() if found is None else objects.read_route(self._model, found)
+
+    def set_route(self, route: Route) -> Route:
+        for slot in sorted(objects.backends(route)):
+            self._must_have_service(slot)
+        body = objects.http_route(self._model, route)
+        if route.revision:
+            written = self._api.apply(api.ROUTES, body)
+        else:
+            written = self._api.create(api.ROUTES, objects.attached(body, self._address, self._model))
+        return objects.read_route(self._model, self._settled(written))
+
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        name = objects.predictor(objects.slot_name(self._model, slot))
+        url = f"http://{name}.{self._address.namespace}.svc:{objects.PORT}/v1/models/{self._model}:predict"
+        try:
+            body, told = orjson.dumps({"instances": list(rows)}), {objects.SMOKE: "true"}
+            answer = self._http.post(url, content=body, headers=told, timeout=objects.REQUEST_SECONDS)
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
+            scores = [float(score) for score in answer.json()["predictions"]]
+        except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
+            raise ReleaseError(f"slot {self._model}-{slot} at {url} did not predict: {exc}") from exc
+        if len(scores) != len(rows):
+            raise ReleaseError(f"slot {self._model}-{slot} gave {len(scores)} scores for {len(rows)} rows")
+        return scores
+
+    def mark(self) -> Mark:
+        servers = {key: traffic for slot in objects.NAMES for key, traffic in self._servers(slot).items()}
+        return Mark(time=clock.now(), servers=servers)
+
+    def readings(self, mark: Mark) -> Readings:
+        counted = {
+            slot: counters.total(
+                traffic.since(mark.servers.get(key, Traffic())) for key, traffic in self._servers(slot).items()
+            )
+            for slot in objects.NAMES
+        }
+        mirror = self.route().mirror
+        live, mirrored = dict(counted), dict.fromkeys(objects.NAMES, Traffic())
+        if mirror is not None:  # a slot with a mirror has no weight: what reaches it are copies
+            live[mirror.slot], mirrored[mirror.slot] = Traffic(), counted[mirror.slot]
+        return Readings(live=live, mirrored=mirrored)
+
+    def flush(self) -> None:
+        with suppress(httpx.HTTPError, ReleaseError):
+            for pod in self._api.list(api.PODS, labelSelector="app.kubernetes.io/component=collector"):
+                if status.ready(pod):
+                    self._http.post(f"{_server(pod)}/v1/flush", timeout=FLUSH_SECONDS)
+
+    def _service(self, slot: Slot) -> api.Object | None:
+        return self._api.get(api.SLOTS, objects.slot_name(self._model, slot))
+
+    def _pods(self, slot: Slot) -> list[api.Object]:
+        name = objects.slot_name(self._model, slot)
+        return self._api.list(api.PODS, labelSelector=f"serving.kserve.io/inferenceservice={name}")
+
+    def _events(self, service: api.Object) -> list[api.Object]:
+        """Warnings about a slot's Deployment, replica sets and pods, whose names begin alike, since it was made."""
+        name, made = objects.predictor(service["metadata"]["name"]), service["metadata"]["creationTimestamp"]
+        found = self._api.list(api.EVENTS, fieldSelector="type=Warning")
+        ours = [event for event in found if f"{event['involvedObject'].get('name')}-".startswith(f"{name}-")]
+        return [event for event in ours if status.seen_at(event) >= made]
+
+    def _must_have_service(self, slot: Slot) -> None:
+        """A backend without its Service is answered 500, and a mirror without one fails all of the traffic."""
+        name = objects.predictor(objects.slot_name(self._model, slot))
+        if self._api.get(api.SERVICES, name) is None:
+            raise ReleaseError(f"service {self._address.namespace}/{name} is not there, so no traffic is sent to it")
+
+    def _settled(self, written: api.Object) -> api.Object:
+        """The route that was written, as it stands once the Gateway's controller said that it took it.
+
+        The controller's word changes the revision; without this wait the next write would meet a conflict.
+        """
+        ends = self._monotonic() + APPLIED_SECONDS
+        while not _taken(written) and self._monotonic() < ends:
+            self._sleep(0.1)
+            found = self._api.get(api.ROUTES, self._model)
+            if found is None or _asked(found) != _asked(written):
+                break  # another writer came; the next write of this one will meet the conflict
+            written = found
+        return written
+
+    def _servers(self, slot: Slot) -> dict[str, Traffic]:
+        """What each server of a slot counted since it started; a server that ended is not asked any more."""
+        service = self._service(slot)
+        bundle = status.bundle_of(service) if service is not None else None
+        if bundle is None:
+            return {}
+        pods = [pod for pod in status.running(self._pods(slot), bundle) if status.ready(pod)]
+        return {_process(pod): self._counted(pod, bundle) for pod in pods}
+
+    def _counted(self, pod: api.Object, bundle: str) -> Traffic:
+        url = f"{_server(pod)}/metrics"
+        try:
+            answer = self._http.get(url, timeout=SCRAPE_SECONDS)
+            answer.raise_for_status()
+            return counters.traffic(answer.text, bundle)
+        except (httpx.HTTPError, ValueError, KeyError) as exc:
+            name = pod["metadata"]["name"]
+            raise ReleaseError(f"pod {name}: its counters at {url} cannot be read: {exc}") from exc
+
+
+def _server(pod: api.Object) -> str:
+    """Address of the pod's model server, or of the only server it has."""
+    containers = sorted(pod["spec"]["containers"], key=lambda each: str(each["name"]) != "kserve-container")
+    ports = containers[0].get("ports") or [{"containerPort": SERVER_PORT}]
+    return f"http://{pod['status']['podIP']}:{ports[0]['containerPort']}"
+
+
+def _process(pod: api.Object) -> str:
+    """Identity of the counters: a container that is started anew counts from zero."""
+    starts = sum(each.get("restartCount", 0) for each in pod["status"].get("containerStatuses") or ())
+    return f"{pod['metadata']['uid']}/{starts}"
+
+
+def _taken(route: api.Object) -> bool:
+    said = [item for parent in (route.get("status") or {}).get("parents") or () for item in parent["conditions"]]
+    wanted = route["metadata"]["generation"]
+    return any(item["type"] == "Accepted" and item.get("observedGeneration", 0) >= wanted for item in said)
+
+
+def _asked(route: api.Object) -> tuple[Any, Any]:
+    """What a writer of the route changes, and its controller does not."""
+    return route["metadata"]["generation"], (route["metadata"].get("annotations") or {}).get(objects.ROLLOUT)
