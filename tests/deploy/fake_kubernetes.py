@@ -115,8 +115,10 @@ class FakeCluster:
     def _apply(self, plural, name, body, manager):
         key = (plural, name)
         before = self.objects.get(key)
-        wanted = body["metadata"].pop("resourceVersion", None)
-        if wanted is not None and (before is None or wanted != before["metadata"]["resourceVersion"]):
+        wanted = {part: body["metadata"].pop(part, None) for part in ("uid", "resourceVersion")}
+        if before is None and wanted["uid"]:
+            raise Refusal(409, "uid mismatch: the provided object specified a uid, and no existing object was found")
+        if before and any(value not in (None, before["metadata"][part]) for part, value in wanted.items()):
             raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
         owners = self.owned.setdefault(key, {})
         now = copy.deepcopy(before) or {"metadata": {}}

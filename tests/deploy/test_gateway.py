@@ -242,6 +242,13 @@ def test_route_that_another_made_first_is_a_conflict(driver, both):
         driver.set_route(Route(weights={"green": 100}))
 
 
+def test_route_that_was_deleted_is_not_made_anew_by_the_next_step(driver, both, cluster):
+    del cluster.objects["httproutes", "fraud"]
+    with pytest.raises(Conflict, match="deleted"):
+        driver.set_route(replace(both, weights={"green": 100}))
+    assert ("httproutes", "fraud") not in cluster.objects
+
+
 def test_status_of_the_controller_is_no_conflict_for_the_next_write(driver, both):
     for weight in (10, 20, 30):
         both = driver.set_route(replace(both, weights={"blue": 100 - weight, "green": weight}))

@@ -103,7 +103,7 @@ class Api:
     def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply: the fields of ``body`` become kedge's, whoever had them; others stay as they are.
 
-        With a ``resourceVersion`` in the body it is a compare-and-swap: Conflict if the object has another one.
+        With ``uid`` and ``resourceVersion`` in the body it is a compare-and-swap: Conflict if the object has others.
         """
         query = {"fieldManager": MANAGER, "force": "true"}
         return self._call("PATCH", kind, body["metadata"]["name"], query=query, body=body)

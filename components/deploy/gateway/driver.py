@@ -19,7 +19,7 @@ from components import clock
 from components.deploy.gateway import api, counters, objects, status
 from components.deploy.gateway.address import Address
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic, other
-from components.errors import ReleaseError
+from components.errors import Conflict, ReleaseError
 
 APPLIED_SECONDS = 5.0
 """Longest wait for the Gateway's controller to have taken a route that was written."""
@@ -93,6 +93,7 @@ class GatewayDriver:
             self._must_have_service(slot)
         body = objects.http_route(self._model, route)
         if route.revision:
+            body["metadata"] |= self._swapped(route.revision)
             written = self._api.apply(api.ROUTES, body)
         else:
             written = self._api.create(api.ROUTES, objects.attached(body, self._address, self._model))
@@ -155,6 +156,13 @@ class GatewayDriver:
         name = objects.predictor(objects.slot_name(self._model, slot))
         if self._api.get(api.SERVICES, name) is None:
             raise ReleaseError(f"service {self._address.namespace}/{name} is not there, so no traffic is sent to it")
+
+    def _swapped(self, revision: int) -> dict[str, str]:
+        """What makes an apply a compare-and-swap; without the uid it would make a route that is gone anew."""
+        found = self._api.get(api.ROUTES, self._model)
+        if found is None:
+            raise Conflict(f"httproute {self._address.namespace}/{self._model} was deleted meanwhile")
+        return {"uid": found["metadata"]["uid"], "resourceVersion": str(revision)}
 
     def _settled(self, written: api.Object) -> api.Object:
         """The route that was written, as it stands once the Gateway's controller said that it took it.

@@ -92,7 +92,7 @@ def inference_service(address: Address, model: str, slot: Slot, bundle: str, uri
 
 def http_route(model: str, route: Route) -> Object:
     """The parts of a model's HTTPRoute that belong to releases: its rules and what stands on it."""
-    body: Object = {
+    return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": {
@@ -102,9 +102,6 @@ def http_route(model: str, route: Route) -> Object:
         },
         "spec": {"rules": _rules(model, route)},
     }
-    if route.revision:
-        body["metadata"]["resourceVersion"] = str(route.revision)
-    return body
 
 
 def attached(body: Object, address: Address, model: str) -> Object:
