@@ -164,7 +164,10 @@ def test_a_demo_that_is_ended_leaves_nothing_running(tmp_path: Path, sign: signa
     words = [sys.executable, "-m", "pipelines.cli", "demo", "--folder", str(tmp_path / "demo")]
     told = tmp_path / "out.txt"
     with told.open("w") as out:
-        demo = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        demo = subprocess.Popen(
+            words, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script in the background ignores it
+        )  # fmt: skip
     wait_for(lambda: "training and releasing" in told.read_text())
     wait_for(lambda: (tmp_path / "demo/store/snapshots").exists())
     demo.send_signal(sign)
