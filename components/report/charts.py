@@ -11,10 +11,13 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
 COLOURS = 6
+MOST_LABELLED, LANE = 12, 14
+"""More events than can be labelled in the plot get a lane of ticks each kind below it, of this height."""
 
 Position = datetime | float
 Point = tuple[Position, float | None]
 Interval = tuple[float, float]
+Events = Sequence[tuple[Position, str]]
 
 _STEPS = tuple(
     timedelta(seconds=seconds)
@@ -25,15 +28,13 @@ _STEPS = tuple(
 )  # fmt: skip
 
 
-def line_chart(
-    series: Mapping[str, Sequence[Point]], *, events: Sequence[tuple[Position, str]] = (), y_label: str = ""
-) -> Markup:
+def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_label: str = "") -> Markup:
     """Curves over time or over a number.
 
     Args:
         series: Name to points ``(position, value)``, in any order; a value of ``None`` (or not finite) breaks the
             curve. All positions are datetimes or all are numbers; a datetime without an offset is UTC.
-        events: Dashed vertical lines with a label.
+        events: Dashed vertical lines with a label; where there are many, ticks below the curves, a lane each label.
         y_label: What the values are, with their unit.
 
     Raises:
@@ -50,14 +51,14 @@ def line_chart(
     down = (min(down[0], y_ticks[0][0]), max(down[1], y_ticks[-1][0]))
     drawn = [
         _grid(x_ticks, y_ticks, across, down),
-        *(_event(_x(_number(at), across), label, k) for k, (at, label) in enumerate(events)),
+        *(_lanes(events, across) if len(events) > MOST_LABELLED else _lines(events, across)),
         *(_curve(points, across, down, k) for k, points in enumerate(series.values())),
         Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
     ]
     label = f"{y_label or 'values'}: {', '.join(series)}"
     return Markup(
         '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
-    ).format(WIDTH, HEIGHT, label, Markup("").join(drawn), _legend(list(series)))
+    ).format(WIDTH, HEIGHT + _below(events), label, Markup("").join(drawn), _legend(list(series)))
 
 
 def histogram_pair(
@@ -170,6 +171,33 @@ def _grid(
         for at, label in x_ticks
     )
     return rows + columns
+
+
+def _lines(events: Events, across: Interval) -> list[Markup]:
+    return [_event(_x(_number(at), across), label, k) for k, (at, label) in enumerate(events)]
+
+
+def _lanes(events: Events, across: Interval) -> list[Markup]:
+    """One row of ticks a label, under the axis; the tick tells its label to the pointer."""
+    drawn = []
+    for lane, name in enumerate(dict.fromkeys(label for _, label in events)):
+        top = HEIGHT + LANE * lane
+        drawn.append(
+            Markup('<text class="lane" x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, top + 9, name)
+        )
+        drawn += [
+            Markup('<path class="tick" d="M{},{}v10"><title>{}</title></path>').format(
+                _r(_x(_number(at), across)), top, label
+            )
+            for at, label in events
+            if label == name
+        ]
+    return drawn
+
+
+def _below(events: Events) -> int:
+    """Height of the lanes."""
+    return LANE * len({label for _, label in events}) if len(events) > MOST_LABELLED else 0
 
 
 def _event(x: float, label: str, k: int) -> Markup:

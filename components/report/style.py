@@ -31,6 +31,8 @@ figure { margin: .8rem 0; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
 .axis { stroke: var(--line); stroke-width: 1; }
+.tick { stroke: currentColor; stroke-width: 1.5; }
+.lane { font-size: 9px; }
 .event { stroke: var(--faint); stroke-dasharray: 3 3; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .bars { fill: var(--faint); opacity: .35; }

@@ -26,7 +26,7 @@ def write(
         events=[(x.time, _mark(x)) for x in records if _mark(x)],
         y_label="share of rows decided rightly",
     )
-    sections = [report.section("Accuracy by day", chart)]
+    sections = [report.section("Accuracy over time", chart)]
     if expected:
         rows = [("yes" if x.came_true else "NO", x.claim, x.seen) for x in expected]
         sections.append(report.section("What was promised", report.table(("came true", "claim", "seen"), rows)))

@@ -1,0 +1,26 @@
+"""Events of a chart: labelled where they fit, in lanes where they do not."""
+
+from components import report
+from components.report.charts import MOST_LABELLED
+
+
+def chart(events):
+    return str(report.line_chart({"loss": [(0, 1.0), (100, 2.0)]}, events=events))
+
+
+def test_a_few_events_are_lines_with_their_labels():
+    drawn = chart([(k, f"event {k}") for k in range(MOST_LABELLED)])
+    assert drawn.count('class="event"') == MOST_LABELLED
+    assert 'class="tick"' not in drawn
+
+
+def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():
+    drawn = chart([(k, "veto" if k % 5 else "promoted") for k in range(100)])
+    assert drawn.count('class="tick"') == 100
+    assert drawn.count('class="lane"') == 2
+    assert 'class="event"' not in drawn
+    assert (drawn.count("<title>veto"), drawn.count("<title>promoted")) == (80, 20)
+
+
+def test_lanes_escape_what_they_name():
+    assert "<b>" not in chart([(k, "<b>") for k in range(50)])
