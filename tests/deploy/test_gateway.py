@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from kubernetes import client
+from prometheus_client import CollectorRegistry, generate_latest
 
 from components.deploy.drivers import open_driver
 from components.deploy.evidence import Observed
+from components.deploy.gateway import counters
 from components.deploy.gateway.address import Address, parse
 from components.deploy.gateway.api import Api
 from components.deploy.gateway.driver import GatewayDriver
 from components.deploy.model import Mirror, Rollout, Route
 from components.deploy.rollout import Release, run
 from components.errors import Conflict, ReleaseError, UsageError
+from components.serve.metrics import Metrics
 from tests.deploy.conftest import NEW, OLD, Golden
 from tests.deploy.fake_kubernetes import FakeCluster, Server
 
@@ -326,6 +330,16 @@ def test_counters_of_a_server_that_started_anew_count_from_zero(driver, both, cl
     assert driver.readings(mark).live["green"].requests == 4
 
 
+def test_server_that_was_not_ready_at_the_mark_is_not_counted_from_its_start(driver, both, cluster):
+    cluster.count("fraud-green", 70)
+    conditions = cluster.objects["pods", "fraud-green-predictor-1"]["status"]["conditions"]
+    conditions[0]["status"] = "False"
+    mark = driver.mark()
+    conditions[0]["status"] = "True"
+    cluster.count("fraud-green", 4)
+    assert driver.readings(mark).live["green"].requests == 4
+
+
 def test_copies_are_counted_as_mirrored(driver, both, cluster):
     driver.set_route(replace(both, mirror=Mirror(slot="green", percent=100)))
     mark = driver.mark()
@@ -341,6 +355,20 @@ def test_counters_that_cannot_be_read_are_an_error_and_not_a_zero(driver, both, 
     cluster.deaf = True
     with pytest.raises(ReleaseError, match=r"counters at http://10\.0\.0\.1:8080/metrics cannot be read"):
         driver.readings(mark)
+
+
+def test_what_the_model_server_really_writes_is_understood():
+    ours = SimpleNamespace(name="fraud", version=NEW, slot="green", binary=True)
+    metrics = Metrics(ours, SimpleNamespace(sent=1, dropped=0, waiting=0))
+    metrics.requests.update({("v1", 200): 3, ("v2", 503): 2, ("v1", 400): 1})
+    for seconds in (0.0004, 0.002, 7.0):
+        metrics.answered(SimpleNamespace(scores=[0.5], encode_seconds=0.0, score_seconds=0.0), 0.0, seconds)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    seen = counters.traffic(generate_latest(registry).decode(), NEW)
+    assert (seen.requests, seen.errors) == (6, 2)
+    assert {edge: count for edge, count in seen.latency.items() if count} == {0.5: 1, 2.5: 1, 30_000.0: 1}
+    assert counters.traffic(generate_latest(registry).decode(), OLD).requests == 0
 
 
 # -- errors of the API

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import httpx
@@ -179,13 +179,16 @@ class GatewayDriver:
         return written
 
     def _servers(self, slot: Slot) -> dict[str, Traffic]:
-        """What each server of a slot counted since it started; a server that ended is not asked any more."""
+        """What each server of a slot counted since it started; what a server that ended had counted is lost."""
         service = self._service(slot)
         bundle = status.bundle_of(service) if service is not None else None
         if bundle is None:
             return {}
-        pods = [pod for pod in status.running(self._pods(slot), bundle) if status.ready(pod)]
-        return {_process(pod): self._counted(pod, bundle) for pod in pods}
+        found = {}
+        for pod in status.running(self._pods(slot), bundle):
+            with nullcontext() if status.ready(pod) else suppress(ReleaseError):  # one that is not up may not answer
+                found[_process(pod)] = self._counted(pod, bundle)
+        return found
 
     def _counted(self, pod: api.Object, bundle: str) -> Traffic:
         url = f"{_server(pod)}/metrics"
@@ -202,7 +205,7 @@ def _server(pod: api.Object) -> str:
     """Address of the pod's model server, or of the only server it has."""
     containers = sorted(pod["spec"]["containers"], key=lambda each: str(each["name"]) != "kserve-container")
     ports = containers[0].get("ports") or [{"containerPort": SERVER_PORT}]
-    return f"http://{pod['status']['podIP']}:{ports[0]['containerPort']}"
+    return f"http://{pod['status'].get('podIP', 'no-address-yet')}:{ports[0]['containerPort']}"
 
 
 def _process(pod: api.Object) -> str:
