@@ -15,7 +15,7 @@ import pytest
 from kubernetes import client
 
 from components.deploy.gateway.address import Address
-from components.deploy.gateway.api import DEPLOYMENTS, ROUTES, SERVICES, SLOTS, Api, connect
+from components.deploy.gateway.api import DEPLOYMENTS, ROUTES, SLOTS, Api, connect
 from components.deploy.gateway.driver import GatewayDriver
 from components.deploy.gateway.objects import BUNDLE
 from components.deploy.model import Mirror, Rollout, Route
@@ -200,7 +200,9 @@ def test_slot_is_ready_only_when_deployment_and_pod_say_so(make_driver, api, sha
     assert status.address == f"http://ready-blue-predictor.{shared.name}.svc:80"
 
 
-def test_slot_of_the_chart_is_taken_over_and_its_candidate_resembles_it(make_driver, api, shared):
+@pytest.fixture(scope="module")
+def installed(shared):
+    """The chart with a slot and a route, without anything that runs, and the Services KServe would make."""
     idle = {
         "serving": {"enabled": True, "replicas": 2},
         "route": {"enabled": True},
@@ -209,30 +211,32 @@ def test_slot_of_the_chart_is_taken_over_and_its_candidate_resembles_it(make_dri
         "store": {"url": "s3://kedge/test"},
     }
     shared.install(small(models=[{"policy": FRAUD, "bundle": OLD}], **idle))
+    for slot in ("blue", "green"):
+        serve_service(shared, f"fraud-{slot}")
+    return shared
+
+
+def test_slot_of_the_chart_is_taken_over_and_its_candidate_resembles_it(make_driver, api, installed):
     driver = make_driver("fraud")
     assert driver.slot("blue").bundle == OLD
     route = driver.route()
     assert (route.weights, route.rollout) == ({"blue": 100}, None)
-    hosts = shared.get("httproute", "fraud")["spec"]["hostnames"]
+    hosts = installed.get("httproute", "fraud")["spec"]["hostnames"]
     driver.deploy("green", NEW, S3 + NEW)
     candidate = api.get(SLOTS, "fraud-green")["spec"]["predictor"]
     assert (candidate["minReplicas"], candidate["serviceAccountName"]) == (2, "kedge-slots")
     assert candidate["model"]["runtime"] == "kedge"
-    for slot in ("blue", "green"):
-        serve_service(shared, f"fraud-{slot}")
-    assert api.get(SERVICES, "fraud-green-predictor")
     moved = driver.set_route(replace(route, weights={"green": 100}, rollout=ROLLOUT))
     assert driver.route() == moved
-    assert shared.get("httproute", "fraud")["spec"]["hostnames"] == hosts
+    assert installed.get("httproute", "fraud")["spec"]["hostnames"] == hosts
 
 
-def test_the_charts_release_account_may_do_all_of_it_and_others_are_told(api, shared):
-    """After the test above: the chart is installed here."""
+def test_the_charts_release_account_may_do_all_of_it_and_others_are_told(installed):
     for account, allowed in (("kedge-release", True), ("kedge-collector", False)):
         settings = connect().configuration
         connection = client.ApiClient(settings)
-        connection.set_default_header("Impersonate-User", f"system:serviceaccount:{shared.name}:{account}")
-        driver = driver_of(Api(shared.name, connection), "fraud")
+        connection.set_default_header("Impersonate-User", f"system:serviceaccount:{installed.name}:{account}")
+        driver = driver_of(Api(installed.name, connection), "fraud")
         if allowed:
             driver.deploy("green", OLD, S3 + OLD)
             assert driver.slot("green").bundle == OLD
