@@ -86,8 +86,8 @@ def test_the_command_checks_a_policy(file_set, image):
 
 
 def test_the_step_image_compiles_the_pipelines_it_runs_in(file_set):
-    done = run(file_set("step"), "sh", "-c", "python -m pipelines.cli compile --out out && grep -h image: out/*.yaml")
-    assert "image: kedge/step:0.1.0" in done.stdout, done.stderr
+    done = run(file_set("step"), "sh", "-c", "python -m pipelines.cli compile --out out && grep -h kedge/step out/*.yaml")
+    assert done.stdout.count("kedge/step:0.1.0") == 6, done.stderr  # one a step of both pipelines
 
 
 def test_the_step_image_holds_what_every_step_imports(file_set):
