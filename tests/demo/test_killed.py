@@ -110,19 +110,25 @@ def wait_for(look: Callable[[], Any], seconds: float = 120) -> Any:
     raise AssertionError(f"waited {seconds:g} s in vain for {look}")
 
 
-def test_a_submission_killed_with_its_steps_is_taken_up_by_the_next_one(world: World) -> None:
+@pytest.fixture(scope="module")
+def released(world: World) -> World:
+    """The world after a submission was killed with its steps and submitted again."""
     first = world.submit()
     wait_for(lambda: list(world.store.keys("snapshots")))
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    second = world.submit()
-    assert second.wait(300) == 0
-    promoted = record.read(world.store, "payments", ["promoted"])
+    assert world.submit().wait(300) == 0
+    return world
+
+
+def test_a_submission_killed_with_its_steps_is_taken_up_by_the_next_one(released: World) -> None:
+    promoted = record.read(released.store, "payments", ["promoted"])
     assert len(promoted) == 1
-    assert [answer.status for answer in world.ask(0, 20)] == [200] * 20
+    assert [answer.status for answer in released.ask(0, 20)] == [200] * 20
 
 
-def test_a_killed_model_server_is_started_again_with_the_same_bundle(world: World) -> None:
+def test_a_killed_model_server_is_started_again_with_the_same_bundle(released: World) -> None:
+    world = released
     bundle = record.read(world.store, "payments", ["promoted"])[0].data["bundle"]
     slot = next(x for x in ("blue", "green") if (world.folder / f"store/platform/status/payments-{x}.json").exists())
     before = world.status(f"payments-{slot}")["pid"]
@@ -138,7 +144,8 @@ def test_a_killed_model_server_is_started_again_with_the_same_bundle(world: Worl
     assert answers[-1].status == 200
 
 
-def test_a_killed_collector_comes_back_with_everything_it_acknowledged_once(world: World) -> None:
+def test_a_killed_collector_comes_back_with_everything_it_acknowledged_once(released: World) -> None:
+    world = released
     asked = world.ask(2, 60)
     killed = pid_of("components.collect", str(world.folder))
     assert killed is not None

@@ -335,11 +335,9 @@ def test_release_through_a_real_gateway_ends_as_the_candidate_deserves(platform,
     asked.uri = lambda bundle: str(tmp_path / bundle)
     with Load(platform.seen.gateway) as load:
         outcome = run(asked)
-        count = len(load.answers)
-        until(lambda: len(load.answers) > count + 50)
-    assert outcome.result == ("rolled-back" if fault else "promoted"), outcome.reason
-    assert word in outcome.reason
-    assert set(load.answers[-10:]) == {"one" if fault else "two"}
+        assert outcome.result == ("rolled-back" if fault else "promoted"), outcome.reason
+        assert word in outcome.reason
+        until(lambda: set(load.answers[-50:]) == {"one" if fault else "two"})  # slow answers of before may still come
     assert platform.driver.route().rollout is None
     if "failing" not in fault:
         assert load.failed == []
