@@ -26,9 +26,9 @@ def open_driver(platform: str, model: str) -> Driver:
 def _gateway(platform: str, model: str) -> Driver:
     import httpx
 
-    from components.deploy.gateway.address import parse
-    from components.deploy.gateway.api import Api, connect
     from components.deploy.gateway.driver import GatewayDriver
+    from components.deploy.kserve.address import parse
+    from components.deploy.kserve.api import Api, connect
 
     address = parse(platform)
     return GatewayDriver(address, model, Api(address.namespace, connect()), http=httpx.Client(trust_env=False))

@@ -11,7 +11,7 @@ from components.deploy.model import Span
 class Outcomes:
     """Labelled predictions of one bundle in one span.
 
-    The loss of a row is 1 for a wrong decision and 0 for a right one (binary), or the squared error (regression).
+    The loss of a row is the squared error of its score: for a binary model that of the probability (Brier 1950).
     """
 
     rows: int = 0
@@ -19,6 +19,8 @@ class Outcomes:
     """Sum over the rows."""
     squares: float = 0.0
     """Sum of the squared losses."""
+    wrong: int = 0
+    """Rows decided wrongly (binary): told, not judged."""
 
     @property
     def mean(self) -> float:

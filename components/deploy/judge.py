@@ -122,10 +122,9 @@ def _loss(evidence: Evidence, policy: Policy) -> Test:
     spans = [_losses(seen, binary) for seen in evidence.observed]
     alone = [sequential.two_means([span], margin) for span in spans]
     worst = evidence.observed[alone.index(max(alone))]
-    shown = _wrong if binary else _mean
     words = (
-        f"{'wrong decisions' if binary else 'mean squared error'} at {_place(worst)}: {shown(worst.candidate)} against "
-        f"{shown(worst.champion)} of the champion; tolerated {f'{margin:+.1%}' if binary else f'{margin:+.4g}'}"
+        f"mean squared error at {_place(worst)}: {_error(worst.candidate, binary)} against "
+        f"{_error(worst.champion, binary)} of the champion; tolerated {margin:+.4g}"
     )
     return _test("loss", sequential.two_means(spans, margin), words, policy)
 
@@ -135,17 +134,17 @@ def _losses(seen: Observed, binary: bool) -> sequential.Losses:
     return sequential.Losses(
         rows=candidate.rows,
         mean=candidate.mean,
-        variance=_share_variance(candidate) if binary else candidate.variance,
+        variance=_bounded_variance(candidate) if binary else candidate.variance,
         champion_rows=champion.rows,
         champion_mean=champion.mean,
-        champion_variance=_share_variance(champion) if binary else champion.variance,
+        champion_variance=_bounded_variance(champion) if binary else champion.variance,
     )
 
 
-def _share_variance(outcomes: Outcomes) -> float:
-    """Variance of a 0/1 loss, with half a row of each kind added: no wrong decision so far is not proof of none."""
-    share = (outcomes.loss + 0.5) / (outcomes.rows + 1)
-    return share * (1 - share)
+def _bounded_variance(outcomes: Outcomes) -> float:
+    """Variance of a loss between 0 and 1, with half a row of each added: rows that agree so far prove no certainty."""
+    rows, mean = outcomes.rows + 1, (outcomes.loss + 0.5) / (outcomes.rows + 1)
+    return (outcomes.squares + 0.5) / rows - mean * mean
 
 
 def _averaged(logs: list[float], policy: Policy) -> float:
@@ -168,12 +167,9 @@ def _rate(traffic: Traffic) -> str:
     return f"{traffic.errors:,} of {traffic.requests:,} ({share:.1%})"
 
 
-def _wrong(outcomes: Outcomes) -> str:
-    return f"{outcomes.loss:,.0f} of {outcomes.rows:,} labelled rows ({outcomes.mean:.1%})"
-
-
-def _mean(outcomes: Outcomes) -> str:
-    return f"{outcomes.mean:.4g} over {outcomes.rows:,} labelled rows"
+def _error(outcomes: Outcomes, binary: bool) -> str:
+    share = f", {outcomes.wrong / outcomes.rows:.1%} decided wrongly" if binary and outcomes.rows else ""
+    return f"{outcomes.mean:.4g} over {outcomes.rows:,} labelled rows{share}"
 
 
 def _percentile(traffic: Traffic) -> str:

@@ -74,8 +74,7 @@ def _of(rows: pa.Table, span: Span, bundle: str | None) -> pa.Table:
 
 def _outcomes(policy: Policy, rows: pa.Table) -> Outcomes:
     label, score = rows["_label"].to_numpy(), rows["_score"].to_numpy()
-    if policy.model.task == "binary":
-        loss = measure.wrong(label, score, policy.model.threshold).astype(np.float64)
-    else:
-        loss = measure.losses("regression", label, score)
-    return Outcomes(rows=len(loss), loss=float(loss.sum()), squares=float((loss * loss).sum()))
+    loss = measure.squared_errors(label, score)
+    binary = policy.model.task == "binary"
+    wrong = int(measure.wrong(label, score, policy.model.threshold).sum()) if binary else 0
+    return Outcomes(rows=len(loss), loss=float(loss.sum()), squares=float((loss * loss).sum()), wrong=wrong)

@@ -42,4 +42,5 @@ def _side(traffic: Traffic, outcomes: Outcomes) -> dict[str, object]:
         "p95_ms": percentile(traffic),
         "labelled": outcomes.rows,
         "loss": outcomes.mean if outcomes.rows else None,
+        "wrong": outcomes.wrong,
     }

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from kubernetes import client
 
-from components.deploy.gateway.address import Address
-from components.deploy.gateway.api import DEPLOYMENTS, ROUTES, SLOTS, Api, connect
 from components.deploy.gateway.driver import GatewayDriver
-from components.deploy.gateway.objects import BUNDLE
+from components.deploy.kserve.address import Address
+from components.deploy.kserve.api import DEPLOYMENTS, ROUTES, SLOTS, Api, connect
+from components.deploy.kserve.pods import BUNDLE
 from components.deploy.model import Mirror, Rollout, Route
 from components.errors import Conflict, ReleaseError
 from tests.chart.test_values import FRAUD

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from components.deploy.drivers import open_driver
 from components.deploy.evidence import Observed
-from components.deploy.gateway import counters
-from components.deploy.gateway.address import Address, parse
-from components.deploy.gateway.api import Api
 from components.deploy.gateway.driver import GatewayDriver
+from components.deploy.kserve import counters
+from components.deploy.kserve.address import Address, parse
+from components.deploy.kserve.api import Api
 from components.deploy.model import Mirror, Rollout, Route
 from components.deploy.rollout import Release, run
 from components.errors import Conflict, ReleaseError, UsageError

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from typing import Any
 
 import httpx
-import orjson
 
 from components import clock
-from components.deploy.gateway import api, counters, objects, status
-from components.deploy.gateway.address import Address
+from components.deploy.gateway import objects, status
+from components.deploy.kserve import api, counters, pods, servers
+from components.deploy.kserve.address import Address
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic, other
 from components.errors import Conflict, ReleaseError
 
 APPLIED_SECONDS = 5.0
 """Longest wait for the Gateway's controller to have taken a route that was written."""
-SCRAPE_SECONDS = 5.0
-FLUSH_SECONDS = 60.0
-SERVER_PORT = 8080
 
 
 class GatewayDriver:
@@ -63,7 +59,7 @@ class GatewayDriver:
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         found = self._service(slot)
-        if found is not None and status.bundle_of(found) == bundle:
+        if found is not None and pods.bundle_of(found) == bundle:
             return  # there, or ending: whoever waits asks again
         like = self._service(other(slot)) or found
         body = objects.inference_service(self._address, self._model, slot, bundle, uri, like)
@@ -74,7 +70,7 @@ class GatewayDriver:
         if service is None:
             return SlotStatus()
         deployment = self._api.get(api.DEPLOYMENTS, objects.predictor(service["metadata"]["name"]))
-        bundle = status.bundle_of(service)
+        bundle = pods.bundle_of(service)
         up = bundle is not None and status.rolled_out(bundle, deployment)
         return status.slot_status(service, deployment, self._pods(slot), () if up else self._events(service))
 
@@ -100,31 +96,16 @@ class GatewayDriver:
         return objects.read_route(self._model, self._settled(written))
 
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        name = objects.predictor(objects.slot_name(self._model, slot))
-        url = f"http://{name}.{self._address.namespace}.svc:{objects.PORT}/v1/models/{self._model}:predict"
-        try:
-            body, told = orjson.dumps({"instances": list(rows)}), {objects.SMOKE: "true"}
-            answer = self._http.post(url, content=body, headers=told, timeout=objects.REQUEST_SECONDS)
-            if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
-            scores = [float(score) for score in answer.json()["predictions"]]
-        except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
-            raise ReleaseError(f"slot {self._model}-{slot} at {url} did not predict: {exc}") from exc
-        if len(scores) != len(rows):
-            raise ReleaseError(f"slot {self._model}-{slot} gave {len(scores)} scores for {len(rows)} rows")
-        return scores
+        service = objects.slot_name(self._model, slot)
+        base = f"http://{objects.predictor(service)}.{self._address.namespace}.svc:{objects.PORT}"
+        return servers.predict(self._http, service, base, self._model, rows)
 
     def mark(self) -> Mark:
-        servers = {key: traffic for slot in objects.NAMES for key, traffic in self._servers(slot).items()}
-        return Mark(time=clock.now(), servers=servers)
+        told = {key: traffic for each in self._servers().values() for key, traffic in each.items()}
+        return Mark(time=clock.now(), servers=told)
 
     def readings(self, mark: Mark) -> Readings:
-        counted = {
-            slot: counters.total(
-                traffic.since(mark.servers.get(key, Traffic())) for key, traffic in self._servers(slot).items()
-            )
-            for slot in objects.NAMES
-        }
+        counted = counters.since(mark, self._servers())
         mirror = self.route().mirror
         live, mirrored = dict(counted), dict.fromkeys(objects.NAMES, Traffic())
         if mirror is not None:  # a slot with a mirror has no weight: what reaches it are copies
@@ -132,10 +113,7 @@ class GatewayDriver:
         return Readings(live=live, mirrored=mirrored)
 
     def flush(self) -> None:
-        with suppress(httpx.HTTPError, ReleaseError):
-            for pod in self._api.list(api.PODS, labelSelector="app.kubernetes.io/component=collector"):
-                if status.ready(pod):
-                    self._http.post(f"{_server(pod)}/v1/flush", timeout=FLUSH_SECONDS)
+        servers.flush(self._http, self._api)
 
     def _service(self, slot: Slot) -> api.Object | None:
         return self._api.get(api.SLOTS, objects.slot_name(self._model, slot))
@@ -149,7 +127,7 @@ class GatewayDriver:
         name, made = objects.predictor(service["metadata"]["name"]), service["metadata"]["creationTimestamp"]
         found = self._api.list(api.EVENTS, fieldSelector="type=Warning")
         ours = [event for event in found if f"{event['involvedObject'].get('name')}-".startswith(f"{name}-")]
-        return [event for event in ours if status.seen_at(event) >= made]
+        return [event for event in ours if pods.seen_at(event) >= made]
 
     def _must_have_service(self, slot: Slot) -> None:
         """A backend without its Service is answered 500, and a mirror without one fails all of the traffic."""
@@ -178,40 +156,13 @@ class GatewayDriver:
             written = found
         return written
 
-    def _servers(self, slot: Slot) -> dict[str, Traffic]:
-        """What each server of a slot counted since it started; what a server that ended had counted is lost."""
-        service = self._service(slot)
-        bundle = status.bundle_of(service) if service is not None else None
-        if bundle is None:
-            return {}
-        found = {}
-        for pod in status.running(self._pods(slot), bundle):
-            with nullcontext() if status.ready(pod) else suppress(ReleaseError):  # one that is not up may not answer
-                found[_process(pod)] = self._counted(pod, bundle)
+    def _servers(self) -> dict[Slot, dict[str, Traffic]]:
+        found: dict[Slot, dict[str, Traffic]] = {}
+        for slot in objects.NAMES:
+            service = self._service(slot)
+            bundle = pods.bundle_of(service) if service is not None else None
+            found[slot] = servers.counted(self._http, self._pods(slot), bundle) if bundle else {}
         return found
-
-    def _counted(self, pod: api.Object, bundle: str) -> Traffic:
-        url = f"{_server(pod)}/metrics"
-        try:
-            answer = self._http.get(url, timeout=SCRAPE_SECONDS)
-            answer.raise_for_status()
-            return counters.traffic(answer.text, bundle)
-        except (httpx.HTTPError, ValueError, KeyError) as exc:
-            name = pod["metadata"]["name"]
-            raise ReleaseError(f"pod {name}: its counters at {url} cannot be read: {exc}") from exc
-
-
-def _server(pod: api.Object) -> str:
-    """Address of the pod's model server, or of the only server it has."""
-    containers = sorted(pod["spec"]["containers"], key=lambda each: str(each["name"]) != "kserve-container")
-    ports = containers[0].get("ports") or [{"containerPort": SERVER_PORT}]
-    return f"http://{pod['status'].get('podIP', 'no-address-yet')}:{ports[0]['containerPort']}"
-
-
-def _process(pod: api.Object) -> str:
-    """Identity of the counters: a container that is started anew counts from zero."""
-    starts = sum(each.get("restartCount", 0) for each in pod["status"].get("containerStatuses") or ())
-    return f"{pod['metadata']['uid']}/{starts}"
 
 
 def _taken(route: api.Object) -> bool:

@@ -7,22 +7,19 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from components.deploy.gateway.address import Address
-from components.deploy.gateway.api import Object
+from components.deploy.kserve.address import Address, storage
+from components.deploy.kserve.api import Object
+from components.deploy.kserve.counters import REQUEST_SECONDS
+from components.deploy.kserve.pods import BUNDLE
+from components.deploy.kserve.servers import SMOKE
 from components.deploy.model import Mirror, Rollout, Route, Slot
 from components.errors import ReleaseError, UsageError
 
 NAMES: tuple[Slot, ...] = get_args(Slot)
-BUNDLE = "kedge.dev/bundle"
-"""Annotation of a slot with its bundle's id. KServe copies it to the pods' template, where it says what really runs."""
 ROLLOUT = "kedge.dev/rollout"
 """Annotation of a route with the rollout that stands on it, as JSON; ``null``: none."""
 PIN = "x-kedge-slot"
 """Request header that names the slot to ask, whatever the weights are, as long as it has weight or mirror."""
-SMOKE = "x-kedge-smoke"
-"""Header of smoke predictions, which are no part of what was served; clients cannot send it through the gateway."""
-REQUEST_SECONDS = 30
-"""A request without an answer for so long ends as 504."""
 PORT = 80
 """Of the Service that KServe makes for a slot."""
 
@@ -41,19 +38,6 @@ def predictor(name: str) -> str:
     'fraud-blue-predictor'
     """
     return f"{name}-predictor"
-
-
-def storage(address: Address, model: str, bundle: str, uri: str) -> str:
-    """Where KServe finds a bundle.
-
-    Raises:
-        UsageError: the store is a folder, and the address does not say which volume claim holds it.
-    """
-    if address.claim:
-        return f"pvc://{address.claim}/bundles/{model}/{bundle}"
-    if "://" not in uri or uri.startswith("file:"):
-        raise UsageError(f"bundle at {uri}: slots cannot read a folder; add claim=NAME of its volume to the platform")
-    return uri
 
 
 def inference_service(address: Address, model: str, slot: Slot, bundle: str, uri: str, like: Object | None) -> Object:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from components.deploy.gateway.objects import REQUEST_SECONDS
-from components.deploy.model import Traffic
+from components.deploy.model import Mark, Slot, Traffic
+
+REQUEST_SECONDS = 30
+"""A request without an answer for so long ends as 504."""
 
 _LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -51,6 +53,14 @@ def total(parts: Iterable[Traffic]) -> Traffic:
         for edge, count in part.latency.items():
             latency[edge] = latency.get(edge, 0) + count
     return Traffic(requests=requests, errors=errors, latency=latency)
+
+
+def since(mark: Mark, servers: Mapping[Slot, Mapping[str, Traffic]]) -> dict[Slot, Traffic]:
+    """What the servers of each slot counted since the mark; one that is not in it counts from its start."""
+    return {
+        slot: total(traffic.since(mark.servers.get(key, Traffic())) for key, traffic in told.items())
+        for slot, told in servers.items()
+    }
 
 
 def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:

@@ -1,13 +1,14 @@
-"""The address of a platform on Kubernetes: ``gateway:NAMESPACE?option=value&...``."""
+"""The address of a platform on Kubernetes: ``gateway:NAMESPACE?option=value&...`` or ``knative:NAMESPACE?...``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from components.errors import UsageError
 
-SCHEME = "gateway:"
+OPTIONS = {"gateway": ("gateway", "domain", "claim", "account"), "knative": ("claim", "account")}
+"""What may follow the namespace, by scheme."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """An address from its text.
+    """An address from its text, whose scheme is one of OPTIONS.
 
     >>> parse("gateway:models?gateway=infra/public&domain=example.com").gateway
     'infra/public'
@@ -34,18 +35,31 @@ def parse(text: str) -> Address:
     Raises:
         UsageError: no namespace, an unknown or repeated option, a Gateway that is not NAMESPACE/NAME.
     """
-    namespace, _, query = text.removeprefix(SCHEME).partition("?")
-    allowed = [field.name for field in fields(Address) if field.name != "namespace"]
+    scheme, _, rest = text.partition(":")
+    namespace, _, query = rest.partition("?")
+    allowed = OPTIONS[scheme]
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as exc:
         raise UsageError(f"platform {text!r}: options are name=value, joined by &: {exc}") from exc
     options = dict(pairs)
-    wrong = sorted(set(options) - set(allowed))
-    if not namespace or "/" in namespace or wrong or len(options) < len(pairs):
+    if not namespace or "/" in namespace or not set(options) <= set(allowed) or len(options) < len(pairs):
         raise UsageError(
-            f"platform {text!r}: write {SCHEME}NAMESPACE?option=value, each option once of: {', '.join(allowed)}"
+            f"platform {text!r}: write {scheme}:NAMESPACE?option=value, each option once of: {', '.join(allowed)}"
         )
     if options.get("gateway") and options["gateway"].count("/") != 1:
         raise UsageError(f"platform {text!r}: gateway={options['gateway']}: write NAMESPACE/NAME")
     return Address(namespace=namespace, **options)
+
+
+def storage(address: Address, model: str, bundle: str, uri: str) -> str:
+    """Where KServe finds a bundle.
+
+    Raises:
+        UsageError: the store is a folder, and the address does not say which volume claim holds it.
+    """
+    if address.claim:
+        return f"pvc://{address.claim}/bundles/{model}/{bundle}"
+    if "://" not in uri or uri.startswith("file:"):
+        raise UsageError(f"bundle at {uri}: slots cannot read a folder; add claim=NAME of its volume to the platform")
+    return uri
