@@ -19,9 +19,18 @@ def losses(task: str, label: Floats, score: Floats) -> Floats:
     [4.0]
     """
     if task == "regression":
-        return np.asarray((label - score) ** 2, dtype=np.float64)
+        return squared_errors(label, score)
     held = np.clip(np.asarray(score, dtype=np.float64), NEAREST, 1 - NEAREST)
     return np.asarray(-(label * np.log(held) + (1 - label) * np.log1p(-held)), dtype=np.float64)
+
+
+def squared_errors(label: Floats, score: Floats) -> Floats:
+    """Squared error of each row, shape (rows,); of a probability it is the Brier score, proper and at most 1.
+
+    >>> squared_errors(np.array([1.0, 0.0]), np.array([0.5, 0.2])).round(4).tolist()
+    [0.25, 0.04]
+    """
+    return np.asarray((label - score) ** 2, dtype=np.float64)
 
 
 def wrong(label: Floats, score: Floats, threshold: float) -> NDArray[np.bool_]:

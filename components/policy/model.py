@@ -297,8 +297,8 @@ class Analysis(Section):
     max_latency_ratio: Annotated[float, Field(ge=1)] = 2.0
     """Candidate's 95th percentile latency over the champion's that is tolerated."""
     max_loss_increase: Annotated[float, Field(ge=0)] = 0.0
-    """Labelled rows: increase of the wrong-decision rate (binary) or of the mean loss (regression) over the champion's
-    that is tolerated."""
+    """Labelled rows: increase of the mean squared error, of a probability the Brier score, over the champion's that is
+    tolerated."""
 
 
 class Release(Section):

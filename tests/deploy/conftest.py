@@ -150,7 +150,7 @@ class Platform:
 
     def _outcomes(self, traffic, bundle):
         wrong = round(traffic.requests * self.behaviour(bundle).wrong)
-        return Outcomes(rows=traffic.requests, loss=float(wrong), squares=float(wrong))
+        return Outcomes(rows=traffic.requests, loss=float(wrong), squares=float(wrong), wrong=wrong)
 
     def _readings(self):
         none = Traffic(latency=dict.fromkeys(EDGES, 0))

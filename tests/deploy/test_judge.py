@@ -25,7 +25,8 @@ def seen(candidate, champion, *, percent=10, state="canary", labelled=(), champi
 
 
 def outcomes(rows=0, wrong=0):
-    return Outcomes(rows=rows, loss=float(wrong), squares=float(wrong))
+    """Of scores that are exactly 0 or 1, so that the squared error counts wrong decisions."""
+    return Outcomes(rows=rows, loss=float(wrong), squares=float(wrong), wrong=wrong)
 
 
 def decide(policy, *observed, seconds=1e3):
@@ -70,7 +71,7 @@ def test_requests_of_the_champion_never_count_for_the_candidate(policy):
         (seen(traffic(100, slow=90), traffic(900)), "latency at 10 %: 95th percentile 8 ms against 2 ms"),
         (
             seen(traffic(100), traffic(900), labelled=(100, 40), champion_labelled=(900, 90)),
-            "wrong decisions at 10 %: 40 of 100 labelled rows (40.0%) against 90 of 900",
+            "mean squared error at 10 %: 0.4 over 100 labelled rows, 40.0% decided wrongly against 0.1 over 900",
         ),
     ],
 )
@@ -99,6 +100,21 @@ def test_tolerated_differences_are_tolerated(change):
     )
     worse = seen(traffic(1000, 250, 900), traffic(9000), labelled=(1000, 400), champion_labelled=(9000, 900))
     assert decide(change(analysis=analysis), worse).action == "advance"
+
+
+def test_confident_mistakes_are_found_where_the_decisions_alone_prove_nothing(policy):
+    """As many wrong decisions a row in 300 labels, 35 % against 30 %: one side says 0.99, the other 0.65."""
+    confident = Outcomes(rows=300, loss=105 * 0.99**2, squares=105 * 0.99**4, wrong=105)
+    cautious = Outcomes(rows=300, loss=90 * 0.65**2 + 210 * 0.35**2, squares=90 * 0.65**4 + 210 * 0.35**4, wrong=90)
+    base = seen(traffic(300), traffic(300), percent=50)
+    assert decide(policy, replace(base, candidate=confident, champion=cautious)).action == "roll back"
+    decisions = seen(traffic(300), traffic(300), percent=50, labelled=(300, 105), champion_labelled=(300, 90))
+    assert decide(policy, decisions).action == "advance"
+
+
+def test_a_sure_candidate_that_is_always_wrong_is_found_though_its_loss_never_varies(policy):
+    observed = seen(traffic(100), traffic(900), labelled=(100, 100), champion_labelled=(900, 90))
+    assert decide(policy, observed).action == "roll back"
 
 
 def test_regression_is_judged_by_its_squared_error(policy):

@@ -56,10 +56,14 @@ def test_each_span_has_the_outcomes_of_its_own_predictions_of_both_bundles(write
         ("late clock", 5000, OLD, 0.2, 0.0),
     )
     first, second = observe(store, policy, rollout(), [FIRST, SECOND])
-    assert (first.candidate.rows, first.candidate.loss) == (1, 1.0)
-    assert (first.champion.rows, first.champion.loss) == (2, 1.0)
-    assert (second.candidate.rows, second.candidate.loss) == (2, 1.0)  # 0.5 is at the threshold: positive
-    assert (second.champion.rows, second.champion.loss) == (1, 0.0)
+    assert told(first.candidate) == (1, pytest.approx(0.81), 1)
+    assert told(first.champion) == (2, pytest.approx(0.81 + 0.01), 1)
+    assert told(second.candidate) == (2, pytest.approx(0.25 + 0.36), 1)  # 0.5 is at the threshold: positive
+    assert told(second.champion) == (1, pytest.approx(0.04), 0)
+
+
+def told(outcomes):
+    return outcomes.rows, outcomes.loss, outcomes.wrong
 
 
 def test_regression_loss_is_the_squared_error_with_its_variance(write, store, policy):

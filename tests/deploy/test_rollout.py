@@ -72,7 +72,7 @@ def test_no_step_is_left_before_its_seconds_and_the_candidates_own_requests(serv
     [
         ({"failing": 0.3}, "failed requests"),
         ({"latency_ms": 60.0}, "latency"),
-        ({"wrong": 0.5}, "wrong decisions"),
+        ({"wrong": 0.5}, "decided wrongly"),
         ({"dies_after_s": 20.0}, "not ready"),
         ({"golden": 0.1}, "smoke"),
         ({"crashes": True}, "the model cannot be read"),
