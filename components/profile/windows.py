@@ -72,8 +72,8 @@ def design_effects(blocks: Sequence[Profile]) -> dict[str, float]:
 
     Rows of a stream resemble their neighbours, so a window of n rows says less than n independent ones, and tests that
     do not know raise false alarms. Quiet stretches of the reference are cut into blocks as long as a window. Each
-    block's smooth-test statistic against the sum of the others has mean 4 (its degrees of freedom) for independent
-    rows; the mean found, over 4, is the design effect. Passed to ``compare``, it divides the statistic.
+    component of the smooth test of a block against the others has mean 1 for independent rows; the mean found, of the
+    first component or of all, whichever is larger, is the design effect. Passed to ``compare``, it divides them.
 
     For categories it is the mean of the chi-square over its degrees of freedom. With 20 blocks the estimate is good to
     about 16 %: to be safe it is raised by one standard error.
@@ -107,17 +107,20 @@ def _design_effect(whole: Column, parts: Iterable[Column]) -> float:
         scores = orthonormal_scores(total[used], degrees)
     else:
         scores = np.eye(degrees + 1) / np.sqrt(total[used] / total.sum())
-    ratios = []
+    found = []
     for part in parts:
         counts = _cells(part)[used]
         n, rest = counts.sum(), total.sum() - counts.sum()
         if n and rest:
             sums = (counts - n * total[used] / total.sum()) @ scores
-            ratios.append(float(sums @ sums) * (total.sum() - 1) / (n * rest) / degrees)
-    if not ratios:
+            found.append(sums**2 * (total.sum() - 1) / (n * rest))
+    if not found:
         return 1.0
-    mean = math.fsum(ratios) / len(ratios)
-    return max(1.0, mean * (1 + math.sqrt(2 / (degrees * len(ratios)))))
+    components = np.mean(found, axis=0)
+    mean = components.sum() / degrees
+    if isinstance(whole, Numbers):  # neighbours resemble each other in level more than in spread or tails
+        mean = max(mean, components[0])
+    return max(1.0, float(mean) * (1 + math.sqrt(2 / (degrees * len(found)))))
 
 
 def _cells(column: Column) -> Floats:

@@ -52,12 +52,22 @@ def test_smooth_test_does_not_care_which_sample_is_which_nor_which_way_bins_run(
         assert mirrored == pytest.approx(p, rel=1e-6, abs=1e-12)
 
 
-def test_smooth_test_is_uniform_without_drift_when_both_samples_are_random():
+def test_smooth_test_keeps_its_level_and_wastes_little_of_it_when_both_samples_are_random():
     rng = np.random.default_rng(0)
     shares = np.array([0.4, 0.3, 0.1, 0.1, 0.05, 0.05])
-    p = [significance.smooth_test(rng.multinomial(300, shares), rng.multinomial(900, shares)) for _ in range(2000)]
-    assert stats.kstest(p, "uniform").pvalue > 0.001
-    assert np.mean(np.array(p) < 0.01) < 0.02
+    p = np.array(
+        [significance.smooth_test(rng.multinomial(300, shares), rng.multinomial(900, shares)) for _ in range(4000)]
+    )
+    for level in (0.01, 0.05, 0.2):
+        assert 0.6 * level < np.mean(p <= level) < level + 2 * math.sqrt(level / 4000)
+
+
+def test_smooth_test_is_twice_the_smaller_of_the_rank_sum_test_and_four_components():
+    counts, other = np.full(8, 50), np.array([62, 60, 55, 52, 48, 45, 40, 38])
+    ranks = np.repeat(np.arange(8), counts), np.repeat(np.arange(8), other)
+    rank_sum = stats.mannwhitneyu(*ranks, use_continuity=False, method="asymptotic").pvalue
+    assert significance.smooth_test(counts, other) == pytest.approx(2 * rank_sum, rel=1e-6)
+    assert significance.smooth_test(counts, [80, 50, 35, 35, 35, 35, 50, 80]) < 0.001  # same mean rank, wider
 
 
 def test_homogeneity_is_scipys_but_for_the_exact_mean():
