@@ -15,6 +15,10 @@ class Driver(Protocol):
     def model(self) -> str:
         """The model's name."""
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether requests can be copied to a slot."""
+
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         """Ask for a bundle in a slot; returns at once. Asking again for the bundle that is there changes nothing."""
 

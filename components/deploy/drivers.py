@@ -9,26 +9,31 @@ from components.errors import UsageError
 
 
 def open_driver(platform: str, model: str) -> Driver:
-    """The driver of a platform: a folder is the local one, ``gateway:NAMESPACE`` is KServe behind the Gateway API.
+    """The driver of a platform.
+
+    A folder is the local one; ``gateway:NAMESPACE`` is KServe in Standard mode behind the Gateway API,
+    ``knative:NAMESPACE`` KServe in Knative mode.
 
     Raises:
         UsageError: an address of another kind, or no Kubernetes is configured.
     """
-    if platform.startswith("gateway:"):
-        return _gateway(platform, model)
+    if platform.startswith(("gateway:", "knative:")):
+        return _kserve(platform, model)
     if "://" not in platform:
         from components.deploy.local.driver import LocalDriver
 
         return LocalDriver(Path(platform), model)
-    raise UsageError(f"platform {platform!r}: give a local platform's folder, or gateway:NAMESPACE")
+    raise UsageError(f"platform {platform!r}: give a local platform's folder, gateway:NAMESPACE or knative:NAMESPACE")
 
 
-def _gateway(platform: str, model: str) -> Driver:
+def _kserve(platform: str, model: str) -> Driver:
     import httpx
 
     from components.deploy.gateway.driver import GatewayDriver
+    from components.deploy.knative.driver import KnativeDriver
     from components.deploy.kserve.address import parse
     from components.deploy.kserve.api import Api, connect
 
+    made = KnativeDriver if platform.startswith("knative:") else GatewayDriver
     address = parse(platform)
-    return GatewayDriver(address, model, Api(address.namespace, connect()), http=httpx.Client(trust_env=False))
+    return made(address, model, Api(address.namespace, connect()), http=httpx.Client(trust_env=False))

@@ -164,6 +164,12 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
             rollout = replace(rollout, since=release.clock())
             release.driver.set_route(replace(route, rollout=rollout))
         return rollout
+    if release.policy.release.shadow_percent > 0 and not release.driver.mirrors:
+        return Outcome(
+            result="refused",
+            reason="the policy asks for a shadow, and this platform cannot mirror requests: "
+            "set release.shadow_percent to 0, or release through gateway:NAMESPACE",
+        )
     champion = route.champion
     serving = release.driver.slot(champion).bundle if champion else None
     if serving == bundle:

@@ -67,6 +67,7 @@ class Platform:
     dead_share_moves: bool = False
     """As gateways do: a backend without endpoints gets nothing, and its share goes to the other."""
     model = "fraud"
+    mirrors: bool = True
 
     def behaviour(self, bundle: str) -> Behaviour:
         return self.behaviours.get(bundle, Behaviour())

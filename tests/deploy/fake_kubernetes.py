@@ -37,10 +37,40 @@ def drop(value, path):
     value.pop(path[-1], None)
 
 
+def value_at(value, path):
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def contested(before, body, owners):
+    """(path, manager) of the fields that others own and whose value would change."""
+    return [
+        (path, who)
+        for who, paths in sorted(owners.items())
+        for path in sorted(leaves(body) & paths)
+        if value_at(before, path) != value_at(body, path)
+    ]
+
+
 @dataclass
 class Refusal(Exception):
     code: int
     message: str
+    rivals: list = field(default_factory=list)
+
+    def status(self):
+        """As the API server words it: an owner by update is named with its API version."""
+        causes = [
+            {
+                "reason": "FieldManagerConflict",
+                "message": f'conflict with "{who.removesuffix("/Update")}"'
+                + (" using v1 at 2026-03-02T00:00:00Z" if who.endswith("/Update") else ""),
+                "field": "." + ".".join(path),
+            }
+            for path, who in self.rivals
+        ]
+        return {"kind": "Status", "message": self.message, "details": {"causes": causes}}
 
 
 @dataclass
@@ -86,7 +116,7 @@ class FakeCluster:
             if verb == "POST":
                 return self._create(plural, body, query["fieldManager"] + "/Update")
             assert content == "application/apply-patch+yaml"
-            return self._apply(plural, name, body, query["fieldManager"])
+            return self._apply(plural, name, body, query["fieldManager"], force=query.get("force") == "true")
 
     def put(self, plural, body):
         """Another's write: past managers and conflicts."""
@@ -112,7 +142,7 @@ class FakeCluster:
         self._store(key, body, None)
         return copy.deepcopy(self.objects[key])
 
-    def _apply(self, plural, name, body, manager):
+    def _apply(self, plural, name, body, manager, force):
         key = (plural, name)
         before = self.objects.get(key)
         wanted = {part: body["metadata"].pop(part, None) for part in ("uid", "resourceVersion")}
@@ -121,6 +151,11 @@ class FakeCluster:
         if before and any(value not in (None, before["metadata"][part]) for part, value in wanted.items()):
             raise Refusal(409, "the object has been modified; please apply your changes to the latest version")
         owners = self.owned.setdefault(key, {})
+        rivals = contested(before, body, {who: paths for who, paths in owners.items() if who != manager})
+        if rivals and not force:
+            raise Refusal(409, f"Apply failed with {len(rivals)} conflicts", rivals)
+        for paths in owners.values():
+            paths -= {path for path, _ in rivals}
         now = copy.deepcopy(before) or {"metadata": {}}
         others = {leaf for who, paths in owners.items() if who != manager for leaf in paths}
         for leaf in owners.get(manager, set()) - leaves(body) - others:
@@ -276,7 +311,7 @@ class Server:
                     code = 200
                     said = cluster.ask(self.command, parts[at], name, query, body, self.headers.get("content-type"))
                 except Refusal as exc:
-                    code, said = exc.code, {"kind": "Status", "message": exc.message}
+                    code, said = exc.code, exc.status()
                 raw = json.dumps(said).encode()
                 self.send_response(code)
                 self.send_header("content-type", "application/json")

@@ -395,6 +395,23 @@ def test_missing_permission_names_what_to_bind(driver, cluster):
     assert caught.value.__cause__.status == 403
 
 
+@pytest.mark.parametrize("writer", ["kubectl-edit/Update", "helm/Update", "helm"])
+def test_fields_that_another_wrote_once_are_taken_over(driver, both, cluster, writer):
+    cluster.owned["inferenceservices", "fraud-green"] = {writer: {("spec", "predictor", "model", "storageUri")}}
+    driver.deploy("green", OLD, S3 + OLD)
+    assert driver.slot("green").bundle == OLD
+    assert cluster.owned["inferenceservices", "fraud-green"][writer] == set()
+
+
+def test_fields_that_another_applies_again_and_again_are_left_and_named(driver, both, cluster):
+    owner = {"argocd-controller": {("spec", "predictor", "model", "storageUri")}}
+    cluster.owned["inferenceservices", "fraud-green"] = owner
+    with pytest.raises(ReleaseError, match=r"\.spec\.predictor\.model\.storageUri is applied by argocd") as caught:
+        driver.deploy("green", OLD, S3 + OLD)
+    assert not isinstance(caught.value, Conflict)  # a release would look again for ever
+    assert driver.slot("green").bundle == NEW
+
+
 # -- addresses
 
 

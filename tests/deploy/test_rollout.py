@@ -139,6 +139,15 @@ def test_failing_shadow_is_taken_back_before_any_client_saw_it(served, release, 
     assert steps(served) == [0]
 
 
+def test_shadow_on_a_platform_that_cannot_mirror_is_refused_before_anything_is_deployed(served, release, change):
+    served.mirrors = False
+    outcome = run(release(served, policy=change(shadow_percent=50)))
+    assert outcome.result == "refused"
+    assert "release.shadow_percent to 0" in outcome.reason
+    assert served.slots.keys() == {"blue"}
+    assert run(release(served)).result == "promoted"
+
+
 def test_mirror_and_weight_are_gone_before_the_slot_is_removed(served, release):
     served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
     run(release(served))  # the platform refuses to remove a slot that gets traffic

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from components import clock
+from components.deploy import smoke
 from components.deploy.gateway import objects, status
 from components.deploy.kserve import api, counters, pods, servers
 from components.deploy.kserve.address import Address
@@ -35,6 +36,8 @@ class GatewayDriver:
         sleep: Real seconds.
         monotonic: Real seconds since any moment.
     """
+
+    mirrors = True
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class GatewayDriver:
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         service = objects.slot_name(self._model, slot)
         base = f"http://{objects.predictor(service)}.{self._address.namespace}.svc:{objects.PORT}"
-        return servers.predict(self._http, service, base, self._model, rows)
+        return smoke.predict(self._http, service, base, self._model, rows)
 
     def mark(self) -> Mark:
         told = {key: traffic for each in self._servers().values() for key, traffic in each.items()}

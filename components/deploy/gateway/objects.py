@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from components.deploy import smoke
 from components.deploy.kserve.address import Address, storage
 from components.deploy.kserve.api import Object
 from components.deploy.kserve.counters import REQUEST_SECONDS
 from components.deploy.kserve.pods import BUNDLE
-from components.deploy.kserve.servers import SMOKE
 from components.deploy.model import Mirror, Rollout, Route, Slot
 from components.errors import ReleaseError, UsageError
 
@@ -153,7 +153,7 @@ def _first(address: Address) -> Object:
 def _rules(model: str, route: Route) -> list[Object]:
     """Pins first, then everything else; a filter is never on a backend, where it would make the split random."""
     everywhere = {"path": {"type": "PathPrefix", "value": "/"}}
-    clean = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [SMOKE]}}
+    clean = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [smoke.HEADER]}}
     timeouts = {"request": f"{REQUEST_SECONDS}s"}
     pins = [
         {

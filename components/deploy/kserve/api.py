@@ -20,6 +20,8 @@ from components.errors import Conflict, ReleaseError, UsageError
 Object = dict[str, Any]
 
 MANAGER = "kedge"
+INSTALLER = "helm"
+"""Gives slots and routes away: the chart makes the first ones and leaves them to releases, also where Helm applies."""
 CALL_SECONDS = 10
 """A single request to the API server."""
 TRIES_SECONDS = 15.0
@@ -27,6 +29,15 @@ TRIES_SECONDS = 15.0
 PASSING = frozenset({429, 500, 502, 503, 504})
 """Answers of a server that is busy or restarting. Every call here may be repeated: a write that did happen shows as
 a conflict the second time."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another field manager."""
+
+    name: str
+    applies: bool
+    """It owns by server-side apply, so it will write again; else it wrote once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ DEPLOYMENTS = Kind("apis/apps/v1", "deployments")
 SERVICES = Kind("api/v1", "services")
 PODS = Kind("api/v1", "pods")
 EVENTS = Kind("api/v1", "events")
+MAPS = Kind("api/v1", "configmaps")
+REVISIONS = Kind("apis/serving.knative.dev/v1", "revisions")
 
 
 def connect() -> client.ApiClient:
@@ -101,12 +114,26 @@ class Api:
         return self._call("POST", kind, query={"fieldManager": MANAGER}, body=body)
 
     def apply(self, kind: Kind, body: Object) -> Object:
-        """Server-side apply: the fields of ``body`` become kedge's, whoever had them; others stay as they are.
+        """Server-side apply: the fields of ``body`` become kedge's; others stay as they are.
 
-        With ``uid`` and ``resourceVersion`` in the body it is a compare-and-swap: Conflict if the object has others.
+        With ``uid`` and ``resourceVersion`` in the body it is a compare-and-swap. Fields that somebody wrote once (an
+        installation, ``kubectl edit``) are taken over.
+
+        Raises:
+            Conflict: the object has another uid or resourceVersion.
+            ReleaseError: another applies the same fields and would write them again, as GitOps tools do.
         """
-        query = {"fieldManager": MANAGER, "force": "true"}
-        return self._call("PATCH", kind, body["metadata"]["name"], query=query, body=body)
+        name, query = body["metadata"]["name"], {"fieldManager": MANAGER}
+        try:
+            return self._call("PATCH", kind, name, query=query, body=body)
+        except Conflict as exc:
+            rivals = _rivals(exc)
+            standing = {field: rival for field, rival in rivals.items() if rival.applies}
+            if standing:
+                raise _contested(f"{kind.plural} {self.namespace}/{name}", standing) from exc
+            if not rivals:
+                raise
+        return self._call("PATCH", kind, name, query={**query, "force": "true"}, body=body)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Ask for an object's end; none is as good."""
@@ -169,6 +196,33 @@ def _translated(exc: ApiException | HTTPError, verb: str, kind: Kind, what: str)
     if exc.status == 404 and verb != "GET" and kind.missing:
         return ReleaseError(f"{what}: not there: {said}; if the server does not know {kind.plural}: {kind.missing}")
     return ReleaseError(f"{what}: the Kubernetes API answered {exc.status}: {said}")
+
+
+def _rivals(exc: Conflict) -> dict[str, Rival]:
+    """Who owns which of the fields that were asked for; empty when the conflict is about the object's version.
+
+    The API server names an owner by update with its API version (``"x" using v1``), one by apply without.
+    """
+    try:
+        status = json.loads(getattr(exc.__cause__, "body", None) or "{}")
+        causes = (status.get("details") or {}).get("causes") or ()
+        owned = [each for each in causes if each.get("reason") == "FieldManagerConflict"]
+        found = {}
+        for each in owned:
+            name = str(each["message"]).partition('"')[2].partition('"')[0]
+            applies = " using " not in each["message"] and name != INSTALLER
+            found[str(each["field"])] = Rival(name, applies)
+    except (ValueError, KeyError, AttributeError):
+        return {}
+    return found
+
+
+def _contested(what: str, standing: Mapping[str, Rival]) -> ReleaseError:
+    owners = ", ".join(sorted({rival.name for rival in standing.values()}))
+    return ReleaseError(
+        f"{what}: {', '.join(sorted(standing))} {'is' if len(standing) == 1 else 'are'} applied by {owners} too, which "
+        f"would undo a release at its next round; take the fields out of what {owners} applies, or the whole object"
+    )
 
 
 def _message(exc: ApiException) -> str:

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
-from typing import Any
 
 import httpx
-import orjson
 
 from components.deploy.kserve import api, counters, pods
 from components.deploy.model import Traffic
 from components.errors import ReleaseError
 
-SMOKE = "x-kedge-smoke"
-"""Header of smoke predictions, which are no part of what was served; clients cannot send it through the gateway."""
 SCRAPE_SECONDS = 5.0
 FLUSH_SECONDS = 60.0
-
-
-def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Scores from the server at ``base``.
-
-    Raises:
-        ReleaseError: it did not answer, or not with a score for each row; ``slot`` begins the message.
-    """
-    url = f"{base}/v1/models/{model}:predict"
-    try:
-        body, told = orjson.dumps({"instances": list(rows)}), {SMOKE: "true"}
-        answer = http.post(url, content=body, headers=told, timeout=counters.REQUEST_SECONDS)
-        if answer.status_code != httpx.codes.OK:
-            raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
-        scores = [float(score) for score in answer.json()["predictions"]]
-    except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
-        raise ReleaseError(f"slot {slot} at {url} did not predict: {exc}") from exc
-    if len(scores) != len(rows):
-        raise ReleaseError(f"slot {slot} gave {len(scores)} scores for {len(rows)} rows")
-    return scores
 
 
 def counted(http: httpx.Client, found: Iterable[api.Object], bundle: str) -> dict[str, Traffic]:

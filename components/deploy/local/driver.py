@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 
 from components import clock
+from components.deploy import smoke
 from components.deploy.local import envoy
 from components.deploy.local.folder import Folder, PlatformSeen
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic
@@ -25,6 +25,8 @@ NOT_RUNNING = "the local platform is not running; start it with `kedge up`"
 
 class LocalDriver:
     """See :class:`components.deploy.driver.Driver`."""
+
+    mirrors = True
 
     def __init__(self, platform: Path, model: str) -> None:
         self._folder = Folder(platform)
@@ -71,19 +73,8 @@ class LocalDriver:
         address = self.slot(slot).address
         if address is None:
             raise ReleaseError(f"slot {self._model}-{slot} does not run, so it cannot be asked")
-        url = f"{address}/v1/models/{self._model}:predict"
-        try:
-            body = orjson.dumps({"instances": list(rows)})
-            told = {"x-kedge-smoke": "true"}
-            answer = httpx.post(url, content=body, headers=told, timeout=envoy.REQUEST_SECONDS, trust_env=False)
-            if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
-            scores = [float(score) for score in answer.json()["predictions"]]
-        except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
-            raise ReleaseError(f"slot {self._model}-{slot} at {url} did not predict: {exc}") from exc
-        if len(scores) != len(rows):
-            raise ReleaseError(f"slot {self._model}-{slot} gave {len(scores)} scores for {len(rows)} rows")
-        return scores
+        with httpx.Client(trust_env=False) as http:
+            return smoke.predict(http, f"{self._model}-{slot}", address, self._model, rows)
 
     def mark(self) -> Mark:
         platform = self._platform()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from components.deploy import smoke
 from components.deploy.model import MIRRORED, Readings, Route, Slot, Traffic
 
 SLOTS: tuple[Slot, ...] = get_args(Slot)
@@ -91,7 +92,7 @@ def routes(declared: Mapping[str, Route]) -> bytes:
         "match": {"prefix": "/"},
         "direct_response": {"status": 404, "body": {"inline_string": '{"error": "no model is served at this path"}'}},
     }
-    only_past_the_gateway = {"request_headers_to_remove": ["x-kedge-smoke"]}
+    only_past_the_gateway = {"request_headers_to_remove": [smoke.HEADER]}
     hosts = [{"name": "models", "domains": ["*"], "routes": [*rules, nobody], **only_past_the_gateway}]
     return _resources(
         [{"@type": f"{_TYPE}.config.route.v3.RouteConfiguration", "name": "models", "virtual_hosts": hosts}]
