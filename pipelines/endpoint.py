@@ -38,6 +38,8 @@ class Endpoint:
 
     def __init__(self, host: str, *, image: str | None = None, seconds: float = SECONDS) -> None:
         self.host = host
+        token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+        self._token = Path(token) if token else None
         self._image = image
         self._seconds = seconds
 
@@ -80,8 +82,8 @@ class Endpoint:
         from kfp.client import ServiceAccountTokenVolumeCredentials
 
         warnings.simplefilter("ignore", FutureWarning)  # the client greets with one
-        token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
-        return kfp.Client(host=self.host, credentials=ServiceAccountTokenVolumeCredentials(token) if token else None)
+        credentials = ServiceAccountTokenVolumeCredentials(str(self._token)) if self._token else None
+        return kfp.Client(host=self.host, credentials=credentials)
 
     def _call(self, what: str, call: Callable[[], Result]) -> Result:
         """Make a call in a thread that is left behind when it hangs."""
@@ -101,8 +103,21 @@ class Endpoint:
         if answer:
             return answer[0]
         if fault:
-            raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}") from fault[0]
+            advice = _advice(self.host, self._token, getattr(fault[0], "status", None))
+            raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}{advice}") from fault[0]
         raise RunError(f"KFP at {self.host}: cannot {what}: no answer within {self._seconds:g} s")
+
+
+def _advice(host: str, token: Path | None, status: int | None) -> str:
+    """What to do. The client asks for the API's health first and says of any answer but a good one only that it failed;
+    the doctor's checks see whether nobody answers, or the token is the wrong one.
+    """
+    from pipelines.doctor import runs
+
+    found = [each for each in (*runs.token(token), *runs.kfp(host, token)) if each.state == "bad"]
+    if not found and status in (401, 403):
+        return f"; this account may not; try: {runs.GRANT}"
+    return "".join(f"; {each.what}: {each.seen}; try: {each.fix}" for each in found)
 
 
 def _first_line(exc: BaseException) -> str:

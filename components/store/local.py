@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +27,7 @@ class LocalStore:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise StoreError(f"store {self._root}: cannot be made: {exc.strerror}") from exc
+            raise self._refused("be made", exc) from exc
 
     @property
     def url(self) -> str:
@@ -43,13 +45,13 @@ class LocalStore:
         except FileNotFoundError:
             raise KeyError(key) from None
         except OSError as exc:
-            raise StoreError(f"store {self._root}: cannot read {key}: {exc.strerror}") from exc
+            raise self._refused(f"read {key}", exc) from exc
 
     def put(self, key: str, data: bytes) -> None:
         try:
             write_file(self._path(key), data)
         except OSError as exc:
-            raise StoreError(f"store {self._root}: cannot write {key}: {exc.strerror}") from exc
+            raise self._refused(f"write {key}", exc) from exc
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -64,7 +66,7 @@ class LocalStore:
                 beside.unlink()
             sync_folder(path.parent)
         except OSError as exc:
-            raise StoreError(f"store {self._root}: cannot write {key}: {exc.strerror}") from exc
+            raise self._refused(f"write {key}", exc) from exc
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -76,7 +78,7 @@ class LocalStore:
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as exc:
-            raise StoreError(f"store {self._root}: cannot delete {key}: {exc.strerror}") from exc
+            raise self._refused(f"delete {key}", exc) from exc
 
     def upload(self, folder: Path, prefix: str) -> None:
         for file in manifest_last(folder):
@@ -88,8 +90,19 @@ class LocalStore:
             raise KeyError(prefix)
         return folder
 
+    def _refused(self, what: str, exc: OSError) -> StoreError:
+        return StoreError(f"store {self._root}: cannot {what}: {exc.strerror}{_advice(exc, self._root)}")
+
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or ".." in parts or "\0" in key:
             raise UsageError(f"store {self._root}: {key!r} is not a key: relative, without '..'")
         return self._root.joinpath(*parts)
+
+
+def _advice(exc: OSError, root: Path) -> str:
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"; give it to user {os.getuid()}: chown -R {os.getuid()} {root}"
+    if exc.errno == errno.EROFS:
+        return "; mount it to be written to, or name another store"
+    return ""

@@ -14,6 +14,7 @@ import httpx
 from pipelines.doctor.finding import Finding, bad, good, skipped, warning
 
 AUDIENCE = "pipelines.kubeflow.org"
+GRANT = f"helm upgrade ... --set kfp.audience={AUDIENCE} --set kfp.rbac=true; kfp.namespace: the profile"
 SECONDS = 10.0
 MOST_SKEW = timedelta(seconds=30)
 
@@ -31,10 +32,7 @@ def kfp(host: str | None, token: Path | None) -> list[Finding]:
     except httpx.HTTPError as exc:
         return [bad("kubeflow pipelines", f"{host}: {exc}", "is the address in kfp.host right, may pods reach it?")]
     if answer.status_code in (401, 403):
-        fix = (
-            "helm upgrade ... --set kfp.audience=pipelines.kubeflow.org --set kfp.rbac=true; kfp.namespace: the profile"
-        )
-        return [bad("kubeflow pipelines", f"{host}: {answer.status_code}", fix)]
+        return [bad("kubeflow pipelines", f"{host}: {answer.status_code}", GRANT)]
     try:
         said = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError):

@@ -16,6 +16,8 @@ class FakeKfp(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
         self.tokens: set[str | None] = set()
+        self.refuses: int | None = None
+        """The status of every answer but that to a question after its health."""
         self.hangs = threading.Event()
         self.hangs.set()  # cleared: every call waits
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -32,7 +34,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._begin()
         path = urlsplit(self.path)
         if path.path.endswith("/healthz"):
-            self._answer({"multi_user": False})
+            self._answer({"multi_user": False, "tag_name": "2.17.0"})
+        elif self.server.refuses:
+            self._answer({"error": "refused"}, self.server.refuses)
         elif path.path.endswith("/experiments"):
             self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
         else:
@@ -52,9 +56,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.tokens.add(self.headers.get("Authorization"))
         self.server.hangs.wait()
 
-    def _answer(self, body: dict[str, Any]) -> None:
+    def _answer(self, body: dict[str, Any], status: int = 200) -> None:
         raw = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()

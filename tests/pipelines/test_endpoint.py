@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from components import record, step
 from components.errors import RunError
 from components.store import open_store
 from pipelines import submit
+from pipelines.doctor.runs import AUDIENCE
 from pipelines.endpoint import Endpoint
 from pipelines.settings import Settings
 from tests.pipelines.fake_kfp import FakeKfp
@@ -80,6 +83,27 @@ def test_the_projected_token_is_sent(kfp, settings, tmp_path: Path, monkeypatch)
     assert "Bearer projected" in kfp.tokens
 
 
+def unsigned(**claims: object) -> str:
+    """A token whose signature nobody checks."""
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
+
+
+@pytest.mark.parametrize(
+    ("status", "claims", "said"),
+    [
+        (401, {"aud": [AUDIENCE], "exp": 1}, r"401 Unauthorized; token: expired \d+ s ago; try: kubectl delete pod"),
+        (401, {"aud": ["other"], "exp": 1e10}, f"its audience is other, not {AUDIENCE}; try: helm upgrade"),
+        (403, {"aud": [AUDIENCE], "exp": 1e10}, "403 Forbidden; this account may not; try: .*kfp.rbac=true"),
+    ],
+)
+def test_a_refusal_says_what_to_do(kfp, tmp_path: Path, monkeypatch, status, claims, said) -> None:
+    (tmp_path / "token").write_text(unsigned(**claims))
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    kfp.refuses = status
+    with pytest.raises(RunError, match=said):
+        Endpoint(kfp.address).state("some")
+
+
 def test_an_endpoint_that_never_answers_is_given_up(kfp) -> None:
     endpoint = Endpoint(kfp.address, seconds=0.5)
     assert Endpoint(kfp.address).state("nothing") == "missing"  # imports the client: not part of the deadline
@@ -91,7 +115,7 @@ def test_an_endpoint_that_never_answers_is_given_up(kfp) -> None:
 def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, settings) -> None:
     kfp.shutdown()
     kfp.server_close()
-    with pytest.raises(RunError, match="cannot start run retrain-fraud-k"):
+    with pytest.raises(RunError, match=r"cannot start run retrain-fraud-k: .* may pods reach it\?"):
         retrain(settings)
     (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
     assert finished.data["reason"].startswith("not submitted: KFP at http://127.0.0.1")
