@@ -96,13 +96,16 @@ class App:
         await self._collector.keep(taken, len(body))
         for fault in faults.values():
             self._collector.metrics.refuse(fault.reason)
-        return _partial(len(taken), faults) if faults else Response(status_code=202)
+        return _partial(sum(one.count for one in taken), faults) if faults else Response(status_code=202)
 
     def _sorted(self, values: list[Any]) -> tuple[list[Taken], dict[int, Refused]]:
         """What is good, and what is not by its place in the batch."""
         taken: list[Taken] = []
         faults: dict[int, Refused] = {}
         now = now_microseconds()
+        whole = self._collector.intake.batch(values, now)
+        if whole is not None:
+            return whole, faults
         take = self._collector.intake.event
         for index, value in enumerate(values):
             try:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from components.collect.appender import DAY_SECONDS, Appender
+from components.collect.appender import DAY_SECONDS, Appender, restore
 from components.collect.checks import Checks
 from components.collect.commit import GroupCommit
 from components.collect.declared import Declared, key_of
@@ -78,6 +78,7 @@ class Collector:
         self._journal = Journal(
             settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
         )
+        restore(settings.spool / "aside", self._journal)
         schemas = Schemas(settings.spool / "schemas", self.declared.values())
         self._commit = GroupCommit(
             self._journal,

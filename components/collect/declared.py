@@ -33,8 +33,7 @@ class Declared:
         self.name = policy.name
         self.binary = policy.model.task == "binary"
         self.features = Features(policy, hash_key)
-        logged = log.schema(policy)
-        self.schema: pa.Schema = logged.remove(logged.get_field_index("_day"))
+        self.schema = _schema(policy)
         self.schema_key = sha256(self.schema.serialize().to_pybytes()).hexdigest()[:16]
         """Names the schema in the journal."""
         self._threshold = policy.model.threshold
@@ -74,6 +73,19 @@ class Declared:
     def decision(self, score: float) -> float:
         """The decision at the policy's threshold, 0 or 1; of a regression the value itself."""
         return float(score >= self._threshold) if self.binary else score
+
+
+def _schema(policy: Policy) -> pa.Schema:
+    """The log's columns but ``_day``, each feature with the privacy under which its values were written."""
+    logged = log.schema(policy)
+    fields = [field for field in logged if field.name != "_day"]
+    features = policy.model.features
+    return pa.schema(
+        [
+            field.with_metadata({"privacy": features[field.name].privacy}) if field.name in features else field
+            for field in fields
+        ]
+    )
 
 
 def key_of(model: str, identity: str, what: str = "") -> bytes:

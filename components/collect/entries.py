@@ -1,6 +1,6 @@
-"""What lies in a frame of the journal: a group's predictions of one model as JSON rows, anything else one by one.
+"""What lies in a frame of the journal: a group's predictions of one model as an Arrow batch, anything else one by one.
 
-Rows are lists of values in the order of a schema, which they name by the hash of its file.
+A batch names its schema by a hash: the schema itself lies in a file of the spool.
 """
 
 from __future__ import annotations
@@ -16,44 +16,50 @@ from components.collect.declared import Declared, Row
 from components.collect.journal import frame
 from components.store import write_file
 
-ROWS = b"p"
-
 Kind = Literal["p", "q", "r", "l"]
-"""Prediction, request half, response half, label."""
+"""Predictions, request half, response half, label."""
+PREDICTIONS: Kind = "p"
 
 
 @dataclass(slots=True)
 class Taken:
     """Something sent, to be made durable.
 
-    A prediction has a ``row``, as JSON; anything else a ``body`` with the ``key`` that is the same if it is sent twice;
-    neither where sampling leaves it out.
+    Predictions have ``rows``; anything else a ``body`` with the ``key`` that is the same if it is sent twice; neither
+    where sampling leaves them out.
     """
 
     model: str
     kind: Kind
-    row: bytes | None = None
+    rows: Sequence[Row] = ()
     body: bytes | None = None
     key: bytes = b""
-    conflict_key: str | None = None
+    conflict_keys: Sequence[str] = ()
     patient: bool = True
     """Whether the sender repeats what is refused; KServe's logger does not."""
+    count: int = 1
+    """Predictions, halves or labels."""
 
     @property
     def kept(self) -> bool:
         """False where sampling left it out."""
-        return self.row is not None or self.body is not None
+        return bool(self.rows) or self.body is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An entry that is not a prediction."""
+    """What a frame holds."""
 
     kind: str
     model: str
     key: str
     """Hex digits: the same for a thing sent twice. Of predictions, the hash of their schema."""
     body: bytes
+    """JSON; of predictions an Arrow IPC message."""
+
+    def frame(self) -> bytes:
+        """The entry as it lies in the journal."""
+        return frame(self.kind.encode(), f"{self.model} {self.key} ".encode() + self.body)
 
 
 class Schemas:
@@ -80,31 +86,37 @@ class Schemas:
 def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
     """Frames of a group."""
     parts: list[bytes] = []
-    rows: dict[str, list[bytes]] = {}
+    rows: dict[str, list[Row]] = {}
     for one in taken:
-        if one.row is not None:
-            rows.setdefault(one.model, []).append(one.row)
+        if one.rows:
+            rows.setdefault(one.model, []).extend(one.rows)
         elif one.body is not None:
-            parts.append(frame(one.kind.encode(), f"{one.model} {one.key.hex()} ".encode() + one.body))
-    for model, group in rows.items():
-        parts.append(frame(ROWS, f"{model} {declared[model].schema_key} ".encode() + b"[" + b",".join(group) + b"]"))
+            parts.append(Item(one.kind, one.model, one.key.hex(), one.body).frame())
+    for name, group in rows.items():
+        model = declared[name]
+        parts.append(predictions(model, batch(group, model.schema)).frame())
     return b"".join(parts)
 
 
+def predictions(model: Declared, rows: pa.RecordBatch) -> Item:
+    """The entry of predictions that are in the model's schema."""
+    return Item(PREDICTIONS, model.name, model.schema_key, rows.serialize().to_pybytes())
+
+
 def decode(kind: bytes, payload: memoryview) -> Item:
-    """The entry in a frame; the body of predictions is a list of rows."""
+    """The entry in a frame."""
     model, key, body = bytes(payload).split(b" ", 2)
     return Item(kind.decode(), model.decode(), key.decode(), body)
 
 
-def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as columns; times are microseconds since 1970."""
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    return pa.table([_column(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema)
+def batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows, at least one, as columns; times are microseconds since 1970."""
+    columns = [_column(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+    return pa.record_batch(columns, schema=schema)
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
-    except pa.ArrowInvalid:  # Arrow takes no integer that a float cannot hold to the last digit
+    except pa.ArrowInvalid:  # Arrow takes no boolean, and no integer that a float cannot hold to the last digit
         return pa.array([None if value is None else float(value) for value in values], kind)

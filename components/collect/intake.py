@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from components.collect import kserve, labels
-from components.collect.declared import Declared, key_of, time_of
+from components.collect import batched, kserve, labels
+from components.collect.declared import Declared, Row, key_of, time_of
 from components.collect.entries import Kind, Taken
 from components.collect.events import PREDICTION, REQUEST, Event
 from components.collect.recent import Recent
@@ -39,6 +39,25 @@ class Intake:
         """
         return self._prediction(event, now) if event.type == PREDICTION else self._half(event, now)
 
+    def batch(self, events: Sequence[Any], now: int) -> list[Taken] | None:
+        """Many own events at once, if all are good; None if :meth:`event` has to say which are not."""
+        found = batched.rows(events, self._declared, now)
+        if found is None:
+            return None
+        model, rows = found
+        times = [row[1] for row in rows]
+        if self._mistimed(min(times), now) or self._mistimed(max(times), now):
+            return None
+        kept = rows if self._sample >= 1 else [row for row in rows if self._sampled(row[0])]
+        keys = [f"{model.name} {row[0]}" for row in kept]
+        conflicts = self._recent.conflicts
+        if any(conflicts(key, _digest(row)) for key, row in zip(keys, kept, strict=True)):
+            return None
+        taken = [Taken(model.name, "p", rows=kept, conflict_keys=keys, count=len(kept))]
+        if len(kept) < len(rows):
+            taken.append(Taken(model.name, "p", count=len(rows) - len(kept)))
+        return taken
+
     def label(self, name: str, label: Any, now: int) -> Taken:
         """One label of a model."""
         model = self.model(name)
@@ -59,8 +78,8 @@ class Intake:
 
     def forget(self, taken: Taken) -> None:
         """It was not acknowledged after all: its id is free for another payload."""
-        if taken.conflict_key is not None:
-            self._recent.forget(taken.conflict_key)
+        for key in taken.conflict_keys:
+            self._recent.forget(key)
 
     def _prediction(self, event: Event, now: int) -> Taken:
         data = event.data
@@ -71,8 +90,8 @@ class Intake:
         if self._sample < 1 and not self._sampled(event.id):
             return Taken(model.name, "p")
         conflict_key = f"{model.name} {event.id}"
-        self._refuse_conflict(conflict_key, hash(row[3:]), event.id)  # all but id and times
-        return Taken(model.name, "p", row=orjson.dumps(row), conflict_key=conflict_key)
+        self._refuse_conflict(conflict_key, _digest(row), event.id)
+        return Taken(model.name, "p", rows=(row,), conflict_keys=(conflict_key,))
 
     def _half(self, event: Event, now: int) -> Taken:
         name, slot = kserve.service(event.attributes, self._declared)
@@ -96,19 +115,24 @@ class Intake:
         self._refuse_conflict(conflict_key, hash(orjson.dumps(content)), event.id)
         body = orjson.dumps(content | times)
         key = key_of(name, event.id, "pair")
-        return Taken(name, kind, body=body, key=key, conflict_key=conflict_key, patient=False)
+        return Taken(name, kind, body=body, key=key, conflict_keys=(conflict_key,), patient=False)
 
     def _time(self, given: Any, now: int) -> int:
         if given is None:
             return now
         time = time_of(given)
-        if self._ahead and time - now > self._ahead:
-            ahead = (time - now) / MICROSECONDS
-            raise Refused("clock", f"time {shown(given)} is {ahead:,.0f} s ahead of this clock; mend the other")
-        if self._age and now - time > self._age:
-            age = (now - time) / MICROSECONDS
-            raise Refused("clock", f"time {shown(given)} is {age:,.0f} s ago, too old for this log")
+        fault = self._mistimed(time, now)
+        if fault:
+            raise Refused("clock", f"time {shown(given)} is {fault}")
         return time
+
+    def _mistimed(self, time: int, now: int) -> str:
+        """What is wrong with an event's time, empty if nothing is."""
+        if self._ahead and time - now > self._ahead:
+            return f"{(time - now) / MICROSECONDS:,.0f} s ahead of this clock; mend the other"
+        if self._age and now - time > self._age:
+            return f"{(now - time) / MICROSECONDS:,.0f} s ago, too old for this log"
+        return ""
 
     def _refuse_conflict(self, key: str, digest: int, identity: str) -> None:
         if self._recent.conflicts(key, digest):
@@ -116,6 +140,11 @@ class Intake:
 
     def _sampled(self, identity: str) -> bool:
         return self._sample >= 1 or sampled(identity, self._sample)
+
+
+def _digest(row: Row) -> int:
+    """Of all but the id and the times: two events with the same are the same event sent twice."""
+    return hash(row[3:])
 
 
 def sampled(identity: str, share: float) -> bool:

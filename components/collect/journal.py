@@ -115,6 +115,12 @@ class Journal:
         """Frames of a closed segment, see :func:`frames`."""
         yield from frames(self._path(number).read_bytes(), on_damage)
 
+    def adopt(self, path: Path) -> None:
+        """Take over a file of frames as a closed segment."""
+        path.rename(self._path(self._next))
+        sync_folder(self._folder)
+        self._next += 1
+
     def remove(self, number: int) -> None:
         """Forget a segment whose entries are in the store."""
         self._path(number).unlink(missing_ok=True)

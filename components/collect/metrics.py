@@ -38,7 +38,7 @@ class Metrics:
             "kedge_collect_unpaired", "Requests or answers whose other half never came", registry=registry
         )
         self.set_aside = Counter(
-            "kedge_collect_set_aside_rows", "Acknowledged rows the log refused, kept in the spool", ["model"],
+            "kedge_collect_set_aside", "Acknowledged entries that the log did not take, kept in the spool", ["model"],
             registry=registry,
         )  # fmt: skip
         self.damaged_lines = Counter(
@@ -78,7 +78,10 @@ class Metrics:
 
     def accept(self, group: Iterable[Taken]) -> None:
         """Count a group that is durable."""
-        for (model, kind, kept), count in Tally((one.model, one.kind, one.kept) for one in group).items():
+        counts: Tally[tuple[str, Kind, bool]] = Tally()
+        for one in group:
+            counts[one.model, one.kind, one.kept] += one.count
+        for (model, kind, kept), count in counts.items():
             if kept:
                 self.accepted.labels(model, KINDS[kind]).inc(count)
             else:
@@ -88,10 +91,13 @@ class Metrics:
         """Count something that was not taken."""
         self.refused.labels(reason).inc()
 
-    def aside(self, model: str, rows: int, why: str) -> None:
-        """Count acknowledged rows that the log refused for good."""
-        self.set_aside.labels(model).inc(rows)
-        self.faults[f"set aside: {model}"] = why
+    def aside(self, model: str, entries: int) -> None:
+        """Count what was acknowledged and does not fit today's policies."""
+        self.set_aside.labels(model).inc(entries)
+        self.faults[f"set aside: {model}"] = (
+            f"what was acknowledged for {model} does not fit its policy any more and lies in the spool's folder aside; "
+            "mend the policy and start the collector again, which appends it"
+        )
 
     def damaged(self, length: int) -> None:
         """Count a journal line that is not what was written."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from components.collect.refusal import Refused, shown
@@ -48,6 +49,7 @@ class Features:
         self._changed = [index for index, feature in enumerate(features.values()) if feature.privacy != "keep"]
         self._sure = [SURE[feature.type] for feature in features.values()]
         self._shapes: set[tuple[type, ...]] = set()
+        self._pick = itemgetter(*self.names, self.names[0])  # one more, as of one name it would not give a tuple
 
     def read(self, values: Mapping[str, Any]) -> tuple[Logged, ...]:
         """The declared features' values as they may be logged; one that is missing is None.
@@ -60,6 +62,22 @@ class Features:
         if shape not in self._shapes:  # most rows have the types of a row seen before: one look-up for all features
             self._check(raw, shape)
         return self._private(raw) if self._changed else raw
+
+    def columns(self, rows: Sequence[Mapping[str, Any]]) -> list[Sequence[Logged]] | None:
+        """The same of many predictions, by column; None if any value needs :meth:`read` to tell.
+
+        Raises:
+            KeyError: a row lacks a feature.
+            TypeError: a row is not an object.
+        """
+        found: list[Sequence[Logged]] = []
+        found += zip(*map(self._pick, rows), strict=True)
+        found.pop()
+        if not all(sure.issuperset(map(type, column)) for column, sure in zip(found, self._sure, strict=True)):
+            return None
+        for index in self._changed:
+            found[index] = tuple(map(self._readers[index], found[index]))
+        return found
 
     def _check(self, raw: tuple[Any, ...], shape: tuple[type, ...]) -> None:
         for name, reader, value in zip(self.names, self._readers, raw, strict=True):
