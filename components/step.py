@@ -52,8 +52,10 @@ def finish(store: Store, model: str, run: str, state: State, **data: Any) -> boo
 
 def attempts(store: Store, model: str, run: str) -> list[record.Record]:
     """The ``run-started`` records of a run, first attempt first; empty for a run nobody announced."""
-    found = [begun for begun in record.read(store, model, ["run-started"]) if begun.data.get("run") == run]
-    return sorted(found, key=lambda begun: int(begun.data.get("attempt", 1)))
+    found: list[record.Record] = []
+    while (begun := record.find(store, model, "run-started", attempt_key(run, len(found) + 1))) is not None:
+        found.append(begun)
+    return found
 
 
 def attempt_key(run: str, attempt: int) -> str:

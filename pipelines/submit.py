@@ -193,7 +193,7 @@ def refuse_unready(store: Store, policy: Policy, bundle: str) -> None:
 
 
 def _has(store: Store, policy: Policy, kind: record.Kind, bundle: str) -> bool:
-    return any(each.data.get("bundle") == bundle for each in record.read(store, policy.name, [kind]))
+    return record.find(store, policy.name, kind, bundle) is not None
 
 
 @dataclass(frozen=True)
@@ -291,10 +291,10 @@ def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> Run
     """How the last attempt of a run stands; None if there was none."""
     if not begun:
         return None
-    finished = {each.key: each.data for each in record.read(store, model, ["run-finished"])}
-    data = finished.get(begun[-1].key)
-    if data is None:
+    finished = record.find(store, model, "run-finished", begun[-1].key)
+    if finished is None:
         return RunOutcome(run=run, state="running")
+    data = finished.data
     known = {name: data[name] for name in ("state", "step", "reason", "bundle", "version") if name in data}
     return RunOutcome(run=run, exit_code=data.get("exit_code", 1) if data["state"] == "failed" else 0, **known)
 

@@ -90,7 +90,7 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
     rows = served(store, policy, window)
     own = of_version(rows, serving.bundle)
     inputs = _compared(policy, manifest, profile, rows, comparable(policy))
-    known = labelled(store, policy, window, serving.bundle, vetoed_windows(history))
+    known = labelled(store, policy, window, serving.bundle, vetoed_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
     newest_row, labels_until = _trained(store, policy, manifest)

@@ -1,16 +1,23 @@
-"""What the records say: who is champion, what was retrained when, what is not done yet. All pure."""
+"""What the records say: who is champion, what was retrained when, what is not done yet. Pure, but for ``recall``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from components import record
 from components.record import Record
+from components.store import Store
 
 BUNDLE = re.compile(r"[0-9a-f]{40}")
+DECIDED = re.compile(r"(\d{8})t(\d{6})-[0-9a-f]{8}")
+CHECKS = 100
+"""Checks looked back at, if they tell whether the alarm is on; more are read until they do."""
+MOST_CHECKS = 1000
+"""Checks looked back at whatever they tell: an alarm that none of them ended or confirmed is taken for over."""
 MOST_ATTEMPTS = 3
 """How often a run that failed is submitted for one decision; then the next decision must come."""
 
@@ -23,6 +30,66 @@ class Champion:
     since: datetime
     reign: str
     """``promoted/<key>`` or ``rolled-back/<key>``: a bundle that comes back after a rollback reigns anew."""
+
+
+def recall(store: Store, model: str, needed: int, end: datetime) -> list[Record]:
+    """What has to be known of a model's past to decide on a window that ends then, in order: all but old checks.
+
+    Checks come by the hour and stay for ever, so only the newest are read: at least ``CHECKS``, and as far back as it
+    takes to tell whether the alarm is on. With them the check whose retraining ran last, however old.
+
+    Args:
+        needed: Good checks in a row that end an alarm.
+        end: Event time.
+
+    Raises:
+        StoreError: a record cannot be read.
+    """
+    others = record.read(store, model, [kind for kind in record.KINDS if kind != "check"])
+    checks = record.newest(store, model, "check", CHECKS)
+    past = checks
+    if checks and checks[-1].time >= end:  # a check of the past, made by hand
+        past = record.newest(store, model, "check", CHECKS, before=key_of(end))
+    while past and len(past) < MOST_CHECKS and not _settled(past, needed):
+        older = record.newest(store, model, "check", CHECKS, before=past[0].key)
+        if not older:
+            break
+        past = [*older, *past]
+    known = {item.key: item for item in (*past, *checks, *_asked(store, model, others))}
+    return record.in_order([*others, *known.values()])
+
+
+def key_of(end: datetime) -> str:
+    """The key of a check's record: its window's end."""
+    return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _settled(checks: Sequence[Record], needed: int) -> bool:
+    """Whether older checks cannot change what these say of the alarm: another champion reigned before them, enough good
+    ones in a row ended whatever was, or not one of them was bad."""
+    if checks[0].data["champion"]["reign"] != checks[-1].data["champion"]["reign"]:
+        return True
+    return all(_ended(checks, sign, needed) for sign in ("error", "shift"))
+
+
+def _ended(checks: Sequence[Record], sign: str, needed: int) -> bool:
+    looks = [item.data["signs"][sign] for item in checks if item.data["action"] != "veto"]
+    known = [look for look in looks if look["bad"] is not None]
+    good, seen = 0, known[0]["evidence"] if known else None  # the first may repeat one that is not here
+    for look in known[1:]:
+        if look["evidence"] != seen:
+            seen, good = look["evidence"], 0 if look["bad"] else good + 1
+            if good >= needed:
+                return True
+    return not any(look["bad"] for look in known)
+
+
+def _asked(store: Store, model: str, others: Sequence[Record]) -> list[Record]:
+    """The check that asked for the newest retraining."""
+    keys = [str(item.data.get("decision_key")) for item in others if item.kind == "run-started"]
+    decided = next(filter(None, map(DECIDED.fullmatch, reversed(keys))), None)
+    found = record.find(store, model, "check", f"{decided[1]}T{decided[2]}Z") if decided else None
+    return [found] if found is not None else []
 
 
 def champion(records: Iterable[Record]) -> Champion | None:

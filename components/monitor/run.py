@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from components import record
 from components.monitor import report
 from components.monitor.check import Check, check
 from components.monitor.decide import Decision, decide, drifted, error_evidence, shifted_and_risen
-from components.monitor.history import unfinished
+from components.monitor.history import key_of, recall, unfinished
 from components.monitor.window import Window
 from components.policy import Policy
 from components.record import Record
@@ -48,8 +48,8 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     """
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
-    history = record.read(store, policy.name)
-    known = next((item for item in history if item.kind == "check" and item.key == key_of(window.end)), None)
+    history = recall(store, policy.name, policy.monitor.budget.consecutive_checks, window.end)
+    known = record.find(store, policy.name, "check", key_of(window.end))
     if known is not None:
         return Outcome(record=known, written=False, due=unfinished(history, by_hand=by_hand))
     pulled = labels.pull(store, policy) if policy.data.labels is not None else None
@@ -58,17 +58,15 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
     made = to_record(policy, seen, decision, report=place, pulled=pulled)
     store.put(place, report.html(policy, made, history).encode())
+    if decision.action == "veto":
+        record.veto(store, policy.name, window.start, window.end)
     written = record.append(store, made)
-    after = record.read(store, policy.name)
-    stands = next(item for item in after if item.kind == "check" and item.key == made.key)
+    stands = record.find(store, policy.name, "check", made.key)
+    assert stands is not None
     if not written:  # another process was faster: the page must tell what its record says
         store.put(place, report.html(policy, stands, history).encode())
+    after = record.in_order([*history, stands])
     return Outcome(record=stands, written=written, due=unfinished(after, by_hand=by_hand))
-
-
-def key_of(end: datetime) -> str:
-    """The key of a check's record: its window's end."""
-    return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def to_record(

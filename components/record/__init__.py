@@ -1,6 +1,19 @@
 """Immutable records of what happened to a model: the only state, from which status and decisions are computed."""
 
-from components.record.record import Kind, Record, append, latest, read
-from components.record.vetoed import vetoed_windows, window_of
+from components.record.record import KINDS, Kind, Record, append, find, in_order, latest, newest, read
+from components.record.vetoed import veto, vetoed_windows, window_of
 
-__all__ = ["Kind", "Record", "append", "latest", "read", "vetoed_windows", "window_of"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Record",
+    "append",
+    "find",
+    "in_order",
+    "latest",
+    "newest",
+    "read",
+    "veto",
+    "vetoed_windows",
+    "window_of",
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -25,7 +26,9 @@ Kind = Literal[
     "promoted",
     "rolled-back",
 ]
-KINDS = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+AT_ONCE = 16
+"""Records read from the store at a time: in object storage each is a request of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +70,58 @@ def append(store: Store, record: Record) -> bool:
 def read(store: Store, model: str, kinds: Iterable[Kind] | None = None) -> list[Record]:
     """All records of these kinds (default: all), in the order of ``time``, then ``written``.
 
+    Reads every one of them: of the checks, of which a model has thousands, :func:`newest` reads the last few.
+
     Raises:
         StoreError: a record cannot be read or is not a record.
     """
-    found = []
-    for kind in kinds if kinds is not None else KINDS:
-        for key in store.keys(f"records/{model}/{kind}"):
-            found.append(_parsed(store.get(key), f"{store.url}/{key}"))
-    return sorted(found, key=lambda record: (record.time, record.written or record.time))
+    wanted = kinds if kinds is not None else KINDS
+    return in_order(_fetched(store, [key for kind in wanted for key in store.keys(f"records/{model}/{kind}")]))
+
+
+def newest(store: Store, model: str, kind: Kind, count: int, *, before: str | None = None) -> list[Record]:
+    """The last ``count`` records of a kind whose keys are times, in order; the others are listed and not read.
+
+    Args:
+        before: Only records whose keys are below this one.
+
+    Raises:
+        StoreError: as :func:`read`.
+    """
+    names = list(store.keys(f"records/{model}/{kind}"))
+    if before is not None:
+        names = [name for name in names if name < _key(model, kind, before)]
+    return in_order(_fetched(store, names[-count:] if count else []))
+
+
+def find(store: Store, model: str, kind: Kind, key: str) -> Record | None:
+    """The record of this kind and key, or None: one read.
+
+    Raises:
+        StoreError: as :func:`read`.
+    """
+    name = _key(model, kind, key)
+    try:
+        return _parsed(store.get(name), f"{store.url}/{name}")
+    except KeyError:
+        return None
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Records in the order of ``time``, then ``written``."""
+    return sorted(records, key=lambda record: (record.time, record.written or record.time))
 
 
 def latest(store: Store, model: str, *kinds: Kind) -> Record | None:
     """The newest record of these kinds, or None."""
     found = read(store, model, kinds or None)
     return found[-1] if found else None
+
+
+def _fetched(store: Store, names: Sequence[str]) -> list[Record]:
+    with ThreadPoolExecutor(AT_ONCE) as readers:
+        bodies = readers.map(store.get, names)
+        return [_parsed(body, f"{store.url}/{name}") for name, body in zip(names, bodies, strict=True)]
 
 
 def _parsed(raw: bytes, place: str) -> Record:

@@ -1,22 +1,33 @@
-"""Windows whose rows a check found corrupt: nothing is trained on them, nothing measured."""
+"""Windows whose rows a check found corrupt: nothing is trained on them, nothing measured.
+
+Their names in the store say all there is to say, so that looking them up reads nothing, however many checks there were.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from components.record.record import Record
+from components.errors import StoreError
+from components.store import Store
+
+MOMENT = "%Y%m%dT%H%M%S.%fZ"
 
 
-def vetoed_windows(records: Iterable[Record]) -> list[tuple[datetime, datetime]]:
+def veto(store: Store, model: str, start: datetime, end: datetime) -> None:
+    """Mark the rows of a window ``[start, end)`` as corrupt. Again is harmless."""
+    store.put_if_absent(f"vetoed/{model}/{_text(start)}_{_text(end)}", b"")
+
+
+def vetoed_windows(store: Store, model: str) -> list[tuple[datetime, datetime]]:
     """Windows ``[start, end)`` of event time whose rows were found corrupt, joined where they touch, in time order.
 
     Training leaves these rows out, and so does the measure of labelled error: wrong inputs make wrong predictions, and
     their labels arrive when the feed is long whole again.
     """
     joined: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(window_of(item.data) for item in records if _vetoed(item)):
+    for start, end in sorted(_window(key) for key in store.keys(f"vetoed/{model}")):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
@@ -30,5 +41,13 @@ def window_of(data: Mapping[str, Any]) -> tuple[datetime, datetime]:
     return datetime.fromisoformat(window["start"]), datetime.fromisoformat(window["end"])
 
 
-def _vetoed(item: Record) -> bool:
-    return item.kind == "check" and item.data.get("action") == "veto"
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).strftime(MOMENT)
+
+
+def _window(key: str) -> tuple[datetime, datetime]:
+    try:
+        start, end = (datetime.strptime(part, MOMENT).replace(tzinfo=UTC) for part in key.rpartition("/")[2].split("_"))
+    except ValueError as exc:
+        raise StoreError(f"{key}: not a mark kedge made; move it away") from exc
+    return start, end

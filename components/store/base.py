@@ -13,7 +13,8 @@ class Store(Protocol):
     """Objects under one root. Keys are relative, with ``/`` between parts.
 
     Layout: ``logs/<model>/{predictions,labels}`` (Delta tables), ``records/<model>/<kind>/<key>.json``,
-    ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``, ``reports/<model>/``.
+    ``vetoed/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
+    ``reports/<model>/``.
     """
 
     @property

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from components.record import Record
     from components.store import Store
 
+CHECKS = 1000
+"""Checks looked back at: a model has thousands, and each is an object to read."""
 COLUMNS = ("time (UTC)", "what", "who", "bundle", "rows", "code", "why")
 
 
@@ -27,7 +29,7 @@ def history(
     every: Annotated[bool, typer.Option("--all", help="Also checks that asked for nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole records, one JSON array.")] = False,
 ) -> None:
-    """Show who released what, on which data and code, and why; newest last.
+    """Show who released what, on which data and code, and why; newest last. Of the checks, the last thousand.
 
     Every line is an immutable record in the store. `rows` is the fingerprint of the snapshot a bundle was trained on,
     `code` the git commit of the training code, both from the bundle's own manifest.
@@ -40,7 +42,8 @@ def history(
     from pipelines.settings import Settings
 
     opened = open_store(Settings.of(store).store)
-    records = record.read(opened, model)
+    others = record.read(opened, model, [kind for kind in record.KINDS if kind != "check"])
+    records = record.in_order([*others, *record.newest(opened, model, "check", max(limit, CHECKS))])
     if not records:
         raise UsageError(f"store {opened.url}: no records of a model {model!r}; it has {_models(opened)}")
     shown = [item for item in records if every or item.data.get("action") != "none"][-limit:]

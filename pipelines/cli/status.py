@@ -47,9 +47,10 @@ def status(
 
     Example: kedge status --policy payments.yaml
     """
-    from components import clock, record
+    from components import clock
     from components import policy as policies
     from components.errors import UsageError
+    from components.monitor.history import recall
     from components.store import open_store
     from pipelines.settings import Settings
 
@@ -58,8 +59,9 @@ def status(
     asked = policies.load(policy) if policy else None
     name = asked.name if asked else str(model)
     settings = Settings.of(store)
-    records = record.read(open_store(settings.store), name)
-    seen = look(name, records, asked, _rollout(settings.platform, name), clock.now())
+    now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
+    records = recall(open_store(settings.store), name, needed, now)
+    seen = look(name, records, asked, _rollout(settings.platform, name), now)
     if as_json:
         import orjson
 

@@ -42,6 +42,7 @@ def check(hour: float, action: str, **data) -> Record:
         report="reports/fraud/check-x.html",
         decision_key=f"key-{hour:g}",
         champion={"reign": f"promoted/{A}-1"},
+        signs={sign: {"bad": True, "evidence": f"{hour:g}"} for sign in ("error", "shift")},
         **data,
     )
 

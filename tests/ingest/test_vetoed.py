@@ -36,24 +36,18 @@ def policy(tmp_path: Path) -> Policy:
     return policies.parse({"model": model, "data": {"source": source, "time_column": "when"}})
 
 
-def check(store: Store, action: str, start: datetime, end: datetime) -> None:
-    data = {"action": action, "window": {"start": start.isoformat(), "end": end.isoformat()}}
-    record.append(store, record.Record(model="m", kind="check", key=end.isoformat(), time=end, data=data))
-
-
 def kept(policy: Policy, store: Store) -> list[float]:
     taken = snapshot.load(store, "m", ingest.run(policy, store, hours(24)))
     return snapshot.read(store, taken)["x"].to_pylist()
 
 
-def test_rows_of_a_vetoed_window_are_left_out_and_those_of_other_checks_stay(policy: Policy, store: Store) -> None:
-    check(store, "veto", hours(3), hours(5))
-    check(store, "attention", hours(5), hours(7))
+def test_rows_of_a_vetoed_window_are_left_out_and_the_others_stay(policy: Policy, store: Store) -> None:
+    record.veto(store, "m", hours(3), hours(5))
     assert kept(policy, store) == [0, 1, 2, 5, 6, 7, 8, 9]
 
 
 def test_a_source_all_of_whose_rows_are_vetoed_is_an_error_that_names_the_times(policy: Policy, store: Store) -> None:
-    check(store, "veto", hours(-1), hours(12))
+    record.veto(store, "m", hours(-1), hours(12))
     with pytest.raises(DataError, match=r"all 10 rows lie in times whose feed was found corrupt \(2026-03-01T23:00"):
         ingest.run(policy, store, hours(24))
     assert list(store.keys("snapshots")) == []

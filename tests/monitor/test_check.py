@@ -73,7 +73,7 @@ def test_a_corrupt_feed_is_vetoed_and_its_window_remembered(world):
     found = look(world, 0).record
     assert (found.data["action"], found.data["verdict"]) == ("veto", "corrupt feed")
     assert "amount: 66 % missing, 0 % when trained" in found.data["reasons"][0]
-    assert vetoed_windows(record.read(world.store, "fraud")) == [(START, START + DAY)]
+    assert vetoed_windows(world.store, "fraud") == [(START, START + DAY)]
 
 
 def test_labels_of_a_vetoed_windows_rows_are_no_error_of_the_model(world):

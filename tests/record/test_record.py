@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import StoreError, UsageError
-from components.record import Record, append, latest, read
+from components.record import Record, append, find, latest, newest, read, veto, vetoed_windows
 from components.record.record import KINDS
 from components.store import Store, open_store
+from tests.record.counting import Counting
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -118,3 +119,40 @@ def test_whatever_is_written_is_read(
     assert append(store, Record(model="m", kind=kind, key=key, time=time, data=data))  # type: ignore[arg-type]
     [found] = read(store, "m")
     assert (found.kind, found.key, found.time, found.data) == (kind, key, time, data)
+
+
+def test_the_newest_are_read_and_the_others_only_listed() -> None:
+    counted = Counting()
+    for hour in range(30):
+        time = NOON + timedelta(hours=hour)
+        append(counted, replace(check(f"{time:%Y%m%dT%H%M%SZ}"), time=time))
+    assert [item.time.hour for item in newest(counted, "fraud", "check", 3)] == [15, 16, 17]
+    assert counted.reads == 3
+    before = newest(counted, "fraud", "check", 2, before="20260303T150000Z")
+    assert [item.time.hour for item in before] == [13, 14]
+    assert newest(counted, "fraud", "check", 0) == []
+    assert newest(counted, "nobody", "check", 3) == []
+
+
+def test_a_record_is_found_by_its_key_with_one_read() -> None:
+    counted = Counting()
+    for key in ("a", "b"):
+        append(counted, check(key, data={"key": key}))
+    found = find(counted, "fraud", "check", "b")
+    assert found is not None
+    assert found.data == {"key": "b"}
+    assert counted.reads == 1
+    assert find(counted, "fraud", "check", "c") is None
+
+
+def test_vetoed_windows_are_joined_where_they_touch_and_none_is_read() -> None:
+    counted = Counting()
+    hours = [NOON + timedelta(hours=hour) for hour in range(12)]
+    for start, end in ((0, 2), (1, 3), (3, 4), (9, 10), (9, 10)):
+        veto(counted, "fraud", hours[start], hours[end])
+    veto(counted, "churn", hours[5], hours[6])
+    assert vetoed_windows(counted, "fraud") == [(hours[0], hours[4]), (hours[9], hours[10])]
+    assert counted.reads == 0
+    counted.put("vetoed/fraud/notes.txt", b"")
+    with pytest.raises(StoreError, match=r"vetoed/fraud/notes\.txt: not a mark kedge made"):
+        vetoed_windows(counted, "fraud")
