@@ -507,8 +507,13 @@ class Policy(Section):
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the policy's canonical JSON, 64 hex digits: two runs with one hash were asked the same."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """SHA-256 over the policy's canonical JSON, 64 hex digits: two runs with one hash were asked the same.
+
+        The order of features is left out: Helm sorts the names in its values, and a bundle's signature says the order.
+        """
+        plain: dict[str, Any] = self.to_dict()
+        plain["model"]["features"].sort(key=lambda feature: feature["name"])
+        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, object]:
