@@ -1,6 +1,6 @@
 """False alarms and power of the drift check, by simulation. Prints tables in Markdown.
 
-    python benchmarks/drift_quality.py                         about two hours on one core
+    python benchmarks/drift_quality.py                         about half an hour on one core
     python benchmarks/drift_quality.py --references 10         a first look
 
 A reference is drawn row by row and profiled by the code a user runs. The windows against it are drawn as counts: given
@@ -117,13 +117,13 @@ FAMILIES = {
 KINDS = (*FAMILIES, "correlated")
 
 SIZES = (
-    (500, 500, 20, 400, 5),
-    (500, 500, 200, 200, 4),
-    (5000, 5000, 20, 400, 5),
-    (5000, 5000, 200, 200, 4),
-    (5000, 100_000, 20, 100, 10),
-    (100_000, 100_000, 20, 200, 5),
-    (100_000, 100_000, 200, 100, 4),
+    (500, 500, 20, 100, 5),
+    (500, 500, 200, 50, 4),
+    (5000, 5000, 20, 100, 5),
+    (5000, 5000, 200, 50, 4),
+    (5000, 100_000, 20, 40, 10),
+    (100_000, 100_000, 20, 60, 5),
+    (100_000, 100_000, 200, 25, 4),
 )
 """Rows of the window and of the reference, columns, references, windows against each."""
 POWER = (

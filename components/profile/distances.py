@@ -159,7 +159,7 @@ def wasserstein(
     for counts, (low, high) in ((reference, reference_range), (current, current_range)):
         places = np.array([min(low, edges[0]), *edges, max(high, edges[-1])]).clip(lowest, highest)
         curves.append((places, np.concatenate([[0.0], np.cumsum(_shares(counts, 0))])))
-    nodes = np.unique(np.concatenate([curves[0][0], curves[1][0]]))
+    nodes = np.sort(np.concatenate([curves[0][0], curves[1][0]]))
     before, after = (np.interp(nodes, *curve) for curve in curves)
     return _area(nodes, after - before)
 

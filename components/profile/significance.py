@@ -160,12 +160,11 @@ def share_increase_test(k_reference: int, m: int, k_current: int, n: int) -> flo
         mean = total * n / (m + n)
         variance = mean * m / (m + n) * (m + n - total) / (m + n - 1)
         return 0.5 * math.erfc((k_current - 0.5 - mean) / math.sqrt(2 * variance))
-    top = min(total, n)
-    logs = [
-        _log_choose(total, k) + _log_choose(m + n - total, n - k) - _log_choose(m + n, n)
-        for k in range(max(k_current, n - (m + n - total), 0), top + 1)
-    ]
-    return min(1.0, math.fsum(math.exp(term) for term in logs))
+    first = max(k_current, n - (m + n - total), 0)
+    k = np.arange(first, min(total, n))
+    ratios = (total - k) * (n - k) / ((k + 1.0) * (m + n - total - n + k + 1))  # of each chance to the one before
+    log = _log_choose(total, first) + _log_choose(m + n - total, n - first) - _log_choose(m + n, n)
+    return min(1.0, math.exp(log) + float(np.exp(log + np.cumsum(np.log(ratios))).sum()))
 
 
 def share_change_test(k_reference: int, m: int, k_current: int, n: int) -> float | None:

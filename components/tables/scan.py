@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +13,8 @@ import pyarrow as pa
 
 from components.errors import DataError
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 32_768
+"""Large enough that a batch costs its rows and not its calls; small enough for several threads to hold one each."""
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
 
 
@@ -75,14 +78,20 @@ class _Parquet:
     def batches(
         self, columns: Sequence[str] | None = None, *, spread: bool = False, threads: bool = True
     ) -> Iterator[pa.RecordBatch]:
+        for path, groups in self._parts(spread):
+            file = _encoded(path)
+            wanted = None if columns is None else [n for n in columns if n in file.schema_arrow.names]
+            for group in range(file.num_row_groups) if groups is None else groups:
+                yield from _group(path, file, group, wanted, threads)
+
+    def _parts(self, spread: bool) -> Iterator[tuple[Path, list[int] | None]]:
+        """Files with the row groups to read at one go, None for all of them in order."""
+        if not spread:
+            yield from ((path, None) for path in self.files)
+            return
         parts = [(file, group) for file in self.files for group in range(_opened(file, []).num_row_groups)]
-        current: tuple[Path, Any] | None = None
-        for place in _spread(len(parts)) if spread else range(len(parts)):
-            path, group = parts[place]
-            if current is None or current[0] != path:
-                current = path, _encoded(path)
-            wanted = None if columns is None else [n for n in columns if n in current[1].schema_arrow.names]
-            yield from _group(path, current[1], group, wanted, threads)
+        for path, chosen in groupby((parts[place] for place in _spread(len(parts))), key=itemgetter(0)):
+            yield path, [group for _, group in chosen]
 
 
 def _group(path: Path, file: Any, group: int, columns: list[str] | None, threads: bool) -> Iterator[pa.RecordBatch]:
@@ -94,16 +103,22 @@ def _group(path: Path, file: Any, group: int, columns: list[str] | None, threads
 
 def _encoded(path: Path) -> Any:
     """The file opened so that text stays dictionary-encoded: its values are counted by code."""
-    schema = _opened(path, []).schema_arrow
-    text = [column.name for column in schema if column.type in (pa.string(), pa.large_string())]
-    return _opened(path, text)
+    plain = _opened(path, [])
+    text = [column.name for column in plain.schema_arrow if column.type in (pa.string(), pa.large_string())]
+    return _opened(path, text, plain.metadata)
 
 
-def _opened(path: Path, dictionary: list[str]) -> Any:
+def _opened(path: Path, dictionary: list[str], metadata: Any = None) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(path, read_dictionary=dictionary, buffer_size=1 << 16, page_checksum_verification=True)
+        return ParquetFile(
+            path,
+            metadata=metadata,
+            read_dictionary=dictionary,
+            buffer_size=1 << 16,
+            page_checksum_verification=True,
+        )
     except (pa.ArrowException, OSError) as exc:
         raise DataError(f"{path}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
 
