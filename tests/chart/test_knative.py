@@ -1,0 +1,39 @@
+"""The chart where slots are revisions of one InferenceService in Knative mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chart.render import one, render, template
+from tests.chart.test_values import FRAUD
+
+KNATIVE = {
+    "models": [{"policy": FRAUD, "bundle": "a" * 40}],
+    "serving": {"enabled": True, "deploymentMode": "Knative"},
+    "store": {"url": "s3://kedge/prod"},
+}
+
+
+def test_the_first_slot_is_the_models_one_service_and_keeps_idle_candidates():
+    service = one(render(KNATIVE), "InferenceService", "fraud")
+    assert service["metadata"]["labels"]["kedge.dev/slot"] == "blue"
+    annotations = service["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Knative"
+    assert annotations["serving.kserve.io/enable-tag-routing"] == "true"
+    assert "serving.kserve.io/autoscalerClass" not in annotations
+    assert "securityContext" not in service["spec"]["predictor"]  # Knative refuses a pod's
+
+
+@pytest.mark.parametrize(("mode", "verbs"), [("Knative", [["create"], ["get", "patch"]]), ("Standard", [])])
+def test_releases_write_their_own_config_maps_and_only_where_they_need_them(mode, verbs):
+    values = {**KNATIVE, "serving": {"enabled": True, "deploymentMode": mode}}
+    rules = [
+        rule for rule in one(render(values), "Role", "kedge-release")["rules"] if "configmaps" in rule["resources"]
+    ]
+    assert [rule["verbs"] for rule in rules] == verbs
+    assert [rule["resourceNames"] for rule in rules[1:]] == ([["fraud-release"]] if verbs else [])
+
+
+def test_a_route_in_knative_mode_is_refused_with_what_to_do():
+    done = template({**KNATIVE, "route": {"enabled": True}}, check=False)
+    assert "set route.enabled to false" in done.stderr
