@@ -25,6 +25,7 @@ from components.collect.journal import Journal
 from components.collect.metrics import Metrics
 from components.collect.refusal import Refused
 from components.collect.settings import Settings
+from components.collect.standing import Standing
 from components.collect.upkeep import Upkeep
 from components.errors import KedgeError, StoreError, UsageError
 from components.policy import Policy
@@ -64,6 +65,7 @@ class Collector:
         self.metrics = Metrics()
         self.intake = Intake(self.declared, settings)
         self.checks = Checks(settings.spool / "checks", self.declared, self.metrics)
+        self._standing = Standing(store, self.declared, self.metrics)
         self._background = ThreadPoolExecutor(1, "append")
         self._pressed = ""
         self._spool_fault = ""
@@ -204,6 +206,7 @@ class Collector:
             async with self._appending:
                 await self._append()
                 await self._in_background(self._upkeep.run_if_due)
+                await self._in_background(self._standing.refresh_if_due)
                 await self._in_background(self._forget_old)
         except KedgeError:
             return failures + 1
