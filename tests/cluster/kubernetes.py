@@ -55,11 +55,10 @@ class Namespace:
             raise AssertionError(f"helm {' '.join(words)}: {done.stdout}{done.stderr}{self.state()}")
         return done
 
-    def install(self, values: Object, release: str = "kedge") -> str:
+    def install(self, values: Object, release: str = "kedge", chart: Path = CHART) -> str:
         """Install or upgrade the chart and wait; what helm said."""
-        return self.helm(
-            "upgrade", "--install", release, str(CHART), "--wait", "--timeout", "240s", values=values
-        ).stdout
+        words = ["upgrade", "--install", release, str(chart), "--wait", "--timeout", "240s"]
+        return self.helm(*words, values=values).stdout
 
     def python(self, pod: str, program: str) -> str:
         """Run a Python program in a pod; its standard output."""

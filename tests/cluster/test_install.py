@@ -41,6 +41,10 @@ def labels_in_the_store(namespace):
     )
 
 
+def revision(namespace):
+    return str(json.loads(namespace.helm("status", "kedge", "--output", "json").stdout)["version"])
+
+
 def label(name):
     return {**LABEL, "labels": [{**LABEL["labels"][0], "id": name}]}
 
@@ -66,6 +70,18 @@ def test_a_policy_that_breaks_a_rule_fails_the_upgrade_with_its_line_and_changes
     assert ml.get("configmap", "kedge-policies")["data"] == before
 
 
+def test_rolling_back_to_a_revision_that_failed_is_refused_and_leaves_the_collector_alone(ml):
+    """Without a number, helm takes the revision before, whether it ever ran or not: here the broken policy."""
+    ml.install(small(models=[{"policy": FRAUD}]))
+    good, before = revision(ml), ml.get("pod", "kedge-collector-0")["metadata"]["uid"]
+    done = ml.helm("rollback", "kedge", "--wait", "--timeout", "120s", check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode
+    assert "target 'amount' is also a feature" in said, said
+    assert ml.get("pod", "kedge-collector-0")["metadata"]["uid"] == before
+    ml.helm("rollback", "kedge", good, "--wait", "--timeout", "240s")  # the way out of a rollback that failed
+
+
 def test_what_was_acknowledged_survives_the_pod_an_upgrade_and_a_rollback(ml):
     post(ml, "/v1/labels", label("one"))
     ml.kubectl("delete", "pod", "kedge-collector-0", "--grace-period=0", "--force")
@@ -74,14 +90,14 @@ def test_what_was_acknowledged_survives_the_pod_an_upgrade_and_a_rollback(ml):
     post(ml, "/v1/flush")
     assert labels_in_the_store(ml) == ["one"]
 
-    first = ml.get("statefulset", "kedge-collector")["spec"]["template"]
+    number, first = revision(ml), ml.get("statefulset", "kedge-collector")["spec"]["template"]
     ml.install(small(models=[{"policy": {**FRAUD, "monitor": {"min_rows": 300}}}]))
     assert ml.get("statefulset", "kedge-collector")["spec"]["template"] != first
     post(ml, "/v1/labels", label("two"))
     post(ml, "/v1/flush")
     assert labels_in_the_store(ml) == ["one", "two"]
 
-    ml.helm("rollback", "kedge", "--wait", "--timeout", "240s")
+    ml.helm("rollback", "kedge", number, "--wait", "--timeout", "240s")
     assert ml.get("statefulset", "kedge-collector")["spec"]["template"] == first
     assert labels_in_the_store(ml) == ["one", "two"]
 
