@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def doctor(
     store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Where kedge is, or will be; default the current one.")] = None,
-    prometheus: Annotated[str | None, typer.Option(help="Prometheus' address, if there is one.")] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(envvar="KEDGE_PROMETHEUS", help="Prometheus' address, if there is one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check store, registry, Kubeflow Pipelines, KServe, gateway, permissions and images; say what to type.
@@ -60,10 +62,7 @@ def _checks(settings: object, namespace: str | None, prometheus: str | None) -> 
     import os
     from pathlib import Path
 
-    from components.errors import UsageError
-    from pipelines.doctor import cluster, places, runs
-    from pipelines.doctor.client import KubernetesCluster
-    from pipelines.doctor.finding import skipped
+    from pipelines.doctor import places, runs
     from pipelines.settings import Settings
 
     assert isinstance(settings, Settings)
@@ -76,9 +75,16 @@ def _checks(settings: object, namespace: str | None, prometheus: str | None) -> 
         lambda: runs.token(token),
         lambda: places.prometheus(prometheus),
     ]
+    return [*checks, lambda: _cluster(namespace)]
+
+
+def _cluster(namespace: str | None) -> list[Finding]:
+    from components.errors import UsageError
+    from pipelines.doctor import cluster
+    from pipelines.doctor.client import KubernetesCluster
+    from pipelines.doctor.finding import skipped
+
     try:
-        checks += cluster.checks(KubernetesCluster(namespace))
+        return cluster.examined(KubernetesCluster(namespace))
     except UsageError as exc:
-        said = str(exc)
-        checks.append(lambda: [skipped("kubernetes", said)])
-    return checks
+        return [skipped("kubernetes", str(exc), "export KUBECONFIG=FILE")]

@@ -9,8 +9,10 @@ from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from components.errors import UsageError
+from pipelines.doctor.cluster import UnreachableError
 
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -29,7 +31,24 @@ class KubernetesCluster:
         except config.ConfigException:
             _load_own_account()
         self.namespace = namespace or _current()
-        self._api = client.ApiClient()
+        settings = client.Configuration.get_default_copy()
+        settings.retries = False  # an address that is wrong stays wrong
+        self.address = str(settings.host)
+        self._api = client.ApiClient(settings)
+
+    def version(self) -> tuple[str, str | None]:
+        """Kubernetes' version, and the time by the API server's clock as HTTP has it.
+
+        Raises:
+            UnreachableError: nothing answers, or nobody who knows the caller.
+        """
+        try:
+            answer = self._answer("/version")
+        except ApiException as exc:
+            raise UnreachableError(f"{exc.status} {exc.reason}") from exc
+        except (HTTPError, OSError) as exc:
+            raise UnreachableError(str(exc)) from exc
+        return str(json.loads(answer.data)["gitVersion"]), answer.headers.get("date")
 
     def kinds(self, group: str) -> set[str]:
         """``version/kind`` of a group that the API serves; empty if it has none of it."""
@@ -75,12 +94,14 @@ class KubernetesCluster:
         return found
 
     def _get(self, path: str) -> dict[str, Any]:
-        answer = self._api.call_api(
+        found: dict[str, Any] = json.loads(self._answer(path).data)
+        return found
+
+    def _answer(self, path: str) -> Any:
+        return self._api.call_api(
             path, "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=10,
             header_params={"Accept": "application/json"},
         )[0]  # fmt: skip
-        found: dict[str, Any] = json.loads(answer.data)
-        return found
 
 
 def _load_own_account() -> None:

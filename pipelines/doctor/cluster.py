@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from pipelines.doctor.finding import Finding, bad, good, skipped, warning
+from components.errors import KedgeError
+from pipelines.doctor.finding import Finding, bad, good, run, skipped, warning
+from pipelines.doctor.runs import skew
 
 NEEDED = (
     ("serving.kserve.io", "inferenceservices", ("get", "list", "create", "patch", "delete")),
@@ -20,10 +23,22 @@ NEEDED = (
 NOT_PULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
+OLDEST = (1, 29)
+"""Kubernetes since which all that the chart uses is stable."""
+
+
+class UnreachableError(KedgeError):
+    """The API server does not answer, or refuses to know the caller."""
+
+
 class Cluster(Protocol):
     """What the doctor asks Kubernetes."""
 
     namespace: str
+    address: str
+
+    def version(self) -> tuple[str, str | None]:
+        """Kubernetes' version and the server's time; raises UnreachableError."""
 
     def kinds(self, group: str) -> set[str]:
         """``version/kind`` of a group that the API serves; empty if it has none of it."""
@@ -39,6 +54,29 @@ class Cluster(Protocol):
 
     def pods(self) -> list[Mapping[str, Any]]:
         """The namespace's pods, as the API gives them."""
+
+
+def examined(cluster: Cluster) -> list[Finding]:
+    """All of this page; where the API server does not answer, one finding instead of one for each question."""
+    try:
+        version, date = cluster.version()
+    except UnreachableError as exc:
+        fix = "kubectl cluster-info; is it this cluster (kubectl config current-context), did the login expire?"
+        return [bad("kubernetes", f"{cluster.address}: {_first_line(exc)}", fix)]
+    return [_served(cluster, version), *skew("kubernetes", date), *run(checks(cluster))]
+
+
+def _served(cluster: Cluster, version: str) -> Finding:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < OLDEST:
+        return bad(
+            "kubernetes", f"{version} at {cluster.address}", "upgrade it to 1.29 or newer: the chart refuses older ones"
+        )
+    return good("kubernetes", f"{version} at {cluster.address}, namespace {cluster.namespace}")
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or ["no word"])[0][:300]
 
 
 def kserve(cluster: Cluster) -> list[Finding]:

@@ -39,7 +39,7 @@ def kfp(host: str | None, token: Path | None) -> list[Finding]:
         return [
             bad("kubeflow pipelines", f"{address}: {answer.status_code}, not its API", "is this the API's address?")
         ]
-    return [_version(host, said), *_skew(answer.headers.get("date"), datetime.now(UTC))]
+    return [_version(host, said), *skew("kubeflow pipelines", answer.headers.get("date"))]
 
 
 def _version(host: str, said: dict[str, Any]) -> Finding:
@@ -51,18 +51,15 @@ def _version(host: str, said: dict[str, Any]) -> Finding:
     return good("kubeflow pipelines", f"{version}, {many}, at {host}")
 
 
-def _skew(date: str | None, now: datetime) -> list[Finding]:
-    """Clocks far apart make tokens and event times wrong."""
-    if date is None:
-        return []
+def skew(whose: str, date: str | None, now: datetime | None = None) -> list[Finding]:
+    """Clocks far apart make tokens and event times wrong. ``date`` is a header of an answer."""
     try:
-        theirs = datetime.strptime(date, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC)
+        theirs = datetime.strptime(date or "", "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=UTC)
     except ValueError:
         return []
-    skew = abs(now - theirs)
-    if skew > MOST_SKEW:
-        return [bad("clock", f"{skew.total_seconds():.0f} s apart from the server's", "timedatectl set-ntp true")]
-    return [good("clock", f"{skew.total_seconds():.0f} s apart from the server's")]
+    apart = abs((now or datetime.now(UTC)) - theirs)
+    seen = f"{apart.total_seconds():.0f} s apart from that of {whose}"
+    return [bad("clock", seen, "timedatectl set-ntp true") if apart > MOST_SKEW else good("clock", seen)]
 
 
 def token(path: Path | None, *, now: datetime | None = None) -> list[Finding]:

@@ -179,11 +179,20 @@ class FakeCluster:
     """A cluster as the doctor asks it."""
 
     namespace: str = "ml"
+    address: str = "https://10.0.0.1"
+    release: str = "v1.36.3"
+    date: str | None = None
+    away: str = ""
     served: dict = field(default_factory=dict)
     gateways: list = field(default_factory=list)
     settings: dict | None = None
     denied: set = field(default_factory=set)
     running: list = field(default_factory=list)
+
+    def version(self):
+        if self.away:
+            raise cluster.UnreachableError(self.away)
+        return self.release, self.date
 
     def kinds(self, group):
         return self.served.get(group, set())
@@ -262,6 +271,38 @@ def test_a_pod_that_waits_for_its_image_is_named():
     (found,) = cluster.images(FakeCluster(running=[pod]))
     assert found.seen == "kedge-collector-0: kedge/collect:9: ErrImagePull: not found"
     assert "make images" in found.fix
+
+
+def test_an_api_server_that_is_away_is_one_finding_with_what_to_type():
+    (found,) = cluster.examined(FakeCluster(away="401 Unauthorized"))
+    assert (found.what, found.state) == ("kubernetes", "bad")
+    assert found.seen == "https://10.0.0.1: 401 Unauthorized"
+    assert "kubectl cluster-info" in found.fix
+
+
+@pytest.mark.parametrize(("release", "state"), [("v1.28.9", "bad"), ("v1.29.0", "good"), ("v1.36.3+k3s1", "good")])
+def test_kubernetes_older_than_the_chart_takes_is_bad(release, state):
+    assert cluster.examined(FakeCluster(release=release))[0].state == state
+
+
+def test_a_clock_apart_from_the_api_servers_is_bad():
+    found = {each.what: each for each in cluster.examined(FakeCluster(date="Mon, 02 Mar 2020 00:00:00 GMT"))}
+    assert found["clock"].state == "bad"
+    assert found["clock"].seen.endswith("from that of kubernetes")
+
+
+def test_an_api_server_that_nobody_answers_for_is_told_at_once(tmp_path, monkeypatch):
+    with answering(200, {}) as address:
+        pass
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
+    config |= {"clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {}}]}
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+    done = CliRunner().invoke(build(), ["doctor", "--store", str(tmp_path / "store")])
+    assert done.exit_code == 1
+    assert f"{address}: " in done.output
+    assert done.output.count("\n x  ") + done.output.startswith(" x  ") == 1
 
 
 def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
