@@ -13,6 +13,7 @@ import yaml
 
 from components import policy
 from tests.chart.render import CHART, SCENARIOS, helm, refusal, render, template
+from tests.chart.table import rows, table
 
 SCHEMA = CHART / "values.schema.json"
 FRAUD = {
@@ -181,3 +182,19 @@ def test_the_notes_of_an_empty_installation_say_how_to_begin(tmp_path):
 
 def test_defaults_render_without_a_cluster():
     assert template({}).returncode == 0
+
+
+def test_the_readme_has_every_value_with_its_default():
+    readme = CHART / "README.md"
+    text, heading, _ = readme.read_text().partition("## Values\n")
+    wanted = f"{text}{heading}{table(CHART / 'values.yaml')}"
+    if os.environ.get("UPDATE_GOLDEN"):
+        readme.write_text(wanted)
+    assert readme.read_text() == wanted, "UPDATE_GOLDEN=1 writes it anew"
+
+
+def test_every_value_is_in_the_readmes_table():
+    leaves = {".".join(path) for path in paths(yaml.safe_load((CHART / "values.yaml").read_text()))}
+    told = {name for name, _, _ in rows(CHART / "values.yaml")}
+    untold = {leaf for leaf in leaves if not any(leaf == name or leaf.startswith(f"{name}.") for name in told)}
+    assert {leaf for leaf in untold if not any(name.startswith(f"{leaf}.") for name in told)} == set()

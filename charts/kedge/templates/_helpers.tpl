@@ -85,6 +85,33 @@ pvc://{{ include "kedge.storeClaim" . }}/bundles
 http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{{ .Values.collector.port }}
 {{- end }}
 
+{{- /* Where releases go: the driver, the namespace, and what a first slot and a first route need. */}}
+{{- define "kedge.platform" -}}
+{{- $options := list -}}
+{{- if .Values.route.enabled -}}
+{{- with .Values.route -}}
+{{- $options = list (printf "gateway=%s/%s" .gateway.namespace .gateway.name) (printf "domain=%s" .domain) -}}
+{{- end -}}
+{{- end -}}
+{{- if not .Values.store.url }}{{ $options = append $options (printf "claim=%s" (include "kedge.storeClaim" .)) }}{{ end -}}
+{{- if .Values.serving.enabled }}{{ $options = append $options (printf "account=%s-slots" (include "kedge.fullname" .)) }}{{ end -}}
+{{ ternary "knative" "gateway" (eq .Values.serving.deploymentMode "Knative") }}:{{ .Release.Namespace }}{{ with $options }}?{{ join "&" . }}{{ end }}
+{{- end }}
+
+{{- /* Steps of Kubeflow Pipelines, in the namespaces whose accounts may release. */}}
+{{- define "kedge.fromSteps" -}}
+{{- $namespaces := list -}}
+{{- range .Values.release.subjects }}{{ with .namespace }}{{ $namespaces = append $namespaces . }}{{ end }}{{ end -}}
+{{- with $namespaces | uniq -}}
+- namespaceSelector:
+    matchExpressions:
+      - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+  podSelector:
+    matchExpressions:
+      - {key: workflows.argoproj.io/workflow, operator: Exists}
+{{- end -}}
+{{- end }}
+
 {{- /* Secrets come only by reference. Call with a list of names, empty ones left out. */}}
 {{- define "kedge.envFrom" -}}
 {{- with compact . }}

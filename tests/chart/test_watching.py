@@ -1,0 +1,160 @@
+"""Dashboards and alerts: they ask only for what kedge's own pages, or kube-state-metrics, have; both ways alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import CollectorRegistry
+
+from tests.chart.promql import asked, grouped
+from tests.chart.render import CHART, ROOT, one, render
+
+FULL = CHART / "ci" / "full-values.yaml"
+DASHBOARDS = sorted(CHART.glob("files/dashboards/*.json"))
+SCRAPED = {"namespace", "pod", "job", "instance"}
+"""Labels that Prometheus adds to what it scrapes."""
+STATE = {
+    "kube_cronjob_info": {"cronjob"},
+    "kube_cronjob_next_schedule_time": {"cronjob"},
+    "kube_cronjob_spec_suspend": {"cronjob"},
+    "kube_cronjob_status_last_successful_time": {"cronjob"},
+    "kube_job_failed": {"job_name", "condition"},
+    "kube_job_owner": {"job_name", "owner_kind", "owner_name"},
+    "kube_job_status_start_time": {"job_name"},
+    "kube_statefulset_replicas": {"statefulset"},
+    "kube_statefulset_status_replicas_ready": {"statefulset"},
+}
+"""What kube-state-metrics 2 exposes, as far as it is asked for: https://github.com/kubernetes/kube-state-metrics/tree/main/docs"""
+
+
+@cache
+def exposed() -> dict[str, set[str]]:
+    """Every series of the collector and the model server with its labels, from the real registries, and the others'."""
+    series = {name: labels | SCRAPED for name, labels in STATE.items()}
+    for page in (collectors_page(), servers_page()):
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                series.setdefault(sample.name, set(SCRAPED)).update(sample.labels)
+    series["kedge:failed_check_started:timestamp_seconds"] = {"namespace", "cronjob"}  # recorded by the rules
+    return series
+
+
+def collectors_page() -> str:
+    """A collector's metrics, with one of everything counted."""
+    from components import policy
+    from components.collect.metrics import Metrics
+    from components.collect.standing import Stand, Standing
+    from components.record import Record
+    from tests.chart.test_values import FRAUD
+
+    metrics = Metrics()
+    declared = {"fraud": SimpleNamespace(policy=policy.parse(FRAUD))}
+    standing = Standing(None, declared, metrics)
+    check = Record(model="fraud", kind="check", key="x", time=_noon(), data={"action": "none"})
+    standing._stands["fraud"] = Stand(check=check, runs={}, under_way={}, releases={}, release_since=1.0)
+    metrics.accepted.labels("fraud", "prediction")
+    metrics.refused.labels("busy")
+    metrics.sampled_out.labels("fraud")
+    metrics.appended.labels("fraud", "labels")
+    metrics.set_aside.labels("fraud")
+    metrics.waiting_labels.labels("fraud")
+    metrics.check.labels("fraud", "attention")
+    return metrics.page()[0].decode()
+
+
+def servers_page() -> str:
+    """A model server's metrics after one request."""
+    from components.serve.metrics import Metrics
+
+    model = SimpleNamespace(name="fraud", version="v", slot="blue", binary=True)
+    metrics = Metrics(model, SimpleNamespace(sent=0, dropped=0, waiting=0))
+    metrics.refused(503)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    return generate_latest(registry).decode()
+
+
+def _noon():
+    from datetime import UTC, datetime
+
+    return datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def rules():
+    groups = one(render(FULL), "PrometheusRule", "kedge")["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def expressions():
+    """Place and PromQL of everything that is asked of Prometheus."""
+    for rule in rules():
+        yield rule.get("alert") or rule["record"], rule["expr"]
+    for path in DASHBOARDS:
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.name}: {panel['title']}", target["expr"]
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                yield (
+                    f"{path.name}: ${variable['name']}",
+                    re.fullmatch(r"label_values\((.*), \w+\)", variable["definition"])[1],
+                )
+        for note in board["annotations"]["list"]:
+            yield f"{path.name}: {note['name']}", note["expr"]
+
+
+def test_every_series_that_is_asked_for_is_exposed_with_the_labels_it_is_asked_by():
+    wrong = []
+    for place, expression in expressions():
+        found = asked(expression)
+        assert found, place
+        for name, labels in found.items():
+            if name not in exposed():
+                wrong.append(f"{place}: {name} is exposed by nobody")
+            elif labels - exposed()[name]:
+                wrong.append(f"{place}: {name} has no label {sorted(labels - exposed()[name])}")
+    assert wrong == []
+
+
+def test_what_is_grouped_by_is_a_label_of_a_series_in_the_expression():
+    made = {"cronjob"}  # by label_replace
+    for place, expression in expressions():
+        labels = set().union(*(exposed()[name] for name in asked(expression))) | made | {"le"}
+        assert grouped(expression) <= labels, place
+
+
+@pytest.mark.parametrize("name", ["kedge_request_seconds", "kedge_rows", "no_such"])
+def test_a_name_that_is_not_exposed_is_seen(name):
+    """What the test above rests on: a family's name is no series."""
+    assert name not in exposed()
+    assert asked(f'rate({name}{{namespace="x"}}[5m]) > 0') == {name: {"namespace"}}
+
+
+def test_every_rule_watches_only_its_own_namespace():
+    for rule in rules():
+        assert re.findall(r'"([^"]*)"', rule["expr"])[0] == "ml", rule
+
+
+def test_a_dashboard_names_its_panels_and_lays_them_side_by_side():
+    for path in DASHBOARDS:
+        board = json.loads(path.read_text())
+        places = [panel["gridPos"] for panel in board["panels"]]
+        cells = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
+        assert len(cells) == len(set(cells)), path
+        assert max(x for x, _ in cells) < 24
+        assert len({panel["id"] for panel in board["panels"]}) == len(places)
+        assert all(panel["title"] for panel in board["panels"])
+    assert len({json.loads(path.read_text())["uid"] for path in DASHBOARDS}) == len(DASHBOARDS) == 3
+
+
+def test_kustomize_has_the_charts_dashboards():
+    """Kustomize reads nothing outside its folder, so it has copies."""
+    copies = ROOT / "manifests" / "components" / "dashboards"
+    assert {p.name: p.read_text() for p in copies.glob("*.json")} == {p.name: p.read_text() for p in DASHBOARDS}
