@@ -1,11 +1,12 @@
 """Kill the collector at random moments under load, start it again, and count what the log holds.
 
-    python benchmarks/crash.py [--rounds 100]
+    python benchmarks/crash.py [--rounds 100] [--replicas 2]
 
 Each round sends predictions (single and batched), KServe request and response pairs and labels, some of them twice and
 out of order, kills the process with SIGKILL after a random time and starts it again on the same spool and store. At the
 end everything that was acknowledged must be in the log once: lost 0, duplicated 0. What was not acknowledged may be
-there or not, but never twice.
+there or not, but never twice. Of one collector the bare tables are counted; of several, each event goes to any of them,
+also when it is sent again, and what the log's reader gives is counted.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
 
 from components import policy as policies
-from components.store import open_store
+from components.policy import Policy
+from components.store import Store, open_store
 from components.tables import log
 
 SENDERS = 4
@@ -58,17 +62,17 @@ class Ledger:
 class Sender(threading.Thread):
     """Sends until it is told to stop; notes what was acknowledged, sends some things again."""
 
-    def __init__(self, name: str, address: str, ledger: Ledger, seed: int) -> None:
+    def __init__(self, name: str, ports: list[int], ledger: Ledger, seed: int) -> None:
         super().__init__(daemon=True)
         self._name = name
-        self._address = address
+        self._addresses = [f"http://127.0.0.1:{port}" for port in ports]
         self._ledger = ledger
         self._random = random.Random(seed)
         self._count = 0
         self.ends = threading.Event()
 
     def run(self) -> None:
-        with httpx.Client(base_url=self._address, timeout=5) as client:
+        with httpx.Client(timeout=5) as client:
             while not self.ends.is_set():
                 work = self._random.choice((self._single, self._batch, self._pair, self._pair, self._labels))
                 try:
@@ -77,6 +81,9 @@ class Sender(threading.Thread):
                 except httpx.TransportError:
                     time.sleep(0.005)
 
+    def _post(self, client: httpx.Client, path: str, **content: Any) -> httpx.Response:
+        return client.post(self._random.choice(self._addresses) + path, **content)
+
     def _id(self) -> str:
         self._count += self._random.choice((0, 1, 1, 1))  # now and then the same id again
         return f"{self._name}-{self._count}"
@@ -84,13 +91,13 @@ class Sender(threading.Thread):
     def _single(self, client: httpx.Client) -> None:
         identity = self._id()
         headers = {"content-type": "application/cloudevents+json"}
-        answer = client.post("/", content=orjson.dumps(_event(identity)), headers=headers)
+        answer = self._post(client, "/", content=orjson.dumps(_event(identity)), headers=headers)
         self._note(answer, self._ledger.predictions, [identity])
 
     def _batch(self, client: httpx.Client) -> None:
         ids = [self._id() for _ in range(self._random.randint(1, 30))]
         headers = {"content-type": "application/cloudevents-batch+json"}
-        answer = client.post("/", content=orjson.dumps([_event(identity) for identity in ids]), headers=headers)
+        answer = self._post(client, "/", content=orjson.dumps([_event(identity) for identity in ids]), headers=headers)
         self._note(answer, self._ledger.predictions, ids)
 
     def _pair(self, client: httpx.Client) -> None:
@@ -105,12 +112,12 @@ class Sender(threading.Thread):
                 "ce-specversion": "1.0", "ce-id": identity, "ce-source": "http://localhost:9081/", "ce-time": TIME,
                 "ce-type": f"org.kubeflow.serving.inference.{kind}", "ce-inferenceservicename": "crash-blue",
             }  # fmt: skip
-            self._note(client.post("/", json=body, headers=headers), ledger, [identity])
+            self._note(self._post(client, "/", json=body, headers=headers), ledger, [identity])
 
     def _labels(self, client: httpx.Client) -> None:
         ids = [self._id() for _ in range(self._random.randint(1, 20))]
         labels = [{"id": identity, "label": 1, "observed_at": TIME} for identity in ids]
-        answer = client.post("/v1/labels", json={"model": "crash", "labels": labels})
+        answer = self._post(client, "/v1/labels", json={"model": "crash", "labels": labels})
         self._note(answer, self._ledger.labels, ids)
 
     def _note(self, answer: httpx.Response, ledger: set[str], ids: list[str]) -> None:
@@ -126,54 +133,87 @@ def _event(identity: str) -> dict[str, object]:
     return attributes | {"data": data}
 
 
-def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start a collector that appends all the time, and wait until it answers."""
-    command = [sys.executable, "-m", "components.collect", "--store", str(folder / "store"), "--spool"]
-    command += [str(folder / "spool"), "--policy", str(folder / "policy.yaml"), "--port", str(port)]
-    process = subprocess.Popen([*command, "--interval-seconds", "0.1"])
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
-            if process.poll() is not None:
-                raise SystemExit(f"the collector ended with {process.returncode}") from None
-        else:
-            return process
-    raise SystemExit("the collector did not start")
+class Replica:
+    """A collector with a spool of its own on the common store; it appends all the time."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._command = [sys.executable, "-m", "components.collect", "--store", str(folder / "store"), "--spool"]
+        self._command += [str(folder / f"spool-{number}"), "--policy", str(folder / "policy.yaml")]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._command += ["--port", str(self.port), "--interval-seconds", "0.1"]
+        self.start()
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        self._process = subprocess.Popen(self._command)
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+                if self._process.poll() is not None:
+                    raise SystemExit(f"the collector ended with {self._process.returncode}") from None
+            else:
+                return
+        raise SystemExit("the collector did not start")
+
+    def kill(self) -> None:
+        """SIGKILL, and start again."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self.start()
+
+    def flush(self) -> None:
+        """Append what it holds."""
+        httpx.post(f"http://127.0.0.1:{self.port}/v1/flush", timeout=120).raise_for_status()
+
+    def stop(self) -> None:
+        """End it as Kubernetes does."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
 
 
-def crash(rounds: int, folder: Path, seed: int = 0) -> dict[str, int]:
+def crash(rounds: int, folder: Path, seed: int = 0, replicas: int = 1) -> dict[str, int]:
     """Run the rounds; what was sent, lost and duplicated."""
     chance = random.Random(seed)
     (folder / "policy.yaml").write_bytes(orjson.dumps(POLICY))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     ledger = Ledger()
-    senders = [Sender(f"s{index}", f"http://127.0.0.1:{port}", ledger, seed + index) for index in range(SENDERS)]
-    process = start(folder, port)
+    collectors = [Replica(folder, number) for number in range(replicas)]
+    ports = [collector.port for collector in collectors]
+    senders = [Sender(f"s{index}", ports, ledger, seed + index) for index in range(SENDERS)]
     for sender in senders:
         sender.start()
     try:
         for _ in range(rounds):
             time.sleep(chance.uniform(0.0, 1.0))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            process = start(folder, port)
+            chance.choice(collectors).kill()
         for sender in senders:
             sender.ends.set()
             sender.join(30)
-        httpx.post(f"http://127.0.0.1:{port}/v1/flush", timeout=120).raise_for_status()
+        result = _settled(folder, ledger, collectors)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-    return {"kills": rounds, "refused": len(ledger.refused), **counted(folder, ledger)}
+        for collector in collectors:
+            collector.stop()
+    return {"kills": rounds, "refused": len(ledger.refused), **result}
 
 
-def counted(folder: Path, ledger: Ledger) -> dict[str, int]:
-    """Acknowledged, lost and duplicated, counted on the bare Delta tables, without the reader's own care."""
+def _settled(folder: Path, ledger: Ledger, collectors: list[Replica]) -> dict[str, int]:
+    """The count after a flush; halves that lie with different replicas are given half a minute to find each other."""
+    deadline = time.monotonic() + 30 * (len(collectors) > 1)
+    while True:
+        for collector in collectors:
+            collector.flush()
+        result = counted(folder, ledger, bare=len(collectors) == 1)
+        if not result["predictions lost"] or time.monotonic() > deadline:
+            return result
+        time.sleep(1)
+
+
+def counted(folder: Path, ledger: Ledger, *, bare: bool) -> dict[str, int]:
+    """Acknowledged, lost and duplicated; ``bare`` counts the tables themselves, without the reader's own care."""
     store = open_store(folder / "store")
     policy = policies.parse(POLICY)
     result = {}
@@ -182,19 +222,31 @@ def counted(folder: Path, ledger: Ledger) -> dict[str, int]:
         ids = table.to_pyarrow_dataset().to_table(columns=["_id"])["_id"].to_pylist() if table is not None else []
         result[f"{name} acknowledged"] = len(acknowledged)
         result[f"{name} lost"] = len(acknowledged - set(ids))
+        if not bare:
+            result[f"{name} stored by two"] = len(ids) - len(set(ids))
+            ids = _read_ids(store, policy, name)
         result[f"{name} duplicated"] = len(ids) - len(set(ids))
     return result
+
+
+def _read_ids(store: Store, policy: Policy, name: str) -> list[str]:
+    """Ids as the log's readers give them: of labels, those of predictions."""
+    time = datetime.fromisoformat(TIME)
+    labels: log.Labels = "none" if name == "predictions" else "inner"
+    found = log.read_window(store, policy, time, time + timedelta(days=1), columns=["_id"], labels=labels)
+    return list(found["_id"].to_pylist())
 
 
 def main() -> None:
     """Run and print; the exit code is 1 if anything was lost or duplicated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kedge-crash-"))
     began = time.monotonic()
-    result = crash(options.rounds, folder, options.seed)
+    result = crash(options.rounds, folder, options.seed, options.replicas)
     for name, value in result.items():
         print(f"{name:26} {value:>10,}")
     print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")

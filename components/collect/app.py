@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,6 +39,8 @@ STATUS: dict[Reason, int] = {
     "clock": 422,
     "busy": 503,
 }
+HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large"}
+"""Why a request's head was refused, by the answer's status."""
 RETRY_AFTER = b"2"
 MOST_NAMED = 20
 """Faults named in one answer."""
@@ -65,25 +68,64 @@ class App:
         else:
             await self._rest(scope, receive, send)
 
+    def attempt(
+        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Callable[[Response | None], None]
+    ) -> bool:
+        """Take a single event that came whole; False if it has to go the ordinary way.
+
+        Args:
+            answer: Called once, with None when the event is durable, else with what to say.
+        """
+        try:
+            fields = dict(headers)
+            if (
+                fields.get(b"content-type", b"").startswith(events.BATCHED)
+                or len(body) > self._settings.most_body_bytes
+            ):
+                return False
+            self._authorise(fields)
+            taken = (self._event(fields, body),)
+            kept = self._collector.submit(taken, len(body))
+        except Refused as exc:
+            answer(self._refusal(exc))
+        except Exception:  # noqa: BLE001  (the ordinary way logs it and answers)
+            return False
+        else:
+            kept.add_done_callback(lambda done: answer(self._outcome(taken, done.exception())))
+        return True
+
+    def _outcome(self, taken: Sequence[Taken], fault: BaseException | None) -> Response | None:
+        if fault is None:
+            return None
+        if isinstance(fault, OSError):
+            return self._refusal(self._collector.not_kept(taken, fault))
+        logging.error("an event was not taken", exc_info=fault)
+        return _json({"error": "an unexpected fault; see the collector's own log"}, 500)
+
+    def refused_connection(self, status: int) -> None:
+        """Count a connection that brought no whole request head."""
+        self._collector.metrics.refuse(HEADS[status])
+
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = dict(scope["headers"])
             self._authorise(headers)
             body = await self._body(headers, receive)
-            kind = headers.get(b"content-type", b"")
-            if kind.startswith(events.BATCHED):
+            if headers.get(b"content-type", b"").startswith(events.BATCHED):
                 answer = await self._batch(body)
                 await answer(scope, receive, send)
                 return
-            structured = kind.startswith(events.STRUCTURED)
-            event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
-            taken = self._collector.intake.event(event, now_microseconds())
-            await self._collector.keep((taken,), len(body))
+            await self._collector.keep((self._event(headers, body),), len(body))
         except Refused as exc:
             await self._refusal(exc)(scope, receive, send)
         else:
             await send(ACCEPTED)
             await send(EMPTY)
+
+    def _event(self, headers: Mapping[bytes, bytes], body: bytes) -> Taken:
+        structured = headers.get(b"content-type", b"").startswith(events.STRUCTURED)
+        event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
+        return self._collector.intake.event(event, now_microseconds())
 
     async def _batch(self, body: bytes) -> Response:
         """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""

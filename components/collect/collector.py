@@ -145,18 +145,26 @@ class Collector:
         """
         if not taken:
             return
-        if self._pressed and any(one.patient for one in taken):
-            self._forget(taken)
-            raise Refused("busy", self._pressed)
         try:
-            await self._commit.submit(taken, size)
+            await self.submit(taken, size)
         except OSError as exc:
-            self._spool_fault = f"spool {self._settings.spool}: cannot be written: {exc.strerror}"
-            self._forget(taken)
-            raise Refused("busy", f"{self._spool_fault}; send again later") from exc
+            raise self.not_kept(taken, exc) from exc
+
+    def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
+        """The same without waiting: the future has the OSError if the disk fails, see :meth:`not_kept`."""
+        try:
+            if self._pressed and any(one.patient for one in taken):
+                raise Refused("busy", self._pressed)
+            return self._commit.submit(taken, size)
         except Refused:
             self._forget(taken)
             raise
+
+    def not_kept(self, taken: Sequence[Taken], fault: OSError) -> Refused:
+        """Note that the disk failed; what to tell the sender."""
+        self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
+        self._forget(taken)
+        return Refused("busy", f"{self._spool_fault}; send again later")
 
     async def flush(self) -> Flushed:
         """Append everything acknowledged so far.

@@ -13,7 +13,7 @@ from components.collect.journal import Journal
 from components.collect.metrics import Metrics
 from components.collect.refusal import Refused
 
-COMPANY_SECONDS = 0.001
+COMPANY_SECONDS = 0.003
 """A group waits so long for more: a sync and two changes of thread cost as much for one event as for a hundred."""
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ import uvloop
 from kserve import InferRequest, InferResponse, Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
 
-from components.serve.connection import bounded
+from components.connection import bounded
 from components.serve.events import Outbox
 from components.serve.front import Front
 from components.serve.grpc import GrpcServer, infer

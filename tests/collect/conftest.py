@@ -9,6 +9,7 @@ import uvicorn
 from components import policy as policies
 from components.collect.app import App
 from components.collect.collector import Collector
+from components.collect.connection import protocol
 from components.collect.settings import Settings
 from components.store import open_store
 
@@ -70,7 +71,10 @@ def start(tmp_path, declared):
         options = {"interval_seconds": 3600.0, "reserve_bytes": 0} | options
         settings = Settings(spool=tmp_path / spool, **options)
         collector = Collector(store or open_store(tmp_path / "store"), given or (declared(),), settings)
-        config = uvicorn.Config(App(collector, settings), port=0, lifespan="on", log_level="warning", access_log=False)
+        app = App(collector, settings)
+        config = uvicorn.Config(
+            app, port=0, http=protocol(app), ws="none", lifespan="on", log_level="warning", access_log=False
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

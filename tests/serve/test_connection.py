@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from components.serve.connection import HEAD_BYTES, bounded
+from components.connection import HEAD_BYTES, bounded
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
