@@ -1,15 +1,18 @@
 """The model server beside a constant model in the same server, KServe's own server, and peers.
 
-    python benchmarks/serve.py [--rounds 20] [--requests 100] [--peers]
+    python benchmarks/serve.py                                   # kedge and KServe's own server
+    python benchmarks/serve.py --servers kedge-constant kedge --parts row load
+    python benchmarks/serve.py --servers kedge mlserver --parts row --requests 20
 
-All servers run at once and are asked in turn, so that whatever else the machine does falls on all of them; the figures
-are medians over the rounds. CPU is that of the server's process tree, from the scheduler's own nanosecond counts.
-``--peers`` makes a virtual environment for each peer under /tmp first.
+The servers named run at once and are asked in turn, each time for another row, so that whatever else the machine does
+falls on all of them; the figures are medians over the rounds, ratios those to the first server. CPU is that of the
+server's process tree, from the scheduler's own nanosecond counts. A peer gets a virtual environment of its own first.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import shutil
 import signal
@@ -18,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,14 +29,17 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 from serve_peers import rows, write_bundle  # noqa: E402
 
-OWN = ("kedge-constant", "kedge", "kserve-constant", "kserve-inplace", "kserve-pipeline")
+OWN = ("kedge-constant", "kedge", "kserve-constant", "kserve-inplace", "kserve-sklearn")
 PEERS = {"mlserver": "mlserver", "mlflow": "mlflow==3.17.*", "bentoml": "bentoml"}
 READY_SECONDS = 240
+ROWS = 1000
+PARTS = ("row", "batch", "load", "start")
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     ready_seconds: float
-    request: bytes = b""
+    requests: list[bytes] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -117,10 +122,19 @@ def post(path: str, value: Any) -> bytes:
     return head.encode() + body
 
 
-def request_for(name: str, count: int) -> bytes:
-    """The same rows in the server's own protocol."""
-    columns = rows(count)
+def requests_for(name: str) -> list[bytes]:
+    """Requests of one row each, all different."""
+    columns = rows(ROWS)
+    each = zip(*columns.values(), strict=True)
+    return [request_for(name, {key: [value] for key, value in zip(columns, row, strict=True)}) for row in each]
+
+
+def request_for(name: str, columns: dict[str, list[Any]]) -> bytes:
+    """The rows in the server's own protocol."""
     instances = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    count = len(instances)
+    if name == "kserve-sklearn":  # it makes a data frame of each row
+        instances = [{column: [value] for column, value in row.items()} for row in instances]
     if name == "mlserver":
         inputs = [
             {"name": column, "shape": [count, 1], "datatype": "FP64" if column[0] == "n" else "BYTES", "data": values}
@@ -145,7 +159,7 @@ def started(name: str, python: str, folder: Path) -> Iterator[Server]:
     command = [python, str(Path(__file__).with_name("serve_peers.py")), name, str(folder), str(port)]
     log = (folder / f"{name}.log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    server = Server(name, process, port, 0.0, request_for(name, 1))
+    server = Server(name, process, port, 0.0, requests_for(name))
     try:
         while not _answers(server):
             if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
@@ -168,7 +182,7 @@ def _answers(server: Server) -> bool:
     except OSError:
         return False
     try:
-        client.ask(server.request)
+        client.ask(server.requests[0])
     except (OSError, RuntimeError, IndexError):
         return False
     finally:
@@ -183,9 +197,10 @@ def measure(servers: list[Server], rounds: int, requests: int) -> None:
         for server in servers:
             ask = clients[server.name].ask
             before, taken = server.cpu_seconds(), []
-            for _ in range(requests):
+            for place in range(requests):
+                request = server.requests[(number * requests + place) % ROWS]
                 began = time.perf_counter()
-                ask(server.request)
+                ask(request)
                 taken.append(time.perf_counter() - began)
             if number:  # the first round warms up
                 server.cpu.append((server.cpu_seconds() - before) / requests * 1e6)
@@ -196,41 +211,50 @@ def measure(servers: list[Server], rounds: int, requests: int) -> None:
 
 
 def loaded(server: Server, connections: int, seconds: float, rate: float | None) -> tuple[float, list[float]]:
-    """Requests a second, and latencies in ms; at a ``rate`` from the moment each request was due."""
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
+    """Requests a second, and latencies in ms; at a ``rate`` from the moment each request was due.
 
-    def work(place: int) -> None:
-        client = Client(server.port)
+    All connections are served by one loop: threads would wait for each other's interpreter lock, 5 ms at a time.
+    """
+    latencies: list[float] = []
+
+    async def work(place: int, end: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         due = time.perf_counter() + (place / rate if rate else 0)
         while due < end:
-            if rate:
-                time.sleep(max(0.0, due - time.perf_counter()))
+            wait = due - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
             began = due if rate else time.perf_counter()
-            client.ask(server.request)
+            writer.write(server.requests[len(latencies) % ROWS])
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
             latencies.append((time.perf_counter() - began) * 1e3)
             due = due + connections / rate if rate else time.perf_counter()
-        client.close()
+        writer.close()
 
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    async def all_at_once() -> None:
+        end = time.perf_counter() + seconds
+        await asyncio.gather(*(work(place, end) for place in range(connections)))
+
+    uvloop.run(all_at_once())
     return len(latencies) / seconds, latencies
 
 
-def under_load(servers: list[Server], rounds: int) -> list[tuple[str, float, float]]:
-    """By server: highest rate, and the median over rounds of the p99 at 60 % of it."""
-    found = []
-    for server in servers:
-        highest = max(loaded(server, 4, 2.0, None)[0] for _ in range(2))
-        p99 = []
-        for _ in range(rounds):
-            latencies = sorted(loaded(server, 4, 3.0, 0.6 * highest)[1])
-            p99.append(latencies[int(0.99 * len(latencies))])
-        found.append((server.name, highest, statistics.median(p99)))
-    return found
+def under_load(servers: list[Server], rounds: int) -> None:
+    """Print by server its highest rate, and the median over rounds, in turn, of the p99 at 60 % of it."""
+    highest = {server.name: max(loaded(server, 4, 2.0, None)[0] for _ in range(3)) for server in servers}
+    p99: dict[str, list[float]] = {server.name: [] for server in servers}
+    for _ in range(rounds):
+        for server in servers:
+            latencies = sorted(loaded(server, 4, 3.0, 0.6 * highest[server.name])[1])
+            p99[server.name].append(latencies[int(0.99 * len(latencies))])
+    base = statistics.median(p99[servers[0].name])
+    for name, taken in p99.items():
+        middle = statistics.median(taken)
+        print(
+            f"{name}: at most {highest[name]:.0f} requests/s; p99 at 60 % of it {middle:.2f} ms "
+            f"({min(taken):.2f} to {max(taken):.2f}), ratio {middle / base:.2f}"
+        )
 
 
 def batch(server: Server, folder: Path, rounds: int) -> tuple[float, float]:
@@ -238,7 +262,7 @@ def batch(server: Server, folder: Path, rounds: int) -> tuple[float, float]:
     import xgboost
     from serve_peers import CODES
 
-    request = request_for(server.name, 1000)
+    request = request_for(server.name, rows(1000))
     body = request.partition(b"\r\n\r\n")[2]
     booster = xgboost.Booster(model_file=folder / "bundle" / "model.ubj")
     import numpy as np
@@ -258,6 +282,7 @@ def _alternately(first: Callable[[], object], second: Callable[[], object], roun
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for call, into in ((first, taken[0]), (second, taken[1])):
+            time.sleep(0.01)  # OpenMP's threads of the one before spin on
             began = time.perf_counter()
             call()
             into.append((time.perf_counter() - began) * 1e3)
@@ -265,12 +290,13 @@ def _alternately(first: Callable[[], object], second: Callable[[], object], roun
 
 
 def cold_starts(folder: Path, rounds: int) -> dict[str, float]:
-    """Median seconds from process to first answer, started in turn."""
+    """Median seconds from process to first answer, started in turn; the first of each fills the file cache."""
     taken: dict[str, list[float]] = {"kedge": [], "kserve-constant": []}
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for name, seconds in taken.items():
             with started(name, sys.executable, folder) as server:
-                seconds.append(server.ready_seconds)
+                if number:
+                    seconds.append(server.ready_seconds)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
@@ -305,45 +331,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument("--peers", action="store_true", help="also MLServer, mlflow models serve and BentoML")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--servers", nargs="+", choices=(*OWN, *PEERS), default=OWN, help="the first is the base")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     folder = Path(tempfile.mkdtemp(prefix="kedge-serve-"))
     try:
         write_bundle(folder / "bundle")
-        pythons = dict.fromkeys(OWN, sys.executable)
-        if options.peers:
-            pythons |= {name: peer_python(name, package) for name, package in PEERS.items()}
-        run(options, folder, pythons)
+        run(options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(options: argparse.Namespace, folder: Path, pythons: dict[str, str]) -> None:
-    """All measurements on servers that run side by side."""
+def run(options: argparse.Namespace, folder: Path) -> None:
+    """The measurements asked for, on servers that run side by side."""
     from contextlib import ExitStack
 
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
     with ExitStack() as stack:
-        servers = []
-        for name, python in pythons.items():
-            try:
-                servers.append(stack.enter_context(started(name, python, folder)))
-            except RuntimeError as exc:
-                print(f"left out: {exc}")
-        measure(servers, options.rounds, options.requests)
-        show(servers)
-        by_name = {server.name: server for server in servers}
-        served, bare = batch(by_name["kedge"], folder, options.rounds * 2)
-        ratio = served / bare
-        print(f"\n1,000 rows: kedge {served:.1f} ms, JSON decode + inplace_predict {bare:.1f} ms, ratio {ratio:.2f}")
-        found = under_load([by_name["kedge-constant"], by_name["kedge"]], 5)
-        for name, highest, p99 in found:
-            print(f"{name}: at most {highest:.0f} requests/s; p99 at 60 % of it {p99:.2f} ms")
-        print(f"ratio of p99: {found[1][2] / found[0][2]:.2f}")
-    starts = cold_starts(folder, options.starts)
-    own, other = starts["kedge"], starts["kserve-constant"]
-    print(f"start to first answer: kedge {own:.2f} s, kserve-constant {other:.2f} s, ratio {own / other:.2f}")
+        servers = {}
+        for name in options.servers:
+            python = peer_python(name, PEERS[name]) if name in PEERS else sys.executable
+            servers[name] = stack.enter_context(started(name, python, folder))
+        if "row" in options.parts:
+            measure(list(servers.values()), options.rounds, options.requests)
+            show(list(servers.values()))
+        if "batch" in options.parts:
+            served, bare = batch(servers["kedge"], folder, options.rounds * 2)
+            print(f"1,000 rows: kedge {served:.2f} ms, JSON and inplace_predict {bare:.2f}, ratio {served / bare:.2f}")
+        if "load" in options.parts:
+            under_load([servers["kedge-constant"], servers["kedge"]], 5)
+    if "start" in options.parts:
+        starts = cold_starts(folder, options.starts)
+        own, other = starts["kedge"], starts["kserve-constant"]
+        print(f"start to first answer: kedge {own:.2f} s, kserve-constant {other:.2f} s, ratio {own / other:.2f}")
 
 
 if __name__ == "__main__":

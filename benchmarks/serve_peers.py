@@ -88,7 +88,7 @@ class Constant:
 
 
 def kserve_server(folder: Path, port: int, kind: str) -> None:
-    """KServe's own ModelServer, logs quiet, uvloop: a constant, ``inplace_predict``, or a scikit-learn pipeline."""
+    """KServe's own ModelServer, logs quiet, uvloop: a constant, ``inplace_predict``, or as its scikit-learn server."""
     import logging
 
     import uvloop
@@ -96,13 +96,13 @@ def kserve_server(folder: Path, port: int, kind: str) -> None:
     sys.argv = sys.argv[:1]
     from kserve import Model, ModelServer
 
-    predict = {"constant": lambda rows: [0.5] * len(rows), "inplace": _inplace, "pipeline": _pipeline}[kind]
+    predict = {"constant": _constant, "inplace": _inplace, "sklearn": _sklearn}[kind]
     if kind != "constant":
         predict = predict(folder)
 
     class Served(Model):  # type: ignore[misc]
         async def predict(self, payload: Any, headers: Any = None) -> Any:
-            return {"predictions": predict(payload["instances"])}
+            return predict(payload)
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
@@ -114,6 +114,10 @@ def kserve_server(folder: Path, port: int, kind: str) -> None:
     server.start([model])
 
 
+def _constant(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"predictions": [0.5] * len(payload["instances"])}
+
+
 def _inplace(folder: Path) -> Any:
     import numpy as np
     import xgboost
@@ -121,10 +125,10 @@ def _inplace(folder: Path) -> Any:
     booster = xgboost.Booster(model_file=folder / "bundle" / "model.ubj")
     codes = {code: float(place) for place, code in enumerate(CODES)}
 
-    def predict(instances: list[dict[str, Any]]) -> list[float]:
+    def predict(payload: dict[str, Any]) -> dict[str, Any]:
+        instances = payload["instances"]
         matrix = np.array([[codes.get(value, value) for value in row.values()] for row in instances], np.float32)
-        found: list[float] = booster.inplace_predict(matrix).tolist()
-        return found
+        return {"predictions": booster.inplace_predict(matrix).tolist()}
 
     return predict
 
@@ -145,14 +149,13 @@ def fit_pipeline() -> Any:
     return Pipeline([("columns", spread), ("model", model)]).fit(frame, outcome(columns))
 
 
-def _pipeline(folder: Path) -> Any:
-    import pandas as pd
+def _sklearn(folder: Path) -> Any:
+    from kserve.utils.utils import get_predict_input, get_predict_response
 
     pipeline = fit_pipeline()
 
-    def predict(instances: list[dict[str, Any]]) -> list[float]:
-        found: list[float] = pipeline.predict_proba(pd.DataFrame(instances))[:, 1].tolist()
-        return found
+    def predict(payload: dict[str, Any]) -> Any:
+        return get_predict_response(payload, pipeline.predict_proba(get_predict_input(payload)), "bench")
 
     return predict
 
@@ -238,7 +241,7 @@ def main() -> None:
         "kedge-constant": lambda: kedge(folder, port, constant=True),
         "kserve-constant": lambda: kserve_server(folder, port, "constant"),
         "kserve-inplace": lambda: kserve_server(folder, port, "inplace"),
-        "kserve-pipeline": lambda: kserve_server(folder, port, "pipeline"),
+        "kserve-sklearn": lambda: kserve_server(folder, port, "sklearn"),
         "mlserver": lambda: mlserver(folder, port),
         "mlflow": lambda: mlflow(folder, port),
         "bentoml": lambda: bentoml(folder, port),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ import typer
 from components import policy as policies
 from components.collect.settings import Settings
 from components.errors import KedgeError, UsageError
+from components.listener import bound
 
 SMALLEST_KEY = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -76,7 +76,7 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     from components.collect.connection import protocol
     from components.store import open_store
 
-    listener = _bound(host, port)
+    listener = bound(host, port)
     collector = Collector(open_store(store), [policies.load(file) for file in files], settings)
     app = App(collector, settings)
     config = uvicorn.Config(
@@ -100,22 +100,6 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     server.run(sockets=[listener])
     if not server.started:
         raise SystemExit(1)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening address, before anything is opened; uvicorn would only log that it is taken."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as exc:
-        raise UsageError(f"port {port} on {host}: {exc.strerror}; give another with --port or --host") from exc
-    return listener
 
 
 def _keep_memory_low() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import KedgeError, UsageError
+from components.listener import bound
 from components.serve.cpus import usable_cpus
 
 
@@ -42,7 +42,7 @@ def serve(options: argparse.Namespace) -> None:
     from components.serve.model import ServedModel
 
     bundle = open_bundle(options.bundle, expect=options.bundle_id)
-    listener = _bound(options.host, options.port)
+    listener = bound(options.host, options.port)
     sys.argv = sys.argv[:1]  # KServe reads the command line at import and would take our options for its own
     from components.serve.server import Server
 
@@ -57,23 +57,6 @@ def serve(options: argparse.Namespace) -> None:
         trust_event_time=options.trust_event_time,
         drain_seconds=options.drain_seconds,
     ).run()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port {port}: cannot listen there: a port is 0 to 65535")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as exc:
-        raise UsageError(f"--host {host} --port {port}: cannot listen there: {exc}") from exc
-    return listener
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ import orjson
 
 from components.serve import v1, v2
 from components.serve.events import Outbox, Prediction
-from components.serve.identity import checked_id, event_time, new_id
+from components.serve.identity import checked_id, identify, new_id
 from components.serve.metrics import Metrics
 from components.serve.model import Scored, ServedModel
 from components.serve.refusal import Refusal
@@ -130,7 +130,7 @@ class Front:
     def _predict_v1(self, headers: Headers, body: bytes) -> Answer:
         _refuse_octets(headers)
         request_id, when = self._identity(headers, None)
-        scored = self._model.score(v1.read(body))
+        scored = self._model.score(v1.read(body, self._model.signature.names))
         return Answer(v1.write(scored.scores), request_id, when, scored)
 
     def _predict_v2(self, headers: Headers, body: bytes) -> Answer:
@@ -143,16 +143,14 @@ class Front:
     def _explain(self, headers: Headers, body: bytes) -> Answer:
         _refuse_octets(headers)
         request_id, _ = self._identity(headers, None)
-        return Answer(orjson.dumps({"explanations": self._model.explain(v1.read(body))}), request_id)
+        return Answer(
+            orjson.dumps({"explanations": self._model.explain(v1.read(body, self._model.signature.names))}), request_id
+        )
 
     def _identity(self, headers: Headers, body_id: object) -> tuple[str, datetime]:
         given = headers.get(b"ce-id")
-        if given is not None:
-            request_id = checked_id(given.decode("latin-1"), "ce-id")
-        else:
-            request_id = new_id() if body_id is None else checked_id(body_id, '"id"')
         told = headers.get(b"ce-time") if self._trust_event_time else None
-        return request_id, event_time(None if told is None else told.decode("latin-1"))
+        return identify(_text(given), body_id, _text(told))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -213,15 +211,18 @@ class Front:
 
     def _count(self, protocol: str, answer: Answer, began: float, read: float, *, logged: bool) -> None:
         """A smoke test asks for rows of the past: counted, but no part of what was served."""
-        metrics = self._metrics
-        metrics.requests[protocol, 200] += 1
         scored = answer.scored
         if scored is None or answer.time is None:
+            self._metrics.requests[protocol, 200] += 1
             return
         seconds = time.perf_counter() - began
-        metrics.answered(scored, read - began, seconds)
+        self._metrics.answered(protocol, scored, read - began, seconds)
         if logged:
             self._outbox.add(Prediction(answer.request_id, answer.time, scored, 1000 * seconds))
+
+
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")
 
 
 def _refuse_octets(headers: Headers) -> None:

@@ -1,85 +1,52 @@
-"""The Open Inference Protocol over gRPC, on KServe's servicer."""
+"""The Open Inference Protocol over gRPC: KServe's servicer for health and metadata, kedge's own for inference."""
 
 from __future__ import annotations
 
-import struct
+import asyncio
+import logging
 import time
-from concurrent import futures
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
-from grpc import aio
-from kserve import InferOutput, InferRequest, InferResponse
-from kserve.errors import InvalidInput
+from grpc import StatusCode, aio
+from grpc_interceptor.exceptions import GrpcException
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from components import clock
 from components.serve import v2
 from components.serve.events import Outbox, Prediction
-from components.serve.front import MOST_BYTES
-from components.serve.identity import checked_id, new_id
+from components.serve.front import INLINE_BYTES, MOST_BYTES
+from components.serve.identity import identify, new_id
 from components.serve.metrics import Metrics
-from components.serve.model import Row, ServedModel
+from components.serve.model import Row, Scored, ServedModel
 from components.serve.refusal import Refusal
 
+FIELDS = {
+    "BOOL": "bool_contents", "BYTES": "bytes_contents", "FP32": "fp32_contents", "FP64": "fp64_contents",
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+}  # fmt: skip
+"""By data type the field that holds a tensor's values, unless they are raw."""
+CODES = {400: StatusCode.INVALID_ARGUMENT, 404: StatusCode.NOT_FOUND}
 
-def infer(request: InferRequest, model: ServedModel, metrics: Metrics, outbox: Outbox) -> InferResponse:
-    """Answer one inference.
-
-    Raises:
-        InvalidInput: the request is at fault; KServe makes it INVALID_ARGUMENT.
-    """
-    began = time.perf_counter()
-    try:
-        request_id = checked_id(request.id, "id") if request.id else new_id()
-        rows = _rows(request, model)
-        read = time.perf_counter()
-        scored = model.score(rows)
-    except Refusal as refusal:
-        metrics.requests["grpc", refusal.status] += 1
-        raise InvalidInput(refusal.message) from None
-    seconds = time.perf_counter() - began
-    metrics.requests["grpc", 200] += 1
-    metrics.answered(scored, read - began, seconds)
-    outbox.add(Prediction(request_id, clock.now(), scored, 1000 * seconds))
-    outputs = []
-    for name, values in (("score", scored.scores), ("prediction", scored.predictions)):
-        output = InferOutput(name, [len(values)], "FP64")
-        output.data = values
-        outputs.append(output)
-    return InferResponse(request_id, model.name, outputs, model_version=model.version, parameters={"slot": model.slot})
-
-
-def _rows(request: InferRequest, model: ServedModel) -> list[Row]:
-    inputs = []
-    for tensor in request.inputs:
-        try:
-            data = [_text(value) for value in tensor.as_numpy().ravel().tolist()]
-        except (InvalidInput, ValueError, TypeError, struct.error) as exc:
-            raise Refusal(400, f"input {str(tensor.name)[:60]!r}: {str(exc)[:200]}") from None
-        inputs.append({"name": tensor.name, "shape": list(tensor.shape), "data": data})
-    return v2.rows(inputs, b"", model.signature.names)
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+log = logging.getLogger("kserve")
 
 
 class GrpcServer:
-    """KServe's servicer on one address. Its repository verbs stay shut: anyone could unload the model."""
+    """The servicer on one address."""
 
-    def __init__(self, host: str, port: int, dataplane: Any, repository: Any) -> None:
+    def __init__(self, host: str, port: int, servicer: Servicer) -> None:
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._servicer = _Servicer(dataplane, repository)
+        self._servicer = servicer
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
         """Begin to listen."""
         limits = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.max_send_message_length", MOST_BYTES)]
-        self._server = aio.server(
-            futures.ThreadPoolExecutor(1), interceptors=(ExceptionToStatusInterceptor(),), options=limits
-        )
+        self._server = aio.server(ThreadPoolExecutor(1), interceptors=(ExceptionToStatusInterceptor(),), options=limits)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         self._server.add_insecure_port(self._address)
         await self._server.start()
@@ -90,9 +57,123 @@ class GrpcServer:
             await self._server.stop(grace)
 
 
-class _Servicer(InferenceServicer):  # type: ignore[misc]
+class Servicer(InferenceServicer):  # type: ignore[misc]
+    """Answers inferences of one model; see :class:`components.serve.front.Front` for the parts.
+
+    Its repository verbs stay shut: anyone could unload the model.
+    """
+
+    def __init__(
+        self,
+        dataplane: Any,
+        repository: Any,
+        model: ServedModel,
+        *,
+        metrics: Metrics,
+        outbox: Outbox,
+        executor: Executor,
+        trust_event_time: bool = False,
+    ) -> None:
+        super().__init__(dataplane, repository)
+        self._model = model
+        self._metrics = metrics
+        self._outbox = outbox
+        self._executor = executor
+        self._trust_event_time = trust_event_time
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """One inference. Metadata ``ce-id``, ``ce-time`` and ``x-kedge-smoke`` mean what the headers do over HTTP."""
+        began = time.perf_counter()
+        metadata = dict(context.invocation_metadata() or ())
+        try:
+            request_id, when = identify(
+                metadata.get("ce-id"), request.id or None, metadata.get("ce-time") if self._trust_event_time else None
+            )
+            if request.ByteSize() <= INLINE_BYTES and self._model.quick:
+                scored, read = self._scored(request)
+            else:
+                loop = asyncio.get_running_loop()
+                scored, read = await loop.run_in_executor(self._executor, self._scored, request)
+        except Refusal as refusal:
+            self._metrics.requests["grpc", refusal.status] += 1
+            raise GrpcException(status_code=CODES[refusal.status], details=refusal.message) from None
+        except Exception:  # whatever a model may raise: one request fails, in one sentence
+            request_id = new_id()
+            log.exception("request %s failed", request_id)
+            self._metrics.requests["grpc", 500] += 1
+            details = f"the model failed; see the log for {request_id}"
+            raise GrpcException(status_code=StatusCode.INTERNAL, details=details) from None
+        seconds = time.perf_counter() - began
+        self._metrics.answered("grpc", scored, read - began, seconds)
+        if "x-kedge-smoke" not in metadata:
+            self._outbox.add(Prediction(request_id, when, scored, 1000 * seconds))
+        return self._answer(request_id, scored)
+
+    def _scored(self, request: Any) -> tuple[Scored, float]:
+        """The scores, and when the rows had been read."""
+        model = self._model
+        if request.model_name != model.name or request.model_version not in ("", model.version):
+            asked = f"{request.model_name[:60]!r}, version {request.model_version[:60]!r}"
+            raise Refusal(404, f"no model {asked}; this server has the model {model.name!r}, version {model.version}")
+        rows = _rows(request, model.signature.names)
+        read = time.perf_counter()
+        return model.score(rows), read
+
+    def _answer(self, request_id: str, scored: Scored) -> Any:
+        outputs = [
+            messages.ModelInferResponse.InferOutputTensor(
+                name=name,
+                datatype="FP64",
+                shape=[len(values)],
+                contents=messages.InferTensorContents(fp64_contents=values),
+            )
+            for name, values in (("score", scored.scores), ("prediction", scored.predictions))
+        ]
+        model = self._model
+        slot = messages.InferParameter(string_param=model.slot)
+        return messages.ModelInferResponse(
+            model_name=model.name,
+            model_version=model.version,
+            id=request_id,
+            parameters={"slot": slot},
+            outputs=outputs,
+        )
+
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        raise InvalidInput("the model is not loaded or unloaded by a client")
+        raise _shut()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        raise InvalidInput("the model is not loaded or unloaded by a client")
+        raise _shut()
+
+
+def _shut() -> GrpcException:
+    details = "the model is not loaded or unloaded by a client"
+    return GrpcException(status_code=StatusCode.INVALID_ARGUMENT, details=details)
+
+
+def _rows(request: Any, names: tuple[str, ...]) -> list[Row]:
+    """The rows of input tensors, whose values lie in typed fields, or raw, one after the other."""
+    raw = list(request.raw_input_contents)
+    if raw and len(raw) != len(request.inputs):
+        raise Refusal(400, f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
+    inputs: list[Mapping[str, Any]] = []
+    for place, tensor in enumerate(request.inputs):
+        described = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        if raw:
+            inputs.append(described | {"parameters": {"binary_data_size": len(raw[place])}})
+        else:
+            inputs.append(described | {"data": _values(tensor)})
+    return v2.rows(inputs, b"".join(raw), names)
+
+
+def _values(tensor: Any) -> list[Any]:
+    field = FIELDS.get(tensor.datatype)
+    if field is None:
+        raise Refusal(400, f"input {tensor.name[:60]!r}: datatype must be one of {', '.join(FIELDS)}")
+    values = list(getattr(tensor.contents, field))
+    if tensor.datatype == "BYTES":
+        try:
+            return [value.decode() for value in values]
+        except UnicodeDecodeError:
+            raise Refusal(400, f"input {tensor.name[:60]!r}: BYTES must be UTF-8 texts") from None
+    return [None if value != value else value for value in values]

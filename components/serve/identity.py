@@ -50,6 +50,19 @@ def event_time(given: str | None) -> datetime:
     return time
 
 
+def identify(header_id: str | None, body_id: object, time: str | None) -> tuple[str, datetime]:
+    """The id and the event time of a request: ``ce-id``, else the id in its body, else a new one.
+
+    Raises:
+        Refusal: what was given cannot be one.
+    """
+    if header_id is not None:
+        request_id = checked_id(header_id, "ce-id")
+    else:
+        request_id = new_id() if body_id is None else checked_id(body_id, '"id"')
+    return request_id, event_time(time)
+
+
 def row_ids(request_id: str, rows: int) -> list[str]:
     """The id of each row's prediction: the request's own, or ``<id>-<row>`` where it has several rows."""
     return [request_id] if rows == 1 else [f"{request_id}-{row}" for row in range(rows)]

@@ -58,8 +58,9 @@ class Metrics(Collector):
         self.stages = {stage: Histogram(SECONDS) for stage in STAGES}
         self.scores = Histogram(SHARES)
 
-    def answered(self, scored: Scored, read_seconds: float, total_seconds: float) -> None:
+    def answered(self, protocol: str, scored: Scored, read_seconds: float, total_seconds: float) -> None:
         """Count one answered prediction request."""
+        self.requests[protocol, 200] += 1
         self.rows += len(scored.scores)
         stages = self.stages
         stages["read"].add(read_seconds)

@@ -15,13 +15,13 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from kserve import InferRequest, InferResponse, Model, ModelServer
+from kserve import Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
 
 from components.connection import bounded
 from components.serve.events import Outbox
 from components.serve.front import Front
-from components.serve.grpc import GrpcServer, infer
+from components.serve.grpc import GrpcServer, Servicer
 from components.serve.metrics import Metrics
 from components.serve.model import ServedModel
 
@@ -32,18 +32,12 @@ KEEP_ALIVE_SECONDS = 75  # longer than a gateway keeps its own side, or it meets
 
 
 class KServeModel(Model):  # type: ignore[misc]
-    """What KServe's own application knows of the model: its name, its readiness, its tensors, and gRPC."""
+    """What KServe's own application knows of the model: its name, its readiness, its tensors."""
 
-    def __init__(self, served: ServedModel, metrics: Metrics, outbox: Outbox) -> None:
+    def __init__(self, served: ServedModel) -> None:
         super().__init__(served.name)
         self._served = served
-        self._metrics = metrics
-        self._outbox = outbox
         self.ready = True
-
-    async def __call__(self, body: InferRequest, *_: Any, **__: Any) -> tuple[InferResponse, dict[str, str]]:
-        """A gRPC inference; HTTP never comes here."""
-        return infer(body, self._served, self._metrics, self._outbox), {}
 
     def get_input_types(self) -> list[dict[str, Any]]:
         types = {"category": "BYTES", "boolean": "BOOL", "integer": "INT64", "number": "FP64"}
@@ -108,12 +102,15 @@ class Server(ModelServer):  # type: ignore[misc]
         self._metrics = Metrics(model, self._outbox).register()
         self._executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
         self._grpc = grpc
-        self._trust_event_time = trust_event_time
+        self._parts: dict[str, Any] = {
+            "metrics": self._metrics, "outbox": self._outbox, "executor": self._executor,
+            "trust_event_time": trust_event_time,
+        }  # fmt: skip
         self._drain_seconds = drain_seconds
 
     def run(self) -> None:
         """Serve; returns when drained."""
-        kserve_model = KServeModel(self._model, self._metrics, self._outbox)
+        kserve_model = KServeModel(self._model)
         self._register_and_check_atleast_one_model_is_ready([kserve_model])
         gc.freeze()  # what is loaded now stays: a full collection walks half a million objects of KServe for nothing
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -125,7 +122,8 @@ class Server(ModelServer):  # type: ignore[misc]
         rest = self._rest()
         grpc = None
         if self._grpc is not None:
-            grpc = GrpcServer(*self._grpc, self.dataplane, self.model_repository_extension)
+            servicer = Servicer(self.dataplane, self.model_repository_extension, self._model, **self._parts)
+            grpc = GrpcServer(*self._grpc, servicer)
             await grpc.start()
         self._outbox.start()
         address = ":".join(str(part) for part in self._listener.getsockname()[:2])
@@ -143,14 +141,7 @@ class Server(ModelServer):  # type: ignore[misc]
         from kserve.model_server import app
 
         RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
-        front = Front(
-            app,
-            self._model,
-            metrics=self._metrics,
-            outbox=self._outbox,
-            executor=self._executor,
-            trust_event_time=self._trust_event_time,
-        )
+        front = Front(app, self._model, **self._parts)
         config = uvicorn.Config(
             front, http=bounded(self._metrics.refused), ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,

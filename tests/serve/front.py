@@ -36,13 +36,9 @@ class Server:
         self.model = ServedModel(made, made.load_model(), "blue")
         self.outbox = Outbox(self.model, "http://collector")
         self.metrics = Metrics(self.model, self.outbox)
+        self.executor = ThreadPoolExecutor(1)
         self.front = Front(
-            _inner,
-            self.model,
-            metrics=self.metrics,
-            outbox=self.outbox,
-            executor=ThreadPoolExecutor(1),
-            **options,
+            _inner, self.model, metrics=self.metrics, outbox=self.outbox, executor=self.executor, **options
         )
 
     def send(

@@ -59,6 +59,15 @@ def test_one_row_and_a_batch_give_the_same_bits(server, made):
     assert batch == made.golden.column("_score").to_pylist()
 
 
+def test_v1_rows_may_be_lists_in_the_order_of_the_signature_and_are_kept_by_name(server):
+    named = server.predict(ROW, ROW | {"ratio": 0.5}).json
+    assert server.predict(list(ROW.values()), list((ROW | {"ratio": 0.5}).values())).json == named
+    assert server.predict(list(ROW.values()), ROW | {"ratio": 0.5}).json == named
+    assert [kept.scored.rows for kept in server.outbox._queue] == 3 * [[ROW, ROW | {"ratio": 0.5}]]
+    listed = server.post("/v1/models/payments:explain", {"instances": [list(ROW.values())]})
+    assert listed.json == server.post("/v1/models/payments:explain", {"instances": [ROW]}).json
+
+
 def test_request_without_an_id_gets_one_no_other_has(server):
     ids = {server.predict(ROW).headers["x-request-id"] for _ in range(100)}
     assert len(ids) == 100
@@ -146,7 +155,9 @@ def test_explanation_sums_to_the_log_odds_of_the_score(server):
         (ROW | {"age_days": None}, "feature 'age_days': must not be null"),
         (ROW | {"age_days": 1.5}, "feature 'age_days': must be a whole number"),
         (ROW | {"country": 1}, "feature 'country': must be text or null"),
-        ([1, 2, 3, 4, 5], "must be an object of features by name"),
+        ([1, 2, 3, True, 5], "feature 'country': must be text or null"),
+        ([1, 2, 3, 4], "4 values for the 5 features amount, age_days, ratio, recurring, country"),
+        (7, "must be an object of features by name"),
         (None, "must be an object of features by name"),
     ],
 )

@@ -15,7 +15,7 @@ RUNTIME = Path(__file__).parents[2] / "manifests" / "components" / "serving-runt
 
 @pytest.fixture(scope="module")
 def spec():
-    return yaml.safe_load(RUNTIME.read_text())["spec"]
+    return next(yaml.safe_load_all(RUNTIME.read_text()))["spec"]
 
 
 def test_runtime_serves_format_kedge_with_words_the_server_takes(spec):

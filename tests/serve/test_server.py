@@ -184,19 +184,26 @@ def test_grpc_answers_the_same_scores_and_refuses_with_the_fault(server, made):
         inputs = [InferInput(name, [1], kind, data) for name, (kind, data) in values.items()]
         return InferRequest(model_name="payments", infer_inputs=inputs, request_id="g-1").to_grpc()
 
-    raw = request(12.5)
+    raw, short, other = request(12.5), request(12.5), request(12.5)
     for tensor in raw.inputs:
         tensor.ClearField("contents")
     raw.raw_input_contents.extend([b"123"] * 5)
+    short.raw_input_contents.extend([b"123"])
+    other.model_name = "other"
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request(12.5))
         assert (answer.id, answer.model_version) == ("g-1", made.id)
         assert list(answer.outputs[0].contents.fp64_contents) == server.predict(ROW).json()["predictions"]
-        for bad, message in ((request(1e300), "feature 'amount': must be within"), (raw, "input 'amount'")):
+        for bad, message, code in (
+            (request(1e300), "feature 'amount': must be within", grpc.StatusCode.INVALID_ARGUMENT),
+            (raw, "input 'amount'", grpc.StatusCode.INVALID_ARGUMENT),
+            (short, "1 raw_input_contents for 5 inputs", grpc.StatusCode.INVALID_ARGUMENT),
+            (other, "this server has the model 'payments'", grpc.StatusCode.NOT_FOUND),
+        ):
             with pytest.raises(grpc.RpcError, match=message) as seen:
                 stub.ModelInfer(bad)
-            assert seen.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert seen.value.code() is code
         with pytest.raises(grpc.RpcError, match="not loaded or unloaded"):
             stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="payments"))
     assert server.predict(ROW).status_code == 200
@@ -278,9 +285,12 @@ def test_words_at_fault_end_with_code_2_and_say_what_is_allowed(made, capsys):
             (("--slot", "Blue!"), "--slot 'Blue!': must be lower-case"),
             (("--collector", "collector:80"), "--collector 'collector:80': must be an address"),
             (("--bundle-id", "0" * 40), f"is bundle {made.id}, wanted {'0' * 40}"),
-            (("--host", "203.0.113.1"), "cannot listen there"),
-            (("--port", port), "cannot listen there"),
-            (("--port", "99999"), "cannot listen there"),
+            (
+                ("--host", "203.0.113.1"),
+                "on 203.0.113.1: Cannot assign requested address; give another with --port or --host",
+            ),
+            (("--port", port), f"port {port} on 127.0.0.1: Address already in use; give another"),
+            (("--port", "99999"), "--port 99999: a port is 0 to 65535"),
             (("--bundle", "/nowhere"), "a bundle is a folder with bundle.json"),
         ):
             assert main(["--bundle", str(made.folder), *words]) == 2
