@@ -49,7 +49,8 @@ lock: install ## Write the hash-locked requirements anew
 	$(BIN)/$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
 	for image in step serve collect; do \
-	  $(BIN)/$(LOCK) pyproject.toml --extra $$image -c requirements/dev.txt -o images/$$image/requirements.txt; \
+	  $(BIN)/$(LOCK) pyproject.toml --extra $$image -c requirements/dev.txt \
+	    $$(ls images/$$image/excludes.txt 2> /dev/null | sed 's/^/--excludes /') -o images/$$image/requirements.txt; \
 	done
 
 clean: ## Remove what was built here

@@ -24,12 +24,16 @@ def install(image: str, folder: Path) -> Path:
     made = subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place / "venv"], capture_output=True)
     assert made.returncode == 0, made.stderr
     done = subprocess.run(
-        [uv, "pip", "install", "--quiet", "--offline", "--require-hashes", "--python", place / "venv/bin/python",
-         "--requirements", lock],
+        [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--require-hashes", "--requirements", lock,
+         "--python", place / "venv/bin/python"],
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
         absent(f"uv's cache does not hold the lock of {image}: {done.stderr.strip()[-200:]}")
+    if "slim.py" in (ROOT / "images" / image / "Containerfile").read_text():
+        (packages,) = (place / "venv" / "lib").glob("python3.*/site-packages")
+        slim = subprocess.run([sys.executable, ROOT / "images/slim.py", packages], capture_output=True, text=True)
+        assert slim.returncode == 0, slim.stderr
     for package in ("components", "pipelines"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, place / "app" / package, ignore=ignore)

@@ -106,6 +106,13 @@ def test_the_collector_comes_up_ready(file_set):
         assert b"kedge_" in answer(process, f"http://127.0.0.1:{port}/metrics")
 
 
+@pytest.mark.parametrize(("image", "megabytes"), [("serve", 450), ("collect", 370)])
+def test_the_packages_of_an_image_stay_small(file_set, image, megabytes):
+    (packages,) = (file_set(image) / "venv" / "lib").glob("python3.*/site-packages")
+    files = [file for file in packages.rglob("*") if file.suffix != ".pyc" and file.is_file()]
+    assert sum(file.stat().st_size for file in files) < megabytes * 1e6
+
+
 def test_the_model_server_refuses_a_folder_that_is_no_bundle(file_set):
     done = run(file_set("serve"), "python", "-m", "components.serve", "--bundle", "/mnt/app")
     assert done.returncode == 2
