@@ -46,7 +46,7 @@ def test_base_is_one_build_argument_pinned_by_digest(folder):
     assert re.findall(r"^ARG BASE=(\S+)", text(folder), re.M) == re.findall(
         r"^ARG BASE=(\S+@sha256:[0-9a-f]{64})$", text(IMAGES[0]), re.M
     )
-    assert re.findall(r"^FROM (\S+)", text(folder), re.M) == ["${BASE}", "${BASE}"]
+    assert re.findall(r"^FROM (\S+)", text(folder), re.M) == 3 * ["${BASE}"]
 
 
 @images
