@@ -217,9 +217,9 @@ def test_first_route_without_a_gateway_in_the_address_says_what_to_add(made):
         made(Address(namespace="models")).set_route(Route())
 
 
-def test_pins_precede_weights_and_smoke_is_taken_from_clients(driver, both, cluster):
+def test_weights_keep_their_place_among_the_pins_and_smoke_is_taken_from_clients(driver, both, cluster):
     driver.set_route(replace(both, weights={"blue": 90, "green": 10}))
-    blue, green, rest = rules(cluster)
+    rest, blue, green = rules(cluster)
     assert [blue["backendRefs"][0]["name"], green["backendRefs"][0]["name"]] == [
         "fraud-blue-predictor", "fraud-green-predictor",
     ]  # fmt: skip
@@ -227,6 +227,14 @@ def test_pins_precede_weights_and_smoke_is_taken_from_clients(driver, both, clus
     assert [ref["weight"] for ref in rest["backendRefs"]] == [90, 10]
     assert all("filters" not in ref for rule in rules(cluster) for ref in rule["backendRefs"])
     assert all(rule["filters"][0]["requestHeaderModifier"] == {"remove": ["x-kedge-smoke"]} for rule in rules(cluster))
+
+
+def test_rule_of_the_weights_is_the_first_whatever_else_the_route_says(driver, both, cluster):
+    """A gateway names clusters by the place of their rule: the place of the weights must not move under traffic."""
+    for weights in ({"blue": 90, "green": 10}, {"blue": 100}, {"green": 100}):
+        both = driver.set_route(replace(both, weights=weights))
+        assert all("headers" not in match for match in rules(cluster)[0]["matches"])
+        assert all("headers" in match for rule in rules(cluster)[1:] for match in rule["matches"])
 
 
 def test_slot_without_weight_and_mirror_is_named_nowhere_on_the_route(driver, both, cluster):
@@ -291,7 +299,7 @@ def test_route_to_foreign_services_or_with_a_foreign_state_is_refused(driver, bo
     cluster.objects["httproutes", "fraud"]["metadata"]["annotations"]["kedge.dev/rollout"] = "{}"
     with pytest.raises(ReleaseError, match=r"annotation kedge\.dev/rollout is not kedge's: bundle"):
         driver.route()
-    rules(cluster)[-1]["backendRefs"][0]["name"] = "shop"
+    rules(cluster)[0]["backendRefs"][0]["name"] = "shop"
     with pytest.raises(ReleaseError, match="'shop', which is no slot"):
         driver.route()
 
@@ -362,7 +370,7 @@ def test_what_the_model_server_really_writes_is_understood():
     metrics = Metrics(ours, SimpleNamespace(sent=1, dropped=0, waiting=0))
     metrics.requests.update({("v1", 200): 3, ("v2", 503): 2, ("v1", 400): 1})
     for seconds in (0.0004, 0.002, 7.0):
-        metrics.answered(SimpleNamespace(scores=[0.5], encode_seconds=0.0, score_seconds=0.0), 0.0, seconds)
+        metrics.stages["total"].add(seconds)
     registry = CollectorRegistry()
     registry.register(metrics)
     seen = counters.traffic(generate_latest(registry).decode(), NEW)
@@ -457,7 +465,7 @@ class Traffic:
 
     def sleep(self, seconds):
         self.now += timedelta(seconds=seconds)
-        refs = rules(self.cluster)[-1]["backendRefs"]
+        refs = rules(self.cluster)[0]["backendRefs"]
         for ref in refs:
             slot = ref["name"].removesuffix("-predictor")
             requests = round(20 * seconds * ref["weight"] / sum(each["weight"] for each in refs))

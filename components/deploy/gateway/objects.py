@@ -151,7 +151,12 @@ def _first(address: Address) -> Object:
 
 
 def _rules(model: str, route: Route) -> list[Object]:
-    """Pins first, then everything else; a filter is never on a backend, where it would make the split random."""
+    """The weights first, then the pins, which win by their header wherever they stand.
+
+    Gateways name what they make of a rule by its place. Were the pins first, their coming and going would give the
+    weights another place, and requests in between would go to the slot that had it before, or nowhere. A filter is
+    never on a backend, where it would make the split random.
+    """
     everywhere = {"path": {"type": "PathPrefix", "value": "/"}}
     clean = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [smoke.HEADER]}}
     timeouts = {"request": f"{REQUEST_SECONDS}s"}
@@ -171,7 +176,7 @@ def _rules(model: str, route: Route) -> list[Object]:
         target = {"backendRef": _backend(model, route.mirror.slot), "percent": route.mirror.percent}
         mirrored = [{"type": "RequestMirror", "requestMirror": target}]
     rest = {"matches": [everywhere], "filters": [clean, *mirrored], "backendRefs": served, "timeouts": timeouts}
-    return [*pins, rest]
+    return [rest, *pins]
 
 
 def _mirrors(route: Route) -> bool:
