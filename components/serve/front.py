@@ -30,11 +30,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 MOST_BYTES = 4 * 2**20
+MOST_DISCARDED = 64 * 2**20  # read and dropped before the refusal, which a client that still sends would not see
 BODY_SECONDS = 10.0
 INLINE_BYTES = 16 * 1024  # a longer body is worth a thread, so that short ones do not wait for it
-WANTED = frozenset(
-    {b"content-type", b"content-length", b"ce-id", b"ce-time", b"inference-header-content-length", b"x-kedge-smoke"}
-)  # fmt: skip
+WANTED = frozenset({
+    b"content-type", b"content-length", b"ce-id", b"ce-time", b"expect", b"inference-header-content-length",
+    b"x-kedge-smoke",
+})  # fmt: skip
 JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b""})
 
@@ -157,7 +159,8 @@ class Front:
         if kind not in READABLE:
             raise Refusal(415, "content-type: must be application/json, or application/octet-stream with v2 tensors")
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > MOST_BYTES:
+        declared = int(length) if length.isdigit() else 0
+        if declared > MOST_DISCARDED or (declared > MOST_BYTES and b"expect" in headers):
             raise _too_large()
         parts, size = [], 0
         try:
@@ -169,6 +172,8 @@ class Front:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > MOST_BYTES:
+                        parts.clear()
+                    if size > MOST_DISCARDED or (size > MOST_BYTES and not message.get("more_body")):
                         raise _too_large()
                     if not message.get("more_body"):
                         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -278,9 +278,12 @@ def test_wrong_content_type_gets_415_and_a_charset_is_fine(server):
 
 
 def test_ten_megabytes_get_413_whether_declared_or_not(server):
-    declared = server.send(PREDICT, [b"..."], {"content-length": str(10 * 2**20)})
-    streamed = server.send(PREDICT, [b"x" * 2**20] * 10)
-    for answer in (declared, streamed):
+    whole = [b"x" * 2**20] * 10
+    declared = server.send(PREDICT, whole, {"content-length": str(10 * 2**20)})
+    streamed = server.send(PREDICT, whole)
+    waiting = server.send(PREDICT, [b"..."], {"content-length": str(10 * 2**20), "expect": "100-continue"})
+    endless = server.send(PREDICT, [b"x" * 2**20] * 65 + [b"..."])
+    for answer in (declared, streamed, waiting, endless):
         assert answer.status == 413
         assert "larger than 4 MiB" in answer.json["error"]
         assert answer.headers["connection"] == "close"

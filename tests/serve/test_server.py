@@ -233,6 +233,13 @@ def received(client):
     return b"".join(parts)
 
 
+def test_client_that_sends_ten_megabytes_before_it_reads_is_told_413(server):
+    head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(head.encode() + b"x" * 10_000_000)
+        assert received(client).startswith(b"HTTP/1.1 413")
+
+
 def test_smuggled_header_and_conflicting_lengths_are_refused(server):
     body = json.dumps({"instances": [ROW]}).encode()
     for lengths in (
