@@ -31,9 +31,14 @@ def compile_all(folder: Path, policy: Policy | None = None, *, image: str | None
     return [compile_one(name, folder / f"{name}.yaml", policy, image=image) for name in PIPELINES]
 
 
-def compile_one(name: str, path: Path, policy: Policy | None = None, *, image: str | None = None) -> Path:
-    """Write the spec of one pipeline, and with it what its steps use on a cluster, and return its path."""
-    _write(path, _compiled(name, policy, image))
+def compile_one(
+    name: str, path: Path, policy: Policy | None = None, *, image: str | None = None, cached: bool = True
+) -> Path:
+    """Write the spec of one pipeline, and with it what its steps use on a cluster, and return its path.
+
+    ``cached`` False: KFP's cache answers for no step. Its client's own switch reaches only the outermost steps.
+    """
+    _write(path, _compiled(name, policy, image, cached=cached))
     return path
 
 
@@ -67,13 +72,19 @@ def _write_objects(name: str, folder: Path, policy: Policy | None, image: str | 
     return path
 
 
-def _compiled(name: str, policy: Policy | None, image: str | None, **options: Any) -> list[dict[str, Any]]:
+def _compiled(
+    name: str, policy: Policy | None, image: str | None, *, cached: bool = True, **options: Any
+) -> list[dict[str, Any]]:
     """The documents the KFP compiler writes for a pipeline, with the image asked for."""
     from kfp.compiler import Compiler
 
     from pipelines.kubernetes import on_cluster
 
-    pipeline = on_cluster(getattr(import_module(f"pipelines.{name}"), name), policy.cluster if policy else Cluster())
+    image = image or STEP_IMAGE
+    cluster = policy.cluster if policy else Cluster()
+    pipeline = on_cluster(
+        getattr(import_module(f"pipelines.{name}"), name), cluster, cached=cached and "@sha256:" in image
+    )
     parameters = {"policy": policy.to_dict()} if policy is not None else None
     with tempfile.TemporaryDirectory(prefix="kedge-compile-") as beside:
         made = Path(beside) / f"{name}.yaml"
@@ -82,7 +93,7 @@ def _compiled(name: str, policy: Policy | None, image: str | None, **options: An
     for document in documents:
         spec = document.get("spec", {}).get("pipelineSpec", document)
         for executor in spec.get("deploymentSpec", {}).get("executors", {}).values():
-            executor["container"]["image"] = image or STEP_IMAGE
+            executor["container"]["image"] = image
     return documents
 
 

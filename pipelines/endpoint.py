@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from components import policy as policies
+from components import step
 from components.errors import RunError
 from pipelines.compile import compile_one
 
@@ -33,43 +34,55 @@ class Endpoint:
         host: Address of the API, such as ``http://ml-pipeline-ui.kubeflow``. With ``$KF_PIPELINES_SA_TOKEN_PATH`` the
             token in that file is sent along; it is read anew when it expires.
         image: The step image; default the name in the compiled spec.
+        namespace: Of the runs, in a multi-user installation.
         seconds: Deadline of one call.
     """
 
-    def __init__(self, host: str, *, image: str | None = None, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, host: str, *, image: str | None = None, namespace: str | None = None, seconds: float = SECONDS
+    ) -> None:
         self.host = host
+        self._namespace = namespace
         token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
         self._token = Path(token) if token else None
         self._image = image
         self._seconds = seconds
 
-    def start(self, pipeline: str, name: str, arguments: dict[str, Any]) -> str:
-        """Start a run and return its id.
+    def start(self, pipeline: str, name: str, arguments: dict[str, Any], *, cached: bool = True) -> None:
+        """Start a run. Not tried again: a call that was not answered may have started it.
+
+        Args:
+            pipeline: ``retrain`` or ``release``.
+            name: Of the run.
+            arguments: Its parameters.
+            cached: Whether KFP's cache may answer for the steps that allow it.
 
         Raises:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
         with tempfile.TemporaryDirectory(prefix="kedge-submit-") as folder:
             policy = policies.parse(arguments["policy"])  # says what the steps may use
-            package = compile_one(pipeline, Path(folder) / f"{pipeline}.yaml", policy, image=self._image)
-            made = self._call(
+            path = Path(folder) / f"{pipeline}.yaml"
+            package = compile_one(pipeline, path, policy, image=self._image, cached=cached)
+            self._call(
                 f"start run {name}",
                 lambda: self._client.create_run_from_pipeline_package(
-                    str(package), arguments=arguments, run_name=name, experiment_name=EXPERIMENT
+                    str(package), arguments=arguments, run_name=name, experiment_name=EXPERIMENT,
+                    namespace=self._namespace,
                 ),
-            )
-        return str(made.run_id)
+            )  # fmt: skip
 
     def state(self, name: str) -> State:
-        """How the newest run of this name goes.
+        """How the newest run of this name goes; asked again where KFP is away for a moment.
 
         Raises:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
         same = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
-        found = self._call(
-            f"look for run {name}",
-            lambda: self._client.list_runs(page_size=1, sort_by="created_at desc", filter=json.dumps(same)),
+        question = {"page_size": 1, "sort_by": "created_at desc", "filter": json.dumps(same)}
+        what = f"look for run {name}"
+        found = step.persistent(
+            what, lambda: self._call(what, lambda: self._client.list_runs(namespace=self._namespace, **question))
         )
         if not found.runs:
             return "missing"
@@ -105,7 +118,7 @@ class Endpoint:
         if fault:
             advice = _advice(self.host, self._token, getattr(fault[0], "status", None))
             raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}{advice}") from fault[0]
-        raise RunError(f"KFP at {self.host}: cannot {what}: no answer within {self._seconds:g} s")
+        raise RunError(f"KFP at {self.host}: cannot {what}: no answer within {self._seconds:g} s") from TimeoutError()
 
 
 def _advice(host: str, token: Path | None, status: int | None) -> str:

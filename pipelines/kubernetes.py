@@ -1,4 +1,4 @@
-"""A pipeline as it runs on a cluster: what each step uses, on which nodes, and never as root."""
+"""A pipeline as it runs on a cluster: what each step uses, on which nodes, never as root, and what KFP may cache."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_context import Pipeline
 
 from components.policy.model import Cluster, StepUse, Toleration
+from components.step import PIPELINE_RUN
+
+CACHED = ("validate", "train")
+"""Steps that make the same of the same policy, rows and code, and leave nothing but what they made, under its hash.
+``ingest`` is none: it reads a table whose rows no parameter holds, and says which they are."""
+RUN_LABEL = "metadata.labels['pipeline/runid']"
 
 
-def on_cluster(pipeline: GraphComponent, cluster: Cluster) -> GraphComponent:
+def on_cluster(pipeline: GraphComponent, cluster: Cluster, *, cached: bool) -> GraphComponent:
     """The same pipeline, whose every step uses what the policy's section ``cluster`` says.
 
     A policy is a value of the run, and what a pod uses must be known before: it is set when a pipeline is compiled.
+    KFP's cache takes a step for the same by its image's name and its parameters, so it may be asked (``cached``) only
+    where the name is a digest, and is, only for steps whose parameters are all they depend on.
     """
     sentence = pipeline.pipeline_func
 
@@ -25,12 +33,14 @@ def on_cluster(pipeline: GraphComponent, cluster: Cluster) -> GraphComponent:
         sentence(*parameters)
         for task in Pipeline.get_default_pipeline().tasks.values():
             _settle(task, cluster)
+            task.set_caching_options(cached and task.name in CACHED)
 
     return dsl.pipeline(with_settings, name=pipeline.name, description=pipeline.description)
 
 
 def _settle(task: dsl.PipelineTask, cluster: Cluster) -> None:
     use = cluster.steps.get(task.name, StepUse())
+    kubernetes.use_field_path_as_env(task, PIPELINE_RUN, RUN_LABEL)
     kubernetes.set_security_context(task, run_as_non_root=True)  # KFP drops capabilities, but would run as root
     _limit(task, use)
     _place(

@@ -15,7 +15,10 @@ import signal
 import sys
 import tempfile
 import threading
+import uuid
 from typing import Any
+
+from components.step import PIPELINE_RUN
 
 
 def main() -> None:
@@ -23,6 +26,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.buffer.readline())
     with tempfile.TemporaryDirectory(prefix="kedge-run-") as root:
         os.environ["TMPDIR"] = tempfile.mkdtemp(dir=root)  # KFP's steps leave files in theirs
+        os.environ[PIPELINE_RUN] = f"local-{uuid.uuid4()}"
         threading.Thread(target=_end_with_parent, args=(root,), daemon=True).start()
         try:
             run(asked["pipeline"], asked["arguments"], root)

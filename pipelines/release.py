@@ -5,6 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from components.deploy.component import deploy
+from components.notify.component import notify
 
 
 @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -21,4 +22,6 @@ def release(policy: dict[str, Any], store: str, registry: str, platform: str, bu
         bundle: The bundle's id.
         run: Name of the run, under which it leaves its records.
     """
-    deploy(policy=policy, store=store, registry=registry, platform=platform, bundle=bundle, run=run)
+    told = notify(policy=policy, store=store, run=run)
+    with dsl.ExitHandler(told, name="release"):
+        deploy(policy=policy, store=store, registry=registry, platform=platform, bundle=bundle, run=run)

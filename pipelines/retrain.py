@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components.evaluate.component import evaluate
 from components.ingest.component import ingest
+from components.notify.component import notify
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
@@ -24,12 +25,14 @@ def retrain(policy: dict[str, Any], store: str, registry: str, run: str, end: st
         run: Name of the run, under which it leaves its records.
         end: Point in time of the run, ISO 8601 with offset.
     """
-    rows = ingest(policy=policy, store=store, run=run, end=end)
-    good = validate(policy=policy, store=store, run=run, fingerprint=rows.outputs["Output"])
-    fit = train(policy=policy, store=store, run=run, fingerprint=good.outputs["Output"])
-    gate = evaluate(
-        policy=policy, store=store, registry=registry, run=run,
-        fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"],
-    )  # fmt: skip
-    with dsl.If(gate.outputs["Output"] == True, name="gates passed"):  # noqa: E712
-        register(policy=policy, store=store, registry=registry, run=run, bundle=fit.outputs["Output"])
+    told = notify(policy=policy, store=store, run=run)
+    with dsl.ExitHandler(told, name="retrain"):
+        rows = ingest(policy=policy, store=store, run=run, end=end)
+        good = validate(policy=policy, store=store, fingerprint=rows.outputs["Output"])
+        fit = train(policy=policy, store=store, fingerprint=good.outputs["Output"])
+        gate = evaluate(
+            policy=policy, store=store, registry=registry, run=run,
+            fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"],
+        )  # fmt: skip
+        with dsl.If(gate.outputs["Output"] == True, name="gates passed"):  # noqa: E712
+            register(policy=policy, store=store, registry=registry, run=run, bundle=fit.outputs["Output"])

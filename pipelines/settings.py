@@ -16,9 +16,12 @@ class Settings:
     registry: str
     """MLflow tracking address. ``$MLFLOW_TRACKING_URI``, default SQLite in a local store."""
     platform: Path
-    """Folder in which the local platform (slots, route) is declared. ``$KEDGE_PLATFORM``, default in a local store."""
+    """Where models are served: the folder in which the local platform is declared, or the address of a driver such as
+    ``gateway:NAMESPACE``. ``$KEDGE_PLATFORM``, default a folder in a local store."""
     kfp_host: str | None
     """Address of the KFP API. ``$KEDGE_KFP_HOST``; None: runs go to the local runner."""
+    kfp_namespace: str | None = None
+    """Namespace of the runs in a multi-user installation, the profile. ``$KEDGE_KFP_NAMESPACE``, default none."""
     image: str | None = None
     """Step image of runs on KFP, at best by digest. ``$KEDGE_STEP_IMAGE``, default the name in ``components.image``."""
 
@@ -33,5 +36,6 @@ class Settings:
             registry=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local}/mlflow.db",
             platform=Path(os.environ.get("KEDGE_PLATFORM") or local / "platform"),
             kfp_host=os.environ.get("KEDGE_KFP_HOST") or None,
+            kfp_namespace=os.environ.get("KEDGE_KFP_NAMESPACE") or None,
             image=os.environ.get("KEDGE_STEP_IMAGE") or None,
         )

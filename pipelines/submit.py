@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from components import clock, record, step
+from components import clock, notify, record, step
+from components import policy as policies
 from components.errors import RunError, UsageError, UserError
 from components.policy import Policy
 from components.record import Record
@@ -241,8 +242,8 @@ class _Submission:
             if self.settings.kfp_host is None:
                 ended = run_local(LOCAL[self.pipeline], self.arguments, self.say)
                 return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
-            endpoint = Endpoint(self.settings.kfp_host, image=self.settings.image)
-            endpoint.start(self.pipeline, step.attempt_key(self.run, attempt), self.arguments)
+            name = step.attempt_key(self.run, attempt)
+            self._endpoint(self.settings.kfp_host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
         except BaseException as exc:
             self._failed(store, None, f"not submitted: {exc!s}" if isinstance(exc, Exception) else "interrupted")
             raise
@@ -260,7 +261,7 @@ class _Submission:
         return True
 
     def _died_on_kfp(self, store: Store, begun: Record, host: str) -> bool:
-        state = Endpoint(host).state(begun.key)
+        state = self._endpoint(host).state(begun.key)
         if state == "running" or (state == "missing" and not owner.gone(begun.data["owner"])):
             return False
         if state == "missing":
@@ -283,8 +284,15 @@ class _Submission:
         assert found is not None
         return found
 
+    def _endpoint(self, host: str) -> Endpoint:
+        return Endpoint(host, image=self.settings.image, namespace=self.settings.kfp_namespace)
+
     def _failed(self, store: Store, last_step: str | None, reason: str) -> None:
-        step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1)
+        """Record a failure that the run itself could not, and tell those its last step would have told."""
+        if step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1):
+            policy = policies.parse(self.arguments["policy"])
+            if policy.notify.url_variable is not None:
+                self.say(f"notify: {notify.send(policy, step.conclude(store, self.model, self.run))}")
 
 
 def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:

@@ -29,11 +29,15 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
     Raises what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
     """
     parsed, opened = policies.parse(policy), open_store(store)
-    with step.recorded(opened, parsed.name, run, "deploy"), TemporaryDirectory() as cache:
-        candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
-        asked = _release(parsed, opened, registry, platform)
-        asked.bundle, asked.run, asked.say = candidate, run, step.say
-        outcome = rollout.run(asked)
+
+    def release() -> rollout.Outcome:
+        with TemporaryDirectory() as cache:
+            candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
+            asked = _release(parsed, opened, registry, platform)
+            asked.bundle, asked.run, asked.say = candidate, run, step.say
+            return rollout.run(asked)
+
+    outcome = step.perform(opened, parsed.name, "deploy", release, run=run)
     state: step.State = "succeeded" if outcome.result == "promoted" else "gated"
     step.finish(
         opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason

@@ -171,10 +171,8 @@ def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> Non
         "metrics": metrics(policy, found),
         "report": key,
     }
-    record.append(
-        store,
-        Record(model=policy.name, kind="evaluated", key=found.challenger.bundle, time=clock.now(), data=data),
-    )
+    evaluated = record.evaluation_key(found.challenger.bundle, run_name)
+    record.append(store, Record(model=policy.name, kind="evaluated", key=evaluated, time=clock.now(), data=data))
     if not found.passed:
         step.finish(
             store, policy.name, run_name, "gated", step="evaluate", reason="; ".join(found.reasons),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from components import bundle as bundles
 from components import policy as policies
 from components import step
 from components.evaluate import curves
@@ -21,14 +22,18 @@ def evaluate(
 ) -> bool:  # fmt: skip
     """Run the step; the last three are KFP artefacts. Raises what :func:`evaluate.run` raises."""
     parsed, opened = policies.parse(policy), open_store(store)
-    with step.recorded(opened, parsed.name, run, "evaluate"):
+
+    def judge() -> bool:
+        step.refuse_lost(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
         found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
         for name, value in numbers(parsed, found).items():
             metrics.log_metric(name, value)
         if parsed.model.task == "binary":
             _draw(curve, found, parsed.model.threshold)
         write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
-    return found.passed
+        return found.passed
+
+    return step.perform(opened, parsed.name, "evaluate", judge, run=run)
 
 
 def _draw(curve: Any, found: Evaluation, threshold: float) -> None:

@@ -17,12 +17,15 @@ from components.tables import snapshot
 def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: Any) -> str:
     """Run the step; ``rows`` is the KFP Dataset that gets the manifest. Raises what :func:`ingest.run` raises."""
     parsed, opened = policies.parse(policy), open_store(store)
-    with step.recorded(opened, parsed.name, run, "ingest"):
+
+    def keep() -> str:
         name = stage.run(parsed, opened, _time(end))
         taken = snapshot.load(opened, parsed.name, name)
         write_file(Path(rows.path), snapshot.manifest(taken))
         rows.metadata |= {"fingerprint": name, "rows": taken.rows, "newest": str(taken.newest)}
-    return name
+        return name
+
+    return step.perform(opened, parsed.name, "ingest", keep, run=run)
 
 
 def _time(text: str) -> datetime | None:

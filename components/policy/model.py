@@ -468,8 +468,8 @@ class StepUse(Section):
 class Cluster(Section):
     """What the steps of a run use on a cluster. Nothing in here changes what is trained."""
 
-    steps: dict[Literal["ingest", "validate", "train", "evaluate", "register", "deploy"], StepUse] = {}
-    """Step by step; `deploy` is the one step of a release and lasts as long as it."""
+    steps: dict[Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "notify"], StepUse] = {}
+    """Step by step; `deploy` is the one step of a release and lasts as long as it; `notify` is the last of both."""
     node_selector: Labels = {}
     """Labels that nodes of every step have, such as those of a node pool."""
     tolerations: tuple[Toleration, ...] = ()
@@ -478,6 +478,17 @@ class Cluster(Section):
     """Secrets that every step reads as environment variables: credentials of the store and of the data."""
     volumes: tuple[Volume, ...] = ()
     """Claims that every step mounts."""
+
+
+class Notify(Section):
+    """Who is told how a run ended."""
+
+    url_variable: Annotated[str, Field(pattern=VARIABLE)] | None = None
+    """Name of the environment variable with the address to post to, so that no secret is in a policy: the incoming
+    webhook of a chat, or anything that takes `{"text": "..."}`. On a cluster it comes from a Secret in
+    `cluster.secrets`. Null: nobody."""
+    states: tuple[Literal["succeeded", "gated", "failed"], ...] = ("succeeded", "gated", "failed")
+    """Ends that are told; `gated` is a candidate that did not pass or was taken back."""
 
 
 class Policy(Section):
@@ -499,6 +510,8 @@ class Policy(Section):
     """How the served model is watched."""
     cluster: Cluster = Cluster()
     """What the steps of a run use on a cluster."""
+    notify: Notify = Notify()
+    """Who is told how a run ended."""
 
     @property
     def name(self) -> str:

@@ -1,6 +1,17 @@
 """Immutable records of what happened to a model: the only state, from which status and decisions are computed."""
 
-from components.record.record import KINDS, Kind, Record, append, find, in_order, latest, newest, read
+from components.record.record import (
+    KINDS,
+    Kind,
+    Record,
+    append,
+    evaluation_key,
+    find,
+    in_order,
+    latest,
+    newest,
+    read,
+)
 from components.record.vetoed import veto, vetoed_windows, window_of
 
 __all__ = [
@@ -8,6 +19,7 @@ __all__ = [
     "Kind",
     "Record",
     "append",
+    "evaluation_key",
     "find",
     "in_order",
     "latest",

@@ -19,10 +19,11 @@ Kind = Literal[
     "check",  # a monitoring check: key is the window's end
     "run-started",  # a pipeline run was submitted: key is the run's name
     "run-finished",  # it ended: data has state ("succeeded", "failed", "gated"), step, reason, bundle
-    "evaluated",  # champion against challenger: key is the challenger's bundle id
+    "evaluated",  # champion against challenger: key is the challenger's bundle id and the run
     "registered",  # a challenger that passed its gates: key is the bundle id
     "approved",  # by whom: key is the bundle id
     "release-started",  # key is the bundle id and the attempt
+    "adopted",  # a model that kedge did not train is watched from then on: key is "1"
     "promoted",
     "rolled-back",
 ]
@@ -105,6 +106,11 @@ def find(store: Store, model: str, kind: Kind, key: str) -> Record | None:
         return _parsed(store.get(name), f"{store.url}/{name}")
     except KeyError:
         return None
+
+
+def evaluation_key(bundle: str, run: str) -> str:
+    """Key of an ``evaluated`` record: a bundle that KFP's cache hands to a later run meets another champion there."""
+    return f"{bundle}-{run}"
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:

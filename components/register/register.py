@@ -22,7 +22,7 @@ def run(policy: Policy, store: Store, registry: Registry, run_name: str, bundle_
         RunError: the bundle did not pass its gates.
         RegistryError: the registry cannot be reached or refuses.
     """
-    verdict = _verdict(store, policy.name, bundle_id)
+    verdict = _verdict(store, policy.name, bundle_id, run_name)
     manifest = bundle.manifest.parse(store.get(f"{bundle.address(policy.name, bundle_id)}/bundle.json"), bundle_id)
     version = registry.register(
         policy.name,
@@ -51,10 +51,13 @@ def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: R
     }
 
 
-def _verdict(store: Store, model: str, bundle_id: str) -> Record:
-    found = next((each for each in record.read(store, model, ["evaluated"]) if each.key == bundle_id), None)
+def _verdict(store: Store, model: str, bundle_id: str, run_name: str) -> Record:
+    found = record.find(store, model, "evaluated", record.evaluation_key(bundle_id, run_name))
     if found is None:
-        raise RunError(f"bundle {bundle_id} of {model} was never evaluated; only what passed its gates is registered")
+        raise RunError(
+            f"bundle {bundle_id} of {model} was not evaluated in run {run_name}; "
+            "only what passed its gates is registered"
+        )
     if not found.data["passed"]:
         raise RunError(f"bundle {bundle_id} of {model} did not pass its gates: {'; '.join(found.data['reasons'])}")
     return found

@@ -67,8 +67,7 @@ class Registry:
                 if known.tags.get(BUNDLE) == bundle:
                     return str(known.version)
             kept = {name: value[:5000] for name, value in {**tags, BUNDLE: bundle, SOURCE: source}.items()}
-            run = os.environ.get("MLFLOW_RUN_ID")  # KFP's MLflow plugin opens one for each task
-            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=run, tags=kept)
+            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=self._run(), tags=kept)
             return str(made.version)
 
     def alias(self, model: str, alias: Alias) -> str | None:
@@ -91,6 +90,18 @@ class Registry:
         with self._translated(f"list versions of {model}"):
             found = [_version(known) for known in self._all(model)]
         return sorted(found, key=lambda each: int(each.version), reverse=True)
+
+    def _run(self) -> str | None:
+        """The MLflow run that KFP's plugin opened for this task, where it reports to this MLflow and not to another."""
+        from mlflow.exceptions import MlflowException
+
+        run = os.environ.get("MLFLOW_RUN_ID")
+        try:
+            return str(self._client.get_run(run).info.run_id) if run else None
+        except MlflowException as exc:
+            if exc.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
 
     @cached_property
     def _client(self) -> Any:

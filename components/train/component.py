@@ -11,7 +11,6 @@ from components.image import STEP_IMAGE
 def train(
     policy: dict[str, Any],
     store: str,
-    run: str,
     fingerprint: str,
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -21,11 +20,10 @@ def train(
     Args:
         policy: The policy as plain values.
         store: Root of the store.
-        run: Name of the run, for the record if the step fails.
         fingerprint: The snapshot to train on.
         metrics: Losses on the rows held out, of the model and of its alternatives.
         report: What was trained on which rows.
     """
     from components.train import seam
 
-    return seam.train(policy, store, run, fingerprint, metrics, report)
+    return seam.train(policy, store, fingerprint, metrics, report)

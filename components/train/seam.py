@@ -11,12 +11,16 @@ from components.store import open_store, write_file
 from components.train import train as stage
 
 
-def train(policy: dict[str, Any], store: str, run: str, fingerprint: str, metrics: Any, report: Any) -> str:
+def train(policy: dict[str, Any], store: str, fingerprint: str, metrics: Any, report: Any) -> str:
     """Run the step; ``metrics`` and ``report`` are the KFP artefacts. Raises what :func:`train.run` raises."""
     parsed, opened = policies.parse(policy), open_store(store)
-    with step.recorded(opened, parsed.name, run, "train"):
+
+    def fit() -> str:
+        step.refuse_lost(opened, f"snapshots/{parsed.name}/{fingerprint}/snapshot.json", "validate")
         made = stage.run(parsed, opened, fingerprint)
         for name, value in made.manifest.metrics.items():
             metrics.log_metric(name, value)
         write_file(Path(report.path), opened.get(f"{made.address}/{bundle.folder.REPORT}"))
-    return made.id
+        return made.id
+
+    return step.perform(opened, parsed.name, "train", fit)

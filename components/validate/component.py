@@ -11,7 +11,6 @@ from components.image import STEP_IMAGE
 def validate(
     policy: dict[str, Any],
     store: str,
-    run: str,
     fingerprint: str,
     rows: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
@@ -21,11 +20,10 @@ def validate(
     Args:
         policy: The policy as plain values.
         store: Root of the store.
-        run: Name of the run, for the record if the step fails.
         fingerprint: The snapshot to look at.
         rows: The manifest of the snapshot returned.
         report: What was wrong with which row; written whether or not the rows pass.
     """
     from components.validate import seam
 
-    return seam.validate(policy, store, run, fingerprint, rows, report)
+    return seam.validate(policy, store, fingerprint, rows, report)

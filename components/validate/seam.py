@@ -12,12 +12,15 @@ from components.tables import snapshot
 from components.validate import validate as stage
 
 
-def validate(policy: dict[str, Any], store: str, run: str, fingerprint: str, rows: Any, report: Any) -> str:
+def validate(policy: dict[str, Any], store: str, fingerprint: str, rows: Any, report: Any) -> str:
     """Run the step; ``rows`` and ``report`` are the KFP artefacts. Raises what :func:`validate.run` raises."""
     parsed, opened = policies.parse(policy), open_store(store)
-    with step.recorded(opened, parsed.name, run, "validate"):
+
+    def check() -> str:
         name = stage.run(parsed, opened, fingerprint, Path(report.path))
         cleaned = snapshot.load(opened, parsed.name, name)
         write_file(Path(rows.path), snapshot.manifest(cleaned))
         rows.metadata |= {"fingerprint": name, "rows": cleaned.rows}
-    return name
+        return name
+
+    return step.perform(opened, parsed.name, "validate", check)

@@ -76,7 +76,8 @@ def _nothing_serves(settings: Settings) -> bool:
     """Whether a release from here could go nowhere: it would go to the local platform, which does not run."""
     from components.deploy.local.folder import Folder
 
-    return settings.kfp_host is None and not Folder(settings.platform).running()
+    elsewhere = settings.kfp_host is not None or ":" in str(settings.platform)
+    return not elsewhere and not Folder(settings.platform).running()
 
 
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:

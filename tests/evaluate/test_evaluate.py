@@ -83,7 +83,7 @@ def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
     assert found.passed
     assert found.measured.challenger_loss < found.measured.constant_loss
     (evaluated,) = record.read(good.store, "fraud", ["evaluated"])
-    assert (evaluated.key, evaluated.data["passed"], evaluated.data["champion"]) == (good.bundle, True, None)
+    assert (evaluated.key, evaluated.data["passed"], evaluated.data["champion"]) == (f"{good.bundle}-{RUN}", True, None)
     assert record.read(good.store, "fraud", ["run-finished"]) == []
 
 

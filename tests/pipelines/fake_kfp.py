@@ -16,6 +16,10 @@ class FakeKfp(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
         self.tokens: set[str | None] = set()
+        self.namespaces: set[str | None] = set()
+        """Those that experiments and runs were looked for in."""
+        self.unwell: list[int] = []
+        """Status codes of the next answers to a look for a run."""
         self.refuses: int | None = None
         """The status of every answer but that to a question after its health."""
         self.hangs = threading.Event()
@@ -33,12 +37,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._begin()
         path = urlsplit(self.path)
+        if not path.path.endswith("/healthz"):
+            self.server.namespaces.add(parse_qs(path.query).get("namespace", [None])[0])
         if path.path.endswith("/healthz"):
-            self._answer({"multi_user": False, "tag_name": "2.17.0"})
+            self._answer({"apiServerReady": True, "apiServerTagName": "2.17.0", "multi_user": False})
         elif self.server.refuses:
             self._answer({"error": "refused"}, self.server.refuses)
         elif path.path.endswith("/experiments"):
             self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
+        elif self.server.unwell:
+            self._answer({}, self.server.unwell.pop(0))
         else:
             wanted = json.loads(parse_qs(path.query)["filter"][0])["predicates"][0]
             assert wanted["key"] == "display_name"

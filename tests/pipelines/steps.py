@@ -16,31 +16,35 @@ BUNDLE = "b" * 40
 
 
 def verdict(policy: dict[str, Any], store: str, run: str, passed: bool) -> bool:
-    with step.recorded(open_store(store), policy["model"]["name"], run, "verdict"):
-        return passed
+    return step.perform(open_store(store), policy["model"]["name"], "verdict", lambda: passed, run=run)
 
 
 def closing(policy: dict[str, Any], store: str, run: str) -> str:
     opened, model = open_store(store), policy["model"]["name"]
-    with step.recorded(opened, model, run, "closing"):
-        step.finish(opened, model, run, "succeeded", bundle=BUNDLE, version="7")
+    done = lambda: step.finish(opened, model, run, "succeeded", bundle=BUNDLE, version="7")  # noqa: E731
+    step.perform(opened, model, "closing", done, run=run)
     return "7"
 
 
 def broken(policy: dict[str, Any], store: str, run: str, how: str) -> bool:
-    with step.recorded(open_store(store), policy["model"]["name"], run, "broken"):
+    def work() -> bool:
         if how == "user":
             raise DataError("column 'amount' is missing")
         if how == "crash":
             raise ZeroDivisionError("it happens")
         os.kill(os.getpid(), signal.SIGKILL)
-    return True
+        return True
+
+    return step.perform(open_store(store), policy["model"]["name"], "broken", work, run=run)
 
 
 def slow(policy: dict[str, Any], store: str, run: str) -> str:
     opened = open_store(store)
-    with step.recorded(opened, policy["model"]["name"], run, "slow"):
+
+    def wait() -> None:
         opened.put("step-pid", str(os.getpid()).encode())
         while not Path(store, "go-on").exists():
             time.sleep(0.05)
+
+    step.perform(opened, policy["model"]["name"], "slow", wait, run=run)
     return closing(policy, store, run)

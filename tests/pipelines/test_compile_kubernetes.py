@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -28,7 +29,10 @@ CLUSTER = {
     "secrets": [{"name": "object-store", "keys": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}],
     "volumes": [{"claim": "warehouse", "path": "/data"}],
 }  # fmt: skip
-STEPS = {"retrain": {"ingest", "validate", "train", "evaluate", "register"}, "release": {"deploy"}}
+STEPS = {
+    "retrain": {"ingest", "validate", "train", "evaluate", "register", "notify"}, "release": {"deploy", "notify"},
+}  # fmt: skip
+DIGEST = "registry.example/kedge/step@sha256:" + "0" * 64
 
 
 class KubectlYaml(yaml.SafeLoader):
@@ -110,11 +114,76 @@ def test_secrets_and_claims_reach_every_step_by_name(compiled) -> None:
         assert (claim["constant"], claim["mountPath"]) == ("warehouse", "/data")
 
 
+def tasks(dag: dict[str, Any], spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every task of a pipeline that is a container, at whatever depth."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, task in dag["tasks"].items():
+        below = spec["components"][task["componentRef"]["name"]]
+        found |= tasks(below["dag"], spec) if "dag" in below else {name: task}
+    return found
+
+
+def spec_of(folder: Path, name: str, image: str | None) -> dict[str, Any]:
+    paths = {path.stem: path for path in compile_all(folder, policy(), image=image)}
+    return read(paths[name])[0]
+
+
+def cached(spec: dict[str, Any]) -> set[str]:
+    """The tasks for which KFP asks its cache."""
+    found = tasks(spec["root"]["dag"], spec).items()
+    return {name for name, task in found if task.get("cachingOptions", {}).get("enableCache")}
+
+
+def cache_key(spec: dict[str, Any], step: str, values: dict[str, Any]) -> str:
+    """What KFP 2.17 takes a step for: image, command, arguments, values of its parameters, names of its artefacts."""
+    component = spec["components"][f"comp-{step}"]
+    container = spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    given = {name: values[name] for name in component["inputDefinitions"]["parameters"]}
+    assert "artifacts" not in component["inputDefinitions"]  # their names would be part of it
+    return json.dumps([container["image"], container["command"], container["args"], given], sort_keys=True)
+
+
+def test_steps_with_side_effects_or_inputs_that_no_parameter_holds_are_never_answered_by_the_cache(tmp_path) -> None:
+    assert cached(spec_of(tmp_path, "retrain", DIGEST)) == {"validate", "train"}
+    assert cached(spec_of(tmp_path, "release", DIGEST)) == set()
+
+
+def test_without_a_digest_the_cache_cannot_tell_new_code_and_is_not_asked(tmp_path) -> None:
+    assert cached(spec_of(tmp_path, "retrain", None)) == set()
+    assert cached(spec_of(tmp_path, "retrain", "registry.example/kedge/step:latest")) == set()
+
+
+@pytest.mark.parametrize("step", ["validate", "train"])
+def test_the_same_rows_policy_and_code_are_the_same_step_in_every_run(tmp_path, step: str) -> None:
+    spec = spec_of(tmp_path, "retrain", DIGEST)
+    asked = {"policy": policy().to_dict(), "store": "s3://b", "run": "one", "end": "2026-03-02", "fingerprint": "f1"}
+    key = cache_key(spec, step, asked)
+    assert cache_key(spec, step, asked | {"run": "two", "end": "2026-03-03"}) == key
+    for other in ({"fingerprint": "f2"}, {"policy": policy(train={"seed": 1}).to_dict()}, {"store": "s3://c"}):
+        assert cache_key(spec, step, asked | other) != key
+    newer = spec_of(tmp_path / "newer", "retrain", DIGEST.replace("0", "1"))
+    assert cache_key(newer, step, asked) != key
+
+
+def test_every_step_learns_the_pipelines_run_from_its_pod_and_not_from_a_parameter(compiled) -> None:
+    for use in (use for documents in compiled.values() for use in on_kubernetes(documents).values()):
+        said = [(each["name"], each["fieldPath"]) for each in use["fieldPathAsEnv"]]
+        assert said == [("KEDGE_PIPELINE_RUN", "metadata.labels['pipeline/runid']")]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_notify_comes_last_whatever_became_of_the_others(compiled, name: str) -> None:
+    root = compiled[name][0]["root"]["dag"]["tasks"]
+    assert root["notify"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    (handled,) = set(root) - {"notify"}
+    assert root["notify"]["dependentTasks"] == [handled]
+
+
 def test_no_step_may_run_as_root_whatever_the_policy_says(tmp_path) -> None:
     for path in compile_all(tmp_path):
         uses = on_kubernetes(read(path))
         assert set(uses) == STEPS[path.stem]
-        assert {name: use for name, use in uses.items() if use != {"securityContext": {"runAsNonRoot": True}}} == {}
+        assert {name: use for name, use in uses.items() if use["securityContext"] != {"runAsNonRoot": True}} == {}
 
 
 def test_the_objects_hold_what_the_spec_and_its_settings_say(compiled, objects) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,51 @@ def test_a_run_that_succeeded_without_a_verdict_failed_and_is_tried_again(kfp, s
     assert list(kfp.runs) == [NAME, f"{NAME}.2"]
 
 
+def caching(run: dict) -> set[bool]:
+    spec = run["pipeline_spec"].get("pipeline_spec", run["pipeline_spec"])
+    dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    options = [task.get("cachingOptions", {}) for dag in dags for task in dag["tasks"].values()]
+    return {each.get("enableCache", False) for each in options}
+
+
+def test_a_run_that_is_tried_again_asks_the_cache_nothing(kfp, settings) -> None:
+    pinned = replace(settings, image="registry.example/step@sha256:" + "0" * 64)
+    retrain(pinned)
+    kfp.runs[NAME]["state"] = "FAILED"
+    retrain(pinned)
+    assert caching(kfp.runs[NAME]) == {True, False}
+    assert caching(kfp.runs[f"{NAME}.2"]) == {False}
+
+
+def test_runs_are_in_the_profile_of_a_multi_user_installation(kfp, settings) -> None:
+    profile = replace(settings, kfp_namespace="team-a")
+    retrain(profile)
+    assert retrain(profile).state == "running"
+    assert kfp.namespaces == {"team-a"}
+
+
+def test_a_look_at_a_run_is_tried_again_when_kfp_is_away_for_a_moment(kfp, settings, monkeypatch) -> None:
+    monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
+    retrain(settings)
+    kfp.unwell = [503, 502]
+    assert Endpoint(kfp.address).state(NAME) == "running"
+    kfp.unwell = [404, 503]
+    with pytest.raises(RunError, match="cannot look for run"):
+        Endpoint(kfp.address).state(NAME)
+    assert kfp.unwell == [503]
+
+
+def test_a_run_that_could_not_be_submitted_is_told_to_those_the_policy_names(kfp, settings, monkeypatch) -> None:
+    kfp.shutdown()
+    kfp.server_close()
+    monkeypatch.setenv("CHAT_URL", "http://127.0.0.1:1/SECRET")
+    said: list[str] = []
+    asked = rows.policy(notify={"url_variable": "CHAT_URL"})
+    with pytest.raises(RunError):
+        submit.submit_retrain(settings, asked, reason="test", key="k", end=rows.END, say=said.append)
+    assert said == ["notify: nobody was told: the address in $CHAT_URL did not answer (ConnectError)"]
+
+
 def test_a_run_that_failed_without_a_word_is_tried_again(kfp, settings) -> None:
     retrain(settings)
     kfp.runs[NAME]["state"] = "FAILED"
@@ -104,7 +150,8 @@ def test_a_refusal_says_what_to_do(kfp, tmp_path: Path, monkeypatch, status, cla
         Endpoint(kfp.address).state("some")
 
 
-def test_an_endpoint_that_never_answers_is_given_up(kfp) -> None:
+def test_an_endpoint_that_never_answers_is_given_up(kfp, monkeypatch) -> None:
+    monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
     endpoint = Endpoint(kfp.address, seconds=0.5)
     assert Endpoint(kfp.address).state("nothing") == "missing"  # imports the client: not part of the deadline
     kfp.hangs.clear()

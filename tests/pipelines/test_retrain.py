@@ -87,7 +87,7 @@ def test_a_challenger_that_fails_a_gate_is_not_registered(settings, tmp_path) ->
     assert outcome.reason.endswith("at most 0.01 allowed")
     store = open_store(settings.store)
     (evaluated,) = record.read(store, "fraud", ["evaluated"])
-    assert (evaluated.key, evaluated.data["passed"]) == (outcome.bundle, False)
+    assert (evaluated.data["bundle"], evaluated.data["passed"]) == (outcome.bundle, False)
     assert record.read(store, "fraud", ["registered"]) == []
 
 

@@ -223,8 +223,12 @@ def test_retrain_and_release_releases_what_passed(settings, monkeypatch) -> None
 
 def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
     store = open_store(tmp_path)
-    with pytest.raises(ValueError, match="xxx"), step.recorded(store, "fraud", "by-hand", "train"):
+
+    def work() -> None:
         raise ValueError("x" * 10_000)
+
+    with pytest.raises(ValueError, match="xxx"):
+        step.perform(store, "fraud", "deploy", work, run="by-hand")
     (finished,) = record.read(store, "fraud", ["run-finished"])
     assert finished.key == "by-hand"  # submitted from KFP's own page: nobody announced it
     assert finished.data["reason"].startswith("ValueError: xxx")

@@ -228,7 +228,11 @@ def test_yaml_that_grows_or_nests_without_end_is_refused_at_once(file: Path) -> 
     ("path", "value", "message"),
     [
         ("cluster.gpus", 1, "unknown field; allowed here: steps, node_selector, tolerations, secrets, volumes"),
-        ("cluster.steps.trian", {}, "must be 'ingest', 'validate', 'train', 'evaluate', 'register' or 'deploy'"),
+        (
+            "cluster.steps.trian",
+            {},
+            "must be 'ingest', 'validate', 'train', 'evaluate', 'register', 'deploy' or 'notify'",
+        ),
         ("cluster.steps.train.memroy", "1Gi", "unknown field; did you mean 'memory'?"),
         ("cluster.steps.train.memory", "8", "must match pattern"),
         ("cluster.steps.train.memory", "0Gi", "must match pattern"),

@@ -69,8 +69,21 @@ def test_a_version_belongs_to_the_run_that_kfp_opened(uri: str, monkeypatch) -> 
     registry.versions("plugged")  # opens the client
     run = registry._client.create_run("0")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     registry.register("plugged", ONE, "/x", {})
     assert registry._client.get_model_version("plugged", "1").run_id == run.info.run_id
+
+
+def test_without_kfps_plugin_or_with_a_run_of_another_mlflow_a_version_belongs_to_no_run(uri: str, monkeypatch) -> None:
+    registry = Registry(uri)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    registry.register("unplugged", ONE, "/x", {})
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://another-mlflow:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
+    registry.register("unplugged", TWO, "/x", {})
+    assert [registry._client.get_model_version("unplugged", each).run_id or None for each in "12"] == [None, None]
 
 
 def test_no_mlflow_at_the_address_is_said_not_waited_for(monkeypatch) -> None:
@@ -101,6 +114,9 @@ def test_a_place_where_no_file_can_be_is_named(tmp_path) -> None:
         Registry(f"sqlite:///{tmp_path}/file/mlflow.db").versions("fraud")
 
 
+RUN = "retrain-payments-k"
+
+
 def published(tmp_path, *, passed: bool | None):
     store, policy = open_store(tmp_path / "store"), models.payments_policy()
     made = models.written(tmp_path / "made", metrics={"loss": 0.25})
@@ -108,21 +124,21 @@ def published(tmp_path, *, passed: bool | None):
     if passed is not None:
         data = {"bundle": made.id, "passed": passed, "champion": None, "reasons": ["loss too high"],
                 "gates": [{"name": "constant", "passed": passed, "sentence": "..."}]}  # fmt: skip
-        record.append(store, Record(model=policy.name, kind="evaluated", key=made.id, time=NOW, data=data))
+        record.append(store, Record(model=policy.name, kind="evaluated", key=f"{made.id}-{RUN}", time=NOW, data=data))
     return store, policy, made
 
 
 def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri: str) -> None:
     store, policy, made = published(tmp_path, passed=True)
     registry = Registry(uri)
-    assert register.run(policy, store, registry, "retrain-payments-k", made.id) == "1"
-    assert register.run(policy, store, registry, "retrain-payments-k", made.id) == "1"
+    assert register.run(policy, store, registry, RUN, made.id) == "1"
+    assert register.run(policy, store, registry, RUN, made.id) == "1"
     (version,) = registry.versions(policy.name)
     assert version.aliases == ("challenger",)
     assert version.source == store.uri(f"bundles/payments/{made.id}")
     assert version.tags.items() >= {
         "kedge.commit": "c0ffee", "kedge.snapshot": "0" * 40, "kedge.policy": policy.hash, "kedge.loss": "0.25",
-        "kedge.run": "retrain-payments-k", "kedge.gates": '{"constant": true}',
+        "kedge.run": RUN, "kedge.gates": '{"constant": true}',
         "kedge.source": store.uri(f"bundles/payments/{made.id}"),
     }.items()  # fmt: skip
     (registered,) = record.read(store, policy.name, ["registered"])
@@ -131,8 +147,10 @@ def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri:
     assert (finished.data["state"], finished.data["bundle"]) == ("succeeded", made.id)
 
 
-@pytest.mark.parametrize(("passed", "why"), [(None, "was never evaluated"), (False, "gates: loss too high")])
+@pytest.mark.parametrize(
+    ("passed", "why"), [(None, "was not evaluated in run retrain-payments-k"), (False, "gates: loss too high")]
+)
 def test_only_what_passed_its_gates_is_registered(tmp_path, passed, why: str) -> None:
     store, policy, made = published(tmp_path, passed=passed)
     with pytest.raises(RunError, match=why):
-        register.run(policy, store, Registry("http://never-asked"), "run", made.id)
+        register.run(policy, store, Registry("http://never-asked"), RUN, made.id)

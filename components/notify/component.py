@@ -1,0 +1,22 @@
+"""The notify step: the last of every run, whatever became of the others. The work is in notify.py."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.image import STEP_IMAGE
+
+
+@dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
+def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Markdown]) -> str:
+    """Record how the run ended if no step did, and tell those the policy names: ``succeeded``, ``gated``, ``failed``.
+
+    Args:
+        policy: The policy as plain values.
+        store: Root of the store.
+        run: Name of the run.
+        card: The verdict, with the gates and figures of the challenger.
+    """
+    from components.notify import seam
+
+    return seam.notify(policy, store, run, card)

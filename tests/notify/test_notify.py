@@ -1,0 +1,158 @@
+"""The last step of a run: its verdict, the card, and who is told."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from components import notify, record, step
+from components.notify import seam
+from components.record import Record
+from components.store import open_store
+from tests.train import rows
+
+BUNDLE = "b" * 40
+RUN = "retrain-fraud-k"
+
+
+class Chat(http.server.ThreadingHTTPServer):
+    """A chat's incoming webhook."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.heard: list[object] = []
+        self.status = 200
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/services/T0/SECRET"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Chat
+
+    def do_POST(self) -> None:
+        assert self.headers["Content-Type"] == "application/json"
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def chat() -> Iterator[Chat]:
+    with Chat() as server:
+        yield server
+        server.shutdown()
+
+
+def policy(**told):
+    return rows.policy(notify={"url_variable": "CHAT_URL", **told})
+
+
+def finished(state: str = "failed", **data) -> Record:
+    data = {"run": RUN, "state": state, **data}
+    return Record(model="fraud", kind="run-finished", key=RUN, time=rows.END, data=data)
+
+
+def test_the_verdict_is_posted_as_chats_take_it(chat) -> None:
+    ended = finished(step="train", reason="no room\nfor 3 < 4 & <!channel>", exit_code=1)
+    assert notify.send(policy(), ended, {"CHAT_URL": chat.address}) == "told the address in $CHAT_URL"
+    words = f"fraud: run {RUN} failed in step train: no room for 3 &lt; 4 &amp; &lt;!channel&gt;"
+    assert chat.heard == [{"text": words}]
+
+
+def test_only_the_ends_the_policy_names_are_told(chat) -> None:
+    asked = policy(states=["failed"])
+    assert (
+        notify.send(asked, finished("succeeded", bundle=BUNDLE), {"CHAT_URL": chat.address}) == "nobody is to be told"
+    )
+    assert notify.send(rows.policy(), finished(), {"CHAT_URL": chat.address}) == "nobody is to be told"
+    assert chat.heard == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "$CHAT_URL holds no http(s) address"),
+        ("file:///etc/passwd", "$CHAT_URL holds no http(s) address"),
+        ("http://127.0.0.1:1/SECRET", "the address in $CHAT_URL did not answer (ConnectError)"),
+        ("http://[::1/SECRET", "the address in $CHAT_URL did not answer (InvalidURL)"),
+    ],
+)
+def test_a_chat_that_cannot_be_reached_is_said_without_its_address(url: str, said: str) -> None:
+    answer = notify.send(policy(), finished(), {"CHAT_URL": url})
+    assert said in answer
+    assert "SECRET" not in answer
+
+
+def test_a_chat_that_refuses_is_said_and_not_asked_twice(chat) -> None:
+    chat.status = 500
+    assert notify.send(policy(), finished(), {"CHAT_URL": chat.address}).endswith("answered 500")
+    assert len(chat.heard) == 1
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(notify.text(finished(reason="x" * 10_000))) == 2000
+
+
+def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
+    gates = [
+        {"name": "constant", "passed": True, "sentence": "0.2 < 0.3"},
+        {"name": "champion", "passed": False, "sentence": "p = 0.3 | <script>"},
+    ]
+    proof = Record(
+        model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {"loss": 0.2}}
+    )
+    shown = notify.card(finished("gated", reason="[click](http://evil)\n# big", bundle=BUNDLE), proof)
+    lines = shown.splitlines()
+    assert lines[0] == "# fraud: did its work, and the candidate did not pass"
+    assert "| constant | passed | 0.2 &lt; 0.3 |" in lines
+    assert "| champion | **failed** | p = 0.3 \\| &lt;script&gt; |" in lines
+    assert "| loss | 0.2 |" in lines
+    assert "| why | \\[click\\](http://evil) \\# big |" in lines
+
+
+@pytest.fixture
+def card(tmp_path):
+    return SimpleNamespace(path=str(tmp_path / "out" / "card.md"))
+
+
+def test_a_run_that_left_no_verdict_gets_one_that_status_shows(tmp_path, card, chat, monkeypatch) -> None:
+    monkeypatch.setenv("CHAT_URL", chat.address)
+    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    store = open_store(tmp_path)
+    store.put("runs/fraud/5f2b.json", b'{"state": "started", "step": "train"}')
+    assert seam.notify(policy().to_dict(), store.url, RUN, card) == "failed"
+    (found,) = record.read(store, "fraud", ["run-finished"])
+    assert (found.key, found.data["step"]) == (RUN, "train")
+    assert "failed in step train: the step ended without a word" in str(chat.heard)
+    assert Path(card.path).read_text().startswith("# fraud: failed")
+
+
+def test_the_verdict_of_a_step_is_told_with_its_challengers_gates(tmp_path, card) -> None:
+    store = open_store(tmp_path)
+    data = {"gates": [{"name": "constant", "passed": True, "sentence": "lower"}], "metrics": {"loss": 0.25}}
+    key = record.evaluation_key(BUNDLE, RUN)
+    record.append(store, Record(model="fraud", kind="evaluated", key=key, time=rows.END, data=data))
+    step.finish(store, "fraud", RUN, "succeeded", bundle=BUNDLE, version="3")
+    assert seam.notify(rows.policy().to_dict(), store.url, RUN, card) == "succeeded"
+    shown = Path(card.path).read_text()
+    assert "| version | 3 |" in shown
+    assert "| loss | 0.25 |" in shown
+
+
+@pytest.mark.parametrize("given", [{}, {"model": "?"}])
+def test_nothing_makes_the_run_fail(given, tmp_path, card, capsys) -> None:
+    assert seam.notify(given, str(tmp_path), RUN, card) == "unknown"
+    assert "notify: failed: PolicyError" in capsys.readouterr().out

@@ -1,0 +1,219 @@
+"""What a step does about faults that pass, and what it leaves behind when one does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from components import record, step
+from components.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError
+from components.record import Record
+from components.store import open_store
+from tests.train import rows
+
+
+class Answered(Exception):
+    """What Kubernetes' client raises."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class Refused(Exception):
+    """What MLflow's client raises."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+
+    def get_http_status_code(self) -> int:
+        return self._status
+
+
+def because(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def real_faults() -> list[BaseException]:
+    import httpx
+    import requests
+    import urllib3
+    from obstore.exceptions import GenericError
+
+    return [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("late"),
+        requests.exceptions.ConnectionError("reset"),
+        requests.exceptions.ReadTimeout("late"),
+        urllib3.exceptions.MaxRetryError(None, "/", None),  # type: ignore[arg-type]
+        GenericError("HTTP error: error sending request"),
+        OSError("When reading key: AWS Error SLOW_DOWN during HeadObject operation"),
+        ConnectionResetError(104, "reset"),
+        TimeoutError(),
+        Answered(503),
+        Answered(429),
+        Refused(500),
+    ]
+
+
+@pytest.mark.parametrize("fault", real_faults(), ids=lambda fault: type(fault).__name__)
+def test_a_fault_of_the_network_or_of_a_server_passes_whatever_wraps_it(fault) -> None:
+    assert step.transient(fault)
+    assert step.transient(because(StoreError("store s3://x: cannot read k"), fault))
+    assert step.transient(because(DataError("source s3://x"), because(OSError("read"), fault)))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        DataError("column missing"),
+        BundleError("altered"),
+        ZeroDivisionError(),
+        FileNotFoundError(2, "no such file"),
+        OSError(28, "No space left on device"),
+        because(StoreError("store"), PermissionError(13, "denied")),
+        because(RegistryError("registry"), Refused(404)),
+        because(Conflict("route"), Answered(409)),
+        because(RunError("not allowed"), Answered(403)),
+    ],
+    ids=repr,
+)
+def test_what_trying_again_cannot_mend_does_not_pass(fault) -> None:
+    assert not step.transient(fault)
+
+
+def test_a_fault_before_another_error_on_purpose_is_not_its_cause() -> None:
+    def meant() -> None:
+        try:
+            raise TimeoutError
+        except TimeoutError:
+            raise DataError("the table is not there") from None
+
+    with pytest.raises(DataError) as raised:
+        meant()
+    assert not step.transient(raised.value)
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The seconds waited; nothing waits."""
+    waited: list[float] = []
+    monkeypatch.setattr(step.time, "sleep", waited.append)
+    return waited
+
+
+def failing(*faults: BaseException):
+    """Work that ends with these, one a try, and then well."""
+    left = list(faults)
+
+    def work() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return work
+
+
+def test_work_is_tried_again_and_the_log_says_why(waits, capsys) -> None:
+    fault = because(StoreError("store s3://b: cannot read k: reset"), ConnectionResetError())
+    assert step.persistent("train", failing(fault, TimeoutError("late"))) == "done"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("kedge: train: try 2 of 5 in ")
+    assert first.endswith("after a fault that may pass: store s3://b: cannot read k: reset")
+    assert second.startswith("kedge: train: try 3 of 5")
+    assert len(waits) == 2
+
+
+def test_waits_grow_are_random_and_have_a_limit(waits) -> None:
+    for _ in range(40):
+        with pytest.raises(TimeoutError):
+            step.persistent("x", failing(*[TimeoutError()] * step.TRIES))
+    assert len(waits) == 40 * (step.TRIES - 1)
+    assert 0 < max(waits) <= step.LONGEST_WAIT
+    assert max(waits[0::4]) <= 2
+    assert max(waits[3::4]) > 2
+    assert len(set(waits)) > 100
+
+
+def test_after_the_last_try_the_fault_itself_is_raised(waits) -> None:
+    last = TimeoutError("the last")
+    with pytest.raises(TimeoutError, match="the last"):
+        step.persistent("x", failing(*[TimeoutError()] * (step.TRIES - 1), last, RuntimeError("never")))
+
+
+def test_the_users_mistake_is_not_tried_again(waits, tmp_path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(DataError):
+        step.perform(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
+    (finished,) = record.read(store, "fraud", ["run-finished"])
+    assert (finished.data["step"], finished.data["exit_code"]) == ("ingest", 2)
+    assert waits == []
+
+
+def test_a_network_that_stays_away_is_no_mistake_of_the_user(waits, tmp_path) -> None:
+    store = open_store(tmp_path)
+    fault = because(DataError("source s3://lake: unreadable"), TimeoutError())
+    with pytest.raises(DataError):
+        step.perform(store, "fraud", "ingest", failing(*[fault] * step.TRIES), run="r")
+    (finished,) = record.read(store, "fraud", ["run-finished"])
+    assert finished.data["exit_code"] == 1  # so the run is tried again
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    return open_store(tmp_path)
+
+
+def test_a_step_that_knows_no_run_leaves_its_reason_for_the_last_step(store) -> None:
+    with pytest.raises(DataError):
+        step.perform(store, "fraud", "validate", failing(DataError("3 % of the rows are offending")))
+    assert record.read(store, "fraud") == []
+    concluded = step.conclude(store, "fraud", "by-hand")
+    assert concluded.key == "by-hand"
+    assert concluded.data == {
+        "run": "by-hand", "state": "failed", "step": "validate", "reason": "3 % of the rows are offending",
+        "exit_code": 2,
+    }  # fmt: skip
+
+
+def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
+    class Killed(BaseException):
+        pass
+
+    with pytest.raises(Killed):
+        step.perform(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
+    data = step.conclude(store, "fraud", "by-hand").data
+    assert (data["step"], data["exit_code"]) == ("train", 1)
+    assert data["reason"].startswith("the step ended without a word; was it killed")
+
+
+def test_a_run_whose_steps_all_ended_well_without_a_verdict_failed(store) -> None:
+    step.perform(store, "fraud", "evaluate", lambda: True)
+    data = step.conclude(store, "fraud", "by-hand").data
+    assert data["reason"].startswith("after evaluate no step left a verdict")
+    assert data["state"] == "failed"
+
+
+def test_another_pipelines_notes_are_not_this_ones(store, monkeypatch) -> None:
+    step.perform(store, "fraud", "evaluate", lambda: True)
+    monkeypatch.setenv(step.PIPELINE_RUN, "another")
+    assert step.conclude(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
+
+
+def test_the_verdict_a_step_left_stands(store) -> None:
+    data = {"run": "r", "attempt": 1}
+    for attempt in (1, 2):
+        key = step.attempt_key("r", attempt)
+        record.append(store, Record(model="fraud", kind="run-started", key=key, time=rows.END, data=data))
+    step.finish(store, "fraud", "r", "gated", step="evaluate", reason="p = 0.3")
+    concluded = step.conclude(store, "fraud", "r")
+    assert (concluded.key, concluded.data["state"]) == ("r.2", "gated")
+    assert len(record.read(store, "fraud", ["run-finished"])) == 1
+
+
+def test_a_result_that_is_gone_is_no_mistake_of_the_user_and_is_made_anew_by_the_next_attempt(store) -> None:
+    store.put("bundles/fraud/b/bundle.json", b"{}")
+    step.refuse_lost(store, "bundles/fraud/b/bundle.json", "train")
+    with pytest.raises(RunError, match=r"bundles/fraud/c/bundle\.json is not there, though train named it") as refused:
+        step.refuse_lost(store, "bundles/fraud/c/bundle.json", "train")
+    assert refused.value.exit_code == 1
