@@ -17,13 +17,19 @@ from components.errors import DataError, UsageError
 from components.monitor import estimate, performance, veto
 from components.monitor.estimate import Estimate
 from components.monitor.history import Champion, champion, retrainings
+from components.monitor.past import NOTHING, Past, learned
 from components.monitor.performance import Performance, Reference
 from components.monitor.window import Labelled, Window, comparable, floats, labelled, of_version, served
 from components.policy import Policy
 from components.profile import Comparison, Profile, compare, count
+from components.profile.display import Histogram, histogram
 from components.record import Record, vetoed_windows
 from components.store import Store
 from components.tables import log, snapshot
+
+MOST_DRAWN = 24
+"""Drifted columns the page draws."""
+TRAINING, SEASON = "training rows", "the same hours of earlier weeks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,12 @@ class Drift:
     drifted: tuple[str, ...] = ()
     attention: float = 0.0
     """Share of the model's importance that drifted."""
+    against: str = TRAINING
+    """What the window was compared with: those, or the same hours of earlier weeks."""
+    design_effects: Mapping[str, float] = field(default_factory=dict)
+    """Of rows that depend on each other, by column; empty: rows count as independent."""
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+    """Of the drifted columns, the worst first: labels, reference, window."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Every number, by column."""
 
@@ -89,7 +101,8 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
     manifest, profile = _reference(store, policy.name, serving.bundle)
     rows = served(store, policy, window)
     own = of_version(rows, serving.bundle)
-    inputs = _compared(policy, manifest, profile, rows, comparable(policy))
+    before = learned(store, policy, window, profile)
+    inputs, drawn = _compared(policy, manifest, profile, rows, comparable(policy), before)
     known = labelled(store, policy, window, serving.bundle, vetoed_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
@@ -100,8 +113,8 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         start=window.start,
         end=window.end,
         rows=rows.num_rows,
-        inputs=_drift(inputs),
-        scores=_drift(_compared(policy, manifest, profile, own, ["_score"])),
+        inputs=_drift(inputs, drawn, before),
+        scores=_drift(*_compared(policy, manifest, profile, own, ["_score"])),
         corrupt=veto.findings(policy, rows, inputs.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
         estimate=estimate.expect(
@@ -123,21 +136,39 @@ def _reference(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Prof
         return found.manifest, Profile.from_json(found.profile())
 
 
-def _compared(policy: Policy, manifest: Manifest, profile: Profile, rows: pa.Table, names: list[str]) -> Comparison:
-    reference = profile.select([name for name in names if name in profile.columns])
-    return compare(
+def _compared(
+    policy: Policy,
+    manifest: Manifest,
+    profile: Profile,
+    rows: pa.Table,
+    names: list[str],
+    before: Past = NOTHING,
+) -> tuple[Comparison, dict[str, Histogram]]:
+    profile = profile.select([name for name in names if name in profile.columns])
+    reference = before.reference.select(list(profile.columns)) if before.reference else profile
+    current = count(profile, rows.select(list(profile.columns)).to_batches())
+    seen = compare(
         reference,
-        count(reference, rows.select(list(reference.columns)).to_batches()),
+        current,
         alpha=policy.monitor.drift.alpha,
         min_psi=policy.monitor.drift.min_psi,
         min_rows=policy.monitor.min_rows,
         importance={name: manifest.importance.get(name, 0.0) for name in reference.columns} or None,
+        design_effects=before.design_effects,
     )
+    pairs = {name: histogram(reference.columns[name], current.columns[name]) for name in seen.drifted[:MOST_DRAWN]}
+    return seen, {name: pair for name, pair in pairs.items() if pair is not None}
 
 
-def _drift(seen: Comparison) -> Drift:
+def _drift(seen: Comparison, drawn: Mapping[str, Histogram], before: Past = NOTHING) -> Drift:
     return Drift(
-        verdict=seen.verdict, drifted=tuple(seen.drifted), attention=float(seen.attention), detail=seen.to_dict()
+        verdict=seen.verdict,
+        drifted=tuple(seen.drifted),
+        attention=float(seen.attention),
+        against=SEASON if before.reference else TRAINING,
+        design_effects=before.design_effects,
+        histograms=drawn,
+        detail=seen.to_dict(),
     )
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from components.policy import Policy
 from components.record import Record, window_of
-from components.report import facts, line_chart, page, section, table
+from components.report import facts, histogram_pair, line_chart, page, section, table
+from components.report.page import small_multiples
 
 MOST_CHECKS = 90
 """Checks the chart goes back."""
@@ -133,4 +134,16 @@ def _inputs(seen: Mapping[str, Any]) -> list[Markup | str]:
     parts: list[Markup | str] = [table(("column", *(column.replace("_", " ") for column in COLUMNS)), rows)]
     if len(names) > MOST_FEATURES:
         parts.append(f"{len(names) - MOST_FEATURES:,} more are in the check's record.")
-    return parts
+    return [*parts, *_drawn(seen)]
+
+
+def _drawn(seen: Mapping[str, Any]) -> list[Markup | str]:
+    """The drifted columns as small histograms, worst first; records of older checks have none."""
+    drawn = seen.get("histograms")
+    if not drawn:
+        return []
+    figures = [histogram_pair(*pair, caption=Markup("<b>{}</b>").format(name)) for name, pair in drawn.items()]
+    return [
+        f"Grey bars are {seen['against']}, the coloured outline is the window; shares of rows with a value.",
+        small_multiples(figures),
+    ]

@@ -344,13 +344,14 @@ def _infinities(reference: Numbers, current: Numbers, design_effect: float) -> T
 
 def _outside(reference: Numbers, current: Numbers, design_effect: float) -> Test | None:
     m, n = round(reference.finite / design_effect), round(current.finite / design_effect)
-    sides = [
-        significance.outside_test(m, round(outside / design_effect), n) for outside in (current.below, current.above)
-    ]
+    sides = []
+    for before, now in ((reference.below, current.below), (reference.above, current.above)):
+        k, j = round(before / design_effect), round(now / design_effect)
+        sides.append(significance.share_increase_test(k, m, j, n) if k else significance.outside_test(m, j, n))
     found = [p for p in sides if p is not None]
-    outside = current.below + current.above
+    before, now = reference.below + reference.above, current.below + current.above
     p_value = min(1.0, 2 * min(found)) if found else None
-    return _test(p_value, [reference.finite, 0], [current.finite - outside, outside], design_effect)
+    return _test(p_value, [reference.finite - before, before], [current.finite - now, now], design_effect)
 
 
 def _unseen(reference: Categories, current: Categories, design_effect: float) -> Test | None:

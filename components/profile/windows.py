@@ -16,6 +16,9 @@ from components.profile.significance import COMPONENTS, Floats, orthonormal_scor
 
 Span = tuple[datetime, datetime]
 
+FEWEST_BLOCKS = 8
+"""Fewer say too little about how much windows vary on their own."""
+
 
 def tumbling(start: datetime, end: datetime, length: timedelta) -> Iterator[Span]:
     """Windows ``[a, b)`` one after the other; a last incomplete one is left out."""
@@ -87,8 +90,10 @@ def design_effects(blocks: Sequence[Profile]) -> dict[str, float]:
     Raises:
         DataError: there are fewer than 8 blocks, or they were counted on different references.
     """
-    if len(blocks) < 8:
-        raise DataError(f"{len(blocks)} blocks: at least 8 are needed to see how much windows vary on their own")
+    if len(blocks) < FEWEST_BLOCKS:
+        raise DataError(
+            f"{len(blocks)} blocks: at least {FEWEST_BLOCKS} are needed to see how much windows vary on their own"
+        )
     whole = reduce(Profile.merge, blocks)
     return {
         name: _design_effect(column, [block.columns[name] for block in blocks])
