@@ -342,6 +342,17 @@ class Drift(Section):
     """Effect floor: debiased population stability index, in nats. 0.02 is a shift of about 0.15 standard deviations."""
     attention_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Attention is raised when features with at least this share of the model's importance drift."""
+    seasonal_weeks: Annotated[int, Field(ge=0, le=52)] = 0
+    """Compare with the same weekday and hours of so many weeks before; 0: with the champion's training rows."""
+    past_windows: Annotated[int, Field(ge=0, le=200)] = 0
+    """Learn from so many windows before (at least 8) how much dependent rows vary; 0: rows count as independent."""
+
+    @field_validator("past_windows")
+    @classmethod
+    def _enough(cls, windows: int) -> int:
+        if 0 < windows < 8:
+            raise ValueError(f"{windows} windows are too few to see how much they vary: 0, or at least 8")
+        return windows
 
 
 class Performance(Section):
