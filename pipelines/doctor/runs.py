@@ -43,7 +43,12 @@ def kfp(host: str | None, token: Path | None) -> list[Finding]:
 
 
 def _version(host: str, said: dict[str, Any]) -> Finding:
-    version, many = str(said.get("tag_name") or "unknown"), "multi-user" if said.get("multi_user") else "single-user"
+    """The user interface passes the API on and answers for its health itself, in words of its own, well or not."""
+    if said.get("apiServerReady") is False:
+        seen = f"{host}: the user interface answers, the API behind it does not"
+        return bad("kubeflow pipelines", seen, "kubectl --namespace kubeflow rollout status deployment/ml-pipeline")
+    version = str(said.get("tag_name") or said.get("apiServerTagName") or "unknown")
+    many = "multi-user" if said.get("multi_user") else "single-user"
     if version.split(".")[:1] != ["2"]:
         return warning(
             "kubeflow pipelines", f"version {version}; kedge is tested with 2.17", "upgrade it to 2.17 or newer"

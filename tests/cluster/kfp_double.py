@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
@@ -38,10 +39,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def refused(self):
-        """Without a token of the right audience nothing is answered, as in a multi-user installation."""
+        """As in a multi-user installation: a good token of the right audience, and of an account with the rights."""
         said = claims(self.headers.get("Authorization", ""))
-        if said is None or "pipelines.kubeflow.org" not in said.get("aud", []):
-            self.answer(401, {"error": "no token for pipelines.kubeflow.org"})
+        if said is None or "pipelines.kubeflow.org" not in said.get("aud", []) or said["exp"] < time.time():
+            self.answer(401, {"error": "no good token for pipelines.kubeflow.org"})
+            return True
+        if not said["sub"].endswith(":kedge-monitor"):
+            self.answer(403, {"error": f"{said['sub']} may not"})
             return True
         SEEN.append(said["sub"])
         return False
@@ -52,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/seen":
             return self.answer(200, {"runs": RUNS, "experiments": EXPERIMENTS, "subjects": sorted(set(SEEN))})
         if url.path == "/apis/v2beta1/healthz":
-            return self.answer(200, {"multi_user": False, "tag_name": "2.17.0"})
+            return self.answer(200, {"apiServerReady": True, "apiServerTagName": "2.17.0", "multi_user": False})
         if self.refused():
             return None
         name = wanted(query)

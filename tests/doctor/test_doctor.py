@@ -114,8 +114,13 @@ def test_a_registry_on_this_machine_is_no_illness():
     assert states(places.registry("sqlite:///mlflow.db")) == ["skipped"]
 
 
-def test_kubeflow_pipelines_says_its_version_and_kind():
-    with answering(200, {"tag_name": "2.17.0", "multi_user": True}) as address:
+BEHIND_UI = {"apiServerReady": True, "apiServerTagName": "2.17.0", "apiServerMultiUser": True, "multi_user": True}
+"""The same health as the user interface passes it on, where Kubeflow's own address leads."""
+
+
+@pytest.mark.parametrize("said", [{"tag_name": "2.17.0", "multi_user": True}, BEHIND_UI])
+def test_kubeflow_pipelines_says_its_version_and_kind(said):
+    with answering(200, said) as address:
         version, clock = runs.kfp(address, None)
     assert version.state == "good"
     assert "2.17.0, multi-user" in version.seen
@@ -124,7 +129,13 @@ def test_kubeflow_pipelines_says_its_version_and_kind():
 
 @pytest.mark.parametrize(
     ("status", "body", "state"),
-    [(200, {"tag_name": "1.8.5"}, "warning"), (403, {}, "bad"), (500, {}, "bad"), (200, b"<html>", "bad")],
+    [
+        (200, {"tag_name": "1.8.5"}, "warning"),
+        (200, {**BEHIND_UI, "apiServerReady": False}, "bad"),
+        (403, {}, "bad"),
+        (500, {}, "bad"),
+        (200, b"<html>", "bad"),
+    ],
 )
 def test_kubeflow_pipelines_that_is_old_or_refuses_is_named(status, body, state):
     with answering(status, body) as address:
