@@ -32,14 +32,13 @@ def rows(events: Sequence[Any], declared: Mapping[str, Declared], received: int)
             return None
         model = declared[name]
         logged = model.features.columns(features)
-        for one in {*bundles, *slots}:
-            text(one, "version or slot")
+        names = {one: text(one, "version or slot") for one in {*bundles, *slots}}
         columns = (
             map(identity_of, ids),
             map(time_of, times),
             (received,) * len(ids),
-            bundles,
-            slots,
+            map(names.__getitem__, bundles),
+            map(names.__getitem__, slots),
             map(model.score, scores),
             (finite(one, "prediction") for one in decisions),
             (finite(one, "latency_ms") for one in latencies),
