@@ -14,7 +14,8 @@ import pyarrow as pa
 from components import bundle
 from components.bundle import Manifest
 from components.errors import DataError, UsageError
-from components.monitor import estimate, performance, veto
+from components.monitor import adopted, estimate, performance, veto
+from components.monitor.adopted import Basis
 from components.monitor.estimate import Estimate
 from components.monitor.history import Champion, champion, retrainings
 from components.monitor.past import NOTHING, Past, learned
@@ -98,12 +99,18 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
             f"model {policy.name} in {store.url}: no bundle was promoted yet, so there is nothing to watch; "
             "`kedge submit` trains and releases a first one"
         )
-    manifest, profile = _reference(store, policy.name, serving.bundle)
+    of_another = serving.bundle == adopted.BUNDLE
+    own_version = None if of_another else serving.bundle
+    manifest: Manifest | Basis
+    if of_another:
+        manifest, profile = adopted.reference(store, policy, history, window)
+    else:
+        manifest, profile = _reference(store, policy.name, serving.bundle)
     rows = served(store, policy, window)
-    own = of_version(rows, serving.bundle)
+    own = of_version(rows, own_version)
     before = learned(store, policy, window, profile)
     inputs, drawn = _compared(policy, manifest, profile, rows, comparable(policy), before)
-    known = labelled(store, policy, window, serving.bundle, vetoed_windows(store, policy.name))
+    known = labelled(store, policy, window, own_version, vetoed_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
     newest_row, labels_until = _trained(store, policy, manifest)
@@ -113,7 +120,7 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         start=window.start,
         end=window.end,
         rows=rows.num_rows,
-        inputs=_drift(inputs, drawn, before),
+        inputs=_drift(inputs, drawn, before, getattr(manifest, "waits", "")),
         scores=_drift(*_compared(policy, manifest, profile, own, ["_score"])),
         corrupt=veto.findings(policy, rows, inputs.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
@@ -138,7 +145,7 @@ def _reference(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Prof
 
 def _compared(
     policy: Policy,
-    manifest: Manifest,
+    manifest: Manifest | Basis,
     profile: Profile,
     rows: pa.Table,
     names: list[str],
@@ -153,14 +160,17 @@ def _compared(
         alpha=policy.monitor.drift.alpha,
         min_psi=policy.monitor.drift.min_psi,
         min_rows=policy.monitor.min_rows,
-        importance={name: manifest.importance.get(name, 0.0) for name in reference.columns} or None,
+        importance={name: manifest.importance.get(name, 0.0) for name in reference.columns if manifest.importance}
+        or None,
         design_effects=before.design_effects,
     )
     pairs = {name: histogram(reference.columns[name], current.columns[name]) for name in seen.drifted[:MOST_DRAWN]}
     return seen, {name: pair for name, pair in pairs.items() if pair is not None}
 
 
-def _drift(seen: Comparison, drawn: Mapping[str, Histogram], before: Past = NOTHING) -> Drift:
+def _drift(seen: Comparison, drawn: Mapping[str, Histogram], before: Past = NOTHING, waits: str = "") -> Drift:
+    if waits:
+        return Drift(verdict=waits, detail=seen.to_dict() | {"verdict": waits})
     return Drift(
         verdict=seen.verdict,
         drifted=tuple(seen.drifted),
@@ -178,12 +188,12 @@ def _judged(policy: Policy, known: Labelled, reference: Reference | None) -> Per
     )
 
 
-def _loss_when_made(manifest: Manifest) -> Reference | None:
+def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:
     loss, rows = manifest.metrics.get("loss"), manifest.metrics.get("rows")
     return Reference(loss=loss, rows=int(rows)) if loss is not None and rows else None
 
 
-def _trained(store: Store, policy: Policy, manifest: Manifest) -> tuple[datetime, datetime]:
+def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[datetime, datetime]:
     """Time of the newest row of the champion's snapshot, and until when labels were in it; if the snapshot was deleted,
     when the bundle was made."""
     try:

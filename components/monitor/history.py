@@ -96,12 +96,15 @@ def champion(records: Iterable[Record]) -> Champion | None:
     """Who serves after these records, in their order; None before the first promotion.
 
     A promotion puts its bundle on the throne. Rolling back the bundle on the throne puts the one before it back;
-    rolling back a candidate that never got there changes nothing.
+    rolling back a candidate that never got there changes nothing. A model that was adopted reigns until a promotion.
     """
     line: list[str] = []
     found: Champion | None = None
     for item in records:
         bundle = bundle_of(item)
+        if item.kind == "adopted" and not line:
+            found = Champion(bundle="adopted", since=item.time, reign=f"adopted/{item.key}")
+            continue
         if item.kind == "promoted" and bundle is not None and (not line or line[-1] != bundle):
             line.append(bundle)
         elif item.kind == "rolled-back" and len(line) > 1 and line[-1] == bundle:

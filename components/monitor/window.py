@@ -57,14 +57,15 @@ def served(store: Store, policy: Policy, window: Window) -> pa.Table:
     return log.read_window(store, policy, window.start, window.end, columns=columns, labels="none")
 
 
-def of_version(rows: pa.Table, bundle: str) -> pa.Table:
-    """The rows one bundle answered, in time order: ``_time``, ``_score`` and, where there are any, labels."""
+def of_version(rows: pa.Table, bundle: str | None) -> pa.Table:
+    """The rows one bundle answered (None: all), in time order: ``_time``, ``_score``, labels where there are any."""
     columns = [name for name in ("_time", "_score", "_label", "_observed") if name in rows.column_names]
-    return rows.filter(pc.equal(rows["_version"], bundle)).select(columns).sort_by("_time")
+    mine = rows if bundle is None else rows.filter(pc.equal(rows["_version"], bundle))
+    return mine.select(columns).sort_by("_time")
 
 
 def labelled(
-    store: Store, policy: Policy, window: Window, bundle: str, left_out: Sequence[tuple[datetime, datetime]] = ()
+    store: Store, policy: Policy, window: Window, bundle: str | None, left_out: Sequence[tuple[datetime, datetime]] = ()
 ) -> Labelled:
     """The champion's rows of which the outcome became known in the window, whenever they were predicted.
 

@@ -15,6 +15,7 @@ WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirect
 """What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
 
 COMMANDS = (
+    "adopt",
     "approve",
     "compile",
     "demo",
