@@ -132,6 +132,26 @@ def test_apply_with_an_identity_never_makes_the_object_anew(api):
     assert api.get(ROUTES, "gone") is None
 
 
+def test_route_that_a_gitops_tool_applies_is_an_error_that_names_it_and_an_edited_one_is_taken_over(
+    make_driver, shared
+):
+    driver = make_driver("owned")
+    first = driver.set_route(Route())
+    edit = json.dumps({"spec": {"rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/edited"}}]}]}})
+    shared.kubectl("patch", "httproute", "owned", "--type=merge", f"--patch={edit}")
+    second = driver.set_route(replace(driver.route(), rollout=ROLLOUT))
+    assert second.revision > first.revision
+    theirs = {
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "owned"},
+        "spec": {"rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/theirs"}}]}]},
+    }  # fmt: skip
+    words = ["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "--filename=-"]
+    shared.kubectl(*words, given=theirs)
+    with pytest.raises(ReleaseError, match=r"\.spec\.rules is applied by argocd-controller too") as caught:
+        driver.set_route(driver.route())
+    assert not isinstance(caught.value, Conflict)
+
+
 def test_status_of_a_controller_is_no_conflict(make_driver, api, shared):
     driver = make_driver("settle")
     first = driver.set_route(Route())
