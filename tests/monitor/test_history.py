@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import record
@@ -116,6 +116,7 @@ def test_the_check_that_asked_for_the_newest_retraining_is_known_however_old():
     assert len(found) == CHECKS + 1
 
 
+@settings(deadline=None)  # says nothing of time
 @given(
     st.lists(st.tuples(st.sampled_from([True, False, None]), st.booleans()), min_size=1, max_size=40),
     st.integers(1, 3),

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -375,6 +375,7 @@ FEATURES = st.one_of(
 )
 
 
+@settings(deadline=None)  # says nothing of time
 @given(st.dictionaries(COLUMN_NAMES, FEATURES, min_size=1, max_size=5), st.integers(50, 10**6), st.floats(0, 1))
 def test_any_policy_survives_the_way_through_a_pipeline(features: dict[str, Any], rows: int, share: float) -> None:
     value = changed("train.min_rows", rows)
