@@ -46,11 +46,15 @@ DEFINITION = {
 
 @pytest.fixture(scope="module")
 def knative_kinds(custom_kinds):
-    cluster = Namespace("default")
-    if "NotFound" in cluster.kubectl("get", "customresourcedefinition", DEFINITION["metadata"]["name"], check=False):
+    """Knative's own definition where it is installed, else ours for as long as these tests run."""
+    cluster, name = Namespace("default"), DEFINITION["metadata"]["name"]
+    made = "NotFound" in cluster.kubectl("get", "customresourcedefinition", name, check=False)
+    if made:
         cluster.kubectl("apply", "--server-side", "--filename=-", given=DEFINITION)
-    wait = ["--for=condition=Established", "customresourcedefinition", DEFINITION["metadata"]["name"]]
-    cluster.kubectl("wait", *wait, "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", "customresourcedefinition", name, "--timeout=60s")
+    yield
+    if made:
+        cluster.kubectl("delete", "customresourcedefinition", name, "--wait=false")
 
 
 @pytest.fixture
