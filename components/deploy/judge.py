@@ -14,6 +14,8 @@ from components.policy import Policy
 Action = Literal["advance", "hold", "roll back"]
 TESTS = 3
 """Failed requests, latency, loss: each may spend a third of alpha."""
+FEWEST_COMPARED = 20
+"""Requests of the champion without which a step proves nothing: no worse than nobody is not good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ def _lacking(evidence: Evidence, policy: Policy) -> list[str]:
         needs = (
             (evidence.seconds, step.min_seconds, "seconds"),
             (span.candidate.requests, step.min_requests, "requests of the candidate"),
+            (span.champion.requests, min(step.min_requests, FEWEST_COMPARED), "requests of the champion"),
             (evidence.labels, step.min_labels, "labelled outcomes of the candidate"),
         )
     return [f"{has:,.0f} of {need:,.0f} {what}" for has, need, what in needs if has < need]

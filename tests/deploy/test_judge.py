@@ -60,6 +60,12 @@ def test_labels_count_from_the_beginning_of_the_release(strict):
     assert decide(strict, first, second).action == "advance"
 
 
+def test_a_candidate_is_not_good_because_there_was_nobody_to_compare_it_with(policy):
+    decision = decide(policy, seen(traffic(1000, errors=500), traffic(0)))
+    assert (decision.action, decision.reasons) == ("hold", ("0 of 20 requests of the champion",))
+    assert decide(policy, seen(traffic(1000, errors=500), traffic(20))).action == "roll back"
+
+
 def test_requests_of_the_champion_never_count_for_the_candidate(policy):
     assert decide(policy, seen(traffic(0), traffic(100_000))).action == "hold"
 
