@@ -118,7 +118,8 @@ class Endpoint:
         if fault:
             advice = _advice(self.host, self._token, getattr(fault[0], "status", None))
             raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}{advice}") from fault[0]
-        raise RunError(f"KFP at {self.host}: cannot {what}: no answer within {self._seconds:g} s") from TimeoutError()
+        late = f"no answer within {self._seconds:g} s; is the address in kfp.host right, may pods reach it?"
+        raise RunError(f"KFP at {self.host}: cannot {what}: {late}") from TimeoutError()
 
 
 def _advice(host: str, token: Path | None, status: int | None) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 import subprocess
 import tarfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +22,7 @@ from components.record import Record
 from components.store import open_store
 from components.tables import snapshot
 from components.tables.sources import open_source
-from tests.chart.render import tool
+from tests.chart.render import Object, tool
 from tests.cluster.kubernetes import IMAGES, TAG, Namespace, sleeper, small, until
 from tests.monitor.world import DAY, RULES, START, rows
 
@@ -28,22 +33,32 @@ STALE = {
     "monitor": {"triggers": {"max_age_seconds": 86400}, "schedule": "0 0 1 1 *"},
 }
 """A champion trained in March 2026 is older than a day: every check asks for a retraining."""
-TAKE = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/var/lib/kedge/store')"
+STORES = "/var/lib/kedge/store"
+TAKE = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall(sys.argv[1])"
+
+
+def service(name: str, app: str) -> Object:
+    """A Service on port 80, as Kubeflow's, before the pods of an app."""
+    spec = {"selector": {"app": app}, "ports": [{"port": 80, "targetPort": 3000}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
 @pytest.fixture(scope="module")
 def kfp(make_namespace):
-    """The double in a namespace of its own, behind a Service on port 80 as the real one is."""
+    """The double in a namespace of its own, and two addresses where nobody answers."""
     namespace = make_namespace("kfp")
     program = Path(__file__).with_name("kfp_double.py").read_text()
     pod = sleeper("kfp", {"app": "kfp"})
     pod["spec"]["containers"][0] |= {"command": ["python", "-u", "-c", program]}
     pod["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/seen", "port": 3000}, "periodSeconds": 1}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ml-pipeline-ui"}}
-    service["spec"] = {"selector": {"app": "kfp"}, "ports": [{"port": 80, "targetPort": 3000}]}
-    namespace.kubectl("create", "--filename=-", given=[pod, service])
+    services = [service("ml-pipeline-ui", "kfp"), service("away", "nobody"), service("returning", "nobody")]
+    namespace.kubectl("create", "--filename=-", given=[pod, *services])
     namespace.kubectl("wait", "--for=condition=Ready", "pod/kfp", "--timeout=120s")
     return namespace
+
+
+def address(kfp: Namespace, name: str = "ml-pipeline-ui") -> str:
+    return f"http://{name}.{kfp.name}.svc.cluster.local"
 
 
 def seen(kfp: Namespace):
@@ -52,10 +67,17 @@ def seen(kfp: Namespace):
     return json.loads(kfp.python("kfp", program))
 
 
-def champion(folder: Path) -> bytes:
+def runs(kfp: Namespace, store: str) -> list[Object]:
+    """The runs that were submitted for a store."""
+    return [run for run in seen(kfp)["runs"] if run["runtime_config"]["parameters"]["store"] == f"{STORES}/{store}"]
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory) -> bytes:
     """A store with a promoted model, packed."""
     from components.train import train
 
+    folder = tmp_path_factory.mktemp("store")
     table = folder / "x.parquet"
     pq.write_table(pa.concat_tables([rows(200, START - n * DAY, 100 + n) for n in range(5, 0, -1)]), table)
     data = {**STALE["data"], "source": {"format": "parquet", "location": str(table)}}
@@ -72,64 +94,141 @@ def champion(folder: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def ml(make_namespace, kfp, tmp_path_factory):
+def ml(make_namespace, kfp):
     namespace = make_namespace("monitor")
-    host = f"http://ml-pipeline-ui.{kfp.name}.svc.cluster.local"
     key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "privacy"}}  # the policy hashes a column
     namespace.kubectl("create", "--filename=-", given={**key, "stringData": {"KEDGE_HASH_KEY": "a key of the test"}})
-    values = small(models=[{"policy": STALE}], kfp={"host": host})
+    values = small(models=[{"policy": STALE}], kfp={"host": address(kfp)})
     values["collector"]["secrets"] = ["privacy"]
     namespace.install(values)
-    words = [tool("kubectl"), "-n", namespace.name, "exec", "-i", "kedge-collector-0", "--", "python", "-c", TAKE]
-    subprocess.run(words, input=champion(tmp_path_factory.mktemp("store")), check=True, timeout=60)
     return namespace
 
 
-def check(namespace: Namespace, name: str) -> str:
-    """Make the CronJob's job by hand, wait for its end; its log."""
-    namespace.kubectl("create", "job", name, "--from=cronjob/kedge-check-fraud")
-
-    def ended():
-        conditions = namespace.get("job", name)["status"].get("conditions", [])
-        return {each["type"] for each in conditions if each["status"] == "True"} & {"Complete", "Failed"}
-
-    state = until(f"job {name}", ended, seconds=240)
-    log = namespace.kubectl("logs", f"job/{name}")
-    assert "Complete" in state, log + namespace.state()
-    return log
+@pytest.fixture
+def store(request, ml, champion) -> str:
+    """The name of a store of the test's own, with a champion in it, on the release's volume."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:30].strip("-")
+    words = ["--namespace", ml.name, "exec", "-i", "kedge-collector-0", "--", "python", "-c", TAKE, f"{STORES}/{name}"]
+    subprocess.run([tool("kubectl"), *words], input=champion, check=True, timeout=120)
+    return name
 
 
-def test_a_check_submits_one_run_with_its_own_token_and_again_it_submits_none(ml, kfp):
-    log = check(ml, "first")
+def start(
+    namespace: Namespace, store: str, *, tries: int = 1, change: Callable[[Object], Any] | None = None, **env: str
+) -> str:
+    """Make the CronJob's job by hand, on another store and with what else a test changes; its name."""
+    name = f"{store}-{uuid.uuid4().hex[:4]}"
+    words = ["create", "job", name, "--from=cronjob/kedge-check-fraud", "--dry-run=client", "--output=json"]
+    job = json.loads(namespace.kubectl(*words))
+    job["metadata"].pop("ownerReferences", None)
+    job["spec"]["backoffLimit"] = tries - 1
+    pod = job["spec"]["template"]["spec"]
+    env = {"KEDGE_STORE": f"{STORES}/{store}", **env}
+    for each in pod["containers"][0]["env"]:
+        if each["name"] in env:
+            each["value"] = env[each["name"]]
+    if change:
+        change(pod)
+    namespace.kubectl("create", "--filename=-", given=job)
+    return name
+
+
+def end(namespace: Namespace, job: str) -> tuple[str, str]:
+    """Wait for a job's end; its last condition, and all that its pods said."""
+
+    def over():
+        conditions = namespace.get("job", job)["status"].get("conditions", [])
+        return [each for each in conditions if each["status"] == "True" and each["type"] in ("Complete", "Failed")]
+
+    (last,) = until(f"the end of job {job}", over, seconds=600)
+    log = namespace.kubectl("logs", "--selector", f"job-name={job}", "--tail=-1", check=False)
+    return last["type"] if last["type"] == "Complete" else last["reason"], log
+
+
+def check(namespace: Namespace, store: str, **changes: Any) -> tuple[str, str]:
+    return end(namespace, start(namespace, store, **changes))
+
+
+def test_a_check_submits_one_run_with_its_own_token_and_again_it_submits_none(ml, kfp, store):
+    ended, log = check(ml, store)
+    assert ended == "Complete", log
     assert "action: retrain" in log
-    found = seen(kfp)
-    (run,) = found["runs"]
+    (run,) = runs(kfp, store)
     assert run["display_name"].startswith("retrain-fraud-")
-    assert found["subjects"] == [f"system:serviceaccount:{ml.name}:kedge-monitor"]
+    found = seen(kfp)
+    assert f"system:serviceaccount:{ml.name}:kedge-monitor" in found["subjects"]
     (experiment,) = found["experiments"].values()
     assert (experiment["display_name"], run["experiment_id"]) == ("kedge", experiment["experiment_id"])
 
     parameters = run["runtime_config"]["parameters"]
     assert policy.parse(parameters["policy"]) == policy.parse(STALE)  # helm sorts features by name
     assert parameters["run"] == run["display_name"]
-    assert parameters["store"] == "/var/lib/kedge/store"
-    steps = run["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    spec = run["pipeline_spec"].get("pipeline_spec", run["pipeline_spec"])  # beside it: what its steps use
+    steps = spec["deploymentSpec"]["executors"].values()
     assert {step["container"]["image"] for step in steps} == {f"{IMAGES['step']}:{TAG}"}
 
-    check(ml, "second")
-    assert len(seen(kfp)["runs"]) == 1
+    ended, log = check(ml, store)
+    assert ended == "Complete", log
+    assert len(runs(kfp, store)) == 1
+
+
+def test_kubeflow_away_for_longer_than_the_tries_is_a_failed_job_and_for_a_moment_none(ml, kfp, store):
+    never = start(ml, store, tries=2, KEDGE_KFP_HOST=address(kfp, "away"))
+    other = f"{store}-later"
+    ml.python("kedge-collector-0", f"import shutil; shutil.copytree('{STORES}/{store}', '{STORES}/{other}')")
+    later = start(ml, other, tries=6, KEDGE_KFP_HOST=address(kfp, "returning"))
+    until("a try that finds nobody", lambda: ml.get("job", later)["status"].get("failed"), seconds=300)
+    back = json.dumps({"spec": {"selector": {"app": "kfp"}}})
+    kfp.kubectl("patch", "service", "returning", "--patch", back)
+
+    ended, log = end(ml, later)
+    assert ended == "Complete", log
+    assert len(runs(kfp, other)) == 1
+
+    ended, log = end(ml, never)
+    assert ended == "BackoffLimitExceeded"  # what the alert on failed jobs sees
+    assert ml.get("job", never)["status"]["failed"] == 2
+    assert "is the address in kfp.host right, may pods reach it?" in log
+    assert runs(kfp, store) == []
+
+
+def test_an_expired_token_is_named_with_what_renews_it(ml, kfp, store):
+    claims = {"aud": ["pipelines.kubeflow.org"], "exp": 1, "sub": f"system:serviceaccount:{ml.name}:kedge-monitor"}
+    token = f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stale"}, "stringData": {"token": token}}
+    ml.kubectl("create", "--filename=-", given=secret)
+
+    def stale(pod):
+        volumes = [each for each in pod["volumes"] if each["name"] != "kfp-token"]
+        pod["volumes"] = [*volumes, {"name": "kfp-token", "secret": {"secretName": "stale"}}]
+
+    ended, log = check(ml, store, change=stale)
+    assert ended == "BackoffLimitExceeded"
+    assert re.search(r"401 Unauthorized; token: expired \d+ s ago; try: kubectl delete pod", log), log
+    assert runs(kfp, store) == []
+
+
+def test_an_account_without_the_rights_is_told_which_values_grant_them(ml, kfp, store):
+    ended, log = check(ml, store, change=lambda pod: pod.update(serviceAccountName="default"))
+    assert ended == "BackoffLimitExceeded"
+    assert "403 Forbidden; this account may not; try: helm upgrade ... --set" in log, log
+    assert runs(kfp, store) == []
+
+
+def test_a_store_that_is_read_only_is_named_and_nothing_is_submitted(ml, kfp, store):
+    def closed(pod):
+        (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "store")
+        mount["readOnly"] = True
+
+    ended, log = check(ml, store, change=closed)
+    assert ended == "BackoffLimitExceeded"
+    assert re.search(rf"error: store {STORES}/\S+: cannot write \S+: Read-only file system; mount it", log), log
+    assert runs(kfp, store) == []
 
 
 def test_a_policy_nobody_can_check_fails_once_and_is_not_tried_again(ml):
     """Exit code 2 is the user's to mend: here, a store in which nothing was ever promoted."""
-    job = json.loads(
-        ml.kubectl("create", "job", "empty", "--from=cronjob/kedge-check-fraud", "--dry-run=client", "--output=json")
-    )
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    next(each for each in container["env"] if each["name"] == "KEDGE_STORE")["value"] = "/tmp/empty"
-    job["metadata"].pop("ownerReferences", None)
-    ml.kubectl("create", "--filename=-", given=job)
-    ml.kubectl("wait", "--for=condition=Failed", "job/empty", "--timeout=200s")
-    status = ml.get("job", "empty")["status"]
-    assert status["failed"] == 1
-    assert next(each for each in status["conditions"] if each["type"] == "Failed")["reason"] == "PodFailurePolicy"
+    job = start(ml, "empty", tries=6, KEDGE_STORE="/tmp/empty")
+    ended, log = end(ml, job)
+    assert ended == "PodFailurePolicy", log
+    assert ml.get("job", job)["status"]["failed"] == 1
