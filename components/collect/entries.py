@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 from components.collect.declared import Declared, Row
 from components.collect.journal import frame
+from components.errors import StoreError
 from components.store import write_file
 
-Kind = Literal["p", "q", "r", "l"]
-"""Predictions, request half, response half, label."""
-PREDICTIONS: Kind = "p"
+Kind = Literal["b", "q", "r", "l"]
+"""Batch of predictions, request half, response half, label. A frame whose content changes gets another letter."""
+PREDICTIONS: Kind = "b"
+KINDS = frozenset(get_args(Kind))
 
 
 @dataclass(slots=True)
@@ -104,7 +106,16 @@ def predictions(model: Declared, rows: pa.RecordBatch) -> Item:
 
 
 def decode(kind: bytes, payload: memoryview) -> Item:
-    """The entry in a frame."""
+    """The entry in a frame.
+
+    Raises:
+        StoreError: another version of the collector wrote it.
+    """
+    if kind.decode() not in KINDS:
+        raise StoreError(
+            f"the spool's journal has entries of kind {kind.decode()!r}, this collector reads {sorted(KINDS)}; "
+            "they stay there: start the version of the collector that wrote them, to append them"
+        )
     model, key, body = bytes(payload).split(b" ", 2)
     return Item(kind.decode(), model.decode(), key.decode(), body)
 

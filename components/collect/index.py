@@ -7,23 +7,26 @@ is read again against the same memory and gives the same batch.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from components.errors import StoreError
+from components.collect.runs import Runs
+from components.errors import StoreError, UsageError
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS appended (key BLOB PRIMARY KEY, day INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS halves (
   key BLOB, kind TEXT, model TEXT, received INTEGER, body BLOB, PRIMARY KEY (key, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, model TEXT, day INTEGER) WITHOUT ROWID;
 """
 VARIABLES = 500
 """Keys asked for in one statement."""
+VERSION = 2
+"""Of the spool: of this file and of the journal's frames."""
 
 
 @dataclass
@@ -53,14 +56,18 @@ class Index:
 
         Raises:
             StoreError: the file cannot be used.
+            UsageError: another version of the collector wrote it.
         """
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA cache_size=-16000")
+            _refuse_other_version(self._db, path)
+            self._db.execute(f"PRAGMA user_version={VERSION}")
             self._db.executescript(TABLES)
             self._db.execute("INSERT OR IGNORE INTO facts VALUES ('writer', ?)", (f"collect-{uuid4().hex}",))
+            self._runs = Runs(self._db)
         except sqlite3.Error as exc:
             raise StoreError(f"{path}: cannot be used: {exc}; a collector needs a spool folder of its own") from exc
 
@@ -76,7 +83,7 @@ class Index:
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those keys that were appended before."""
-        return {found for (found,) in self._chosen("SELECT key FROM appended WHERE key IN", list(keys))}
+        return self._runs.known(keys)
 
     def halves(self, keys: Iterable[bytes]) -> dict[tuple[bytes, str], bytes]:
         """Waiting halves of these keys: body by key and kind."""
@@ -102,13 +109,8 @@ class Index:
 
     def apply(self, change: Change) -> None:
         """Remember a segment that is in the store; all of it or nothing."""
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            db.executemany(
-                "INSERT OR IGNORE INTO appended VALUES (?, ?)",
-                ((key, change.day) for key in sorted(change.appended)),
-            )
+        with self._transaction() as db:
+            self._runs.add(change.segment, change.day, change.appended)
             db.executemany("DELETE FROM halves WHERE key = ?", ((key,) for key in change.paired))
             db.executemany(
                 "INSERT OR IGNORE INTO halves VALUES (?, ?, ?, ?, ?)",
@@ -121,21 +123,33 @@ class Index:
             if change.predicted and db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone():
                 db.executemany("DELETE FROM waiting WHERE key = ?", ((key,) for key in change.predicted))
             db.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (str(change.segment),))
-            db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
 
     def forget(self, *, before_day: int, halves_before: int) -> Mapping[str, int]:
-        """Drop ids appended before a day, and halves received before a time; how many of each."""
-        halves = self._db.execute("DELETE FROM halves WHERE received < ?", (halves_before,)).rowcount
-        appended = self._db.execute("DELETE FROM appended WHERE day < ?", (before_day,)).rowcount
-        self._db.execute("DELETE FROM waiting WHERE day < ?", (before_day,))
+        """Drop halves received before a time, and ids appended before a day; how many of each.
+
+        Ids lie in runs, which go when their youngest id is so old.
+        """
+        with self._transaction() as db:
+            halves = db.execute("DELETE FROM halves WHERE received < ?", (halves_before,)).rowcount
+            appended = self._runs.forget(before_day)
+            db.execute("DELETE FROM waiting WHERE day < ?", (before_day,))
         return {"halves": halves, "appended": appended}
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite may have rolled back by itself
+                self._db.execute("ROLLBACK")
+            self._runs.load()
+            raise
 
     def _fact(self, name: str, default: str = "") -> str:
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -146,3 +160,13 @@ class Index:
             part = keys[start : start + VARIABLES]
             marks = ",".join("?" * len(part))
             yield from self._db.execute(f"{statement} ({marks})", part)
+
+
+def _refuse_other_version(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if tables and version != VERSION:
+        raise UsageError(
+            f"{path}: the spool is of version {version or 1}, this collector reads version {VERSION}; let the one that "
+            "wrote it append what it holds (POST /v1/flush), stop it, and start this one with an empty --spool folder"
+        )

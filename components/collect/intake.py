@@ -10,7 +10,7 @@ import orjson
 
 from components.collect import batched, kserve, labels
 from components.collect.declared import Declared, Row, key_of, time_of
-from components.collect.entries import Kind, Taken
+from components.collect.entries import PREDICTIONS, Kind, Taken
 from components.collect.events import PREDICTION, REQUEST, Event
 from components.collect.recent import Recent
 from components.collect.refusal import Refused, shown
@@ -53,9 +53,9 @@ class Intake:
         conflicts = self._recent.conflicts
         if any(conflicts(key, _digest(row)) for key, row in zip(keys, kept, strict=True)):
             return None
-        taken = [Taken(model.name, "p", rows=kept, conflict_keys=keys, count=len(kept))]
+        taken = [Taken(model.name, PREDICTIONS, rows=kept, conflict_keys=keys, count=len(kept))]
         if len(kept) < len(rows):
-            taken.append(Taken(model.name, "p", count=len(rows) - len(kept)))
+            taken.append(Taken(model.name, PREDICTIONS, count=len(rows) - len(kept)))
         return taken
 
     def label(self, name: str, label: Any, now: int) -> Taken:
@@ -88,10 +88,10 @@ class Intake:
         model = self.model(data.get("model"))
         row = model.row(event.id, data, self._time(event.time, now), now)
         if self._sample < 1 and not self._sampled(event.id):
-            return Taken(model.name, "p")
+            return Taken(model.name, PREDICTIONS)
         conflict_key = f"{model.name} {event.id}"
         self._refuse_conflict(conflict_key, _digest(row), event.id)
-        return Taken(model.name, "p", rows=(row,), conflict_keys=(conflict_key,))
+        return Taken(model.name, PREDICTIONS, rows=(row,), conflict_keys=(conflict_key,))
 
     def _half(self, event: Event, now: int) -> Taken:
         name, slot = kserve.service(event.attributes, self._declared)

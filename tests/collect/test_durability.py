@@ -159,7 +159,7 @@ def test_a_torn_or_damaged_stretch_of_the_journal_is_counted_and_the_rest_is_rea
     raw = bytearray(segments[0].read_bytes())
     second = raw.index(b"KDG", 1)
     raw[second + 40] ^= 1
-    segments[0].write_bytes(bytes(raw) + frame(b"p", b"payments torn")[:-4])
+    segments[0].write_bytes(bytes(raw) + frame(b"b", b"payments torn")[:-4])
     back(tmp_path / "store")
     with start() as client:
         client.post("/v1/flush")
@@ -280,3 +280,19 @@ def test_an_unreachable_collector_loses_nothing_it_acknowledged(start, post, ids
     with pytest.raises(httpx.TransportError):
         httpx.get(address)
     assert ids() == ["a"]  # a stop appends what it can
+
+
+def test_journal_entries_of_an_earlier_version_are_named_and_stay_in_the_spool(start, post, ids, tmp_path):
+    folder = tmp_path / "spool" / "journal"
+    folder.mkdir(parents=True)
+    old = folder / f"{0:012d}.log"
+    old.write_bytes(frame(b"p", b"payments 00 {}"))
+    with start() as client:
+        post(client, "a")
+        assert "entries of kind 'p'" in client.post("/v1/flush").json()["error"]
+        assert "entries of kind 'p'" in client.get("/readyz").json()["faults"]["store"]
+    assert old.exists()
+    old.unlink()
+    with start() as client:
+        client.post("/v1/flush")
+    assert ids() == ["a"]
