@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from tests.chart.render import TOOLS, absent, tool
-from tests.cluster.kubernetes import RESTRICTED, Namespace, definitions, until
+from tests.chart.render import CHART, TOOLS, absent, tool
+from tests.cluster.kubernetes import IDLE, RESTRICTED, SLOT, Namespace, definitions, small, until
 
 EMPTY = Namespace("default")
 
@@ -23,8 +23,19 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def custom_kinds(cluster):
-    """The custom resource definitions that the objects are of."""
+def without_kserve(cluster) -> str | None:
+    """What helm says to slots before the tests bring KServe's definitions; None where the cluster had them already."""
+    if "inferenceservices.serving.kserve.io" in EMPTY.kubectl("api-resources", "--output=name"):
+        return None
+    done = EMPTY.helm(
+        "install", "kedge", str(CHART), "--dry-run=server", values=small(models=SLOT, **IDLE), check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def custom_kinds(without_kserve):
+    """The custom resource definitions that the objects are of; a cluster without them was asked before."""
     folder = definitions()
     if folder is None:
         absent("no resource definitions: set KEDGE_TEST_CRDS")

@@ -14,9 +14,18 @@ from typing import Any
 import yaml
 
 from tests.chart.render import CHART, Object, tool
+from tests.chart.test_values import FRAUD
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 IMAGES = {"step": "kedge/step", "serve": "kedge/serve", "collect": "kedge/collect"}
+IDLE: Object = {  # slots and a route, and nothing that runs
+    "serving": {"enabled": True},
+    "route": {"enabled": True},
+    "collector": {"enabled": False},
+    "policyCheck": {"enabled": False},
+    "store": {"url": "s3://kedge/test"},
+}
+SLOT = [{"policy": FRAUD, "bundle": "a" * 40}]
 TAG = os.environ.get("KEDGE_TEST_TAG", "0.1.0")
 
 

@@ -6,19 +6,12 @@ import json
 
 import pytest
 
-from tests.chart.render import SCENARIOS, render
+from tests.chart.render import SCENARIOS, absent, render
 from tests.chart.test_values import FRAUD
-from tests.cluster.kubernetes import Namespace, small
+from tests.cluster.kubernetes import IDLE, SLOT, Namespace, small
 from tests.manifests.build import OVERLAYS, build
 
 EVERYONE = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}
-IDLE = {  # slots and a route, and nothing that runs
-    "serving": {"enabled": True},
-    "route": {"enabled": True},
-    "collector": {"enabled": False},
-    "policyCheck": {"enabled": False},
-    "store": {"url": "s3://kedge/test"},
-}
 
 
 def moved(objects, namespace: Namespace):
@@ -56,7 +49,7 @@ def test_the_server_takes_every_object_of_the_overlays(place, overlay):
 @pytest.fixture(scope="module")
 def installed(place):
     """The chart with slots and a route, without anything that runs."""
-    place.install(small(models=[{"policy": FRAUD, "bundle": "a" * 40}], **IDLE))
+    place.install(small(models=SLOT, **IDLE))
     return place
 
 
@@ -136,3 +129,10 @@ def test_uninstalling_leaves_what_serves(installed):
     assert installed.get("inferenceservice", "fraud-blue")
     assert installed.get("httproute", "fraud")
     assert installed.get("servingruntime", "kedge")
+
+
+def test_slots_on_a_cluster_without_kserve_are_refused_before_anything_is_made(without_kserve):
+    if without_kserve is None:
+        absent("this cluster had KServe's definitions before the tests began")
+    assert 'no matches for kind "InferenceService"' in without_kserve
+    assert "ensure CRDs are installed first" in without_kserve
