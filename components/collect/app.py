@@ -45,6 +45,8 @@ RETRY_AFTER = b"2"
 MOST_NAMED = 20
 """Faults named in one answer."""
 MOST_BATCH = 10_000
+MOST_DISCARDED = 64 << 20
+"""Bytes read and dropped before a refusal, which a sender that still sends would not see."""
 
 ACCEPTED: Any = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]}
 EMPTY: Any = {"type": "http.response.body", "body": b""}
@@ -183,7 +185,11 @@ class App:
         return _json({"accepted": len(taken)}, 202)
 
     async def _check(self, request: Request) -> Response:
-        body = await self._body(dict(request.scope["headers"]), request.receive)
+        headers = dict(request.scope["headers"])
+        kind = events.media_type(headers.get(b"content-type", events.JSON))
+        if kind != events.JSON:
+            raise Refused("media-type", f"a check cannot be {shown(kind.decode('latin-1'))}; send application/json")
+        body = await self._body(headers, request.receive)
         try:
             await asyncio.to_thread(self._collector.checks.take, body)
         except OSError as exc:
@@ -216,31 +222,36 @@ class App:
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, if it is small and soon enough."""
         most = self._settings.most_body_bytes
-        declared = headers.get(b"content-length")
-        if declared is not None and int(declared) > most:
-            raise Refused("too-large", f"the body has {int(declared):,} bytes, at most {most:,} are read")
+        declared = int(headers.get(b"content-length", b"0"))
+        if declared > MOST_DISCARDED or (declared > most and b"expect" in headers):
+            raise _too_large(most)
         message = await receive()
         body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        return await self._rest_of_body(body, receive, most)
+        if message.get("more_body"):
+            return await self._rest_of_body(body, receive, most)
+        if len(body) > most:
+            raise _too_large(most)
+        return body
 
     async def _rest_of_body(self, first: bytes, receive: Receive, most: int) -> bytes:
         parts = [first]
-        length = len(first)
-        self._reading += length
+        length = held = len(first)
+        self._reading += held
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refused("malformed", "the sender went away within the body")
-                    part = message.get("body", b"")
-                    parts.append(part)
-                    length += len(part)
-                    self._reading += len(part)
+                    parts.append(message.get("body", b""))
+                    length += len(parts[-1])
                     if length > most:
-                        raise Refused("too-large", f"the body has more than {most:,} bytes")
+                        parts.clear()
+                    if length > MOST_DISCARDED or (length > most and not message.get("more_body")):
+                        raise _too_large(most)
+                    now_held = length if length <= most else 0
+                    self._reading += now_held - held
+                    held = now_held
                     if self._reading > self._settings.most_waiting_bytes:
                         raise Refused("busy", "too many large bodies at once; send again later")
                     if not message.get("more_body"):
@@ -248,7 +259,7 @@ class App:
         except TimeoutError:
             raise Refused("too-slow", f"the body took longer than {self._settings.body_seconds:g} s") from None
         finally:
-            self._reading -= length
+            self._reading -= held
 
     def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
         if self._token is not None and not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
@@ -310,6 +321,10 @@ async def _only_post(request: Request) -> Response:  # noqa: ARG001
 
 def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _too_large(most: int) -> Refused:
+    return Refused("too-large", f"the body has more than {most:,} bytes")
 
 
 def _refusal(exc: Refused) -> Response:

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from components.collect import labels
 from components.collect.collector import Collector, now_microseconds
 from components.collect.declared import Declared
@@ -19,6 +21,10 @@ from components.errors import KedgeError
 
 CHUNK = 5_000
 MOST_NAMED = 20
+MOST_RECEIVED = 4
+"""Files received at once; they lie in the spool."""
+SLOWEST_BYTES = 256 << 10
+"""A second, once the time every body has is over."""
 LINES = (b"application/x-ndjson", b"application/jsonl")
 CSV = b"text/csv"
 PARQUET = b"application/vnd.apache.parquet"
@@ -30,13 +36,15 @@ class Bulk:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._settings = settings
-        self._one = asyncio.Semaphore(1)  # one file at a time bounds memory and disk
+        self._received = asyncio.Semaphore(MOST_RECEIVED)
+        self._one = asyncio.Semaphore(1)  # one file read at a time bounds the memory
 
     async def keep(self, kind: bytes, name: str | None, body: AsyncIterator[bytes], *, require_known: bool) -> int:
         """Make a file's labels durable; how many.
 
         Raises:
-            Refused: unknown content type or model, a file too large, or rows that are no labels (nothing is kept).
+            Refused: unknown content type or model, a file too large or too slow, or rows that are no labels (nothing
+                is kept); or the disk is full.
         """
         if kind not in (*LINES, CSV, PARQUET):
             raise Refused(
@@ -47,14 +55,16 @@ class Bulk:
         if name is None:
             raise Refused("invalid", "which model? add ?model=NAME to the address")
         model = self._collector.intake.model(name)
-        async with self._one:
-            with tempfile.NamedTemporaryFile(dir=self._settings.spool, prefix="bulk-") as file:
-                await self._receive(body, file)
-                path = Path(file.name)
-                ids = await asyncio.to_thread(self._checked, model, kind, path)
-                if require_known:
-                    await self.refuse_unknown(name, ids)
-                return await self._kept(model, kind, path)
+        if self._received.locked():
+            raise Refused("busy", f"{MOST_RECEIVED} files of labels are being received; send again later")
+        try:
+            async with self._received:
+                with tempfile.NamedTemporaryFile(dir=self._settings.spool, prefix="bulk-") as file:
+                    await self._receive(body, file)
+                    async with self._one:
+                        return await self._whole(model, kind, Path(file.name), require_known=require_known)
+        except OSError as exc:
+            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
 
     async def refuse_unknown(self, name: str, ids: Sequence[str]) -> None:
         """Raise Refused, naming them, if there is no prediction of some ids."""
@@ -70,15 +80,28 @@ class Bulk:
 
     async def _receive(self, body: AsyncIterator[bytes], file: Any) -> None:
         length = 0
+        seconds = self._settings.body_seconds
+        began = asyncio.get_running_loop().time()
         try:
-            async for part in body:
-                length += len(part)
-                if length > self._settings.most_bulk_bytes:
-                    raise Refused("too-large", f"the file has more than {self._settings.most_bulk_bytes:,} bytes")
-                file.write(part)
+            async with asyncio.timeout(seconds) as limit:
+                async for part in body:
+                    length += len(part)
+                    if length > self._settings.most_bulk_bytes:
+                        raise Refused("too-large", f"the file has more than {self._settings.most_bulk_bytes:,} bytes")
+                    file.write(part)
+                    limit.reschedule(began + seconds + length / SLOWEST_BYTES)
             file.flush()
-        except OSError as exc:
-            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
+        except TimeoutError:
+            slowest = f"{SLOWEST_BYTES >> 10} KiB a second after {seconds:g} s"
+            raise Refused("too-slow", f"the file came in slower than {slowest}") from None
+        except ClientDisconnect:
+            raise Refused("malformed", "the sender went away within the file") from None
+
+    async def _whole(self, model: Declared, kind: bytes, path: Path, *, require_known: bool) -> int:
+        ids = await asyncio.to_thread(self._checked, model, kind, path)
+        if require_known:
+            await self.refuse_unknown(model.name, ids)
+        return await self._kept(model, kind, path)
 
     def _checked(self, model: Declared, kind: bytes, path: Path) -> list[str]:
         faults, ids = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -95,8 +95,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
                 loop = asyncio.get_running_loop()
                 scored, read = await loop.run_in_executor(self._executor, self._scored, request)
         except Refusal as refusal:
-            self._metrics.requests["grpc", refusal.status] += 1
-            raise GrpcException(status_code=CODES[refusal.status], details=refusal.message) from None
+            raise self._refused(refusal) from None
         except Exception:  # whatever a model may raise: one request fails, in one sentence
             request_id = new_id()
             log.exception("request %s failed", request_id)
@@ -111,13 +110,16 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     def _scored(self, request: Any) -> tuple[Scored, float]:
         """The scores, and when the rows had been read."""
-        model = self._model
-        if request.model_name != model.name or request.model_version not in ("", model.version):
-            asked = f"{request.model_name[:60]!r}, version {request.model_version[:60]!r}"
-            raise Refusal(404, f"no model {asked}; this server has the model {model.name!r}, version {model.version}")
-        rows = _rows(request, model.signature.names)
+        self._refuse_another(request.model_name, request.model_version)
+        rows = _rows(request, self._model.signature.names)
         read = time.perf_counter()
-        return model.score(rows), read
+        return self._model.score(rows), read
+
+    def _refuse_another(self, name: str, version: str) -> None:
+        model = self._model
+        if name != model.name or version not in ("", model.version):
+            asked = f"{name[:60]!r}, version {version[:60]!r}"
+            raise Refusal(404, f"no model {asked}; this server has the model {model.name!r}, version {model.version}")
 
     def _answer(self, request_id: str, scored: Scored) -> Any:
         outputs = [
@@ -138,6 +140,25 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             parameters={"slot": slot},
             outputs=outputs,
         )
+
+    def _refused(self, refusal: Refusal) -> GrpcException:
+        self._metrics.requests["grpc", refusal.status] += 1
+        return GrpcException(status_code=CODES[refusal.status], details=refusal.message)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether the model is ready; KServe would log a trace and the name for one it does not know."""
+        return await self._told(super().ModelReady, request, context)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The model's tensors."""
+        return await self._told(super().ModelMetadata, request, context)
+
+    async def _told(self, verb: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Any:
+        try:
+            self._refuse_another(request.name, request.version)
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
+        return await verb(request, context)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         raise _shut()

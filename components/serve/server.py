@@ -27,6 +27,8 @@ from components.serve.model import ServedModel
 
 GRACE_SECONDS = 30
 FLUSH_SECONDS = 5.0
+LINGER_SECONDS = 0.25
+"""Open connections live so much longer than the listener: a request that is on its way is answered."""
 MOST_CONNECTIONS = 2000
 KEEP_ALIVE_SECONDS = 75  # longer than a gateway keeps its own side, or it meets a closed connection
 
@@ -58,13 +60,17 @@ class DrainingServer(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._front.draining or not self._drain_seconds:
-            self._front.draining = True
+        if self._front.draining:
             super().handle_exit(sig, frame)
             return
         self._front.draining = True
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._end)
+        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        for server in self.servers:
+            server.close()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._end)
 
     def _end(self) -> None:
         self.should_exit = True

@@ -1,6 +1,7 @@
 """Whatever is wrong gets an answer below 500 that names the fault, is counted, and harms nobody else."""
 
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -87,9 +88,8 @@ def test_content_types_nobody_reads_are_refused(start, event):
         headers = {f"ce-{name}": value for name, value in event().items() if name != "data"}
         answer = client.post("/", content=b"a=1", headers=headers | {"content-type": "text/plain"})
         assert answer.status_code == 415
-        assert (
-            client.post("/v1/labels?model=payments", content=b"x", headers={"content-type": "a/b"}).status_code == 415
-        )
+        for path in ("/v1/labels?model=payments", "/v1/checks"):
+            assert client.post(path, content=b"x", headers={"content-type": "a/b"}).status_code == 415
 
 
 def test_a_large_body_is_refused_before_and_while_it_is_read(start):
@@ -111,6 +111,43 @@ def test_a_body_that_comes_too_slowly_is_refused_and_holds_nobody_up(start, post
         assert post(client, id="quick").status_code == 202
         slow.settimeout(10)
         assert b"408" in slow.recv(4096)
+
+
+def test_a_sender_that_reads_only_after_ten_megabytes_sees_the_413(start, post):
+    with start() as client:
+        for path in ("/", "/v1/labels", "/v1/checks"):
+            head = f"POST {path} HTTP/1.1\r\nhost: c\r\ncontent-type: application/json\r\n"
+            with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20) as sender:
+                sender.sendall(head.encode() + b"content-length: 10000000\r\n\r\n" + b"x" * 10_000_000)
+                assert sender.recv(4096).startswith(b"HTTP/1.1 413")
+        assert refused(client, "too-large") == 3
+        assert post(client).status_code == 202
+
+
+def test_a_slow_file_of_labels_is_refused_and_holds_up_no_other_file(start):
+    address = "/v1/labels?model=payments"
+    kind = {"content-type": "text/csv"}
+    with start(body_seconds=1.0) as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as slow:
+        slow.sendall(f"POST {address} HTTP/1.1\r\nhost: c\r\ncontent-type: text/csv\r\n".encode())
+        slow.sendall(b"content-length: 500\r\n\r\nid,label\n")
+        assert client.post(address, content=b"id,label\na,1\n", headers=kind, timeout=10).json() == {"accepted": 1}
+        slow.settimeout(10)
+        assert b"408" in slow.recv(4096)
+        assert refused(client, "too-slow") == 1
+
+
+def test_a_sender_that_goes_away_within_its_body_is_counted_and_leaves_no_trace(start, caplog):
+    with start() as client:
+        for path in ("/", "/v1/labels", "/v1/labels?model=payments", "/v1/checks"):
+            kind = "text/csv" if "?" in path else "application/json"
+            with socket.create_connection(("127.0.0.1", client.base_url.port)) as sender:
+                sender.sendall(f"POST {path} HTTP/1.1\r\nhost: c\r\ncontent-type: {kind}\r\n".encode())
+                sender.sendall(b"content-length: 500\r\n\r\nid")
+        deadline = time.monotonic() + 20
+        while refused(client, "malformed") < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_a_batch_keeps_the_good_events_and_names_the_bad(start, event):

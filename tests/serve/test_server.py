@@ -175,7 +175,11 @@ def test_events_a_collector_refuses_are_counted_as_dropped_and_the_accepted_ones
 def test_grpc_answers_the_same_scores_and_refuses_with_the_fault(server, made):
     import grpc
     from kserve import InferInput, InferRequest
-    from kserve.protocol.grpc.grpc_predict_v2_pb2 import RepositoryModelUnloadRequest
+    from kserve.protocol.grpc.grpc_predict_v2_pb2 import (
+        ModelMetadataRequest,
+        ModelReadyRequest,
+        RepositoryModelUnloadRequest,
+    )
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
     def request(amount):
@@ -204,6 +208,15 @@ def test_grpc_answers_the_same_scores_and_refuses_with_the_fault(server, made):
             with pytest.raises(grpc.RpcError, match=message) as seen:
                 stub.ModelInfer(bad)
             assert seen.value.code() is code
+        for ask, question in (
+            (stub.ModelReady, ModelReadyRequest(name="x\nforged line")),
+            (stub.ModelMetadata, ModelMetadataRequest(name="payments", version="7")),
+        ):
+            with pytest.raises(grpc.RpcError, match="this server has the model 'payments'") as seen:
+                ask(question)
+            assert seen.value.code() is grpc.StatusCode.NOT_FOUND
+        assert stub.ModelReady(ModelReadyRequest(name="payments")).ready
+        assert stub.ModelMetadata(ModelMetadataRequest(name="payments")).inputs[0].name == "amount"
         with pytest.raises(grpc.RpcError, match="not loaded or unloaded"):
             stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="payments"))
     assert server.predict(ROW).status_code == 200
@@ -262,6 +275,34 @@ def test_server_goes_on_answering_while_it_drains_then_ends_without_error(made):
     started.client.close()
     _, error = started.process.communicate(timeout=30)
     assert started.process.returncode == 0
+    assert "Traceback" not in error
+
+
+def test_no_request_is_lost_when_the_server_is_told_to_end_under_load(made):
+    """Clients that keep their connections open and go elsewhere when told so, as a gateway does."""
+    started = Process(made.folder)
+    answered, lost = [], []
+
+    def ask():
+        with httpx.Client(base_url=started.address, timeout=20, trust_env=False) as client:
+            while True:
+                try:
+                    answer = client.post(PREDICT, json={"instances": [ROW]})
+                except httpx.TransportError as exc:
+                    lost.append(exc)
+                    return
+                answered.append(answer.status_code)
+                if answer.headers.get("connection") == "close":
+                    return
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    wait_for(lambda: len(answered) >= 200)
+    code, error = started.end()
+    for client in clients:
+        client.join(20)
+    assert (code, lost, set(answered)) == (0, [], {200})
     assert "Traceback" not in error
 
 
