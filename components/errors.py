@@ -6,6 +6,7 @@
     │   ├── DataError            a table, a column, rows
     │   ├── BundleError          a model bundle: missing, altered, made by other libraries
     │   └── UsageError           a command's words, a name that does not exist, an address
+    │       └── NothingServed    asked about a model that was never released
     ├── StoreError               the store could not be read or written
     ├── RegistryError            the model registry
     ├── RunError                 a pipeline run that could not be submitted or did not succeed
@@ -44,6 +45,10 @@ class BundleError(UserError):
 
 class UsageError(UserError):
     """A command's words, a name that does not exist, an address."""
+
+
+class NothingServed(UsageError):
+    """Asked about a model that was never released; a scheduled check calls that no failure."""
 
 
 class StoreError(KedgeError):

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from components import bundle
 from components.bundle import Manifest
-from components.errors import DataError, UsageError
+from components.errors import DataError, NothingServed
 from components.monitor import adopted, estimate, performance, veto
 from components.monitor.adopted import Basis
 from components.monitor.estimate import Estimate
@@ -89,13 +89,13 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         window: Which rows.
 
     Raises:
-        UsageError: no bundle was ever promoted.
+        NothingServed: no bundle was ever promoted.
         BundleError: the champion's bundle is missing or was altered.
         DataError, StoreError: the log cannot be read, or is not this policy's.
     """
     serving = champion(history)
     if serving is None:
-        raise UsageError(
+        raise NothingServed(
             f"model {policy.name} in {store.url}: no bundle was promoted yet, so there is nothing to watch; "
             "`kedge submit` trains and releases a first one"
         )

@@ -43,7 +43,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
         now: Event time, cut to the whole minute.
 
     Raises:
-        UsageError: nothing was ever promoted.
+        NothingServed: nothing was ever promoted.
         BundleError, DataError, StoreError: the champion, the log or the table of outcomes cannot be read.
     """
     by_hand = policy.release.approval == "manual"

@@ -36,7 +36,8 @@ def monitor(
     """Check the served model once; retrain and release if the check says so.
 
     A window is checked once: again tells what stands, and submits what was decided and not yet submitted. Exit code 0
-    whatever is decided; not 0 only if the check could not be made or the run not be submitted.
+    whatever is decided, and before the first release; not 0 only if the check could not be made or the run not be
+    submitted.
 
     Example: kedge monitor --policy payments.yaml --no-submit
     """
@@ -47,13 +48,18 @@ def monitor(
 
     from components import clock
     from components import policy as policies
+    from components.errors import NothingServed
     from components.monitor import run
     from components.store import open_store
     from pipelines.settings import Settings
 
     settings = Settings.of(store)
     asked, opened = policies.load(policy), open_store(settings.store)
-    outcome = run.run(asked, opened, now=time_of(now) if now else clock.now())
+    try:
+        outcome = run.run(asked, opened, now=time_of(now) if now else clock.now())
+    except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
+        typer.echo(str(exc), err=True)
+        return
     if not as_json:
         typer.echo("\n".join(told(outcome, opened.uri)))
     ended: list[RunOutcome] = []

@@ -136,9 +136,9 @@ def test_a_killed_model_server_is_started_again_with_the_same_bundle(released: W
 
     def back() -> bool:
         seen = world.status(f"payments-{slot}")
-        return bool(seen["ready"]) and seen["pid"] != before
+        return bool(seen["ready"]) and seen["pid"] != before and world.ask(1, 1)[0].status == 200
 
-    wait_for(back)
+    wait_for(back)  # through the gateway too, which hears of it a little later
     answers = world.ask(1, 20)
     assert {answer.version for answer in answers if answer.status == 200} == {bundle}
     assert answers[-1].status == 200

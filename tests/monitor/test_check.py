@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss
 
 from components import bundle, policy, record
-from components.errors import BundleError, UsageError
+from components.errors import BundleError, NothingServed
 from components.monitor import run
 from components.monitor.run import key_of
 from components.record import Record, vetoed_windows
@@ -221,7 +221,7 @@ def test_of_two_processes_at_once_one_writes_and_both_see_what_stands(world, mon
 
 def test_without_a_promotion_there_is_nothing_to_watch(world):
     world.store.delete(f"records/fraud/promoted/{world.champion}-1.json")
-    with pytest.raises(UsageError, match="no bundle was promoted yet"):
+    with pytest.raises(NothingServed, match="no bundle was promoted yet"):
         look(world, 0)
 
 
