@@ -6,6 +6,7 @@ crash was never acknowledged; one damaged later is counted and skipped, and read
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -18,6 +19,8 @@ from components.store.files import sync_folder, write_file
 
 HEAD = struct.Struct("<3s1sII")
 MARK = b"KDG"
+INDEX_BYTES = 48 << 20
+"""Disk that the journal leaves to the index: one that cannot be written lets nothing out of a full spool."""
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
@@ -86,6 +89,7 @@ class Journal:
 
     def append(self, data: bytes) -> None:
         """Write frames and return when they are on the disk; after an OSError none of them counts."""
+        self._leave_room(len(data))
         handle = self._open() if self._handle is None else self._handle
         try:
             _write_all(handle, data)
@@ -109,6 +113,7 @@ class Journal:
 
     def probe(self) -> None:
         """Try whether the disk takes a write. Raises OSError if it does not."""
+        self._leave_room(0)
         write_file(self._folder / "probe", b"probe")
 
     def read(self, number: int, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
@@ -133,6 +138,13 @@ class Journal:
                 found.append(path.stat())
         oldest = min((status.st_mtime for status in found), default=None)
         return sum(status.st_size for status in found), 0.0 if oldest is None else max(0.0, time.time() - oldest)
+
+    def _leave_room(self, length: int) -> None:
+        """Of a small disk the index gets a quarter."""
+        disk = os.statvfs(self._folder)
+        kept = min(INDEX_BYTES, disk.f_blocks * disk.f_frsize // 4)
+        if disk.f_bavail * disk.f_frsize - length < kept:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> int:
         path = self._path(self._next)
