@@ -33,7 +33,7 @@ class _Tally:
 
     def add(self, array: pa.Array) -> tuple[pa.Array, Counts] | None:
         """Count one array; hands out what was counted on another dictionary before it."""
-        self.type = self.type or _value_type(array.type)
+        self.type = self.type or type_of(array.type)
         indices, dictionary, nulls = codes(array)
         self.nulls += nulls
         full = None
@@ -186,7 +186,8 @@ class CategoryBuilder:
             self._late_hashes.append(hashed[late])
 
 
-def _value_type(kind: pa.DataType) -> str:
+def type_of(kind: pa.DataType) -> str:
+    """The type's name; of dictionary-encoded values, that of the values."""
     return str(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 

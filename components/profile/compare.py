@@ -49,7 +49,10 @@ class Feature:
 
     kind: str
     verdict: str = "compared"
-    """``compared``, or why not: ``missing``, ``missing in some rows``, ``type changed``, ``not comparable``."""
+    """``compared``, or why not: ``missing``, ``missing in some rows``, ``type changed``, ``not comparable``.
+
+    Only the last is no drift: no model input is made of such a column.
+    """
     drifted: bool = False
     reasons: tuple[str, ...] = ()
     """The tests that say so, in words: keys of :data:`WEIGHTS`; or the verdict."""
@@ -206,7 +209,9 @@ def _called(measured: Mapping[str, Feature], alpha: float, min_psi: float) -> di
             for test, found in feature.tests.items()
             if found.p_value / WEIGHTS[test] <= cut and found.effect_upper >= min_psi
         )
-        if feature.verdict != "compared":
+        if feature.verdict in ("missing", "type changed"):
+            reasons = (feature.verdict,)
+        elif feature.verdict == "missing in some rows":
             reasons = (feature.verdict, *reasons)
         result[name] = _replace(feature, q_value=q_values.get(name), reasons=reasons, drifted=bool(reasons))
     return result
@@ -221,7 +226,9 @@ def _measured(reference: Column, current: Column, design_effect: float, name: st
             _must_match(reference.values == current.values, name)
             return _categories(reference, current, design_effect)
         case Unread(), _:
-            return Feature(kind=reference.kind, verdict="compared", note=f"{reference.type} columns are not compared")
+            return Feature(
+                kind=reference.kind, verdict="not comparable", note=f"{reference.type} columns are not compared"
+            )
         case _, Unread():
             return Feature(
                 kind=reference.kind, verdict="type changed", note=f"was {reference.type}, is {current.type or 'absent'}"
@@ -413,8 +420,8 @@ def _noted(name: str, feature: Feature, reference: Profile, current: Profile) ->
     notes = [feature.note] if feature.note else []
     column = current.columns[name]
     if feature.verdict == "missing":
-        close = difflib.get_close_matches(name, list(current.extra), n=1, cutoff=0.6)
-        notes.append(f"renamed to {close[0]!r}?" if close else "the window has no such column")
+        likely = _likely_new_name(name, reference, current)
+        notes.append(f"renamed to {likely!r}?" if likely else "the window has no such column")
     elif feature.verdict == "missing in some rows" and isinstance(column, Numbers | Categories):
         notes.append(f"{column.absent:,} of {column.rows:,} rows come from files without it")
     if isinstance(column, Numbers | Categories) and column.type and column.type != reference.columns[name].type:
@@ -423,6 +430,22 @@ def _noted(name: str, feature: Feature, reference: Profile, current: Profile) ->
         top = sorted(column.new_values.items(), key=lambda item: (-item[1], item[0]))[:3]
         notes.append("new: " + ", ".join(f"{value!r} ({rows:,} rows)" for value, rows in top))
     return _replace(feature, note="; ".join(notes))
+
+
+def _likely_new_name(name: str, reference: Profile, current: Profile) -> str | None:
+    """A new column that is spelt alike, or holds the old name or is held by it, or is the only one of the old type."""
+    close = difflib.get_close_matches(name, list(current.extra), n=1, cutoff=0.6)
+    inside = [new for new in current.extra if name.lower() in new.lower() or new.lower() in name.lower()]
+    alike = [new for new, found in current.extra.items() if found == reference.columns[name].type]
+    gone = [
+        old
+        for old, column in current.columns.items()
+        if isinstance(column, Numbers | Categories)
+        and column.absent == current.rows
+        and reference.columns[old].type == reference.columns[name].type
+    ]
+    alone = alike if len(alike) == len(gone) == 1 else []
+    return next(iter([*close, *inside, *alone]), None)
 
 
 def _replace(feature: Feature, **changes: Any) -> Feature:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.errors import DataError
 from components.profile.binning import Scratch
-from components.profile.categories import CategoryBuilder, CategoryCounter
+from components.profile.categories import CategoryBuilder, CategoryCounter, type_of
 from components.profile.columns import Categories, Column, Numbers, Unread, types
 from components.profile.dependence import DependenceCounter, choose_levels
 from components.profile.numeric import NumberBuilder, NumberCounter
@@ -140,9 +140,9 @@ def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
             elif _fits(reference.columns[name], array.type):
                 counter.add(array)
             else:
-                odd = Unread(type=str(array.type), rows=len(array))
+                odd = Unread(type=type_of(array.type), rows=len(array))
                 unread[name] = unread[name].merge(odd) if name in unread else odd
-        extra |= {name: types(extra.get(name, ""), str(array.type)) for name, array in found.items()}
+        extra |= {name: types(extra.get(name, ""), type_of(array.type)) for name, array in found.items()}
     columns: dict[str, Column] = {}
     for name, counter in counters.items():
         columns[name] = unread[name].merge(counter.result()) if name in unread else counter.result()
@@ -184,7 +184,7 @@ def _difference(first: pa.Schema, second: pa.Schema) -> str:
     """What two schemas disagree on, in words."""
     said = []
     for name in [*first.names, *(name for name in second.names if name not in first.names)]:
-        ours, theirs = (s.field(name).type if name in s.names else "missing" for s in (first, second))
+        ours, theirs = (type_of(s.field(name).type) if name in s.names else "missing" for s in (first, second))
         if ours != theirs:
             said.append(f"{name!r} is {ours} in one batch and {theirs} in another")
     return "; ".join(said[:5]) or "the order of the columns"

@@ -24,10 +24,9 @@ Histogram = tuple[list[str], Sequence[float], Sequence[float]]
 
 def drift_page(comparison: Comparison, reference: Profile, current: Profile, *, title: str = "Drift") -> str:
     """A whole page about one window."""
-    told = [summary(comparison), columns_table(comparison)]
-    if comparison.pairs:
-        told.append(pairs_table(comparison))
-    return report.page(title, *told, small_histograms(comparison, reference, current))
+    pairs = [pairs_table(comparison)] if comparison.pairs else []
+    drawn = small_histograms(comparison, reference, current)
+    return report.page(title, summary(comparison), *pairs, drawn, columns_table(comparison))
 
 
 def summary(comparison: Comparison) -> Markup:
@@ -55,9 +54,10 @@ def columns_table(comparison: Comparison) -> Markup:
     rows = []
     for name in worst_first(comparison):
         feature = comparison.features[name]
-        measured = feature.q_value, feature.psi_debiased, feature.ks, feature.js
+        measured = feature.psi_debiased, feature.ks, feature.js
         shares = feature.reference_null_rate, feature.null_rate, feature.new_category_share
-        rows.append((name, ", ".join(feature.reasons) or "–", *measured, *shares, feature.note))
+        rounded = [None if value is None else _rounded(value, 4) for value in (*measured, *shares)]
+        rows.append((name, ", ".join(feature.reasons) or "–", feature.q_value, *rounded, feature.note))
     heads = (
         "column",
         "drifted by",
@@ -121,7 +121,7 @@ def histogram(reference: Column, current: Column) -> Histogram | None:
 
 def _figure(name: str, feature: Feature, reference: Column, current: Column) -> Markup:
     said = ", ".join(feature.reasons) or "no drift"
-    numbers = f"PSI {feature.psi_debiased:.3f}" if feature.psi_debiased is not None else ""
+    numbers = f"PSI {_rounded(feature.psi_debiased, 3):.3f}" if feature.psi_debiased is not None else ""
     missing = ""
     if feature.null_rate or feature.reference_null_rate:
         missing = f"missing {feature.reference_null_rate or 0:.1%} → {feature.null_rate or 0:.1%}"
@@ -175,6 +175,11 @@ def _written(column: Numbers, value: float) -> str:
     if column.kind == "time":
         return f"{EPOCH + timedelta(microseconds=float(value)):%Y-%m-%d %H:%M}"
     return f"{value:.4g}"
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Rounded, and never -0."""
+    return round(value, digits) + 0.0
 
 
 def _effect(feature: Feature) -> float:

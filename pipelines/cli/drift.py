@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from components.profile import Comparison, Profile
+    from components.profile import Comparison, Feature, Profile
 
 
 def register(app: typer.Typer) -> None:
@@ -38,10 +38,11 @@ def drift(
     import pyarrow as pa
 
     from components import profile
+    from components.profile.compare import MIN_ROWS
     from components.tables.scan import open_table
     from pipelines.progress import watched
 
-    if "jemalloc" in pa.supported_memory_backends():  # with this decay it keeps 30 MB less than Arrow's own choice
+    if "jemalloc" in pa.supported_memory_backends():  # with this decay it keeps 15 MB less than Arrow's own choice
         pa.set_memory_pool(pa.jemalloc_memory_pool())
         pa.jemalloc_set_decay_ms(100)
     known = _read(reference)
@@ -61,7 +62,7 @@ def drift(
         from components.store.files import write_file
 
         write_file(html, drift_page(comparison, known, counted, title=f"Drift of {current}").encode())
-    typer.echo(_json(comparison) if as_json else _text(comparison))
+    typer.echo(_json(comparison) if as_json else _text(comparison, thresholds.get("min_rows", MIN_ROWS)))
 
 
 def _read(path: Path) -> Profile:
@@ -98,22 +99,38 @@ def _json(comparison: Comparison) -> str:
     return orjson.dumps(comparison.to_dict(), option=orjson.OPT_INDENT_2).decode()
 
 
-def _text(comparison: Comparison) -> str:
+def _text(comparison: Comparison, min_rows: int) -> str:
     rows = f"{comparison.rows:,} rows against {comparison.reference_rows:,}"
     if comparison.verdict == "too few rows":
-        return f"too few rows: {rows}; no verdict, which is not the same as no drift"
+        return f"too few rows: {rows}, of {min_rows:,} needed; no verdict, which is not the same as no drift"
     lines = [f"{len(comparison.drifted)} of {len(comparison.features)} columns drifted ({rows})"]
     for name in comparison.drifted:
         feature = comparison.features[name]
-        size = "" if feature.psi_debiased is None else f"  PSI {feature.psi_debiased:.4f}"
-        sure = "" if feature.q_value is None else f"  q {feature.q_value:.2g}"
+        sure = "" if feature.q_value is None or feature.verdict == "missing" else f"  q {feature.q_value:.2g}"
         note = f"  ({feature.note})" if feature.note else ""
-        lines.append(f"  {name}: {', '.join(feature.reasons)}{size}{sure}{note}")
+        lines.append(f"  {name}: {', '.join(_measured(reason, feature) for reason in feature.reasons)}{sure}{note}")
     lines += [
         f"  {pair.first} and {pair.second}: rank correlation {pair.reference_correlation:.2f} to "
         f"{pair.current_correlation:.2f}  q {pair.q_value:.2g}"
         for pair in comparison.pairs
     ]
+    skipped = [f"{name} ({f.note})" for name, f in comparison.features.items() if f.verdict == "not comparable"]
+    if skipped:
+        lines.append(f"  not compared: {', '.join(skipped)}")
     if comparison.extra:
         lines.append(f"  not in the reference: {', '.join(comparison.extra)}")
     return "\n".join(lines)
+
+
+def _measured(reason: str, feature: Feature) -> str:
+    """A reason, with the figure it rests on."""
+    figures = {
+        "missing values": (feature.reference_null_rate, feature.null_rate),
+        "new categories": (feature.new_category_share,),
+        "range": (feature.out_of_range_share,),
+        "infinities": (feature.infinite_share,),
+    }
+    if reason == "distribution" and feature.psi_debiased is not None:
+        return f"distribution (PSI {feature.psi_debiased:.4f})"
+    shares = [f"{share:.1%}" for share in figures.get(reason, ()) if share is not None]
+    return f"{reason} ({' to '.join(shares)})" if shares else reason

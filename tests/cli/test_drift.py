@@ -225,3 +225,46 @@ def test_the_hot_path_does_without_pandas(reference, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def compared(kedge, tmp_path, before, after):
+    pq.write_table(before, tmp_path / "before.parquet")
+    pq.write_table(after, tmp_path / "after.parquet")
+    assert kedge("profile", tmp_path / "before.parquet", "-o", tmp_path / "before.json")[0] == 0
+    code, out, _ = kedge("drift", "--reference", tmp_path / "before.json", "--current", tmp_path / "after.parquet")
+    assert code == 0
+    return out
+
+
+@pytest.mark.parametrize("name", ["amount_eur", "AMOUNT", "salary"])
+def test_a_new_column_that_holds_the_old_name_or_is_alone_of_its_type_is_suggested(kedge, tmp_path, name):
+    renamed = table(1).rename_columns([name, "country"]).append_column("note", pa.array(["x"] * N))
+    assert f"amount: missing  (renamed to '{name}'?)" in compared(kedge, tmp_path, table(0), renamed)
+
+
+def test_two_new_columns_of_the_type_are_not_guessed_at(kedge, tmp_path):
+    renamed = table(1).rename_columns(["salary", "country"]).append_column("bonus", pa.array(np.ones(N)))
+    assert "amount: missing  (the window has no such column)" in compared(kedge, tmp_path, table(0), renamed)
+
+
+def test_each_reason_stands_with_its_figure(kedge, tmp_path):
+    amount, country = table(1).columns
+    gaps = pa.array(np.array(amount), mask=np.arange(N) % 4 == 0)
+    new = pa.array(["XX" if k % 50 == 0 else value for k, value in enumerate(country.to_pylist())])
+    out = compared(kedge, tmp_path, table(0), pa.table({"amount": gaps, "country": new}))
+    assert "amount: missing values (0.0% to 25.0%)" in out
+    assert "new categories (2.0%)" in out
+
+
+def test_a_changed_type_is_called_by_the_type_of_its_values(kedge, tmp_path):
+    text = pa.array(["a", "b"] * (N // 2)).dictionary_encode()
+    out = compared(kedge, tmp_path, table(0), table(1).set_column(0, "amount", text))
+    assert "amount: type changed  (was double, is string)" in out
+
+
+def test_a_column_that_cannot_be_compared_is_named(kedge, tmp_path):
+    tags = pa.array([[1]] * N)
+    before, after = (table(seed).append_column("tags", tags) for seed in (0, 2))
+    out = compared(kedge, tmp_path, before, after)
+    assert out.startswith("0 of 3 columns drifted")
+    assert "not compared: tags (list<element: int64> columns are not compared)" in out

@@ -297,3 +297,14 @@ def test_a_page_of_two_hundred_columns_stays_below_two_megabytes():
     known = profile.build([wide])
     counted = profile.count(known, [wide])
     assert len(drift_page(profile.compare(known, counted), known, counted)) < 2_000_000
+
+
+def test_the_page_draws_every_column_before_it_lists_them_the_drifted_first():
+    rng = np.random.default_rng(8)
+    quiet = {f"c{k}": rng.standard_normal(1000) for k in range(200)}
+    known = profile.build([pa.record_batch(quiet)])
+    counted = profile.count(known, [pa.record_batch({**quiet, "c77": quiet["c77"] + 1})])
+    page = drift_page(profile.compare(known, counted), known, counted)
+    assert page.count("<figure") == 200
+    assert page.index("<b>c77</b>") < page.index("<b>c0</b>") < page.index("<h2>Columns</h2>")
+    assert "-0.000" not in page
