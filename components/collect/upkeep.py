@@ -1,4 +1,4 @@
-"""Keeps the log's tables easy to read: small files put together, old days dropped, unused files deleted."""
+"""Keeps the log's tables easy to read: small files put together, repeated rows and old days dropped, files deleted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from components.collect import duplicates
 from components.collect.declared import Declared
 from components.collect.metrics import Metrics
 from components.collect.settings import Settings
@@ -14,6 +15,8 @@ from components.store import Store
 from components.tables import log
 
 CLEAN_SECONDS = 86_400
+FIRST_CLEAN_SECONDS = 3600
+"""After a start; then every day."""
 
 
 class Upkeep:
@@ -25,7 +28,7 @@ class Upkeep:
         self._settings = settings
         self._metrics = metrics
         self._runs = 0
-        self._cleaned = time.monotonic()
+        self._cleaned = time.monotonic() - CLEAN_SECONDS + FIRST_CLEAN_SECONDS
 
     def run_if_due(self) -> None:
         """Compact every so many runs; drop and delete once a day. A failure is shown and tried again later."""
@@ -45,7 +48,9 @@ class Upkeep:
 
     def _clean(self) -> None:
         days = self._settings.retention_days
+        since = datetime.now(UTC) - timedelta(seconds=2 * CLEAN_SECONDS)
         for model in self._declared.values():
+            self._metrics.duplicates.inc(duplicates.remove(self._store, model.policy, since))
             if days:
                 log.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
             log.vacuum(self._store, model.policy)

@@ -41,8 +41,8 @@ def test_keys_that_were_added_are_known_and_no_others(sizes):
         assert kept.known(asked) == Runs(db).known(asked) == set(asked[:count])
 
 
-def test_runs_of_like_size_are_merged_so_there_are_few(tmp_path):
-    db = sqlite3.connect(tmp_path / "index.db", isolation_level=None)
+def test_runs_of_like_size_are_merged_so_there_are_few():
+    db = sqlite3.connect(":memory:", isolation_level=None)
     kept = Runs(db)
     for number in range(500):
         kept.add(number, 0, [key(10 * number + place) for place in range(10)])
