@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from components.errors import DataError, StoreError, UsageError
 from components.policy import Policy
 from components.store import Store
+from components.tables.ids import Rows, match
 
 Labels = Literal["left", "inner", "none"]
 
@@ -34,7 +35,6 @@ SETTINGS = {"delta.dataSkippingStatsColumns": "_time,_observed,_received"}
 
 TABLES = ("predictions", "labels")
 ATTEMPTS = 5
-MIX = np.uint64(0x9E3779B97F4A7C15)
 CLOCKS_APART = timedelta(days=1)
 """A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
 
@@ -61,24 +61,43 @@ def schema(policy: Policy) -> pa.Schema:
     return pa.schema([*own, *features, ("_day", pa.string())])
 
 
-def append_predictions(store: Store, policy: Policy, rows: pa.Table, *, writer: str, sequence: int) -> bool:
+def append_predictions(
+    store: Store,
+    policy: Policy,
+    rows: pa.Table,
+    *,
+    writer: str,
+    sequence: int,
+    opened: dict[str, DeltaTable] | None = None,
+) -> bool:
     """Append predictions exactly once; True if this call wrote them.
 
     Args:
         rows: Columns of :func:`schema`, without ``_day``; a missing column is null, a missing ``_received`` is now.
         writer: Who appends, one name a spool.
         sequence: Rises with every batch of this writer; a number not above the last one written is skipped.
+        opened: Tables kept open between calls, which then read only the commits since the call before.
 
     Raises:
         DataError: an id or time is null, or a column's type is not that of the table's column.
         StoreError: the store refused.
     """
-    return _append(store, _key(policy, "predictions"), _with_day(rows, schema(policy), "_time"), writer, sequence)
+    rows = _with_day(rows, schema(policy), "_time")
+    return _append(store, _key(policy, "predictions"), rows, writer, sequence, {} if opened is None else opened)
 
 
-def append_labels(store: Store, policy: Policy, rows: pa.Table, *, writer: str, sequence: int) -> bool:
+def append_labels(
+    store: Store,
+    policy: Policy,
+    rows: pa.Table,
+    *,
+    writer: str,
+    sequence: int,
+    opened: dict[str, DeltaTable] | None = None,
+) -> bool:
     """Append labels (``_id``, ``_label``, ``_observed``) exactly once, as :func:`append_predictions` does."""
-    return _append(store, _key(policy, "labels"), _with_day(rows, LABELS, "_observed"), writer, sequence)
+    rows = _with_day(rows, LABELS, "_observed")
+    return _append(store, _key(policy, "labels"), rows, writer, sequence, {} if opened is None else opened)
 
 
 def read_window(
@@ -107,7 +126,10 @@ def read_window(
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
     predictions = _read(store, _key(policy, "predictions"), schema(policy), needed, _between("_time", start, end))
     if labels == "none":
-        return _first_of_each(predictions, _codes(predictions["_id"])[0]).select(wanted)
+        first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
+        kept = _received_first(predictions["_received"], first)
+        result = predictions.select(wanted)
+        return result if kept.all() else result.filter(pa.array(kept))
     later = pc.field("_day") >= _day(start - CLOCKS_APART)
     found = _read(store, _key(policy, "labels"), LABELS, ["_id", "_label", "_observed", "_received"], later)
     return _joined(predictions, found, wanted, inner=labels == "inner")
@@ -196,17 +218,21 @@ def vacuum(store: Store, policy: Policy) -> None:
                 table.vacuum(dry_run=False)
 
 
-def _append(store: Store, key: str, rows: pa.Table, writer: str, sequence: int) -> bool:
+def _append(store: Store, key: str, rows: pa.Table, writer: str, sequence: int, opened: dict[str, DeltaTable]) -> bool:
     with _store_errors(store, key):
         for attempt in range(ATTEMPTS):
-            table = open_table(store, key)
+            table = opened.pop(key, None)  # after a fault it is read anew
+            if table is None:
+                table = open_table(store, key)
+            else:
+                table.update_incremental()
             if table is not None:
                 last = table.transaction_version(writer)
                 if last is not None and last >= sequence:
                     return False
                 _check_types(table, rows.schema, key)
             try:
-                _write(table, store, key, rows, writer, sequence)
+                opened[key] = _write(table, store, key, rows, writer, sequence)
             except CommitFailedError:  # another writer made the table, or changed its columns, in the same moment
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -215,7 +241,7 @@ def _append(store: Store, key: str, rows: pa.Table, writer: str, sequence: int) 
     return False
 
 
-def _write(table: DeltaTable | None, store: Store, key: str, rows: pa.Table, writer: str, sequence: int) -> None:
+def _write(table: DeltaTable | None, store: Store, key: str, rows: pa.Table, writer: str, sequence: int) -> DeltaTable:
     if table is None:
         table = DeltaTable.create(
             store.uri(key),
@@ -233,6 +259,7 @@ def _write(table: DeltaTable | None, store: Store, key: str, rows: pa.Table, wri
         writer_properties=_writer_properties(rows.schema),
         commit_properties=CommitProperties(app_transactions=[Transaction(writer, sequence)]),
     )
+    return table
 
 
 def _writer_properties(rows: pa.Schema) -> WriterProperties:
@@ -343,90 +370,47 @@ def _days(store: Store, key: str) -> list[str]:
 
 
 def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner: bool) -> pa.Table:
-    predicted, labelled = _codes(predictions["_id"], labels["_id"])
-    row_of_code = _latest_label(labels, labelled, _size(predicted, labelled))
-    predictions, predicted = _first_of_each(predictions, predicted), _unique(predicted)
-    found = row_of_code[predicted]
+    first, labelled = match(predictions["_id"], labels["_id"])
+    found = _latest_label(labels, labelled, predictions.num_rows)[first]
+    kept = _received_first(predictions["_received"], first)
     if inner:
-        kept = pa.array(found >= 0)
-        predictions, found = predictions.filter(kept), found[found >= 0]
-    rows = pa.array(found, mask=found < 0)
+        kept &= found >= 0
     result = predictions.select(wanted)
+    if not kept.all():
+        result, found = result.filter(pa.array(kept)), found[kept]
+    rows = pa.array(found, mask=found < 0)
     for name in ("_label", "_observed"):
         result = result.append_column(LABELS.field(name), labels[name].take(rows))
     return result
 
 
-def _codes(*columns: pa.ChunkedArray) -> list[NDArray[np.int32]]:
-    """Each id's number, counted from 0 in the order ids first appear in the columns one after the other."""
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    ids = pa.chunked_array(chunks, pa.string())
-    words = _words(ids)
-    flat = None if words is None else _numbered(words)
-    if flat is None:
-        numbers = [chunk.indices.to_numpy() for chunk in ids.dictionary_encode().chunks]
-        flat = np.concatenate([np.empty(0, np.int32), *numbers])
-    ends = np.cumsum([len(column) for column in columns])
-    return np.split(flat, ends[:-1])
+def _received_first(received: pa.ChunkedArray, first: Rows) -> NDArray[np.bool_]:
+    """Which rows are, of their id, the one received first; ``first`` says the first row of the same id."""
+    kept: NDArray[np.bool_] = first == np.arange(len(first))
+    if not kept.all():
+        several = np.flatnonzero((np.bincount(first) > 1)[first])
+        kept[several] = False
+        times = received.cast(pa.int64()).to_numpy()[several]
+        order = several[np.argsort(times, kind="stable")[::-1]]
+        earliest = np.empty(len(first), np.int64)
+        earliest[first[order]] = order
+        kept[earliest[first[several]]] = True
+    return kept
 
 
-def _words(ids: pa.ChunkedArray) -> NDArray[np.uint64] | None:
-    """Ids of one length, as UUIDs are, as rows of 8-byte words without a copy of each; None if lengths differ."""
-    if not len(ids):
-        return None
-    flat = pa.concat_arrays(ids.chunks)
-    ends = np.frombuffer(flat.buffers()[1], np.int32)[flat.offset : flat.offset + len(flat) + 1]
-    width = int(ends[1] - ends[0])
-    if width == 0 or np.any(np.diff(ends) != width):
-        return None
-    letters = np.frombuffer(flat.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(-1, width)
-    padded = np.zeros((len(flat), -(-width // 8) * 8), np.uint8)
-    padded[:, :width] = letters
-    return padded.view(np.uint64)
+def _latest_label(labels: pa.Table, predicted: Rows, count: int) -> Rows:
+    """For each of ``count`` predictions the row of its label observed last (then: received last), -1 without one.
 
-
-def _numbered(words: NDArray[np.uint64]) -> NDArray[np.int32] | None:
-    """Numbers of equal rows by a 64-bit hash, which is 2.5 times as fast as by text; None if two rows share a hash."""
-    mixed = np.zeros(len(words), np.uint64)
-    for column in words.T:
-        mixed = (mixed ^ column) * MIX
-        mixed ^= mixed >> np.uint64(29)
-    codes: NDArray[np.int32] = pa.array(mixed).dictionary_encode().indices.to_numpy()
-    first = np.empty(_size(codes), np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    return codes if np.array_equal(words[first[codes]], words) else None
-
-
-def _size(*codes: NDArray[np.int32]) -> int:
-    return max((int(part.max()) + 1 for part in codes if len(part)), default=0)
-
-
-def _unique(codes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The codes in order of first appearance, each once: as they are numbered in that order, simply 0, 1, 2 ..."""
-    return np.arange(_size(codes), dtype=np.int32)
-
-
-def _first_of_each(rows: pa.Table, codes: NDArray[np.int32]) -> pa.Table:
-    """One row an id, the one received first; in the order of the codes."""
-    count = _size(codes)
-    if count == rows.num_rows:
-        return rows
-    received = rows["_received"].cast(pa.int64()).to_numpy()
-    order = np.argsort(received, kind="stable")[::-1]
-    first = np.empty(count, np.int64)
-    first[codes[order]] = order
-    return rows.take(pa.array(first))
-
-
-def _latest_label(labels: pa.Table, codes: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """For each code the row of its label observed last (then: received last), -1 where there is none."""
-    rows = np.full(count, -1, np.int64)
-    order: NDArray[np.int64] = np.arange(len(codes), dtype=np.int64)
-    rows[codes] = order
-    if np.count_nonzero(rows >= 0) < len(codes):
-        times = [labels[name].cast(pa.int64()).to_numpy() for name in ("_received", "_observed")]
-        order = np.lexsort(times)
-        rows[codes[order]] = order
+    ``predicted`` says for each label the row of its prediction, -1 without one.
+    """
+    rows = np.full(count, -1)
+    known = np.flatnonzero(predicted >= 0)
+    rows[predicted[known]] = known
+    if np.count_nonzero(rows >= 0) < len(known):
+        several = known[(np.bincount(predicted[known]) > 1)[predicted[known]]]
+        times = [labels[name].cast(pa.int64()).to_numpy()[several] for name in ("_received", "_observed")]
+        order = several[np.lexsort(times)]
+        rows[predicted[order]] = order
     return rows
 
 

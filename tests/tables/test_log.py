@@ -1,9 +1,9 @@
 from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import policy as policies
@@ -161,14 +161,40 @@ def test_known_ids_are_those_with_a_prediction(store):
     assert log.known_ids(store, POLICY, ["a", "z"]) == {"a"}
 
 
-@given(st.lists(st.text("ab0é", min_size=1, max_size=4)), st.lists(st.text("ab0é", min_size=1, max_size=4)))
-def test_ids_are_numbered_in_the_order_they_first_appear(one, two):
-    chunks = [pa.chunked_array([part[:2], part[2:]], pa.string()) for part in (one, two)]
-    seen = list(dict.fromkeys([*one, *two]))
-    assert [list(part) for part in log._codes(*chunks)] == [[seen.index(name) for name in part] for part in (one, two)]
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "cc", "an-id-of-some-length"]), st.integers(-3, 3), st.integers(0, 4)),
+    max_size=12,
+)
 
 
-def test_two_ids_that_share_a_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(log, "MIX", np.uint64(0))
-    ids = pa.chunked_array([["one-id", "an-idx", "one-id"]])
-    assert log._codes(ids)[0].tolist() == [0, 1, 0]
+@settings(max_examples=25, deadline=None)
+@given(EVENTS, EVENTS, st.sampled_from(["left", "inner", "none"]))
+def test_a_window_is_what_a_naive_join_makes_of_duplicates_corrections_and_late_labels(predicted, labelled, which):
+    """Each prediction: id, hours from noon, seconds until it was received. Each label: id, days from noon, likewise."""
+    with TemporaryDirectory() as folder:
+        store = open_store(folder)
+        for number, (name, hours, seconds) in enumerate(predicted):
+            at, received = NOON + timedelta(hours=hours), NOON + timedelta(seconds=seconds + number / 100)
+            batch = predictions([name], time=at, received=received, amount=[number])
+            log.append_predictions(store, POLICY, batch, writer="w", sequence=number)
+        for number, (name, days, seconds) in enumerate(labelled):
+            at, received = NOON + timedelta(days=days), NOON + timedelta(seconds=seconds + number / 100)
+            batch = labels([name], [number], observed=at, received=received)
+            log.append_labels(store, POLICY, batch, writer="w", sequence=number)
+        rows = hour(store, columns=["amount"], labels=which).to_pylist()
+    earliest = {}
+    for number, (name, hours, seconds) in enumerate(predicted):
+        if -1 <= hours < 1 and (name not in earliest or seconds + number / 100 < earliest[name][0]):
+            earliest[name] = seconds + number / 100, number
+    latest = {}
+    for number, (name, days, seconds) in enumerate(labelled):
+        key = days, seconds + number / 100, number
+        if days >= -1 and (name not in latest or key > latest[name]):
+            latest[name] = key
+    expected = {number: latest[name][2] if name in latest else None for name, (_, number) in earliest.items()}
+    if which == "inner":
+        expected = {number: label for number, label in expected.items() if label is not None}
+    if which == "none":
+        assert sorted(row["amount"] for row in rows) == sorted(expected)
+    else:
+        assert sorted((row["amount"], row["_label"]) for row in rows) == sorted(expected.items())
