@@ -110,6 +110,8 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
     own = of_version(rows, own_version)
     before = learned(store, policy, window, profile)
     inputs, drawn = _compared(policy, manifest, profile, rows, comparable(policy), before)
+    # A feed that has been broken for weeks is still broken: the veto asks the training rows, not those weeks.
+    trained = _compared(policy, manifest, profile, rows, comparable(policy))[0] if before.reference else inputs
     known = labelled(store, policy, window, own_version, vetoed_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
@@ -122,7 +124,7 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         rows=rows.num_rows,
         inputs=_drift(inputs, drawn, before, getattr(manifest, "waits", "")),
         scores=_drift(*_compared(policy, manifest, profile, own, ["_score"])),
-        corrupt=veto.findings(policy, rows, inputs.features) if inputs.verdict == "compared" else (),
+        corrupt=veto.findings(policy, rows, trained.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
         estimate=estimate.expect(
             policy.model,
