@@ -32,7 +32,7 @@ class Item(BaseModel):
 class Manifest(BaseModel):
     """Everything known about a bundle when it was made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     """Version of this format."""

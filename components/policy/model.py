@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from components.policy.described import Described
+
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 CRON = re.compile(r"([0-9A-Za-z*/,-]+ +){4}[0-9A-Za-z*/,-]+")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
@@ -24,10 +26,10 @@ Seconds = Annotated[float, Field(ge=0)]
 Labels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
 
 
-class Section(BaseModel):
+class Section(Described, BaseModel):
     """A part of the policy: unknown fields are errors, nothing changes after parsing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Feature(Section):
