@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 
 from components import clock, record
-from components.errors import KedgeError, RunError, StoreError
+from components.errors import KedgeError, RunError, StoreError, UsageError
 from components.store import Store
 
 State = Literal["succeeded", "gated", "failed"]
@@ -160,6 +160,18 @@ def refuse_lost(store: Store, key: str, step: str) -> None:
             f"store {store.url}: {key} is not there, though {step} named it; was it deleted, and {step} answered for "
             "by the cache of Kubeflow Pipelines? The next attempt of this run runs every step"
         ) from exc
+
+
+def run_name(given: str) -> str:
+    """The name of the run a step belongs to: the one given or, of a run that was given none, the pipeline's run's id.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    name = given or os.environ.get(PIPELINE_RUN)
+    if not name:
+        raise UsageError(f"the run has no name: give the parameter `run`, because ${PIPELINE_RUN} holds no id either")
+    return name
 
 
 def finish(store: Store, model: str, run: str, state: State, **data: Any) -> bool:

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,14 +18,25 @@ from typing import Any, Literal, TypeVar
 from components import policy as policies
 from components import step
 from components.errors import RunError
-from pipelines.compile import compile_one
+from pipelines.compile import ADDRESSES, compiled, names, write
 
 EXPERIMENT = "kedge"
 SECONDS = 30.0
+UNSEEN = (403, 404)
+"""Answers to one who may not look at pipelines, or from an API that keeps none."""
 ENDED_BADLY = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")
 
 State = Literal["missing", "running", "succeeded", "failed"]
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run as the endpoint knows it."""
+
+    state: State
+    id: str | None = None
+    """By which the user interface finds it."""
 
 
 class Endpoint:
@@ -48,8 +60,12 @@ class Endpoint:
         self._image = image
         self._seconds = seconds
 
-    def start(self, pipeline: str, name: str, arguments: dict[str, Any], *, cached: bool = True) -> None:
-        """Start a run. Not tried again: a call that was not answered may have started it.
+    def start(self, pipeline: str, name: str, arguments: dict[str, Any], *, cached: bool = True) -> str:
+        """Start a run and return its id. Not tried again: a call that was not answered may have started it.
+
+        It is a run of the version that ``kedge compile --kubernetes`` made of the same pipeline, policy, image and
+        addresses, where KFP has that. Else the compiled pipeline is sent along: the run does the same, and nothing
+        stays behind that nobody asked for, nor need the account be allowed to upload.
 
         Args:
             pipeline: ``retrain`` or ``release``.
@@ -60,34 +76,51 @@ class Endpoint:
         Raises:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
+        policy = policies.parse(arguments["policy"])  # says what the steps may use
+        addresses = {key: arguments[key] for key in ADDRESSES if key in arguments}
+        documents = compiled(pipeline, policy, image=self._image, addresses=addresses, cached=cached)
+        what = f"start run {name}"
+        version = self._call(what, lambda: self._version(*names(pipeline, policy, documents))) if cached else None
         with tempfile.TemporaryDirectory(prefix="kedge-submit-") as folder:
-            policy = policies.parse(arguments["policy"])  # says what the steps may use
-            path = Path(folder) / f"{pipeline}.yaml"
-            package = compile_one(pipeline, path, policy, image=self._image, cached=cached)
-            self._call(
-                f"start run {name}",
-                lambda: self._client.create_run_from_pipeline_package(
-                    str(package), arguments=arguments, run_name=name, experiment_name=EXPERIMENT,
-                    namespace=self._namespace,
-                ),
-            )  # fmt: skip
+            package = write(Path(folder) / f"{pipeline}.yaml", documents)
+            whole = {"pipeline_package_path": str(package)}
+            return self._call(what, lambda: self._start(name, arguments, version or whole))
 
-    def state(self, name: str) -> State:
-        """How the newest run of this name goes; asked again where KFP is away for a moment.
+    def _start(self, name: str, arguments: dict[str, Any], pipeline: Mapping[str, str]) -> str:
+        experiment = self._client.create_experiment(name=EXPERIMENT, namespace=self._namespace)
+        made = self._client.run_pipeline(experiment.experiment_id, name, params=arguments, **pipeline)
+        return str(made.run_id)
+
+    def _version(self, pipeline: str, version: str) -> dict[str, str] | None:
+        """A version by name, of the runs' namespace or shared by all; None where there is none, or none may be seen."""
+        try:
+            for namespace in dict.fromkeys((self._namespace, None)):
+                kept = self._client.list_pipelines(namespace=namespace, filter=_named(pipeline)).pipelines or ()
+                for id_ in (each.pipeline_id for each in kept):
+                    found = self._client.list_pipeline_versions(id_, filter=_named(version)).pipeline_versions
+                    if found:
+                        return {"pipeline_id": id_, "version_id": found[0].pipeline_version_id}
+        except Exception as exc:
+            if getattr(exc, "status", None) not in UNSEEN:
+                raise
+        return None
+
+    def find(self, name: str) -> Found:
+        """The newest run of this name; asked for again where KFP is away for a moment.
 
         Raises:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
-        same = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
-        question = {"page_size": 1, "sort_by": "created_at desc", "filter": json.dumps(same)}
+        question = {"page_size": 1, "sort_by": "created_at desc", "filter": _named(name)}
         what = f"look for run {name}"
         found = step.persistent(
             what, lambda: self._call(what, lambda: self._client.list_runs(namespace=self._namespace, **question))
         )
         if not found.runs:
-            return "missing"
-        state = str(found.runs[0].state)
-        return "succeeded" if state == "SUCCEEDED" else "failed" if state in ENDED_BADLY else "running"
+            return Found("missing")
+        run = found.runs[0]
+        state: State = "succeeded" if run.state == "SUCCEEDED" else "failed" if run.state in ENDED_BADLY else "running"
+        return Found(state, str(run.run_id))
 
     @cached_property
     def _client(self) -> Any:
@@ -120,6 +153,11 @@ class Endpoint:
             raise RunError(f"KFP at {self.host}: cannot {what}: {_first_line(fault[0])}{advice}") from fault[0]
         late = f"no answer within {self._seconds:g} s; is the address in kfp.host right, may pods reach it?"
         raise RunError(f"KFP at {self.host}: cannot {what}: {late}") from TimeoutError()
+
+
+def _named(name: str) -> str:
+    """The filter of what has this name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _advice(host: str, token: Path | None, status: int | None) -> str:

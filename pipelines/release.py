@@ -11,16 +11,16 @@ from components.notify.component import notify
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="release", description="Bring a registered bundle to traffic by canary, or take it back."
 )
-def release(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> None:
+def release(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str = "") -> None:
     """Bring a registered bundle to traffic by canary, or take it back.
 
     Args:
         policy: The whole policy.
         store: Root of the store: a folder or s3://bucket/prefix.
         registry: Address of the MLflow server.
-        platform: Where slots and route are declared.
+        platform: Where slots and route are declared: a local platform's folder, gateway:NAMESPACE or knative:NAMESPACE.
         bundle: The bundle's id.
-        run: Name of the run, under which it leaves its records.
+        run: Name of the run, under which it leaves its records; empty: the id that Kubeflow Pipelines gives it.
     """
     told = notify(policy=policy, store=store, run=run)
     with dsl.ExitHandler(told, name="release"):

@@ -15,15 +15,15 @@ from components.validate.component import validate
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="retrain", description="Train on fresh rows; a challenger that passes its gates is registered."
 )
-def retrain(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def retrain(policy: dict[str, Any], store: str, registry: str, run: str = "", end: str = "") -> None:
     """Train on the rows up to ``end``; a challenger that passes its gates is registered.
 
     Args:
         policy: The whole policy.
         store: Root of the store: a folder or s3://bucket/prefix.
         registry: Address of the MLflow server.
-        run: Name of the run, under which it leaves its records.
-        end: Point in time of the run, ISO 8601 with offset.
+        run: Name of the run, under which it leaves its records; empty: the id that Kubeflow Pipelines gives it.
+        end: Point in time of the run, ISO 8601 with offset; empty: now.
     """
     told = notify(policy=policy, store=store, run=run)
     with dsl.ExitHandler(told, name="retrain"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class RunOutcome:
     bundle: str | None = None
     version: str | None = None
     """In the registry."""
+    address: str | None = None
+    """Of its page in KFP's user interface, if this submission started it there or waited for it."""
     exit_code: int = 0
     """Of a failed run: 2 if the user can mend it, else 1."""
 
@@ -133,7 +135,7 @@ def submit_release(
         "policy": policy.to_dict(),
         "store": settings.store,
         "registry": settings.registry,
-        "platform": str(settings.platform),
+        "platform": settings.platform,
         "bundle": bundle,
         "run": name,
     }
@@ -197,7 +199,7 @@ def _has(store: Store, policy: Policy, kind: record.Kind, bundle: str) -> bool:
     return record.find(store, policy.name, kind, bundle) is not None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Submission:
     """One run that is to happen once."""
 
@@ -208,9 +210,14 @@ class _Submission:
     arguments: dict[str, Any]
     about: Mapping[str, Any]
     say: Say
+    address: str | None = None
+    """Of the run's page, once it is known."""
 
     def outcome(self, *, wait: bool) -> RunOutcome:
         """Start the run unless it is under way or ended for good; then say how it ended."""
+        return replace(self._outcome(wait=wait), address=self.address)
+
+    def _outcome(self, *, wait: bool) -> RunOutcome:
         store = open_store(self.settings.store)
         while True:
             begun = step.attempts(store, self.model, self.run)
@@ -243,12 +250,14 @@ class _Submission:
                 ended = run_local(LOCAL[self.pipeline], self.arguments, self.say)
                 return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
             name = step.attempt_key(self.run, attempt)
-            self._endpoint(self.settings.kfp_host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
+            host = self.settings.kfp_host
+            started = self._endpoint(host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
         except BaseException as exc:
             self._failed(store, None, f"not submitted: {exc!s}" if isinstance(exc, Exception) else "interrupted")
             raise
-        self.say(f"run {self.run}: started on {self.settings.kfp_host}")
-        return self.outcome(wait=wait)
+        self.address = self._page(host, started)
+        self.say(f"run {self.run}: started, {self.address}")
+        return self._outcome(wait=wait)
 
     def _died(self, store: Store, begun: Record) -> bool:
         """Whether an attempt without a finish can have none any more; if so, record that."""
@@ -261,7 +270,10 @@ class _Submission:
         return True
 
     def _died_on_kfp(self, store: Store, begun: Record, host: str) -> bool:
-        state = self._endpoint(host).state(begun.key)
+        found = self._endpoint(host).find(begun.key)
+        state = found.state
+        if found.id is not None:
+            self.address = self._page(host, found.id)
         if state == "running" or (state == "missing" and not owner.gone(begun.data["owner"])):
             return False
         if state == "missing":
@@ -283,6 +295,10 @@ class _Submission:
         found = read_outcome(store, self.model, self.run, step.attempts(store, self.model, self.run))
         assert found is not None
         return found
+
+    def _page(self, host: str, run_id: str) -> str:
+        """The run's page in the user interface."""
+        return f"{(self.settings.kfp_ui or host).rstrip('/')}/#/runs/details/{run_id}"
 
     def _endpoint(self, host: str) -> Endpoint:
         return Endpoint(host, image=self.settings.image, namespace=self.settings.kfp_namespace)

@@ -15,9 +15,9 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
         policy: The policy as plain values.
         store: Root of the store.
         registry: Address of the MLflow server.
-        platform: Where the model is served: the local platform's folder.
+        platform: Where the model is served: a local platform's folder, gateway:NAMESPACE or knative:NAMESPACE.
         bundle: The bundle's id.
-        run: Name of the run, recorded with the release.
+        run: Name of the run, recorded with the release; empty: the id of the pipeline's run.
     """
     from components.deploy import seam
 

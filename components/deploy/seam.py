@@ -28,7 +28,7 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
     A candidate that is taken back or refused is a release that ended as it should: the run's record says ``gated``.
     Raises what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
     """
-    parsed, opened = policies.parse(policy), open_store(store)
+    parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
 
     def release() -> rollout.Outcome:
         with TemporaryDirectory() as cache:

@@ -27,7 +27,7 @@ def evaluate(
         policy: The policy as plain values.
         store: Root of the store.
         registry: Address of the MLflow server, which knows the champion.
-        run: Name of the run, for the record.
+        run: Name of the run, for the record; empty: the id of the pipeline's run.
         fingerprint: The snapshot the challenger was trained on; its newest rows were held out.
         bundle: The challenger's id.
         metrics: Losses, improvement, p-value.

@@ -21,7 +21,7 @@ def evaluate(
     metrics: Any, curve: Any, report: Any,
 ) -> bool:  # fmt: skip
     """Run the step; the last three are KFP artefacts. Raises what :func:`evaluate.run` raises."""
-    parsed, opened = policies.parse(policy), open_store(store)
+    parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
 
     def judge() -> bool:
         step.refuse_lost(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")

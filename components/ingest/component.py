@@ -14,7 +14,7 @@ def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: dsl.Out
     Args:
         policy: The policy as plain values.
         store: Root of the store.
-        run: Name of the run, for the record if the step fails.
+        run: Name of the run, for the record if the step fails; empty: the id of the pipeline's run.
         end: Point in time of the run, ISO 8601 with offset; empty: now.
         rows: The snapshot's manifest; the rows themselves lie in the store under the fingerprint returned.
     """

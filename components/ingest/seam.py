@@ -16,7 +16,7 @@ from components.tables import snapshot
 
 def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: Any) -> str:
     """Run the step; ``rows`` is the KFP Dataset that gets the manifest. Raises what :func:`ingest.run` raises."""
-    parsed, opened = policies.parse(policy), open_store(store)
+    parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
 
     def keep() -> str:
         name = stage.run(parsed, opened, _time(end))

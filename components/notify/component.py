@@ -14,7 +14,7 @@ def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Ma
     Args:
         policy: The policy as plain values.
         store: Root of the store.
-        run: Name of the run.
+        run: Name of the run; empty: the id of the pipeline's run.
         card: The verdict, with the gates and figures of the challenger.
     """
     from components.notify import seam

@@ -15,7 +15,7 @@ from components.store import Store, open_store, write_file
 def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
     """Run the step; ``card`` is the KFP Markdown. Never raises: who hears of a run must not decide its end."""
     try:
-        parsed, opened = policies.parse(policy), open_store(store)
+        parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
         finished = step.persistent("notify", lambda: step.conclude(opened, parsed.name, run))
         write_file(Path(card.path), messages.card(finished, _evaluated(opened, finished)).encode())
         step.say(f"notify: {messages.text(finished)}")

@@ -15,7 +15,7 @@ def register(policy: dict[str, Any], store: str, registry: str, run: str, bundle
         policy: The policy as plain values.
         store: Root of the store.
         registry: Address of the MLflow server.
-        run: Name of the run, recorded with the version.
+        run: Name of the run, recorded with the version; empty: the id of the pipeline's run.
         bundle: The bundle's id.
     """
     from components.register import seam

@@ -13,7 +13,7 @@ from components.store import open_store
 
 def register(policy: dict[str, Any], store: str, registry: str, run: str, bundle: str) -> str:
     """Run the step. Raises what :func:`register.run` raises."""
-    parsed, opened = policies.parse(policy), open_store(store)
+    parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
     return step.perform(
         opened, parsed.name, "register", lambda: stage.run(parsed, opened, Registry(registry), run, bundle), run=run
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -27,6 +29,13 @@ def compile_pipelines(
         typer.Option(help="Policy file: default of the parameter `policy`, and what the steps use on a cluster."),
     ] = None,
     image: Annotated[str | None, typer.Option(help="Step image, at best by digest.")] = None,
+    store: Annotated[str | None, typer.Option(help="Default of the parameter `store`; else $KEDGE_STORE.")] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="Default of the parameter `registry`; else $MLFLOW_TRACKING_URI.")
+    ] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Default of the release's parameter `platform`; else $KEDGE_PLATFORM.")
+    ] = None,
     kubernetes: Annotated[
         bool, typer.Option("--kubernetes", help="Also write Pipeline and PipelineVersion, into OUT/kubernetes.")
     ] = False,
@@ -36,19 +45,38 @@ def compile_pipelines(
 ) -> None:
     """Write the compiled pipelines, to upload, to apply, or to keep beside a release.
 
-    Example: kedge compile --policy fraud.yaml --image registry.example/kedge/step@sha256:0f3a... --kubernetes
-    && kubectl apply -f compiled/kubernetes
+    With a policy, a store and a registry every field of the form for retraining is filled in.
+
+    Example: kedge compile --policy fraud.yaml --store s3://kedge/prod --registry http://mlflow.mlflow:5000
+    --image registry.example/kedge/step@sha256:0f3a... --kubernetes && kubectl apply -f compiled/kubernetes
     """
     from components import policy as policies
     from pipelines.compile import compile_all, compile_objects
 
     _refuse_namespace(namespace, kubernetes=kubernetes)
-    settings = policies.load(policy) if policy else None
-    paths = compile_all(out, settings, image=image)
+    addresses = _addresses(store, registry, platform)
+    asked = policies.load(policy) if policy else None
+    paths = compile_all(out, asked, image=image, addresses=addresses)
     if kubernetes:
-        paths += compile_objects(out / "kubernetes", settings, image=image, namespace=namespace)
+        paths += compile_objects(out / "kubernetes", asked, image=image, namespace=namespace, addresses=addresses)
     for path in paths:
         typer.echo(str(path))
+
+
+def _addresses(store: str | None, registry: str | None, platform: str | None) -> dict[str, str]:
+    """Those given or, for the others, the environment's; everybody who sees the form reads them."""
+    found = {
+        "store": store or os.environ.get("KEDGE_STORE"),
+        "registry": registry or os.environ.get("MLFLOW_TRACKING_URI"),
+        "platform": platform or os.environ.get("KEDGE_PLATFORM"),
+    }
+    for name, address in found.items():
+        if address and urlsplit(address).password:
+            raise UsageError(
+                f"the address of the {name} holds a password, which everybody who sees the form would read: leave it "
+                "out, and name a Secret with the variables in the policy's cluster.secrets"
+            )
+    return {name: address for name, address in found.items() if address}
 
 
 def _refuse_namespace(namespace: str | None, *, kubernetes: bool) -> None:

@@ -37,7 +37,7 @@ def rollback(
     from pipelines.settings import Settings
 
     settings = Settings.of(store)
-    platform = str(settings.platform)
+    platform = settings.platform
     if (model is None) == (policy is None):
         raise UsageError("give either --model NAME or --policy FILE")
     asked = policies.load(policy) if policy else seam.policy_served(str(model), settings.store, platform)

@@ -61,7 +61,7 @@ def status(
     settings = Settings.of(store)
     now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
     records = recall(open_store(settings.store), name, needed, now)
-    seen = look(name, records, asked, _rollout(settings.platform, name), now)
+    seen = look(name, records, asked, _rollout(Path(settings.platform), name), now)
     if as_json:
         import orjson
 

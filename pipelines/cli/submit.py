@@ -76,8 +76,8 @@ def _nothing_serves(settings: Settings) -> bool:
     """Whether a release from here could go nowhere: it would go to the local platform, which does not run."""
     from components.deploy.local.folder import Folder
 
-    elsewhere = settings.kfp_host is not None or ":" in str(settings.platform)
-    return not elsewhere and not Folder(settings.platform).running()
+    elsewhere = settings.kfp_host is not None or ":" in settings.platform
+    return not elsewhere and not Folder(Path(settings.platform)).running()
 
 
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
@@ -89,7 +89,8 @@ def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
     for outcome in outcomes:
         about = f", bundle {outcome.bundle}" if outcome.bundle else ""
         why = f": {outcome.reason}" if outcome.reason else ""
-        typer.echo(f"run {outcome.run} {outcome.state}{about}{why}")
+        where = f", {outcome.address}" if outcome.address else ""
+        typer.echo(f"run {outcome.run} {outcome.state}{about}{where}{why}")
 
 
 def _time(text: str) -> datetime:

@@ -39,7 +39,7 @@ def up(
     settings = Settings.of(store)
     supervisor = Supervisor(
         PlatformSettings(
-            folder=settings.platform,
+            folder=Path(settings.platform),
             store=settings.store,
             policies=[path.absolute() for path in policy],
             models=distinct([policies.load(path).name for path in policy]),

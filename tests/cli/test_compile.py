@@ -53,3 +53,26 @@ def test_a_namespace_that_cannot_be_is_refused_before_anything_is_written(tmp_pa
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def defaults(path) -> dict[str, object]:
+    given = next(yaml.safe_load_all(path.read_text()))["root"]["inputDefinitions"]["parameters"]
+    return {name: each["defaultValue"] for name, each in given.items() if "defaultValue" in each}
+
+
+def test_addresses_are_taken_from_the_options_before_the_environment(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("KEDGE_STORE", "s3://from/environment")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("KEDGE_PLATFORM", "gateway:ml")
+    assert invoke("-o", tmp_path, "--store", "s3://given").exit_code == 0
+    addresses = {"store": "s3://given", "registry": "http://mlflow:5000"}
+    assert defaults(tmp_path / "retrain.yaml") == addresses | {"run": "", "end": ""}
+    assert defaults(tmp_path / "release.yaml") == addresses | {"platform": "gateway:ml", "run": ""}
+
+
+def test_a_password_in_an_address_is_not_written_where_everybody_reads_it(tmp_path) -> None:
+    result = invoke("-o", tmp_path / "out", "--registry", "http://me:hunter2@mlflow:5000")
+    assert isinstance(result.exception, UsageError)
+    assert "address of the registry holds a password" in str(result.exception)
+    assert "hunter2" not in str(result.exception)
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A KFP API server that knows runs and experiments, as much as a submitter needs."""
+"""A KFP API server that knows runs, experiments and pipelines, as much as a submitter needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import http.server
 import json
 import threading
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class FakeKfp(http.server.ThreadingHTTPServer):
@@ -15,6 +15,12 @@ class FakeKfp(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.pipelines: dict[str, list[str]] = {}
+        """Names of the versions kept, by their pipeline's; ids are ``id of NAME``."""
+        self.hides_pipelines = False
+        """Whether who submits may not look at pipelines."""
+        self.shared_only = False
+        """Whether pipelines belong to no profile."""
         self.tokens: set[str | None] = set()
         self.namespaces: set[str | None] = set()
         """Those that experiments and runs were looked for in."""
@@ -25,6 +31,10 @@ class FakeKfp(http.server.ThreadingHTTPServer):
         self.hangs = threading.Event()
         self.hangs.set()  # cleared: every call waits
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def keep(self, pipeline: str, version: str) -> None:
+        """Keep a version, as after ``kubectl apply`` or an upload."""
+        self.pipelines.setdefault(pipeline, []).append(version)
 
     @property
     def address(self) -> str:
@@ -37,7 +47,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._begin()
         path = urlsplit(self.path)
-        if not path.path.endswith("/healthz"):
+        if path.path.endswith(("/experiments", "/runs")):
             self.server.namespaces.add(parse_qs(path.query).get("namespace", [None])[0])
         if path.path.endswith("/healthz"):
             self._answer({"apiServerReady": True, "apiServerTagName": "2.17.0", "multi_user": False})
@@ -47,11 +57,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
         elif self.server.unwell:
             self._answer({}, self.server.unwell.pop(0))
+        elif "/pipelines" in path.path:
+            self._pipelines(path.path, parse_qs(path.query))
         else:
-            wanted = json.loads(parse_qs(path.query)["filter"][0])["predicates"][0]
-            assert wanted["key"] == "display_name"
-            found = self.server.runs.get(wanted.get("stringValue") or wanted["string_value"])
+            found = self.server.runs.get(_wanted(parse_qs(path.query)))
             self._answer({"runs": [found] if found else []})
+
+    def _pipelines(self, path: str, query: dict[str, list[str]]) -> None:
+        name = _wanted(query)
+        if self.server.hides_pipelines:
+            self._answer({"error": "not yours"}, 403)
+        elif path.endswith("/versions"):
+            of = unquote(path.split("/")[-2]).removeprefix("id of ")
+            found = [each for each in self.server.pipelines[of] if each == name]
+            versions = [{"display_name": each, "pipeline_version_id": f"id of {each}"} for each in found]
+            self._answer({"pipeline_versions": versions})
+        else:
+            seen = name in self.server.pipelines and not (self.server.shared_only and "namespace" in query)
+            self._answer({"pipelines": [{"display_name": name, "pipeline_id": f"id of {name}"}] if seen else []})
 
     def do_POST(self) -> None:
         self._begin()
@@ -74,3 +97,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *words: object) -> None:
         pass
+
+
+def _wanted(query: dict[str, list[str]]) -> str:
+    """The name a filter asks for."""
+    wanted = json.loads(query["filter"][0])["predicates"][0]
+    assert wanted["key"] == "display_name"
+    return str(wanted.get("stringValue") or wanted["string_value"])

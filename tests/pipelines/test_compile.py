@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components.image import STEP_IMAGE
-from pipelines.compile import PIPELINES, compile_all, compile_one
+from pipelines.compile import PIPELINES, compile_all
 from tests.train import rows
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -67,13 +67,34 @@ def test_no_parameter_has_a_name_that_yaml_takes_for_a_truth_value(compiled) -> 
 
 def test_an_image_by_digest_takes_the_place_of_the_name(tmp_path) -> None:
     image = "registry.example/kedge/step@sha256:" + "0" * 64
-    path = compile_one("retrain", tmp_path / "retrain.yaml", image=image)
+    path = compile_all(tmp_path, image=image)[0]
     executors = spec(path)["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {image}
 
 
 def test_a_policy_with_line_breaks_becomes_the_default_and_the_file_is_still_yaml(tmp_path) -> None:
     policy = rows.policy(model={"description": 'first line\nsecond: "line"\n- third'})
-    path = compile_one("retrain", tmp_path / "retrain.yaml", policy)
+    path = compile_all(tmp_path, policy)[0]
     default = spec(path)["root"]["inputDefinitions"]["parameters"]["policy"]["defaultValue"]
     assert default == policy.to_dict()
+
+
+def required(path: Path) -> set[str]:
+    """The fields without which the form's Start stays grey."""
+    parameters = spec(path)["root"]["inputDefinitions"]["parameters"].items()
+    return {name for name, each in parameters if "defaultValue" not in each}
+
+
+def test_with_a_policy_and_the_addresses_a_retraining_is_one_click_and_a_release_asks_for_the_bundle(tmp_path) -> None:
+    addresses = {"store": "s3://b/k", "registry": "http://mlflow", "platform": "gateway:ml"}
+    training, release = compile_all(tmp_path, rows.policy(), addresses=addresses)
+    assert (required(training), required(release)) == (set(), {"bundle"})
+    given = spec(release)["root"]["inputDefinitions"]["parameters"]
+    assert {name: given[name]["defaultValue"] for name in addresses} == addresses
+    assert given["run"]["defaultValue"] == ""
+
+
+def test_what_is_not_given_has_no_default(tmp_path) -> None:
+    training, release = compile_all(tmp_path)
+    assert required(training) == {"policy", "store", "registry"}
+    assert required(release) == {"policy", "store", "registry", "platform", "bundle"}

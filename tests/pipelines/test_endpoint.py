@@ -12,8 +12,10 @@ import pytest
 
 from components import record, step
 from components.errors import RunError
+from components.policy import Policy
 from components.store import open_store
 from pipelines import submit
+from pipelines.compile import compiled, names
 from pipelines.doctor.runs import AUDIENCE
 from pipelines.endpoint import Endpoint
 from pipelines.settings import Settings
@@ -34,7 +36,9 @@ def kfp() -> Iterator[FakeKfp]:
 
 @pytest.fixture
 def settings(tmp_path, kfp) -> Settings:
-    return Settings(store=str(tmp_path), registry="http://mlflow", platform=tmp_path, kfp_host=kfp.address, image="i@x")
+    return Settings(
+        store=str(tmp_path), registry="http://mlflow", platform="gateway:ml", kfp_host=kfp.address, image="i@x"
+    )
 
 
 def retrain(settings: Settings, *, wait: bool = False) -> submit.RunOutcome:
@@ -51,6 +55,65 @@ def test_a_run_arrives_whole_and_once(kfp, settings) -> None:
     spec = sent["pipeline_spec"]["pipeline_spec"] if "pipeline_spec" in sent["pipeline_spec"] else sent["pipeline_spec"]
     executors = spec["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {"i@x"}
+
+
+def kept(kfp: FakeKfp, settings: Settings, policy: Policy = POLICY, **addresses: str) -> str:
+    """Keep the pipeline that `kedge compile --kubernetes` makes, and return its version's name."""
+    given = {"store": settings.store, "registry": settings.registry} | addresses
+    pipeline, version = names("retrain", policy, compiled("retrain", policy, image=settings.image, addresses=given))
+    kfp.keep(pipeline, version)
+    return version
+
+
+def test_a_version_that_was_applied_is_run_by_its_name_and_nothing_else_is_sent(kfp, settings) -> None:
+    version = kept(kfp, settings)
+    retrain(settings)
+    sent = kfp.runs[NAME]
+    assert sent["pipeline_version_reference"] == {
+        "pipeline_id": "id of retrain-fraud", "pipeline_version_id": f"id of {version}",
+    }  # fmt: skip
+    assert "pipeline_spec" not in sent
+    assert sent["runtime_config"]["parameters"]["run"] == NAME
+
+
+@pytest.mark.parametrize("other", [{"policy": rows.policy(train={"seed": 9})}, {"store": "s3://another"}])
+def test_a_version_of_another_content_is_not_run(kfp, settings, other) -> None:
+    kept(kfp, settings, **other)
+    retrain(settings)
+    assert "pipeline_version_reference" not in kfp.runs[NAME]
+    assert "pipeline_spec" in kfp.runs[NAME]
+
+
+def test_a_run_that_is_tried_again_is_sent_whole_because_its_version_asks_the_cache(kfp, settings) -> None:
+    kept(kfp, settings)
+    retrain(settings)
+    kfp.runs[NAME]["state"] = "FAILED"
+    retrain(settings)
+    assert "pipeline_spec" in kfp.runs[f"{NAME}.2"]
+
+
+def test_who_may_not_look_at_pipelines_sends_the_run_whole(kfp, settings) -> None:
+    kept(kfp, settings)
+    kfp.hides_pipelines = True
+    assert retrain(settings).state == "running"
+    assert "pipeline_spec" in kfp.runs[NAME]
+
+
+def test_a_profile_finds_its_own_versions_and_those_shared_by_all(kfp, settings) -> None:
+    kept(kfp, settings)
+    kfp.shared_only = True
+    retrain(replace(settings, kfp_namespace="team-a"))
+    assert "pipeline_version_reference" in kfp.runs[NAME]
+
+
+def test_the_runs_page_is_said_when_it_starts_and_when_it_is_found_again(kfp, settings) -> None:
+    said: list[str] = []
+    page = f"{kfp.address}/#/runs/details/r1"
+    begun = submit.submit_retrain(settings, POLICY, reason="t", key="k", end=rows.END, wait=False, say=said.append)
+    assert said == [f"run {NAME}: started, {page}"]
+    assert begun.address == retrain(settings).address == page
+    seen = retrain(replace(settings, kfp_ui="https://kubeflow.example/_/pipeline/")).address
+    assert seen == "https://kubeflow.example/_/pipeline/#/runs/details/r1"
 
 
 def test_the_outcome_is_read_from_the_records_the_steps_wrote(kfp, settings) -> None:
@@ -97,10 +160,10 @@ def test_a_look_at_a_run_is_tried_again_when_kfp_is_away_for_a_moment(kfp, setti
     monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
     retrain(settings)
     kfp.unwell = [503, 502]
-    assert Endpoint(kfp.address).state(NAME) == "running"
+    assert Endpoint(kfp.address).find(NAME).state == "running"
     kfp.unwell = [404, 503]
     with pytest.raises(RunError, match="cannot look for run"):
-        Endpoint(kfp.address).state(NAME)
+        Endpoint(kfp.address).find(NAME)
     assert kfp.unwell == [503]
 
 
@@ -125,7 +188,7 @@ def test_a_run_that_failed_without_a_word_is_tried_again(kfp, settings) -> None:
 def test_the_projected_token_is_sent(kfp, settings, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "token").write_text("projected")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    assert Endpoint(kfp.address).state("nothing") == "missing"
+    assert Endpoint(kfp.address).find("nothing").state == "missing"
     assert "Bearer projected" in kfp.tokens
 
 
@@ -147,16 +210,16 @@ def test_a_refusal_says_what_to_do(kfp, tmp_path: Path, monkeypatch, status, cla
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
     kfp.refuses = status
     with pytest.raises(RunError, match=said):
-        Endpoint(kfp.address).state("some")
+        Endpoint(kfp.address).find("some")
 
 
 def test_an_endpoint_that_never_answers_is_given_up(kfp, monkeypatch) -> None:
     monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
     endpoint = Endpoint(kfp.address, seconds=0.5)
-    assert Endpoint(kfp.address).state("nothing") == "missing"  # imports the client: not part of the deadline
+    assert Endpoint(kfp.address).find("nothing").state == "missing"  # imports the client: not part of the deadline
     kfp.hangs.clear()
     with pytest.raises(RunError, match=r"cannot look for run some: no answer within 0\.5 s"):
-        endpoint.state("some")
+        endpoint.find("some")
 
 
 def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, settings) -> None:

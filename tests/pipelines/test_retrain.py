@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     return Settings(
-        store=str(tmp_path / "store"), registry=f"sqlite:///{tmp_path}/mlflow.db", platform=tmp_path, kfp_host=None
+        store=str(tmp_path / "store"), registry=f"sqlite:///{tmp_path}/mlflow.db", platform=str(tmp_path), kfp_host=None
     )
 
 

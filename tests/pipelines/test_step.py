@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from components import record, step
-from components.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError
+from components.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError, UsageError
+from components.ingest import seam as ingest
+from components.notify import seam as notify
 from components.record import Record
 from components.store import open_store
 from tests.train import rows
@@ -217,3 +221,22 @@ def test_a_result_that_is_gone_is_no_mistake_of_the_user_and_is_made_anew_by_the
     with pytest.raises(RunError, match=r"bundles/fraud/c/bundle\.json is not there, though train named it") as refused:
         step.refuse_lost(store, "bundles/fraud/c/bundle.json", "train")
     assert refused.value.exit_code == 1
+
+
+def test_a_run_without_a_name_is_known_by_the_id_of_the_pipelines_run(monkeypatch) -> None:
+    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    assert (step.run_name(""), step.run_name("given")) == ("5f2b", "given")
+    monkeypatch.delenv(step.PIPELINE_RUN)
+    assert step.run_name("given") == "given"
+    with pytest.raises(UsageError, match="the run has no name: give the parameter `run`"):
+        step.run_name("")
+
+
+def test_the_steps_of_a_run_without_a_name_agree_on_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    policy, store = rows.policy(tmp_path / "nowhere.parquet").to_dict(), str(tmp_path / "store")
+    with pytest.raises(DataError):
+        ingest.ingest(policy, store, "", "", None)
+    assert notify.notify(policy, store, "", SimpleNamespace(path=tmp_path / "card.md")) == "failed"
+    (finished,) = record.read(open_store(store), "fraud", ["run-finished"])
+    assert (finished.key, finished.data["run"], finished.data["step"]) == ("5f2b", "5f2b", "ingest")

@@ -27,7 +27,7 @@ DEADLINE = 60.0
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return Settings(store=str(tmp_path / "store"), registry="sqlite:///none", platform=tmp_path, kfp_host=None)
+    return Settings(store=str(tmp_path / "store"), registry="sqlite:///none", platform=str(tmp_path), kfp_host=None)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs,
         from pipelines.settings import Settings
         from tests.train import rows
         submit.LOCAL["retrain"] = "tests.pipelines.small:waiting"
-        settings = Settings(store={settings.store!r}, registry="none", platform=Path("."), kfp_host=None)
+        settings = Settings(store={settings.store!r}, registry="none", platform=".", kfp_host=None)
         submit.submit_retrain(settings, rows.policy(), reason="test", key="k", end=rows.END)
     """
     submitter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
