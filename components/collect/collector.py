@@ -109,12 +109,12 @@ class Collector:
         self._appending = asyncio.Lock()
         self.checks.load()
         self._ends = asyncio.Event()
-        self._loop_task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._watch())]
 
     async def stop(self) -> None:
         """Append once more if the store lets it, and close; what is left is in the spool."""
         self._ends.set()
-        await self._loop_task
+        await asyncio.gather(*self._tasks)
         try:
             await self.flush()
         except KedgeError as exc:
@@ -198,7 +198,6 @@ class Collector:
         while not self._ends.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
-            await self._look_around()
             now = time.monotonic()
             full = not failures and self._journal.full
             if now < due and not full and begun:
@@ -207,6 +206,16 @@ class Collector:
             failures = await self._attempt(failures)
             wait = min(MOST_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
             due = time.monotonic() + max(self._settings.interval_seconds, wait)
+
+    async def _watch(self) -> None:
+        """Look at the spool beside the appending, which may wait long for a store that is away."""
+        while not self._ends.is_set():
+            try:
+                await self._look_around()
+            except OSError as exc:
+                self._spool_fault = f"spool {self._settings.spool}: cannot be looked at: {exc.strerror}"
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
 
     async def _attempt(self, failures: int) -> int:
         """Append once; the number of failures in a row."""

@@ -1,5 +1,7 @@
 """Whatever is sent, the answer is one the OpenAPI document names, and the collector goes on."""
 
+import json
+
 import orjson
 import pytest
 import schemathesis
@@ -76,6 +78,27 @@ def test_no_payload_of_a_model_server_brings_an_answer_of_500(client, kind, body
     headers = {"ce-specversion": "1.0", "ce-id": "a", "ce-source": "s", "ce-inferenceservicename": "payments-blue"}
     headers["ce-type"] = f"org.kubeflow.serving.inference.{kind}"
     answer = client.post("/", content=orjson.dumps(body), headers=headers)
+    assert answer.status_code < 500
+    assert answer.status_code == 202 or answer.json()["error"]
+
+
+@QUICK
+@given(
+    path=st.sampled_from(["/v1/labels", "/v1/checks"]),
+    labels=st.lists(
+        st.fixed_dictionaries(
+            {"id": st.text(min_size=1, max_size=8) | JSON, "label": st.sampled_from([0, 1, True]) | JSON}
+        )
+        | JSON,
+        max_size=3,
+    ),
+    figures=st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True) | st.text(), st.integers() | JSON, max_size=3),
+)
+def test_no_labels_and_no_check_of_a_declared_model_bring_an_answer_of_500(client, path, labels, figures):
+    value = (
+        {"model": "payments", "labels": labels} if path == "/v1/labels" else {"model": "payments", "figures": figures}
+    )
+    answer = client.post(path, content=json.dumps(value))
     assert answer.status_code < 500
     assert answer.status_code == 202 or answer.json()["error"]
 
