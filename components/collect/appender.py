@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from components.collect import kserve
 from components.collect.declared import Declared, Row, key_of
@@ -72,6 +73,7 @@ class Appender:
         self._metrics = metrics
         self._aside = aside
         self._sample = sample
+        self._opened: dict[str, DeltaTable] = {}
 
     def run(self, segments: Sequence[int]) -> int:
         """Append closed segments in turn; how many rows were appended.
@@ -207,7 +209,14 @@ class Appender:
             return True
         append = log.append_predictions if kind == "predictions" else log.append_labels
         try:
-            append(self._store, self._declared[name].policy, rows, writer=self._index.writer, sequence=number)
+            append(
+                self._store,
+                self._declared[name].policy,
+                rows,
+                writer=self._index.writer,
+                sequence=number,
+                opened=self._opened,
+            )
         except DataError as exc:
             self._metrics.faults[f"refused: {name}"] = str(exc)
             return False
