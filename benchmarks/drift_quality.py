@@ -261,10 +261,10 @@ def main() -> None:
     print("\nPower: one of 20 normal columns shifted\n")
     print("| shift (sd) | rows | reference rows | windows | found | t-test |\n|---|---|---|---|---|---|")
     for shift, rows, reference_rows in POWER:
-        references = min(100, asked.references)
-        found = power(shift, rows, reference_rows, references, 10)
+        references = min(50, asked.references)
+        found = power(shift, rows, reference_rows, references, 20)
         best = t_test_power(shift, rows, reference_rows)
-        print(f"| {shift} | {rows} | {reference_rows} | {references * 10} | {told(found)} | {best:.4f} |", flush=True)
+        print(f"| {shift} | {rows} | {reference_rows} | {references * 20} | {told(found)} | {best:.4f} |", flush=True)
 
 
 if __name__ == "__main__":
