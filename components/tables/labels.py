@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components import clock
 from components.errors import DataError, UsageError
 from components.policy import Policy
 from components.policy.model import LabelSource
@@ -41,8 +42,8 @@ class Pulled:
 def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulled:
     """Append the labels of ``data.labels`` that the log lacks; calling it twice changes nothing.
 
-    It begins ``overlap`` before the newest label it has seen; how far it came is the transaction number of its writer
-    in the labels table, so there is no other state.
+    It begins ``overlap`` before the newest label it has seen, or before the clock where that one is dated ahead of it;
+    how far it came is the transaction number of its writer in the labels table, so there is no other state.
 
     Raises:
         UsageError: the policy declares no label source.
@@ -56,11 +57,13 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
     start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
     rows, faults, offending = _read(policy, declared, start)
     fresh = _not_logged(store, policy, rows, start)
+    appended = 0
     if fresh.num_rows:
-        newest = int(pc.max(rows["_observed"].cast(pa.int64())).as_py())
+        newest = min(int(pc.max(rows["_observed"].cast(pa.int64())).as_py()), (clock.now() - EPOCH) // MICROSECOND)
         sequence = newest if seen is None else max(newest, seen + 1)
-        log.append_labels(store, policy, fresh, writer=WRITER, sequence=sequence)
-    return Pulled(fresh.num_rows, offending, tuple(faults[:MOST_NAMED]))
+        if log.append_labels(store, policy, fresh, writer=WRITER, sequence=sequence):
+            appended = fresh.num_rows
+    return Pulled(appended, offending, tuple(faults[:MOST_NAMED]))
 
 
 def _read(policy: Policy, declared: LabelSource, start: datetime | None) -> tuple[pa.Table, list[str], int]:

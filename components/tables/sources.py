@@ -95,9 +95,9 @@ class Table:
                 arrays[name] = self._times_by_row(piece)
                 continue
             raw = piece.rows.column(self.sources[name])
+            arrays[name] = self._column(piece, name, raw, faults)
             if name == self.model.target and self.kinds[name] == "positive":
                 self._count_target(raw)
-            arrays[name] = self._column(piece, name, raw, faults)
         if faults and not provenance:
             index = min(faults)
             raise DataError(f"{piece.place}, row {piece.first + index}: {'; '.join(faults[index])}")

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from components import clock
 from components import policy as policies
 from components.errors import DataError, UsageError
 from components.store import open_store
@@ -34,9 +35,10 @@ def declared(source, **model):
 
 
 def outcomes(*rows):
-    ids, values, hours = zip(*rows, strict=True)
+    ids, values, hours = zip(*rows, strict=True) if rows else ((), (), ())
     times = pa.array([NOON + timedelta(hours=hour) for hour in hours], pa.timestamp("us", tz="UTC"))
-    return pa.table({"payment": list(ids), "came_back": list(values), "observed_at": times})
+    texts = {"type": pa.string()} if not rows else {}
+    return pa.table({"payment": pa.array(ids, **texts), "came_back": pa.array(values, **texts), "observed_at": times})
 
 
 @pytest.fixture
@@ -90,6 +92,37 @@ def test_a_declared_table_is_read_on_from_where_it_ended_and_twice_changes_nothi
     assert logged(store, policy) == [("a", 1.0, 0), ("b", 0.0, 1), ("c", 1.0, 2), ("late", 0.0, -3)]
 
 
+def test_a_source_that_shrinks_takes_no_label_back_and_is_read_on_when_it_grows_again(store, write):
+    labels.pull(store, write(("a", "yes", 0), ("b", "no", 1)))
+    assert labels.pull(store, write(("b", "no", 1))).appended == 0
+    policy = write(("c", "yes", 2))
+    assert labels.pull(store, policy).appended == 1
+    assert [row[0] for row in logged(store, policy)] == ["a", "b", "c"]
+
+
+def test_a_label_dated_ahead_of_the_clock_does_not_hide_those_that_follow(store, write):
+    labels.pull(store, write(("typo", "yes", 24 * 365 * 300), ("a", "no", 0)))
+    in_time = (clock.now() - NOON) // timedelta(hours=1)
+    policy = write(("typo", "yes", 24 * 365 * 300), ("a", "no", 0), ("b", "yes", in_time))
+    assert labels.pull(store, policy).appended == 1
+    assert labels.pull(store, policy).appended == 0
+    assert [row[0] for row in logged(store, policy)] == ["a", "b", "typo"]
+
+
+def test_a_crash_before_the_append_leaves_nothing_and_the_next_pull_brings_all(store, write, monkeypatch):
+    policy = write(("a", "yes", 0), ("b", "no", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            labels.pull(store, policy)
+    assert logged(store, policy) == []
+    assert labels.pull(store, policy).appended == 2
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def parquet(tmp_path):
     path = tmp_path / "labels.parquet"
@@ -136,3 +169,16 @@ def test_no_declared_source_and_a_missing_column_are_told_by_name(store, parquet
     policy = parquet(outcomes(("a", "yes", 0)).rename_columns(["payment", "outcome", "observed_at"]))
     with pytest.raises(DataError, match="came_back"):
         labels.pull(store, policy)
+
+
+def test_outcomes_and_times_of_a_type_that_cannot_be_read_are_refused_by_column(store, parquet):
+    table = outcomes(("a", "yes", 0))
+    with pytest.raises(DataError, match="column 'came_back' holds list<element: int64>"):
+        labels.pull(store, parquet(table.set_column(1, "came_back", pa.array([[1]]))))
+    with pytest.raises(DataError, match="column 'observed_at' holds int64"):
+        labels.pull(store, parquet(table.set_column(2, "observed_at", pa.array([5]))))
+
+
+def test_a_source_without_rows_brings_nothing(store, write):
+    assert labels.pull(store, write(("a", "yes", 0))).appended == 1
+    assert labels.pull(store, write()).appended == 0

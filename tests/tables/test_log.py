@@ -167,7 +167,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(EVENTS, EVENTS, st.sampled_from(["left", "inner", "none"]))
 def test_a_window_is_what_a_naive_join_makes_of_duplicates_corrections_and_late_labels(predicted, labelled, which):
     """Each prediction: id, hours from noon, seconds until it was received. Each label: id, days from noon, likewise."""

@@ -1,0 +1,88 @@
+"""The log while several write to it, put its files together, drop old days and read it, all at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+
+from components import policy as policies
+from components.errors import StoreError
+from components.store import open_store
+from components.tables import log
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+POLICY = policies.parse(
+    {
+        "model": {"name": "payments", "target": "returned", "features": {"amount": {"type": "number"}}},
+        "data": {"source": {"format": "log"}},
+    }
+)
+BATCHES, ROWS = 12, 5
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+def batch(writer, number, time=NOON):
+    ids = [f"{writer}-{number}-{row}" for row in range(ROWS)]
+    return pa.table({"_id": ids, "_time": pa.array([time] * ROWS, log.TIME)})
+
+
+def write(store, writer):
+    for number in range(BATCHES):
+        log.append_predictions(store, POLICY, batch(writer, number), writer=writer, sequence=number)
+
+
+def keep_tidy(store, done):
+    """Compacts and drops old days until told to end; another's commit may win, as the collector's upkeep allows."""
+    tidied = 0
+    while not done():
+        try:
+            log.compact(store, POLICY)
+            log.drop_before(store, POLICY, NOON)
+        except StoreError:
+            continue
+        tidied += 1
+    return tidied
+
+
+def read(store):
+    rows = log.read_window(store, POLICY, NOON, NOON + timedelta(hours=1), columns=["_id"], labels="none")
+    return rows["_id"].to_pylist()
+
+
+def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_whole_batches(store):
+    old = batch("old", 0, NOON - timedelta(days=9))
+    log.append_predictions(store, POLICY, old, writer="old", sequence=0)
+    seen = []
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, store, name) for name in ("one", "two")]
+
+        def done():
+            return all(writer.done() for writer in writers)
+
+        tidied = pool.submit(keep_tidy, store, done)
+        while not done():
+            seen.append(read(store))
+        for writer in writers:
+            writer.result()
+        tidied.result()
+    log.compact(store, POLICY)
+    log.drop_before(store, POLICY, NOON)
+    everything = {f"{w}-{n}-{r}" for w in ("one", "two") for n in range(BATCHES) for r in range(ROWS)}
+    assert sorted(read(store)) == sorted(everything)
+    assert log.known_ids(store, POLICY, ["old-0-0"]) == set()
+    assert all(len(ids) == len(set(ids)) and len(ids) % ROWS == 0 for ids in seen)
+    assert [len(ids) for ids in seen] == sorted(len(ids) for ids in seen)
+
+
+def test_a_table_opened_before_files_are_put_together_is_read_whole_after_it(store):
+    write(store, "one")
+    opened = log.open_table(store, "logs/payments/predictions").to_pyarrow_dataset()
+    assert log.compact(store, POLICY) == BATCHES
+    log.vacuum(store, POLICY)
+    assert opened.count_rows() == BATCHES * ROWS
