@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from components.errors import PolicyError, UsageError, UserError
 from pipelines import submit
 from pipelines.cli import build
+from tests.pipelines.fake_kfp import FakeKfp
 from tests.pipelines.steps import BUNDLE
 
 POLICY = """
@@ -88,3 +89,19 @@ def test_where_nothing_serves_what_passed_is_registered_and_the_way_to_its_relea
     assert lines[-4] == f"run retrain-fraud-first succeeded, bundle {BUNDLE}"
     assert "registered and not released" in lines[-3]
     assert lines[-1].split() == ["kedge", "submit", "--policy", str(policy), "--local", "--release", BUNDLE]
+
+
+def test_the_page_of_a_run_is_printed_for_people_and_for_programs(words, monkeypatch) -> None:
+    words.remove("--local")
+    with FakeKfp() as kfp:
+        monkeypatch.setenv("KEDGE_KFP_HOST", kfp.address)
+        monkeypatch.setenv("KEDGE_KFP_UI", "https://kubeflow.example/_/pipeline")
+        begun = run(words, "--key", "first", "--no-wait")
+        again = run(words, "--key", "first", "--no-wait", "--json")
+        kfp.shutdown()
+    page = "https://kubeflow.example/_/pipeline/#/runs/details/r1"
+    assert begun.stdout.splitlines() == [
+        f"run retrain-fraud-first: started, {page}",
+        f"run retrain-fraud-first running, {page}",
+    ]
+    assert json.loads(again.stdout)[0]["address"] == page
