@@ -8,6 +8,7 @@ writers that were handed the same event may both append it: readers return one r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -124,14 +125,19 @@ def read_window(
     _aware(start=start, end=end)
     wanted = _columns(policy, columns)
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
-    predictions = _read(store, _key(policy, "predictions"), schema(policy), needed, _between("_time", start, end))
+    within = _between("_time", start, end)
     if labels == "none":
+        predictions = _read(store, _key(policy, "predictions"), schema(policy), needed, within)
         first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
         kept = _received_first(predictions["_received"], first)
         result = predictions.select(wanted)
         return result if kept.all() else result.filter(pa.array(kept))
     later = pc.field("_day") >= _day(start - CLOCKS_APART)
-    found = _read(store, _key(policy, "labels"), LABELS, ["_id", "_label", "_observed", "_received"], later)
+    names = ["_id", "_label", "_observed", "_received"]
+    with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
+        reading = beside.submit(_read, store, _key(policy, "labels"), LABELS, names, later)
+        predictions = _read(store, _key(policy, "predictions"), schema(policy), needed, within)
+        found = reading.result()
     return _joined(predictions, found, wanted, inner=labels == "inner")
 
 

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-import pyarrow.dataset
 import pytest
 
 from components import policy as policies
@@ -86,3 +85,16 @@ def test_a_table_opened_before_files_are_put_together_is_read_whole_after_it(sto
     assert log.compact(store, POLICY) == BATCHES
     log.vacuum(store, POLICY)
     assert opened.count_rows() == BATCHES * ROWS
+
+
+def test_files_of_other_days_and_other_hours_of_the_day_are_not_opened(store, tmp_path):
+    for number, hours in enumerate((0, -3, -30)):
+        rows = batch("one", number, NOON + timedelta(hours=hours))
+        log.append_predictions(store, POLICY, rows, writer="one", sequence=number)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("_day=*/*.parquet")}
+    assert len(files) == 3
+    for path in sorted(files, key=lambda path: files[path])[1:]:
+        path.unlink()
+    assert len(read(store)) == ROWS
+    with pytest.raises(StoreError):
+        log.read_window(store, POLICY, NOON - timedelta(hours=4), NOON)
