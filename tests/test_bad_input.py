@@ -134,7 +134,7 @@ def test_a_missing_column_is_named_with_the_table_and_its_columns(place: Place) 
     ended = place.submit()
     assert ended.code == 2
     assert f"in step ingest: {place.folder}/rows.csv: column 'weekday' is missing; the table has: pay" in ended.said
-    assert place.kept() == {"records"}
+    assert place.kept() == {"records", "runs"}
 
 
 def test_a_wrong_type_is_named_with_its_rows_and_values(place: Place) -> None:
@@ -179,7 +179,7 @@ def test_an_empty_file_is_no_window_to_compare(place: Place) -> None:
 def test_an_empty_file_ends_a_run_before_anything_is_kept(place: Place) -> None:
     (place.folder / "rows.csv").write_bytes(b"")
     ended = place.submit()
-    assert (ended.code, place.kept()) == (2, {"records"})
+    assert (ended.code, place.kept()) == (2, {"records", "runs"})
     assert f"in step ingest: {place.folder}/rows.csv: empty; a CSV file begins with" in ended.said
 
 
@@ -231,7 +231,7 @@ def test_a_truncated_parquet_file_is_named_by_every_command_that_reads_it(place:
         assert (ended.code, (place.folder / "made").exists()) == (2, False)
         assert ended.said.startswith("error: rows.parquet: not a whole Parquet file")
     ended = place.submit()
-    assert (ended.code, place.kept()) == (2, {"records"})
+    assert (ended.code, place.kept()) == (2, {"records", "runs"})
     assert f"in step ingest: {place.folder}/rows.parquet: not a whole Parquet file" in ended.said
 
 
@@ -334,6 +334,6 @@ def test_a_full_disk_fails_the_run_with_the_place_and_the_next_one_goes_on(place
     assert f"in step ingest: store {place.folder}/.kedge: cannot write snapshots/payments/" in ended.said
     assert "File too large" in ended.said
     assert partial(place.folder) == []
-    assert place.kept() <= {"records", "snapshots"}
+    assert place.kept() <= {"records", "runs", "snapshots"}
     assert list((place.folder / ".kedge").rglob("snapshot.json")) == []
     place.validated()

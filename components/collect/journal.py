@@ -81,6 +81,8 @@ class Journal:
         self._size = 0
         self._segment_bytes = segment_bytes
         self._full = False
+        self._refused = 0
+        """Bytes of the last write that found no room."""
 
     @property
     def full(self) -> bool:
@@ -112,9 +114,10 @@ class Journal:
         return self._numbers()
 
     def probe(self) -> None:
-        """Try whether the disk takes a write. Raises OSError if it does not."""
-        self._leave_room(0)
+        """Try whether the disk takes what it refused last, or any write. Raises OSError if it does not."""
+        self._leave_room(self._refused)
         write_file(self._folder / "probe", b"probe")
+        self._refused = 0
 
     def read(self, number: int, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
         """Frames of a closed segment, see :func:`frames`."""
@@ -144,6 +147,7 @@ class Journal:
         disk = os.statvfs(self._folder)
         kept = min(INDEX_BYTES, disk.f_blocks * disk.f_frsize // 4)
         if disk.f_bavail * disk.f_frsize - length < kept:
+            self._refused = length
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> int:

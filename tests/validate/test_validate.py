@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components import policy as policies
-from components import record
+from components import step
 from components.errors import DataError
 from components.ingest import ingest
 from components.policy import Policy
@@ -238,14 +238,17 @@ def test_the_step_hands_on_the_cleaned_fingerprint_and_its_page(tmp_path: Path, 
     policy = asked(tmp_path)
     taken = ingest.run(policy, store, END)
     kept, page = (SimpleNamespace(path=str(tmp_path / "out" / name), metadata={}) for name in ("rows", "page"))
-    name = component.python_func(policy.to_dict(), store.url, "run-1", taken, kept, page)
+    name = component.python_func(policy.to_dict(), store.url, taken, kept, page)
     assert name != taken
     assert snapshot.load(store, "shop", name).parent == taken
     assert kept.metadata == {"fingerprint": name, "rows": 99}
     assert Path(page.path).read_text().startswith("<!doctype html>")
 
 
-def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(tmp_path: Path, store: Store) -> None:
+def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEDGE_PIPELINE_RUN", "7c1e")
     rows = hundred()
     for row in rows[:10]:
         row["size"] = -1
@@ -254,8 +257,8 @@ def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(tmp_path:
     taken = ingest.run(policy, store, END)
     kept, page = (SimpleNamespace(path=str(tmp_path / "out" / name), metadata={}) for name in ("rows", "page"))
     with pytest.raises(DataError):
-        seam.validate(policy.to_dict(), store.url, "run-1", taken, kept, page)
-    [left] = record.read(store, "shop")
+        seam.validate(policy.to_dict(), store.url, taken, kept, page)
+    left = step.conclude(store, "shop", "run-1")  # as the last task of the run does
     assert (left.data["step"], left.data["state"], left.data["exit_code"]) == ("validate", "failed", 2)
     assert "10 of 100 rows (10.00%) are offending" in left.data["reason"]
     assert len(snapshot.all_of(store, "shop")) == 1
