@@ -74,8 +74,8 @@ def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, 
         Whatever the work raises.
     """
     since = monotonic()
-    say(f"{step}: started")
     _note(store, model, step=step, state="started")
+    say(f"{step}: started")
     try:
         result = persistent(step, work)
     except Exception as exc:
