@@ -7,6 +7,7 @@
     │   ├── BundleError          a model bundle: missing, altered, made by other libraries
     │   └── UsageError           a command's words, a name that does not exist, an address
     │       └── NothingServed    asked about a model that was never released
+    ├── NotExplainable           a model that cannot say what its features add
     ├── StoreError               the store could not be read or written
     ├── RegistryError            the model registry
     ├── RunError                 a pipeline run that could not be submitted or did not succeed
@@ -49,6 +50,10 @@ class UsageError(UserError):
 
 class NothingServed(UsageError):
     """Asked about a model that was never released; a scheduled check calls that no failure."""
+
+
+class NotExplainable(KedgeError):
+    """A model that cannot say what each feature adds to its score."""
 
 
 class StoreError(KedgeError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.bundle import additive, leaves, native
 from components.bundle.manifest import Manifest
 from components.bundle.signature import Matrix
-from components.errors import BundleError
+from components.errors import BundleError, NotExplainable
 
 Scores = NDArray[np.float64]
 TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep one
@@ -36,7 +36,7 @@ class Predictor(Protocol):
         sum of a row is the raw score; shape (n, k + 1).
 
         Raises:
-            NotImplementedError: the model cannot say.
+            NotExplainable: the model cannot say.
         """
 
 
@@ -76,8 +76,8 @@ class PipelinePredictor:
     def score_row(self, row: Sequence[float]) -> float:
         return float(self.score(np.array([row], np.float32))[0])
 
-    def contributions(self, matrix: Matrix) -> Scores:
-        raise NotImplementedError(f"contributions of a {type(self._estimator).__name__} that is not linear")
+    def contributions(self, matrix: Matrix) -> Scores:  # noqa: ARG002
+        raise NotExplainable(f"contributions of a {type(self._estimator).__name__} that is not linear")
 
 
 def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:

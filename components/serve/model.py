@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.bundle import Bundle, Matrix, Predictor
-from components.errors import BundleError, DataError
+from components.errors import BundleError, DataError, NotExplainable
 from components.serve.refusal import Refusal
 
 Row = Mapping[str, Any]
@@ -94,7 +94,7 @@ class ServedModel:
             parts = self._predictor.contributions(matrix)
         except DataError as exc:
             raise Refusal(400, str(exc)) from None
-        except NotImplementedError as exc:
+        except NotExplainable as exc:
             raise Refusal(501, f"this model cannot be explained: {exc}") from None
         names = (*self.signature.names, "_bias")
         return [dict(zip(names, row, strict=True)) for row in parts.tolist()]

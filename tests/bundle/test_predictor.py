@@ -9,6 +9,7 @@ import xgboost
 from components import bundle
 from components.bundle import additive, leaves, native
 from components.bundle.predictor import PipelinePredictor, TreesPredictor
+from components.errors import NotExplainable
 from tests.bundle import models
 
 SIGNATURE = bundle.Signature.of(models.payments_policy().model)
@@ -160,5 +161,5 @@ def test_scikit_learn_model_that_is_not_linear_is_served_as_it_is(tmp_path):
     assert isinstance(predictor, PipelinePredictor)
     np.testing.assert_array_equal(predictor.score(matrix), curved.predict_proba(matrix)[:, 1])
     assert predictor.score_row(matrix[0].tolist()) == curved.predict_proba(matrix[:1])[0, 1]
-    with pytest.raises(NotImplementedError, match="not linear"):
+    with pytest.raises(NotExplainable, match="not linear"):
         predictor.contributions(matrix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -105,12 +106,14 @@ def containers(pod: Object) -> list[Object]:
     return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
-def validate(text: str) -> None:
-    """kubeconform, strict, with the schemas of ``make tools``."""
+def validate(text: str) -> int:
+    """Objects that kubeconform finds valid, strict, with the schemas of ``make tools``; fails over one that is not."""
     schemas = TOOLS / "schemas"
     if not (schemas / "inferenceservice-serving-v1beta1.json").exists():
         absent("no schemas of KServe: KEDGE_TEST_CRDS=FOLDER make tools")
     place = str(schemas / "{{.ResourceKind}}{{.KindSuffix}}.json")
-    command = [tool("kubeconform"), "-strict", "-kubernetes-version", KUBERNETES, "-schema-location", place, "-"]
+    told = ["-strict", "-summary", "-output", "json", "-kubernetes-version", KUBERNETES]
+    command = [tool("kubeconform"), *told, "-schema-location", place, "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+    return int(json.loads(done.stdout)["summary"]["valid"])

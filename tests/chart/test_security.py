@@ -13,7 +13,7 @@ everywhere = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem
 
 @everywhere
 def test_kubeconform_accepts_every_object(scenario):
-    validate(template(scenario).stdout)
+    assert validate(template(scenario).stdout) == len(render(scenario))
 
 
 @everywhere

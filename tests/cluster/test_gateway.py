@@ -61,7 +61,7 @@ def make_driver(api):
 
     yield make
     for driver in made:
-        driver._http.close()
+        driver.http.close()
 
 
 def serve(namespace, name):
@@ -172,7 +172,7 @@ def test_status_of_a_controller_is_no_conflict(make_driver, api, shared):
             patch_status(shared, "httproute", "settle", {"parents": [{**parent, "conditions": [condition]}]})
             took.append(found)
 
-    driver._sleep, driver._monotonic = controller, count(0, 0.1).__next__
+    driver.sleep, driver.monotonic = controller, count(0, 0.1).__next__
     serve_service(shared, "settle-blue")
     second = driver.set_route(replace(first, weights={"blue": 100}))
     assert took
@@ -265,5 +265,5 @@ def test_the_charts_release_account_may_do_all_of_it_and_others_are_told(install
         else:
             with pytest.raises(ReleaseError, match="not allowed"):
                 driver.slot("blue")
-        driver._http.close()
+        driver.http.close()
         connection.rest_client.pool_manager.clear()

@@ -317,7 +317,7 @@ def test_candidate_without_endpoints_is_taken_back_though_no_client_saw_a_failur
         if "canary" in text and not gone:
             gone.extend(driver._pods("green"))
             for pod in gone:
-                driver._http.post(f"{address(pod)}/unready", json={}).raise_for_status()
+                driver.http.post(f"{address(pod)}/unready", json={}).raise_for_status()
 
     asked.say = say
     with Asking(clients) as asking:

@@ -82,10 +82,12 @@ def test_a_store_that_is_away_is_told_and_what_comes_meanwhile_is_kept_also_over
 def test_what_an_earlier_process_left_is_appended_without_being_asked(start, post, ids, tmp_path):
     away(tmp_path / "store")
     with start() as client:
-        post(client, "a")
+        assert post(client, "a").status_code == 202
     back(tmp_path / "store")
+    assert ids() == []
     with start():
-        until(lambda: ids() == ["a"])
+        until(ids)
+    assert ids() == ["a"]
 
 
 def test_a_full_disk_is_told_and_nothing_half_written_is_ever_read(start, post, ids, monkeypatch):

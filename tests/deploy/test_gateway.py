@@ -6,9 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import httpx
 import pytest
-from kubernetes import client
 from prometheus_client import CollectorRegistry, generate_latest
 
 from components.deploy.drivers import open_driver
@@ -16,30 +14,17 @@ from components.deploy.evidence import Observed
 from components.deploy.gateway.driver import GatewayDriver
 from components.deploy.kserve import counters
 from components.deploy.kserve.address import Address, parse
-from components.deploy.kserve.api import Api
 from components.deploy.model import Mirror, Rollout, Route
 from components.deploy.rollout import Release, run
 from components.errors import Conflict, ReleaseError, UsageError
 from components.serve.metrics import Metrics
 from tests.deploy.conftest import NEW, OLD, Golden
-from tests.deploy.fake_kubernetes import FakeCluster, Server
+from tests.deploy.connected import Seconds, connected
+from tests.deploy.fake_kubernetes import FakeCluster
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ADDRESS = Address(namespace="models", gateway="infra/public", domain="example.com")
 S3 = "s3://store/bundles/fraud/"
-
-
-class Seconds:
-    """Time that passes only when someone sleeps."""
-
-    def __init__(self):
-        self.passed = 0.0
-
-    def sleep(self, seconds):
-        self.passed += seconds
-
-    def monotonic(self):
-        return self.passed
 
 
 @pytest.fixture
@@ -49,23 +34,8 @@ def cluster():
 
 @pytest.fixture
 def made(cluster):
-    """Makes drivers, as new processes would."""
-    server, seconds = Server(cluster), Seconds()
-    settings = client.Configuration(host=server.url)
-    settings.retries = 0
-    connection = client.ApiClient(settings)
-    http = httpx.Client(transport=httpx.MockTransport(cluster.slots))
-
-    def make(address=ADDRESS):
-        api = Api("models", connection, sleep=seconds.sleep, monotonic=seconds.monotonic)
-        return GatewayDriver(
-            address, "fraud", api, http=http, sleep=seconds.sleep, monotonic=seconds.monotonic
-        )  # fmt: skip
-
-    yield make
-    http.close()
-    connection.rest_client.pool_manager.clear()
-    server.stop()
+    with connected(GatewayDriver, cluster, ADDRESS, Seconds()) as make:
+        yield make
 
 
 @pytest.fixture

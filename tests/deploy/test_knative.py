@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kubernetes import client
 
 from components.deploy.drivers import open_driver
 from components.deploy.evidence import Observed
@@ -18,15 +16,13 @@ from components.deploy.knative.objects import Declared, Placed
 from components.deploy.knative.status import slot_status
 from components.deploy.knative.traffic import Revision, Seen, Write, next_write
 from components.deploy.kserve.address import Address, parse
-from components.deploy.kserve.api import Api
 from components.deploy.model import Mirror, Route
 from components.deploy.rollback import rollback
 from components.deploy.rollout import Release, run
 from components.errors import Conflict, ReleaseError, UsageError
 from tests.deploy.conftest import NEW, OLD, Golden, Killed
+from tests.deploy.connected import Seconds, connected
 from tests.deploy.fake_knative import FakeKnative
-from tests.deploy.fake_kubernetes import Server
-from tests.deploy.test_gateway import Seconds
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 THIRD = "c" * 40
@@ -46,21 +42,8 @@ def cluster(seconds):
 
 @pytest.fixture
 def made(cluster, seconds):
-    """Makes drivers, as new processes would."""
-    server = Server(cluster)
-    configuration = client.Configuration(host=server.url)
-    configuration.retries = 0
-    connection = client.ApiClient(configuration)
-    http = httpx.Client(transport=httpx.MockTransport(cluster.slots))
-
-    def make(address=ADDRESS, sleep=seconds.sleep):
-        api = Api("models", connection, sleep=sleep, monotonic=seconds.monotonic)
-        return KnativeDriver(address, "fraud", api, http=http, sleep=sleep, monotonic=seconds.monotonic)
-
-    yield make
-    http.close()
-    connection.rest_client.pool_manager.clear()
-    server.stop()
+    with connected(KnativeDriver, cluster, ADDRESS, seconds) as make:
+        yield make
 
 
 @pytest.fixture

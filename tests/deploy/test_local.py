@@ -189,6 +189,7 @@ def test_server_that_dies_is_started_again_on_the_same_slot(platform):
     os.kill(before, signal.SIGKILL)
     until(lambda: (seen := platform.folder.seen("fraud", "blue")).ready and seen.pid != before)
     until(lambda: platform.ask()[0] == 200)
+    assert platform.ask() == (200, "blue", "one")
 
 
 def test_gateway_that_dies_comes_back_at_its_address_and_counts_anew(platform):
@@ -243,7 +244,9 @@ def test_platform_goes_on_where_a_killed_one_stood(platform, tmp_path):
     again = Running(tmp_path)
     try:
         until(lambda: again.driver.slot("blue").ready)
-        until(lambda: again.ask() == (200, "blue", "one"))
+        until(lambda: again.ask()[0] == 200)
+        assert again.ask() == (200, "blue", "one")
+        assert again.driver.route().weights == {"blue": 100}
     finally:
         again.end()
 

@@ -7,17 +7,14 @@ wins on its hosts.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import httpx
-
-from components import clock
 from components.deploy import smoke
 from components.deploy.gateway import objects, status
 from components.deploy.kserve import api, counters, pods, servers
-from components.deploy.kserve.address import Address
+from components.deploy.kserve.driver import KServeDriver
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic, other
 from components.errors import Conflict, ReleaseError
 
@@ -25,87 +22,54 @@ APPLIED_SECONDS = 5.0
 """Longest wait for the Gateway's controller to have taken a route that was written."""
 
 
-class GatewayDriver:
-    """See :class:`components.deploy.driver.Driver`.
+@dataclass(eq=False)
+class GatewayDriver(KServeDriver):
+    """See :class:`components.deploy.driver.Driver`, and for what it is given :class:`KServeDriver`."""
 
-    Args:
-        address: The namespace, and what first objects need.
-        model: The model's name, which is also its HTTPRoute's.
-        cluster: The API of that namespace.
-        http: Asks slots and collectors themselves.
-        sleep: Real seconds.
-        monotonic: Real seconds since any moment.
-    """
-
-    mirrors = True
-
-    def __init__(
-        self,
-        address: Address,
-        model: str,
-        cluster: api.Api,
-        *,
-        http: httpx.Client,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._address = address
-        self._model = model
-        self._api = cluster
-        self._http = http
-        self._sleep = sleep
-        self._monotonic = monotonic
-
-    @property
-    def model(self) -> str:
-        return self._model
+    mirrors: ClassVar[bool] = True
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         found = self._service(slot)
         if found is not None and pods.bundle_of(found) == bundle:
             return  # there, or ending: whoever waits asks again
         like = self._service(other(slot)) or found
-        body = objects.inference_service(self._address, self._model, slot, bundle, uri, like)
-        self._api.apply(api.SLOTS, body)
+        body = objects.inference_service(self.address, self.model, slot, bundle, uri, like)
+        self.cluster.apply(api.SLOTS, body)
 
     def slot(self, slot: Slot) -> SlotStatus:
         service = self._service(slot)
         if service is None:
             return SlotStatus()
-        deployment = self._api.get(api.DEPLOYMENTS, objects.predictor(service["metadata"]["name"]))
+        deployment = self.cluster.get(api.DEPLOYMENTS, objects.predictor(service["metadata"]["name"]))
         bundle = pods.bundle_of(service)
         up = bundle is not None and status.rolled_out(bundle, deployment)
         return status.slot_status(service, deployment, self._pods(slot), () if up else self._events(service))
 
     def remove(self, slot: Slot) -> None:
-        found = self._api.get(api.ROUTES, self._model)
-        if found is not None and slot in objects.backends(objects.read_route(self._model, found)):
-            raise ReleaseError(f"slot {self._model}-{slot} still gets traffic; take weight and mirror away first")
-        self._api.delete(api.SLOTS, objects.slot_name(self._model, slot))
+        found = self.cluster.get(api.ROUTES, self.model)
+        if found is not None and slot in objects.backends(objects.read_route(self.model, found)):
+            raise ReleaseError(f"slot {self.model}-{slot} still gets traffic; take weight and mirror away first")
+        self.cluster.delete(api.SLOTS, objects.slot_name(self.model, slot))
 
     def route(self) -> Route:
-        found = self._api.get(api.ROUTES, self._model)
-        return Route() if found is None else objects.read_route(self._model, found)
+        found = self.cluster.get(api.ROUTES, self.model)
+        return Route() if found is None else objects.read_route(self.model, found)
 
     def set_route(self, route: Route) -> Route:
         for slot in sorted(objects.backends(route)):
             self._must_have_service(slot)
-        body = objects.http_route(self._model, route)
+        body = objects.http_route(self.model, route)
         if route.revision:
             body["metadata"] |= self._swapped(route.revision)
-            written = self._api.apply(api.ROUTES, body)
+            written = self.cluster.apply(api.ROUTES, body)
         else:
-            written = self._api.create(api.ROUTES, objects.attached(body, self._address, self._model))
-        return objects.read_route(self._model, self._settled(written))
+            written = self.cluster.create(api.ROUTES, objects.attached(body, self.address, self.model))
+        return objects.read_route(self.model, self._settled(written))
 
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        service = objects.slot_name(self._model, slot)
-        base = f"http://{objects.predictor(service)}.{self._address.namespace}.svc:{objects.PORT}"
-        return smoke.predict(self._http, service, base, self._model, rows)
-
-    def mark(self) -> Mark:
-        told = {key: traffic for each in self._servers().values() for key, traffic in each.items()}
-        return Mark(time=clock.now(), servers=told)
+        service = objects.slot_name(self.model, slot)
+        base = f"http://{objects.predictor(service)}.{self.address.namespace}.svc:{objects.PORT}"
+        return smoke.predict(self.http, service, base, self.model, rows)
 
     def readings(self, mark: Mark) -> Readings:
         counted = counters.since(mark, self._servers())
@@ -115,34 +79,31 @@ class GatewayDriver:
             live[mirror.slot], mirrored[mirror.slot] = Traffic(), counted[mirror.slot]
         return Readings(live=live, mirrored=mirrored)
 
-    def flush(self) -> None:
-        servers.flush(self._http, self._api)
-
     def _service(self, slot: Slot) -> api.Object | None:
-        return self._api.get(api.SLOTS, objects.slot_name(self._model, slot))
+        return self.cluster.get(api.SLOTS, objects.slot_name(self.model, slot))
 
     def _pods(self, slot: Slot) -> list[api.Object]:
-        name = objects.slot_name(self._model, slot)
-        return self._api.list(api.PODS, labelSelector=f"serving.kserve.io/inferenceservice={name}")
+        name = objects.slot_name(self.model, slot)
+        return self.cluster.list(api.PODS, labelSelector=f"serving.kserve.io/inferenceservice={name}")
 
     def _events(self, service: api.Object) -> list[api.Object]:
         """Warnings about a slot's Deployment, replica sets and pods, whose names begin alike, since it was made."""
         name, made = objects.predictor(service["metadata"]["name"]), service["metadata"]["creationTimestamp"]
-        found = self._api.list(api.EVENTS, fieldSelector="type=Warning")
+        found = self.cluster.list(api.EVENTS, fieldSelector="type=Warning")
         ours = [event for event in found if f"{event['involvedObject'].get('name')}-".startswith(f"{name}-")]
         return [event for event in ours if pods.seen_at(event) >= made]
 
     def _must_have_service(self, slot: Slot) -> None:
         """A backend without its Service is answered 500, and a mirror without one fails all of the traffic."""
-        name = objects.predictor(objects.slot_name(self._model, slot))
-        if self._api.get(api.SERVICES, name) is None:
-            raise ReleaseError(f"service {self._address.namespace}/{name} is not there, so no traffic is sent to it")
+        name = objects.predictor(objects.slot_name(self.model, slot))
+        if self.cluster.get(api.SERVICES, name) is None:
+            raise ReleaseError(f"service {self.address.namespace}/{name} is not there, so no traffic is sent to it")
 
     def _swapped(self, revision: int) -> dict[str, str]:
         """What makes an apply a compare-and-swap; without the uid it would make a route that is gone anew."""
-        found = self._api.get(api.ROUTES, self._model)
+        found = self.cluster.get(api.ROUTES, self.model)
         if found is None:
-            raise Conflict(f"httproute {self._address.namespace}/{self._model} was deleted meanwhile")
+            raise Conflict(f"httproute {self.address.namespace}/{self.model} was deleted meanwhile")
         return {"uid": found["metadata"]["uid"], "resourceVersion": str(revision)}
 
     def _settled(self, written: api.Object) -> api.Object:
@@ -150,10 +111,10 @@ class GatewayDriver:
 
         The controller's word changes the revision; without this wait the next write would meet a conflict.
         """
-        ends = self._monotonic() + APPLIED_SECONDS
-        while not _taken(written) and self._monotonic() < ends:
-            self._sleep(0.1)
-            found = self._api.get(api.ROUTES, self._model)
+        ends = self.monotonic() + APPLIED_SECONDS
+        while not _taken(written) and self.monotonic() < ends:
+            self.sleep(0.1)
+            found = self.cluster.get(api.ROUTES, self.model)
             if found is None or _asked(found) != _asked(written):
                 break  # another writer came; the next write of this one will meet the conflict
             written = found
@@ -164,7 +125,7 @@ class GatewayDriver:
         for slot in objects.NAMES:
             service = self._service(slot)
             bundle = pods.bundle_of(service) if service is not None else None
-            found[slot] = servers.counted(self._http, self._pods(slot), bundle) if bundle else {}
+            found[slot] = servers.counted(self.http, self._pods(slot), bundle) if bundle else {}
         return found
 
 

@@ -7,21 +7,18 @@ the two leaves a declaration that the next one follows.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, get_args
 
-import httpx
-
-from components import clock
 from components.deploy import smoke
 from components.deploy.knative import objects, status
 from components.deploy.knative.objects import Declared, Placed
 from components.deploy.knative.traffic import Seen, Write, next_write
 from components.deploy.kserve import api, counters, servers
-from components.deploy.kserve.address import Address, storage
+from components.deploy.kserve.address import storage
+from components.deploy.kserve.driver import KServeDriver
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic
 from components.errors import Conflict, ReleaseError, UsageError
 
@@ -35,46 +32,18 @@ NOISE_SECONDS = 10.0
 MOST_WRITES = 20
 
 
-class KnativeDriver:
-    """See :class:`components.deploy.driver.Driver`.
+@dataclass(eq=False)
+class KnativeDriver(KServeDriver):
+    """See :class:`components.deploy.driver.Driver`, and for what it is given :class:`KServeDriver`."""
 
-    Args:
-        address: The namespace, and what a first revision needs.
-        model: The model's name, which is also its InferenceService's.
-        cluster: The API of that namespace.
-        http: Asks model servers and collectors themselves.
-        sleep: Real seconds.
-        monotonic: Real seconds since any moment.
-    """
+    mirrors: ClassVar[bool] = False
 
-    mirrors = False
-
-    def __init__(
-        self,
-        address: Address,
-        model: str,
-        cluster: api.Api,
-        *,
-        http: httpx.Client,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._address = address
-        self._model = model
-        self._api = cluster
-        self._http = http
-        self._sleep = sleep
-        self._monotonic = monotonic
-        self._failing: dict[str, float] = {}
-        """Since when a revision has said that it failed."""
-
-    @property
-    def model(self) -> str:
-        return self._model
+    _failing: dict[str, float] = field(default_factory=dict, init=False)
+    """Since when a revision has said that it failed."""
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         found, declared = self._declared()
-        placed = Placed(bundle=bundle, storage=storage(self._address, self._model, bundle, uri))
+        placed = Placed(bundle=bundle, storage=storage(self.address, self.model, bundle, uri))
         if declared.slots.get(slot) != placed:
             self._swap(found, replace(declared, slots={**declared.slots, slot: placed}))
         self._follow()
@@ -84,18 +53,18 @@ class KnativeDriver:
         if placed is None:
             return SlotStatus()
         if stands is None:
-            return SlotStatus(bundle=placed.bundle, reason=f"inferenceservice {self._model} is not there")
+            return SlotStatus(bundle=placed.bundle, reason=f"inferenceservice {self.model} is not there")
         revision = stands.revision(slot, placed)
         told = status.slot_status(slot, placed, stands, self._pods(revision.name) if revision else ())
         since = self._failing_since(revision.name, revision.ready) if revision else None
-        if not told.ready and since is not None and self._monotonic() - since >= NOISE_SECONDS:
+        if not told.ready and since is not None and self.monotonic() - since >= NOISE_SECONDS:
             return replace(told, failed=True)
         return told
 
     def remove(self, slot: Slot) -> None:
         found, declared = self._declared()
         if declared.route.weights.get(slot, 0) > 0:
-            raise ReleaseError(f"slot {self._model}-{slot} still gets traffic; take its weight away first")
+            raise ReleaseError(f"slot {self.model}-{slot} still gets traffic; take its weight away first")
         if slot in declared.slots:
             self._follow()  # its share goes before it does
             declared = objects.without(declared, slot)
@@ -103,7 +72,7 @@ class KnativeDriver:
         if declared.slots:
             self._wait_alone()
         else:
-            self._api.delete(api.SLOTS, self._model)
+            self.cluster.delete(api.SLOTS, self.model)
 
     def route(self) -> Route:
         return self._declared()[1].route
@@ -111,9 +80,9 @@ class KnativeDriver:
     def set_route(self, route: Route) -> Route:
         found, declared = self._declared()
         if route.revision != declared.route.revision:
-            raise Conflict(f"the route of {self._model} was changed by another meanwhile")
+            raise Conflict(f"the route of {self.model} was changed by another meanwhile")
         if route.mirror is not None and route.mirror.percent > 0:
-            raise UsageError(f"{self._model}: Knative cannot mirror requests; set release.shadow_percent to 0")
+            raise UsageError(f"{self.model}: Knative cannot mirror requests; set release.shadow_percent to 0")
         self._must_be_up(declared, route)
         written = replace(route, mirror=None, revision=route.revision + 1)
         self._swap(found, replace(declared, route=written))
@@ -121,38 +90,31 @@ class KnativeDriver:
         return written
 
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        name, told = f"{self._model}-{slot}", self.slot(slot)
+        name, told = f"{self.model}-{slot}", self.slot(slot)
         if told.address is None:
             raise ReleaseError(f"slot {name} cannot be asked: {told.reason or 'it is empty'}")
-        return smoke.predict(self._http, name, told.address, self._model, rows)
-
-    def mark(self) -> Mark:
-        told = {key: traffic for each in self._servers().values() for key, traffic in each.items()}
-        return Mark(time=clock.now(), servers=told)
+        return smoke.predict(self.http, name, told.address, self.model, rows)
 
     def readings(self, mark: Mark) -> Readings:
         self._follow()  # whoever wrote the route last may have been killed before the service was
         live = counters.since(mark, self._servers())
         return Readings(live=live, mirrored=dict.fromkeys(NAMES, Traffic()))
 
-    def flush(self) -> None:
-        servers.flush(self._http, self._api)
-
     def _declared(self) -> tuple[api.Object | None, Declared]:
         """The declaration and the object it was read from; without one, what the service stands for."""
-        found = self._api.get(api.MAPS, objects.map_name(self._model))
+        found = self.cluster.get(api.MAPS, objects.map_name(self.model))
         if found is None:
-            return None, objects.adopted(self._model, self._service())
-        return found, objects.read_declared(self._model, found)
+            return None, objects.adopted(self.model, self._service())
+        return found, objects.read_declared(self.model, found)
 
     def _swap(self, found: api.Object | None, declared: Declared) -> None:
         """Replace the declaration that was found. Conflict: another was first."""
-        body = objects.config_map(self._model, declared)
+        body = objects.config_map(self.model, declared)
         if found is None:
-            self._api.create(api.MAPS, body)
+            self.cluster.create(api.MAPS, body)
         else:
             body["metadata"] |= {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
-            self._api.apply(api.MAPS, body)
+            self.cluster.apply(api.MAPS, body)
 
     def _follow(self) -> None:
         """Write what is declared to the service, as far as its revisions are ready for it.
@@ -168,13 +130,13 @@ class KnativeDriver:
             with suppress(Conflict):  # KServe and others write the service too: look again
                 self._write(write, stands)
                 self._wait_routed(write)
-        raise ReleaseError(f"inferenceservice {self._model}: {MOST_WRITES} writes did not last; who else writes it?")
+        raise ReleaseError(f"inferenceservice {self.model}: {MOST_WRITES} writes did not last; who else writes it?")
 
     def _write(self, write: Write, stands: Seen | None) -> None:
         like = stands.service if stands else None
-        asked = objects.inference_service(self._address, self._model, write.slot, write.placed, write.percent, like)
+        asked = objects.inference_service(self.address, self.model, write.slot, write.placed, write.percent, like)
         if stands is None:
-            self._api.create(api.SLOTS, asked)
+            self.cluster.create(api.SLOTS, asked)
             return
         written = self._apply(asked, stands.service)
         if write.percent is None and "canaryTrafficPercent" in written["spec"]["predictor"]:
@@ -185,35 +147,35 @@ class KnativeDriver:
     def _apply(self, asked: api.Object, over: api.Object) -> api.Object:
         """Apply over one version of the service and no other; never make a deleted one anew."""
         version = {key: over["metadata"][key] for key in ("uid", "resourceVersion")}
-        return self._api.apply(api.SLOTS, {**asked, "metadata": {**asked["metadata"], **version}})
+        return self.cluster.apply(api.SLOTS, {**asked, "metadata": {**asked["metadata"], **version}})
 
     def _wait_routed(self, write: Write) -> None:
         """Give KServe and Knative the time to route a share; what takes longer is seen by the next look."""
-        ends = self._monotonic() + APPLIED_SECONDS
-        while self._monotonic() < ends:
+        ends = self.monotonic() + APPLIED_SECONDS
+        while self.monotonic() < ends:
             stands = self._seen()
             if stands is None or stands.percent != write.percent or not stands.settled(write.slot, write.placed):
                 return  # another wrote, or a revision must come up first
             wanted = 100 if write.percent is None else write.percent
             if stands.created is None or stands.traffic.get(stands.created.name) == wanted:
                 return
-            self._sleep(0.2)
+            self.sleep(0.2)
 
     def _wait_alone(self) -> None:
         """Until what is still declared has all traffic, without a percentage."""
-        began = self._monotonic()
+        began = self.monotonic()
         while True:
             self._follow()
             stands, slots = self._seen(), self._declared()[1].slots
             if stands is None or (stands.percent is None and _alone(stands, slots)):
                 return
-            if self._monotonic() - began > RESTORED_SECONDS:
+            if self.monotonic() - began > RESTORED_SECONDS:
                 told = "; ".join(f"{slot}: {self.slot(slot).reason}" for slot in slots)
                 raise ReleaseError(
-                    f"inferenceservice {self._model}: what stays is not ready as the latest revision after "
+                    f"inferenceservice {self.model}: what stays is not ready as the latest revision after "
                     f"{RESTORED_SECONDS:,.0f} s ({told}); traffic stays where it is; submit the release again to go on"
                 )
-            self._sleep(1.0)
+            self.sleep(1.0)
 
     def _must_be_up(self, declared: Declared, route: Route) -> None:
         """A share that is raised goes to an empty slot or, until a revision is the latest ready one, to another."""
@@ -223,35 +185,35 @@ class KnativeDriver:
                 continue
             placed = declared.slots.get(slot)
             if placed is None:
-                raise ReleaseError(f"slot {self._model}-{slot} is empty, so no traffic is sent to it")
+                raise ReleaseError(f"slot {self.model}-{slot} is empty, so no traffic is sent to it")
             latest = stands is not None and (stands.slot, stands.placed.bundle) == (slot, placed.bundle)
             if stands is not None and latest and not stands.settled(slot, placed):
                 name = stands.ready.name if stands.ready else "none"
                 raise ReleaseError(
-                    f"slot {self._model}-{slot}: the latest ready revision is {name}, not that of bundle "
+                    f"slot {self.model}-{slot}: the latest ready revision is {name}, not that of bundle "
                     f"{placed.bundle[:12]}, so its share is not raised"
                 )
 
     def _service(self) -> api.Object | None:
-        return self._api.get(api.SLOTS, self._model)
+        return self.cluster.get(api.SLOTS, self.model)
 
     def _seen(self) -> Seen | None:
         service = self._service()
-        return None if service is None else status.seen(service, lambda name: self._api.get(api.REVISIONS, name))
+        return None if service is None else status.seen(service, lambda name: self.cluster.get(api.REVISIONS, name))
 
     def _pods(self, revision: str) -> list[api.Object]:
-        return self._api.list(api.PODS, labelSelector=f"serving.knative.dev/revision={revision}")
+        return self.cluster.list(api.PODS, labelSelector=f"serving.knative.dev/revision={revision}")
 
     def _servers(self) -> dict[Slot, dict[str, Traffic]]:
-        ours = f"serving.knative.dev/service={objects.predictor(self._model)}"
-        found, slots = self._api.list(api.PODS, labelSelector=ours), self._declared()[1].slots
-        return {slot: servers.counted(self._http, found, slots[slot].bundle) if slot in slots else {} for slot in NAMES}
+        ours = f"serving.knative.dev/service={objects.predictor(self.model)}"
+        found, slots = self.cluster.list(api.PODS, labelSelector=ours), self._declared()[1].slots
+        return {slot: servers.counted(self.http, found, slots[slot].bundle) if slot in slots else {} for slot in NAMES}
 
     def _failing_since(self, name: str, ready: str) -> float | None:
         if ready != "False":
             self._failing.pop(name, None)
             return None
-        return self._failing.setdefault(name, self._monotonic())
+        return self._failing.setdefault(name, self.monotonic())
 
 
 def _alone(stands: Seen, slots: Mapping[Slot, Placed]) -> bool:
