@@ -80,9 +80,9 @@ def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, 
         result = persistent(step, work)
     except Exception as exc:
         failure = {"step": step, "reason": _reason(exc), "exit_code": _exit_code(exc)}
-        with suppress(StoreError):  # a store that is full or away must not hide what went wrong
-            _note(store, model, state="failed", **failure)
-            if run is not None:
+        _note(store, model, state="failed", **failure)
+        if run is not None:
+            with suppress(StoreError):  # a store that is full or away must not hide what went wrong
                 finish(store, model, run, "failed", **failure)
         say(f"{step}: failed after {monotonic() - since:.1f} s")
         raise
@@ -214,9 +214,10 @@ def _last_words(store: Store, model: str) -> dict[str, Any]:
 
 
 def _note(store: Store, model: str, **said: Any) -> None:
-    """Note how far this pipeline's run is, where it has an id."""
+    """Note how far this pipeline's run is, where it has an id. No step fails for want of its note."""
     if os.environ.get(PIPELINE_RUN):
-        store.put(_note_key(model), orjson.dumps(said))
+        with suppress(StoreError):
+            store.put(_note_key(model), orjson.dumps(said))
 
 
 def _note_key(model: str) -> str:

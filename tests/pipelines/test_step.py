@@ -191,6 +191,14 @@ def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
     assert data["reason"].startswith("the step ended without a word; was it killed")
 
 
+def test_a_step_does_not_fail_for_want_of_its_note(store, monkeypatch) -> None:
+    def away(key: str, data: bytes) -> None:
+        raise StoreError(f"store s3://b: cannot write {key}: timed out")
+
+    monkeypatch.setattr(store, "put", away)
+    assert step.perform(store, "fraud", "train", lambda: "bundle") == "bundle"
+
+
 def test_a_run_whose_steps_all_ended_well_without_a_verdict_failed(store) -> None:
     step.perform(store, "fraud", "evaluate", lambda: True)
     data = step.conclude(store, "fraud", "by-hand").data
