@@ -94,8 +94,7 @@ def _metrics(store: Store, policy: Policy, start: datetime, end: datetime) -> Ma
     """Loss over the first labelled answers, kept once there are ``min_labels`` of them; empty before."""
     kept = _kept(store, policy.name, "loss")
     if kept is None:
-        rows = log.read_window(store, policy, start, max(start, end), columns=["_time", "_score"], labels="inner")
-        rows = rows.sort_by("_time")
+        rows = log.read_labelled(store, policy, start, max(start, end), columns=["_time", "_score"]).sort_by("_time")
         if rows.num_rows < policy.monitor.performance.min_labels:
             return {}
         losses = measure.losses(policy.model.task, floats(rows["_label"]), floats(rows["_score"]))

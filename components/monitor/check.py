@@ -109,9 +109,11 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
     rows = served(store, policy, window)
     own = of_version(rows, own_version)
     before = learned(store, policy, window, profile)
-    inputs, drawn = _compared(policy, manifest, profile, rows, comparable(policy), before)
+    current = _counted(profile, rows, comparable(policy))
+    inputs = _compared(policy, manifest, before.reference or profile, current, before)
     # A feed that has been broken for weeks is still broken: the veto asks the training rows, not those weeks.
-    trained = _compared(policy, manifest, profile, rows, comparable(policy))[0] if before.reference else inputs
+    trained = _compared(policy, manifest, profile, current, before) if before.reference else inputs
+    scores = _counted(profile, own, ["_score"])
     known = labelled(store, policy, window, own_version, vetoed_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
@@ -122,8 +124,8 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         start=window.start,
         end=window.end,
         rows=rows.num_rows,
-        inputs=_drift(inputs, drawn, before, getattr(manifest, "waits", "")),
-        scores=_drift(*_compared(policy, manifest, profile, own, ["_score"])),
+        inputs=_drift(inputs, before.reference or profile, current, before, _waits(manifest)),
+        scores=_drift(_compared(policy, manifest, profile, scores), profile, scores),
         corrupt=veto.findings(policy, rows, trained.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
         estimate=estimate.expect(
@@ -145,32 +147,28 @@ def _reference(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Prof
         return found.manifest, Profile.from_json(found.profile())
 
 
+def _counted(profile: Profile, rows: pa.Table, names: list[str]) -> Profile:
+    """The window's rows on the reference's edges, of the columns that both have."""
+    both = profile.select([name for name in names if name in profile.columns])
+    return count(both, rows.select(list(both.columns)).to_batches())
+
+
 def _compared(
-    policy: Policy,
-    manifest: Manifest | Basis,
-    profile: Profile,
-    rows: pa.Table,
-    names: list[str],
-    before: Past = NOTHING,
-) -> tuple[Comparison, dict[str, Histogram]]:
-    profile = profile.select([name for name in names if name in profile.columns])
-    reference = before.reference.select(list(profile.columns)) if before.reference else profile
-    current = count(profile, rows.select(list(profile.columns)).to_batches())
-    seen = compare(
-        reference,
+    policy: Policy, manifest: Manifest | Basis, reference: Profile, current: Profile, before: Past = NOTHING
+) -> Comparison:
+    importance = {name: manifest.importance.get(name, 0.0) for name in current.columns} if manifest.importance else None
+    return compare(
+        reference.select(list(current.columns)),
         current,
         alpha=policy.monitor.drift.alpha,
         min_psi=policy.monitor.drift.min_psi,
         min_rows=policy.monitor.min_rows,
-        importance={name: manifest.importance.get(name, 0.0) for name in reference.columns if manifest.importance}
-        or None,
+        importance=importance,
         design_effects=before.design_effects,
     )
-    pairs = {name: histogram(reference.columns[name], current.columns[name]) for name in seen.drifted[:MOST_DRAWN]}
-    return seen, {name: pair for name, pair in pairs.items() if pair is not None}
 
 
-def _drift(seen: Comparison, drawn: Mapping[str, Histogram], before: Past = NOTHING, waits: str = "") -> Drift:
+def _drift(seen: Comparison, reference: Profile, current: Profile, before: Past = NOTHING, waits: str = "") -> Drift:
     if waits:
         return Drift(verdict=waits, detail=seen.to_dict() | {"verdict": waits})
     return Drift(
@@ -179,9 +177,18 @@ def _drift(seen: Comparison, drawn: Mapping[str, Histogram], before: Past = NOTH
         attention=float(seen.attention),
         against=SEASON if before.reference else TRAINING,
         design_effects=before.design_effects,
-        histograms=drawn,
+        histograms=_drawn(reference, current, seen.drifted[:MOST_DRAWN]),
         detail=seen.to_dict(),
     )
+
+
+def _drawn(reference: Profile, current: Profile, names: Sequence[str]) -> dict[str, Histogram]:
+    pairs = {name: histogram(reference.columns[name], current.columns[name]) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair is not None}
+
+
+def _waits(manifest: Manifest | Basis) -> str:
+    return manifest.waits if isinstance(manifest, Basis) else ""
 
 
 def _judged(policy: Policy, known: Labelled, reference: Reference | None) -> Performance:
