@@ -28,5 +28,6 @@ def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
 
 def _evaluated(store: Store, finished: Record) -> Record | None:
     bundle = finished.data.get("bundle")
-    key = record.evaluation_key(bundle, finished.data["run"]) if bundle else ""
-    return record.find(store, finished.model, "evaluated", key) if bundle else None
+    if not bundle:
+        return None
+    return record.find(store, finished.model, "evaluated", record.evaluation_key(bundle, finished.data["run"]))
