@@ -9,6 +9,7 @@ import pytest
 from components import policy
 from components.errors import UserError
 from components.monitor import run
+from components.profile.windows import FEWEST_BLOCKS
 from tests.monitor.world import DAY, RULES, START, World, rows
 
 
@@ -85,6 +86,7 @@ def test_the_page_draws_the_drifted_columns_only(world):
     assert seen["page"].count("<figcaption><b>age</b>") == 1
 
 
-def test_a_few_past_windows_are_refused():
-    with pytest.raises(UserError, match="too few to see how much they vary"):
-        policy.parse({**RULES, "monitor": {"drift": {"past_windows": 3}}})
+def test_fewer_past_windows_than_can_teach_anything_are_refused():
+    policy.parse({**RULES, "monitor": {"drift": {"past_windows": FEWEST_BLOCKS}}})
+    with pytest.raises(UserError, match="at least 8"):
+        policy.parse({**RULES, "monitor": {"drift": {"past_windows": FEWEST_BLOCKS - 1}}})
