@@ -155,6 +155,17 @@ def test_a_slot_is_fetched_from_the_store_and_belongs_to_releases():
     assert slot["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
 
 
+def test_slots_are_fetched_with_the_stores_secret_unless_another_is_named():
+    serving = {
+        "models": [],
+        "serving": {"enabled": True},
+        "store": {"url": "s3://kedge/prod", "secret": "object-store"},
+    }
+    assert one(render(serving), "ServiceAccount", "kedge-slots")["secrets"] == [{"name": "object-store"}]
+    serving["serving"]["storageSecret"] = "read-only"
+    assert one(render(serving), "ServiceAccount", "kedge-slots")["secrets"] == [{"name": "read-only"}]
+
+
 def test_a_store_on_a_volume_is_an_address_that_kserve_knows():
     objects = render({"models": [{"policy": FRAUD, "bundle": "0" * 40}], "serving": {"enabled": True}})
     uri = one(objects, "InferenceService", "fraud-blue")["spec"]["predictor"]["model"]["storageUri"]
