@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from components.deploy.gateway.objects import attached
+from components.deploy.kserve.address import parse
 from tests.chart.render import CHART, one, render
 from tests.chart.test_values import FRAUD
 
@@ -180,6 +182,18 @@ def test_the_route_has_a_name_and_a_host_of_its_own():
     assert route["metadata"]["name"] not in slots | {f"{slot}-predictor" for slot in slots}
     assert route["spec"]["hostnames"] == ["fraud.ml.models.example.com"]
     assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == "fraud-blue-predictor"
+
+
+def test_a_first_release_makes_the_route_that_the_chart_would_make():
+    objects, made = render(FULL), {}
+    for model in ("fraud", "churn"):
+        job = one(objects, "CronJob", f"kedge-check-{model}")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        address = parse(next(e["value"] for e in job["containers"][0]["env"] if e["name"] == "KEDGE_PLATFORM"))
+        made[model] = attached({"spec": {}}, address, model)["spec"]
+    route = one(objects, "HTTPRoute", "fraud")["spec"]
+    assert made["fraud"]["parentRefs"] == route["parentRefs"]
+    assert made["fraud"]["hostnames"] == route["hostnames"]
+    assert made["churn"]["hostnames"] == ["churn.models.example.com"]
 
 
 def test_dashboards_in_the_chart_become_config_maps_for_the_sidecar():

@@ -182,6 +182,14 @@ def test_first_route_has_its_own_host_and_gateway_and_later_writes_keep_them(dri
     assert (spec["parentRefs"][0]["namespace"], spec["parentRefs"][0]["name"]) == ("infra", "public")
 
 
+def test_first_route_takes_the_host_and_listener_of_the_address(made, cluster):
+    address = parse("gateway:models?gateway=infra/public&section=https&host=scores.example.org")
+    made(address).set_route(Route())
+    spec = cluster.objects["httproutes", "fraud"]["spec"]
+    assert spec["hostnames"] == ["scores.example.org"]
+    assert spec["parentRefs"][0]["sectionName"] == "https"
+
+
 def test_first_route_without_a_gateway_in_the_address_says_what_to_add(made):
     with pytest.raises(UsageError, match="gateway=NAMESPACE/NAME&domain=DOMAIN"):
         made(Address(namespace="models")).set_route(Route())

@@ -85,17 +85,23 @@ pvc://{{ include "kedge.storeClaim" . }}/bundles
 http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{{ .Values.collector.port }}
 {{- end }}
 
-{{- /* Where releases go: the driver, the namespace, and what a first slot and a first route need. */}}
+{{- /* Where releases of a model go: the driver, the namespace, and what a first slot and a first route need.
+       Call with (dict "root" $ "host" .host). */}}
 {{- define "kedge.platform" -}}
+{{- $host := .host -}}
+{{- with .root -}}
 {{- $options := list -}}
 {{- if .Values.route.enabled -}}
 {{- with .Values.route -}}
-{{- $options = list (printf "gateway=%s/%s" .gateway.namespace .gateway.name) (printf "domain=%s" .domain) -}}
+{{- $options = list (printf "gateway=%s/%s" .gateway.namespace .gateway.name) -}}
+{{- with .gateway.sectionName }}{{ $options = append $options (printf "section=%s" .) }}{{ end -}}
+{{- $options = append $options (ternary (printf "host=%s" $host) (printf "domain=%s" .domain) (not (empty $host))) -}}
 {{- end -}}
 {{- end -}}
 {{- if not .Values.store.url }}{{ $options = append $options (printf "claim=%s" (include "kedge.storeClaim" .)) }}{{ end -}}
 {{- if .Values.serving.enabled }}{{ $options = append $options (printf "account=%s-slots" (include "kedge.fullname" .)) }}{{ end -}}
 {{ ternary "knative" "gateway" (eq .Values.serving.deploymentMode "Knative") }}:{{ .Release.Namespace }}{{ with $options }}?{{ join "&" . }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{- /* Steps of Kubeflow Pipelines, in the namespaces whose accounts may release. */}}

@@ -96,15 +96,17 @@ def attached(body: Object, address: Address, model: str) -> Object:
     Raises:
         UsageError: the address does not name them.
     """
-    if not address.gateway or not address.domain:
+    host = address.host or (address.domain and f"{model}.{address.namespace}.{address.domain}")
+    if not address.gateway or not host:
         raise UsageError(
             f"{model} has no HTTPRoute in {address.namespace} yet: add gateway=NAMESPACE/NAME&domain=DOMAIN to the "
             "platform, or have the chart make it (route.enabled)"
         )
     namespace, name = address.gateway.split("/")
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": namespace, "name": name}
-    hosts = [f"{model}.{address.namespace}.{address.domain}"]
-    return {**body, "spec": {"parentRefs": [parent], "hostnames": hosts, **body["spec"]}}
+    if address.section:
+        parent["sectionName"] = address.section
+    return {**body, "spec": {"parentRefs": [parent], "hostnames": [host], **body["spec"]}}
 
 
 def read_route(model: str, body: Object) -> Route:

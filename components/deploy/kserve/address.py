@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from components.errors import UsageError
 
-OPTIONS = {"gateway": ("gateway", "domain", "claim", "account"), "knative": ("claim", "account")}
+OPTIONS = {"gateway": ("gateway", "section", "domain", "host", "claim", "account"), "knative": ("claim", "account")}
 """What may follow the namespace, by scheme."""
 
 
@@ -18,8 +18,12 @@ class Address:
     namespace: str
     gateway: str = ""
     """NAMESPACE/NAME of the Gateway a new route attaches to."""
+    section: str = ""
+    """Its listener that a new route attaches to; empty: each that lets it."""
     domain: str = ""
     """Ending of a new route's host, ``<model>.<namespace>.<domain>``."""
+    host: str = ""
+    """A new route's host, instead of one by domain."""
     claim: str = ""
     """Volume claim of a store that is a folder; its root holds ``bundles/``."""
     account: str = ""
