@@ -2,8 +2,8 @@
 
 XGBoost's library takes 70 to 120 microseconds for one row, nearly all of it preparation. Here the preparation is done
 when the model is loaded, after QuickScorer (C. Lucchese et al., SIGIR 2015, section 3): number the leaves of a tree
-from left to right and give each one a bit. A node whose test fails takes away the leaves of its left subtree; what is
-left of all nodes' masks has its lowest bit at the leaf the row falls into. All nodes that test one feature see one
+from left to right and give each one a bit. A node takes away the leaves on the side that a value does not go to; of all
+nodes' masks together one bit is left, that of the leaf the row falls into. All nodes that test one feature see one
 value, and between two neighbouring thresholds they all agree, so each feature has one table: an interval's entry holds
 the masks of all trees, as one long integer. A prediction is one bisection and one AND a feature, then one look-up and
 one sum over the trees.
@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import json
 import struct
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import and_, getitem
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from components.bundle.native import Booster
@@ -58,51 +60,36 @@ class Room(NamedTuple):
 
 
 class RowScorer:
-    """Scores one row of a boosted model; safe to use from several threads. ``thresholds[f]`` ascend; ``tables[f]`` has
-    one mask an interval and the mask of a missing value last; ``leaves`` are 64 values a tree."""
+    """Scores one row of a boosted model; safe to use from several threads. ``edges[f]`` ascend and end with infinity;
+    ``tables[f]`` has one mask an interval and the mask of a missing value last; ``leaves`` are 64 values a tree."""
 
     def __init__(
         self,
-        thresholds: list[list[float]],
+        edges: list[list[float]],
         tables: list[list[int]],
         leaves: NDArray[np.float32],
         base: float,
-        feature_types: list[str],
         link: Callable[[float], float],
     ) -> None:
+        self._edges, self._tables, self._link = edges, tables, link
         self._trees = len(leaves)
-        kinds = list(zip(range(len(tables)), thresholds, tables, feature_types, strict=True))
-        self._numbers = [(place, edges, masks) for place, edges, masks, kind in kinds if masks and kind != "c"]
-        self._categories = [
-            (place, {float(code): mask for code, mask in enumerate(masks[:-2])}, masks[-2], masks[-1])
-            for place, _, masks, kind in kinds
-            if masks and kind == "c"
-        ]
         self._bytes = 8 * self._trees
-        self._every = (1 << 8 * self._bytes) - 1
         self._ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * self._trees, "little")
         spread = np.zeros((self._trees, STRIDE), np.float32)
-        spread[:, 1 : LEAVES + 1] = leaves  # a word's count is one more than its leaf's number
+        spread[:, :LEAVES] = leaves
         spread[0] += np.float32(base)  # the sum begins with the base score
         self._leaf = spread.ravel().take
         self._rooms: list[Room] = []
-        self._link = link
 
     def score(self, row: Sequence[float]) -> float:
-        """The score of an encoded row, whose values are exact in 32 bits."""
-        masks = self._every
-        for place, edges, table in self._numbers:
-            value = row[place]
-            masks &= table[bisect_right(edges, value)] if value == value else table[-1]
-        for place, codes, other, missing in self._categories:
-            value = row[place]
-            masks &= codes.get(value, other) if value == value else missing
+        """The score of an encoded row, whose values are exact in 32 bits and finite, or NaN: below no edge, so last."""
+        masks = reduce(and_, map(getitem, self._tables, map(bisect_right, self._edges, row)))
         try:
             room = self._rooms.pop()
         except IndexError:  # the first row, or other threads score just now
             room = Room.of(self._trees)
-        # each word becomes its lowest bit and all bits below it
-        room.words[:] = (masks ^ (masks - self._ones)).to_bytes(self._bytes, sys.byteorder)
+        # each word becomes the bits below its one bit, as many as its leaf's number
+        room.words[:] = (masks - self._ones).to_bytes(self._bytes, sys.byteorder)
         bitwise_count(room.counted, room.low_bytes)
         steps = self._leaf(room.places)
         self._rooms.append(room)
@@ -111,27 +98,27 @@ class RowScorer:
 
 def build(booster: Booster, feature_types: list[str]) -> RowScorer | None:
     """The model prepared for single rows, or None where it is of a kind, or a size, that only the library predicts."""
-    learner = orjson.loads(booster.to_json())["learner"]
+    learner = json.loads(booster.to_json())["learner"]  # not orjson: a threshold may be Infinity
     link = LINKS.get(learner["objective"]["name"])
     trees = learner["gradient_booster"].get("model", {}).get("trees", [])
     if link is None or learner["gradient_booster"]["name"] != "gbtree" or not trees:
         return None
     if any(len(tree["left_children"]) > 2 * LEAVES - 1 for tree in trees):
         return None
-    thresholds = _edges(trees, feature_types)
-    if 8 * len(trees) * sum(len(edges) + 2 for edges in thresholds) > MOST_BYTES:
+    edges = _edges(trees, feature_types)
+    if 8 * len(trees) * sum(len(each) + 1 for each in edges) > MOST_BYTES:
         return None
-    tables, leaves = _tables(trees, thresholds)
+    tables, leaves = _tables(trees, edges)
     to_score, to_margin = link
     base = to_margin(float(np.float32(learner["learner_model_param"]["base_score"].strip("[]"))))
-    scorer = RowScorer(thresholds, tables, leaves, base, feature_types, to_score)
-    probes = _probes(thresholds, feature_types)
+    scorer = RowScorer(edges, tables, leaves, base, to_score)
+    probes = _probes(edges, feature_types)
     same = np.array([scorer.score(row) for row in probes.tolist()], np.float32) == booster.predict(probes)
     return scorer if same.all() else None
 
 
 def _edges(trees: list[Tree], feature_types: list[str]) -> list[list[float]]:
-    """By feature its thresholds, each once; of a category one between any two codes: a code is its interval."""
+    """By feature its thresholds, each once, and infinity; of a category one between any two codes."""
     found: list[set[float]] = [set() for _ in feature_types]
     for tree in trees:
         chosen = _chosen_categories(tree)
@@ -140,40 +127,41 @@ def _edges(trees: list[Tree], feature_types: list[str]) -> list[list[float]]:
             if left >= 0:
                 found[place].update(chosen[node] if tree["split_type"][node] == 1 else (values[node],))
     return [  # through an array: floats made one after the other lie together, and a bisection reads few lines
-        np.array(range(1, int(max(edges)) + 2) if kind == "c" and edges else sorted(edges), float).tolist()
-        for edges, kind in zip(found, feature_types, strict=True)
+        np.array([*(range(1, int(max(each)) + 2) if kind == "c" and each else sorted(each)), np.inf]).tolist()
+        for each, kind in zip(found, feature_types, strict=True)
     ]
 
 
-def _tables(trees: list[Tree], thresholds: list[list[float]]) -> tuple[list[list[int]], NDArray[np.float32]]:
+def _tables(trees: list[Tree], edges: list[list[float]]) -> tuple[list[list[int]], NDArray[np.float32]]:
     """The features' masks by interval, and the values of the leaves by tree from left to right."""
-    every = np.iinfo(np.uint64).max
-    words = [np.full((len(edges) + 2, len(trees)), every, np.uint64) for edges in thresholds]
+    words = [np.empty((len(each) + 1, len(trees)), np.uint64) for each in edges]
     leaves = np.zeros((len(trees), LEAVES), np.float32)
     for number, tree in enumerate(trees):
         chosen = _chosen_categories(tree)
         values = np.asarray(tree["split_conditions"], np.float32).tolist()
-        for node, first, end in _left_leaves(tree, values, leaves[number]):
-            kept = np.uint64(every ^ ((1 << end) - (1 << first)))
+        nodes, count = _leaf_numbers(tree, values, leaves[number])
+        for table in words:
+            table[:, number] = (1 << count) - 1
+        for node, first, middle, end in nodes:
             place = tree["split_indices"][node]
-            column = words[place][:, number]
+            right = np.zeros(len(words[place]), bool)
             if tree["split_type"][node] == 1:
-                column[chosen[node]] &= kept
+                right[chosen[node]] = True
             else:  # right is where the value is not below the threshold
-                column[bisect_right(thresholds[place], values[node]) : -1] &= kept
-            if not tree["default_left"][node]:
-                column[-1] &= kept
-    masks = [
-        [int.from_bytes(row.tobytes(), sys.byteorder) for row in table] if edges else []
-        for edges, table in zip(thresholds, words, strict=True)
-    ]
-    return masks, leaves
+                right[bisect_right(edges[place], values[node]) :] = True
+            right[-1] = not tree["default_left"][node]
+            lost_left, lost_right = (1 << middle) - (1 << first), (1 << end) - (1 << middle)
+            words[place][:, number] &= ~np.where(right, np.uint64(lost_left), np.uint64(lost_right))
+    return [[int.from_bytes(row.tobytes(), sys.byteorder) for row in table] for table in words], leaves
 
 
-def _left_leaves(tree: Tree, values: list[float], leaves: NDArray[np.float32]) -> list[tuple[int, int, int]]:
-    """Each inner node with the numbers of the leaves to its left, first and last + 1; ``leaves`` gets their values."""
+def _leaf_numbers(
+    tree: Tree, values: list[float], leaves: NDArray[np.float32]
+) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Each inner node with the numbers of its first leaf, its first leaf to the right and its last leaf + 1, and how
+    many leaves there are; ``leaves`` gets their values."""
     left, right = tree["left_children"], tree["right_children"]
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int, int]] = []
     count = 0
 
     def walk(node: int) -> None:
@@ -184,11 +172,12 @@ def _left_leaves(tree: Tree, values: list[float], leaves: NDArray[np.float32]) -
             return
         first = count
         walk(left[node])
-        found.append((node, first, count))
+        middle = count
         walk(right[node])
+        found.append((node, first, middle, count))
 
     walk(0)
-    return found
+    return found, count
 
 
 def _chosen_categories(tree: Tree) -> dict[int, list[int]]:
@@ -197,17 +186,19 @@ def _chosen_categories(tree: Tree) -> dict[int, list[int]]:
     return {node: tree["categories"][start : start + size] for node, start, size in spans}
 
 
-def _probes(thresholds: list[list[float]], feature_types: list[str]) -> NDArray[np.float32]:
+def _probes(edges: list[list[float]], feature_types: list[str]) -> NDArray[np.float32]:
     """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
     random = np.random.default_rng(0)
-    rows = np.empty((PROBES, len(thresholds)), np.float32)
-    for place, (edges, kind) in enumerate(zip(thresholds, feature_types, strict=True)):
-        drawn = random.choice(np.asarray(edges or [0.0], np.float32), PROBES)
+    rows = np.empty((PROBES, len(edges)), np.float32)
+    for place, (each, kind) in enumerate(zip(edges, feature_types, strict=True)):
+        drawn = random.choice(np.asarray(each[:-1] or [0.0], np.float32), PROBES)
         if kind == "c":
-            drawn = random.integers(0, len(edges) + 3, PROBES).astype(np.float32)
+            drawn = random.integers(0, len(each) + 2, PROBES).astype(np.float32)
         else:
             ways = random.integers(0, 4, PROBES)
-            drawn = np.choose(ways, [drawn, np.nextafter(drawn, -LARGE), np.nextafter(drawn, LARGE), drawn * 1000])
+            far = np.clip(drawn, -LARGE / 1000, LARGE / 1000) * 1000
+            near = np.clip(drawn, -LARGE, LARGE)
+            drawn = np.choose(ways, [near, np.nextafter(near, -LARGE), np.nextafter(near, LARGE), far])
         rows[:, place] = np.where(random.random(PROBES) < 0.15, np.nan, drawn)
     return rows
 

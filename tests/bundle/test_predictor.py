@@ -102,6 +102,20 @@ def test_what_cannot_be_prepared_goes_to_the_library_and_keeps_its_bits(tmp_path
     assert singles.tobytes() == wanted.tobytes()
 
 
+def test_values_near_the_largest_make_an_infinite_threshold_and_the_model_loads_and_keeps_its_bits(tmp_path):
+    missing = np.arange(400) % 2 == 0
+    matrix = np.full((400, 1), 3e38, np.float32)
+    matrix[missing] = np.nan
+    booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(matrix, missing), 2)
+    assert b"Infinity" in booster.save_raw("json")
+    predictor = TreesPredictor(saved(booster, tmp_path), ["q"])
+    assert predictor.quick
+    rows = np.array([[np.nan], [3e38], [-3e38], [0]], np.float32)
+    wanted = booster.predict(xgboost.DMatrix(rows))
+    singles = np.array([predictor.score_row(row) for row in rows.tolist()], np.float32)
+    assert singles.tobytes() == predictor.score(rows).astype(np.float32).tobytes() == wanted.tobytes()
+
+
 def test_a_scorer_that_differs_from_the_library_in_one_bit_is_not_used(tmp_path, monkeypatch):
     booster = saved(models.booster("regression"), tmp_path)
     assert leaves.build(booster, TYPES) is not None
