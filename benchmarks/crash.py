@@ -33,7 +33,7 @@ import orjson
 from components import policy as policies
 from components.policy import Policy
 from components.store import Store, open_store
-from components.tables import log
+from components.tables import appending, log
 
 SENDERS = 4
 POLICY = {
@@ -218,7 +218,7 @@ def counted(folder: Path, ledger: Ledger, *, bare: bool) -> dict[str, int]:
     policy = policies.parse(POLICY)
     result = {}
     for name, acknowledged in (("predictions", ledger.logged), ("labels", ledger.labels)):
-        table = log.open_table(store, f"logs/{policy.name}/{name}")
+        table = appending.open_table(store, f"logs/{policy.name}/{name}")
         ids = table.to_pyarrow_dataset().to_table(columns=["_id"])["_id"].to_pylist() if table is not None else []
         result[f"{name} acknowledged"] = len(acknowledged)
         result[f"{name} lost"] = len(acknowledged - set(ids))

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from components import policy as policies
 from components.policy import Policy
 from components.store import Store, open_store
-from components.tables import log
+from components.tables import appending, log
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,18 +36,18 @@ def fill(store: Store, policy: Policy, rows: int) -> None:
     each = rows // BATCHES
     for number in range(BATCHES):
         part = ids[number * each : (number + 1) * each]
-        log.append_predictions(
-            store, policy, _predictions(policy, part, random, START), writer="bench", sequence=number
+        appending.append(
+            store, policy, "predictions", _predictions(policy, part, random, START), writer="bench", sequence=number
         )
     around = [f"other-{index}" for index in range(each)]
     before = _predictions(policy, around, random, START - HOUR)
-    log.append_predictions(store, policy, before, writer="bench", sequence=BATCHES)
+    appending.append(store, policy, "predictions", before, writer="bench", sequence=BATCHES)
     order = random.permutation(rows)
     observed = np.datetime64(START.replace(tzinfo=None), "us") + random.integers(0, 7_200_000_000, rows)
     labels = {"_id": pa.array(ids).take(pa.array(order)), "_label": (random.random(rows) < 0.1).astype(float)}
     labels["_observed"] = pa.array(observed.astype("datetime64[us]")).cast(log.TIME)
-    log.append_labels(store, policy, pa.table(labels), writer="bench", sequence=0)
-    log.compact(store, policy)
+    appending.append(store, policy, "labels", pa.table(labels), writer="bench", sequence=0)
+    appending.compact(store, policy)
 
 
 def _predictions(policy: Policy, ids: list[str], random: np.random.Generator, start: datetime) -> pa.Table:

@@ -104,9 +104,6 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
 
 def _keep_memory_low() -> None:
     """Segments come and go by the megabyte in several threads; without this each heap keeps the most it had."""
-    import pyarrow as pa
-
-    pa.set_memory_pool(pa.system_memory_pool())
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(M_ARENA_MAX, 1)

@@ -9,32 +9,30 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from components.collect import kserve
-from components.collect.declared import Declared, Row, key_of
-from components.collect.entries import PREDICTIONS, Item, Schemas, batch, decode, predictions
+from components.collect.declared import Columns, Declared, Row, Values, key_of
+from components.collect.entries import PREDICTIONS, Item, Schemas, decode, predictions
 from components.collect.index import Change, Index
 from components.collect.intake import sampled
 from components.collect.journal import Journal
 from components.collect.metrics import Metrics
 from components.errors import DataError, StoreError
 from components.store import Store, write_file
-from components.tables import log
+from components.tables import appending
 
 DAY_SECONDS = 86_400
-LABELS = log.LABELS.remove(log.LABELS.get_field_index("_day"))
 
 
 @dataclass
 class Segment:
     """What one segment holds, as it was sent."""
 
-    rows: dict[str, list[pa.RecordBatch]] = field(default_factory=lambda: defaultdict(list))
+    rows: dict[str, list[list[Any]]] = field(default_factory=dict)
     """Predictions by model, in the columns its policy has today."""
     labels: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """By model and key."""
@@ -120,12 +118,13 @@ class Appender:
         return segment
 
     def _take_rows(self, segment: Segment, item: Item) -> None:
-        rows = pa.ipc.read_record_batch(pa.py_buffer(item.body), self._schemas.find(item.key))
-        current = _current(rows, self._declared[item.model].schema)
+        current = _current(orjson.loads(item.body), self._schemas.find(item.key), self._declared[item.model].columns)
         if current is None:
             segment.aside.append(item)
-        else:
-            segment.rows[item.model].append(current)
+            return
+        gathered = segment.rows.setdefault(item.model, [[] for _ in current])
+        for column, values in zip(gathered, current, strict=True):
+            column += values
 
     def _set_aside(self, items: Sequence[Item], number: int) -> None:
         """Keep what was acknowledged and does not fit: its policy was taken away, or a column changed its type."""
@@ -160,8 +159,7 @@ class Appender:
                 change.halves.append((key, kind, model, orjson.loads(body)["_received"], body))
         for (model, schema), rows in joined.items():
             if rows:
-                message = batch(rows, self._schemas.find(schema)).serialize().to_pybytes()
-                self._take_rows(segment, Item(PREDICTIONS, model, schema, message))
+                self._take_rows(segment, Item(PREDICTIONS, model, schema, orjson.dumps(list(zip(*rows, strict=True)))))
 
     def _joined(self, model: Declared, request: dict[str, Any], response: dict[str, Any]) -> list[Row]:
         rows = kserve.joined(model, request, response)
@@ -172,20 +170,22 @@ class Appender:
     def _append_predictions(self, name: str, number: int, segment: Segment, change: Change) -> int:
         """Append those that are not in the log: of several of one id the first."""
         model = self._declared[name]
-        rows = pa.Table.from_batches(segment.rows[name])
-        keys = [key_of(name, identity) for identity in rows["_id"].to_pylist()]
+        values: Values = segment.rows[name]
+        keys = [key_of(name, identity) for identity in values[0]]
         first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
         for key in self._index.known(first):
             del first[key]
         segment.duplicates += len(keys) - len(first)
         if len(first) < len(keys):
-            rows = rows.take(pa.array(sorted(first.values()), pa.int64()))
-        if not self._written("predictions", name, rows, number):
-            segment.aside += [predictions(model, part) for part in rows.to_batches()]
+            chosen = sorted(first.values())
+            values = [[column[place] for place in chosen] for column in values]
+        columns = {column.name: column.kind for column in model.columns}
+        if not self._written("predictions", name, columns, values, number):
+            segment.aside.append(predictions(model, values))
             return 0
         change.appended.extend(first)
         change.predicted.extend(first)
-        return int(rows.num_rows)
+        return len(first)
 
     def _append_labels(self, name: str, number: int, segment: Segment, change: Change) -> int:
         """Append labels that are not in the log; note which of them have no prediction yet."""
@@ -194,7 +194,8 @@ class Appender:
         segment.duplicates += len(known)
         fresh = {key: body for key, body in bodies.items() if key not in known}
         labels = [orjson.loads(body) for body in fresh.values()]
-        if not self._written("labels", name, pa.Table.from_pylist(labels, schema=LABELS), number):
+        values = [[label[column] for label in labels] for column in appending.LABEL_COLUMNS]
+        if not self._written("labels", name, appending.LABEL_COLUMNS, values, number):
             segment.aside += [Item("l", name, key.hex(), body) for key, body in fresh.items()]
             return 0
         change.appended.extend(fresh)
@@ -203,16 +204,19 @@ class Appender:
         change.waiting.extend((key, name) for key in waiting)
         return len(labels)
 
-    def _written(self, kind: Literal["predictions", "labels"], name: str, rows: pa.Table, number: int) -> bool:
+    def _written(
+        self, table: appending.Table, name: str, columns: Mapping[str, appending.Kind], values: Values, number: int
+    ) -> bool:
         """Whether the rows are in the log; False if it does not take their columns."""
-        if not rows.num_rows:
+        count = len(values[0])
+        if not count:
             return True
-        append = log.append_predictions if kind == "predictions" else log.append_labels
         try:
-            append(
+            appending.append(
                 self._store,
                 self._declared[name].policy,
-                rows,
+                table,
+                appending.table_of(columns, values),
                 writer=self._index.writer,
                 sequence=number,
                 opened=self._opened,
@@ -221,7 +225,7 @@ class Appender:
             self._metrics.faults[f"refused: {name}"] = str(exc)
             return False
         self._metrics.faults.pop(f"refused: {name}", None)
-        self._metrics.appended.labels(name, kind).inc(rows.num_rows)
+        self._metrics.appended.labels(name, table).inc(count)
         return True
 
 
@@ -231,18 +235,21 @@ def restore(aside: Path, journal: Journal) -> None:
         journal.adopt(path)
 
 
-def _current(rows: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch | None:
+def _current(values: Values, written: Columns, wanted: Columns) -> Values | None:
     """Rows in today's columns; None if a column changed its type.
 
     A column of another policy is left out. So are values that were written before the column's privacy changed.
     """
-    if rows.schema.equals(wanted, check_metadata=True):
-        return rows
-    columns = []
-    for now in wanted:
-        index = rows.schema.get_field_index(now.name)
-        known = index >= 0 and rows.schema.field(index).metadata == now.metadata
-        if known and rows.schema.field(index).type != now.type:
-            return None
-        columns.append(rows.column(index) if known else pa.nulls(rows.num_rows, now.type))
-    return pa.record_batch(columns, schema=wanted)
+    if written == wanted:
+        return values
+    found = {column.name: (column, place) for place, column in enumerate(written)}
+    current: list[Sequence[Any]] = []
+    for column in wanted:
+        then, place = found.get(column.name, (None, -1))
+        if then is not None and then.privacy == column.privacy:
+            if then.kind != column.kind:
+                return None
+            current.append(values[place])
+        else:
+            current.append([None] * len(values[0]))
+    return current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,11 @@ class Bulk:
             raise Refused("busy", f"{MOST_RECEIVED} files of labels are being received; send again later")
         try:
             async with self._received:
-                with tempfile.NamedTemporaryFile(dir=self._settings.spool, prefix="bulk-") as file:
-                    await self._receive(body, file)
+                with tempfile.TemporaryDirectory(dir=self._settings.spool, prefix="bulk-") as folder:
+                    path = Path(folder) / "labels.parquet"
+                    await self._receive(body, path)
                     async with self._one:
-                        return await self._whole(model, kind, Path(file.name), require_known=require_known)
+                        return await self._whole(model, kind, path, require_known=require_known)
         except OSError as exc:
             raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
 
@@ -78,19 +79,20 @@ class Bulk:
                 "invalid", f"nothing was taken: model {name} has no prediction of {len(unknown)} ids: {named}"
             )
 
-    async def _receive(self, body: AsyncIterator[bytes], file: Any) -> None:
+    async def _receive(self, body: AsyncIterator[bytes], path: Path) -> None:
         length = 0
         seconds = self._settings.body_seconds
         began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(seconds) as limit:
-                async for part in body:
-                    length += len(part)
-                    if length > self._settings.most_bulk_bytes:
-                        raise Refused("too-large", f"the file has more than {self._settings.most_bulk_bytes:,} bytes")
-                    file.write(part)
-                    limit.reschedule(began + seconds + length / SLOWEST_BYTES)
-            file.flush()
+            with path.open("wb") as file:
+                async with asyncio.timeout(seconds) as limit:
+                    async for part in body:
+                        length += len(part)
+                        if length > self._settings.most_bulk_bytes:
+                            most = f"{self._settings.most_bulk_bytes:,}"
+                            raise Refused("too-large", f"the file has more than {most} bytes")
+                        file.write(part)
+                        limit.reschedule(began + seconds + length / SLOWEST_BYTES)
         except TimeoutError:
             slowest = f"{SLOWEST_BYTES >> 10} KiB a second after {seconds:g} s"
             raise Refused("too-slow", f"the file came in slower than {slowest}") from None
@@ -105,11 +107,11 @@ class Bulk:
 
     def _checked(self, model: Declared, kind: bytes, path: Path) -> list[str]:
         faults, ids = [], []
-        for number, item in enumerate(_items(model, kind, path), 1):
+        for place, item in _items(model, kind, path):
             try:
                 ids.append(labels.row(model.policy, item)[0]["_id"])
             except Refused as exc:
-                faults.append(f"row {number}: {exc}")
+                faults.append(f"{place}: {exc}")
                 if len(faults) == MOST_NAMED:
                     break
         if faults:
@@ -126,12 +128,13 @@ class Bulk:
             await self._collector.keep(taken, 200 * len(taken))
             count += len(taken)
 
-    def _chunk(self, name: str, rows: Iterator[Mapping[str, Any]]) -> list[Taken]:
+    def _chunk(self, name: str, rows: Iterator[tuple[str, Any]]) -> list[Taken]:
         now = now_microseconds()
-        return [self._collector.intake.label(name, item, now) for item in islice(rows, CHUNK)]
+        return [self._collector.intake.label(name, item, now) for _, item in islice(rows, CHUNK)]
 
 
-def _items(model: Declared, kind: bytes, path: Path) -> Iterator[Mapping[str, Any]]:
+def _items(model: Declared, kind: bytes, path: Path) -> Iterator[tuple[str, Any]]:
+    """Each label and where it stands."""
     if kind in LINES:
         return labels.from_lines(path)
     return labels.from_csv(path, model.policy) if kind == CSV else labels.from_parquet(path)

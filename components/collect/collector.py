@@ -30,7 +30,7 @@ from components.collect.upkeep import Upkeep
 from components.errors import KedgeError, StoreError, UsageError
 from components.policy import Policy
 from components.store import Store
-from components.tables import log
+from components.tables import appending
 
 TICK_SECONDS = 0.25
 MOST_BACKOFF_SECONDS = 60.0
@@ -184,7 +184,7 @@ class Collector:
         rest = [identity for key, identity in keys.items() if key not in seen]
         if not rest:
             return []
-        logged = await self._in_background(lambda: log.known_ids(self._store, model.policy, rest))
+        logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, rest))
         return [identity for identity in rest if identity not in logged]
 
     def _forget(self, taken: Sequence[Taken]) -> None:

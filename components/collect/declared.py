@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b, sha256
 from math import isfinite
-from typing import Any
-
-import pyarrow as pa
+from typing import Any, NamedTuple
 
 from components.collect.privacy import Features
 from components.collect.refusal import Refused, shown
 from components.policy import Policy
-from components.tables import log
+from components.tables import appending
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -22,6 +20,19 @@ EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 Row = tuple[Any, ...]
 """A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features.
 Times are microseconds since 1970."""
+
+
+class Column(NamedTuple):
+    """A column of predictions, and under which privacy its values were written; empty for kedge's own columns."""
+
+    name: str
+    kind: appending.Kind
+    privacy: str
+
+
+Columns = tuple[Column, ...]
+Values = Sequence[Sequence[Any]]
+"""Rows by column."""
 
 
 class Declared:
@@ -33,9 +44,9 @@ class Declared:
         self.name = policy.name
         self.binary = policy.model.task == "binary"
         self.features = Features(policy, hash_key)
-        self.schema = _schema(policy)
-        self.schema_key = sha256(self.schema.serialize().to_pybytes()).hexdigest()[:16]
-        """Names the schema in the journal."""
+        self.columns = _columns(policy)
+        self.columns_key = sha256(repr(self.columns).encode()).hexdigest()[:16]
+        """Names the columns in the journal."""
         self._threshold = policy.model.threshold
 
     def row(self, identity: str, data: Mapping[str, Any], time: int, received: int) -> Row:
@@ -75,16 +86,12 @@ class Declared:
         return float(score >= self._threshold) if self.binary else score
 
 
-def _schema(policy: Policy) -> pa.Schema:
-    """The log's columns but ``_day``, each feature with the privacy under which its values were written."""
-    logged = log.schema(policy)
-    fields = [field for field in logged if field.name != "_day"]
+def _columns(policy: Policy) -> Columns:
+    """The log's columns as a policy has them today."""
     features = policy.model.features
-    return pa.schema(
-        [
-            field.with_metadata({"privacy": features[field.name].privacy}) if field.name in features else field
-            for field in fields
-        ]
+    return tuple(
+        Column(name, kind, features[name].privacy if name in features else "")
+        for name, kind in appending.prediction_columns(policy).items()
     )
 
 

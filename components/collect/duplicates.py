@@ -5,23 +5,26 @@ One collector's index lets nothing through twice; two that were handed the same 
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from arro3.core import DataType
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
-from numpy.typing import NDArray
+from deltalake.exceptions import CommitFailedError
 
-from components.errors import StoreError
+from components.collect.seen import Seen
 from components.policy import Policy
 from components.store import Store
-from components.tables import log
+from components.tables import appending
+from components.tables.appending import Kind, Table
 
-SAME = {"predictions": ["_id"], "labels": ["_id", "_label", "_observed"]}
+SAME: dict[Table, dict[str, Kind]] = {
+    "predictions": {"_id": "text"},
+    "labels": {"_id": "text", "_label": "double", "_observed": "time"},
+}
 """Columns that are equal in two rows of one event. A correction is a label of its own."""
-BATCH_ROWS = 1 << 16
 
 
 def remove(store: Store, policy: Policy, since: datetime) -> int:
@@ -34,73 +37,68 @@ def remove(store: Store, policy: Policy, since: datetime) -> int:
     """
     removed = 0
     for name, same in SAME.items():
-        key = f"logs/{policy.name}/{name}"
-        try:
-            table = log.open_table(store, key)
-            for day in [] if table is None else _changed(table, since):
-                removed += _remove(store, key, day, same)
-        except (DeltaError, CommitFailedError, OSError) as exc:
-            raise StoreError(f"{store.url}/{key}: repeated rows cannot be taken out: {exc}") from exc
+        key = appending.key_of(policy, name)
+        with appending.store_errors(store, key):
+            table = appending.open_table(store, key)
+            for day, count in {} if table is None else _changed(table, since).items():
+                removed += _remove(store, key, day, count, same)
     return removed
 
 
-def _changed(table: DeltaTable, since: datetime) -> list[str]:
-    files = pa.table(table.get_add_actions(flatten=True))
-    fresh = pc.greater_equal(files["modification_time"].cast(pa.int64()), int(since.timestamp() * 1000))
-    return sorted(set(files.filter(fresh)["partition._day"].to_pylist()))
+def _changed(table: DeltaTable, since: datetime) -> dict[str, int]:
+    """Days with files from after a time, and their rows."""
+    files = table.get_add_actions(flatten=True)
+    names = ("partition._day", "modification_time", "num_records")
+    fresh, rows = set(), defaultdict[str, int](int)
+    for day, written, count in zip(*(files[name].to_pylist() for name in names), strict=True):
+        rows[day] += count
+        if written >= since.timestamp() * 1000:
+            fresh.add(day)
+    return {day: rows[day] for day in sorted(fresh)}
 
 
-def _remove(store: Store, key: str, day: str, same: list[str]) -> int:
-    for attempt in range(log.ATTEMPTS):
-        table = log.open_table(store, key)
-        if table is None:
+def _remove(store: Store, key: str, day: str, count: int, same: dict[str, Kind]) -> int:
+    for attempt in range(appending.ATTEMPTS):
+        table = appending.open_table(store, key)
+        repeated = [] if table is None else list(_repeated(table, day, count, list(same)))
+        if table is None or not repeated:
             return 0
-        repeated = _repeated(table, day, same)
-        if not repeated.num_rows:
-            return 0
-        equal = [f"log.{name} = repeated.{name}" for name in (*same, "_received")]
+        columns = same | {"_received": "time"}
         merge = table.merge(
-            repeated,
-            " AND ".join([f"log._day = '{day}'", *equal]),
+            appending.table_of(columns, list(zip(*repeated, strict=True))),
+            " AND ".join([f"log._day = '{day}'", *(f"log.{name} = repeated.{name}" for name in columns)]),
             source_alias="repeated",
             target_alias="log",
         )
         try:
             return int(merge.when_matched_delete().execute()["num_target_rows_deleted"])
         except CommitFailedError:  # another collector appended to the day in the same moment
-            if attempt == log.ATTEMPTS - 1:
+            if attempt == appending.ATTEMPTS - 1:
                 raise
     return 0
 
 
-def _repeated(table: DeltaTable, day: str, same: list[str]) -> pa.Table:
+def _repeated(table: DeltaTable, day: str, count: int, same: list[str]) -> Iterator[tuple[Any, ...]]:
     """Columns ``same`` and ``_received`` of the rows that another of the same event came before.
 
-    The day is read twice: for the hashes of its ids, eight bytes a row, then for the rows whose hash occurs twice.
+    The day is read twice: for its ids, of which few bits are kept, then for the rows whose id may occur twice.
     """
-    dataset = table.to_pyarrow_dataset()
-    condition = pc.field("_day") == day
-    scan = {"filter": condition, "batch_size": BATCH_ROWS, "batch_readahead": 1, "fragment_readahead": 1}
-    hashes = [_hashes(batch["_id"]) for batch in dataset.to_batches(columns=["_id"], **scan)]
-    ordered = np.sort(np.concatenate([np.empty(0, np.int64), *hashes]))
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    columns = [*same, "_received"]
-    wanted = pa.schema([dataset.schema.field(name) for name in columns])
-    if not len(twice):
-        return wanted.empty_table()
-    rows = pa.Table.from_batches(
-        [
-            batch.filter(pa.array(np.isin(_hashes(batch["_id"]), twice)))
-            for batch in dataset.to_batches(columns=columns, **scan)
-        ],
-        schema=wanted,
-    )
-    first = rows.group_by(same).aggregate([("_received", "min")])
-    joined = rows.join(first, same)
-    later = joined.filter(pc.greater(joined["_received"], joined["_received_min"]))
-    return later.select(columns).group_by(columns).aggregate([])
+    of_day = f"_day = '{day}'"
+    seen, suspected = Seen(count), set[int]()
+    for batch in table.scan(columns=["_id"], predicate=of_day):
+        suspected.update(seen.add(map(hash, batch["_id"].to_pylist())))
+    if not suspected:
+        return
+    received = defaultdict[tuple[Any, ...], set[int]](set)
+    for batch in table.scan(columns=[*same, "_received"], predicate=of_day):
+        for row in zip(*(_plain(batch[name]) for name in (*same, "_received")), strict=True):
+            if hash(row[0]) in suspected:
+                received[row[:-1]].add(row[-1])
+    for event, times in received.items():
+        first = min(times)
+        yield from ((*event, time) for time in times if time > first)
 
 
-def _hashes(ids: pa.Array) -> NDArray[np.int64]:
-    """Python's own hash of each id: the same within this process."""
-    return np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids))
+def _plain(column: Any) -> list[Any]:
+    """Values; times in microseconds since 1970."""
+    return list((column.cast(DataType.int64()) if DataType.is_timestamp(column.type) else column).to_pylist())

@@ -1,6 +1,6 @@
-"""What lies in a frame of the journal: a group's predictions of one model as an Arrow batch, anything else one by one.
+"""What lies in a frame of the journal: a group's predictions of one model by column, anything else one by one.
 
-A batch names its schema by a hash: the schema itself lies in a file of the spool.
+A frame of predictions names its columns by a hash: what they are lies in a file of the spool.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import pyarrow as pa
+import orjson
 
-from components.collect.declared import Declared, Row
+from components.collect.declared import Column, Columns, Declared, Row, Values
 from components.collect.journal import frame
 from components.errors import StoreError
 from components.store import write_file
 
-Kind = Literal["b", "q", "r", "l"]
-"""Batch of predictions, request half, response half, label. A frame whose content changes gets another letter."""
-PREDICTIONS: Kind = "b"
+Kind = Literal["c", "q", "r", "l"]
+"""Columns of predictions, request half, response half, label. A frame whose content changes gets another letter."""
+PREDICTIONS: Kind = "c"
 KINDS = frozenset(get_args(Kind))
 
 
@@ -55,9 +55,9 @@ class Item:
     kind: str
     model: str
     key: str
-    """Hex digits: the same for a thing sent twice. Of predictions, the hash of their schema."""
+    """Hex digits: the same for a thing sent twice. Of predictions, the hash of their columns."""
     body: bytes
-    """JSON; of predictions an Arrow IPC message."""
+    """JSON; of predictions an array of each column's values."""
 
     def frame(self) -> bytes:
         """The entry as it lies in the journal."""
@@ -65,24 +65,24 @@ class Item:
 
 
 class Schemas:
-    """Schemas of the journal's rows, by their hash; each in a file of the folder for as long as there is a spool."""
+    """Columns of the journal's predictions, by their hash; each in a file of the folder as long as there is a spool."""
 
     def __init__(self, folder: Path, declared: Iterable[Declared]) -> None:
-        """Write the declared models' schemas down."""
+        """Write the declared models' columns down."""
         self._folder = folder
-        self._known = {model.schema_key: model.schema for model in declared}
-        for key, schema in self._known.items():
+        self._known = {model.columns_key: model.columns for model in declared}
+        for key, columns in self._known.items():
             if not self._path(key).exists():
-                write_file(self._path(key), schema.serialize().to_pybytes())
+                write_file(self._path(key), orjson.dumps([list(column) for column in columns]))
 
-    def find(self, key: str) -> pa.Schema:
-        """The schema of a hash. Raises OSError if its file is gone."""
+    def find(self, key: str) -> Columns:
+        """The columns of a hash. Raises OSError if their file is gone."""
         if key not in self._known:
-            self._known[key] = pa.ipc.read_schema(pa.py_buffer(self._path(key).read_bytes()))
+            self._known[key] = tuple(Column(*column) for column in orjson.loads(self._path(key).read_bytes()))
         return self._known[key]
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.schema"
+        return self._folder / f"{key}.json"
 
 
 def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
@@ -95,14 +95,13 @@ def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
         elif one.body is not None:
             parts.append(Item(one.kind, one.model, one.key.hex(), one.body).frame())
     for name, group in rows.items():
-        model = declared[name]
-        parts.append(predictions(model, batch(group, model.schema)).frame())
+        parts.append(predictions(declared[name], list(zip(*group, strict=True))).frame())
     return b"".join(parts)
 
 
-def predictions(model: Declared, rows: pa.RecordBatch) -> Item:
-    """The entry of predictions that are in the model's schema."""
-    return Item(PREDICTIONS, model.name, model.schema_key, rows.serialize().to_pybytes())
+def predictions(model: Declared, values: Values) -> Item:
+    """The entry of predictions that have the model's columns."""
+    return Item(PREDICTIONS, model.name, model.columns_key, orjson.dumps(values))
 
 
 def decode(kind: bytes, payload: memoryview) -> Item:
@@ -118,16 +117,3 @@ def decode(kind: bytes, payload: memoryview) -> Item:
         )
     model, key, body = bytes(payload).split(b" ", 2)
     return Item(kind.decode(), model.decode(), key.decode(), body)
-
-
-def batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows, at least one, as columns; times are microseconds since 1970."""
-    columns = [_column(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    return pa.record_batch(columns, schema=schema)
-
-
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, kind)
-    except pa.ArrowInvalid:  # Arrow takes no boolean, and no integer that a float cannot hold to the last digit
-        return pa.array([None if value is None else float(value) for value in values], kind)

@@ -103,7 +103,7 @@ class Intake:
         }
         kind: Kind = "q" if event.type == REQUEST else "r"
         if kind == "q":
-            content["schema"] = model.schema_key
+            content["schema"] = model.columns_key
             content["rows"] = kserve.request_rows(model, event.data)
         else:
             content["scores"] = kserve.response_scores(model, event.data)

@@ -8,10 +8,11 @@ the JSON itself says so.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
-import numpy as np
 import orjson
 
 from components.collect.declared import Declared, Row, text
@@ -20,9 +21,9 @@ from components.collect.refusal import Refused, shown
 
 MOST_ROWS = 100_000
 SLOTS = ("blue", "green")
-NUMPY = {
-    "BOOL": "?", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "<u1", "UINT16": "<u2",
-    "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+STRUCTS = {
+    "BOOL": "<?", "INT8": "<b", "INT16": "<h", "INT32": "<i", "INT64": "<q", "UINT8": "<B", "UINT16": "<H",
+    "UINT32": "<I", "UINT64": "<Q", "FP16": "<e", "FP32": "<f", "FP64": "<d",
 }  # fmt: skip
 
 
@@ -160,11 +161,10 @@ def _values(tensor: dict[str, Any], tail: bytes) -> tuple[list[Any], bytes]:
 def _unpacked(datatype: Any, raw: bytes) -> list[Any]:
     if datatype == "BYTES":
         return _texts(raw)
-    kind = NUMPY.get(datatype) if isinstance(datatype, str) else None
-    if kind is None or len(raw) % np.dtype(kind).itemsize:
+    kind = STRUCTS.get(datatype) if isinstance(datatype, str) else None
+    if kind is None or len(raw) % struct.calcsize(kind):
         raise Refused("malformed", f"{len(raw)} bytes are not a tensor of {shown(datatype)}")
-    values: list[Any] = np.frombuffer(raw, kind).tolist()
-    return [None if isinstance(value, float) and value != value else value for value in values]
+    return [None if value != value else value for (value,) in struct.iter_unpack(kind, raw)]
 
 
 def _texts(raw: bytes) -> list[Any]:
@@ -195,7 +195,7 @@ def _shaped(values: list[Any], shape: Any) -> list[Any]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
         raise Refused("malformed", f"a tensor's shape is a list of sizes, got {shown(shape)}")
     rows = shape[0] if shape else 1
-    width = int(np.prod(shape[1:], dtype=np.int64)) if len(shape) > 1 else 1
+    width = prod(shape[1:])
     if rows * width != len(values) or width == 0:
         raise Refused("malformed", f"a tensor of shape {shape} has {len(values)} values")
     if not 0 < rows <= MOST_ROWS:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+from arro3.core import DataType, RecordBatch
+from deltalake import DeltaTable, convert_to_deltalake
 
 from components.collect.declared import identity_of, time_of
 from components.collect.events import json_of
@@ -18,6 +19,7 @@ from components.policy import Policy
 
 COLUMNS = ("id", "label", "observed_at")
 MOST_ROWS = 5_000_000
+MOST_LINE_BYTES = 64 << 10
 
 
 def value_of(policy: Policy, label: Any) -> float:
@@ -55,45 +57,57 @@ def from_json(body: bytes, model: str | None) -> tuple[str, list[Mapping[str, An
     return _model(value.get("model", model)), value["labels"]
 
 
-def from_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Labels of a file of JSON lines."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if not raw.strip():
-                continue
+def from_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where it stands and each label of a file of JSON lines."""
+    for number, line in _lines(path):
+        if line.strip():
             try:
-                yield orjson.loads(raw)
+                yield f"line {number}", orjson.loads(line)
             except orjson.JSONDecodeError as exc:
                 raise Refused("malformed", f"line {number} is not JSON: {exc}") from None
 
 
-def from_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Labels of a Parquet file; other columns are not read."""
+def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
+    """Where it stands and each label of a CSV file with a header.
+
+    Ids are text, whatever they look like; labels are if the policy's are, else numbers, true or false.
+    """
+    texts = policy.model.task == "binary" and isinstance(policy.model.positive_label, str)
+    reader = csv.reader((_decoded(number, line) for number, line in _lines(path)), strict=True)
     try:
-        with pq.ParquetFile(path) as file:
-            _named(file.schema_arrow.names)
-            if file.metadata.num_rows > MOST_ROWS:
-                raise Refused("too-large", f"{file.metadata.num_rows:,} rows; send at most {MOST_ROWS:,} at once")
-            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=8192, columns=columns):
-                yield from _plain(batch)
-    except (pa.ArrowException, OSError, ValueError) as exc:
-        raise Refused("malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {exc}") from None
+        names = next(reader, [])
+        _named(names)
+        for values in reader:
+            if values:
+                yield f"line {reader.line_num}", _of_texts(dict(zip(names, values, strict=True)), texts)
+    except (csv.Error, ValueError) as exc:
+        place = f"line {reader.line_num}"
+        raise Refused("malformed", f"not a CSV file with the columns {', '.join(COLUMNS)}: {place}: {exc}") from None
 
 
-def from_csv(path: Path, policy: Policy) -> Iterator[Mapping[str, Any]]:
-    """Labels of a CSV file with a header; ids are text, whatever they look like, labels are if the policy's are."""
-    types = {"id": pa.string(), "observed_at": pa.string()}
-    if isinstance(policy.model.positive_label, str) and policy.model.task == "binary":
-        types["label"] = pa.string()
+def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    """The id and each label of a Parquet file, in no given order; other columns are not read.
+
+    The file has to lie in a folder of its own, ending in ``.parquet``: Delta Lake, the one reader of Parquet here,
+    writes down there what it found.
+    """
     try:
-        convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-        with pa.csv.open_csv(path, convert_options=convert) as file:
-            _named(file.schema.names)
-            for batch in file:
-                yield from _plain(batch)
-    except (pa.ArrowException, OSError, ValueError) as exc:
-        raise Refused("malformed", f"not a CSV file with the columns {', '.join(COLUMNS)}: {exc}") from None
+        if not DeltaTable.is_deltatable(str(path.parent)):
+            convert_to_deltalake(path.parent)
+        table = DeltaTable(path.parent)
+        names = [field.name for field in table.schema().fields]
+        _named(names)
+        rows = table.count()
+        if rows > MOST_ROWS:
+            raise Refused("too-large", f"{rows:,} rows; send at most {MOST_ROWS:,} at once")
+        for batch in table.scan(columns=[name for name in COLUMNS if name in names]):
+            for label in _plain(batch):
+                yield f"id {shown(label['id'])}", label
+    except Refused:
+        raise
+    except Exception as exc:  # noqa: BLE001  (Delta Lake and the Arrow below it have no exception in common)
+        first = str(exc).strip().partition("\n")[0]
+        raise Refused("malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {first}") from None
 
 
 def row(policy: Policy, label: Any) -> tuple[dict[str, Any], int | None]:
@@ -122,22 +136,53 @@ def _same_kind(label: Any, positive: str | int | bool) -> bool:
     return False
 
 
-def _plain(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    columns = {name: batch.column(name) for name in COLUMNS if name in batch.schema.names}
-    if "observed_at" in columns and pa.types.is_timestamp(columns["observed_at"].type):
-        columns["observed_at"] = _with_offset(columns["observed_at"])
-    if not pa.types.is_string(columns["id"].type):
-        columns["id"] = columns["id"].cast(pa.string())
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file, each of bounded length."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), 1):
+            if len(line) > MOST_LINE_BYTES:
+                raise Refused(
+                    "too-large", f"line {number} has more than {MOST_LINE_BYTES:,} bytes; a label needs fewer"
+                )
+            yield number, line
+
+
+def _decoded(number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as exc:
+        raise Refused("malformed", f"line {number} is not UTF-8: {exc.reason}") from None
+
+
+def _of_texts(values: dict[str, str], texts: bool) -> dict[str, Any]:
+    """A label from its cells; an empty one is missing, other columns are left out."""
+    label: dict[str, Any] = {name: values[name] or None for name in COLUMNS if name in values}
+    if not texts and label["label"] is not None:
+        label["label"] = _number(label["label"])
+    return label
+
+
+def _number(text: str) -> Any:
+    """A number, true or false as JSON has it; else the text, for the fault to show."""
+    try:
+        return orjson.loads(text.strip().lower())
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _plain(batch: RecordBatch) -> Iterator[dict[str, Any]]:
+    columns = {name: batch[name] for name in COLUMNS if name in batch.column_names}
+    if not DataType.is_string_view(columns["id"].type):
+        columns["id"] = columns["id"].cast(DataType.string())
     lists = [column.to_pylist() for column in columns.values()]
     for values in zip(*lists, strict=True):
-        yield dict(zip(columns, values, strict=True))
-
-
-def _with_offset(times: pa.Array) -> pa.Array:
-    if times.type.tz is None:
-        raise Refused("invalid", "observed_at has no time zone; use timestamps with UTC")
-    utc = times.cast(pa.timestamp("us", tz="UTC"))
-    return pa.array([None if time is None else time.isoformat() for time in utc.to_pylist()], pa.string())
+        label = dict(zip(columns, values, strict=True))
+        observed = label.get("observed_at")
+        if isinstance(observed, datetime):
+            if observed.tzinfo is None:
+                raise Refused("invalid", "observed_at has no time zone; use timestamps with UTC")
+            label["observed_at"] = observed.isoformat()
+        yield label
 
 
 def _named(names: list[str]) -> None:

@@ -11,7 +11,7 @@ from components.collect.entries import Kind, Taken
 from components.collect.refusal import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-KINDS: dict[Kind, str] = {"b": "prediction", "q": "request", "r": "response", "l": "label"}
+KINDS: dict[Kind, str] = {"c": "prediction", "q": "request", "r": "response", "l": "label"}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 

@@ -1,25 +1,32 @@
-"""Which keys are in the log, for any number of them: sorted runs in the index's file, four bytes of each key in memory.
+"""Which keys are in the log, for any number of them: sorted runs in the index's file, a few bits of each in memory.
 
-A segment's keys are written as one run, in order; runs next to each other are merged while they are of like size. So
-the file grows at its end instead of at random places, and a new key is known to be new without a look at the disk, but
-for the few whose first four bytes are another's. (A log-structured merge tree: O'Neil et al., Acta Informatica 33,
-1996.)
+A segment's keys are written as one run, in order; runs of like size are merged. So the file grows at its end instead of
+at random places, and a new key is known to be new without a look at the disk, but for a few. (A log-structured merge
+tree: O'Neil et al., Acta Informatica 33, 1996.)
 """
 
 from __future__ import annotations
 
 import sqlite3
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-import numpy as np
-from numpy.typing import NDArray
+from components.collect.seen import Seen
 
 KEY_BYTES = 16
-PIECE = 4096
+"""Of a hash: any eight of them are evenly spread."""
+PIECE = 1024
 """Keys in one row of the file: what is read to look at one of them."""
 MOST_KEYS = 500_000
 """Runs do not become longer: bounds the memory of a merge, and old runs can be forgotten."""
+LIKE = 3
+"""So many runs that are not much longer than the youngest are merged with it."""
+SMALLEST = 1 << 16
+"""Room for so many keys at first, then for twice as many as there are."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, day INTEGER);
@@ -35,15 +42,9 @@ class Run:
     number: int
     day: int
     """Of its youngest key, in days since 1970."""
-    heads: NDArray[np.uint32]
-    """First four bytes of each key, ascending."""
-
-    def places(self, heads: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """Places of all keys that begin with one of ``heads`` (ascending, each once)."""
-        first = np.searchsorted(self.heads, heads)
-        found = heads[self.heads.take(first, mode="clip") == heads]
-        ends = zip(*(np.searchsorted(self.heads, found, side) for side in ("left", "right")), strict=True)
-        return np.concatenate([np.empty(0, np.int64), *(np.arange(*end) for end in ends)])
+    count: int
+    firsts: list[bytes]
+    """The first key of each piece."""
 
 
 class Runs:
@@ -57,75 +58,92 @@ class Runs:
     def load(self) -> None:
         """Read what the file holds."""
         rows = self._db.execute("SELECT number, day FROM runs ORDER BY number").fetchall()
-        self._runs = [Run(number, day, _heads(self._keys(number))) for number, day in rows]
+        self._runs = [self._run(number, day) for number, day in rows]
+        self._look_over()
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those keys that were added before."""
-        asked = set(keys)
-        heads = np.unique(_heads(_keys(asked)))
-        found: set[bytes] = set()
-        for run in self._runs:
-            for keys_there in self._at(run, run.places(heads)):
-                found |= asked.intersection(keys_there)
-        return found
+        asked = list(keys)
+        numbers = _numbers(asked)
+        found = set(self._seen.among(numbers))
+        if not found:
+            return set()
+        likely = {key for key, number in zip(asked, numbers, strict=True) if number in found}
+        return {key for run in self._runs for key in self._within(run, likely)}
 
     def add(self, number: int, day: int, keys: Sequence[bytes]) -> None:
         """Add new keys under a number above those of earlier calls."""
         if not keys:
             return
-        merged = _keys(sorted(keys))
-        while self._runs and _merges(len(self._runs[-1].heads), len(merged)):
-            last = self._runs.pop()
-            both = np.concatenate([self._keys(last.number), merged])
-            merged = both[np.argsort(_heads(both), kind="stable")]
-            self._delete([last])
-        self._runs.append(Run(number, day, _heads(merged)))
-        self._db.execute("INSERT INTO runs VALUES (?, ?)", (number, day))
-        self._db.executemany(
-            "INSERT INTO pieces VALUES (?, ?, ?)",
-            (
-                (number, start // PIECE, merged[start : start + PIECE].tobytes())
-                for start in range(0, len(merged), PIECE)
-            ),
-        )
+        self._seen.add(_numbers(keys))
+        merged = sorted(keys)
+        while like := self._like(len(merged)):
+            merged = sorted([key for run in like for key in _split(self._keys(run))] + merged)
+            self._delete(like)
+            del self._runs[-len(like) :]
+        self._write(number, day, merged)
+        if sum(run.count for run in self._runs) > self._seen.capacity:
+            self._look_over()
 
     def forget(self, before_day: int) -> int:
         """Drop the runs whose youngest key is of an earlier day; how many keys went."""
         old = [run for run in self._runs if run.day < before_day]
-        self._delete(old)
-        self._runs = [run for run in self._runs if run.day >= before_day]
-        return sum(len(run.heads) for run in old)
+        if old:
+            self._delete(old)
+            self._runs = [run for run in self._runs if run.day >= before_day]
+            self._look_over()
+        return sum(run.count for run in old)
+
+    def _look_over(self) -> None:
+        """Learn anew which keys there are, with room for as many again."""
+        self._seen = Seen(max(SMALLEST, 2 * sum(run.count for run in self._runs)))
+        for run in self._runs:
+            self._seen.add(_numbers([self._keys(run)]))
+
+    def _like(self, count: int) -> list[Run]:
+        """The youngest runs, if they are to be merged with a younger one of ``count`` keys."""
+        like = list(takewhile(lambda run: run.count <= 2 * count, reversed(self._runs)))
+        while like and sum(run.count for run in like) + count > MOST_KEYS:
+            like.pop()
+        return like[::-1] if len(like) >= LIKE else []
+
+    def _write(self, number: int, day: int, keys: list[bytes]) -> None:
+        places = range(0, len(keys), PIECE)
+        self._runs.append(Run(number, day, len(keys), [keys[place] for place in places]))
+        self._db.execute("INSERT INTO runs VALUES (?, ?)", (number, day))
+        rows = ((number, place // PIECE, b"".join(keys[place : place + PIECE])) for place in places)
+        self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?)", rows)
 
     def _delete(self, runs: Sequence[Run]) -> None:
         for run in runs:
             self._db.execute("DELETE FROM pieces WHERE number = ?", (run.number,))
             self._db.execute("DELETE FROM runs WHERE number = ?", (run.number,))
 
-    def _keys(self, number: int) -> NDArray[np.void]:
-        rows = self._db.execute("SELECT keys FROM pieces WHERE number = ? ORDER BY piece", (number,))
-        return np.frombuffer(b"".join(keys for (keys,) in rows), f"V{KEY_BYTES}")
+    def _run(self, number: int, day: int) -> Run:
+        chosen = "SELECT substr(keys, 1, ?), length(keys) FROM pieces WHERE number = ? ORDER BY piece"
+        pieces = self._db.execute(chosen, (KEY_BYTES, number)).fetchall()
+        return Run(number, day, sum(size for _, size in pieces) // KEY_BYTES, [first for first, _ in pieces])
 
-    def _at(self, run: Run, places: NDArray[np.int64]) -> Iterator[list[bytes]]:
-        """Keys at some places of a run, piece by piece."""
-        pieces = places // PIECE
-        for piece in np.unique(pieces).tolist():
-            chosen = "SELECT keys FROM pieces WHERE number = ? AND piece = ?"
-            (keys,) = self._db.execute(chosen, (run.number, piece)).fetchone()
-            yield np.frombuffer(keys, f"V{KEY_BYTES}")[places[pieces == piece] - piece * PIECE].tolist()
+    def _keys(self, run: Run) -> bytes:
+        rows = self._db.execute("SELECT keys FROM pieces WHERE number = ? ORDER BY piece", (run.number,))
+        return b"".join(keys for (keys,) in rows)
 
-
-def _merges(older: int, younger: int) -> bool:
-    """Whether two neighbours become one run: no run is left with a younger one of half its length or more beside it.
-
-    >>> _merges(20, 10), _merges(30, 10), _merges(MOST_KEYS, 10)
-    (True, False, False)
-    """
-    return older <= 2 * younger and older + younger <= MOST_KEYS
-
-
-def _keys(keys: Iterable[bytes]) -> NDArray[np.void]:
-    return np.frombuffer(b"".join(keys), f"V{KEY_BYTES}")
+    def _within(self, run: Run, keys: Iterable[bytes]) -> Iterator[bytes]:
+        """Those keys that a run holds."""
+        by_piece = defaultdict(list)
+        for key in keys:
+            by_piece[bisect_right(run.firsts, key) - 1].append(key)
+        for piece, asked in by_piece.items():
+            if piece >= 0:
+                chosen = "SELECT keys FROM pieces WHERE number = ? AND piece = ?"
+                (there,) = self._db.execute(chosen, (run.number, piece)).fetchone()
+                yield from set(_split(there)).intersection(asked)
 
 
-def _heads(keys: NDArray[np.void]) -> NDArray[np.uint32]:
-    return keys.view(">u4")[:: KEY_BYTES // 4].astype(np.uint32)
+def _split(keys: bytes) -> list[bytes]:
+    return [keys[place : place + KEY_BYTES] for place in range(0, len(keys), KEY_BYTES)]
+
+
+def _numbers(keys: Sequence[bytes]) -> array[int]:
+    """Half of each key as a number."""
+    return array("Q", b"".join(keys))[::2]

@@ -12,7 +12,7 @@ from components.collect.metrics import Metrics
 from components.collect.settings import Settings
 from components.errors import StoreError
 from components.store import Store
-from components.tables import log
+from components.tables import appending
 
 CLEAN_SECONDS = 86_400
 FIRST_CLEAN_SECONDS = 3600
@@ -37,7 +37,7 @@ class Upkeep:
         try:
             if every and self._runs % every == 0:
                 for model in self._declared.values():
-                    log.compact(self._store, model.policy)
+                    appending.compact(self._store, model.policy)
             if time.monotonic() - self._cleaned > CLEAN_SECONDS:
                 self._cleaned = time.monotonic()
                 self._clean()
@@ -52,5 +52,5 @@ class Upkeep:
         for model in self._declared.values():
             self._metrics.duplicates.inc(duplicates.remove(self._store, model.policy, since))
             if days:
-                log.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
-            log.vacuum(self._store, model.policy)
+                appending.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
+            appending.vacuum(self._store, model.policy)

@@ -15,7 +15,7 @@ from components.errors import DataError, UsageError
 from components.policy import Policy
 from components.policy.model import LabelSource
 from components.store import Store
-from components.tables import log
+from components.tables import appending, log
 from components.tables.columns import FAULT, ID, ROW, TIME, Kind, describe_missing
 from components.tables.sources import Table, open_reader
 
@@ -53,7 +53,7 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
     declared = policy.data.labels
     if declared is None:
         raise UsageError(f"policy {policy.name}: data.labels is not given; labels come through the collector only")
-    seen = log.last_sequence(store, policy, "labels", WRITER)
+    seen = appending.last_sequence(store, policy, "labels", WRITER)
     start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
     rows, faults, offending = _read(policy, declared, start)
     fresh = _not_logged(store, policy, rows, start)
@@ -61,7 +61,7 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
     if fresh.num_rows:
         newest = min(int(pc.max(rows["_observed"].cast(pa.int64())).as_py()), (clock.now() - EPOCH) // MICROSECOND)
         sequence = newest if seen is None else max(newest, seen + 1)
-        if log.append_labels(store, policy, fresh, writer=WRITER, sequence=sequence):
+        if appending.append(store, policy, "labels", fresh, writer=WRITER, sequence=sequence):
             appended = fresh.num_rows
     return Pulled(appended, offending, tuple(faults[:MOST_NAMED]))
 

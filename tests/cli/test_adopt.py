@@ -17,7 +17,7 @@ from components import record
 from components.errors import UsageError
 from components.monitor import run as monitor
 from components.store import Store, open_store
-from components.tables import log
+from components.tables import appending
 from pipelines import adopt
 from pipelines.cli import build
 from tests.deploy.fake_kubernetes import BUNDLE, FakeCluster, Server
@@ -94,9 +94,9 @@ def answered(store: Store, day: int, *, shift: float = 0.0, wrong: float = 0.2, 
             "age": table["age"].cast(pa.float64()), "card": table["card"].cast(pa.float64()), "land": table["land"],
         }
     )  # fmt: skip
-    log.append_predictions(store, policy, logged, writer="test", sequence=day)
+    appending.append(store, policy, "predictions", logged, writer="test", sequence=day)
     labels = pa.table({"_id": ids, "_label": label, "_observed": table["at"]})
-    log.append_labels(store, policy, labels, writer="test", sequence=day)
+    appending.append(store, policy, "labels", labels, writer="test", sequence=day)
 
 
 def checked(store: Store, day: int) -> dict:

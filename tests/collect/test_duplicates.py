@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from components.collect import duplicates
-from components.tables import log
+from components.tables import appending, log
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 NOON = 1_772_452_800_000_000
@@ -18,7 +18,7 @@ STRUCTURED = {"content-type": "application/cloudevents+json"}
 @pytest.fixture
 def ids(store):
     def read(table="predictions"):
-        found = log.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id", "_received"])
+        found = appending.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id", "_received"])
         return sorted(zip(found["_id"].to_pylist(), found["_received"].cast(pa.int64()).to_pylist(), strict=True))
 
     return read
@@ -29,7 +29,7 @@ def append(store, declared):
     def write(writer, sequence, ids, *, received, time=NOON):
         rows = {"_id": ids, "_time": pa.array([time] * len(ids), log.TIME)}
         rows["_received"] = pa.array([received] * len(ids), log.TIME)
-        log.append_predictions(store, declared(), pa.table(rows), writer=writer, sequence=sequence)
+        appending.append(store, declared(), "predictions", pa.table(rows), writer=writer, sequence=sequence)
 
     return write
 
@@ -42,10 +42,13 @@ def test_an_event_and_a_label_sent_to_two_collectors_stay_once(start, event, sto
                 client.post("/", content=orjson.dumps(event(identity)), headers=STRUCTURED).raise_for_status()
             client.post("/v1/labels", json=label).raise_for_status()
             client.post("/v1/flush").raise_for_status()
-    assert [[identity for identity, _ in ids(table)] for table in log.TABLES] == [["a", "b", "b", "c"], ["b", "b"]]
+    assert [[identity for identity, _ in ids(table)] for table in appending.TABLES] == [
+        ["a", "b", "b", "c"],
+        ["b", "b"],
+    ]
     received = ids()[1][1]
     assert duplicates.remove(store, declared(), LONG_AGO) == 2
-    assert [[identity for identity, _ in ids(table)] for table in log.TABLES] == [["a", "b", "c"], ["b"]]
+    assert [[identity for identity, _ in ids(table)] for table in appending.TABLES] == [["a", "b", "c"], ["b"]]
     assert ids()[1][1] == received  # the one received first
     assert duplicates.remove(store, declared(), LONG_AGO) == 0
 
@@ -71,7 +74,7 @@ def test_a_correction_of_a_label_is_no_duplicate(store, declared):
     for number, outcome in enumerate((0.0, 1.0)):
         rows = {"_id": ["a"], "_label": [outcome], "_observed": pa.array([NOON], log.TIME)}
         rows["_received"] = pa.array([NOON + number], log.TIME)
-        log.append_labels(store, declared(), pa.table(rows), writer="one", sequence=number)
+        appending.append(store, declared(), "labels", pa.table(rows), writer="one", sequence=number)
     assert duplicates.remove(store, declared(), LONG_AGO) == 0
 
 

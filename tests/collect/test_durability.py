@@ -13,7 +13,7 @@ from components.collect.journal import Journal, frame
 from components.collect.settings import Settings
 from components.errors import UsageError
 from components.store import open_store
-from components.tables import log
+from components.tables import appending, log
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 STRUCTURED = {"content-type": "application/cloudevents+json"}
@@ -32,7 +32,7 @@ def ids(store, declared):
     """Ids in the bare table, not through the reader, which would hide a duplicate."""
 
     def read(table="predictions"):
-        found = log.open_table(store, f"logs/payments/{table}")
+        found = appending.open_table(store, f"logs/payments/{table}")
         return [] if found is None else sorted(found.to_pyarrow_table(columns=["_id"])["_id"].to_pylist())
 
     return read

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from components.tables import log
+from components.tables import appending, log
 
 TIME = "2026-03-02T12:00:00.000001Z"
 AT = datetime(2026, 3, 2, 12, 0, 0, 1, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_an_event_sent_again_is_in_the_log_once_also_after_a_restart(start, even
     with start() as client:
         post_batch(client, event("b"), event("c"))
         assert client.post("/v1/flush").json()["appended"] == 1
-    assert log.open_table(store, "logs/payments/predictions").count() == 3
+    assert appending.open_table(store, "logs/payments/predictions").count() == 3
 
 
 def test_labels_meet_their_predictions_whichever_came_first(start, event, rows, store):
@@ -67,7 +67,7 @@ def test_labels_meet_their_predictions_whichever_came_first(start, event, rows, 
         client.post("/v1/labels", json=label)
         assert client.post("/v1/flush").json()["labels_without_prediction"] == {"payments": 0}
     assert [(row["_id"], row["_label"], row["_observed"]) for row in rows()] == [("a", 1.0, AT), ("b", None, None)]
-    assert log.open_table(store, "logs/payments/labels").count() == 1
+    assert appending.open_table(store, "logs/payments/labels").count() == 1
 
 
 @pytest.mark.parametrize("content", [b"[]", b"[ ]"])

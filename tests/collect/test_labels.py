@@ -63,20 +63,61 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
         (
             "application/vnd.apache.parquet",
             as_parquet(ROWS.set_column(1, "label", [["x", "y"]])),
-            "row 1: model payments",
+            "id 'a': model payments",
+        ),
+        (
+            "application/vnd.apache.parquet",
+            as_parquet(ROWS.set_column(2, "observed_at", pa.array([OBSERVED] * 2, pa.timestamp("us")))),
+            "observed_at has no time zone",
+        ),
+        (
+            "application/vnd.apache.parquet",
+            as_parquet(ROWS.set_column(2, "observed_at", pa.array([OBSERVED] * 2, pa.timestamp("us", "Asia/Tokyo")))),
+            "Asia/Tokyo",
         ),
         ("text/csv", b"id;label\n1;2\n", "are missing"),
         ("text/csv", b"id,label\na,1\nb\n", "not a CSV file"),
+        ("text/csv", b"id,label\na,yes\n", "line 2: model payments"),
+        ("text/csv", b'id,label\na,"1\n', "not a CSV file"),
+        ("text/csv", b"id,label\n\xff,1\n", "line 2 is not UTF-8"),
+        ("text/csv", b"id,label\n" + b"a" * 70_000 + b",1\n", "line 2 has more than 65,536 bytes"),
         ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": ', "line 2 is not JSON"),
-        ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": "b", "label": "x"}', "row 2: model payments"),
+        ("application/x-ndjson", b'{"id": "' + b"a" * 70_000, "line 1 has more than 65,536 bytes"),
+        ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": "b", "label": "x"}', "line 2: model payments"),
     ],
 )
 def test_a_file_that_is_no_labels_is_refused_whole_and_by_row(start, kind, content, words):
     with start() as client:
         answer = client.post("/v1/labels?model=payments", content=content, headers={"content-type": kind})
-        assert answer.status_code in (400, 422)
+        assert answer.status_code in (400, 413, 422)
         assert words in answer.json()["error"]
         assert client.post("/v1/flush").json()["appended"] == 0
+
+
+def test_cells_and_columns_count_as_what_they_look_like(start, store, declared):
+    numbers = pa.table({"id": [7, 8], "label": [True, False], "count": pa.array([1, 2], pa.uint64())})
+    with start() as client:
+        for kind, content in (
+            ("text/csv", b"\xef\xbb\xbfnote,label,id\r\nx, 1 ,1\r\n,0.0,2\r\n\r\n,TRUE,3\r\n"),
+            ("application/vnd.apache.parquet", as_parquet(numbers)),
+            ("application/vnd.apache.parquet", as_parquet(ROWS.set_column(0, "id", ROWS["id"].dictionary_encode()))),
+        ):
+            answer = client.post("/v1/labels?model=payments", content=content, headers={"content-type": kind})
+            assert answer.status_code == 202, answer.text
+        client.post("/v1/flush")
+    found = {row["_id"]: row["_label"] for row in log.read_labels(store, declared(), None).to_pylist()}
+    assert found == {"1": 1.0, "2": 0.0, "3": 1.0, "7": 1.0, "8": 0.0, "a": 1.0, "b": 0.0}
+
+
+def test_text_that_looks_like_a_number_is_text_where_the_outcome_is(start, store, declared):
+    policy = declared(positive="1")
+    with start(policy) as client:
+        headers = {"content-type": "text/csv"}
+        answer = client.post("/v1/labels?model=payments", content=b"id,label\na,1\nb,0\n", headers=headers)
+        assert answer.status_code == 202, answer.text
+        client.post("/v1/flush")
+    found = {row["_id"]: row["_label"] for row in log.read_labels(store, policy, None).to_pylist()}
+    assert found == {"a": 1.0, "b": 0.0}
 
 
 def test_a_file_needs_a_model_and_may_not_be_too_large(start):

@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from components.store import open_store
-from components.tables import log
+from components.tables import appending, log
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -79,7 +79,7 @@ def test_what_came_while_the_object_storage_was_away_is_in_the_log_once_with_its
     rows = log.read_window(store, declared(), *DAY, columns=["_id", "amount"])
     assert sorted(rows["_id"].to_pylist()) == sorted(f"e{number}" for number in range(1000))
     assert set(rows["_label"].to_pylist()) == {1.0}
-    bare = log.open_table(store, "logs/payments/predictions").to_pyarrow_table(columns=["_id"])
+    bare = appending.open_table(store, "logs/payments/predictions").to_pyarrow_table(columns=["_id"])
     assert bare.num_rows == 1000
 
 

@@ -13,7 +13,7 @@ from components.collect.intake import sampled
 from components.collect.privacy import Features
 from components.collect.refusal import Refused
 from components.errors import UsageError
-from components.tables import log
+from components.tables import appending, log
 
 KEY = b"0123456789abcdef"
 PRIVATE = {
@@ -115,7 +115,7 @@ def test_prediction_halves_and_label_of_an_id_are_kept_or_left_out_together(star
         assert done["waiting_halves"] == 0
     logged = {}
     for table in ("predictions", "labels"):
-        found = log.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id"])
+        found = appending.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id"])
         logged[table] = set(found["_id"].to_pylist())
     assert logged["predictions"] == logged["labels"] == {name for name in ids if sampled(name, 0.5)}
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from components.store import open_store
-from components.tables import log
+from components.tables import appending
 
 POLICY = """\
 model: {name: payments, target: returned, features: {amount: {type: number}, country: {type: category}}}
@@ -107,7 +107,7 @@ def test_a_spool_filled_while_the_store_was_away_empties_when_it_is_back_and_not
         until(lambda: client.get("/readyz").json() == {"ready": True, "faults": {}})
         assert logged(client, "after") == [202, 202]
         assert client.post("/v1/flush").json()["appended"] == ROWS
-    table = log.open_table(open_store(store), "logs/payments/predictions")
+    table = appending.open_table(open_store(store), "logs/payments/predictions")
     ids = table.to_pyarrow_table(columns=["_id"])["_id"].to_pylist()
     assert len(ids) == len(set(ids))
     wanted = {f"{one}-{row}" for one in [*whole, "kafter"] for row in range(ROWS)}

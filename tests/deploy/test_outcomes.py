@@ -8,7 +8,7 @@ import pytest
 from components.deploy import summary
 from components.deploy.model import Rollout, Span
 from components.deploy.outcomes import observe
-from components.tables import log
+from components.tables import appending
 
 OLD, NEW = "a" * 40, "b" * 40
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -31,10 +31,10 @@ def write(store, policy):
     def writes(*rows):
         ids, minutes, versions, scores, labels = zip(*rows, strict=True)
         predictions = {"_id": ids, "_time": [at(m) for m in minutes], "_version": versions, "_score": scores}
-        log.append_predictions(store, policy, pa.table(predictions), writer="t", sequence=1)
+        appending.append(store, policy, "predictions", pa.table(predictions), writer="t", sequence=1)
         known = [(i, label) for i, label in zip(ids, labels, strict=True) if label is not None]
         table = {"_id": [i for i, _ in known], "_label": [v for _, v in known], "_observed": [at(9999)] * len(known)}
-        log.append_labels(store, policy, pa.table(table), writer="t", sequence=1)
+        appending.append(store, policy, "labels", pa.table(table), writer="t", sequence=1)
 
     return writes
 

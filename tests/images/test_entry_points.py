@@ -106,7 +106,7 @@ def test_the_collector_comes_up_ready(file_set):
         assert b"kedge_" in answer(process, f"http://127.0.0.1:{port}/metrics")
 
 
-@pytest.mark.parametrize(("image", "megabytes"), [("serve", 450), ("collect", 370)])
+@pytest.mark.parametrize(("image", "megabytes"), [("serve", 450), ("collect", 180)])
 def test_the_packages_of_an_image_stay_small(file_set, image, megabytes):
     (packages,) = (file_set(image) / "venv" / "lib").glob("python3.*/site-packages")
     files = [file for file in packages.rglob("*") if file.suffix != ".pyc" and file.is_file()]

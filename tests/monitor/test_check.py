@@ -11,7 +11,7 @@ from components.errors import BundleError, NothingServed
 from components.monitor import run
 from components.monitor.run import key_of
 from components.record import Record, vetoed_windows
-from components.tables import log
+from components.tables import appending
 from tests.monitor.world import DAY, RULES, START, rows
 
 
@@ -240,7 +240,7 @@ def test_labels_for_ids_nobody_predicted_are_left_out(world):
     world.serve(rows(600, START, 1))
     time = pa.array([START] * 50, pa.timestamp("us", tz="UTC"))
     unknown = pa.table({"_id": [f"nobody-{k}" for k in range(50)], "_label": [1.0] * 50, "_observed": time})
-    log.append_labels(world.store, world.policy, unknown, writer="other", sequence=1)
+    appending.append(world.store, world.policy, "labels", unknown, writer="other", sequence=1)
     assert look(world, 0).record.data["performance"]["rows"] == 600
 
 

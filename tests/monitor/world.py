@@ -13,7 +13,7 @@ from components import bundle, policy, record
 from components.policy import Policy
 from components.record import Record
 from components.store import Store
-from components.tables import log
+from components.tables import appending
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -96,7 +96,7 @@ class World:
                 "secret": pa.array(["h"] * table.num_rows),
             }
         )
-        log.append_predictions(self.store, self.policy, logged, writer="test", sequence=self.sequence)
+        appending.append(self.store, self.policy, "predictions", logged, writer="test", sequence=self.sequence)
         if labels_after is not None:
             observed = [time + labels_after for time in table["at"].to_pylist()]
             labels = pa.table(
@@ -106,7 +106,7 @@ class World:
                     "_observed": pa.array(observed, pa.timestamp("us", tz="UTC")),
                 }
             )
-            log.append_labels(self.store, self.policy, labels, writer="test", sequence=self.sequence)
+            appending.append(self.store, self.policy, "labels", labels, writer="test", sequence=self.sequence)
 
     def promote(self, bundle_id: str, time: datetime) -> None:
         """Record a promotion."""

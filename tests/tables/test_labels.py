@@ -11,7 +11,7 @@ from components import clock
 from components import policy as policies
 from components.errors import DataError, UsageError
 from components.store import open_store
-from components.tables import labels, log
+from components.tables import appending, labels, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -112,7 +112,7 @@ def test_a_label_dated_ahead_of_the_clock_does_not_hide_those_that_follow(store,
 def test_a_crash_before_the_append_leaves_nothing_and_the_next_pull_brings_all(store, write, monkeypatch):
     policy = write(("a", "yes", 0), ("b", "no", 1))
     with monkeypatch.context() as patch:
-        patch.setattr(log, "_write", killed)
+        patch.setattr(appending, "_write", killed)
         with pytest.raises(KeyboardInterrupt):
             labels.pull(store, policy)
     assert logged(store, policy) == []

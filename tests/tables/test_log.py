@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from components import policy as policies
 from components.errors import DataError, UsageError
 from components.store import open_store
-from components.tables import log
+from components.tables import appending, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -73,10 +73,15 @@ def test_a_log_nobody_wrote_to_is_an_empty_table_with_the_right_columns(store):
 
 
 def test_predictions_come_back_with_their_labels(store):
-    log.append_predictions(
-        store, POLICY, predictions(["a", "b"], amount=[1.0, None], country=["DE", "FR"]), writer="w", sequence=1
+    appending.append(
+        store,
+        POLICY,
+        "predictions",
+        predictions(["a", "b"], amount=[1.0, None], country=["DE", "FR"]),
+        writer="w",
+        sequence=1,
     )
-    log.append_labels(store, POLICY, labels(["b"], [1.0]), writer="w", sequence=1)
+    appending.append(store, POLICY, "labels", labels(["b"], [1.0]), writer="w", sequence=1)
     rows = {row["_id"]: row for row in hour(store).to_pylist()}
     assert (rows["a"]["amount"], rows["a"]["_label"]) == (1.0, None)
     assert (rows["b"]["amount"], rows["b"]["_label"], rows["b"]["_observed"]) == (None, 1.0, NOON)
@@ -85,71 +90,73 @@ def test_predictions_come_back_with_their_labels(store):
 
 def test_a_batch_sent_twice_by_a_restarted_writer_is_in_the_table_once(store):
     batch = predictions(["a"])
-    assert log.append_predictions(store, POLICY, batch, writer="w", sequence=0)
-    assert not log.append_predictions(store, POLICY, batch, writer="w", sequence=0)
-    assert log.append_predictions(store, POLICY, predictions(["b"]), writer="w", sequence=1)
-    assert log.open_table(store, "logs/payments/predictions").count() == 2
+    assert appending.append(store, POLICY, "predictions", batch, writer="w", sequence=0)
+    assert not appending.append(store, POLICY, "predictions", batch, writer="w", sequence=0)
+    assert appending.append(store, POLICY, "predictions", predictions(["b"]), writer="w", sequence=1)
+    assert appending.open_table(store, "logs/payments/predictions").count() == 2
 
 
 def test_an_event_two_writers_were_handed_is_read_once_as_it_was_received_first(store):
     late = predictions(["a", "b"], received=NOON + timedelta(seconds=9), amount=[2.0, 2.0])
-    log.append_predictions(store, POLICY, late, writer="w1", sequence=1)
-    log.append_predictions(store, POLICY, predictions(["a"], amount=[1.0]), writer="w2", sequence=1)
+    appending.append(store, POLICY, "predictions", late, writer="w1", sequence=1)
+    appending.append(store, POLICY, "predictions", predictions(["a"], amount=[1.0]), writer="w2", sequence=1)
     assert sorted(hour(store, columns=["_id", "amount"], labels="none").to_pylist(), key=lambda row: row["_id"]) == [
         {"_id": "a", "amount": 1.0},
         {"_id": "b", "amount": 2.0},
     ]
-    log.append_labels(store, POLICY, labels(["b", "a"], [1.0, 0.0]), writer="w1", sequence=1)
+    appending.append(store, POLICY, "labels", labels(["b", "a"], [1.0, 0.0]), writer="w1", sequence=1)
     assert {(row["_id"], row["_label"]) for row in hour(store).to_pylist()} == {("a", 0.0), ("b", 1.0)}
 
 
 def test_the_label_observed_last_wins_whatever_the_order_it_arrived_in(store):
-    log.append_predictions(store, POLICY, predictions(["a"]), writer="w", sequence=1)
+    appending.append(store, POLICY, "predictions", predictions(["a"]), writer="w", sequence=1)
     later = labels(["a"], [1.0], observed=NOON + timedelta(days=2), received=NOON)
-    log.append_labels(store, POLICY, later, writer="w", sequence=1)
-    log.append_labels(store, POLICY, labels(["a"], [0.0], received=NOON + timedelta(days=3)), writer="w", sequence=2)
+    appending.append(store, POLICY, "labels", later, writer="w", sequence=1)
+    appending.append(
+        store, POLICY, "labels", labels(["a"], [0.0], received=NOON + timedelta(days=3)), writer="w", sequence=2
+    )
     assert hour(store)["_label"].to_pylist() == [1.0]
 
 
 def test_the_window_holds_its_start_and_not_its_end(store):
     for sequence, minutes in enumerate((-60, 0, 59, 60)):
         batch = predictions([str(minutes)], time=NOON + timedelta(minutes=minutes))
-        log.append_predictions(store, POLICY, batch, writer="w", sequence=sequence)
+        appending.append(store, POLICY, "predictions", batch, writer="w", sequence=sequence)
     assert set(hour(store)["_id"].to_pylist()) == {"-60", "0", "59"}
 
 
 def test_labels_of_a_window_find_their_predictions_on_any_day(store):
     for sequence, days in enumerate((0, 40)):
         batch = predictions([f"day-{days}", f"other-{days}"], time=NOON - timedelta(days=days))
-        log.append_predictions(store, POLICY, batch, writer="w", sequence=sequence)
+        appending.append(store, POLICY, "predictions", batch, writer="w", sequence=sequence)
     ids = ["day-0", "day-40", "never-predicted"]
-    log.append_labels(store, POLICY, labels(ids, [1.0, 0.0, 1.0]), writer="w", sequence=1)
+    appending.append(store, POLICY, "labels", labels(ids, [1.0, 0.0, 1.0]), writer="w", sequence=1)
     found = log.read_labelled(store, POLICY, NOON, NOON + timedelta(hours=1), columns=["_id", "_time"])
     assert {(row["_id"], row["_label"]) for row in found.to_pylist()} == {("day-0", 1.0), ("day-40", 0.0)}
     assert log.read_labelled(store, POLICY, NOON + timedelta(hours=1), NOON + timedelta(hours=2)).num_rows == 0
 
 
 def test_a_policy_that_gains_a_feature_reads_old_rows_with_nulls_before_and_after_it_writes(store):
-    log.append_predictions(store, POLICY, predictions(["a"], amount=[1.0]), writer="w", sequence=1)
+    appending.append(store, POLICY, "predictions", predictions(["a"], amount=[1.0]), writer="w", sequence=1)
     wider = declared(age={"type": "number"})
     assert hour(store, wider)["age"].to_pylist() == [None]
-    log.append_predictions(store, wider, predictions(["b"], age=[33.0]), writer="w", sequence=2)
+    appending.append(store, wider, "predictions", predictions(["b"], age=[33.0]), writer="w", sequence=2)
     assert {row["_id"]: row["age"] for row in hour(store, wider).to_pylist()} == {"a": None, "b": 33.0}
     assert "age" not in hour(store).column_names
 
 
 def test_a_feature_that_changed_its_type_is_refused_by_name(store):
-    log.append_predictions(store, POLICY, predictions(["a"], amount=[1.0]), writer="w", sequence=1)
+    appending.append(store, POLICY, "predictions", predictions(["a"], amount=[1.0]), writer="w", sequence=1)
     hashed = declared(amount={"type": "number", "privacy": "hash"})
     with pytest.raises(DataError, match="'amount' is logged as double"):
-        log.append_predictions(store, hashed, predictions(["b"], amount=["x"]), writer="w", sequence=2)
+        appending.append(store, hashed, "predictions", predictions(["b"], amount=["x"]), writer="w", sequence=2)
 
 
 def test_rows_without_id_or_of_unknown_columns_and_naive_times_are_refused(store):
     with pytest.raises(DataError, match="_id must be given"):
-        log.append_predictions(store, POLICY, predictions([None]), writer="w", sequence=1)
+        appending.append(store, POLICY, "predictions", predictions([None]), writer="w", sequence=1)
     with pytest.raises(DataError, match="not of this log"):
-        log.append_predictions(store, POLICY, predictions(["a"], weight=[1]), writer="w", sequence=1)
+        appending.append(store, POLICY, "predictions", predictions(["a"], weight=[1]), writer="w", sequence=1)
     with pytest.raises(UsageError, match="no offset"):
         log.read_window(store, POLICY, NOON.replace(tzinfo=None), NOON)
     with pytest.raises(UsageError, match="no columns"):
@@ -157,8 +164,8 @@ def test_rows_without_id_or_of_unknown_columns_and_naive_times_are_refused(store
 
 
 def test_known_ids_are_those_with_a_prediction(store):
-    log.append_predictions(store, POLICY, predictions(["a", "b"]), writer="w", sequence=1)
-    assert log.known_ids(store, POLICY, ["a", "z"]) == {"a"}
+    appending.append(store, POLICY, "predictions", predictions(["a", "b"]), writer="w", sequence=1)
+    assert appending.known_ids(store, POLICY, ["a", "z"]) == {"a"}
 
 
 EVENTS = st.lists(
@@ -176,11 +183,11 @@ def test_a_window_is_what_a_naive_join_makes_of_duplicates_corrections_and_late_
         for number, (name, hours, seconds) in enumerate(predicted):
             at, received = NOON + timedelta(hours=hours), NOON + timedelta(seconds=seconds + number / 100)
             batch = predictions([name], time=at, received=received, amount=[number])
-            log.append_predictions(store, POLICY, batch, writer="w", sequence=number)
+            appending.append(store, POLICY, "predictions", batch, writer="w", sequence=number)
         for number, (name, days, seconds) in enumerate(labelled):
             at, received = NOON + timedelta(days=days), NOON + timedelta(seconds=seconds + number / 100)
             batch = labels([name], [number], observed=at, received=received)
-            log.append_labels(store, POLICY, batch, writer="w", sequence=number)
+            appending.append(store, POLICY, "labels", batch, writer="w", sequence=number)
         rows = hour(store, columns=["amount"], labels=which).to_pylist()
     earliest = {}
     for number, (name, hours, seconds) in enumerate(predicted):

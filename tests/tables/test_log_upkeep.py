@@ -9,7 +9,7 @@ import pytest
 from components import policy as policies
 from components.errors import StoreError
 from components.store import open_store
-from components.tables import log
+from components.tables import appending, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = policies.parse(
@@ -33,7 +33,7 @@ def batch(writer, number, time=NOON):
 
 def write(store, writer):
     for number in range(BATCHES):
-        log.append_predictions(store, POLICY, batch(writer, number), writer=writer, sequence=number)
+        appending.append(store, POLICY, "predictions", batch(writer, number), writer=writer, sequence=number)
 
 
 def keep_tidy(store, done):
@@ -41,8 +41,8 @@ def keep_tidy(store, done):
     tidied = 0
     while not done():
         try:
-            log.compact(store, POLICY)
-            log.drop_before(store, POLICY, NOON)
+            appending.compact(store, POLICY)
+            appending.drop_before(store, POLICY, NOON)
         except StoreError:
             continue
         tidied += 1
@@ -56,7 +56,7 @@ def read(store):
 
 def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_whole_batches(store):
     old = batch("old", 0, NOON - timedelta(days=9))
-    log.append_predictions(store, POLICY, old, writer="old", sequence=0)
+    appending.append(store, POLICY, "predictions", old, writer="old", sequence=0)
     seen = []
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(write, store, name) for name in ("one", "two")]
@@ -70,27 +70,27 @@ def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_w
         for writer in writers:
             writer.result()
         tidied.result()
-    log.compact(store, POLICY)
-    log.drop_before(store, POLICY, NOON)
+    appending.compact(store, POLICY)
+    appending.drop_before(store, POLICY, NOON)
     everything = {f"{w}-{n}-{r}" for w in ("one", "two") for n in range(BATCHES) for r in range(ROWS)}
     assert sorted(read(store)) == sorted(everything)
-    assert log.known_ids(store, POLICY, ["old-0-0"]) == set()
+    assert appending.known_ids(store, POLICY, ["old-0-0"]) == set()
     assert all(len(ids) == len(set(ids)) and len(ids) % ROWS == 0 for ids in seen)
     assert [len(ids) for ids in seen] == sorted(len(ids) for ids in seen)
 
 
 def test_a_table_opened_before_files_are_put_together_is_read_whole_after_it(store):
     write(store, "one")
-    opened = log.open_table(store, "logs/payments/predictions").to_pyarrow_dataset()
-    assert log.compact(store, POLICY) == BATCHES
-    log.vacuum(store, POLICY)
+    opened = appending.open_table(store, "logs/payments/predictions").to_pyarrow_dataset()
+    assert appending.compact(store, POLICY) == BATCHES
+    appending.vacuum(store, POLICY)
     assert opened.count_rows() == BATCHES * ROWS
 
 
 def test_files_of_other_days_and_other_hours_of_the_day_are_not_opened(store, tmp_path):
     for number, hours in enumerate((0, -3, -30)):
         rows = batch("one", number, NOON + timedelta(hours=hours))
-        log.append_predictions(store, POLICY, rows, writer="one", sequence=number)
+        appending.append(store, POLICY, "predictions", rows, writer="one", sequence=number)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("_day=*/*.parquet")}
     assert len(files) == 3
     for path in sorted(files, key=lambda path: files[path])[1:]:

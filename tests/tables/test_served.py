@@ -7,7 +7,7 @@ from components import policy as policies
 from components.errors import DataError
 from components.policy import Policy
 from components.store import Store
-from components.tables import log, snapshot, sources
+from components.tables import appending, log, snapshot, sources
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -28,10 +28,10 @@ def fill(store: Store, policy: Policy) -> None:
     stamps = pa.array(times, log.TIME)
     predictions = {"_id": list("abcd"), "_time": stamps, "_received": stamps, "_score": [0.5] * 4}
     features = {"amount": [1.0, 2.0, None, 4.0], "country": ["AT", "BE", "AT", "BE"]}
-    log.append_predictions(store, policy, pa.table(predictions | features), writer="test", sequence=1)
+    appending.append(store, policy, "predictions", pa.table(predictions | features), writer="test", sequence=1)
     seen = pa.array([NOON + timedelta(hours=5)] * 3, log.TIME)
     labels = {"_id": list("acd"), "_label": [1.0, 0.0, 1.0], "_observed": seen, "_received": seen}
-    log.append_labels(store, policy, pa.table(labels), writer="test", sequence=1)
+    appending.append(store, policy, "labels", pa.table(labels), writer="test", sequence=1)
 
 
 def test_the_prediction_log_is_a_training_table_of_labelled_rows(store: Store) -> None:
