@@ -6,8 +6,9 @@ import uuid
 
 import pytest
 
-from tests.chart.render import CHART, TOOLS, absent, tool
-from tests.cluster.kubernetes import IDLE, RESTRICTED, SLOT, Namespace, definitions, small, until
+from tests.chart.render import TOOLS, absent, tool
+from tests.cluster.hiding import without_groups
+from tests.cluster.kubernetes import RESTRICTED, Namespace, definitions, until
 
 EMPTY = Namespace("default")
 
@@ -23,19 +24,15 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def without_kserve(cluster) -> str | None:
-    """What helm says to slots before the tests bring KServe's definitions; None where the cluster had them already."""
-    if "inferenceservices.serving.kserve.io" in EMPTY.kubectl("api-resources", "--output=name"):
-        return None
-    done = EMPTY.helm(
-        "install", "kedge", str(CHART), "--dry-run=server", values=small(models=SLOT, **IDLE), check=False
-    )
-    return done.stdout + done.stderr
+def without_kserve(cluster, tmp_path_factory):
+    """A kubeconfig of the same cluster as it would be without KServe and the Gateway API."""
+    with without_groups(tmp_path_factory.mktemp("hiding")) as kubeconfig:
+        yield str(kubeconfig)
 
 
 @pytest.fixture(scope="session")
-def custom_kinds(without_kserve):
-    """The custom resource definitions that the objects are of; a cluster without them was asked before."""
+def custom_kinds(cluster):
+    """The custom resource definitions that the objects are of."""
     folder = definitions()
     if folder is None:
         absent("no resource definitions: set KEDGE_TEST_CRDS")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.chart.render import SCENARIOS, absent, render
+from tests.chart.render import SCENARIOS, render
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import IDLE, SLOT, Namespace, small
 from tests.manifests.build import OVERLAYS, build
@@ -129,10 +129,3 @@ def test_uninstalling_leaves_what_serves(installed):
     assert installed.get("inferenceservice", "fraud-blue")
     assert installed.get("httproute", "fraud")
     assert installed.get("servingruntime", "kedge")
-
-
-def test_slots_on_a_cluster_without_kserve_are_refused_before_anything_is_made(without_kserve):
-    if without_kserve is None:
-        absent("this cluster had KServe's definitions before the tests began")
-    assert 'no matches for kind "InferenceService"' in without_kserve
-    assert "ensure CRDs are installed first" in without_kserve
