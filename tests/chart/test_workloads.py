@@ -61,6 +61,22 @@ def test_the_monitor_shows_kubeflow_pipelines_a_token_of_its_audience():
     assert path == f"{mount['mountPath']}/{token['path']}"
 
 
+def test_the_monitor_links_to_the_user_interface_that_the_values_name():
+    def links(values):
+        job = one(render(values), "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        return next(each["value"] for each in job["containers"][0]["env"] if each["name"] == "KEDGE_KFP_UI")
+
+    assert links(FULL) == "https://kubeflow.example/pipeline"
+    assert links(VOLUME) == ""  # as good as none: links lead to the API's address
+
+
+def test_a_policy_is_checked_by_the_image_that_checks_and_steps_run_from():
+    """An older one that does not know a new field would fail every check after the install."""
+    job = one(render(FULL), "Job", "kedge-policy-check")["spec"]["template"]["spec"]
+    check = one(render(FULL), "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert job["containers"][0]["image"] == check["containers"][0]["image"]
+
+
 def test_without_an_audience_no_token_is_sent():
     text = yaml.safe_dump(render({"models": [{"policy": FRAUD}], "kfp": {"audience": ""}}))
     assert "serviceAccountToken" not in text
