@@ -264,7 +264,7 @@ def pod(slot, bundle, behaviour):
     container = {"name": "kserve-container", "restartCount": 0, "state": {"running": {}}}
     conditions = [{"type": "Ready", "status": str(behaviour == "ready")}]
     if behaviour == "crashes":
-        ended = {"exitCode": 1, "reason": "Error", "message": "bundle altered: model.ubj"}
+        ended = {"exitCode": 1, "reason": "Error", "message": "INFO: reading\n\nbundle altered: model.ubj\n"}
         waits = {"reason": "CrashLoopBackOff", "message": "back-off 40s"}
         container |= {"restartCount": 3, "state": {"waiting": waits}, "lastState": {"terminated": ended}}
     if behaviour == "no image":

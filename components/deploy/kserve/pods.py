@@ -47,11 +47,9 @@ def trouble(pod: Object) -> str:
     for each in _containers(pod):
         ended = (each.get("state") or {}).get("terminated") or (each.get("lastState") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            words = ended.get("message") or ended.get("reason") or ""
             times = each.get("restartCount", 0) + ("terminated" in (each.get("state") or {}))
-            return (
-                f"pod {name}: {each['name']} ended {times} times, exit code {ended['exitCode']}: {words.strip()[-500:]}"
-            )
+            what = f"{each['name']} ended {times} times, exit code {ended['exitCode']}"
+            return f"pod {name}: {what}: {_last_words(ended)}"
         waits = (each.get("state") or {}).get("waiting") or {}
         if waits.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             return f"pod {name}: {each['name']}: {waits['reason']}: {waits.get('message', '')[:500]}".rstrip(": ")
@@ -100,6 +98,12 @@ def process(pod: Object) -> str:
     """Identity of a server's counters: a container that is started anew counts from zero."""
     starts = sum(each.get("restartCount", 0) for each in pod["status"].get("containerStatuses") or ())
     return f"{pod['metadata']['uid']}/{starts}"
+
+
+def _last_words(ended: Object) -> str:
+    """What a container said last: where it writes no message, Kubernetes keeps the end of its log, many lines."""
+    words = str(ended.get("message") or ended.get("reason") or "").strip()
+    return words.splitlines()[-1].strip()[-500:] if words else ""
 
 
 def _containers(pod: Object) -> list[Object]:
