@@ -24,6 +24,9 @@ def doctor(
     prometheus: Annotated[
         str | None, typer.Option(envvar="KEDGE_PROMETHEUS", help="Prometheus' address, if there is one.")
     ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Account of Kubeflow's steps, which release: NAMESPACE/NAME.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check store, registry, Kubeflow Pipelines, KServe, gateway, permissions and images; say what to type.
@@ -37,7 +40,7 @@ def doctor(
     from pipelines.doctor.finding import run
     from pipelines.settings import Settings
 
-    found = run(_checks(Settings.of(store), namespace, prometheus))
+    found = run([*_checks(Settings.of(store), prometheus), lambda: _cluster(namespace, steps)])
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
     else:
@@ -58,7 +61,7 @@ def told(found: list[Finding]) -> list[str]:
     return [*lines, ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
 
 
-def _checks(settings: object, namespace: str | None, prometheus: str | None) -> list[Callable[[], list[Finding]]]:
+def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[Finding]]]:
     import os
     from pathlib import Path
 
@@ -68,23 +71,22 @@ def _checks(settings: object, namespace: str | None, prometheus: str | None) -> 
     assert isinstance(settings, Settings)
     path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
     token = Path(path) if path else None
-    checks: list[Callable[[], list[Finding]]] = [
+    return [
         lambda: places.store(settings.store),
         lambda: places.registry(settings.registry),
         lambda: runs.kfp(settings.kfp_host, token),
         lambda: runs.token(token),
         lambda: places.prometheus(prometheus),
     ]
-    return [*checks, lambda: _cluster(namespace)]
 
 
-def _cluster(namespace: str | None) -> list[Finding]:
+def _cluster(namespace: str | None, steps: str | None) -> list[Finding]:
     from components.errors import UsageError
     from pipelines.doctor import cluster
     from pipelines.doctor.client import KubernetesCluster
     from pipelines.doctor.finding import skipped
 
     try:
-        return cluster.examined(KubernetesCluster(namespace))
+        return cluster.examined(KubernetesCluster(namespace), steps)
     except UsageError as exc:
         return [skipped("kubernetes", str(exc), "export KUBECONFIG=FILE")]

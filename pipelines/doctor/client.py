@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.errors import UsageError
-from pipelines.doctor.cluster import UnreachableError
+from pipelines.doctor.api import Account, DeniedError, Right, UnreachableError
 
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -73,19 +73,35 @@ class KubernetesCluster:
         """The data of a ConfigMap; None if it is not there or may not be read."""
         try:
             data: Mapping[str, str] = self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}").get("data", {})
+        except DeniedError:
+            return None
         except ApiException as exc:
-            if exc.status in (403, 404):
+            if exc.status == 404:
                 return None
             raise
         return data
 
-    def may(self, verb: str, group: str, resource: str) -> bool:
-        """Whether the caller may do this in the namespace."""
-        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
-        review = client.V1SelfSubjectAccessReview(
-            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=client.V1ResourceAttributes(**asked))
+    def may(self, right: Right, namespace: str, account: Account | None = None) -> bool:
+        """Whether the caller, or an account, has a right in a namespace.
+
+        Raises:
+            DeniedError: the caller may not ask for others.
+        """
+        asked = client.V1ResourceAttributes(
+            namespace=namespace, verb=right.verb, group=right.group, resource=right.resource, name=right.name or None
         )
-        answer = client.AuthorizationV1Api(self._api).create_self_subject_access_review(review, _request_timeout=10)
+        api = client.AuthorizationV1Api(self._api)
+        if account is None:
+            mine = client.V1SelfSubjectAccessReviewSpec(resource_attributes=asked)
+            review = client.V1SelfSubjectAccessReview(spec=mine)
+            return bool(api.create_self_subject_access_review(review, _request_timeout=10).status.allowed)
+        spec = client.V1SubjectAccessReviewSpec(user=account.user, groups=account.groups, resource_attributes=asked)
+        try:
+            answer = api.create_subject_access_review(client.V1SubjectAccessReview(spec=spec), _request_timeout=10)
+        except ApiException as exc:
+            if exc.status == 403:
+                raise DeniedError("you may not create subjectaccessreviews.authorization.k8s.io") from exc
+            raise
         return bool(answer.status.allowed)
 
     def pods(self) -> list[Mapping[str, Any]]:
@@ -93,8 +109,18 @@ class KubernetesCluster:
         found: list[Mapping[str, Any]] = self._get(f"/api/v1/namespaces/{self.namespace}/pods")["items"]
         return found
 
+    def cron_jobs(self) -> list[Mapping[str, Any]]:
+        """The namespace's CronJobs, as the API gives them."""
+        found: list[Mapping[str, Any]] = self._get(f"/apis/batch/v1/namespaces/{self.namespace}/cronjobs")["items"]
+        return found
+
     def _get(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._answer(path).data)
+        try:
+            found: dict[str, Any] = json.loads(self._answer(path).data)
+        except ApiException as exc:
+            if exc.status == 403:
+                raise DeniedError(f"you may not read {path}") from exc
+            raise
         return found
 
     def _answer(self, path: str) -> Any:

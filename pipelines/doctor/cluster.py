@@ -1,25 +1,18 @@
-"""Kubernetes: KServe and its mode, the Gateway API and its gateways, what one may do, images that cannot be pulled."""
+"""Kubernetes: KServe and its mode, the Gateway API and its gateways, who may do what, images that cannot be pulled."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
-from components.errors import KedgeError
+from pipelines.doctor.accounts import permissions
+from pipelines.doctor.api import Cluster, DeniedError, UnreachableError
 from pipelines.doctor.finding import Finding, bad, good, run, skipped, warning
 from pipelines.doctor.runs import skew
 
-NEEDED = (
-    ("serving.kserve.io", "inferenceservices", ("get", "list", "create", "patch", "delete")),
-    ("gateway.networking.k8s.io", "httproutes", ("get", "list", "create", "patch", "delete")),
-    ("apps", "deployments", ("get", "list")),
-    ("", "pods", ("get", "list")),
-    ("", "services", ("get", "list")),
-    ("", "events", ("get", "list")),
-)
-"""What a release does: group, resource, verbs."""
 NOT_PULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
@@ -27,43 +20,14 @@ OLDEST = (1, 29)
 """Kubernetes since which all that the chart uses is stable."""
 
 
-class UnreachableError(KedgeError):
-    """The API server does not answer, or refuses to know the caller."""
-
-
-class Cluster(Protocol):
-    """What the doctor asks Kubernetes."""
-
-    namespace: str
-    address: str
-
-    def version(self) -> tuple[str, str | None]:
-        """Kubernetes' version and the server's time; raises UnreachableError."""
-
-    def kinds(self, group: str) -> set[str]:
-        """``version/kind`` of a group that the API serves; empty if it has none of it."""
-
-    def everywhere(self, group: str, version: str, plural: str) -> list[Mapping[str, Any]]:
-        """All objects of a custom kind that belongs to no namespace, or of any namespace."""
-
-    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        """The data of a ConfigMap; None if it is not there or may not be read."""
-
-    def may(self, verb: str, group: str, resource: str) -> bool:
-        """Whether the caller may do this in the namespace."""
-
-    def pods(self) -> list[Mapping[str, Any]]:
-        """The namespace's pods, as the API gives them."""
-
-
-def examined(cluster: Cluster) -> list[Finding]:
+def examined(cluster: Cluster, steps: str | None = None) -> list[Finding]:
     """All of this page; where the API server does not answer, one finding instead of one for each question."""
     try:
         version, date = cluster.version()
     except UnreachableError as exc:
         fix = "kubectl cluster-info; is it this cluster (kubectl config current-context), did the login expire?"
         return [bad("kubernetes", f"{cluster.address}: {_first_line(exc)}", fix)]
-    return [_served(cluster, version), *skew("kubernetes", date), *run(checks(cluster))]
+    return [_served(cluster, version), *skew("kubernetes", date), *run(checks(cluster, steps))]
 
 
 def _served(cluster: Cluster, version: str) -> Finding:
@@ -125,37 +89,57 @@ def _programmed(found: Mapping[str, Any]) -> Finding:
     return good("gateway", f"{place}, class {found['spec']['gatewayClassName']}")
 
 
-def permissions(cluster: Cluster) -> list[Finding]:
-    """What a release does is allowed to whoever asks."""
-    found = []
-    for group, resource, verbs in NEEDED:
-        denied = [verb for verb in verbs if not cluster.may(verb, group, resource)]
-        name = f"{resource}.{group}".rstrip(".")
-        if denied:
-            fix = (
-                f"kubectl -n {cluster.namespace} create rolebinding kedge-release-me --role kedge-release --user YOU,"
-                " or name the account in release.subjects"
-            )
-            found.append(bad(f"may: {name}", f"not {', '.join(denied)} in {cluster.namespace}", fix))
-        else:
-            found.append(good(f"may: {name}", ", ".join(verbs)))
-    return found
+def operator(cluster: Cluster) -> list[Finding]:
+    """The kinds of the Prometheus operator, for whoever wants alerts."""
+    missing = sorted({"v1/PrometheusRule", "v1/ServiceMonitor"} - cluster.kinds("monitoring.coreos.com"))
+    if missing:
+        fix = "for alerts, install it: https://prometheus-operator.dev/docs/getting-started/installation/"
+        return [skipped("prometheus operator", f"the cluster has no {', '.join(missing)}", fix)]
+    return [good("prometheus operator", "PrometheusRule, ServiceMonitor v1")]
 
 
 def images(cluster: Cluster) -> list[Finding]:
-    """No pod of the namespace waits for an image."""
+    """No pod of the namespace waits for an image, and every image of a check was pulled once."""
+    pods = cluster.pods()
     waiting = [
         (pod["metadata"]["name"], status.get("image", "?"), status["state"]["waiting"])
-        for pod in cluster.pods()
-        for status in pod.get("status", {}).get("containerStatuses") or ()
+        for pod in pods
+        for status in _statuses(pod)
         if ((status.get("state") or {}).get("waiting") or {}).get("reason") in NOT_PULLED
     ]
-    if not waiting:
-        return [good("images", f"no pod of {cluster.namespace} waits for one")]
-    return [
-        bad("images", f"{name}: {image}: {why['reason']}: {(why.get('message') or '')[:200]}", _pull_fix(image))
-        for name, image, why in waiting
-    ]
+    if waiting:
+        return [
+            bad("images", f"{name}: {image}: {why['reason']}: {(why.get('message') or '')[:200]}", _pull_fix(image))
+            for name, image, why in waiting
+        ]
+    pulled = {image for pod in pods for image in _pulled(pod)}
+    never = {
+        container["image"]: job["metadata"]["name"]
+        for job in cluster.cron_jobs()
+        for container in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        if container["image"] not in pulled
+    }
+    if never:
+        return [
+            skipped("images", f"{image}: no pod has run it yet", _try(cluster, job)) for image, job in never.items()
+        ]
+    return [good("images", f"no pod of {cluster.namespace} waits for one")]
+
+
+def _try(cluster: Cluster, job: str) -> str:
+    return f"kubectl -n {cluster.namespace} create job {job}-now --from cronjob/{job}; then ask again"
+
+
+def _statuses(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        yield from pod.get("status", {}).get(kind) or ()
+
+
+def _pulled(pod: Mapping[str, Any]) -> Iterator[str]:
+    """Images as the pod asks for them: its status has them under a longer name."""
+    there = {status["name"] for status in _statuses(pod) if status.get("imageID")}
+    for kind in ("initContainers", "containers"):
+        yield from (each["image"] for each in pod.get("spec", {}).get(kind) or () if each["name"] in there)
 
 
 def _pull_fix(image: str) -> str:
@@ -164,14 +148,25 @@ def _pull_fix(image: str) -> str:
     return "does the image exist, and does images.pullSecrets name a Secret with its registry's password?"
 
 
-def checks(cluster: Cluster) -> list[Callable[[], list[Finding]]]:
+def checks(cluster: Cluster, steps: str | None = None) -> list[Callable[[], list[Finding]]]:
     """All of this page, ready to run."""
-    return [_named(each, cluster) for each in (kserve, gateway, permissions, images)]
+    asked: dict[str, Callable[[Cluster], list[Finding]]] = {
+        "kserve": kserve,
+        "gateway": gateway,
+        "prometheus operator": operator,
+        "permissions": partial(permissions, steps=steps),
+        "images": images,
+    }
+    return [_named(name, check, cluster) for name, check in asked.items()]
 
 
-def _named(check: Callable[[Cluster], list[Finding]], cluster: Cluster) -> Callable[[], list[Finding]]:
+def _named(name: str, check: Callable[[Cluster], list[Finding]], cluster: Cluster) -> Callable[[], list[Finding]]:
     def run() -> list[Finding]:
-        return check(cluster)
+        try:
+            return check(cluster)
+        except DeniedError as exc:
+            fix = f"kubectl create rolebinding see -n {cluster.namespace} --clusterrole view --user YOU"
+            return [skipped(name, str(exc), fix)]
 
-    run.__name__ = check.__name__
+    run.__name__ = name
     return run

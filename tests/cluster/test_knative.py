@@ -20,6 +20,8 @@ from components.deploy.kserve.address import Address
 from components.deploy.kserve.api import MAPS, REVISIONS, SLOTS, Api, connect
 from components.deploy.model import Rollout, Route
 from components.errors import Conflict, ReleaseError
+from pipelines.doctor import accounts
+from pipelines.doctor.client import KubernetesCluster
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import Namespace, small
 from tests.deploy.fake_knative import FakeKnative
@@ -256,6 +258,8 @@ def test_the_charts_release_account_may_do_all_of_it_in_knative_mode(namespace, 
         "store": {"url": "s3://kedge/test"},
     }
     namespace.install(small(models=[{"policy": FRAUD, "bundle": OLD}], **idle))
+    found = {each.what: each for each in accounts.permissions(KubernetesCluster(namespace.name))}
+    assert found[f"may: {namespace.name}/kedge-release"].state == "good"
     connection = client.ApiClient(connect().configuration)
     connection.set_default_header("Impersonate-User", f"system:serviceaccount:{namespace.name}:kedge-release")
     driver = driver_of(Api(namespace.name, connection))

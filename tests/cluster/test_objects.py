@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pipelines.doctor import accounts
+from pipelines.doctor.client import KubernetesCluster
 from tests.chart.render import SCENARIOS, render
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import IDLE, SLOT, Namespace, small
@@ -98,6 +100,24 @@ RELEASE = matrix(
 )  # fmt: skip
 def test_an_account_may_do_what_the_list_says_and_nothing_else(installed, account, may):
     assert rules(installed, account) == may
+
+
+def asked_of_accounts(namespace: Namespace) -> dict[str, str]:
+    """What the doctor finds each account may do."""
+    found = accounts.permissions(KubernetesCluster(namespace.name))
+    return {each.what.rpartition("/")[2]: each.state for each in found if each.what != "may: you"}
+
+
+def test_the_doctor_finds_that_the_charts_accounts_may_do_their_work_and_sees_when_not(installed):
+    well = {"kedge-release": "good", "pipeline-runner": "good", "kedge-monitor": "good"}
+    assert asked_of_accounts(installed) == well
+    binding = installed.get("rolebinding", "kedge-release")
+    for told in ("resourceVersion", "uid", "creationTimestamp"):
+        del binding["metadata"][told]
+    installed.kubectl("delete", "rolebinding", "kedge-release")
+    ill = asked_of_accounts(installed)
+    installed.kubectl("create", "--filename=-", given=binding)
+    assert ill == {**well, "kedge-release": "bad", "pipeline-runner": "bad"}
 
 
 def test_kubeflows_steps_may_release_here(installed):

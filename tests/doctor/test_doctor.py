@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from components.store import local
 from pipelines.cli import build
-from pipelines.doctor import cluster, places, runs
+from pipelines.doctor import accounts, cluster, places, runs
+from pipelines.doctor.api import DeniedError, UnreachableError
 from pipelines.doctor.finding import good, run
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -198,11 +199,15 @@ class FakeCluster:
     gateways: list = field(default_factory=list)
     settings: dict | None = None
     denied: set = field(default_factory=set)
+    """(who, verb, resource or resource/name, namespace); who is "you" or an account's user."""
+    asks_for_others: bool = True
+    reads: bool = True
     running: list = field(default_factory=list)
+    jobs: list = field(default_factory=list)
 
     def version(self):
         if self.away:
-            raise cluster.UnreachableError(self.away)
+            raise UnreachableError(self.away)
         return self.release, self.date
 
     def kinds(self, group):
@@ -214,11 +219,22 @@ class FakeCluster:
     def config_map(self, namespace, name):
         return self.settings
 
-    def may(self, verb, group, resource):
-        return (verb, resource) not in self.denied
+    def may(self, right, namespace, account=None):
+        if account and not self.asks_for_others:
+            raise DeniedError("you may not create subjectaccessreviews.authorization.k8s.io")
+        kind = f"{right.resource}/{right.name}" if right.name else right.resource
+        return (account.user if account else "you", right.verb, kind, namespace) not in self.denied
 
     def pods(self):
-        return self.running
+        return self._read(self.running, "pods")
+
+    def cron_jobs(self):
+        return self._read(self.jobs, "cronjobs")
+
+    def _read(self, found, what):
+        if not self.reads:
+            raise DeniedError(f"you may not read /api/v1/namespaces/ml/{what}")
+        return found
 
 
 KSERVE = {"serving.kserve.io": {"v1beta1/InferenceService", "v1alpha1/ServingRuntime"}}
@@ -263,25 +279,142 @@ def test_gateways_are_found_and_told_apart():
     assert "no address" in found.seen
 
 
-def test_each_verb_that_is_denied_is_named():
-    denied = {("patch", "httproutes"), ("delete", "httproutes")}
-    found = {each.what: each for each in cluster.permissions(FakeCluster(denied=denied))}
-    route = found.pop("may: httproutes.gateway.networking.k8s.io")
-    assert route.state == "bad"
-    assert route.seen == "not patch, delete in ml"
-    assert {each.state for each in found.values()} == {"good"}
+def check_of(model, *, platform="gateway:ml?claim=x", image="kedge/step:1", **env):
+    """A CronJob of the chart, as far as the doctor reads it."""
+    env = {"KEDGE_PLATFORM": platform, **env}
+    container = {"name": "monitor", "image": image, "env": [{"name": k, "value": v} for k, v in env.items()]}
+    pod = {"serviceAccountName": "kedge-monitor", "containers": [container]}
+    meta = {"name": f"kedge-check-{model}", "labels": {"kedge.dev/model": model}}
+    return {"metadata": meta, "spec": {"jobTemplate": {"spec": {"template": {"spec": pod}}}}}
 
 
-def test_a_pod_that_waits_for_its_image_is_named():
-    waiting = {"reason": "ErrImagePull", "message": "not found"}
-    pod = {
-        "metadata": {"name": "kedge-collector-0"},
-        "status": {"containerStatuses": [{"image": "kedge/collect:9", "state": {"waiting": waiting}}]},
+def allowed(**told):
+    found = FakeCluster(**told)
+    return {each.what: each for each in accounts.permissions(found, told.get("steps"))}
+
+
+RELEASE, MONITOR = (f"system:serviceaccount:ml:kedge-{name}" for name in ("release", "monitor"))
+STEPS, PROFILE = "system:serviceaccount:kubeflow:pipeline-runner", "system:serviceaccount:risk:default-editor"
+
+
+def test_accounts_that_may_do_their_work_are_good():
+    found = allowed(jobs=[check_of("fraud"), check_of("churn")])
+    assert {name: each.state for name, each in found.items()} == {
+        "may: you": "good",
+        "may: ml/kedge-release": "good",
+        "may: kubeflow/pipeline-runner": "good",
+        "may: ml/kedge-monitor": "good",
     }
-    assert states(cluster.images(FakeCluster())) == ["good"]
-    (found,) = cluster.images(FakeCluster(running=[pod]))
+
+
+def test_a_right_that_an_account_lacks_is_bad_though_the_person_who_asks_has_it():
+    denied = {(RELEASE, verb, "httproutes", "ml") for verb in ("patch", "delete")}
+    found = allowed(jobs=[check_of("fraud")], denied=denied)
+    assert found["may: you"].state == found["may: kubeflow/pipeline-runner"].state == "good"
+    assert found["may: ml/kedge-release"].state == "bad"
+    assert found["may: ml/kedge-release"].seen == "not patch, delete httproutes.gateway.networking.k8s.io in ml"
+    assert "kedge-release" in found["may: ml/kedge-release"].fix
+
+
+def test_a_right_that_only_the_person_lacks_is_no_illness_of_the_installation():
+    found = allowed(jobs=[check_of("fraud")], denied={("you", "create", "inferenceservices", "ml")})
+    assert found["may: you"].state == "warning"
+    assert "kedge rollback" in found["may: you"].seen
+    assert "rolebinding" in found["may: you"].fix
+
+
+def test_kubeflows_steps_are_told_how_to_get_the_right_to_release():
+    found = allowed(jobs=[check_of("fraud")], denied={(STEPS, "get", "pods", "ml")})["may: kubeflow/pipeline-runner"]
+    assert (found.state, found.seen) == ("bad", "not get pods in ml")
+    assert "release.subjects" in found.fix
+    assert "namespace: kubeflow" in found.fix
+
+
+@pytest.mark.parametrize("lacking", ["create configmaps", "get configmaps/fraud-release", "list revisions"])
+def test_knatives_revisions_and_the_record_of_a_release_are_asked_for_where_slots_are_revisions(lacking):
+    verb, kind = lacking.split()
+    denied = {(RELEASE, verb, kind, "ml")}
+    knative = allowed(jobs=[check_of("fraud", platform="knative:ml")], denied=denied)["may: ml/kedge-release"]
+    assert knative.state == "bad"
+    assert knative.seen.startswith(f"not {verb} {kind.split('/')[0]}")
+    assert allowed(jobs=[check_of("fraud")], denied=denied)["may: ml/kedge-release"].state == "good"
+
+
+def test_the_right_to_submit_is_asked_for_in_the_profile_that_runs_live_in():
+    job = check_of("fraud", KEDGE_KFP_NAMESPACE="risk")
+    denied = {(MONITOR, "create", "runs", "risk"), (PROFILE, "patch", "inferenceservices", "ml")}
+    found = allowed(jobs=[job], denied=denied)
+    assert found["may: ml/kedge-monitor"].state == "bad"
+    assert found["may: ml/kedge-monitor"].seen == "not create runs.pipelines.kubeflow.org in risk"
+    assert "kfp.rbac=true" in found["may: ml/kedge-monitor"].fix
+    assert found["may: risk/default-editor"].state == "bad"
+
+
+def test_a_kubeflow_of_one_user_asks_for_no_rights_so_that_their_lack_is_a_warning():
+    denied = {(MONITOR, "list", "pipelineversions", "ml")}
+    assert allowed(jobs=[check_of("fraud")], denied=denied)["may: ml/kedge-monitor"].state == "warning"
+
+
+def test_steps_of_another_account_are_asked_for_by_name():
+    found = accounts.permissions(FakeCluster(jobs=[check_of("fraud")]), "argo/steps")
+    assert "may: argo/steps" in {each.what for each in found}
+
+
+def test_who_may_not_ask_for_others_is_told_so_and_what_an_administrator_types():
+    found = allowed(jobs=[check_of("fraud")], asks_for_others=False)
+    assert found.keys() == {"may: you", "accounts"}
+    assert found["accounts"].state == "skipped"
+    assert "may not create subjectaccessreviews" in found["accounts"].seen
+    assert f"--as {RELEASE}" in found["accounts"].fix
+
+
+def test_a_namespace_without_checks_or_without_leave_to_look_says_so():
+    assert "has no checks" in allowed()["accounts"].seen
+    hidden = allowed(reads=False)["accounts"]
+    assert "may not read" in hidden.seen
+    assert "auth can-i" in hidden.fix
+
+
+def test_what_may_not_be_read_is_told_plainly_and_the_rest_is_looked_at():
+    found = {each.what: each for each in cluster.examined(FakeCluster(reads=False, served=KSERVE))}
+    assert found["images"].state == "skipped"
+    assert "--clusterrole view" in found["images"].fix
+    assert found["kserve"].state == "good"
+
+
+def test_the_prometheus_operator_is_optional_and_its_lack_named():
+    (found,) = cluster.operator(FakeCluster())
+    assert (found.state, "v1/ServiceMonitor" in found.seen) == ("skipped", True)
+    served = {"monitoring.coreos.com": {"v1/PrometheusRule", "v1/ServiceMonitor"}}
+    assert states(cluster.operator(FakeCluster(served=served))) == ["good"]
+
+
+def pod_of(image, **status):
+    spec = {"containers": [{"name": "c", "image": image}]}
+    return {"metadata": {"name": "p"}, "spec": spec, "status": {"containerStatuses": [{"name": "c", **status}]}}
+
+
+@pytest.mark.parametrize("kind", ["containerStatuses", "initContainerStatuses"])
+def test_a_pod_that_waits_for_its_image_is_named(kind):
+    waiting = {"reason": "ErrImagePull", "message": "not found"}
+    told = [{"name": "c", "image": "kedge/collect:9", "state": {"waiting": waiting}}]
+    (found,) = cluster.images(
+        FakeCluster(running=[{"metadata": {"name": "kedge-collector-0"}, "status": {kind: told}}])
+    )
+    assert found.state == "bad"
     assert found.seen == "kedge-collector-0: kedge/collect:9: ErrImagePull: not found"
     assert "make images" in found.fix
+
+
+def test_an_image_of_a_check_that_no_pod_has_run_is_named_with_what_tries_it():
+    jobs = [check_of("fraud", image="registry.example/kedge/step:1")]
+    (found,) = cluster.images(FakeCluster(jobs=jobs, running=[pod_of("registry.example/kedge/step:1", imageID="")]))
+    assert found.state == "skipped"
+    assert found.seen == "registry.example/kedge/step:1: no pod has run it yet"
+    assert "create job kedge-check-fraud-now --from cronjob/kedge-check-fraud" in found.fix
+    ran = [pod_of("registry.example/kedge/step:1", imageID="sha256:1")]
+    assert states(cluster.images(FakeCluster(jobs=jobs, running=ran))) == ["good"]
+    assert states(cluster.images(FakeCluster())) == ["good"]
 
 
 def test_an_api_server_that_is_away_is_one_finding_with_what_to_type():
