@@ -11,7 +11,7 @@ from typing import Literal
 from components.monitor import words
 from components.monitor.alarm import Alarm, Look, alarm
 from components.monitor.check import Check
-from components.monitor.history import retrainings
+from components.monitor.history import awaits_release, retrainings
 from components.policy import Policy
 from components.record import Record, window_of
 
@@ -34,9 +34,9 @@ def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetim
     """Decide what a check asks for.
 
     A corrupt window vetoes everything. Otherwise each trigger the policy switched on is a cause to retrain; the
-    policy's budget, a cooldown, a run still going or too few labels since the error rose hold it back, and then the
-    decision is attention. Drift or a risen estimate alone are attention, never more. A check that saw nothing asks for
-    nothing.
+    policy's budget, a cooldown, a run still going, a challenger whose release is to come or too few labels since the
+    error rose hold it back, and then the decision is attention. Drift or a risen estimate alone are attention, never
+    more. A check that saw nothing asks for nothing.
 
     Args:
         policy: Its ``monitor`` section rules.
@@ -159,6 +159,8 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
     going = _still_going(policy, before, now)
     if going is not None:
         found.append(f"run {going} is still going")
+    elif (bundle := awaits_release(before, by_hand=policy.release.approval == "manual")) is not None:
+        found.append(f"bundle {bundle[:12]} passed its gates; its release comes first")
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
         found.append(f"cooldown after the retraining of {words.moment(past[-1].time)} until {words.moment(ends)}")

@@ -162,21 +162,37 @@ def unfinished(records: Sequence[Record], *, by_hand: bool = False) -> Record | 
         by_hand: Releases wait for an approval, and begin with it.
     """
     checks = [item for item in records if item.kind == "check"]
-    asked = next((item for item in reversed(checks) if item.data["action"] == "retrain"), None)
+    asked, trained = _newest_training(records, checks)
     if asked is None:
         return None
-    key = asked.data["decision_key"]
-    trained = _last_attempt(records, lambda data: data.get("decision_key") == key)
     if trained is None:
         return asked if not _overtaken(asked, checks) else None
     if trained.state != "succeeded":
         return asked if trained.again else None
-    released = _last_attempt(
-        records, lambda data: data.get("pipeline") == "release" and data["bundle"] == trained.bundle
-    )
-    if released is None:
-        return None if by_hand else asked
-    return asked if released.again else None
+    return asked if _release_is_due(records, trained, by_hand) else None
+
+
+def awaits_release(records: Sequence[Record], *, by_hand: bool = False) -> str | None:
+    """The bundle of the newest retraining, if it passed its gates and its release is to be begun, or tried again.
+
+    Arguments as for :func:`unfinished`.
+    """
+    _, trained = _newest_training(records, [item for item in records if item.kind == "check"])
+    waits = trained is not None and trained.state == "succeeded" and _release_is_due(records, trained, by_hand)
+    return trained.bundle if trained is not None and waits else None
+
+
+def _newest_training(records: Sequence[Record], checks: Sequence[Record]) -> tuple[Record | None, _Attempt | None]:
+    """The newest check that decided to retrain, and how the run it asked for stands."""
+    asked = next((item for item in reversed(checks) if item.data["action"] == "retrain"), None)
+    if asked is None:
+        return None, None
+    return asked, _last_attempt(records, lambda data: data.get("decision_key") == asked.data["decision_key"])
+
+
+def _release_is_due(records: Sequence[Record], trained: _Attempt, by_hand: bool) -> bool:
+    released = _last_attempt(records, lambda data: _releases(data, trained.bundle))
+    return not by_hand if released is None else released.again
 
 
 def _releases(data: Mapping[str, Any], bundle: str | None) -> bool:

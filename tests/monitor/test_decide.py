@@ -169,6 +169,19 @@ def test_a_run_that_is_going_holds_back_and_one_that_never_ended_blocks_for_a_da
     assert actions(rules, [check(1, True)], [started(0.9, "r1")]) == ["retrain"]
 
 
+def test_a_challenger_that_passed_is_released_before_another_is_trained():
+    rules = policy(budget=budget(consecutive_checks=1))
+    asked = live(rules, [check(0, True)])[0]
+    trained, passed = started(1.1, "r1"), finished(1.2, "r1", "succeeded")
+    trained.data["decision_key"], passed.data["bundle"] = asked.key, B
+    waits = live(rules, [check(0, True), check(1, True)], [trained, passed])[1]
+    assert waits.action == "attention"
+    assert f"bundle {B[:12]} passed its gates; its release comes first" in waits.reasons
+    release, refused = started(1.3, "r2", "release"), finished(1.4, "r2", "gated")
+    release.data["bundle"] = B
+    assert actions(rules, [check(0, True), check(1, True)], [trained, passed, release, refused])[1] == "retrain"
+
+
 def test_waits_until_enough_labels_are_known_since_the_loss_rose():
     rules = policy(budget=budget(consecutive_checks=2, min_labels_after_rise=250))
     made = live(rules, [check(day, True, labels=100) for day in range(3)])
