@@ -1,24 +1,27 @@
 """A batch of own events column by column, as long as nothing in it needs a look of its own.
 
-It takes a third of the time of reading them one by one. What it does not take is read one by one, to name the fault.
+It takes a fifth of the time of reading them one by one. What it does not take is read one by one, to name the fault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from operator import itemgetter
 from typing import Any
 
-from components.collect.declared import Declared, Row, finite, identity_of, text, time_of
+from components.collect.declared import MOST_ID, Declared, Values, text, time_of
 from components.collect.events import PREDICTION
 from components.collect.refusal import Refused
 
 ATTRIBUTES = itemgetter("specversion", "type", "source", "id", "time", "data")
 DATA = itemgetter("model", "version", "slot", "features", "score", "prediction", "latency_ms")
+NUMBER = frozenset({float, int})
+NUMBER_OR_BOOLEAN = frozenset({float, int, bool})
 
 
-def rows(events: Sequence[Any], declared: Mapping[str, Declared], received: int) -> tuple[Declared, list[Row]] | None:
-    """The predictions of events that are all of one model, whole and right; None of any others.
+def columns(events: Sequence[Any], declared: Mapping[str, Declared], received: int) -> tuple[Declared, Values] | None:
+    """The predictions of events that are all of one model, whole and right, by column; None of any others.
 
     Args:
         events: JSON values.
@@ -32,17 +35,28 @@ def rows(events: Sequence[Any], declared: Mapping[str, Declared], received: int)
             return None
         model = declared[name]
         logged = model.features.columns(features)
+        good = _are_ids(ids) and _are(NUMBER, scores) and _are(NUMBER_OR_BOOLEAN, decisions, latencies)
+        if logged is None or not good or (model.binary and not (min(scores) >= 0 and max(scores) <= 1)):
+            return None
         names = {one: text(one, "version or slot") for one in {*bundles, *slots}}
-        columns = (
-            map(identity_of, ids),
-            map(time_of, times),
+        own = (
+            ids,
+            tuple(map(time_of, times)),
             (received,) * len(ids),
-            map(names.__getitem__, bundles),
-            map(names.__getitem__, slots),
-            map(model.score, scores),
-            (finite(one, "prediction") for one in decisions),
-            (finite(one, "latency_ms") for one in latencies),
+            tuple(map(names.__getitem__, bundles)),
+            tuple(map(names.__getitem__, slots)),
+            scores,
+            decisions,
+            latencies,
         )
-        return None if logged is None else (model, list(zip(*columns, *logged, strict=True)))
     except (KeyError, TypeError, ValueError, Refused):
         return None
+    return model, [*own, *logged]
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    return "".join(values).isprintable() and min(map(len, values)) > 0 and max(map(len, values)) <= MOST_ID
+
+
+def _are(types: frozenset[type], *columns: Sequence[Any]) -> bool:
+    return all(types.issuperset(map(type, column)) and all(map(isfinite, column)) for column in columns)

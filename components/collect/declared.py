@@ -14,6 +14,8 @@ from components.policy import Policy
 from components.tables import appending
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_ID = 256
+"""Characters."""
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -102,9 +104,9 @@ def key_of(model: str, identity: str, what: str = "") -> bytes:
 
 def identity_of(value: Any) -> str:
     """An id as it may be logged: 1 to 256 printable characters."""
-    if type(value) is str and 0 < len(value) <= 256 and value.isprintable():
+    if type(value) is str and 0 < len(value) <= MOST_ID and value.isprintable():
         return value
-    raise Refused("invalid", f"id must be 1 to 256 printable characters, got {shown(value)}")
+    raise Refused("invalid", f"id must be 1 to {MOST_ID} printable characters, got {shown(value)}")
 
 
 def time_of(value: Any, name: str = "time") -> int:

@@ -27,13 +27,14 @@ KINDS = frozenset(get_args(Kind))
 class Taken:
     """Something sent, to be made durable.
 
-    Predictions have ``rows``; anything else a ``body`` with the ``key`` that is the same if it is sent twice; neither
-    where sampling leaves them out.
+    Predictions have ``rows``, or ``columns`` if they came together; anything else a ``body`` with the ``key`` that is
+    the same if it is sent twice; none of them where sampling leaves it out.
     """
 
     model: str
     kind: Kind
     rows: Sequence[Row] = ()
+    columns: Values = ()
     body: bytes | None = None
     key: bytes = b""
     conflict_keys: Sequence[str] = ()
@@ -45,7 +46,7 @@ class Taken:
     @property
     def kept(self) -> bool:
         """False where sampling left it out."""
-        return bool(self.rows) or self.body is not None
+        return bool(self.rows or self.columns) or self.body is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
     for one in taken:
         if one.rows:
             rows.setdefault(one.model, []).extend(one.rows)
+        elif one.columns:
+            parts.append(predictions(declared[one.model], one.columns).frame())
         elif one.body is not None:
             parts.append(Item(one.kind, one.model, one.key.hex(), one.body).frame())
     for name, group in rows.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import compress
 from typing import Any
 
 import orjson
@@ -41,21 +42,22 @@ class Intake:
 
     def batch(self, events: Sequence[Any], now: int) -> list[Taken] | None:
         """Many own events at once, if all are good; None if :meth:`event` has to say which are not."""
-        found = batched.rows(events, self._declared, now)
+        found = batched.columns(events, self._declared, now)
         if found is None:
             return None
-        model, rows = found
-        times = [row[1] for row in rows]
-        if self._mistimed(min(times), now) or self._mistimed(max(times), now):
+        model, columns = found
+        if self._mistimed(min(columns[1]), now) or self._mistimed(max(columns[1]), now):
             return None
-        kept = rows if self._sample >= 1 else [row for row in rows if self._sampled(row[0])]
-        keys = [f"{model.name} {row[0]}" for row in kept]
-        conflicts = self._recent.conflicts
-        if any(conflicts(key, _digest(row)) for key, row in zip(keys, kept, strict=True)):
+        count = len(events)
+        if self._sample < 1:
+            chosen = [sampled(identity, self._sample) for identity in columns[0]]
+            columns = [tuple(compress(column, chosen)) for column in columns]
+        keys = [f"{model.name} {identity}" for identity in columns[0]]
+        if self._recent.any_conflicts(keys, map(hash, zip(*columns[3:], strict=True))):
             return None
-        taken = [Taken(model.name, PREDICTIONS, rows=kept, conflict_keys=keys, count=len(kept))]
-        if len(kept) < len(rows):
-            taken.append(Taken(model.name, PREDICTIONS, count=len(rows) - len(kept)))
+        taken = [Taken(model.name, PREDICTIONS, columns=columns, conflict_keys=keys, count=len(keys))] if keys else []
+        if len(keys) < count:
+            taken.append(Taken(model.name, PREDICTIONS, count=count - len(keys)))
         return taken
 
     def label(self, name: str, label: Any, now: int) -> Taken:

@@ -1,35 +1,31 @@
-"""Which keys are in the log, for any number of them: sorted runs in the index's file, a few bits of each in memory.
+"""Which keys are in the log, for any number of them: runs in the index's file, a few bits of each key in memory.
 
-A segment's keys are written as one run, in order; runs of like size are merged. So the file grows at its end instead of
-at random places, and a new key is known to be new without a look at the disk, but for a few. (A log-structured merge
-tree: O'Neil et al., Acta Informatica 33, 1996.)
+A segment's keys are written as one run, in pieces by their first byte; runs of like size are put together, piece by
+piece. So the file grows at its end instead of at random places. A million keys make a chapter, which knows a new key to
+be new without a look at the disk, but for a few. (A log-structured merge tree whose levels are hashed instead of
+sorted: O'Neil et al., Acta Informatica 33, 1996.)
 """
 
 from __future__ import annotations
 
 import sqlite3
 from array import array
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from components.collect.seen import Seen
 
 KEY_BYTES = 16
-"""Of a hash: any eight of them are evenly spread."""
-PIECE = 1024
-"""Keys in one row of the file: what is read to look at one of them."""
-MOST_KEYS = 500_000
-"""Runs do not become longer: bounds the memory of a merge, and old runs can be forgotten."""
+"""Of a hash: any bytes of it are evenly spread."""
+CHAPTER = 1_000_000
+"""Keys that are forgotten together."""
 LIKE = 3
-"""So many runs that are not much longer than the youngest are merged with it."""
-SMALLEST = 1 << 16
-"""Room for so many keys at first, then for twice as many as there are."""
+"""So many runs that are not much longer than the youngest are put together with it."""
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, day INTEGER);
+CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, day INTEGER, seen BLOB);
 CREATE TABLE IF NOT EXISTS pieces (
   number INTEGER, piece INTEGER, keys BLOB, PRIMARY KEY (number, piece)) WITHOUT ROWID;
 """
@@ -37,14 +33,25 @@ CREATE TABLE IF NOT EXISTS pieces (
 
 @dataclass(frozen=True)
 class Run:
-    """A sorted run of keys in the file."""
+    """Some keys in the file."""
 
     number: int
     day: int
     """Of its youngest key, in days since 1970."""
     count: int
-    firsts: list[bytes]
-    """The first key of each piece."""
+
+
+@dataclass
+class Chapter:
+    """Runs that are asked together. All but the last chapter are whole: one run, with what it has seen in the file."""
+
+    seen: Seen = field(default_factory=lambda: Seen(CHAPTER))
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Its keys."""
+        return sum(run.count for run in self.runs)
 
 
 class Runs:
@@ -57,93 +64,114 @@ class Runs:
 
     def load(self) -> None:
         """Read what the file holds."""
-        rows = self._db.execute("SELECT number, day FROM runs ORDER BY number").fetchall()
-        self._runs = [self._run(number, day) for number, day in rows]
-        self._look_over()
+        chosen = "SELECT number, day, seen, SUM(LENGTH(keys)) FROM runs JOIN pieces USING (number) GROUP BY number"
+        self._chapters, last = [], Chapter()
+        for number, day, seen, size in self._db.execute(chosen).fetchall():
+            run = Run(number, day, size // KEY_BYTES)
+            if seen is not None:
+                self._chapters.append(Chapter(Seen(CHAPTER, bytearray(seen)), [run]))
+            else:
+                last.runs.append(run)
+                for piece in self._pieces(run).values():
+                    last.seen.add(_numbers(piece))
+        self._chapters.append(last)
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those keys that were added before."""
         asked = list(keys)
-        numbers = _numbers(asked)
-        found = set(self._seen.among(numbers))
-        if not found:
-            return set()
-        likely = {key for key, number in zip(asked, numbers, strict=True) if number in found}
-        return {key for run in self._runs for key in self._within(run, likely)}
+        numbers = _numbers(b"".join(asked))
+        known: set[bytes] = set()
+        for chapter in self._chapters:
+            found = set(chapter.seen.among(numbers))
+            if found:
+                likely = _by_piece(key for key, number in zip(asked, numbers, strict=True) if number in found)
+                known.update(key for run in chapter.runs for key in self._within(run, likely))
+        return known
 
     def add(self, number: int, day: int, keys: Sequence[bytes]) -> None:
         """Add new keys under a number above those of earlier calls."""
         if not keys:
             return
-        self._seen.add(_numbers(keys))
-        merged = sorted(keys)
-        while like := self._like(len(merged)):
-            merged = sorted([key for run in like for key in _split(self._keys(run))] + merged)
+        chapter = self._chapters[-1]
+        if chapter.runs and chapter.count + len(keys) > CHAPTER:
+            self._close(chapter)
+            chapter = Chapter()
+            self._chapters.append(chapter)
+        chapter.seen.add(_numbers(b"".join(keys)))
+        pieces, count = {piece: b"".join(found) for piece, found in _by_piece(keys).items()}, len(keys)
+        while like := _like(chapter.runs, count):
+            pieces, count = self._together(like, pieces), count + sum(run.count for run in like)
             self._delete(like)
-            del self._runs[-len(like) :]
-        self._write(number, day, merged)
-        if sum(run.count for run in self._runs) > self._seen.capacity:
-            self._look_over()
+            del chapter.runs[-len(like) :]
+        self._write(chapter, Run(number, day, count), pieces)
 
     def forget(self, before_day: int) -> int:
-        """Drop the runs whose youngest key is of an earlier day; how many keys went."""
-        old = [run for run in self._runs if run.day < before_day]
+        """Drop the chapters whose youngest key is of an earlier day; how many keys went."""
+        old = [chapter for chapter in self._chapters if chapter.runs and chapter.runs[-1].day < before_day]
+        for chapter in old:
+            self._delete(chapter.runs)
         if old:
-            self._delete(old)
-            self._runs = [run for run in self._runs if run.day >= before_day]
-            self._look_over()
-        return sum(run.count for run in old)
+            self.load()
+        return sum(chapter.count for chapter in old)
 
-    def _look_over(self) -> None:
-        """Learn anew which keys there are, with room for as many again."""
-        self._seen = Seen(max(SMALLEST, 2 * sum(run.count for run in self._runs)))
-        for run in self._runs:
-            self._seen.add(_numbers([self._keys(run)]))
+    def _close(self, chapter: Chapter) -> None:
+        """Make one run of a chapter, and write down what it has seen."""
+        whole = Run(chapter.runs[-1].number, chapter.runs[-1].day, chapter.count)
+        pieces = self._together(chapter.runs, {})
+        self._delete(chapter.runs)
+        chapter.runs.clear()
+        self._write(chapter, whole, pieces)
+        self._db.execute("UPDATE runs SET seen = ? WHERE number = ?", (chapter.seen.bits, whole.number))
 
-    def _like(self, count: int) -> list[Run]:
-        """The youngest runs, if they are to be merged with a younger one of ``count`` keys."""
-        like = list(takewhile(lambda run: run.count <= 2 * count, reversed(self._runs)))
-        while like and sum(run.count for run in like) + count > MOST_KEYS:
-            like.pop()
-        return like[::-1] if len(like) >= LIKE else []
-
-    def _write(self, number: int, day: int, keys: list[bytes]) -> None:
-        places = range(0, len(keys), PIECE)
-        self._runs.append(Run(number, day, len(keys), [keys[place] for place in places]))
-        self._db.execute("INSERT INTO runs VALUES (?, ?)", (number, day))
-        rows = ((number, place // PIECE, b"".join(keys[place : place + PIECE])) for place in places)
+    def _write(self, chapter: Chapter, run: Run, pieces: Mapping[int, bytes]) -> None:
+        chapter.runs.append(run)
+        self._db.execute("INSERT INTO runs VALUES (?, ?, NULL)", (run.number, run.day))
+        rows = ((run.number, piece, pieces[piece]) for piece in sorted(pieces))
         self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?)", rows)
+
+    def _together(self, runs: Sequence[Run], pieces: Mapping[int, bytes]) -> dict[int, bytes]:
+        found = defaultdict(list)
+        for each in (*map(self._pieces, runs), pieces):
+            for piece, keys in each.items():
+                found[piece].append(keys)
+        return {piece: b"".join(keys) for piece, keys in found.items()}
 
     def _delete(self, runs: Sequence[Run]) -> None:
         for run in runs:
             self._db.execute("DELETE FROM pieces WHERE number = ?", (run.number,))
             self._db.execute("DELETE FROM runs WHERE number = ?", (run.number,))
 
-    def _run(self, number: int, day: int) -> Run:
-        chosen = "SELECT substr(keys, 1, ?), length(keys) FROM pieces WHERE number = ? ORDER BY piece"
-        pieces = self._db.execute(chosen, (KEY_BYTES, number)).fetchall()
-        return Run(number, day, sum(size for _, size in pieces) // KEY_BYTES, [first for first, _ in pieces])
+    def _pieces(self, run: Run) -> dict[int, bytes]:
+        return dict(self._db.execute("SELECT piece, keys FROM pieces WHERE number = ? ORDER BY piece", (run.number,)))
 
-    def _keys(self, run: Run) -> bytes:
-        rows = self._db.execute("SELECT keys FROM pieces WHERE number = ? ORDER BY piece", (run.number,))
-        return b"".join(keys for (keys,) in rows)
-
-    def _within(self, run: Run, keys: Iterable[bytes]) -> Iterator[bytes]:
+    def _within(self, run: Run, asked: Mapping[int, list[bytes]]) -> Iterator[bytes]:
         """Those keys that a run holds."""
-        by_piece = defaultdict(list)
-        for key in keys:
-            by_piece[bisect_right(run.firsts, key) - 1].append(key)
-        for piece, asked in by_piece.items():
-            if piece >= 0:
-                chosen = "SELECT keys FROM pieces WHERE number = ? AND piece = ?"
-                (there,) = self._db.execute(chosen, (run.number, piece)).fetchone()
-                yield from set(_split(there)).intersection(asked)
+        for piece, keys in asked.items():
+            chosen = "SELECT keys FROM pieces WHERE number = ? AND piece = ?"
+            (there,) = self._db.execute(chosen, (run.number, piece)).fetchone() or (b"",)
+            yield from (key for key in keys if _holds(there, key))
 
 
-def _split(keys: bytes) -> list[bytes]:
-    return [keys[place : place + KEY_BYTES] for place in range(0, len(keys), KEY_BYTES)]
+def _like(runs: Sequence[Run], count: int) -> list[Run]:
+    """The youngest runs, if they are enough to be put together with a younger one of ``count`` keys."""
+    like = list(takewhile(lambda run: run.count <= 2 * count, reversed(runs)))
+    return like if len(like) >= LIKE else []
 
 
-def _numbers(keys: Sequence[bytes]) -> array[int]:
+def _by_piece(keys: Iterable[bytes]) -> dict[int, list[bytes]]:
+    found = defaultdict(list)
+    for key in keys:
+        found[key[0]].append(key)
+    return found
+
+
+def _holds(keys: bytes, key: bytes) -> bool:
+    place = keys.find(key)
+    while place % KEY_BYTES and place >= 0:  # across two keys
+        place = keys.find(key, place + 1)
+    return place >= 0
+
+
+def _numbers(keys: bytes) -> array[int]:
     """Half of each key as a number."""
-    return array("Q", b"".join(keys))[::2]
+    return array("Q", keys)[1::2]

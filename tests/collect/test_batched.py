@@ -31,15 +31,17 @@ def test_rows_read_by_column_are_those_read_one_by_one(declared, event, changes)
         whole["data"]["features"] |= {name: change[name] for name in ("amount", "country") if name in change}
         whole["data"] |= {name: value for name, value in change.items() if name not in ("amount", "country")}
         sent.append(orjson.loads(orjson.dumps(whole)))
-    found = batched.rows(sent, {"payments": model}, NOW)
+    found = batched.columns(sent, {"payments": model}, NOW)
     if found is not None:
         alone = [events.structured(value) for value in sent]
-        assert found[1] == [model.row(one.id, one.data, time_of(one.time), NOW) for one in alone]
+        assert list(zip(*found[1], strict=True)) == [
+            model.row(one.id, one.data, time_of(one.time), NOW) for one in alone
+        ]
 
 
 def test_a_batch_of_good_events_is_read_by_column(declared, event):
-    found = batched.rows([event("a"), event("b")], {"payments": Declared(declared(), None)}, NOW)
-    assert [row[0] for row in found[1]] == ["a", "b"]
+    found = batched.columns([event("a"), event("b")], {"payments": Declared(declared(), None)}, NOW)
+    assert found[1][0] == ("a", "b")
 
 
 def test_events_sent_at_once_or_in_pieces_are_answered_in_turn(start, event):
