@@ -37,3 +37,10 @@ def test_releases_write_their_own_config_maps_and_only_where_they_need_them(mode
 def test_a_route_in_knative_mode_is_refused_with_what_to_do():
     done = template({**KNATIVE, "route": {"enabled": True}}, check=False)
     assert "set route.enabled to false" in done.stderr
+
+
+@pytest.mark.parametrize(("mode", "ports"), [("Knative", {8080, 8012, 9090}), ("Standard", {8080})])
+def test_slots_let_in_the_sidecar_that_knative_sends_to_and_asks(mode, ports):
+    values = {**KNATIVE, "serving": {"enabled": True, "deploymentMode": mode}}
+    rules = one(render(values), "NetworkPolicy", "kedge-slots")["spec"]["ingress"]
+    assert {each["port"] for rule in rules for each in rule["ports"]} == ports
