@@ -29,10 +29,14 @@ class DeltaReader:
         self.names: list[str] = [field.name for field in self._table.schema().fields]
         self.version: str | None = str(self._table.version())
 
-    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
-        place, first = f"{self.place} version {self.version}", 1
+    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
+        place, first, condition = f"{self.place} version {self.version}", 1, None
+        if bounds is not None and bounds.earliest is not None:
+            name = '"{}"'.format(bounds.column.replace('"', '""'))
+            condition = f"{name} >= '{bounds.earliest}' OR {name} IS NULL"
+            place += f" from {bounds.earliest}"
         try:
-            for batch in self._batches(columns):
+            for batch in self._batches(columns, condition):
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     rows = batch.slice(start, BATCH_ROWS)
                     yield Piece(rows, place, first)
@@ -40,12 +44,14 @@ class DeltaReader:
         except (DeltaError, pa.ArrowException, OSError) as exc:
             raise DataError(f"{place}, after row {first - 1}: cannot be read: {exc}") from exc
 
-    def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
+    def _batches(self, columns: Sequence[str], condition: str | None) -> Iterator[Any]:
         """The engine's scan knows deletion vectors and column mapping; plain Arrow readers of the files do not.
+
+        It opens no file whose statistics or partition rule the condition out.
 
         Pulled through pyarrow, which lets other threads run while it waits for the disk or the network.
         """
-        stream = pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns)))
+        stream = pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns), predicate=condition))
         plain = pa.schema([item.with_type(_plain(item.type)) for item in stream.schema])
         for batch in stream:
             yield batch.cast(plain)

@@ -31,6 +31,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Pulled:
     """What one reading of the source brought."""
 
+    read: int
+    """Rows of the source that were looked at."""
     appended: int
     """Labels that were not in the log before."""
     offending: int
@@ -55,7 +57,8 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
         raise UsageError(f"policy {policy.name}: data.labels is not given; labels come through the collector only")
     seen = appending.last_sequence(store, policy, "labels", WRITER)
     start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
-    rows, faults, offending = _read(policy, declared, start)
+    table = _table(policy, declared)
+    rows, faults, offending = _read(table, start)
     fresh = _not_logged(store, policy, rows, start)
     appended = 0
     if fresh.num_rows:
@@ -63,17 +66,16 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
         sequence = newest if seen is None else max(newest, seen + 1)
         if appending.append(store, policy, "labels", fresh, writer=WRITER, sequence=sequence):
             appended = fresh.num_rows
-    return Pulled(appended, offending, tuple(faults[:MOST_NAMED]))
+    return Pulled(table.rows_read, appended, offending, tuple(faults[:MOST_NAMED]))
 
 
-def _read(policy: Policy, declared: LabelSource, start: datetime | None) -> tuple[pa.Table, list[str], int]:
+def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], int]:
     """Good rows as the log's columns, and what is wrong with the others."""
-    table = _table(policy, declared)
     parts = [log.LABELS.empty_table().select(["_id", "_label", "_observed"])]
     faults: list[str] = []
     offending = 0
     for batch in table.batches(start=start, provenance=True):
-        label = batch.column(policy.model.target)
+        label = batch.column(table.model.target)
         reasons = batch.column(FAULT)
         good = pc.and_(pc.and_(pc.is_valid(label), pc.is_valid(batch.column(ID))), pc.is_null(reasons))
         offending += batch.num_rows - int(pc.sum(good).as_py() or 0)

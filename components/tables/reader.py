@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import pyarrow as pa
 
 BATCH_ROWS = 65_536
+WIDEST_OFFSET = timedelta(days=2)
+"""More than two clocks of one moment can be apart."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Bounds:
     column: str
     start: datetime | None
     end: datetime | None
+
+    @property
+    def earliest(self) -> str | None:
+        """A day that no row within the bounds is before, as ISO 8601 text, in whatever offset its time is written.
+
+        So short that text, dates and times compare with it alike, in any database.
+        """
+        return None if self.start is None else (self.start - WIDEST_OFFSET).date().isoformat()
 
 
 class Reader(Protocol):

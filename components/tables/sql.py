@@ -15,6 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.errors import DataError
 from components.tables.reader import BATCH_ROWS, Bounds, Piece
 
+FILTERED = ("postgresql", "mysql", "mariadb", "sqlite")
+"""Databases that are asked for rows from a day on; of others the whole query is read, and filtered here."""
+
 
 class SqlReader:
     """Rows of a query. See :class:`components.tables.reader.Reader`.
@@ -31,24 +34,32 @@ class SqlReader:
         self.place = f"query on ${variable}"
         self._query = query
         self._engine = _engine(variable, query)
-        with self._rows() as rows:
+        with self._rows(query) as rows:
             self.names: list[str] = list(rows.keys())
 
-    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
+    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         indices = {name: self.names.index(name) for name in columns}
-        first = 1
-        with self._rows() as rows:
+        query, place, first = self._query, self.place, 1
+        if bounds is not None and bounds.earliest is not None and self._engine.dialect.name in FILTERED:
+            query, place = self._since(bounds.column, bounds.earliest), f"{place} from {bounds.earliest}"
+        with self._rows(query) as rows:
             for chunk in rows.partitions(BATCH_ROWS):
                 arrays = [self._array(name, [row[index] for row in chunk]) for name, index in indices.items()]
-                yield Piece(pa.RecordBatch.from_arrays(arrays, names=list(indices)), self.place, first)
+                yield Piece(pa.RecordBatch.from_arrays(arrays, names=list(indices)), place, first)
                 first += len(chunk)
 
+    def _since(self, column: str, day: str) -> str:
+        """The query's rows from a day on, and those without a time; the database may use an index of that column."""
+        name = self._engine.dialect.identifier_preparer.quote_identifier(column)
+        inner = self._query.strip().rstrip(";")
+        return f"SELECT * FROM (\n{inner}\n) AS kedge_rows WHERE {name} >= '{day}' OR {name} IS NULL"  # noqa: S608
+
     @contextmanager
-    def _rows(self) -> Iterator[Any]:
+    def _rows(self, query: str) -> Iterator[Any]:
         try:
             with self._engine.connect() as connection:
                 options = {"stream_results": True, "max_row_buffer": BATCH_ROWS, "no_parameters": True}
-                yield connection.execution_options(**options).exec_driver_sql(self._query)
+                yield connection.execution_options(**options).exec_driver_sql(query)
         except SQLAlchemyError as exc:
             raise DataError(f"{self.place}: the database refused: {_line(exc)}") from None
 

@@ -1,5 +1,5 @@
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pyarrow.csv
@@ -90,6 +90,46 @@ def test_a_declared_table_is_read_on_from_where_it_ended_and_twice_changes_nothi
     policy = write(("a", "yes", 0), ("b", "no", 1), ("c", "yes", 2), ("late", "no", -3))
     assert labels.pull(store, policy).appended == 2
     assert logged(store, policy) == [("a", 1.0, 0), ("b", 0.0, 1), ("c", 1.0, 2), ("late", 0.0, -3)]
+
+
+@pytest.mark.parametrize("kind", ["times", "dates", "text", "text with offsets", "times without offset"])
+@pytest.mark.parametrize("format", ["delta", "sql"])
+def test_only_rows_of_the_last_days_are_read_again_however_their_time_is_written(
+    store, tmp_path, monkeypatch, format, kind
+):
+    days = [NOON.replace(hour=1) + timedelta(days=day) for day in (0, 10, 20, 29, 30)]
+    times = {
+        "times": pa.array(days, pa.timestamp("us", "UTC")),
+        "times without offset": pa.array([day.replace(tzinfo=None) for day in days], pa.timestamp("us")),
+        "dates": pa.array([day.date() for day in days]),
+        "text": pa.array([day.isoformat().replace("+00:00", "Z") for day in days]),
+        "text with offsets": pa.array([day.astimezone(timezone(timedelta(hours=-23))).isoformat() for day in days]),
+    }[kind]
+    table = pa.table({"payment": list("abcde"), "came_back": ["yes"] * 5, "observed_at": times})
+    source = {"format": format, "location": str(tmp_path / "labels")}
+    if format == "sql":
+        source |= {"location": "LABELS_ADDRESS", "query": "SELECT * FROM outcomes -- all of them\n"}
+        monkeypatch.setenv("LABELS_ADDRESS", f"sqlite:///{tmp_path / 'labels.db'}")
+    policy = declared(source)
+
+    def lay_down(rows):
+        if format == "delta":
+            write_deltalake(tmp_path / "labels", rows, mode="append")
+            return
+        with sqlite3.connect(tmp_path / "labels.db") as database:
+            database.execute("CREATE TABLE IF NOT EXISTS outcomes (payment, came_back, observed_at)")
+            rows = [tuple(map(str, row.values())) for row in rows.to_pylist()]
+            database.executemany("INSERT INTO outcomes VALUES (?, ?, ?)", rows)
+        database.close()
+
+    for row in range(4):
+        lay_down(table.slice(row, 1))
+    assert labels.pull(store, policy).read == 4
+    lay_down(table.slice(4, 1))
+    pulled = labels.pull(store, policy)
+    assert (pulled.read, pulled.appended) == (2, 1)
+    pulled = labels.pull(store, policy)
+    assert (pulled.read, pulled.appended) == (2, 0)
 
 
 def test_a_source_that_shrinks_takes_no_label_back_and_is_read_on_when_it_grows_again(store, write):
