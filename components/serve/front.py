@@ -7,21 +7,18 @@ is refused with the one sentence that names the fault and everything is bounded:
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from components.serve import v1, v2
-from components.serve.events import Outbox, Prediction
-from components.serve.identity import checked_id, identify, new_id
-from components.serve.metrics import Metrics
-from components.serve.model import Scored, ServedModel
+from components.serve.identity import checked_id, new_id
+from components.serve.model import Scored
 from components.serve.refusal import Refusal
+from components.serve.service import Service
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,15 +29,12 @@ Headers = dict[bytes, bytes]
 MOST_BYTES = 4 * 2**20
 MOST_DISCARDED = 64 * 2**20  # read and dropped before the refusal, which a client that still sends would not see
 BODY_SECONDS = 10.0
-INLINE_BYTES = 16 * 1024  # a longer body is worth a thread, so that short ones do not wait for it
 WANTED = frozenset({
     b"content-type", b"content-length", b"ce-id", b"ce-time", b"expect", b"inference-header-content-length",
     b"x-kedge-smoke",
 })  # fmt: skip
 JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b""})
-
-log = logging.getLogger("kserve")
 
 
 class Answer(NamedTuple):
@@ -61,29 +55,13 @@ class Front:
 
     Args:
         inner: KServe's application.
-        model: The model served.
-        metrics: Counts every answer.
-        outbox: Gets every prediction.
-        executor: Runs long requests.
-        trust_event_time: Take a prediction's time from ``ce-time``.
+        service: What is served.
     """
 
-    def __init__(
-        self,
-        inner: App,
-        model: ServedModel,
-        *,
-        metrics: Metrics,
-        outbox: Outbox,
-        executor: Executor,
-        trust_event_time: bool = False,
-    ) -> None:
+    def __init__(self, inner: App, service: Service) -> None:
         self._inner = inner
-        self._model = model
-        self._metrics = metrics
-        self._outbox = outbox
-        self._executor = executor
-        self._trust_event_time = trust_event_time
+        self._service = service
+        model = self._model = service.model
         self._signed = [(b"x-kedge-version", model.version.encode()), (b"x-kedge-slot", model.slot.encode())]
         name = model.name
         self._verbs: dict[str, tuple[str, Verb]] = {
@@ -114,20 +92,12 @@ class Front:
             if body is None:
                 return  # the client went away
             read = time.perf_counter()
-            if len(body) <= INLINE_BYTES and self._model.quick:
-                answer = verb(headers, body)
-            else:
-                answer = await asyncio.get_running_loop().run_in_executor(self._executor, verb, headers, body)
+            answer = await self._service.worked(len(body), verb, headers, body)
         except Refusal as refusal:
             await self._refuse(send, protocol, refusal, _harmless_id(headers))
             return
-        except Exception:  # whatever a model may raise: one request fails, in one sentence
-            request_id = new_id()
-            log.exception("request %s failed", request_id)
-            await self._refuse(send, protocol, Refusal(500, f"the model failed; see the log for {request_id}"), None)
-            return
         await self._send(send, 200, answer)
-        self._count(protocol, answer, began, read, logged=b"x-kedge-smoke" not in headers)
+        self._count(protocol, answer, began, read, smoke=b"x-kedge-smoke" in headers)
 
     def _predict_v1(self, headers: Headers, body: bytes) -> Answer:
         _refuse_octets(headers)
@@ -150,9 +120,7 @@ class Front:
         )
 
     def _identity(self, headers: Headers, body_id: object) -> tuple[str, datetime]:
-        given = headers.get(b"ce-id")
-        told = headers.get(b"ce-time") if self._trust_event_time else None
-        return identify(_text(given), body_id, _text(told))
+        return self._service.identify(_text(headers.get(b"ce-id")), body_id, _text(headers.get(b"ce-time")))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -196,7 +164,7 @@ class Front:
             await self._refuse(send, "other", Refusal(404, f"nothing at {path[:100]!r}; {known}"), None)
 
     async def _refuse(self, send: Send, protocol: str, refusal: Refusal, request_id: str | None) -> None:
-        self._metrics.requests[protocol, refusal.status] += 1
+        self._service.refused(protocol, refusal)
         answer = Answer(orjson.dumps({"error": refusal.message}), request_id or new_id())
         await self._send(send, refusal.status, answer, close=refusal.status in (408, 413))
 
@@ -214,16 +182,13 @@ class Front:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _count(self, protocol: str, answer: Answer, began: float, read: float, *, logged: bool) -> None:
-        """A smoke test asks for rows of the past: counted, but no part of what was served."""
-        scored = answer.scored
-        if scored is None or answer.time is None:
-            self._metrics.requests[protocol, 200] += 1
+    def _count(self, protocol: str, answer: Answer, began: float, read: float, *, smoke: bool) -> None:
+        if answer.scored is None or answer.time is None:
+            self._service.metrics.requests[protocol, 200] += 1
             return
-        seconds = time.perf_counter() - began
-        self._metrics.answered(protocol, scored, read - began, seconds)
-        if logged:
-            self._outbox.add(Prediction(answer.request_id, answer.time, scored, 1000 * seconds))
+        self._service.answered(
+            protocol, answer.request_id, answer.time, answer.scored, began=began, read=read, smoke=smoke
+        )
 
 
 def _text(header: bytes | None) -> str | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -17,12 +15,10 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.serve import v2
-from components.serve.events import Outbox, Prediction
-from components.serve.front import INLINE_BYTES, MOST_BYTES
-from components.serve.identity import identify, new_id
-from components.serve.metrics import Metrics
-from components.serve.model import Row, Scored, ServedModel
+from components.serve.front import MOST_BYTES
+from components.serve.model import Row, Scored
 from components.serve.refusal import Refusal
+from components.serve.service import Service
 
 FIELDS = {
     "BOOL": "bool_contents", "BYTES": "bytes_contents", "FP32": "fp32_contents", "FP64": "fp64_contents",
@@ -30,9 +26,7 @@ FIELDS = {
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
 }  # fmt: skip
 """By data type the field that holds a tensor's values, unless they are raw."""
-CODES = {400: StatusCode.INVALID_ARGUMENT, 404: StatusCode.NOT_FOUND}
-
-log = logging.getLogger("kserve")
+CODES = {400: StatusCode.INVALID_ARGUMENT, 404: StatusCode.NOT_FOUND, 500: StatusCode.INTERNAL}
 
 
 class GrpcServer:
@@ -58,54 +52,30 @@ class GrpcServer:
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]
-    """Answers inferences of one model; see :class:`components.serve.front.Front` for the parts.
+    """Answers inferences of one model.
 
     Its repository verbs stay shut: anyone could unload the model.
     """
 
-    def __init__(
-        self,
-        dataplane: Any,
-        repository: Any,
-        model: ServedModel,
-        *,
-        metrics: Metrics,
-        outbox: Outbox,
-        executor: Executor,
-        trust_event_time: bool = False,
-    ) -> None:
+    def __init__(self, dataplane: Any, repository: Any, service: Service) -> None:
         super().__init__(dataplane, repository)
-        self._model = model
-        self._metrics = metrics
-        self._outbox = outbox
-        self._executor = executor
-        self._trust_event_time = trust_event_time
+        self._service = service
+        self._model = service.model
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """One inference. Metadata ``ce-id``, ``ce-time`` and ``x-kedge-smoke`` mean what the headers do over HTTP."""
         began = time.perf_counter()
         metadata = dict(context.invocation_metadata() or ())
         try:
-            request_id, when = identify(
-                metadata.get("ce-id"), request.id or None, metadata.get("ce-time") if self._trust_event_time else None
+            request_id, when = self._service.identify(
+                metadata.get("ce-id"), request.id or None, metadata.get("ce-time")
             )
-            if request.ByteSize() <= INLINE_BYTES and self._model.quick:
-                scored, read = self._scored(request)
-            else:
-                loop = asyncio.get_running_loop()
-                scored, read = await loop.run_in_executor(self._executor, self._scored, request)
+            scored, read = await self._service.worked(request.ByteSize(), self._scored, request)
         except Refusal as refusal:
             raise self._refused(refusal) from None
-        except Exception:  # whatever a model may raise: one request fails, in one sentence
-            request_id = new_id()
-            log.exception("request %s failed", request_id)
-            self._metrics.requests["grpc", 500] += 1
-            details = f"the model failed; see the log for {request_id}"
-            raise GrpcException(status_code=StatusCode.INTERNAL, details=details) from None
-        seconds = time.perf_counter() - began
-        self._metrics.answered("grpc", scored, read - began, seconds)
-        if "x-kedge-smoke" not in metadata:
-            self._outbox.add(Prediction(request_id, when, scored, 1000 * seconds))
+        self._service.answered(
+            "grpc", request_id, when, scored, began=began, read=read, smoke="x-kedge-smoke" in metadata
+        )
         return self._answer(request_id, scored)
 
     def _scored(self, request: Any) -> tuple[Scored, float]:
@@ -142,7 +112,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         )
 
     def _refused(self, refusal: Refusal) -> GrpcException:
-        self._metrics.requests["grpc", refusal.status] += 1
+        self._service.refused("grpc", refusal)
         return GrpcException(status_code=CODES[refusal.status], details=refusal.message)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -24,6 +24,7 @@ from components.serve.front import Front
 from components.serve.grpc import GrpcServer, Servicer
 from components.serve.metrics import Metrics
 from components.serve.model import ServedModel
+from components.serve.service import Service
 
 GRACE_SECONDS = 30
 FLUSH_SECONDS = 5.0
@@ -102,58 +103,58 @@ class Server(ModelServer):  # type: ignore[misc]
     ) -> None:
         super().__init__(workers=1, enable_grpc=False, enable_latency_logging=False, grace_period=GRACE_SECONDS)
         quiet_logs()
-        self._model = model
         self._listener = listener
-        self._outbox = Outbox(model, collector, token=os.environ.get("KEDGE_COLLECT_TOKEN"))
-        self._metrics = Metrics(model, self._outbox).register()
-        self._executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
+        outbox = Outbox(model, collector, token=os.environ.get("KEDGE_COLLECT_TOKEN"))
+        executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
+        self._service = Service(model, Metrics(model, outbox).register(), outbox, executor, trust_event_time)
         self._grpc = grpc
-        self._parts: dict[str, Any] = {
-            "metrics": self._metrics, "outbox": self._outbox, "executor": self._executor,
-            "trust_event_time": trust_event_time,
-        }  # fmt: skip
         self._drain_seconds = drain_seconds
 
     def run(self) -> None:
         """Serve; returns when drained."""
-        kserve_model = KServeModel(self._model)
+        kserve_model = KServeModel(self._service.model)
         self._register_and_check_atleast_one_model_is_ready([kserve_model])
         gc.freeze()  # what is loaded now stays: a full collection walks half a million objects of KServe for nothing
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: None)  # uvicorn raises a handled signal again when it is done
+                signal.signal(number, _end)  # until uvicorn takes it, and when uvicorn raises it again at its end
             runner.run(self._serve())
 
     async def _serve(self) -> None:
         rest = self._rest()
         grpc = None
         if self._grpc is not None:
-            servicer = Servicer(self.dataplane, self.model_repository_extension, self._model, **self._parts)
+            servicer = Servicer(self.dataplane, self.model_repository_extension, self._service)
             grpc = GrpcServer(*self._grpc, servicer)
             await grpc.start()
-        self._outbox.start()
+        outbox, model = self._service.outbox, self._service.model
+        outbox.start()
         address = ":".join(str(part) for part in self._listener.getsockname()[:2])
-        sys.stdout.write(f"{self._model.name} {self._model.version} in {self._model.slot} on http://{address}\n")
+        sys.stdout.write(f"{model.name} {model.version} in {model.slot} on http://{address}\n")
         sys.stdout.flush()
         try:
             await rest.serve(sockets=[self._listener])
         finally:
             if grpc is not None:
                 await grpc.stop(GRACE_SECONDS)
-            await self._outbox.close(FLUSH_SECONDS)
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            await outbox.close(FLUSH_SECONDS)
+            self._service.executor.shutdown(wait=False, cancel_futures=True)
 
     def _rest(self) -> DrainingServer:
         from kserve.model_server import app
 
         RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
-        front = Front(app, self._model, **self._parts)
+        front = Front(app, self._service)
         config = uvicorn.Config(
-            front, http=bounded(self._metrics.refused), ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            limit_concurrency=MOST_CONNECTIONS,
+            front, http=bounded(self._service.metrics.refused), ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
         )  # fmt: skip
         return DrainingServer(config, front, self._drain_seconds)
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit(0)
 
 
 def quiet_logs() -> None:

@@ -13,6 +13,7 @@ from components.serve.events import Outbox
 from components.serve.front import Front
 from components.serve.metrics import Metrics
 from components.serve.model import ServedModel
+from components.serve.service import Service
 
 ROW = {"amount": 12.5, "age_days": 7, "ratio": None, "recurring": True, "country": "DE"}
 PREDICT = "/v1/models/payments:predict"
@@ -37,9 +38,8 @@ class Server:
         self.outbox = Outbox(self.model, "http://collector")
         self.metrics = Metrics(self.model, self.outbox)
         self.executor = ThreadPoolExecutor(1)
-        self.front = Front(
-            _inner, self.model, metrics=self.metrics, outbox=self.outbox, executor=self.executor, **options
-        )
+        self.service = Service(self.model, self.metrics, self.outbox, self.executor, **options)
+        self.front = Front(_inner, self.service)
 
     def send(
         self, path: str, body: bytes | list[bytes] = b"", headers: dict[str, str] | None = None, method: str = "POST"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -51,8 +52,7 @@ def request(*rows, **changes):
 
 
 def infer(server, asked, trust_event_time=False, **metadata):
-    parts = {"metrics": server.metrics, "outbox": server.outbox, "executor": server.executor}
-    servicer = Servicer(None, None, server.model, **parts, trust_event_time=trust_event_time)
+    servicer = Servicer(None, None, replace(server.service, trust_event_time=trust_event_time))
     told = Context({name.replace("_", "-"): value for name, value in metadata.items()})
     return asyncio.run(servicer.ModelInfer(asked, told))
 

@@ -278,6 +278,18 @@ def test_server_goes_on_answering_while_it_drains_then_ends_without_error(made):
     assert "Traceback" not in error
 
 
+def test_signal_before_the_server_listens_ends_it_without_error(made):
+    """A pod may be deleted while it starts; whoever asks it to end need not wait or kill it."""
+    early = (
+        "import os, signal; from components.serve import server, __main__ as program; "
+        "server.Server._rest = lambda self: os.kill(os.getpid(), signal.SIGTERM); "
+        f"program.main(['--bundle', {str(made.folder)!r}, '--port', '0'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", early], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "Traceback" not in ended.stderr
+
+
 def test_no_request_is_lost_when_the_server_is_told_to_end_under_load(made):
     """Clients that keep their connections open and go elsewhere when told so, as a gateway does."""
     started = Process(made.folder)
