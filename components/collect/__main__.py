@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -97,9 +98,15 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
     server = uvicorn.Server(config)
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, _drained)
     server.run(sockets=[listener])
-    if not server.started:
+    if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)
+
+
+def _drained(number: int, frame: object) -> None:
+    """uvicorn raises a signal again after it has shut down: ended as asked is exit 0, not death by a signal."""
 
 
 def _keep_memory_low() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -29,6 +30,8 @@ from components.errors import KedgeError
 STATUS: dict[Reason, int] = {
     "malformed": 400,
     "unauthorized": 401,
+    "not-found": 404,
+    "method": 405,
     "too-slow": 408,
     "conflict": 409,
     "too-large": 413,
@@ -282,9 +285,25 @@ class App:
                 Route("/", _only_post, methods=["POST"]),
             ],
             lifespan=self._lifespan,
+            exception_handlers={HTTPException: self._astray},
         )
         app.router.redirect_slashes = False
         return app
+
+    async def _astray(self, request: Request, exc: Exception) -> Response:
+        """What the router refuses: an address or a method that is not served."""
+        assert isinstance(exc, HTTPException)
+        allowed = (exc.headers or {}).get("Allow", "")
+        if exc.status_code == 405:
+            fault = Refused(
+                "method", f"{shown(request.method)} is not served at {shown(request.url.path)}; {allowed} is"
+            )
+        else:
+            fault = Refused("not-found", f"nothing is served at {shown(request.url.path)}; see /openapi.json")
+        answer = self._refusal(fault)
+        if allowed:
+            answer.headers["allow"] = allowed
+        return answer
 
     def _guarded(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def guarded(request: Request) -> Response:

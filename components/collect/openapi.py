@@ -23,6 +23,7 @@ ERROR = {
 REFUSALS = {
     "400": "Malformed.",
     "401": "The bearer token is missing or wrong.",
+    "405": "A method that is not served at this address.",
     "408": "The body came too slowly.",
     "409": "Another payload was acknowledged under this id.",
     "413": "Too large.",

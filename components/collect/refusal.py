@@ -17,6 +17,8 @@ Reason = Literal[
     "too-large",
     "too-slow",
     "unauthorized",
+    "not-found",  # no such address
+    "method",  # not by this method
     "busy",  # come again: memory, disk or connections are used up
 ]
 

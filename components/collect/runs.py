@@ -1,8 +1,8 @@
 """Which keys are in the log, for any number of them: runs in the index's file, a few bits of each key in memory.
 
 A segment's keys are written as one run, in pieces by their first byte; runs of like size are put together, piece by
-piece. So the file grows at its end instead of at random places. A million keys make a chapter, which knows a new key to
-be new without a look at the disk, but for a few. (A log-structured merge tree whose levels are hashed instead of
+piece. So the file grows at its end instead of at random places. Two million keys make a chapter, which knows a new key
+to be new without a look at the disk, but for a few. (A log-structured merge tree whose levels are hashed instead of
 sorted: O'Neil et al., Acta Informatica 33, 1996.)
 """
 
@@ -19,7 +19,7 @@ from components.collect.seen import Seen
 
 KEY_BYTES = 16
 """Of a hash: any bytes of it are evenly spread."""
-CHAPTER = 1_000_000
+CHAPTER = 2_000_000
 """Keys that are forgotten together."""
 LIKE = 3
 """So many runs that are not much longer than the youngest are put together with it."""
@@ -66,7 +66,7 @@ class Runs:
         """Read what the file holds."""
         chosen = "SELECT number, day, seen, SUM(LENGTH(keys)) FROM runs JOIN pieces USING (number) GROUP BY number"
         self._chapters, last = [], Chapter()
-        for number, day, seen, size in self._db.execute(chosen).fetchall():
+        for number, day, seen, size in self._db.execute(chosen):
             run = Run(number, day, size // KEY_BYTES)
             if seen is not None:
                 self._chapters.append(Chapter(Seen(CHAPTER, bytearray(seen)), [run]))

@@ -77,6 +77,8 @@ def test_each_fault_is_named_and_counted_and_good_events_go_on(start, post, even
             assert "RFC 3339" in post(client, time=time).json()["error"]
         assert refused(client, "malformed") >= 8
         assert refused(client, "unknown-model") == 2
+        assert refused(client, "unknown-type") == 1
+        assert refused(client, "invalid") == len(BAD_DATA) + 5
         assert post(client, id="good").status_code == 202
         assert client.post("/v1/flush").json()["appended"] == 1
 
@@ -90,6 +92,7 @@ def test_content_types_nobody_reads_are_refused(start, event):
         assert answer.status_code == 415
         for path in ("/v1/labels?model=payments", "/v1/checks"):
             assert client.post(path, content=b"x", headers={"content-type": "a/b"}).status_code == 415
+        assert refused(client, "media-type") == 4
 
 
 def test_a_large_body_is_refused_before_and_while_it_is_read(start):
@@ -111,6 +114,7 @@ def test_a_body_that_comes_too_slowly_is_refused_and_holds_nobody_up(start, post
         assert post(client, id="quick").status_code == 202
         slow.settimeout(10)
         assert b"408" in slow.recv(4096)
+        assert refused(client, "too-slow") == 1
 
 
 def test_a_sender_that_reads_only_after_ten_megabytes_sees_the_413(start, post):
@@ -161,13 +165,20 @@ def test_a_batch_keeps_the_good_events_and_names_the_bad(start, event):
         assert client.post("/v1/flush").json()["appended"] == 2
 
 
-def test_another_payload_under_an_id_is_refused_and_the_first_stays(start, post, store, declared):
+def test_another_payload_under_an_id_is_refused_and_the_first_stays(start, post, event):
     with start() as client:
         assert post(client).status_code == 202
         assert post(client).status_code == 202
         answer = post(client, data={"score": 0.75})
         assert (answer.status_code, "first stays" in answer.json()["error"]) == (409, True)
-        assert client.post("/v1/flush").json()["appended"] == 1
+        assert refused(client, "conflict") == 1
+        for batch in ([event("a"), event("b")], [event("c"), event("c")]):  # again, and twice in one batch
+            assert client.post("/", content=orjson.dumps(batch), headers=BATCHED).status_code == 202
+        for batch in ([event("a", score=0.75), event("d")], [event("e"), event("e", score=0.75)]):
+            answer = client.post("/", content=orjson.dumps(batch), headers=BATCHED)
+            assert (answer.status_code, answer.json()["accepted"]) == (409, 1)
+        assert refused(client, "conflict") == 3
+        assert client.post("/v1/flush").json()["appended"] == 5
 
 
 def test_events_from_another_time_are_refused_where_that_is_asked_for(start, post):
@@ -190,6 +201,7 @@ def test_only_who_shows_the_token_may_send(start, event):
         right = {"authorization": "Bearer a-secret-of-some-length"}
         assert client.post("/", content=body, headers=STRUCTURED | right).status_code == 202
         assert client.get("/readyz").status_code == 200
+        assert refused(client, "unauthorized") == 2
 
 
 def test_headers_are_not_taken_over_into_the_answer(start):
@@ -223,12 +235,18 @@ def test_a_label_that_is_none_is_named_and_nothing_of_its_request_is_taken(start
         assert client.post("/v1/flush").json()["appended"] == 0
 
 
-def test_addresses_and_methods_that_do_not_exist_are_told_so(start):
+def test_addresses_and_methods_that_do_not_exist_are_told_so_and_counted(start):
     with start() as client:
-        assert client.get("/").status_code == 405
-        assert client.put("/", content=b"").status_code == 405
-        assert client.get("/v1/labels").status_code == 405
-        assert client.get("/../../etc/passwd").status_code == 404
+        for method, path in (("GET", "/"), ("PUT", "/"), ("GET", "/v1/labels"), ("DELETE", "/metrics")):
+            answer = client.request(method, path)
+            assert (answer.status_code, answer.json()["reason"]) == (405, "method")
+            assert f"'{method}' is not served at '{path}'" in answer.json()["error"]
+            assert answer.headers["allow"] in answer.json()["error"]
+        for path in ("/../../etc/passwd", "/v1/labels/../x", "/%00", "/" + "a" * 3000):
+            answer = client.post(path, json={})
+            assert (answer.status_code, answer.json()["reason"]) == (404, "not-found")
+            assert len(answer.content) < 300
+        assert (refused(client, "method"), refused(client, "not-found")) == (4, 4)
         assert client.post("/v1/labels?model=payments&require_known=maybe", json={}).status_code == 422
         assert client.post("/v1/labels", json={"model": "other", "labels": []}).status_code == 422
         assert client.post("/v1/labels", json={"labels": []}).status_code == 400

@@ -1,4 +1,4 @@
-"""A real disk of 48 MiB that runs full: a file system in memory, in a namespace of the collector's own."""
+"""Real disks in a namespace of the collector's own: a spool of 48 MiB that runs full, a store that is read-only."""
 
 import socket
 import subprocess
@@ -17,7 +17,9 @@ POLICY = """\
 model: {name: payments, target: returned, features: {amount: {type: number}, country: {type: category}}}
 data: {source: {format: log}}
 """
-INSIDE = 'mount -t tmpfs -o size=48m none "$0" && exec "$@"'
+SMALL = 'mount -t tmpfs -o size=48m none "$0" && exec "$@"'
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+AS_IT_IS = 'exec "$@"'
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-ec"]
 LOGGER = {"ce-specversion": "1.0", "ce-source": "http://localhost:9081/", "ce-inferenceservicename": "payments-blue"}
 ROWS = 4000
@@ -27,20 +29,31 @@ ROWS = 4000
 def spool(tmp_path):
     folder = tmp_path / "spool"
     folder.mkdir()
-    probe = subprocess.run([*NAMESPACE, INSIDE, folder, "true"], capture_output=True, text=True)
+    probe = subprocess.run([*NAMESPACE, SMALL, folder, "true"], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip(f"this machine mounts nothing in a namespace: {probe.stderr.strip()}")
     return folder
 
 
 @contextmanager
-def running(spool, store, *words):
+def running(spool, store, *words, mount=SMALL, mounted=None):
+    """A collector in a namespace; it ends with 0 when it is told to."""
     policy = spool.parent / "policy.yaml"
     policy.write_text(POLICY)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "components.collect", "--store", store, "--policy", policy, "--port", str(port)]
-    place = [*NAMESPACE, INSIDE, spool, *command, "--spool", spool / "own", "--interval-seconds", "600", *words]
+    place = [
+        *NAMESPACE,
+        mount,
+        mounted or spool,
+        *command,
+        "--spool",
+        spool / "own",
+        "--interval-seconds",
+        "600",
+        *words,
+    ]
     process = subprocess.Popen(place, stderr=subprocess.PIPE, text=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
@@ -50,6 +63,7 @@ def running(spool, store, *words):
         process.terminate()
         _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
+    assert process.returncode == 0, errors
 
 
 def reachable(client, process):
@@ -112,3 +126,30 @@ def test_a_spool_filled_while_the_store_was_away_empties_when_it_is_back_and_not
     assert len(ids) == len(set(ids))
     wanted = {f"{one}-{row}" for one in [*whole, "kafter"] for row in range(ROWS)}
     assert set(ids) == wanted | set(own)
+
+
+def test_what_was_acknowledged_while_the_store_was_read_only_is_in_it_after_a_stop_when_it_is_not(
+    spool, tmp_path, event
+):
+    store = tmp_path / "store"
+    store.mkdir()
+
+    def send(client, identity):
+        headers = {"content-type": "application/cloudevents+json"}
+        return client.post("/", content=orjson.dumps(event(identity)), headers=headers).status_code
+
+    with running(spool, store, mount=READ_ONLY, mounted=store) as client:
+        assert send(client, "a") == 202
+        answer = client.post("/v1/flush")
+        assert (answer.status_code, "Read-only file system" in answer.json()["error"]) == (503, True)
+        assert send(client, "b") == 202
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (200, True)
+        assert "away since" in ready.json()["faults"]["store"]
+        assert "Read-only file system" in ready.json()["faults"]["store"]
+        assert "kedge_collect_store_up 0.0" in client.get("/metrics").text
+    assert not list(store.iterdir())
+    with running(spool, store, mount=AS_IT_IS) as client:
+        assert send(client, "c") == 202
+    table = appending.open_table(open_store(store), "logs/payments/predictions")
+    assert sorted(table.to_pyarrow_table(columns=["_id"])["_id"].to_pylist()) == ["a", "b", "c"]
