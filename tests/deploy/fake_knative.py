@@ -40,11 +40,17 @@ class FakeKnative(FakeCluster):
     """Has ``passed``: seconds."""
     ready_after: float = 20.0
     idle_after: float = 60.0
+    routed_after: float = 0.0
+    """Until a share that is asked for is routed and told: 1 to 17 s as the node is busy."""
     revisions: list[Revision] = field(default_factory=list)
     rolledout: int = 0
     previous: int = 0
     bore: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     """(seconds, percent by bundle) whenever the traffic changed."""
+    asked: list[tuple] = field(default_factory=list)
+    asked_at: float = 0.0
+    routed: list[tuple] = field(default_factory=list)
+    """Targets as asked for by KServe, and as Knative routes them."""
     ready_word: tuple[str, str] = ("True", "")
     """Status and reason of the service's own Ready condition, which nobody should believe."""
 
@@ -62,6 +68,7 @@ class FakeKnative(FakeCluster):
     def _delete(self, plural, name):
         if plural == "inferenceservices":
             self.revisions.clear()
+            self.asked, self.routed = [], []
             self.rolledout = self.previous = 0
             for key in [key for key in self.objects if key[0] in ("pods", "revisions")]:
                 del self.objects[key]
@@ -92,6 +99,7 @@ class FakeKnative(FakeCluster):
                 if not each.ready and behaviour == "ready" and self.time.passed - each.made >= self.ready_after:
                     each.ready, each.wanted_at = True, self.time.passed
             for _ in range(3):  # status moves traffic and traffic moves status
+                self._route()
                 self._propagate()
             self._scale()
             self._tell()
@@ -114,16 +122,23 @@ class FakeKnative(FakeCluster):
         rest = [(self.rolledout, 100 - percent, "prev", False)] if percent < 100 else []
         return [(self.latest_ready, percent, "latest", True), *rest]
 
+    def _route(self):
+        targets = self.targets()
+        if targets != self.asked:
+            self.asked, self.asked_at = targets, self.time.passed
+        if self.time.passed - self.asked_at >= self.routed_after:
+            self.routed = targets
+
     def shares(self):
         """Percent by revision."""
         found = {}
-        for number, percent, _, _ in self.targets():
+        for number, percent, _, _ in self.routed:
             found[number] = found.get(number, 0) + percent
         return found
 
     def _propagate(self):
         shares = self.shares()
-        for number, percent, _, follows in self.targets():
+        for number, percent, _, follows in self.routed:
             if not follows or not number:
                 continue
             if number != self.rolledout and percent == 100:
@@ -132,7 +147,7 @@ class FakeKnative(FakeCluster):
                 self.rolledout = self.previous
 
     def _scale(self):
-        wanted = {number for number, _, _, _ in self.targets()}
+        wanted = {number for number, _, _, _ in self.routed}
         for each in self.revisions:
             if each.number in wanted:
                 each.wanted_at = self.time.passed
@@ -180,7 +195,7 @@ class FakeKnative(FakeCluster):
                 "previousRolledoutRevision": self.name(self.previous),
                 "traffic": [
                     {"revisionName": self.name(number), "percent": percent, "tag": tag, "latestRevision": follows}
-                    for number, percent, tag, follows in self.targets() if number
+                    for number, percent, tag, follows in self.routed if number
                 ],
             }},
         }  # fmt: skip

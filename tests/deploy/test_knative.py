@@ -523,6 +523,21 @@ def test_failing_candidate_is_taken_back_and_the_next_one_never_lets_it_serve_ag
     assert max(bore(cluster, THIRD)) == 100
 
 
+@pytest.mark.parametrize("failing", [0.0, 0.5])
+def test_shares_that_are_routed_long_after_they_are_asked_for_end_a_release_the_same_way(
+    made, cluster, release_of, failing
+):
+    """A busy node: status tells a share 15 s after it was written, and the driver waits 10 s for one."""
+    run(release_of(made, OLD))
+    cluster.routed_after = 15.0
+    assert run(release_of(made, NEW, failing=failing)).result == ("rolled-back" if failing else "promoted")
+    assert cluster.bore[-1][1] == ({OLD: 100} if failing else {NEW: 100})
+    shares = len(cluster.bore)
+    assert run(release_of(made, THIRD)).result == "promoted"
+    assert cluster.bore[-1][1] == {THIRD: 100}
+    assert not failing or set(bore(cluster, NEW)[shares:]) == {0}
+
+
 def test_operators_rollback_long_after_a_promotion_waits_for_the_old_bundle_before_it_moves_traffic(
     made, cluster, release_of, seconds
 ):
