@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo test test-cluster tools lint format lock images clean
+.PHONY: help install demo test test-cluster tools promtool lint format lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,11 @@ test: install ## Run the tests (below 10 minutes on 2 cores)
 test-cluster: install ## Run the tests that need a Kubernetes API, against $KUBECONFIG
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-tools: install ## Install helm, kustomize, kubeconform and schemas for the tests of chart and manifests (needs Go)
+tools: install ## Install helm, kustomize, kubeconform, kube-score and schemas for the tests of chart and manifests (needs Go)
 	PYTHON=$(CURDIR)/$(BIN)/python tools/install
+
+promtool: ## The same with promtool for the tests of the alerts, as large a build as all the others together
+	PROMTOOL=1 $(MAKE) tools
 
 images: ## Build the container images with docker, podman or buildah, whichever is there
 	images/build

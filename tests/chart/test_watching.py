@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from tests.chart.promql import asked, grouped
-from tests.chart.render import CHART, ROOT, one, render
+from tests.chart.render import CHART, ROOT, one, render, tool
 
 FULL = CHART / "ci" / "full-values.yaml"
 DASHBOARDS = sorted(CHART.glob("files/dashboards/*.json"))
@@ -128,6 +131,21 @@ def test_what_is_grouped_by_is_a_label_of_a_series_in_the_expression():
     for place, expression in expressions():
         labels = set().union(*(exposed()[name] for name in asked(expression))) | made | {"le"}
         assert grouped(expression) <= labels, place
+
+
+def promtool(*words, cwd):
+    """promtool's verdict on files of a folder."""
+    done = subprocess.run([tool("promtool"), *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_rules_and_every_alert_fires_when_it_should_and_not_before(tmp_path):
+    cases = Path(__file__).with_name("alerts.yaml").read_text()
+    assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in cases] == []
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(one(render(FULL), "PrometheusRule", "kedge")["spec"]))
+    (tmp_path / "alerts.yaml").write_text(cases)
+    promtool("check", "rules", "--lint=all", "--lint-fatal", "rules.yaml", cwd=tmp_path)
+    promtool("test", "rules", "alerts.yaml", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["kedge_request_seconds", "kedge_rows", "no_such"])
