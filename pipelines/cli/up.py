@@ -17,6 +17,9 @@ def up(
     policy: Annotated[list[Path], typer.Option(help="A policy file; once for each model to serve.")],
     store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0: any free one.")] = 0,
+    collector_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the collector, which takes labels; 0: any free one.")
+    ] = 0,
     trust_event_time: Annotated[
         bool, typer.Option("--trust-event-time", help="Take a request's ce-time as its event time: for replays.")
     ] = False,
@@ -26,7 +29,7 @@ def up(
     Everything listens on 127.0.0.1. What is released to which slot, with which weights, is declared by `kedge submit`,
     `kedge rollback` and the release pipeline; nothing is served before the first release. Ends all it started.
 
-    Example: kedge up --policy payments.yaml --port 8080
+    Example: kedge up --policy payments.yaml --port 8080 --collector-port 8081
     """
     import signal
     import threading
@@ -44,6 +47,7 @@ def up(
             policies=[path.absolute() for path in policy],
             models=distinct([policies.load(path).name for path in policy]),
             port=port,
+            collector_port=collector_port,
             trust_event_time=trust_event_time,
         )
     )

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 
 from components.deploy.local.driver import LocalDriver
 from components.deploy.local.folder import Folder
+from components.deploy.local.servers import free_port
 from components.deploy.local.supervisor import Settings, Supervisor
 from components.deploy.model import Mirror, Rollout, Route
 from components.deploy.rollout import Release, run
@@ -247,6 +249,8 @@ def test_platform_goes_on_where_a_killed_one_stood(platform, tmp_path):
         until(lambda: again.ask()[0] == 200)
         assert again.ask() == (200, "blue", "one")
         assert again.driver.route().weights == {"blue": 100}
+        server = psutil.Process(again.folder.seen("fraud", "blue").pid)
+        assert again.seen.collector in server.cmdline()  # else its predictions go where nobody listens
     finally:
         again.end()
 
@@ -261,6 +265,16 @@ def test_gateway_port_in_use_is_said(platform, tmp_path):
     port = urlsplit(platform.seen.gateway).port
     settings = Settings(folder=tmp_path / "other", store="s", policies=[], models=[], port=port)
     with pytest.raises(UsageError, match=rf"port {port} on 127\.0\.0\.1: Address already in use; give another"):
+        Supervisor(settings)
+
+
+def test_collector_listens_where_it_was_asked_to(tmp_path):
+    port = free_port()
+    settings = Settings(folder=tmp_path, store="s", policies=[], models=[], collector_port=port)
+    supervisor = Supervisor(settings)
+    assert supervisor.address("collector") == f"http://127.0.0.1:{port}"
+    supervisor.close()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(UsageError, match="--collector-port"):
         Supervisor(settings)
 
 

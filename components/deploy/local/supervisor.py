@@ -40,6 +40,8 @@ class Settings:
     """The policies' model names."""
     port: int = 0
     """Of the gateway; 0: any free one."""
+    collector_port: int = 0
+    """Of the collector; 0: any free one."""
     trust_event_time: bool = False
     """Servers take a request's ``ce-time`` as its event time: for replays, whose clock is not the wall's."""
     server: Sequence[str] = (sys.executable, "-m", "components.serve")
@@ -50,17 +52,20 @@ class Supervisor:
     """One machine's platform, in the foreground until it is told to stop.
 
     Raises:
-        UsageError: another supervisor works on the folder, or the gateway's port is in use.
+        UsageError: another supervisor works on the folder, or a port asked for is in use.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = Folder(settings.folder)
-        self._ports = {
-            "gateway": _checked(settings.port) if settings.port else free_port(),
-            "admin": free_port(),
-            "collector": free_port(),
+        asked = {
+            "gateway": (settings.port, "--port"),
+            "admin": (0, ""),
+            "collector": (settings.collector_port, "--collector-port"),
         }
+        self._ports = {name: _checked(port, option) if port else free_port() for name, (port, option) in asked.items()}
+        self._settled = {name for name, (port, _) in asked.items() if port}
+        """Whose port stays: asked for, answered at, or told to a model server."""
         self._lock = _locked(self._folder.root)
         self._folder.forget_status()
         self._gateway = Process(self._gateway_words, self._folder.root / "log" / "envoy.log")
@@ -70,7 +75,6 @@ class Supervisor:
             SlotServers(self._folder, self._place(model, slot)) for model in settings.models for slot in envoy.SLOTS
         ]
         self._routes: dict[str, Route] = {}
-        self._heard: set[str] = set()
         self._version = ""
         self._applied: dict[str, int] = {}
         self._epoch = ""
@@ -94,9 +98,7 @@ class Supervisor:
                         say(f"warning: {trouble}")
                 if self._seen is not None and self._seen.ready != ready:
                     ready = self._seen.ready
-                    say(
-                        f"gateway {self.address('gateway')}, collector {self.address('collector')}" if ready else "down"
-                    )
+                    say(self._words() if ready else "down")
                 stop.wait(TICK_SECONDS)
         finally:
             self.close()
@@ -126,6 +128,18 @@ class Supervisor:
         self._collector.stop()
         self._folder.forget_status()
         self._lock.close()
+
+    def _words(self) -> str:
+        """Where to go, and with what."""
+        gateway, collector = self.address("gateway"), self.address("collector")
+        lines = [
+            f"gateway {gateway}, collector {collector}",
+            f'  predict: POST {gateway}/v1/models/NAME:predict  {{"instances": [{{FEATURE: VALUE, ...}}]}}',
+            f'  label:   POST {collector}/v1/labels  '
+            '{"model": NAME, "labels": [{"id": X_REQUEST_ID, "label": VALUE, "observed_at": TIME}]}',
+        ]
+        empty = [model for model, route in self._routes.items() if not any(route.weights.values())]
+        return "\n".join(lines + [f"  nothing is released of {model} yet: `kedge submit` does" for model in empty])
 
     def _write_routes(self) -> None:
         """Hand the declared routes to the gateway if they changed: before any server that lost its traffic ends."""
@@ -163,9 +177,9 @@ class Supervisor:
                 raise ReleaseError(f"the {name} ended with code {process.code}; it said: {process.said()}")
 
     def _chosen(self, *names: str) -> None:
-        """Another port for what never answered at the one it has: it may have been taken meanwhile."""
+        """Another port for what nobody was told of yet: the one it has may have been taken meanwhile."""
         for name in names:
-            if name not in self._heard and not (name == "gateway" and self._settings.port):
+            if name not in self._settled:
                 self._ports[name] = free_port()
 
     def _routed_version(self) -> str:
@@ -177,8 +191,8 @@ class Supervisor:
     def _see(self) -> None:
         gateway = self._gateway.alive and self._probes["gateway"].ready(f"{self.address('admin')}/ready")
         collector = self._collector.alive and self._probes["collector"].ready(f"{self.address('collector')}/healthz")
-        self._heard |= {"gateway", "admin"} if gateway else set()
-        self._heard |= {"collector"} if collector else set()
+        self._settled |= {"gateway", "admin"} if gateway else set()
+        self._settled |= {"collector"} if collector else set()
         seen = PlatformSeen(
             ready=gateway and collector,
             pid=os.getpid(),
@@ -197,6 +211,7 @@ class Supervisor:
         return Place(model=model, slot=slot, store=self._settings.store, words=self._server_words, log=log)
 
     def _server_words(self) -> Sequence[str]:
+        self._settled.add("collector")
         replay = ["--trust-event-time"] if self._settings.trust_event_time else []
         return [*self._settings.server, "--collector", self.address("collector"), *replay]
 
@@ -241,14 +256,14 @@ def _locked(root: Path) -> BinaryIO:
             return file
 
 
-def _checked(port: int) -> int:
+def _checked(port: int, option: str) -> int:
     with socket.socket() as asked:
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             asked.bind(("127.0.0.1", port))
         except OSError as exc:
             raise UsageError(
-                f"port {port} on 127.0.0.1: {exc.strerror}; give another with --port, or leave it out for a free one"
+                f"port {port} on 127.0.0.1: {exc.strerror}; give another with {option}, or leave it out for a free one"
             ) from exc
     return port
 
