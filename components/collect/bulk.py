@@ -106,10 +106,10 @@ class Bulk:
         return await self._kept(model, kind, path)
 
     def _checked(self, model: Declared, kind: bytes, path: Path) -> list[str]:
-        faults, ids = [], []
+        faults, ids, now = [], [], now_microseconds()
         for place, item in _items(model, kind, path):
             try:
-                ids.append(labels.row(model.policy, item)[0]["_id"])
+                ids.append(self._collector.intake.checked_label(model, item, now)[0]["_id"])
             except Refused as exc:
                 faults.append(f"{place}: {exc}")
                 if len(faults) == MOST_NAMED:

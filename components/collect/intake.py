@@ -60,10 +60,17 @@ class Intake:
             taken.append(Taken(model.name, PREDICTIONS, count=count - len(keys)))
         return taken
 
+    def checked_label(self, model: Declared, label: Any, now: int) -> tuple[dict[str, Any], int | None]:
+        """A label's columns and when it was observed. One of the future would outlast every correction."""
+        columns, observed = labels.row(model.policy, label)
+        if observed is not None and self._ahead and observed - now > self._ahead:
+            ahead = (observed - now) / MICROSECONDS
+            raise Refused("clock", f"observed_at is {ahead:,.0f} s ahead of this clock; mend the other")
+        return columns, observed
+
     def label(self, name: str, label: Any, now: int) -> Taken:
         """One label of a model."""
-        model = self.model(name)
-        columns, observed = labels.row(model.policy, label)
+        columns, observed = self.checked_label(self.model(name), label, now)
         identity = columns["_id"]
         if not self._sampled(identity):
             return Taken(name, "l")

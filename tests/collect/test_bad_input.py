@@ -192,6 +192,17 @@ def test_events_from_another_time_are_refused_where_that_is_asked_for(start, pos
         assert refused(client, "clock") == 2
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_a_label_of_the_future_is_refused_because_no_correction_could_follow_it(start, kind):
+    label = {"id": "a", "label": 1, "observed_at": (datetime.now(UTC) + timedelta(days=400)).isoformat()}
+    body = {"model": "payments", "labels": [label]} if kind == "application/json" else label
+    with start() as client:
+        where = "/v1/labels" if kind == "application/json" else "/v1/labels?model=payments"
+        answer = client.post(where, content=orjson.dumps(body), headers={"content-type": kind})
+        assert (answer.status_code, "ahead of this clock" in answer.json()["error"]) == (422, True)
+        assert client.post("/v1/flush").json()["appended"] == 0
+
+
 def test_only_who_shows_the_token_may_send(start, event):
     with start(token="a-secret-of-some-length") as client:
         body = orjson.dumps(event())
