@@ -1,4 +1,4 @@
-"""uvicorn's connection, bounded where uvicorn trusts its clients: the time and the bytes of a request's head."""
+"""uvicorn's connection, bounded where uvicorn trusts its clients: a request's head, and who never reads the answer."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES = 32 * 1024
 HEAD_SECONDS = 10.0
+READ_SECONDS = 60.0
 
 
-def bounded(count: Callable[[int], None], head_seconds: float = HEAD_SECONDS) -> type[HttpToolsProtocol]:
+def bounded(
+    count: Callable[[int], None], head_seconds: float = HEAD_SECONDS, read_seconds: float = READ_SECONDS
+) -> type[HttpToolsProtocol]:
     """The protocol class for ``uvicorn.Config(http=...)``.
 
     Args:
         count: Told the status of each connection refused before a request was whole.
         head_seconds: For the first byte of a connection, and from the first to the last byte of a head.
+        read_seconds: For a client to read an answer that does not fit the buffers; then it is cut off.
     """
 
     class BoundedProtocol(HttpToolsProtocol):
         _in_head = True
         _head_bytes = 0
         _deadline: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -32,7 +37,16 @@ def bounded(count: Callable[[int], None], head_seconds: float = HEAD_SECONDS) ->
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._read()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread = self.loop.call_later(read_seconds, self._never_read)
+
+        def resume_writing(self) -> None:
+            self._read()
+            super().resume_writing()
 
         def on_message_begin(self) -> None:
             self._in_head = True
@@ -62,6 +76,15 @@ def bounded(count: Callable[[int], None], head_seconds: float = HEAD_SECONDS) ->
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
+
+        def _read(self) -> None:
+            if self._unread is not None:
+                self._unread.cancel()
+                self._unread = None
+
+        def _never_read(self) -> None:
+            count(408)
+            self.transport.abort()
 
         def _too_slow(self) -> None:
             self._refuse(408, f"the request's head did not arrive within {head_seconds:g} s")

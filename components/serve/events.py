@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
+from itertools import count
 from typing import Any, NamedTuple
 
 import orjson
 
-from components.serve.identity import row_ids
+from components.serve.identity import row_id
 from components.serve.model import Scored, ServedModel
 
 TYPE = "dev.kedge.prediction"
 MOST_WAITING = 20_000  # rows; about 1 KB each
-BATCH_ROWS = 500
+MOST_WAITING_BYTES = 64 * 2**20  # of the requests that brought them
+BATCH_ROWS, BATCH_BYTES = 500, 2**20  # whichever comes first; the collector takes 4 MiB
+SLICE_ROWS = 25  # encoded at a time, a quarter of a millisecond; then requests that wait are answered
 GATHER_SECONDS = 0.2
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 AGAIN = (408, 425, 429)  # and all of the 5xx: sent once more
@@ -37,6 +40,8 @@ class Prediction(NamedTuple):
     time: datetime
     scored: Scored
     latency_ms: float
+    size: int
+    """Bytes of the request, which are about what it holds while it waits."""
 
 
 class Outbox:
@@ -57,6 +62,8 @@ class Outbox:
         self._token = token
         self._most = most_waiting
         self._queue: deque[Prediction] = deque()
+        self._bytes = 0
+        self._told = 0  # rows of the first prediction that the collector has
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.waiting = 0
@@ -68,10 +75,11 @@ class Outbox:
         if self._address is None:
             return
         rows = len(prediction.scored.rows)
-        if self.waiting + rows > self._most:
+        if self.waiting + rows > self._most or self._bytes + prediction.size > MOST_WAITING_BYTES:
             self.dropped += rows
             return
         self.waiting += rows
+        self._bytes += prediction.size
         self._queue.append(prediction)
 
     def start(self) -> None:
@@ -88,8 +96,7 @@ class Outbox:
         if self.waiting:
             log.warning("%d prediction events were not sent: the collector did not take them", self.waiting)
         self.dropped += self.waiting
-        self.waiting = 0
-        self._queue.clear()
+        self._forget(self.waiting)
 
     async def _run(self) -> None:
         import httpx
@@ -102,23 +109,44 @@ class Outbox:
             while not (self._closing.is_set() and not self._queue):
                 if self.waiting < BATCH_ROWS:
                     await self._pause(GATHER_SECONDS)
-                batch = self._next_batch()
-                if batch:
-                    await self._deliver(client, batch)
+                if self._queue:
+                    await self._deliver(client, *await self._next_batch())
 
-    def _next_batch(self) -> list[Prediction]:
-        rows = 0
-        batch = []
-        for prediction in islice(self._queue, BATCH_ROWS):
-            batch.append(prediction)
-            rows += len(prediction.scored.rows)
-            if rows >= BATCH_ROWS:
+    async def _next_batch(self) -> tuple[bytes, int]:
+        """The events of the rows that wait longest, and how many they are."""
+        parts: list[bytes] = []
+        rows, size, pause = 0, 0, SLICE_ROWS
+        for prediction, some in self._slices():
+            parts.append(orjson.dumps(self._events(prediction, some))[1:-1])
+            rows, size = rows + len(some), size + len(parts[-1])
+            if rows >= BATCH_ROWS or size >= BATCH_BYTES:
                 break
-        return batch
+            if rows >= pause:
+                await asyncio.sleep(0)
+                pause = rows + SLICE_ROWS
+        return b"[" + b",".join(parts) + b"]", rows
 
-    async def _deliver(self, client: Any, batch: list[Prediction]) -> None:
-        body = orjson.dumps([event for prediction in batch for event in self._events(prediction)])
-        rows = sum(len(prediction.scored.rows) for prediction in batch)
+    def _slices(self) -> Iterator[tuple[Prediction, range]]:
+        """The rows that wait, a few of a prediction at a time; more predictions may come meanwhile."""
+        told = self._told
+        for place in count():
+            if place == len(self._queue):
+                return
+            prediction = self._queue[place]
+            rows = len(prediction.scored.rows)
+            for first in range(told, rows, SLICE_ROWS):
+                yield prediction, range(first, min(first + SLICE_ROWS, rows))
+            told = 0
+
+    def _forget(self, rows: int) -> None:
+        self.waiting -= rows
+        self._told += rows
+        while self._queue and self._told >= len(self._queue[0].scored.rows):
+            prediction = self._queue.popleft()
+            self._told -= len(prediction.scored.rows)
+            self._bytes -= prediction.size
+
+    async def _deliver(self, client: Any, body: bytes, rows: int) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             answer = await self._post(client, body)
@@ -126,9 +154,7 @@ class Outbox:
                 break
             await self._pause(max(pause, _asked_pause(answer)))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        for _ in batch:
-            self._queue.popleft()
-        self.waiting -= rows
+        self._forget(rows)
         taken = rows if answer.status_code < 300 else _accepted(answer, rows)
         self.sent += taken
         self.dropped += rows - taken
@@ -156,13 +182,12 @@ class Outbox:
         except TimeoutError:
             pass
 
-    def _events(self, prediction: Prediction) -> list[dict[str, Any]]:
+    def _events(self, prediction: Prediction, rows: range) -> list[dict[str, Any]]:
         model, scored = self._model, prediction.scored
-        ids = row_ids(prediction.request_id, len(scored.rows))
         return [
             {
                 "specversion": "1.0",
-                "id": row_id,
+                "id": row_id(prediction.request_id, row, len(scored.rows)),
                 "source": f"/{model.name}/{model.slot}",
                 "type": TYPE,
                 "time": prediction.time,
@@ -171,13 +196,13 @@ class Outbox:
                     "model": model.name,
                     "version": model.version,
                     "slot": model.slot,
-                    "features": row,
-                    "score": score,
-                    "prediction": decided,
+                    "features": scored.rows[row],
+                    "score": scored.scores[row],
+                    "prediction": scored.predictions[row],
                     "latency_ms": prediction.latency_ms,
                 },
             }
-            for row_id, row, score, decided in zip(ids, scored.rows, scored.scores, scored.predictions, strict=True)
+            for row in rows
         ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from components.serve import v1, v2
+from components.serve.events import Prediction
 from components.serve.identity import checked_id, new_id
 from components.serve.model import Scored
 from components.serve.refusal import Refusal
@@ -97,7 +98,12 @@ class Front:
             await self._refuse(send, protocol, refusal, _harmless_id(headers))
             return
         await self._send(send, 200, answer)
-        self._count(protocol, answer, began, read, smoke=b"x-kedge-smoke" in headers)
+        if answer.scored is None or answer.time is None:
+            self._service.metrics.requests[protocol, 200] += 1
+            return
+        latency = 1000 * (time.perf_counter() - began)
+        prediction = Prediction(answer.request_id, answer.time, answer.scored, latency, len(body))
+        self._service.answered(protocol, prediction, read - began, smoke=b"x-kedge-smoke" in headers)
 
     def _predict_v1(self, headers: Headers, body: bytes) -> Answer:
         _refuse_octets(headers)
@@ -181,14 +187,6 @@ class Front:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
-
-    def _count(self, protocol: str, answer: Answer, began: float, read: float, *, smoke: bool) -> None:
-        if answer.scored is None or answer.time is None:
-            self._service.metrics.requests[protocol, 200] += 1
-            return
-        self._service.answered(
-            protocol, answer.request_id, answer.time, answer.scored, began=began, read=read, smoke=smoke
-        )
 
 
 def _text(header: bytes | None) -> str | None:

@@ -15,6 +15,7 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from components.serve import v2
+from components.serve.events import Prediction
 from components.serve.front import MOST_BYTES
 from components.serve.model import Row, Scored
 from components.serve.refusal import Refusal
@@ -73,9 +74,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             scored, read = await self._service.worked(request.ByteSize(), self._scored, request)
         except Refusal as refusal:
             raise self._refused(refusal) from None
-        self._service.answered(
-            "grpc", request_id, when, scored, began=began, read=read, smoke="x-kedge-smoke" in metadata
-        )
+        latency = 1000 * (time.perf_counter() - began)
+        prediction = Prediction(request_id, when, scored, latency, request.ByteSize())
+        self._service.answered("grpc", prediction, read - began, smoke="x-kedge-smoke" in metadata)
         return self._answer(request_id, scored)
 
     def _scored(self, request: Any) -> tuple[Scored, float]:

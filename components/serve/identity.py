@@ -63,6 +63,6 @@ def identify(header_id: str | None, body_id: object, time: str | None) -> tuple[
     return request_id, event_time(time)
 
 
-def row_ids(request_id: str, rows: int) -> list[str]:
-    """The id of each row's prediction: the request's own, or ``<id>-<row>`` where it has several rows."""
-    return [request_id] if rows == 1 else [f"{request_id}-{row}" for row in range(rows)]
+def row_id(request_id: str, row: int, rows: int) -> str:
+    """The id of a row's prediction: the request's own, or ``<id>-<row>`` where it has several rows."""
+    return request_id if rows == 1 else f"{request_id}-{row}"

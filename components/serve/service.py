@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TypeVar
 from components.serve.events import Outbox, Prediction
 from components.serve.identity import identify, new_id
 from components.serve.metrics import Metrics
-from components.serve.model import Scored, ServedModel
+from components.serve.model import ServedModel
 from components.serve.refusal import Refusal
 
 INLINE_BYTES = 16 * 1024  # a longer request is worth a thread, so that short ones do not wait for it
@@ -62,14 +61,11 @@ class Service:
             log.exception("request %s failed", request_id)
             raise Refusal(500, f"the model failed; see the log for {request_id}") from None
 
-    def answered(
-        self, protocol: str, request_id: str, when: datetime, scored: Scored, *, began: float, read: float, smoke: bool
-    ) -> None:
+    def answered(self, protocol: str, prediction: Prediction, read_seconds: float, *, smoke: bool) -> None:
         """Count a prediction and tell the collector, but for a smoke test: it asks for rows of the past."""
-        seconds = time.perf_counter() - began
-        self.metrics.answered(protocol, scored, read - began, seconds)
+        self.metrics.answered(protocol, prediction.scored, read_seconds, prediction.latency_ms / 1000)
         if not smoke:
-            self.outbox.add(Prediction(request_id, when, scored, 1000 * seconds))
+            self.outbox.add(prediction)
 
     def refused(self, protocol: str, refusal: Refusal) -> None:
         """Count a request at fault."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import uvicorn
@@ -13,9 +15,24 @@ from components.connection import HEAD_BYTES, bounded
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-async def app(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+async def app(scope, receive, send, body=b"ok"):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def served(app, protocol):
+    """A client's two ends of a connection to a server of this application, and the server's state."""
+    config = uvicorn.Config(app, http=protocol, ws="none", interface="asgi3", timeout_keep_alive=1)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: config.http_protocol_class(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        yield reader, writer, state
+        writer.close()
 
 
 def talk(*parts, head_seconds=0.2, pause=0.0):
@@ -23,19 +40,10 @@ def talk(*parts, head_seconds=0.2, pause=0.0):
     counted = []
 
     async def run():
-        config = uvicorn.Config(app, http=bounded(counted.append, head_seconds), ws="none", timeout_keep_alive=1)
-        config.load()
-        state = ServerState()
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: config.http_protocol_class(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-        )
-        async with server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        async with served(app, bounded(counted.append, head_seconds)) as (reader, writer, _):
             writing = asyncio.create_task(write(writer))
             seen = await asyncio.wait_for(reader.read(), 10)
             writing.cancel()
-            writer.close()
         return seen
 
     async def write(writer):
@@ -77,4 +85,35 @@ def test_head_without_end_gets_431():
 def test_idle_connection_after_an_answer_is_closed_without_a_fault():
     seen, counted = talk(REQUEST, REQUEST, pause=0.05)
     assert seen.count(b"HTTP/1.1 200 OK") == 2
+    assert counted == []
+
+
+def test_client_that_never_reads_a_large_answer_is_cut_off_and_counted():
+    counted = []
+
+    async def run():
+        large = partial(app, body=b"x" * 32 * 2**20)
+        async with (
+            asyncio.timeout(30),
+            served(large, bounded(counted.append, read_seconds=0.2)) as (_, writer, state),
+        ):
+            writer.write(REQUEST)
+            while not counted or state.connections:
+                await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+    assert counted == [408]
+
+
+def test_client_that_reads_a_large_answer_gets_the_whole_of_it():
+    counted = []
+
+    async def run():
+        large = partial(app, body=b"x" * 32 * 2**20)
+        async with asyncio.timeout(30), served(large, bounded(counted.append)) as (reader, writer, _):
+            writer.write(REQUEST)
+            await reader.readuntil(b"\r\n\r\n")
+            return len(await reader.readexactly(32 * 2**20))
+
+    assert asyncio.run(run()) == 32 * 2**20
     assert counted == []

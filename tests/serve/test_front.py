@@ -377,7 +377,7 @@ def test_answered_rows_become_events_with_the_requests_id_and_time(made):
     server.predict(ROW, ROW, ce_id="b", ce_time="2026-03-02T00:00:01Z")
     server.predict(ROW | {"amount": "x"}, ce_id="c")
     server.post("/v1/models/payments:explain", {"instances": [ROW]})
-    events = [event for kept in server.outbox._queue for event in server.outbox._events(kept)]
+    events = [event for slices in server.outbox._slices() for event in server.outbox._events(*slices)]
     assert [event["id"] for event in events] == ["a", "b-0", "b-1"]
     first = events[0]
     assert first["time"] == datetime(2026, 3, 2, tzinfo=UTC)

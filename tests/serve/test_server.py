@@ -219,6 +219,10 @@ def test_grpc_answers_the_same_scores_and_refuses_with_the_fault(server, made):
         assert stub.ModelMetadata(ModelMetadataRequest(name="payments")).inputs[0].name == "amount"
         with pytest.raises(grpc.RpcError, match="not loaded or unloaded"):
             stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="payments"))
+        raw.raw_input_contents[0] = b"x" * 5 * 2**20
+        with pytest.raises(grpc.RpcError) as seen:
+            stub.ModelInfer(raw)
+        assert seen.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert server.predict(ROW).status_code == 200
 
 
