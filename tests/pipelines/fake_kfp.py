@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import threading
+import time
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -28,6 +30,8 @@ class FakeKfp(http.server.ThreadingHTTPServer):
         """Status codes of the next answers to a look for a run."""
         self.refuses: int | None = None
         """The status of every answer but that to a question after its health."""
+        self.audience: str | None = None
+        """Whom tokens must be for, and not be expired, as in a multi-user installation; None: anybody may ask."""
         self.hangs = threading.Event()
         self.hangs.set()  # cleared: every call waits
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -51,8 +55,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.namespaces.add(parse_qs(path.query).get("namespace", [None])[0])
         if path.path.endswith("/healthz"):
             self._answer({"apiServerReady": True, "apiServerTagName": "2.17.0", "multi_user": False})
-        elif self.server.refuses:
-            self._answer({"error": "refused"}, self.server.refuses)
+        elif refused := self._refused():
+            self._answer({"error": "refused"}, refused)
         elif path.path.endswith("/experiments"):
             self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
         elif self.server.unwell:
@@ -83,6 +87,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.runs[body["display_name"]] = run
         self._answer(run)
 
+    def _refused(self) -> int | None:
+        """Everything of a token but its signature is judged."""
+        if self.server.audience:
+            said = _claims(self.headers.get("Authorization") or "")
+            if self.server.audience not in said.get("aud", ()) or said.get("exp", 0) < time.time():
+                return 401
+        return self.server.refuses
+
     def _begin(self) -> None:
         self.server.tokens.add(self.headers.get("Authorization"))
         self.server.hangs.wait()
@@ -97,6 +109,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *words: object) -> None:
         pass
+
+
+def _claims(header: str) -> dict[str, Any]:
+    """What a bearer token says of itself; nothing if there is none."""
+    parts = header.removeprefix("Bearer ").split(".")
+    if len(parts) != 3:
+        return {}
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    return claims
 
 
 def _wanted(query: dict[str, list[str]]) -> str:

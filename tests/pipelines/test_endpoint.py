@@ -197,19 +197,33 @@ def unsigned(**claims: object) -> str:
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
 
 
+@pytest.fixture
+def projected(tmp_path: Path, monkeypatch):
+    """Writes the claims of the token that a pod is given."""
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    return lambda **claims: (tmp_path / "token").write_text(unsigned(**claims))
+
+
 @pytest.mark.parametrize(
-    ("status", "claims", "said"),
+    ("claims", "said"),
     [
-        (401, {"aud": [AUDIENCE], "exp": 1}, r"401 Unauthorized; token: expired \d+ s ago; try: kubectl delete pod"),
-        (401, {"aud": ["other"], "exp": 1e10}, f"its audience is other, not {AUDIENCE}; try: helm upgrade"),
-        (403, {"aud": [AUDIENCE], "exp": 1e10}, "403 Forbidden; this account may not; try: .*kfp.rbac=true"),
+        ({"aud": [AUDIENCE], "exp": 1}, r"401 Unauthorized; token: expired \d+ s ago; try: kubectl delete pod"),
+        ({"aud": ["other"], "exp": 1e10}, f"401 .*its audience is other, not {AUDIENCE}; try: helm upgrade"),
     ],
 )
-def test_a_refusal_says_what_to_do(kfp, tmp_path: Path, monkeypatch, status, claims, said) -> None:
-    (tmp_path / "token").write_text(unsigned(**claims))
-    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    kfp.refuses = status
+def test_a_token_that_the_api_does_not_take_is_named_with_what_renews_it(kfp, projected, claims, said) -> None:
+    kfp.audience = AUDIENCE
+    projected(**claims)
     with pytest.raises(RunError, match=said):
+        Endpoint(kfp.address).find("some")
+    projected(aud=[AUDIENCE], exp=1e10)
+    assert Endpoint(kfp.address).find("some").state == "missing"
+
+
+def test_an_account_without_the_rights_is_told_what_grants_them(kfp, projected) -> None:
+    kfp.refuses = 403
+    projected(aud=[AUDIENCE], exp=1e10)
+    with pytest.raises(RunError, match=r"403 Forbidden; this account may not; try: .*kfp\.rbac=true"):
         Endpoint(kfp.address).find("some")
 
 
