@@ -71,12 +71,7 @@ class GroupCommit:
         group, self._gathering, self._bytes = self._gathering, [], 0
         future, self._next = self._next, self._loop.create_future()
         began = time.perf_counter()
-        try:
-            data = self._encode(group)
-        except Exception as exc:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
-            self._finished(future, group, began, exc)
-            return
-        written = self._loop.run_in_executor(self._thread, self._journal.append, data)
+        written = self._loop.run_in_executor(self._thread, lambda: self._journal.append(self._encode(group)))
         written.add_done_callback(lambda done: self._finished(future, group, began, done.exception()))
 
     def _finished(
