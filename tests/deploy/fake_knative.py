@@ -25,6 +25,7 @@ class Revision:
     number: int
     bundle: str
     labels: dict
+    annotations: dict
     made: float
     template: dict
     ready: bool = False
@@ -47,6 +48,8 @@ class FakeKnative(FakeCluster):
     previous: int = 0
     bore: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     """(seconds, percent by bundle) whenever the traffic changed."""
+    refuses_until: float = 0.0
+    """Until when Knative's dry run of a new revision's pod meets a quota: KServe writes nothing and posts an event."""
     asked: list[tuple] = field(default_factory=list)
     asked_at: float = 0.0
     routed: list[tuple] = field(default_factory=list)
@@ -93,7 +96,8 @@ class FakeKnative(FakeCluster):
         with self.lock:
             if self.service is None:
                 return
-            self._revise()
+            if not self._revise():
+                return
             for each in self.revisions:
                 behaviour = self.behaviours.get(each.bundle, "ready")
                 if not each.ready and behaviour == "ready" and self.time.passed - each.made >= self.ready_after:
@@ -110,9 +114,22 @@ class FakeKnative(FakeCluster):
         template = copy.deepcopy({key: value for key, value in spec.items() if key not in SCALING})
         template["metadata"] = copy.deepcopy([service["metadata"]["annotations"], service["metadata"]["labels"]])
         if self.revisions and self.revisions[-1].template == template:
-            return
-        labels, bundle = dict(service["metadata"]["labels"]), service["metadata"]["annotations"][BUNDLE]
-        self.revisions.append(Revision(self.created + 1, bundle, labels, self.time.passed, template))
+            return True
+        if self.time.passed < self.refuses_until:
+            self._refuse(service)
+            return False
+        labels, annotations = dict(service["metadata"]["labels"]), dict(service["metadata"]["annotations"])
+        made = Revision(self.created + 1, annotations[BUNDLE], labels, annotations, self.time.passed, template)
+        self.revisions.append(made)
+        return True
+
+    def _refuse(self, service):
+        name = service["metadata"]["name"]
+        self.objects["events", name] = {
+            "metadata": {"name": name}, "involvedObject": {"kind": "InferenceService", "name": name},
+            "type": "Warning", "reason": "InternalError", "lastTimestamp": "2026-03-02T00:00:01Z",
+            "message": "fails to reconcile predictor: dry run failed with exceeded quota: tight",
+        }  # fmt: skip
 
     def targets(self):
         """(revision, percent, tag, follows the latest) as KServe asks Knative for them."""
@@ -222,7 +239,7 @@ class FakeKnative(FakeCluster):
         said = [{"type": "Ready", "status": "True"}] if revision.ready else conditions.get(behaviour)
         return {
             "metadata": {
-                "name": self.name(revision.number), "labels": revision.labels, "annotations": {BUNDLE: revision.bundle}
+                "name": self.name(revision.number), "labels": revision.labels, "annotations": revision.annotations
             },
             "status": {"conditions": said or conditions["starts"]},
         }  # fmt: skip

@@ -350,6 +350,48 @@ def test_candidate_whose_pods_are_gone_is_not_ready(driver, cluster, canary):
     assert (told.ready, told.reason) == (False, "no pod of revision fraud-predictor-00002 takes requests")
 
 
+@pytest.fixture
+def second_reign(driver, cluster, served, seconds):
+    """Green has all traffic and blue had it before."""
+    driver.deploy("green", NEW, S3 + NEW)
+    seconds.sleep(20)
+    driver.set_route(replace(driver.route(), weights={"green": 100}))
+    driver.remove("blue")
+
+
+def test_spec_that_knative_refuses_is_told_by_its_event_and_leaves_no_way_back_to_an_older_revision(
+    driver, cluster, second_reign, seconds
+):
+    """The champion's spec at 0 was once what its revision was made from: KServe took that for a rollback."""
+    assert status_of(cluster) == (2, 2, 2, 1)
+    cluster.refuses_until = seconds.passed + 10
+    driver.deploy("blue", THIRD, S3 + THIRD)
+    assert driver.slot("blue").reason.endswith("dry run failed with exceeded quota: tight")
+    shares = len(cluster.bore)
+    driver.remove("blue")
+    assert [share for _, share in cluster.bore[shares - 1 :]] == [{NEW: 100}]
+    assert status_of(cluster) == (3, 3, 3, 2)
+    assert "canaryTrafficPercent" not in spec(cluster)
+
+
+def test_warning_from_before_the_spec_was_written_is_not_told(driver, cluster, second_reign, seconds):
+    cluster._refuse(cluster.service)
+    cluster.objects["events", "fraud"]["lastTimestamp"] = "2026-03-01T23:59:59Z"
+    cluster.refuses_until = seconds.passed + 10
+    cluster._refuse = lambda _: None
+    driver.deploy("blue", THIRD, S3 + THIRD)
+    assert driver.slot("blue").reason.startswith("KServe has made no revision of it yet")
+
+
+def test_status_that_names_a_revision_of_an_earlier_spec_settles_nothing(driver, cluster, second_reign):
+    """The same bundle again, before KServe told of it: the revision that is named may not be the latest."""
+    stands = driver._seen()
+    assert stands.settled("green", stands.placed)
+    meta = stands.service["metadata"]
+    again = {**stands.service, "metadata": {**meta, "annotations": {**meta["annotations"], "kedge.dev/written": "9"}}}
+    assert not replace(stands, service=again).settled("green", stands.placed)
+
+
 # -- the declaration
 
 

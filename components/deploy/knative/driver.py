@@ -16,7 +16,7 @@ from components.deploy import smoke
 from components.deploy.knative import objects, status
 from components.deploy.knative.objects import Declared, Placed
 from components.deploy.knative.traffic import Seen, Write, next_write
-from components.deploy.kserve import api, counters, servers
+from components.deploy.kserve import api, counters, pods, servers
 from components.deploy.kserve.address import storage
 from components.deploy.kserve.driver import KServeDriver
 from components.deploy.model import Mark, Readings, Route, Slot, SlotStatus, Traffic
@@ -55,7 +55,8 @@ class KnativeDriver(KServeDriver):
         if stands is None:
             return SlotStatus(bundle=placed.bundle, reason=f"inferenceservice {self.model} is not there")
         revision = stands.revision(slot, placed)
-        told = status.slot_status(slot, placed, stands, self._pods(revision.name) if revision else ())
+        events = () if revision else self._events(stands.service)
+        told = status.slot_status(slot, placed, stands, self._pods(revision.name) if revision else (), events)
         since = self._failing_since(revision.name, revision.ready) if revision else None
         if not told.ready and since is not None and self.monotonic() - since >= NOISE_SECONDS:
             return replace(told, failed=True)
@@ -203,6 +204,13 @@ class KnativeDriver(KServeDriver):
 
     def _pods(self, revision: str) -> list[api.Object]:
         return self.cluster.list(api.PODS, labelSelector=f"serving.knative.dev/revision={revision}")
+
+    def _events(self, service: api.Object) -> list[api.Object]:
+        """Warnings about the service since kedge wrote it: what Knative's own dry run refuses stands nowhere else."""
+        since = objects.written_at(service)
+        found = self.cluster.list(api.EVENTS, fieldSelector="type=Warning")
+        ours = [each for each in found if each["involvedObject"].get("name") == self.model]
+        return [each for each in ours if pods.seen_at(each) >= since]
 
     def _servers(self) -> dict[Slot, dict[str, Traffic]]:
         ours = f"serving.knative.dev/service={objects.predictor(self.model)}"

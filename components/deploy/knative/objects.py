@@ -12,13 +12,16 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from components.deploy.kserve.address import Address
-from components.deploy.kserve.api import Object
+from components.deploy.kserve.api import MANAGER, Object
 from components.deploy.kserve.pods import BUNDLE, bundle_of
 from components.deploy.model import Route, Slot, decode_route, encode_route
 from components.errors import ReleaseError
 
 SLOT = "kedge.dev/slot"
 """Label with the slot a revision belongs to."""
+WRITTEN = "kedge.dev/written"
+"""Annotation that differs between any two specs written. KServe copies it to the revisions: so the same bundle again is
+a new revision, and a revision tells whether it was made from the spec as it stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,19 @@ def slot_of(item: Object) -> Slot | None:
     return found if found in ("blue", "green") else None
 
 
+def written_of(item: Object) -> str | None:
+    """Which writing of the spec an InferenceService stands for, or a revision was made from."""
+    found: str | None = (item["metadata"].get("annotations") or {}).get(WRITTEN)
+    return found
+
+
+def written_at(service: Object) -> str:
+    """When kedge last wrote an InferenceService, in RFC 3339."""
+    meta = service["metadata"]
+    ours = [str(each.get("time", "")) for each in meta.get("managedFields") or () if each.get("manager") == MANAGER]
+    return max((*ours, str(meta["creationTimestamp"])))
+
+
 def storage_of(service: Object) -> str:
     """Where an InferenceService's bundle lies."""
     return str((service["spec"]["predictor"].get("model") or {}).get("storageUri", ""))
@@ -139,10 +155,20 @@ def inference_service(
                 # Tags keep the pods of revisions without traffic: the candidate at 0 %, the champion at 1 %.
                 "serving.kserve.io/enable-tag-routing": "true",
                 BUNDLE: placed.bundle,
+                **_written(slot, placed, like),
             },
         },
         "spec": {"predictor": spec if percent is None else {**spec, "canaryTrafficPercent": percent}},
     }
+
+
+def _written(slot: Slot, placed: Placed, like: Object | None) -> dict[str, str]:
+    if like is None:
+        return {WRITTEN: "0"}
+    if (slot_of(like), bundle_of(like)) != (slot, placed.bundle):
+        return {WRITTEN: str(like["metadata"]["generation"])}
+    kept = written_of(like)
+    return {} if kept is None else {WRITTEN: kept}
 
 
 def without(declared: Declared, slot: Slot) -> Declared:

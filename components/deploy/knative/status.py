@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from components.deploy.knative.objects import Placed, slot_of
+from components.deploy.knative.objects import Placed, slot_of, written_of
 from components.deploy.knative.traffic import Revision, Seen
 from components.deploy.kserve import pods as words
 from components.deploy.kserve.api import Object
@@ -30,8 +30,10 @@ def seen(service: Object, revision: Callable[[str], Object | None]) -> Seen:
     return Seen(service=service, created=created, ready=ready, rolledout=rolledout, traffic=traffic)
 
 
-def slot_status(slot: Slot, placed: Placed, stands: Seen, pods: Sequence[Object]) -> SlotStatus:
-    """The status of a slot that holds a bundle; ``pods`` are those of the slot's revision."""
+def slot_status(
+    slot: Slot, placed: Placed, stands: Seen, pods: Sequence[Object], events: Sequence[Object] = ()
+) -> SlotStatus:
+    """The status of a slot that holds a bundle: ``pods`` of its revision, ``events`` that tell why there is none."""
     revision = stands.revision(slot, placed)
     ours = words.running(pods, placed.bundle)
     if revision is not None and revision.ready == "True" and revision in (stands.rolledout, _latest(stands)):
@@ -41,7 +43,7 @@ def slot_status(slot: Slot, placed: Placed, stands: Seen, pods: Sequence[Object]
         return SlotStatus(bundle=placed.bundle, ready=True, address=words.address(up))
     refused = "" if revision is not None else words.refused(stands.service)
     failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
-    reason = words.first((refused, *map(words.trouble, ours), _progress(revision, stands)))
+    reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, stands)))
     return SlotStatus(bundle=placed.bundle, failed=failed, reason=reason)
 
 
@@ -63,7 +65,8 @@ def _revision(name: str, found: Object | None) -> Revision:
         return Revision(name=name, reason=f"revision {name} is not there")
     conditions = (found.get("status") or {}).get("conditions") or ()
     ready = next((str(each["status"]) for each in conditions if each["type"] == "Ready"), "Unknown")
-    return Revision(name=name, slot=slot_of(found), bundle=bundle_of(found), ready=ready, reason=_why(name, conditions))
+    slot, bundle, reason = slot_of(found), bundle_of(found), _why(name, conditions)
+    return Revision(name=name, slot=slot, bundle=bundle, written=written_of(found), ready=ready, reason=reason)
 
 
 def _why(name: str, conditions: Sequence[Object]) -> str:

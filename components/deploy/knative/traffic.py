@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from components.deploy.knative.objects import Declared, Placed, slot_of, storage_of
+from components.deploy.knative.objects import Declared, Placed, slot_of, storage_of, written_of
 from components.deploy.kserve.api import Object
 from components.deploy.kserve.pods import bundle_of
 from components.deploy.model import Slot, other
@@ -33,6 +33,8 @@ class Revision:
     name: str
     slot: Slot | None = None
     bundle: str | None = None
+    written: str | None = None
+    """Which writing of the spec it was made from."""
     ready: str = "Unknown"
     """Its condition: True, False or Unknown."""
     reason: str = ""
@@ -74,8 +76,14 @@ class Seen:
         return Placed(bundle=bundle_of(self.service) or "", storage=storage_of(self.service))
 
     def settled(self, slot: Slot, placed: Placed | None) -> bool:
-        """Whether the latest spec is this slot's and its revision is the latest and ready."""
-        return self.created is not None and self.created == self.ready and self.created.holds(slot, placed)
+        """Whether the latest spec is this slot's and its revision, of no earlier spec, is the latest and ready."""
+        made = self.created
+        return (
+            made is not None
+            and made == self.ready
+            and made.holds(slot, placed)
+            and made.written == written_of(self.service)
+        )
 
     def revision(self, slot: Slot, placed: Placed) -> Revision | None:
         """The newest revision of a slot's bundle that has, or may get, traffic."""
