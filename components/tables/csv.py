@@ -31,11 +31,11 @@ class CsvReader:
     def __init__(self, location: str) -> None:
         self.place = location
         self._files = find(location, (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv"))
-        self.names: list[str] = _header(self._files[0])[0]
+        self.names: list[str] = header(self._files[0])[0]
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
         for file in self._files:
-            names, delimiter = _header(file)
+            names, delimiter = header(file)
             missing = [name for name in columns if name not in names]
             if missing:
                 raise DataError(describe_missing(missing, names, file.place))
@@ -70,8 +70,12 @@ def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) 
     )
 
 
-def _header(file: File) -> tuple[list[str], str]:
-    """Column names and delimiter."""
+def header(file: File) -> tuple[list[str], str]:
+    """Column names and delimiter.
+
+    Raises:
+        DataError: empty, not UTF-8, or a name twice.
+    """
     with _stream(file) as stream:
         start = _read(stream, LONGEST_HEADER, file)
     if not start.strip():

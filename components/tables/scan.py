@@ -152,9 +152,9 @@ class _Csv:
     def _read(self, path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         import pyarrow.csv as pa_csv
 
-        delimiter = "\t" if path.name.endswith(".tsv") else ","
+        options = pa_csv.ParseOptions(delimiter=_delimiter(path))
         try:
-            reader = pa_csv.open_csv(path, parse_options=pa_csv.ParseOptions(delimiter=delimiter))
+            reader = pa_csv.open_csv(path, parse_options=options)
             if any(pa.types.is_binary(column.type) for column in reader.schema):  # what Arrow makes of other encodings
                 _refuse_bad_bytes(path)
             known = None if columns is None else [name for name in columns if name in reader.schema.names]
@@ -163,6 +163,13 @@ class _Csv:
         except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
             _refuse_bad_bytes(path)
             raise DataError(f"{path}: not readable as CSV: {_line(exc)}") from exc
+
+
+def _delimiter(path: Path) -> str:
+    from components.tables.csv import header
+    from components.tables.files import find
+
+    return header(find(str(path), CSV)[0])[1]
 
 
 def _refuse_bad_bytes(path: Path) -> None:

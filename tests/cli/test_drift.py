@@ -52,6 +52,9 @@ def written(path, made, form):
         case "csv":
             pa_csv.write_csv(made, path / "current.csv")
             return path / "current.csv"
+        case "semicolons":
+            pa_csv.write_csv(made, path / "current.csv", pa_csv.WriteOptions(delimiter=";"))
+            return path / "current.csv"
         case "folder":
             (path / "folder" / "day=1").mkdir(parents=True)
             pq.write_table(made.slice(0, 1000), path / "folder" / "day=1" / "a.parquet")
@@ -66,7 +69,7 @@ def written(path, made, form):
             return path / "delta"
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "folder", "pattern", "delta"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "semicolons", "folder", "pattern", "delta"])
 def test_drift_reads_any_table_and_exits_0_with_or_without_drift(kedge, reference, tmp_path, form):
     current = written(tmp_path, table(1, shift=0.5), form)
     code, out, err = kedge("drift", "--reference", reference, "--current", current, "--json")
