@@ -25,6 +25,12 @@ POSITIVE = (
 )
 # fmt: on
 MOST_CATEGORIES = 500
+MOST_NAMED = 5
+REWRITTEN = {
+    "a date": "a date; write it as 2026-05-01",
+    "a number with a decimal comma": "a number; write 0,25 as 0.25",
+}
+NAMES = "a name must be letters, digits, _ and single spaces, and not start with _; rename the column"
 LISTED_CATEGORIES = 30
 ROWS_A_CATEGORY = 20
 """Categories are listed as the only ones allowed if rows are so many times as frequent as different values."""
@@ -74,6 +80,7 @@ def guess(look: Look, target: str | None = None) -> Guesses:
     if not features:
         raise UsageError(
             f"{look.source.location}: no column is left that could be a feature beside {outcome.column.name!r}"
+            + "".join(f"; {found.column.name}: {found.why}" for found in others[:MOST_NAMED])
         )
     task, positive, why = _task(outcome.column)
     return Guesses(
@@ -119,11 +126,13 @@ def _target(look: Look) -> Guess:
 def _unfit(column: Column) -> str:
     """Why a column cannot be a target; empty if it can."""
     if not COLUMN.fullmatch(column.name):
-        return "the name must be letters, digits, _ and single spaces, and not start with _"
+        return NAMES
     if column.kind in ("nothing", "other", "time"):
         return f"it holds {'no value' if column.kind == 'nothing' else column.stored_as}"
     if column.distinct == 1:
         return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn"
+    if column.resembles:
+        return f"it looks like {REWRITTEN[column.resembles]}"
     if column.kind == "text" and column.distinct != 2:
         return (
             f"it holds {column.distinct:,} different texts; kedge predicts one of two classes or a number: "
@@ -164,6 +173,7 @@ def _identity(columns: Sequence[Column]) -> Guess | None:
         return (
             column.distinct == column.rows
             and column.kind in ("text", "integer")
+            and not column.resembles
             and bool(COLUMN.fullmatch(column.name))
         )
 
@@ -182,7 +192,7 @@ def _feature(column: Column) -> Guess:
     out = _no_feature(column)
     if out:
         return Guess(column=column, role="left out", why=out)
-    if column.kind == "boolean" or (column.kind == "integer" and set(column.values) <= {"0", "1", "0.0", "1.0"}):
+    if column.kind == "boolean" or (column.kind == "integer" and column.least >= 0 and column.most <= 1):
         return Guess(column=column, role="feature", type="boolean", why="true or false")
     if column.kind in ("number", "integer"):
         return Guess(column=column, role="feature", type=column.kind, why=f"{column.least:g} to {column.most:g}")
@@ -192,7 +202,7 @@ def _feature(column: Column) -> Guess:
 def _no_feature(column: Column) -> str:
     """Why a column cannot be a feature; empty if it can."""
     if not COLUMN.fullmatch(column.name) or len(column.name) > 128:
-        return "a name must be letters, digits, _ and single spaces, and not start with _"
+        return NAMES
     match column.kind:
         case "nothing":
             return "not one value"
@@ -204,6 +214,8 @@ def _no_feature(column: Column) -> str:
         return f"one value only, {next(iter(column.values))!r}"
     if column.kind == "integer" and column.distinct == column.rows and _sounds_like_id(column.name):
         return "a number that only names the row"
+    if column.resembles:
+        return f"looks like {REWRITTEN[column.resembles]}"
     if column.kind == "text" and (column.distinct > MOST_CATEGORIES or column.distinct > column.rows / 2):
         return f"{column.distinct:,} different texts in {column.rows:,} rows: too many for a category"
     return ""

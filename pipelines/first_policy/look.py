@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +23,11 @@ Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other
 
 MOST_ROWS = 200_000
 MOST_VALUES = 1000
+RESEMBLES = {
+    "a date": re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})([ T].*)?"),
+    "a number with a decimal comma": re.compile(r"-?\d{1,3}(\.?\d{3})*,\d+"),
+}
+"""What a text may be to a person; kedge reads dates as 2026-05-01 and numbers as 0.25."""
 READABLE = 0.99
 """Share of a text column's values that must read as a number, a time, true or false, for the column to be one."""
 
@@ -42,6 +49,8 @@ class Column:
     """The values as the source spells them -> rows, most frequent first; only if at most 1,000 differ."""
     stored_as: str
     """The source's own type."""
+    resembles: str = ""
+    """What texts look like to a person, a key of ``RESEMBLES``; empty: nothing known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +144,16 @@ def _column(name: str, raw: pa.Array) -> Column:
         if len(counted) <= MOST_VALUES
         else {},
         stored_as=str(raw.type),
+        resembles=_resembles(counted) if kind == "text" else "",
     )
+
+
+def _resembles(texts: Iterable[str]) -> str:
+    some = list(islice(texts, MOST_VALUES))
+    for what, pattern in RESEMBLES.items():
+        if sum(bool(pattern.fullmatch(text.strip())) for text in some) >= READABLE * len(some):
+            return what
+    return ""
 
 
 def _kind(raw: pa.Array) -> tuple[Kind, pa.Array]:

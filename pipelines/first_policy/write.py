@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pipelines.first_policy.guess import LISTED_CATEGORIES, ROWS_A_CATEGORY, Guess, Guesses
 from pipelines.first_policy.look import Look
 
+FEW_VALUES = 10
+"""A target with no more different numbers may mean classes."""
 ENOUGH_ROWS = 1000
 """With fewer rows than this the defaults of train.min_rows (500) and gates.min_rows (200) may not be met."""
 
@@ -84,13 +86,16 @@ def _heading(look: Look) -> list[str]:
 
 def _target(guesses: Guesses) -> list[str]:
     target = guesses.target
-    lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.column.name)}  # {_comment(target.why)}"]
+    column = target.column
+    missing = f", {column.missing / column.rows:.2%} missing: see max_bad_row_share" if column.missing else ""
+    lines = [f"  task: {guesses.task}", f"  target: {_quoted(column.name)}  # {_comment(target.why)}{missing}"]
     if guesses.task == "binary":
         counts = ", ".join(f"{value} in {count:,} rows" for value, count in target.column.values.items())
         why = _comment(f"{guesses.positive_why}; {counts}")
         lines.append(f"  positive_label: {json.dumps(guesses.positive)}  # {why}")
     else:
-        lines.append(f"  # a number with {target.column.distinct:,} different values: regression")
+        classes = "; if these are classes, make a column that says one of them" if column.distinct <= FEW_VALUES else ""
+        lines.append(f"  # a number with {column.distinct:,} different values: regression{classes}")
     return lines
 
 
@@ -159,7 +164,7 @@ def _watching() -> list[str]:
 def _quoted(text: str) -> str:
     """Plain where YAML surely reads the same text, else as JSON, which YAML reads too."""
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in YAML_WORDS
-    return text if plain else json.dumps(text, ensure_ascii=True)
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "none", "nan", "inf"}

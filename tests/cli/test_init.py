@@ -137,6 +137,31 @@ def test_a_table_without_times_gets_a_placeholder_that_says_so(tmp_path: Path) -
     assert "CHANGE BOTH to what is true" in (tmp_path / "policy.yaml").read_text()
 
 
+def test_many_whole_numbers_are_no_truth_value(tmp_path: Path) -> None:
+    rows = 3000
+    made = {"salary": [10_000 + 331 * k for k in range(rows)], "y": [k % 2 for k in range(rows)]}
+    pq.write_table(pa.table(made), tmp_path / "salaries.parquet")
+    assert written(tmp_path / "salaries.parquet")[0]["model"]["features"]["salary"]["type"] == "integer"
+
+
+def test_texts_a_person_reads_as_dates_or_numbers_are_left_out_with_the_way_to_write_them(tmp_path: Path) -> None:
+    rows = 300
+    made = {
+        "listed": [f"{1 + k % 28:02}.{1 + k % 12:02}.2026" for k in range(rows)],
+        "price": [f"1.{k:03},50" for k in range(rows)],
+        "size": [float(k) for k in range(rows)],
+        "y": [k % 2 for k in range(rows)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "flats.parquet")
+    policy, _ = written(tmp_path / "flats.parquet")
+    assert set(policy["model"]["features"]) == {"size"}
+    text = (tmp_path / "policy.yaml").read_text()
+    assert "listed: looks like a date; write it as 2026-05-01" in text
+    assert "price: looks like a number; write 0,25 as 0.25" in text
+    done = run(tmp_path / "flats.parquet", "--target", "price", "--force")
+    assert "it looks like a number; write 0,25 as 0.25" in str(done.exception)
+
+
 def test_the_target_named_is_the_target(table: Path) -> None:
     policy, said = written(table, "--target", "amount", "--name", "sizes")
     assert (policy["model"]["task"], policy["model"]["target"], policy["model"]["name"]) == (
@@ -158,7 +183,7 @@ def test_the_target_named_is_the_target(table: Path) -> None:
         ("currency", "--target 'currency': it holds one value only, 'EUR': nothing to learn"),
         ("nothing", "--target 'nothing': it holds no value"),
         ("requested_at", r"--target 'requested_at': it holds timestamp\[us, tz=UTC\]"),
-        ("_etl", "--target '_etl': the name must be letters"),
+        ("_etl", "--target '_etl': a name must be letters"),
     ],
 )
 def test_a_target_that_cannot_be_one_is_an_error_that_says_why(target: str, said: str, table: Path) -> None:
