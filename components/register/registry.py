@@ -151,9 +151,9 @@ class Registry:
                 f"registry {self.uri}: cannot {what}: {exc}; install mlflow (http: mlflow-skinny)"
             ) from exc
         except Exception as exc:  # MLflow's, requests' or SQLAlchemy's own
+            asked = "is MLflow running there" if self.uri.startswith("http") else "can it be written, is the disk full"
             raise RegistryError(
-                f"registry {self.uri}: cannot {what}: {_first_line(exc)}; is MLflow running there? "
-                "$MLFLOW_TRACKING_URI names another"
+                f"registry {self.uri}: cannot {what}: {_first_line(exc)}; {asked}? $MLFLOW_TRACKING_URI names another"
             ) from exc
 
 

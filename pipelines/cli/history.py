@@ -129,7 +129,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     wide = (
         None if sys.stdout.isatty() else sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True))
     )
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=wide, highlight=False).print(table)
+    console = Console(width=wide, highlight=False)
+    with console.capture() as shown:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in shown.get().splitlines()))

@@ -60,8 +60,11 @@ def status(
     name = asked.name if asked else str(model)
     settings = Settings.of(store)
     now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
-    records = recall(open_store(settings.store), name, needed, now)
-    seen = look(name, records, asked, _rollout(Path(settings.platform), name), now)
+    opened = open_store(settings.store)
+    records, rollout = recall(opened, name, needed, now), _rollout(Path(settings.platform), name)
+    if asked is None and not records and rollout is None:
+        raise UsageError(f"store {opened.url}: no records of a model {name!r}; `kedge history` names those it has")
+    seen = look(name, records, asked, rollout, now)
     if as_json:
         import orjson
 
@@ -104,11 +107,14 @@ def _next(
 ) -> Iterator[str]:
     from components.monitor.history import retrainings, unfinished
 
+    waiting = awaiting_approval(records)
     if serving is None and rollout is None:
-        yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
+        first = "`kedge submit --policy FILE` trains and releases a first model"
+        ready = f"`kedge submit --policy FILE --release {waiting[:12]}` releases what passed" if waiting else first
+        yield f"nothing was promoted yet: {ready}"
     if rollout is not None:
         yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
-    if (waiting := awaiting_approval(records)) is not None and asked is not None and asked.release.approval == "manual":
+    if waiting is not None and asked is not None and asked.release.approval == "manual":
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
     by_hand = asked is not None and asked.release.approval == "manual"
     if rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
@@ -117,7 +123,7 @@ def _next(
         return
     past, budget = retrainings(records, now), asked.monitor.budget
     if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
-        yield f"no retraining before {_moment(ends)} (cooldown)"
+        yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
     recent = [one for one in past if one.time > now - timedelta(seconds=budget.period_seconds)]
     if recent:
         yield f"{len(recent)} of {budget.max_retrains} retrainings of the period are used"

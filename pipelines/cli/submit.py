@@ -24,7 +24,9 @@ def submit(
     local: Annotated[
         bool, typer.Option("--local", help="Use the local runner even if $KEDGE_KFP_HOST is set.")
     ] = False,
-    release: Annotated[str | None, typer.Option(help="Release this bundle instead of retraining.")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Release this bundle (its first 8 digits or more) instead of retraining.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Submitting a key again does not run it again. Default: the time.")
     ] = None,
@@ -36,6 +38,8 @@ def submit(
     """Retrain on fresh rows, and release what passes its gates (unless the policy asks for an approval first).
 
     With the local runner a release goes to the platform of `kedge up`; where none runs, what passed is registered only.
+    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says gated); 1: it failed; 2: a
+    mistake in what was given.
 
     Example: kedge submit --policy fraud.yaml --local
     """
@@ -43,6 +47,8 @@ def submit(
 
     from components import clock
     from components import policy as policies
+    from components.store import open_store
+    from pipelines.cli.approve import registered
     from pipelines.settings import Settings
     from pipelines.submit import retrain_and_release, submit_release, submit_retrain
 
@@ -58,7 +64,8 @@ def submit(
         typer.echo(line, err=as_json)
 
     if release is not None:
-        outcomes = [submit_release(settings, asked, release, reason=reason, key=key, wait=wait, say=say)]
+        chosen = registered(open_store(settings.store), asked, release)
+        outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, wait=wait, say=say)]
     elif wait and not unserved:
         outcomes = retrain_and_release(settings, asked, reason=reason, key=name, end=until, say=say)
     else:

@@ -68,7 +68,7 @@ def test_without_a_key_the_run_is_named_by_its_time(words, monkeypatch) -> None:
     [
         (["--end", "yesterday"], UsageError, "--end 'yesterday': not a time"),
         (["--key", "a/b"], UsageError, "key 'a/b' must be"),
-        (["--release", BUNDLE], UsageError, "is not registered"),
+        (["--release", BUNDLE], UsageError, "no registered bundle begins with"),
         (["--policy", "nowhere.yaml"], PolicyError, "nowhere.yaml: cannot be read"),
     ],
 )

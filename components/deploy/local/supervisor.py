@@ -135,7 +135,7 @@ class Supervisor:
         lines = [
             f"gateway {gateway}, collector {collector}",
             f'  predict: POST {gateway}/v1/models/NAME:predict  {{"instances": [{{FEATURE: VALUE, ...}}]}}',
-            f'  label:   POST {collector}/v1/labels  '
+            f"  label:   POST {collector}/v1/labels  "
             '{"model": NAME, "labels": [{"id": X_REQUEST_ID, "label": VALUE, "observed_at": TIME}]}',
         ]
         empty = [model for model, route in self._routes.items() if not any(route.weights.values())]
