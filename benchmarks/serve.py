@@ -12,7 +12,6 @@ server's process tree, from the scheduler's own nanosecond counts. A peer gets a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shutil
 import signal
@@ -23,22 +22,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
-import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
+import open_loop  # noqa: E402
 from serve_peers import rows, write_bundle  # noqa: E402
 
 OWN = ("kedge-constant", "kedge", "kserve-constant", "kserve-inplace", "kserve-sklearn")
 PEERS = {"mlserver": "mlserver", "mlflow": "mlflow==3.17.*", "bentoml": "bentoml"}
 READY_SECONDS = 240
 ROWS = 1000
+LOAD_ROUNDS = 10  # a block
+LOAD_SECONDS = 0.1  # a round: whatever else runs here disturbs some rounds, not the median
 PARTS = ("row", "batch", "load", "start")
 
 
@@ -67,8 +69,7 @@ class Server:
         """CPU its threads have used."""
         total = 0
         for pid in self.processes():
-            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-                total += int(thread.read_text().split()[0])
+            total += sum(int((thread / "schedstat").read_text().split()[0]) for thread in _threads(pid))
         return total / 1e9
 
     def megabytes(self) -> float:
@@ -81,10 +82,11 @@ class Server:
 
 
 def _children(pid: int) -> list[int]:
-    found = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in thread.read_text().split()]
-    return found
+    return [int(child) for thread in _threads(pid) for child in (thread / "children").read_text().split()]
+
+
+def _threads(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
 
 
 class Client:
@@ -210,50 +212,78 @@ def measure(servers: list[Server], rounds: int, requests: int) -> None:
         client.close()
 
 
-def loaded(server: Server, connections: int, seconds: float, rate: float | None) -> tuple[float, list[float]]:
-    """Requests a second, and latencies in ms; at a ``rate`` from the moment each request was due.
+@contextmanager
+def apart(servers: list[Server]) -> Iterator[str]:
+    """The servers on the last processor and this process on the first, before all else that runs there; in words."""
+    cpus = sorted(os.sched_getaffinity(0))
+    threads = [int(each.name) for server in servers for pid in server.processes() for each in _threads(pid)]
+    for thread in threads:
+        os.sched_setaffinity(thread, cpus[-1:])
+    os.sched_setaffinity(0, cpus[:1])
+    try:
+        for thread in (0, *threads):
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+        rank = "before all else"
+    except PermissionError:
+        rank = "beside whatever else runs"
+    try:
+        yield f"generator on processor {cpus[0]}, servers on {cpus[-1]}, {rank}"
+    finally:
+        for thread in (0, *threads):
+            os.sched_setaffinity(thread, cpus)
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
-    All connections are served by one loop: threads would wait for each other's interpreter lock, 5 ms at a time.
+
+def under_load(servers: list[Server], blocks: int) -> None:
+    """Print p50 and p99 of the servers, in turn, at one rate: 60 % of what the last of them sustained just before.
+
+    A shared machine's speed changes by a third within minutes, so the highest rate is measured anew for each block.
     """
-    latencies: list[float] = []
-
-    async def work(place: int, end: float) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        due = time.perf_counter() + (place / rate if rate else 0)
-        while due < end:
-            wait = due - time.perf_counter()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            began = due if rate else time.perf_counter()
-            writer.write(server.requests[len(latencies) % ROWS])
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-            latencies.append((time.perf_counter() - began) * 1e3)
-            due = due + connections / rate if rate else time.perf_counter()
-        writer.close()
-
-    async def all_at_once() -> None:
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(work(place, end) for place in range(connections)))
-
-    uvloop.run(all_at_once())
-    return len(latencies) / seconds, latencies
-
-
-def under_load(servers: list[Server], rounds: int) -> None:
-    """Print by server its highest rate, and the median over rounds, in turn, of the p99 at 60 % of it."""
-    highest = {server.name: max(loaded(server, 4, 2.0, None)[0] for _ in range(3)) for server in servers}
-    p99: dict[str, list[float]] = {server.name: [] for server in servers}
-    for _ in range(rounds):
+    with apart(servers) as where, ExitStack() as stack:
+        generators = {}
         for server in servers:
-            latencies = sorted(loaded(server, 4, 3.0, 0.6 * highest[server.name])[1])
-            p99[server.name].append(latencies[int(0.99 * len(latencies))])
-    base = statistics.median(p99[servers[0].name])
-    for name, taken in p99.items():
-        middle = statistics.median(taken)
+            generators[server.name] = open_loop.Generator(server.port, server.requests)
+            stack.callback(generators[server.name].close)
+        rates: list[float] = []
+        loads: dict[str, dict[str, list[open_loop.Load]]] = {
+            kind: {name: [] for name in generators} for kind in ("even", "random")
+        }
+        for block in range(blocks):
+            rates.append(0.6 * highest_rate(servers[-1]))
+            for turn in range(LOAD_ROUNDS):
+                for kind, taken in loads.items():
+                    even = open_loop.even(rates[-1], LOAD_SECONDS)
+                    seed = block * LOAD_ROUNDS + turn
+                    due = even if kind == "even" else open_loop.random(rates[-1], LOAD_SECONDS, seed)
+                    for name, generator in generators.items():
+                        taken[name].append(generator.run(due))
+    print(f"{where}; {statistics.median(rates):.0f} requests/s ({min(rates):.0f} to {max(rates):.0f})")
+    for kind, taken in loads.items():
+        show_load(kind, taken)
+
+
+def highest_rate(server: Server) -> float:
+    """Requests a second with eight always open, the median of three runs."""
+    with closing(open_loop.Generator(server.port, server.requests, connections=8)) as generator:
+        return statistics.median(generator.run(open_loop.at_once(1500)).rate for _ in range(3))
+
+
+def show_load(kind: str, loads: dict[str, list[open_loop.Load]]) -> None:
+    """The medians over the rounds, and their quartiles."""
+    base: dict[float, float] = {}
+    for name, taken in loads.items():
+        parts = []
+        for share in (0.5, 0.99):
+            each = [np.quantile(load.latency, share) * 1e3 for load in taken]
+            low, middle, high = np.quantile(each, (0.25, 0.5, 0.75))
+            ratio = middle / base.setdefault(share, middle)
+            parts.append(f"p{100 * share:.0f} {middle:.3f} ms ({low:.3f} to {high:.3f}), ratio {ratio:.2f}")
+        every = float(np.quantile(np.concatenate([load.latency for load in taken]), 0.99)) * 1e3
+        late = statistics.median(float(np.quantile(load.late, 0.99)) * 1e3 for load in taken)
+        busy = statistics.median(load.busy for load in taken)
         print(
-            f"{name}: at most {highest[name]:.0f} requests/s; p99 at 60 % of it {middle:.2f} ms "
-            f"({min(taken):.2f} to {max(taken):.2f}), ratio {middle / base:.2f}"
+            f"{kind} arrivals, {name}: {'; '.join(parts)}; p99 of all rounds together {every:.2f} ms"
+            f"; generator busy {busy:.0%}, late p99 {late:.3f} ms"
         )
 
 
@@ -265,8 +295,6 @@ def batch(server: Server, folder: Path, rounds: int) -> tuple[float, float]:
     request = request_for(server.name, rows(1000))
     body = request.partition(b"\r\n\r\n")[2]
     booster = xgboost.Booster(model_file=folder / "bundle" / "model.ubj")
-    import numpy as np
-
     codes = {code: float(place) for place, code in enumerate(CODES)}
 
     def bare() -> None:
@@ -345,8 +373,6 @@ def main() -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> None:
     """The measurements asked for, on servers that run side by side."""
-    from contextlib import ExitStack
-
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start")
     with ExitStack() as stack:
         servers = {}
@@ -360,7 +386,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             served, bare = batch(servers["kedge"], folder, options.rounds * 2)
             print(f"1,000 rows: kedge {served:.2f} ms, JSON and inplace_predict {bare:.2f}, ratio {served / bare:.2f}")
         if "load" in options.parts:
-            under_load([servers["kedge-constant"], servers["kedge"]], 5)
+            under_load([servers["kedge-constant"], servers["kedge"]], options.rounds)
     if "start" in options.parts:
         starts = cold_starts(folder, options.starts)
         own, other = starts["kedge"], starts["kserve-constant"]
