@@ -26,7 +26,7 @@ def value_of(policy: Policy, label: Any) -> float:
     """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not; of a regression the number.
 
     Raises:
-        Refused: null, not a plain value, or of another type than the policy's positive label.
+        Refused: null, not a plain value, of another type than the policy's positive label, or almost spelt like it.
     """
     model = policy.model
     if model.task == "regression":
@@ -38,6 +38,12 @@ def value_of(policy: Policy, label: Any) -> float:
             "invalid",
             f"model {policy.name}: label must be of the kind of the positive label {model.positive_label!r}, "
             f"got {shown(label)}",
+        )
+    if label != model.positive_label and str(label).strip().casefold() == str(model.positive_label).casefold():
+        raise Refused(
+            "invalid",
+            f"model {policy.name}: label {shown(label)} would count as negative; the positive label is spelt "
+            f"{model.positive_label!r}",
         )
     return float(label == model.positive_label)
 

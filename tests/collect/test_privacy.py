@@ -130,4 +130,7 @@ def test_a_positive_label_is_one_and_any_other_zero(declared):
     for policy, label in ((declared(), "1"), (declared(positive="yes"), 1), (declared(task="regression"), True)):
         with pytest.raises(Refused):
             value_of(policy, label)
+    for label in ("Yes", " yes", "YES"):
+        with pytest.raises(Refused, match="the positive label is spelt 'yes'"):
+            value_of(declared(positive="yes"), label)
     assert Declared(declared(), None).decision(0.5) == 1.0
