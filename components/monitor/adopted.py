@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from components import measure, profile, record
+from components.errors import NothingServed
 from components.monitor.window import Window, comparable, floats
 from components.policy import Policy
 from components.profile import Kind, Profile
@@ -67,6 +68,7 @@ def reference(store: Store, policy: Policy, history: Sequence[Record], window: W
     """What a check of this window compares with; built and kept as soon as enough was logged.
 
     Raises:
+        NothingServed: not one request was logged since the adoption.
         DataError, StoreError: the log cannot be read.
     """
     adoption = next(item for item in history if item.kind == "adopted")
@@ -76,6 +78,11 @@ def reference(store: Store, policy: Policy, history: Sequence[Record], window: W
         metrics = _metrics(store, policy, adoption.time, window.end)
         return Basis(created=adoption.time, metrics=metrics), Profile.from_json(kept)
     first = _first(store, policy, adoption.time, window.end, wanted)
+    if not first.num_rows:
+        raise NothingServed(
+            f"model {policy.name}: none of the {wanted:,} requests of its reference was logged since it was adopted; "
+            "if it answers requests, does its logger reach the collector?"
+        )
     made = profile.build(first.to_batches(), _kinds(policy, first.column_names))
     if first.num_rows < wanted:
         waits = f"the reference is not complete: {first.num_rows:,} of {wanted:,} requests"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from components import policy as policies
 from components import record
-from components.errors import UsageError
+from components.errors import NothingServed, UsageError
 from components.monitor import run as monitor
 from components.store import Store, open_store
 from components.tables import appending
@@ -164,6 +164,12 @@ def test_the_policy_asks_for_no_retraining_and_says_so(kedge) -> None:
     assert (triggers.labelled_error, triggers.drift_and_estimate) == (False, False)
     assert (triggers.max_age_seconds, triggers.new_labels) == (None, None)
     assert list(asked.model.features) == [each.partition(":")[0] for each in FEATURES]
+
+
+def test_a_check_before_the_first_request_says_what_is_missing_and_fails_nothing(kedge, store) -> None:
+    kedge(*by_feature("--reference-rows", "700"))
+    with pytest.raises(NothingServed, match="none of the 700 requests of its reference was logged"):
+        checked(store, 1)
 
 
 def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_attention(kedge, store) -> None:
