@@ -226,9 +226,20 @@ def test_a_store_that_is_read_only_is_named_and_nothing_is_submitted(ml, kfp, st
     assert runs(kfp, store) == []
 
 
+def test_a_check_before_the_first_release_succeeds_and_says_what_comes_first(ml):
+    ended, log = end(ml, start(ml, "empty", KEDGE_STORE="/tmp/empty"))
+    assert ended == "Complete", log
+    assert "`kedge submit` trains and releases a first one" in log
+
+
 def test_a_policy_nobody_can_check_fails_once_and_is_not_tried_again(ml):
-    """Exit code 2 is the user's to mend: here, a store in which nothing was ever promoted."""
-    job = start(ml, "empty", tries=6, KEDGE_STORE="/tmp/empty")
+    """Exit code 2 is the user's to mend: here, a policy that is not there."""
+
+    def misnamed(pod):
+        pod["containers"][0]["args"][0] = "--policy=/etc/kedge/policies/fraudd.yaml"
+
+    job = start(ml, "misnamed", tries=6, change=misnamed)
     ended, log = end(ml, job)
     assert ended == "PodFailurePolicy", log
+    assert "error: /etc/kedge/policies/fraudd.yaml: cannot be read" in log
     assert ml.get("job", job)["status"]["failed"] == 1
