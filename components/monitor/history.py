@@ -178,8 +178,9 @@ def awaits_release(records: Sequence[Record], *, by_hand: bool = False) -> str |
     Arguments as for :func:`unfinished`.
     """
     _, trained = _newest_training(records, [item for item in records if item.kind == "check"])
-    waits = trained is not None and trained.state == "succeeded" and _release_is_due(records, trained, by_hand)
-    return trained.bundle if trained is not None and waits else None
+    if trained is None or trained.state != "succeeded" or not _release_is_due(records, trained, by_hand):
+        return None
+    return trained.bundle
 
 
 def _newest_training(records: Sequence[Record], checks: Sequence[Record]) -> tuple[Record | None, _Attempt | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from components.errors import UsageError
     from components.record import Record
     from components.store import Store
 
@@ -37,7 +38,6 @@ def history(
     Example: kedge history --model payments --limit 20
     """
     from components import record
-    from components.errors import UsageError
     from components.store import open_store
     from pipelines.settings import Settings
 
@@ -45,7 +45,7 @@ def history(
     others = record.read(opened, model, [kind for kind in record.KINDS if kind != "check"])
     records = record.in_order([*others, *record.newest(opened, model, "check", max(limit, CHECKS))])
     if not records:
-        raise UsageError(f"store {opened.url}: no records of a model {model!r}; it has {_models(opened)}")
+        raise unknown_model(opened, model)
     shown = [item for item in records if every or item.data.get("action") != "none"][-limit:]
     if as_json:
         import orjson
@@ -113,9 +113,12 @@ def _origin(store: Store, model: str, bundle: str) -> tuple[str, str]:
         return "", ""
 
 
-def _models(store: Store) -> str:
-    names = sorted({key.split("/")[1] for key in store.keys("records")})
-    return ", ".join(names) if names else "none at all"
+def unknown_model(store: Store, model: str) -> UsageError:
+    """That the store knows nothing of a model, and which ones it knows."""
+    from components.errors import UsageError
+
+    names = ", ".join(sorted({key.split("/")[1] for key in store.keys("records")}))
+    return UsageError(f"store {store.url}: no records of a model {model!r}; it has {names or 'none at all'}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

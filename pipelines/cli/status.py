@@ -52,6 +52,7 @@ def status(
     from components.errors import UsageError
     from components.monitor.history import recall
     from components.store import open_store
+    from pipelines.cli.history import unknown_model
     from pipelines.settings import Settings
 
     if (policy is None) == (model is None):
@@ -63,7 +64,7 @@ def status(
     opened = open_store(settings.store)
     records, rollout = recall(opened, name, needed, now), _rollout(Path(settings.platform), name)
     if asked is None and not records and rollout is None:
-        raise UsageError(f"store {opened.url}: no records of a model {name!r}; `kedge history` names those it has")
+        raise unknown_model(opened, name)
     seen = look(name, records, asked, rollout, now)
     if as_json:
         import orjson
@@ -107,16 +108,15 @@ def _next(
 ) -> Iterator[str]:
     from components.monitor.history import retrainings, unfinished
 
-    waiting = awaiting_approval(records)
-    if serving is None and rollout is None:
-        first = "`kedge submit --policy FILE` trains and releases a first model"
-        ready = f"`kedge submit --policy FILE --release {waiting[:12]}` releases what passed" if waiting else first
-        yield f"nothing was promoted yet: {ready}"
+    waiting, by_hand = awaiting_approval(records), asked is not None and asked.release.approval == "manual"
     if rollout is not None:
         yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
-    if waiting is not None and asked is not None and asked.release.approval == "manual":
+    elif serving is None and waiting is None:
+        yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
+    elif serving is None and waiting is not None and not by_hand:
+        yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
+    if waiting is not None and by_hand:
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
-    by_hand = asked is not None and asked.release.approval == "manual"
     if rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:

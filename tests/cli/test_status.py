@@ -60,6 +60,14 @@ def test_a_model_without_records_says_what_to_do_first():
     assert "kedge submit --policy FILE" in text
 
 
+def test_a_first_model_that_passed_is_to_be_released_or_where_the_policy_says_so_approved():
+    passed = [event(0, "registered", A, bundle=A, version="1")]
+    assert "kedge submit --policy FILE --release aaaaaaaaaaaa" in seen(passed)
+    text = seen(passed, asked=policy.parse({**RULES, "release": {"approval": "manual"}}))
+    assert "waits for `kedge approve`" in text
+    assert "kedge submit" not in text
+
+
 def test_the_champion_is_told_with_version_age_and_since_when():
     assert "version 3, bundle aaaaaaaaaaaa, since 2026-03-02 01:00 UTC (9 h)" in seen(PROMOTED)
 
@@ -162,3 +170,10 @@ def test_neither_or_both_of_policy_and_model_are_a_usage_error(words, tmp_path):
     done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path), *words])
     assert isinstance(done.exception, UsageError)
     assert done.exception.exit_code == 2
+
+
+def test_a_model_the_store_does_not_know_is_a_mistake_that_names_those_it_knows(tmp_path):
+    record.append(open_store(tmp_path), PROMOTED[0])
+    done = CliRunner().invoke(build(), ["status", "--model", "frauds", "--store", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception).endswith("no records of a model 'frauds'; it has fraud")
