@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TREES := components/bundle/libtrees.so
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install demo test test-cluster tools promtool lint format lock images clean
@@ -10,7 +11,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## Create .venv with the command `kedge` in it, from the locks only
+install: $(VENV)/.installed $(TREES) ## Create .venv with the command `kedge` in it, from the locks only
 
 $(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"kedge needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}; try: make install PYTHON=python3.12")'
@@ -19,6 +20,10 @@ $(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.to
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(TREES): components/bundle/trees.c tools/compile requirements/compiler.txt | $(VENV)/.installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/compiler --require-hashes -r requirements/compiler.txt
+	PYTHONPATH=build/compiler tools/compile $(BIN)/python $< $@
 
 demo: install ## Watch the loop close: drift, retraining, canary, promotion, rollback (about 4 minutes)
 	$(BIN)/kedge demo
@@ -50,6 +55,7 @@ format: install ## Rewrite files in the one style
 
 lock: install ## Write the hash-locked requirements anew
 	$(BIN)/$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(BIN)/$(LOCK) requirements/compiler.in -o requirements/compiler.txt
 	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
 	for image in step serve collect; do \
 	  $(BIN)/$(LOCK) pyproject.toml --extra $$image -c requirements/dev.txt \
@@ -57,4 +63,4 @@ lock: install ## Write the hash-locked requirements anew
 	done
 
 clean: ## Remove what was built here
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TREES) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -38,10 +38,12 @@ class Additive:
 
     quick: ClassVar[bool] = True
 
-    def score_row(self, row: Sequence[float]) -> float:
+    def score_row(self, row: bytes) -> float:
         """The score of one encoded row; the same bits as :meth:`score`."""
         raw = self.bias
-        for value, slope, zero, entries in zip(row, self.slopes, self.at_zero, self.entries, strict=True):
+        for value, slope, zero, entries in zip(
+            memoryview(row).cast("f"), self.slopes, self.at_zero, self.entries, strict=True
+        ):
             if value == value:
                 raw += entries[int(value)] if entries else zero + slope * value
         return _sigmoid(raw) if self.binary else raw

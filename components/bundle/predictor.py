@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.bundle import additive, leaves, native
+from components.bundle import additive, native, trees
 from components.bundle.manifest import Manifest
 from components.bundle.signature import Matrix
 from components.errors import BundleError, NotExplainable
 
 Scores = NDArray[np.float64]
+MOST_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
 TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep one
 
 
@@ -28,7 +29,7 @@ class Predictor(Protocol):
     def score(self, matrix: Matrix) -> Scores:
         """Probability of the positive label (binary) or the value (regression) of each row; shape (n,)."""
 
-    def score_row(self, row: Sequence[float]) -> float:
+    def score_row(self, row: bytes) -> float:
         """The same, to the last bit, of one row from ``Signature.encode_row``."""
 
     def contributions(self, matrix: Matrix) -> Scores:
@@ -46,18 +47,20 @@ class TreesPredictor:
     def __init__(self, booster: native.Booster, feature_types: list[str]) -> None:
         self._booster = booster
         self._feature_types = feature_types
-        single = leaves.build(booster, feature_types)
-        self.quick = single is not None
-        self.score_row: Callable[[Sequence[float]], float] = single.score if single else self._score_row
+        self._forest = trees.build(booster, feature_types)
+        self.quick = self._forest is not None
+        self.score_row: Callable[[bytes], float] = self._forest.score_row if self._forest else self._score_row
 
     def score(self, matrix: Matrix) -> Scores:
-        return self._booster.predict(matrix).astype(np.float64)
+        small = self._forest is not None and len(matrix) <= MOST_ROWS
+        scorer = self._forest.score if self._forest is not None and small else self._booster.predict
+        return scorer(matrix).astype(np.float64)
 
     def contributions(self, matrix: Matrix) -> Scores:
         return self._booster.contributions(matrix, self._feature_types).astype(np.float64)
 
-    def _score_row(self, row: Sequence[float]) -> float:
-        return float(self._booster.predict(np.array([row], np.float32))[0])
+    def _score_row(self, row: bytes) -> float:
+        return float(self._booster.predict(_matrix(row))[0])
 
 
 class PipelinePredictor:
@@ -73,11 +76,15 @@ class PipelinePredictor:
         found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
         return np.asarray(found, dtype=np.float64)
 
-    def score_row(self, row: Sequence[float]) -> float:
-        return float(self.score(np.array([row], np.float32))[0])
+    def score_row(self, row: bytes) -> float:
+        return float(self.score(_matrix(row))[0])
 
     def contributions(self, matrix: Matrix) -> Scores:  # noqa: ARG002
         raise NotExplainable(f"contributions of a {type(self._estimator).__name__} that is not linear")
+
+
+def _matrix(row: bytes) -> Matrix:
+    return np.frombuffer(row, np.float32)[np.newaxis]
 
 
 def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:

@@ -121,8 +121,8 @@ class Signature:
             raise DataError(self.fault(rows))
         return matrix
 
-    def encode_row(self, row: Mapping[str, Any]) -> tuple[float, ...]:
-        """What :meth:`encode_rows` gives for one row, as Python floats: a microsecond or two instead of fifty.
+    def encode_row(self, row: Mapping[str, Any]) -> bytes:
+        """The bytes of what :meth:`encode_rows` gives for one row: in a microsecond or two instead of fifty.
 
         Raises:
             DataError: as there.
@@ -135,7 +135,7 @@ class Signature:
             for place, read in checks:
                 values[place] = read(values[place])
             if len(row) == len(values) and math.inf not in values and -math.inf not in values:
-                return self._floats.unpack(self._floats.pack(*values))  # rounds to 32 bits
+                return self._floats.pack(*values)  # rounds to 32 bits
         except (KeyError, TypeError, ValueError, OverflowError, struct.error):
             pass
         raise DataError(self.fault([row]))
@@ -155,7 +155,7 @@ class Signature:
 
     @cached_property
     def _floats(self) -> struct.Struct:
-        return struct.Struct(f"<{len(self.inputs)}f")
+        return struct.Struct(f"={len(self.inputs)}f")
 
     def fault(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Say what is wrong with rows that :meth:`encode_rows` refuses: the first fault, in words."""

@@ -38,7 +38,7 @@ def serve(options: argparse.Namespace) -> None:
         raise UsageError(f"--collector {options.collector!r}: must be an address such as http://collector:8090")
     cpus = usable_cpus()
     os.environ.setdefault("OMP_NUM_THREADS", str(cpus))  # read once, when numerical libraries are loaded
-    from components.bundle import open_bundle
+    from components.bundle import open_bundle, trees
     from components.serve.model import ServedModel
 
     bundle = open_bundle(options.bundle, expect=options.bundle_id)
@@ -48,6 +48,11 @@ def serve(options: argparse.Namespace) -> None:
 
     model = ServedModel(bundle, bundle.load_model(threads=cpus), options.slot)
     model.warm_up()
+    if bundle.manifest.format == "xgboost" and trees.compiled() is None:
+        sys.stderr.write(
+            f"note: {trees.LIBRARY} is not there (make install builds it): XGBoost's library, forty times "
+            "slower, scores single rows\n"
+        )
     Server(
         model,
         listener,

@@ -7,7 +7,7 @@ import pytest
 import xgboost
 
 from components import bundle
-from components.bundle import additive, leaves, native
+from components.bundle import additive, native, trees
 from components.bundle.predictor import PipelinePredictor, TreesPredictor
 from components.errors import NotExplainable
 from tests.bundle import models
@@ -48,7 +48,9 @@ def test_trees_score_100_000_random_rows_as_xgboost_does_to_the_last_bit(tmp_pat
     assert predictor.quick
     assert np.isnan(rows).any(axis=0).all()
     assert predictor.score(rows).astype(np.float32).tobytes() == wanted.tobytes()
-    singles = np.array([predictor.score_row(row) for row in rows.tolist()])
+    requests = [predictor.score(part) for part in np.array_split(rows, 77)]
+    assert np.concatenate(requests).astype(np.float32).tobytes() == wanted.tobytes()
+    singles = np.array([predictor.score_row(row.tobytes()) for row in rows])
     assert singles.astype(np.float32).tobytes() == wanted.tobytes()
     assert (singles == singles.astype(np.float32)).all()
 
@@ -63,6 +65,8 @@ def test_trees_score_100_000_random_rows_as_xgboost_does_to_the_last_bit(tmp_pat
         {"max_depth": 5, "num_parallel_tree": 3, "subsample": 0.5},
         {"max_depth": 4, "tree_method": "exact"},
         {"max_depth": 4, "scale_pos_weight": 30, "learning_rate": 1.0},
+        {"max_depth": 12, "min_child_weight": 0},
+        {"max_depth": 0, "grow_policy": "lossguide", "max_leaves": 300, "min_child_weight": 0},
     ],
 )
 def test_every_kind_of_tree_is_prepared_for_single_rows_and_keeps_its_bits(tmp_path, parameters):
@@ -73,17 +77,16 @@ def test_every_kind_of_tree_is_prepared_for_single_rows_and_keeps_its_bits(tmp_p
         types = ["q"] * 5  # it knows no categories
     data = xgboost.DMatrix(matrix, label, feature_types=types, enable_categorical=True)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1} | parameters, data, 10)
-    scorer = leaves.build(saved(booster, tmp_path), types)
+    scorer = trees.build(saved(booster, tmp_path), types)
     assert scorer is not None
     rows = random_rows(3000, seed=1)
     wanted = booster.predict(xgboost.DMatrix(rows, feature_types=types, enable_categorical=True))
-    assert np.array([scorer.score(row) for row in rows.tolist()], np.float32).tobytes() == wanted.tobytes()
+    assert np.array([scorer.score_row(row.tobytes()) for row in rows], np.float32).tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"max_depth": 9, "min_child_weight": 0},
         {"booster": "dart", "rate_drop": 0.5},
         {"objective": "count:poisson"},
     ],
@@ -98,7 +101,7 @@ def test_what_cannot_be_prepared_goes_to_the_library_and_keeps_its_bits(tmp_path
     wanted = booster.predict(xgboost.DMatrix(rows))
     assert not predictor.quick
     assert predictor.score(rows).astype(np.float32).tobytes() == wanted.tobytes()
-    singles = np.array([predictor.score_row(row) for row in rows.tolist()], np.float32)
+    singles = np.array([predictor.score_row(row.tobytes()) for row in rows], np.float32)
     assert singles.tobytes() == wanted.tobytes()
 
 
@@ -112,16 +115,29 @@ def test_values_near_the_largest_make_an_infinite_threshold_and_the_model_loads_
     assert predictor.quick
     rows = np.array([[np.nan], [3e38], [-3e38], [0]], np.float32)
     wanted = booster.predict(xgboost.DMatrix(rows))
-    singles = np.array([predictor.score_row(row) for row in rows.tolist()], np.float32)
+    singles = np.array([predictor.score_row(row.tobytes()) for row in rows], np.float32)
     assert singles.tobytes() == predictor.score(rows).astype(np.float32).tobytes() == wanted.tobytes()
 
 
-def test_a_scorer_that_differs_from_the_library_in_one_bit_is_not_used(tmp_path, monkeypatch):
+def test_trees_that_differ_from_the_library_in_one_bit_are_not_used(tmp_path, monkeypatch):
     booster = saved(models.booster("regression"), tmp_path)
-    assert leaves.build(booster, TYPES) is not None
-    off = (lambda margin: float(np.nextafter(np.float32(margin), np.float32(9e9))), lambda value: value)
-    monkeypatch.setitem(leaves.LINKS, "reg:squarederror", off)
-    assert leaves.build(booster, TYPES) is None
+    assert trees.build(booster, TYPES) is not None
+    laid_out = trees._laid_out
+
+    def one_bit_off(library, found, types, logistic, base):
+        return laid_out(library, found, types, logistic, float(np.nextafter(np.float32(base), np.float32(9e9))))
+
+    monkeypatch.setattr(trees, "_laid_out", one_bit_off)
+    assert trees.build(booster, TYPES) is None
+
+
+def test_a_row_or_a_matrix_of_another_width_reaches_no_compiled_code(tmp_path):
+    forest = trees.build(saved(models.booster(), tmp_path), TYPES)
+    assert forest is not None
+    with pytest.raises(ValueError, match="5 features is needed, got 16 bytes"):
+        forest.score_row(np.zeros(4, np.float32).tobytes())
+    with pytest.raises(ValueError, match=r"5 features is needed, got one of shape \(3, 6\)"):
+        forest.score(np.zeros((3, 6), np.float32))
 
 
 def test_contributions_are_xgboosts_and_sum_to_the_log_odds(tmp_path):
@@ -149,7 +165,7 @@ def test_linear_pipeline_is_served_as_its_terms_within_a_millionth_of_the_pipeli
     pipeline = models.linear(task)
     wanted = pipeline.predict_proba(rows)[:, 1] if task == "binary" else pipeline.predict(rows)
     np.testing.assert_allclose(predictor.score(rows), wanted, atol=1e-6, rtol=1e-6)
-    singles = np.array([predictor.score_row(row) for row in rows.tolist()])
+    singles = np.array([predictor.score_row(row.tobytes()) for row in rows])
     assert singles.tobytes() == predictor.score(rows).tobytes()
 
 
@@ -174,6 +190,6 @@ def test_scikit_learn_model_that_is_not_linear_is_served_as_it_is(tmp_path):
     predictor = models.written(tmp_path / "made", kind="sklearn", model=curved).load_model()
     assert isinstance(predictor, PipelinePredictor)
     np.testing.assert_array_equal(predictor.score(matrix), curved.predict_proba(matrix)[:, 1])
-    assert predictor.score_row(matrix[0].tolist()) == curved.predict_proba(matrix[:1])[0, 1]
+    assert predictor.score_row(matrix[0].tobytes()) == curved.predict_proba(matrix[:1])[0, 1]
     with pytest.raises(NotExplainable, match="not linear"):
         predictor.contributions(matrix)
