@@ -23,6 +23,7 @@ from components.collect.collector import Collector, now_microseconds
 from components.collect.entries import Taken
 from components.collect.labels import from_json
 from components.collect.openapi import document
+from components.collect.own import MOST_BATCH
 from components.collect.refusal import Reason, Refused, shown
 from components.collect.settings import Settings
 from components.errors import KedgeError
@@ -47,7 +48,6 @@ HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large"}
 RETRY_AFTER = b"2"
 MOST_NAMED = 20
 """Faults named in one answer."""
-MOST_BATCH = 10_000
 MOST_DISCARDED = 64 << 20
 """Bytes read and dropped before a refusal, which a sender that still sends would not see."""
 
@@ -128,31 +128,32 @@ class App:
             await send(EMPTY)
 
     def _event(self, headers: Mapping[bytes, bytes], body: bytes) -> Taken:
-        structured = headers.get(b"content-type", b"").startswith(events.STRUCTURED)
-        event = events.structured(events.json_of(body)) if structured else events.binary(headers, body)
-        return self._collector.intake.event(event, now_microseconds())
+        intake, now = self._collector.intake, now_microseconds()
+        if not headers.get(b"content-type", b"").startswith(events.STRUCTURED):
+            return intake.event(events.binary(headers, body), now)
+        return intake.one(body, now) or intake.event(events.structured(events.json_of(body)), now)
 
     async def _batch(self, body: bytes) -> Response:
         """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""
-        values = events.json_of(body)
-        if type(values) is not list:
-            raise Refused("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
-        if len(values) > MOST_BATCH:
-            raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
-        taken, faults = self._sorted(values)
+        now = now_microseconds()
+        faults: dict[int, Refused] = {}
+        taken = self._collector.intake.batch(body, now)
+        if taken is None:
+            taken, faults = self._sorted(body, now)
         await self._collector.keep(taken, len(body))
         for fault in faults.values():
             self._collector.metrics.refuse(fault.reason)
         return _partial(sum(one.count for one in taken), faults) if faults else Response(status_code=202)
 
-    def _sorted(self, values: list[Any]) -> tuple[list[Taken], dict[int, Refused]]:
-        """What is good, and what is not by its place in the batch."""
+    def _sorted(self, body: bytes, now: int) -> tuple[list[Taken], dict[int, Refused]]:
+        """The events of a batch one by one: what is good, and what is not by its place."""
+        values = events.json_of(body)
+        if type(values) is not list:
+            raise Refused("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
+        if len(values) > MOST_BATCH:
+            raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
         taken: list[Taken] = []
         faults: dict[int, Refused] = {}
-        now = now_microseconds()
-        whole = self._collector.intake.batch(values, now)
-        if whole is not None:
-            return whole, faults
         take = self._collector.intake.event
         for index, value in enumerate(values):
             try:

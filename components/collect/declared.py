@@ -16,6 +16,8 @@ from components.tables import appending
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_ID = 256
 """Characters."""
+MOST_NAME = 128
+"""Characters of a version or a slot."""
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -130,9 +132,9 @@ def text(value: Any, name: str) -> str:
     """A short name from outside; missing is empty."""
     if value is None:
         return ""
-    if type(value) is str and len(value) <= 128 and value.isprintable():
+    if type(value) is str and len(value) <= MOST_NAME and value.isprintable():
         return value
-    raise Refused("invalid", f"{name} must be at most 128 printable characters, got {shown(value)}")
+    raise Refused("invalid", f"{name} must be at most {MOST_NAME} printable characters, got {shown(value)}")
 
 
 def finite(value: Any, name: str) -> float:

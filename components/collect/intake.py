@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import compress
 from typing import Any
 
 import orjson
 
-from components.collect import batched, kserve, labels
+from components.collect import kserve, labels
 from components.collect.declared import Declared, Row, key_of, time_of
 from components.collect.entries import PREDICTIONS, Kind, Taken
 from components.collect.events import PREDICTION, REQUEST, Event
+from components.collect.own import OwnEvents
 from components.collect.recent import Recent
 from components.collect.refusal import Refused, shown
 from components.collect.settings import Settings
@@ -26,6 +27,7 @@ class Intake:
 
     def __init__(self, declared: Mapping[str, Declared], settings: Settings) -> None:
         self._declared = declared
+        self._own = OwnEvents(declared)
         self._recent = Recent(RECENT)
         self._ahead = int(settings.max_ahead_seconds * MICROSECONDS)
         self._age = int(settings.max_age_seconds * MICROSECONDS)
@@ -40,15 +42,22 @@ class Intake:
         """
         return self._prediction(event, now) if event.type == PREDICTION else self._half(event, now)
 
-    def batch(self, events: Sequence[Any], now: int) -> list[Taken] | None:
+    def one(self, body: bytes, now: int) -> Taken | None:
+        """An own event, if it is good; None if :meth:`event` has to say what it is, or what is wrong with it."""
+        found = self._own.row(body, now)
+        if found is None or self._mistimed(found[1][1], now):
+            return None
+        return self._taken(*found)
+
+    def batch(self, body: bytes, now: int) -> list[Taken] | None:
         """Many own events at once, if all are good; None if :meth:`event` has to say which are not."""
-        found = batched.columns(events, self._declared, now)
+        found = self._own.columns(body, now)
         if found is None:
             return None
         model, columns = found
         if self._mistimed(min(columns[1]), now) or self._mistimed(max(columns[1]), now):
             return None
-        count = len(events)
+        count = len(columns[0])
         if self._sample < 1:
             chosen = [sampled(identity, self._sample) for identity in columns[0]]
             columns = [tuple(compress(column, chosen)) for column in columns]
@@ -95,11 +104,14 @@ class Intake:
         if type(data) is not dict:
             raise Refused("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
         model = self.model(data.get("model"))
-        row = model.row(event.id, data, self._time(event.time, now), now)
-        if self._sample < 1 and not self._sampled(event.id):
+        return self._taken(model, model.row(event.id, data, self._time(event.time, now), now))
+
+    def _taken(self, model: Declared, row: Row) -> Taken:
+        identity = row[0]
+        if not self._sampled(identity):
             return Taken(model.name, PREDICTIONS)
-        conflict_key = f"{model.name} {event.id}"
-        self._refuse_conflict(conflict_key, _digest(row), event.id)
+        conflict_key = f"{model.name} {identity}"
+        self._refuse_conflict(conflict_key, _digest(row), identity)
         return Taken(model.name, PREDICTIONS, rows=(row,), conflict_keys=(conflict_key,))
 
     def _half(self, event: Event, now: int) -> Taken:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from components.collect.refusal import Refused, shown
@@ -49,7 +48,6 @@ class Features:
         self._changed = [index for index, feature in enumerate(features.values()) if feature.privacy != "keep"]
         self._sure = [SURE[feature.type] for feature in features.values()]
         self._shapes: set[tuple[type, ...]] = set()
-        self._pick = itemgetter(*self.names, self.names[0])  # one more, as of one name it would not give a tuple
 
     def read(self, values: Mapping[str, Any]) -> tuple[Logged, ...]:
         """The declared features' values as they may be logged; one that is missing is None.
@@ -63,18 +61,9 @@ class Features:
             self._check(raw, shape)
         return self._private(raw) if self._changed else raw
 
-    def columns(self, rows: Sequence[Mapping[str, Any]]) -> list[Sequence[Logged]] | None:
-        """The same of many predictions, by column; None if any value needs :meth:`read` to tell.
-
-        Raises:
-            KeyError: a row lacks a feature.
-            TypeError: a row is not an object.
-        """
-        found: list[Sequence[Logged]] = []
-        found += zip(*map(self._pick, rows), strict=True)
-        found.pop()
-        if not all(sure.issuperset(map(type, column)) for column, sure in zip(found, self._sure, strict=True)):
-            return None
+    def private(self, columns: Iterable[Sequence[Any]]) -> list[Sequence[Logged]]:
+        """The features of many predictions by column, of types that are as declared, as they may be logged."""
+        found: list[Sequence[Logged]] = list(columns)
         for index in self._changed:
             found[index] = tuple(map(self._readers[index], found[index]))
         return found

@@ -6,8 +6,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.collect import batched, events
+from components.collect import events
 from components.collect.declared import Declared, time_of
+from components.collect.own import OwnEvents
 
 NOW = 1_772_452_800_000_000
 VALUES = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(0, 1) | st.text(max_size=3)
@@ -31,7 +32,8 @@ def test_rows_read_by_column_are_those_read_one_by_one(declared, event, changes)
         whole["data"]["features"] |= {name: change[name] for name in ("amount", "country") if name in change}
         whole["data"] |= {name: value for name, value in change.items() if name not in ("amount", "country")}
         sent.append(orjson.loads(orjson.dumps(whole)))
-    found = batched.columns(sent, {"payments": model}, NOW)
+    own = OwnEvents({"payments": model})
+    found = own.columns(orjson.dumps(sent), NOW)
     if found is not None:
         alone = [events.structured(value) for value in sent]
         assert list(zip(*found[1], strict=True)) == [
@@ -40,8 +42,31 @@ def test_rows_read_by_column_are_those_read_one_by_one(declared, event, changes)
 
 
 def test_a_batch_of_good_events_is_read_by_column(declared, event):
-    found = batched.columns([event("a"), event("b")], {"payments": Declared(declared(), None)}, NOW)
-    assert found[1][0] == ("a", "b")
+    own = OwnEvents({"payments": Declared(declared(), None)})
+    assert own.columns(orjson.dumps([event("a"), event("b")]), NOW)[1][0] == ("a", "b")
+    assert own.row(orjson.dumps(event("a")), NOW)[1][0] == "a"
+
+
+def test_any_name_of_a_feature_is_read_and_models_are_told_apart(declared, event):
+    odd = declared(**{"class": {"type": "number"}, "order total": {"type": "boolean"}})
+    other = declared("returns", **{"class": {"type": "category"}})
+    own = OwnEvents({"payments": Declared(odd, None), "returns": Declared(other, None)})
+    sent = event("a", features={"class": 1.5, "order total": True, "unknown": [[1]]})
+    model, row = own.row(orjson.dumps(sent), NOW)
+    assert (model.name, row[8:]) == ("payments", (1.5, True))
+    second = event("b", model="returns", features={"class": "x"})
+    assert own.row(orjson.dumps(second), NOW)[1][8:] == ("x",)
+    assert own.columns(orjson.dumps([sent, second]), NOW) is None
+    assert own.row(orjson.dumps(event("c", model="returns", features={"class": 1.5})), NOW) is None
+
+
+def test_a_batch_beyond_the_most_is_refused(start, event):
+    small = orjson.dumps(event("a", features={}))
+    with start() as client:
+        sent = {"content": b"[" + b",".join([small] * 10_001) + b"]"}
+        answer = client.post("/", headers={"content-type": "application/cloudevents-batch+json"}, **sent)
+    assert answer.status_code == 413
+    assert "at most 10,000 events, got 10,001" in answer.json()["error"]
 
 
 def test_events_sent_at_once_or_in_pieces_are_answered_in_turn(start, event):
