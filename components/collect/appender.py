@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from components.collect import kserve
 from components.collect.declared import Columns, Declared, Row, Values, key_of
 from components.collect.entries import PREDICTIONS, Item, Schemas, decode, predictions
+from components.collect.fresh import Fresh
 from components.collect.index import Change, Index
 from components.collect.intake import sampled
 from components.collect.journal import Journal
@@ -50,6 +51,7 @@ class Appender:
         store: Store,
         declared: Mapping[str, Declared],
         journal: Journal,
+        fresh: Fresh,
         schemas: Schemas,
         index: Index,
         metrics: Metrics,
@@ -66,6 +68,7 @@ class Appender:
         self._store = store
         self._declared = declared
         self._journal = journal
+        self._fresh = fresh
         self._schemas = schemas
         self._index = index
         self._metrics = metrics
@@ -103,8 +106,7 @@ class Appender:
 
     def _read(self, number: int) -> Segment:
         segment = Segment()
-        for kind, payload in self._journal.read(number, self._metrics.damaged):
-            item = decode(kind, payload)
+        for item in self._items(number):
             if item.model not in self._declared:
                 segment.aside.append(item)
             elif item.kind == PREDICTIONS:
@@ -117,8 +119,14 @@ class Appender:
                 segment.halves.append(item)
         return segment
 
+    def _items(self, number: int) -> Iterable[Item]:
+        fresh = self._fresh.take(number)
+        if fresh is not None:
+            return fresh
+        return (decode(kind, payload) for kind, payload in self._journal.read(number, self._metrics.damaged))
+
     def _take_rows(self, segment: Segment, item: Item) -> None:
-        current = _current(orjson.loads(item.body), self._schemas.find(item.key), self._declared[item.model].columns)
+        current = _current(item.values, self._schemas.find(item.key), self._declared[item.model].columns)
         if current is None:
             segment.aside.append(item)
             return
@@ -159,7 +167,7 @@ class Appender:
                 change.halves.append((key, kind, model, orjson.loads(body)["_received"], body))
         for (model, schema), rows in joined.items():
             if rows:
-                self._take_rows(segment, Item(PREDICTIONS, model, schema, orjson.dumps(list(zip(*rows, strict=True)))))
+                self._take_rows(segment, Item(PREDICTIONS, model, schema, values=list(zip(*rows, strict=True))))
 
     def _joined(self, model: Declared, request: dict[str, Any], response: dict[str, Any]) -> list[Row]:
         rows = kserve.joined(model, request, response)

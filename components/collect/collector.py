@@ -17,8 +17,9 @@ from components.collect.appender import DAY_SECONDS, Appender, restore
 from components.collect.checks import Checks
 from components.collect.commit import GroupCommit
 from components.collect.declared import Declared, key_of
-from components.collect.entries import Schemas, Taken, encode
+from components.collect.entries import Schemas, Taken, items
 from components.collect.exchange import Exchange
+from components.collect.fresh import Fresh
 from components.collect.index import Index
 from components.collect.intake import MICROSECONDS, Intake
 from components.collect.journal import Journal
@@ -82,16 +83,13 @@ class Collector:
         )
         restore(settings.spool / "aside", self._journal)
         schemas = Schemas(settings.spool / "schemas", self.declared.values())
-        self._commit = GroupCommit(
-            self._journal,
-            lambda group: encode(group, self.declared),
-            self.metrics,
-            most_bytes=settings.most_waiting_bytes,
-        )
+        self._fresh = Fresh()
+        self._commit = GroupCommit(self._write, self.metrics, most_bytes=settings.most_waiting_bytes)
         self._appender = Appender(
             self._store,
             self.declared,
             self._journal,
+            self._fresh,
             schemas,
             self._index,
             self.metrics,
@@ -186,6 +184,12 @@ class Collector:
             return []
         logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, rest))
         return [identity for identity in rest if identity not in logged]
+
+    def _write(self, group: Sequence[Taken]) -> None:
+        """Make a group durable. In the journal's thread."""
+        found = items(group, self.declared)
+        data = b"".join([item.frame() for item in found])
+        self._fresh.note(self._journal.append(data), found, len(data))
 
     def _forget(self, taken: Sequence[Taken]) -> None:
         for one in taken:

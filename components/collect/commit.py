@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from components.collect.entries import Taken
-from components.collect.journal import Journal
 from components.collect.metrics import Metrics
 from components.collect.refusal import Refused
 
@@ -22,17 +21,14 @@ T = TypeVar("T")
 class GroupCommit:
     """Hands groups to the journal's one thread: while one is synced the next one gathers."""
 
-    def __init__(
-        self, journal: Journal, encode: Callable[[Sequence[Taken]], bytes], metrics: Metrics, *, most_bytes: int
-    ) -> None:
+    def __init__(self, write: Callable[[Sequence[Taken]], None], metrics: Metrics, *, most_bytes: int) -> None:
         """Prepare.
 
         Args:
-            encode: A group as bytes for the journal.
+            write: Makes a group durable, or raises OSError.
             most_bytes: What may wait for the disk, as it was sent.
         """
-        self._journal = journal
-        self._encode = encode
+        self._write = write
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, "journal")
         self._loop = asyncio.get_running_loop()
@@ -71,7 +67,7 @@ class GroupCommit:
         group, self._gathering, self._bytes = self._gathering, [], 0
         future, self._next = self._next, self._loop.create_future()
         began = time.perf_counter()
-        written = self._loop.run_in_executor(self._thread, lambda: self._journal.append(self._encode(group)))
+        written = self._loop.run_in_executor(self._thread, self._write, group)
         written.add_done_callback(lambda done: self._finished(future, group, began, done.exception()))
 
     def _finished(

@@ -51,18 +51,20 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a frame holds."""
+    """What a frame holds: of predictions the ``values`` by column, of anything else a ``body``."""
 
     kind: str
     model: str
     key: str
     """Hex digits: the same for a thing sent twice. Of predictions, the hash of their columns."""
-    body: bytes
-    """JSON; of predictions an array of each column's values."""
+    body: bytes = b""
+    """JSON."""
+    values: Values = ()
 
     def frame(self) -> bytes:
         """The entry as it lies in the journal."""
-        return frame(self.kind.encode(), f"{self.model} {self.key} ".encode() + self.body)
+        body = orjson.dumps(self.values) if self.kind == PREDICTIONS else self.body
+        return frame(self.kind.encode(), f"{self.model} {self.key} ".encode() + body)
 
 
 class Schemas:
@@ -86,25 +88,25 @@ class Schemas:
         return self._folder / f"{key}.json"
 
 
-def encode(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
-    """Frames of a group."""
-    parts: list[bytes] = []
+def items(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> list[Item]:
+    """The entries of a group."""
+    found: list[Item] = []
     rows: dict[str, list[Row]] = {}
     for one in taken:
         if one.rows:
             rows.setdefault(one.model, []).extend(one.rows)
         elif one.columns:
-            parts.append(predictions(declared[one.model], one.columns).frame())
+            found.append(predictions(declared[one.model], one.columns))
         elif one.body is not None:
-            parts.append(Item(one.kind, one.model, one.key.hex(), one.body).frame())
+            found.append(Item(one.kind, one.model, one.key.hex(), one.body))
     for name, group in rows.items():
-        parts.append(predictions(declared[name], list(zip(*group, strict=True))).frame())
-    return b"".join(parts)
+        found.append(predictions(declared[name], list(zip(*group, strict=True))))
+    return found
 
 
 def predictions(model: Declared, values: Values) -> Item:
     """The entry of predictions that have the model's columns."""
-    return Item(PREDICTIONS, model.name, model.columns_key, orjson.dumps(values))
+    return Item(PREDICTIONS, model.name, model.columns_key, values=values)
 
 
 def decode(kind: bytes, payload: memoryview) -> Item:
@@ -119,4 +121,6 @@ def decode(kind: bytes, payload: memoryview) -> Item:
             "they stay there: start the version of the collector that wrote them, to append them"
         )
     model, key, body = bytes(payload).split(b" ", 2)
+    if kind.decode() == PREDICTIONS:
+        return Item(PREDICTIONS, model.decode(), key.decode(), values=orjson.loads(body))
     return Item(kind.decode(), model.decode(), key.decode(), body)

@@ -89,8 +89,8 @@ class Journal:
         """Whether a segment was closed for its size and nobody asked for closed ones since."""
         return self._full
 
-    def append(self, data: bytes) -> None:
-        """Write frames and return when they are on the disk; after an OSError none of them counts."""
+    def append(self, data: bytes) -> int:
+        """Write frames and return when they are on the disk: the segment's number. After an OSError none counts."""
         self._leave_room(len(data))
         handle = self._open() if self._handle is None else self._handle
         try:
@@ -99,10 +99,12 @@ class Journal:
         except OSError:
             self._abandon(handle)
             raise
+        number = self._next - 1
         self._size += len(data)
         if self._size >= self._segment_bytes:
             self.rotate()
             self._full = True
+        return number
 
     def rotate(self) -> list[int]:
         """Close the segment that is being written, if there is one; the numbers of all closed ones, ascending."""
