@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, model TEXT, day INTEGE
 """
 VARIABLES = 500
 """Keys asked for in one statement."""
-VERSION = 3
+VERSION = 4
 """Of the spool: of this file and of the journal's frames."""
 
 

@@ -69,7 +69,7 @@ class Runs:
         for number, day, seen, size in self._db.execute(chosen):
             run = Run(number, day, size // KEY_BYTES)
             if seen is not None:
-                self._chapters.append(Chapter(Seen(CHAPTER, bytearray(seen)), [run]))
+                self._chapters.append(Chapter(Seen(CHAPTER, seen), [run]))
             else:
                 last.runs.append(run)
                 for piece in self._pieces(run).values():

@@ -85,6 +85,6 @@ def test_a_spool_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):
     db.execute("INSERT INTO appended VALUES (?, 1)", (key(1),))
     db.commit()
     db.close()
-    with pytest.raises(UsageError, match=r"version 1, this collector reads version 3.*/v1/flush"):
+    with pytest.raises(UsageError, match=r"version 1, this collector reads version 4.*/v1/flush"):
         Index(tmp_path / "index.db")
     assert sqlite3.connect(tmp_path / "index.db").execute("SELECT COUNT(*) FROM appended").fetchone() == (1,)
