@@ -23,6 +23,9 @@ CHAPTER = 2_000_000
 """Keys that are forgotten together."""
 LIKE = 3
 """So many runs that are not much longer than the youngest are put together with it."""
+PIECES = 256
+AT_ONCE = 250_000
+"""Keys that are put together at a time: a chapter's would take a hundred megabytes."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, day INTEGER, seen BLOB);
@@ -72,8 +75,8 @@ class Runs:
                 self._chapters.append(Chapter(Seen(CHAPTER, seen), [run]))
             else:
                 last.runs.append(run)
-                for piece in self._pieces(run).values():
-                    last.seen.add(_numbers(piece))
+                for _, keys in self._pieces(run, range(PIECES)):
+                    last.seen.add(_numbers(keys))
         self._chapters.append(last)
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
@@ -98,12 +101,12 @@ class Runs:
             chapter = Chapter()
             self._chapters.append(chapter)
         chapter.seen.add(_numbers(b"".join(keys)))
-        pieces, count = {piece: b"".join(found) for piece, found in _by_piece(keys).items()}, len(keys)
+        merged, count = list[Run](), len(keys)
         while like := _like(chapter.runs, count):
-            pieces, count = self._together(like, pieces), count + sum(run.count for run in like)
-            self._delete(like)
+            merged += like
+            count += sum(run.count for run in like)
             del chapter.runs[-len(like) :]
-        self._write(chapter, Run(number, day, count), pieces)
+        self._write(chapter, Run(number, day, count), merged, _by_piece(keys))
 
     def forget(self, before_day: int) -> int:
         """Drop the chapters whose youngest key is of an earlier day; how many keys went."""
@@ -117,32 +120,36 @@ class Runs:
     def _close(self, chapter: Chapter) -> None:
         """Make one run of a chapter, and write down what it has seen."""
         whole = Run(chapter.runs[-1].number, chapter.runs[-1].day, chapter.count)
-        pieces = self._together(chapter.runs, {})
-        self._delete(chapter.runs)
+        merged = chapter.runs.copy()
         chapter.runs.clear()
-        self._write(chapter, whole, pieces)
+        self._write(chapter, whole, merged, {})
         self._db.execute("UPDATE runs SET seen = ? WHERE number = ?", (chapter.seen.bits, whole.number))
 
-    def _write(self, chapter: Chapter, run: Run, pieces: Mapping[int, bytes]) -> None:
+    def _write(self, chapter: Chapter, run: Run, merged: Sequence[Run], keys: Mapping[int, list[bytes]]) -> None:
+        """Make one run of others, which are deleted, and of new keys."""
         chapter.runs.append(run)
+        width = max(1, PIECES * AT_ONCE // max(run.count, AT_ONCE))
+        for first in range(0, PIECES, width):
+            some = range(first, min(first + width, PIECES))
+            found = {piece: list(keys.get(piece, ())) for piece in some}
+            for each in merged:
+                for piece, there in self._pieces(each, some):
+                    found[piece].append(there)
+                gone = "DELETE FROM pieces WHERE number = ? AND piece BETWEEN ? AND ?"
+                self._db.execute(gone, (each.number, some[0], some[-1]))
+            rows = ((run.number, piece, b"".join(parts)) for piece, parts in found.items() if parts)
+            self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?)", rows)
+        self._db.executemany("DELETE FROM runs WHERE number = ?", ((each.number,) for each in merged))
         self._db.execute("INSERT INTO runs VALUES (?, ?, NULL)", (run.number, run.day))
-        rows = ((run.number, piece, pieces[piece]) for piece in sorted(pieces))
-        self._db.executemany("INSERT INTO pieces VALUES (?, ?, ?)", rows)
-
-    def _together(self, runs: Sequence[Run], pieces: Mapping[int, bytes]) -> dict[int, bytes]:
-        found = defaultdict(list)
-        for each in (*map(self._pieces, runs), pieces):
-            for piece, keys in each.items():
-                found[piece].append(keys)
-        return {piece: b"".join(keys) for piece, keys in found.items()}
 
     def _delete(self, runs: Sequence[Run]) -> None:
         for run in runs:
             self._db.execute("DELETE FROM pieces WHERE number = ?", (run.number,))
             self._db.execute("DELETE FROM runs WHERE number = ?", (run.number,))
 
-    def _pieces(self, run: Run) -> dict[int, bytes]:
-        return dict(self._db.execute("SELECT piece, keys FROM pieces WHERE number = ? ORDER BY piece", (run.number,)))
+    def _pieces(self, run: Run, some: range) -> Iterator[tuple[int, bytes]]:
+        chosen = "SELECT piece, keys FROM pieces WHERE number = ? AND piece BETWEEN ? AND ? ORDER BY piece"
+        yield from self._db.execute(chosen, (run.number, some[0], some[-1]))
 
     def _within(self, run: Run, asked: Mapping[int, list[bytes]]) -> Iterator[bytes]:
         """Those keys that a run holds."""

@@ -58,7 +58,5 @@ class Seen:
         """Those of the numbers that are found."""
         words, mask, patterns = self._words, self._mask, PATTERNS
         return [
-            number
-            for number in numbers
-            if words[number & mask] & (pattern := patterns[number >> 52 & 4095]) == pattern
+            number for number in numbers if words[number & mask] & (pattern := patterns[number >> 52 & 4095]) == pattern
         ]

@@ -30,6 +30,7 @@ def small(monkeypatch):
 def test_keys_that_were_added_are_known_and_no_others(sizes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "CHAPTER", 40)
+        patch.setattr(runs, "AT_ONCE", 15)  # a chapter is put together in three turns
         db = sqlite3.connect(":memory:", isolation_level=None)
         kept, count = Runs(db), 0
         for number, size in enumerate(sizes):
