@@ -290,7 +290,7 @@ class Collector:
         now = time.time()
         day = int(now // DAY_SECONDS) - self._settings.remember_days
         halves = int((now - self._settings.pair_seconds) * MICROSECONDS)
-        gone = self._index.forget(before_day=day, halves_before=halves)
+        gone = self._index.forget(before_day=day, most_ids=self._settings.remember_ids, halves_before=halves)
         self.metrics.unpaired.inc(gone["halves"])
         self._waiting()
 

@@ -124,14 +124,15 @@ class Index:
                 db.executemany("DELETE FROM waiting WHERE key = ?", ((key,) for key in change.predicted))
             db.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (str(change.segment),))
 
-    def forget(self, *, before_day: int, halves_before: int) -> Mapping[str, int]:
-        """Drop halves received before a time, and ids appended before a day; how many of each.
+    def forget(self, *, before_day: int, most_ids: int, halves_before: int) -> Mapping[str, int]:
+        """Drop halves received before a time, ids appended before a day, and the oldest beyond so many; how many of
+        each.
 
-        Ids lie in runs, which go when their youngest id is so old.
+        Ids lie in chapters, which go when their youngest id is so old, or when those after it have as many.
         """
         with self._transaction() as db:
             halves = db.execute("DELETE FROM halves WHERE received < ?", (halves_before,)).rowcount
-            appended = self._runs.forget(before_day)
+            appended = self._runs.forget(before_day, most_ids)
             db.execute("DELETE FROM waiting WHERE day < ?", (before_day,))
         return {"halves": halves, "appended": appended}
 

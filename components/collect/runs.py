@@ -108,9 +108,14 @@ class Runs:
             del chapter.runs[-len(like) :]
         self._write(chapter, Run(number, day, count), merged, _by_piece(keys))
 
-    def forget(self, before_day: int) -> int:
-        """Drop the chapters whose youngest key is of an earlier day; how many keys went."""
-        old = [chapter for chapter in self._chapters if chapter.runs and chapter.runs[-1].day < before_day]
+    def forget(self, before_day: int, most: int) -> int:
+        """Drop the chapters whose youngest key is of an earlier day, or which ``most`` newer keys follow; how many keys
+        went."""
+        old, newer = [], 0
+        for chapter in reversed(self._chapters):
+            if chapter.runs and (chapter.runs[-1].day < before_day or newer >= most):
+                old.append(chapter)
+            newer += chapter.count
         for chapter in old:
             self._delete(chapter.runs)
         if old:

@@ -46,6 +46,8 @@ class Settings:
     """A half that waited so long is looked for at the other collectors of the store."""
     remember_days: int = 30
     """How long ids are remembered, so that an event sent again is left out of the log."""
+    remember_ids: int = 10_000_000
+    """Ids remembered at most, the newest; a million take 4 MB of memory and 21 MB of the spool's disk."""
     compact_every: int = 64
     """Appends after which small files are put together; 0: never."""
     retention_days: int = 0

@@ -55,9 +55,20 @@ def test_a_run_is_forgotten_when_its_youngest_key_is_old_enough(tmp_path):
     index = Index(tmp_path / "index.db")
     index.apply(Change(0, day=1, appended=[key(number) for number in range(40)]))
     index.apply(Change(1, day=2, appended=[key(number) for number in range(40, 50)]))
-    assert index.forget(before_day=1, halves_before=0)["appended"] == 0
-    assert index.forget(before_day=2, halves_before=0)["appended"] == 40
+    assert index.forget(before_day=1, most_ids=1000, halves_before=0)["appended"] == 0
+    assert index.forget(before_day=2, most_ids=1000, halves_before=0)["appended"] == 40
     assert index.known(map(key, range(50))) == set(map(key, range(40, 50)))
+
+
+@pytest.mark.usefixtures("small")
+def test_of_more_keys_than_may_be_remembered_the_oldest_chapters_go(tmp_path):
+    index = Index(tmp_path / "index.db")
+    for number in range(5):
+        chapter = [key(40 * number + place) for place in range(40)]
+        index.apply(Change(number, day=1, appended=chapter))
+    assert index.forget(before_day=1, most_ids=120, halves_before=0)["appended"] == 80
+    assert index.known(map(key, range(200))) == set(map(key, range(80, 200)))
+    assert index.forget(before_day=1, most_ids=120, halves_before=0)["appended"] == 0
 
 
 @pytest.mark.usefixtures("small")
