@@ -29,7 +29,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check store, registry, Kubeflow Pipelines, KServe, gateway, permissions and images; say what to type.
+    """Check store, registry, Kubeflow Pipelines, KServe, gateway, what must run, permissions, images; say what to type.
 
     Exit code 1 if anything is bad; a warning or what could not be looked at is none.
 

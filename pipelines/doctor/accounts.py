@@ -40,12 +40,17 @@ def installations(jobs: Iterable[Mapping[str, Any]]) -> list[Installation]:
     """What a namespace's CronJobs tell, one for each account of a monitor."""
     checks: dict[str, dict[str, dict[str, str]]] = {}
     for job in jobs:
-        pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        env = {each["name"]: each.get("value") or "" for each in pod["containers"][0].get("env") or ()}
+        pod, env = job["spec"]["jobTemplate"]["spec"]["template"]["spec"], environment(job)
         if "KEDGE_PLATFORM" in env:
             model = str((job["metadata"].get("labels") or {}).get("kedge.dev/model", ""))
             checks.setdefault(str(pod.get("serviceAccountName", "default")), {})[model] = env
     return [_installation(monitor, by_model) for monitor, by_model in sorted(checks.items())]
+
+
+def environment(job: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a CronJob gives its check in plain words; one from a Secret or the pod is empty."""
+    container = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    return {each["name"]: each.get("value") or "" for each in container.get("env") or ()}
 
 
 def _installation(monitor: str, checks: dict[str, dict[str, str]]) -> Installation:

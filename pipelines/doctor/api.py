@@ -65,8 +65,13 @@ class Cluster(Protocol):
     def kinds(self, group: str) -> set[str]:
         """``version/kind`` of a group that the API serves; empty if it has none of it."""
 
-    def everywhere(self, group: str, version: str, plural: str) -> list[Mapping[str, Any]]:
-        """All objects of a custom kind that belongs to no namespace, or of any namespace."""
+    def everywhere(self, group: str, version: str, plural: str, *, name: str = "") -> list[Mapping[str, Any]]:
+        """All objects of a kind that belongs to no namespace, or of any namespace; ``name``: only those called so."""
+
+    def within(
+        self, namespace: str, group: str, version: str, plural: str, *, labels: str = ""
+    ) -> list[Mapping[str, Any]]:
+        """A namespace's objects of a kind, as the API gives them; ``labels``: only those with ``name=value``."""
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """The data of a ConfigMap; None if it is not there or may not be read."""

@@ -64,9 +64,19 @@ class KubernetesCluster:
             for kind in self._get(f"/apis/{each['groupVersion']}")["resources"]
         }
 
-    def everywhere(self, group: str, version: str, plural: str) -> list[Mapping[str, Any]]:
-        """All objects of a custom kind, of any namespace."""
-        found: list[Mapping[str, Any]] = self._get(f"/apis/{group}/{version}/{plural}")["items"]
+    def everywhere(self, group: str, version: str, plural: str, *, name: str = "") -> list[Mapping[str, Any]]:
+        """All objects of a kind, of any namespace; ``name``: only those called so."""
+        query = {"fieldSelector": f"metadata.name={name}"} if name else {}
+        found: list[Mapping[str, Any]] = self._get(f"/apis/{group}/{version}/{plural}", query)["items"]
+        return found
+
+    def within(
+        self, namespace: str, group: str, version: str, plural: str, *, labels: str = ""
+    ) -> list[Mapping[str, Any]]:
+        """A namespace's objects of a kind; ``labels``: only those with ``name=value``."""
+        query = {"labelSelector": labels} if labels else {}
+        path = f"/apis/{group}/{version}/namespaces/{namespace}/{plural}"
+        found: list[Mapping[str, Any]] = self._get(path, query)["items"]
         return found
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
@@ -114,19 +124,19 @@ class KubernetesCluster:
         found: list[Mapping[str, Any]] = self._get(f"/apis/batch/v1/namespaces/{self.namespace}/cronjobs")["items"]
         return found
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads(self._answer(path).data)
+            found: dict[str, Any] = json.loads(self._answer(path, query or {}).data)
         except ApiException as exc:
             if exc.status == 403:
                 raise DeniedError(f"you may not read {path}") from exc
             raise
         return found
 
-    def _answer(self, path: str) -> Any:
+    def _answer(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._api.call_api(
             path, "GET", auth_settings=["BearerToken"], _preload_content=False, _request_timeout=10,
-            header_params={"Accept": "application/json"},
+            query_params=list((query or {}).items()), header_params={"Accept": "application/json"},
         )[0]  # fmt: skip
 
 

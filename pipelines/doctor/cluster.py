@@ -1,13 +1,14 @@
-"""Kubernetes: KServe and its mode, the Gateway API and its gateways, who may do what, images that cannot be pulled."""
+"""Kubernetes: KServe and its mode, the Gateway API and its gateways, what must run, who may do what, missing images."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from pipelines.doctor import workloads
 from pipelines.doctor.accounts import permissions
 from pipelines.doctor.api import Cluster, DeniedError, UnreachableError
 from pipelines.doctor.finding import Finding, bad, good, run, skipped, warning
@@ -54,13 +55,16 @@ def kserve(cluster: Cluster) -> list[Finding]:
 
 
 def _mode(cluster: Cluster) -> Finding:
-    found = cluster.config_map("kserve", "inferenceservice-config")
+    name = "inferenceservice-config"
+    read = ((space, cluster.config_map(space, name)) for space in workloads.KSERVE_HOMES)
+    space, found = next(((space, data) for space, data in read if data is not None), ("", None))
     if found is None:
-        return skipped("kserve mode", "ConfigMap kserve/inferenceservice-config is not there or may not be read")
+        fix = f"an administrator asks: kubectl -n kserve get configmap {name} -o yaml"
+        return skipped("kserve mode", f"ConfigMap kserve/{name} is not there or may not be read", fix)
     deploy, ingress = (json.loads(found.get(key) or "{}") for key in ("deploy", "ingress"))
     mode = str(deploy.get("defaultDeploymentMode", "unknown"))
     if mode in ("Standard", "RawDeployment") and not ingress.get("enableGatewayApi"):
-        fix = "kubectl -n kserve edit configmap inferenceservice-config: ingress.enableGatewayApi: true"
+        fix = f"kubectl -n {space} edit configmap {name}: ingress.enableGatewayApi: true"
         return warning("kserve mode", f"{mode}, without the Gateway API", fix)
     return good("kserve mode", mode)
 
@@ -70,23 +74,32 @@ def gateway(cluster: Cluster) -> list[Finding]:
     if "v1/HTTPRoute" not in cluster.kinds("gateway.networking.k8s.io"):
         fix = "install the Gateway API and a gateway: https://gateway-api.sigs.k8s.io/guides/"
         return [bad("gateway api", "the cluster has no v1/HTTPRoute", fix)]
-    gateways = cluster.everywhere("gateway.networking.k8s.io", "v1", "gateways")
+    try:
+        gateways = cluster.everywhere("gateway.networking.k8s.io", "v1", "gateways")
+    except DeniedError as exc:
+        return [skipped("gateway", f"not looked at: {exc}", "an administrator asks: kubectl get gateways -A")]
     if not gateways:
         fix = "make one, then helm upgrade ... --set route.gateway.name=NAME --set route.gateway.namespace=NAMESPACE"
         return [warning("gateway", "the cluster has no Gateway", fix)]
-    return [_programmed(each) for each in gateways]
+    used = workloads.gateways_of_routes(cluster)
+    return [_programmed(each, used) for each in gateways]
 
 
-def _programmed(found: Mapping[str, Any]) -> Finding:
-    place = f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+def _programmed(found: Mapping[str, Any], used: Collection[tuple[str, str]]) -> Finding:
+    """A Gateway by what its controller says of it as it stands; one that a model's route asks for must be well."""
+    space, name = str(found["metadata"]["namespace"]), str(found["metadata"]["name"])
     conditions = {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
-    programmed = conditions.get("Programmed", {})
+    programmed, generation = conditions.get("Programmed", {}), found["metadata"].get("generation", 0)
     if programmed.get("status") != "True":
-        fix = f"kubectl -n {found['metadata']['namespace']} describe gateway {found['metadata']['name']}"
-        return warning(
-            "gateway", f"{place} is not programmed: {programmed.get('message', 'no word of its controller')}", fix
-        )
-    return good("gateway", f"{place}, class {found['spec']['gatewayClassName']}")
+        seen = f"{space}/{name} is not programmed: {programmed.get('message', 'no word of its controller')}"
+    elif programmed.get("observedGeneration", generation) < generation:
+        seen = f"{space}/{name}: its controller has not taken generation {generation}; is it up?"
+    else:
+        return good("gateway", f"{space}/{name}, class {found['spec']['gatewayClassName']}")
+    fix = f"kubectl -n {space} describe gateway {name}"
+    if (space, name) in used:
+        return bad("gateway", f"{seen}; routes of models ask for it", fix)
+    return warning("gateway", seen, fix)
 
 
 def operator(cluster: Cluster) -> list[Finding]:
@@ -152,7 +165,12 @@ def checks(cluster: Cluster, steps: str | None = None) -> list[Callable[[], list
     """All of this page, ready to run."""
     asked: dict[str, Callable[[Cluster], list[Finding]]] = {
         "kserve": kserve,
+        "kserve controller": workloads.kserve,
         "gateway": gateway,
+        "routes": workloads.routes,
+        "kubeflow controllers": workloads.kubeflow,
+        "services": workloads.services,
+        "collector": workloads.collector,
         "prometheus operator": operator,
         "permissions": partial(permissions, steps=steps),
         "images": images,

@@ -15,19 +15,22 @@ from typer.testing import CliRunner
 
 from components.store import local
 from pipelines.cli import build
-from pipelines.doctor import accounts, cluster, places, runs
+from pipelines.doctor import accounts, cluster, places, runs, workloads
 from pipelines.doctor.api import DeniedError, UnreachableError
+from pipelines.doctor.client import KubernetesCluster
 from pipelines.doctor.finding import good, run
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @contextmanager
-def answering(status, body, **headers):
-    """A server that gives one answer to everything; its address."""
+def answering(status, body, asked=None, **headers):
+    """A server that gives one answer to everything; its address. What was asked is added to a list."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            if asked is not None:
+                asked.append(self.path)
             self.send_response_only(status)
             for name, value in {"Date": self.date_time_string(), **headers}.items():
                 self.send_header(name, value)
@@ -204,6 +207,10 @@ class FakeCluster:
     reads: bool = True
     running: list = field(default_factory=list)
     jobs: list = field(default_factory=list)
+    objects: dict = field(default_factory=dict)
+    """Those of a kind, by its plural."""
+    hidden: set = field(default_factory=set)
+    """(plural, namespace) that the caller may not list; namespace "*": all at once."""
 
     def version(self):
         if self.away:
@@ -213,8 +220,22 @@ class FakeCluster:
     def kinds(self, group):
         return self.served.get(group, set())
 
-    def everywhere(self, group, version, plural):
-        return self.gateways
+    def everywhere(self, group, version, plural, *, name=""):
+        if (plural, "*") in self.hidden:
+            raise DeniedError(f"you may not read /apis/{group}/{version}/{plural}")
+        found = self.gateways if plural == "gateways" else self.objects.get(plural, [])
+        return [each for each in found if name in ("", each["metadata"]["name"])]
+
+    def within(self, namespace, group, version, plural, *, labels=""):
+        if (plural, namespace) in self.hidden:
+            raise DeniedError(f"you may not read /apis/{group}/{version}/namespaces/{namespace}/{plural}")
+        wanted = dict(each.split("=") for each in labels.split(",") if each)
+        found = [each["metadata"] for each in self.objects.get(plural, [])]
+        return [
+            each
+            for each, meta in zip(self.objects.get(plural, []), found, strict=True)
+            if meta["namespace"] == namespace and wanted.items() <= meta.get("labels", {}).items()
+        ]
 
     def config_map(self, namespace, name):
         return self.settings
@@ -277,6 +298,189 @@ def test_gateways_are_found_and_told_apart():
     (found,) = cluster.gateway(FakeCluster(served=served, gateways=[a_gateway("False")]))
     assert found.state == "warning"
     assert "no address" in found.seen
+
+
+def a_route(*conditions, generation=2, **parent):
+    """A model's HTTPRoute, and what the controller of its Gateway says of it."""
+    said = [{"observedGeneration": generation, "reason": "R", "message": "m", **each} for each in conditions]
+    meta = {"namespace": "ml", "name": "fraud", "generation": 2, "labels": {"app.kubernetes.io/part-of": "kedge"}}
+    parents = [{"conditions": said}] if said else []
+    spec = {"parentRefs": [{"namespace": "gateway", "name": "kedge", **parent}]}
+    return {"metadata": meta, "spec": spec, "status": {"parents": parents}}
+
+
+ROUTES = {"gateway.networking.k8s.io": {"v1/HTTPRoute"}}
+ACCEPTED = {"type": "Accepted", "status": "True"}
+
+
+def test_a_gateway_that_a_models_route_asks_for_must_be_programmed_at_its_newest_generation():
+    told = {"served": ROUTES, "objects": {"httproutes": [a_route(ACCEPTED)]}}
+    (found,) = cluster.gateway(FakeCluster(**told, gateways=[a_gateway("False")]))
+    assert (found.state, "routes of models ask for it" in found.seen) == ("bad", True)
+    stale = a_gateway("True")
+    stale["metadata"]["generation"], stale["status"]["conditions"][0]["observedGeneration"] = 4, 3
+    (found,) = cluster.gateway(FakeCluster(**told, gateways=[stale]))
+    assert (found.state, "has not taken generation 4" in found.seen) == ("bad", True)
+    elsewhere = {**told, "objects": {"httproutes": [a_route(ACCEPTED, name="other")]}}
+    assert states(cluster.gateway(FakeCluster(**elsewhere, gateways=[a_gateway("False")]))) == ["warning"]
+
+
+def test_gateways_that_may_not_be_listed_are_not_called_well():
+    (found,) = cluster.gateway(FakeCluster(served=ROUTES, hidden={("gateways", "*")}))
+    assert (found.state, found.fix) == ("skipped", "an administrator asks: kubectl get gateways -A")
+
+
+@pytest.mark.parametrize(
+    ("route", "state", "words"),
+    [
+        (a_route(ACCEPTED, {"type": "ResolvedRefs", "status": "True"}), "good", "taken"),
+        (a_route(), "bad", "no controller of a Gateway has taken its generation 2"),
+        (a_route(ACCEPTED, generation=1), "bad", "has taken its generation 2"),
+        (a_route({"type": "Accepted", "status": "False"}), "bad", "Accepted is false: R: m"),
+        (a_route(ACCEPTED, {"type": "ResolvedRefs", "status": "False"}), "bad", "ResolvedRefs is false"),
+    ],
+)
+def test_a_models_route_is_taken_by_its_gateway_or_what_is_against_it_is_told(route, state, words):
+    (found,) = workloads.routes(FakeCluster(served=ROUTES, objects={"httproutes": [route]}))
+    assert (found.what, found.state) == ("route fraud", state)
+    assert words in found.seen
+    assert bool(found.fix) == (state == "bad")
+    assert workloads.routes(FakeCluster()) == []
+
+
+def workload(name, namespace="kserve", *, ready=1, wanted=1, conditions=(), **labels):
+    meta = {"namespace": namespace, "name": name, "labels": labels}
+    return {
+        "metadata": meta,
+        "spec": {"replicas": wanted},
+        "status": {"readyReplicas": ready, "conditions": list(conditions)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "words", "fix"),
+    [
+        ({}, "good", "kserve/kserve-controller-manager: 1 of 1 pods ready", ""),
+        ({"ready": None}, "bad", "0 of 1 pods ready; no slot comes up", "kubectl -n kserve describe deployment"),
+        ({"ready": 1, "wanted": 2}, "warning", "1 of 2 pods ready", "logs deployment/kserve-controller-manager"),
+        ({"wanted": 0, "ready": 0}, "bad", "is scaled to 0", "scale deployment kserve-controller-manager --replicas 1"),
+        (
+            {
+                "ready": 0,
+                "conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "Q", "message": "quota"}],
+            },
+            "bad",
+            "0 of 1 pods ready: Q: quota",
+            "describe",
+        ),
+    ],
+)
+def test_kserves_controller_is_up_or_it_is_told_what_is_down_and_what_to_type(told, state, words, fix):
+    there = {"deployments": [workload(workloads.KSERVE, **told), workload("other")]}
+    (found,) = workloads.kserve(FakeCluster(served=KSERVE, objects=there))
+    assert (found.what, found.state) == ("kserve controller", state)
+    assert words in found.seen
+    assert fix in found.fix
+
+
+def test_kserves_kinds_without_a_controller_are_bad_and_without_kinds_nothing_is_asked():
+    (found,) = workloads.kserve(FakeCluster(served=KSERVE))
+    assert (found.state, "install KServe's controller" in found.fix) == ("bad", True)
+    assert workloads.kserve(FakeCluster()) == []
+
+
+def test_who_may_not_list_deployments_everywhere_is_told_of_those_he_may_see_or_that_nobody_looked():
+    there = {"deployments": [workload(workloads.KSERVE, "kubeflow", ready=0)]}
+    some = {("deployments", "*"), ("deployments", "kserve")}
+    (found,) = workloads.kserve(FakeCluster(served=KSERVE, objects=there, hidden=some))
+    assert (found.state, "kubeflow/kserve-controller-manager" in found.seen) == ("bad", True)
+    (found,) = workloads.kserve(FakeCluster(served=KSERVE, objects=there, hidden={*some, ("deployments", "kubeflow")}))
+    assert found.state == "skipped"
+    assert found.seen == "not looked whether they run: you may not read /apis/apps/v1/deployments"
+    assert found.fix == "an administrator asks: kubectl get deployments --all-namespaces"
+
+
+KUBEFLOW_UI = "http://ml-pipeline-ui.kfp.svc.cluster.local"
+
+
+def test_kubeflows_controllers_are_asked_for_where_the_checks_submit_to():
+    there = [workload("ml-pipeline", "kfp"), workload("workflow-controller", "kfp", ready=0)]
+    told = {"jobs": [check_of("fraud", KEDGE_KFP_HOST=KUBEFLOW_UI)], "objects": {"deployments": there}}
+    api, controller = workloads.kubeflow(FakeCluster(**told))
+    assert (api.state, controller.state) == ("good", "bad")
+    assert controller.seen == ("kfp/workflow-controller: 0 of 1 pods ready; runs are taken and never start without it")
+    (found,) = workloads.kubeflow(FakeCluster(**told, hidden={("deployments", "kfp")}))
+    assert (found.state, found.fix) == ("skipped", "an administrator asks: kubectl get deployments --namespace kfp")
+    (found,) = workloads.kubeflow(FakeCluster())
+    assert (found.state, found.seen) == ("skipped", "kubeflow has no Deployment ml-pipeline")
+    outside = check_of("fraud", KEDGE_KFP_HOST="https://kubeflow.example.com")
+    assert workloads.kubeflow(FakeCluster(jobs=[outside])) == []
+
+
+def a_slice(service, namespace, *ready):
+    meta = {"namespace": namespace, "name": f"{service}-x", "labels": {"kubernetes.io/service-name": service}}
+    return {"metadata": meta, "endpoints": [{"conditions": {"ready": each}} for each in ready]}
+
+
+@pytest.mark.parametrize(
+    ("url", "slices", "state", "words"),
+    [
+        ("http://mlflow.tracking:5000", [a_slice("mlflow", "tracking", False, True)], "good", "1 ready"),
+        ("http://mlflow.tracking.svc:5000", [a_slice("mlflow", "tracking", False)], "bad", "has no pod that is ready"),
+        ("http://mlflow:5000", [a_slice("mlflow", "ml")], "bad", "Service ml/mlflow"),
+        ("http://mlflow.tracking:5000", [], "warning", "no Service mlflow in tracking"),
+        ("https://mlflow.example.com", [], "skipped", "leads out of the cluster"),
+        ("http://10.1.2.3:5000", [], "skipped", "leads out of the cluster"),
+    ],
+)
+def test_mlflow_is_asked_for_where_the_checks_ask_it(url, slices, state, words):
+    told = {"jobs": [check_of("fraud", MLFLOW_TRACKING_URI=url)], "objects": {"endpointslices": slices}}
+    (found,) = workloads.services(FakeCluster(**told))
+    assert (found.what, found.state) == ("mlflow service", state)
+    assert words in found.seen
+    assert bool(found.fix) == (state != "good")
+
+
+def test_a_service_that_may_not_be_looked_at_is_not_called_well():
+    jobs = [check_of("fraud", KEDGE_KFP_HOST=KUBEFLOW_UI)]
+    (found,) = workloads.services(FakeCluster(jobs=jobs, hidden={("endpointslices", "kfp")}))
+    assert (found.what, found.state) == ("kubeflow service", "skipped")
+    assert "kubectl -n kfp describe service ml-pipeline-ui" in found.fix
+
+
+def test_a_collector_without_a_pod_that_is_ready_is_bad():
+    labels = {"app.kubernetes.io/part-of": "kedge", "app.kubernetes.io/component": "collector"}
+    down = {"statefulsets": [workload("kedge-collector", "ml", ready=0, **labels), workload("db", "ml", ready=0)]}
+    (found,) = workloads.collector(FakeCluster(objects=down))
+    assert (found.what, found.state) == ("collector", "bad")
+    assert "kubectl -n ml describe statefulset kedge-collector" in found.fix
+
+
+def kubeconfig(folder, address):
+    """A file that leads to an address."""
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
+    config |= {"clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {}}]}
+    (folder / "config").write_text(json.dumps(config))
+    return str(folder / "config")
+
+
+def test_the_client_asks_for_objects_by_name_and_label_and_tells_what_it_may_not_read(tmp_path, monkeypatch):
+    default = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    asked = []
+    with answering(200, {"items": [{"a": 1}]}, asked=asked) as address:
+        monkeypatch.setattr(default, kubeconfig(tmp_path, address))
+        api = KubernetesCluster("ml")
+        assert api.everywhere("apps", "v1", "deployments", name="x") == [{"a": 1}]
+        assert api.within("kserve", "apps", "v1", "deployments", labels="a/b=c") == [{"a": 1}]
+    assert asked == [
+        "/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dx",
+        "/apis/apps/v1/namespaces/kserve/deployments?labelSelector=a%2Fb%3Dc",
+    ]
+    with answering(403, {}) as address:
+        monkeypatch.setattr(default, kubeconfig(tmp_path, address))
+        with pytest.raises(DeniedError, match="may not read /apis/apps/v1/namespaces/kserve/deployments"):
+            KubernetesCluster("ml").within("kserve", "apps", "v1", "deployments")
 
 
 def check_of(model, *, platform="gateway:ml?claim=x", image="kedge/step:1", **env):
@@ -438,11 +642,8 @@ def test_a_clock_apart_from_the_api_servers_is_bad():
 def test_an_api_server_that_nobody_answers_for_is_told_at_once(tmp_path, monkeypatch):
     with answering(200, {}) as address:
         pass
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
-    config |= {"clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {}}]}
-    (tmp_path / "config").write_text(json.dumps(config))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+    default = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(default, kubeconfig(tmp_path, address))
     done = CliRunner().invoke(build(), ["doctor", "--store", str(tmp_path / "store")])
     assert done.exit_code == 1
     assert f"{address}: " in done.output
