@@ -31,8 +31,8 @@ def attempts(records: Sequence[Record], bundle: str) -> int:
 
 
 def refusal(records: Sequence[Record], bundle: str) -> str | None:
-    """Why the bundle must not be released again: it was taken back, and nobody approved it since."""
-    last = _last(records, "rolled-back", bundle)
+    """Why the bundle must not be released again: it was tried and taken back, and nobody approved it since."""
+    last = _last([item for item in records if not item.data.get("untried")], "rolled-back", bundle)
     approved = _last(records, "approved", bundle)
     if last is None or (approved is not None and _order(approved) > _order(last)):
         return None

@@ -33,6 +33,8 @@ class SlotStatus:
     """It answers, with that bundle."""
     failed: bool = False
     """It will not come up by waiting; ``reason`` says why."""
+    untried: bool = False
+    """No process was ever begun with the bundle: what does not come up is the platform, not the bundle."""
     reason: str = ""
     """What its pods or process said."""
     address: str | None = None
@@ -122,6 +124,8 @@ class Rollout:
     """Why it ended as it did."""
     actor: str = ""
     """Who took it back, when a person did."""
+    untried: bool = False
+    """It was taken back before any process was begun with the bundle: the platform was at fault, nothing was judged."""
 
     @property
     def ended(self) -> bool:

@@ -45,6 +45,8 @@ class Outcome:
 
     result: Literal["promoted", "rolled-back", "refused"]
     reason: str
+    untried: bool = False
+    """Taken back before any process was begun with the bundle, which therefore may be released again."""
 
 
 @dataclass(kw_only=True)
@@ -127,7 +129,7 @@ def finish(release: Release, route: Route, rollout: Rollout) -> Outcome:
     loser = other(rollout.slot) if rollout.state == "promoted" else rollout.slot
     release.driver.remove(loser)
     release.driver.set_route(replace(route, rollout=None))
-    return Outcome(result=result, reason=rollout.reason)
+    return Outcome(result=result, reason=rollout.reason, untried=rollout.untried)
 
 
 def wait_ready(release: Release, slot: Slot, bundle: str) -> None:
@@ -222,6 +224,7 @@ def _deploy(release: Release, route: Route, rollout: Rollout) -> None:
         _go(release, route, rollout, "smoke")
     elif status.failed or waited > release.policy.release.ready_seconds:
         said = status.reason or "it gave no reason"
+        rollout = replace(rollout, untried=status.untried and status.bundle == rollout.bundle)
         take_back(release, route, rollout, f"slot {rollout.slot} not ready after {waited:,.0f} s: {said}")
     else:
         release.sleep(min(release.policy.release.interval_seconds, LONGEST_WAIT))
@@ -368,7 +371,8 @@ def _ended_elsewhere(release: Release, mine: Rollout) -> Outcome:
     key = f"{mine.bundle}-{mine.attempt}"
     for item in release.records():
         if item.kind in ("promoted", "rolled-back") and item.key == key:
-            return Outcome(result=item.kind, reason=str(item.data["reason"]))
+            untried = bool(item.data.get("untried", False))
+            return Outcome(result=item.kind, reason=str(item.data["reason"]), untried=untried)
     raise ReleaseError(f"the rollout {key} of {release.policy.name} is gone from the route and has no record")
 
 
@@ -382,6 +386,8 @@ def _record(release: Release, kind: Literal["release-started", "promoted", "roll
     }
     if kind != "release-started":
         data |= {"reason": rollout.reason, "evidence": _evidence_kept(release, rollout)}
+    if rollout.untried:
+        data["untried"] = True
     record.append(
         release.store,
         Record(

@@ -16,7 +16,7 @@ from components.deploy import rollout
 from components.deploy.drivers import open_driver
 from components.deploy.evidence import Observed
 from components.deploy.model import Rollout, Span
-from components.errors import UsageError
+from components.errors import SlotNotReady, UsageError
 from components.policy import Policy
 from components.register import Registry
 from components.store import Store, open_store
@@ -25,8 +25,9 @@ from components.store import Store, open_store
 def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
     """Release a bundle or go on with its release: ``promoted``, ``rolled-back`` or ``refused``.
 
-    A candidate that is taken back or refused is a release that ended as it should: the run's record says ``gated``.
-    Raises what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
+    A candidate that is taken back or refused is a release that ended as it should: the run's record says ``gated``. One
+    that the platform could not even start is a run that failed, and may be tried again: it raises SlotNotReady. Raises
+    what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
     """
     parsed, opened, run = policies.parse(policy), open_store(store), step.run_name(run)
 
@@ -35,7 +36,10 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
             candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
             asked = _release(parsed, opened, registry, platform)
             asked.bundle, asked.run, asked.say = candidate, run, step.say
-            return rollout.run(asked)
+            ended = rollout.run(asked)
+            if ended.untried:
+                raise SlotNotReady(f"{ended.reason}; the bundle was not tried, and may be released again")
+            return ended
 
     outcome = step.perform(opened, parsed.name, "deploy", release, run=run)
     state: step.State = "succeeded" if outcome.result == "promoted" else "gated"

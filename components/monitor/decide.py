@@ -11,7 +11,7 @@ from typing import Literal
 from components.monitor import words
 from components.monitor.alarm import Alarm, Look, alarm
 from components.monitor.check import Check
-from components.monitor.history import awaits_release, retrainings
+from components.monitor.history import awaits_release, due_release, retrainings
 from components.policy import Policy
 from components.record import Record, window_of
 
@@ -161,6 +161,10 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
         found.append(f"run {going} is still going")
     elif (bundle := awaits_release(before, by_hand=policy.release.approval == "manual")) is not None:
         found.append(f"bundle {bundle[:12]} passed its gates; its release comes first")
+    elif (failed := due_release(before, policy, now)) is not None:
+        found.append(
+            f"the release of bundle {failed.bundle[:12]} failed by no fault of its own; it is tried again first"
+        )
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
         found.append(f"cooldown after the retraining of {words.moment(past[-1].time)} until {words.moment(ends)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from components import record
+from components.policy import Budget, Policy
 from components.record import Record
 from components.store import Store
 
@@ -19,7 +20,8 @@ CHECKS = 100
 MOST_CHECKS = 1000
 """Checks looked back at whatever they tell: an alarm that none of them ended or confirmed is taken for over."""
 MOST_ATTEMPTS = 3
-"""How often a run that failed is submitted for one decision; then the next decision must come."""
+"""How often a run that failed is submitted for one decision; then the next decision must come. A release is tried on
+after that, more rarely: see :meth:`Stalled.next_try`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,68 @@ def awaits_release(records: Sequence[Record], *, by_hand: bool = False) -> str |
     if trained is None or trained.state != "succeeded" or not _release_is_due(records, trained, by_hand):
         return None
     return trained.bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stalled:
+    """A release that failed by something that trying again may mend, such as a cluster without KServe."""
+
+    bundle: str
+    run: str
+    tries: tuple[datetime, ...]
+    """When each began."""
+    reason: str
+    """Why the last one failed."""
+
+    def next_try(self, budget: Budget) -> datetime:
+        """From when on a check tries it again.
+
+        At once up to ``MOST_ATTEMPTS`` tries, as a fault often passes; then a cooldown after the last one, and never
+        more of them within the budget's period than it allows retrainings. Each costs a run, and tells people.
+        """
+        soonest = self.tries[-1]
+        if len(self.tries) >= MOST_ATTEMPTS:
+            soonest += timedelta(seconds=budget.cooldown_seconds)
+        if len(self.tries) < budget.max_retrains:
+            return soonest
+        return max(soonest, self.tries[-budget.max_retrains] + timedelta(seconds=budget.period_seconds))
+
+
+def stalled(records: Sequence[Record]) -> Stalled | None:
+    """The release that was begun last, by a check or by hand, if it failed and nobody judged its bundle.
+
+    Not one whose bundle was taken back after it was tried, by a test or by a person; nor one that a newer challenger
+    has overtaken.
+    """
+    begun = [item for item in records if item.kind == "run-started" and item.data.get("pipeline") == "release"]
+    if not begun:
+        return None
+    bundle, run = begun[-1].data.get("bundle"), begun[-1].data.get("run", begun[-1].key)
+    tries = [item for item in begun if item.data.get("run", item.key) == run]
+    last = next((item for item in records if item.kind == "run-finished" and item.key == tries[-1].key), None)
+    if bundle is None or last is None or last.data["state"] != "failed" or last.data.get("exit_code", 1) == 2:
+        return None
+    later = [item for item in records if item.time >= tries[0].time]
+    judged = any(item.kind == "rolled-back" and _tried(item) and bundle_of(item) == bundle for item in later)
+    overtaken = any(item.kind == "registered" and bundle_of(item) != bundle for item in later)
+    if judged or overtaken:
+        return None
+    reason = str(last.data.get("reason", "it gave no reason"))
+    return Stalled(bundle=bundle, run=str(run), tries=tuple(item.time for item in tries), reason=reason)
+
+
+def due_release(records: Sequence[Record], policy: Policy, now: datetime) -> Stalled | None:
+    """The stalled release that is to be tried again now."""
+    found = stalled(records)
+    if found is None or found.next_try(policy.monitor.budget) > now:
+        return None
+    approved = any(item.kind == "approved" and bundle_of(item) == found.bundle for item in records)
+    return found if approved or policy.release.approval == "auto" else None
+
+
+def _tried(item: Record) -> bool:
+    """Whether a release that was taken back had begun a process with its bundle."""
+    return not item.data.get("untried", False)
 
 
 def _newest_training(records: Sequence[Record], checks: Sequence[Record]) -> tuple[Record | None, _Attempt | None]:

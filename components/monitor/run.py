@@ -12,7 +12,7 @@ from components import record
 from components.monitor import report
 from components.monitor.check import Check, check
 from components.monitor.decide import Decision, decide, drifted, error_evidence, shifted_and_risen
-from components.monitor.history import key_of, recall, unfinished
+from components.monitor.history import Stalled, due_release, key_of, recall, unfinished
 from components.monitor.window import Window
 from components.policy import Policy
 from components.record import Record
@@ -67,6 +67,15 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
         store.put(place, report.html(policy, stands, history).encode())
     after = record.in_order([*history, stands])
     return Outcome(record=stands, written=written, due=unfinished(after, by_hand=by_hand))
+
+
+def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | None:
+    """The release that failed by no fault of its bundle's and is to be tried again now, also a model's first one.
+
+    Raises:
+        StoreError: a record cannot be read.
+    """
+    return due_release(recall(store, policy.name, policy.monitor.budget.consecutive_checks, now), policy, now)
 
 
 def to_record(

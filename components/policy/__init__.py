@@ -1,6 +1,7 @@
 """What a user writes about one model: one strict YAML file, typed, every field documented."""
 
 from components.policy.model import (
+    Budget,
     Data,
     Feature,
     Gates,
@@ -15,6 +16,7 @@ from components.policy.model import (
 from components.policy.parse import load, parse, schema
 
 __all__ = [
+    "Budget",
     "Data",
     "Feature",
     "Gates",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from components.monitor.history import Stalled
     from components.monitor.run import Outcome
     from components.policy import Policy
     from components.record import Record
@@ -35,9 +36,9 @@ def monitor(
 ) -> None:
     """Check the served model once; retrain and release if the check says so.
 
-    A window is checked once: again tells what stands, and submits what was decided and not yet submitted. Exit code 0
-    whatever is decided, and before the first release; not 0 only if the check could not be made or the run not be
-    submitted.
+    A window is checked once: again tells what stands, and submits what was decided and not yet submitted. A release
+    that failed because of the cluster is tried again, also the first one. Exit code 0 whatever is decided, and before
+    the first release; not 0 only if the check could not be made or the run not be submitted.
 
     Example: kedge monitor --policy payments.yaml --no-submit
     """
@@ -55,19 +56,27 @@ def monitor(
 
     settings = Settings.of(store)
     asked, opened = policies.load(policy), open_store(settings.store)
+    moment, outcome = time_of(now) if now else clock.now(), None
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
     try:
-        outcome = run.run(asked, opened, now=time_of(now) if now else clock.now())
+        outcome = run.run(asked, opened, now=moment)
     except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
         typer.echo(str(exc), err=True)
-        return
-    if not as_json:
+    if outcome is not None and not as_json:
         typer.echo("\n".join(told(outcome, opened.uri)))
+    due = outcome.due if outcome is not None else None
+    failed = run.release_again(asked, opened, now=moment) if due is None else None
     ended: list[RunOutcome] = []
     try:
-        if outcome.due is not None and not no_submit:
-            ended = follow_up(settings, asked, outcome.due, say=lambda line: typer.echo(line, err=as_json))
+        if due is not None and not no_submit:
+            ended = follow_up(settings, asked, due, say=say)
+        elif failed is not None and not no_submit:
+            ended = [release_again(settings, asked, failed, say=say)]
     finally:
-        if as_json:
+        if as_json and outcome is not None:
             typer.echo(_json(outcome, ended))
     for one in ended:
         typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
@@ -113,6 +122,29 @@ def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[
         return [trained]
     released = f"passed its gates in {trained.run}"
     return [trained, submit.submit_release(settings, policy, trained.bundle, reason=released, wait=False, say=say)]
+
+
+def release_again(settings: Settings, policy: Policy, failed: Stalled, *, say: Callable[[str], None]) -> RunOutcome:
+    """Try a release that failed by no fault of its bundle's again, as one more attempt of the same run.
+
+    Raises:
+        RunError: the run could not be submitted.
+    """
+    from pipelines import submit
+
+    say(f"the release of bundle {failed.bundle[:12]} is tried again, for the {_nth(len(failed.tries) + 1)} time")
+    key = failed.run.removeprefix(submit.run_name("release", policy.name, failed.bundle[:12])).removeprefix("-")
+    reason, wait = f"tried again after: {failed.reason}"[:500], settings.kfp_host is None
+    return submit.submit_release(settings, policy, failed.bundle, reason=reason, key=key or None, wait=wait, say=say)
+
+
+def _nth(count: int) -> str:
+    """A count in words as far as they are usual.
+
+    >>> _nth(2), _nth(12)
+    ('second', '12th')
+    """
+    return {2: "second", 3: "third"}.get(count, f"{count}th")
 
 
 def time_of(text: str) -> datetime:

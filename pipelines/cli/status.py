@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from components.deploy.model import Rollout
-    from components.monitor.history import Champion
+    from components.monitor.history import Champion, Stalled
     from components.policy import Policy
     from components.record import Record
 
@@ -106,18 +106,21 @@ def newest_run(records: Sequence[Record]) -> Record | None:
 def _next(
     records: Sequence[Record], asked: Policy | None, serving: Champion | None, rollout: Rollout | None, now: datetime
 ) -> Iterator[str]:
-    from components.monitor.history import retrainings, unfinished
+    from components.monitor.history import retrainings, stalled, unfinished
 
     waiting, by_hand = awaiting_approval(records), asked is not None and asked.release.approval == "manual"
-    if rollout is not None:
+    failed = stalled(records)
+    if failed is not None:
+        yield from _again(failed, asked, now)
+    elif rollout is not None:
         yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
     elif serving is None and waiting is None:
         yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
     elif serving is None and waiting is not None and not by_hand:
         yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
-    if waiting is not None and by_hand:
+    if waiting is not None and by_hand and (failed is None or failed.bundle != waiting):
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
-    if rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
+    if failed is None and rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:
         return
@@ -128,6 +131,20 @@ def _next(
     if recent:
         yield f"{len(recent)} of {budget.max_retrains} retrainings of the period are used"
     yield f"checks run by the schedule {asked.monitor.schedule!r} (UTC)"
+
+
+def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str]:
+    """What becomes of a release that the platform failed."""
+    tries = len(failed.tries)
+    yield (
+        f"the release of {failed.bundle[:12]} failed {'once' if tries == 1 else f'{tries} times'}, by no fault of the "
+        "bundle's; `kedge doctor` says what the platform lacks"
+    )
+    at = failed.next_try(asked.monitor.budget) if asked is not None else None
+    when = "a later `kedge monitor`" if at is None else "the next `kedge monitor`"
+    if at is not None and at > now:
+        when = f"the first `kedge monitor` after {_moment(at)}"
+    yield f"{when} tries it again; at once: `kedge submit --policy FILE --release {failed.bundle[:12]}`"
 
 
 def awaiting_approval(records: Sequence[Record]) -> str | None:

@@ -164,6 +164,52 @@ def test_a_training_that_passed_and_was_never_released_is_released_by_the_next_c
     assert [run for run, _ in passed.runs].count("retrain") == 1
 
 
+def failed_first_release(world):  # noqa: F811
+    """A registered bundle whose release met a cluster without KServe, before any other was promoted."""
+    for key in [*world.store.keys("records/fraud/promoted")]:
+        world.store.delete(key)
+    run = f"release-fraud-{CHALLENGER[:12]}"
+    about = {"run": run, "attempt": 1, "pipeline": "release", "bundle": CHALLENGER, "owner": {}, "kfp": None}
+    ended = {"run": run, "state": "failed", "step": "deploy", "reason": "install KServe", "exit_code": 1}
+    told = [
+        ("registered", CHALLENGER, {"bundle": CHALLENGER}),
+        ("run-started", run, about),
+        ("run-finished", run, ended),
+    ]
+    for kind, key, data in told:
+        record.append(world.store, Record(model="fraud", kind=kind, key=key, time=START, data=data))
+
+
+def test_a_first_release_that_the_cluster_failed_is_tried_again_by_the_next_check(world, file, monkeypatch):  # noqa: F811
+    failed_first_release(world)
+    mended = Pipeline(world.store, "succeeded", bundle=CHALLENGER)
+    monkeypatch.setattr(submit, "run_local", mended)
+    held = monitor(world, file, 0, "--no-submit")
+    assert (held.exit_code, mended.runs) == (0, [])
+    again = monitor(world, file, 0)
+    assert again.exit_code == 0
+    assert "no bundle was promoted yet" in again.stderr
+    assert f"the release of bundle {CHALLENGER[:12]} is tried again, for the second time" in again.stdout
+    assert mended.runs == [("release", CHALLENGER)]
+    assert record.read(world.store, "fraud", ["run-started"])[-1].key == f"release-fraud-{CHALLENGER[:12]}.2"
+    monitor(world, file, 1)
+    assert len(mended.runs) == 1
+
+
+def test_a_release_that_keeps_failing_is_tried_less_and_less_often(world, file, monkeypatch, tmp_path):  # noqa: F811
+    failed_first_release(world)
+    still = Pipeline(world.store, "failed", reason="install KServe", exit_code=1)
+    monkeypatch.setattr(submit, "run_local", still)
+    file.write_text(yaml.safe_dump({**RULES, "monitor": {**RULES["monitor"], "budget": {"cooldown_seconds": 86_400}}}))
+    time_file = tmp_path / "clock"
+    monkeypatch.setenv("KEDGE_CLOCK", str(time_file))
+    for day in (0, 0, 0, 1, 1, 2):
+        time_file.write_text((START + (day + 1) * DAY).isoformat())
+        assert monitor(world, file, day).exit_code == 0
+    tries = [item.time for item in record.read(world.store, "fraud", ["run-started"])]
+    assert tries == [START, START + DAY, START + DAY, START + 2 * DAY, START + 3 * DAY]
+
+
 PROCESS = """
 import sys, time
 from pathlib import Path

@@ -95,6 +95,29 @@ def test_the_run_that_started_last_counts_and_may_still_be_going():
     assert "r2 is going since 2026-03-02 03:00 UTC" in seen([*PROMOTED, *runs])
 
 
+def test_a_first_release_that_the_platform_failed_is_told_with_when_it_is_tried_again():
+    told = [event(1, "registered", A, bundle=A, version="1"), event(1.5, "release-started", f"{A}-1", bundle=A)]
+
+    def tried(number: int) -> list[Record]:
+        key, about = f"r.{number}", {"run": "r", "pipeline": "release", "bundle": A}
+        ended = {"run": "r", "state": "failed", "step": "deploy", "reason": "install KServe", "exit_code": 1}
+        return [event(number, "run-started", key, **about), event(number + 0.2, "run-finished", key, **ended)]
+
+    once = [*told, *tried(2)]
+    text = seen(once, asked=policy.parse(RULES))
+    assert "the release of aaaaaaaaaaaa failed once, by no fault of the bundle's; `kedge doctor` says" in text
+    assert (
+        "the next `kedge monitor` tries it again; at once: `kedge submit --policy FILE --release aaaaaaaaaaaa`" in text
+    )
+    assert "trains and releases a first model" not in text
+    thrice = [*once, *tried(3), *tried(4)]
+    assert "failed 3 times" in seen(thrice, asked=policy.parse(RULES))
+    assert "the first `kedge monitor` after 2026-03-03 04:00 UTC tries it again" in seen(
+        thrice, asked=policy.parse(RULES)
+    )
+    assert "a later `kedge monitor` tries it again" in seen(thrice)
+
+
 def test_cooldown_budget_and_schedule_are_what_comes_next():
     asked = policy.parse(RULES)
     run = [

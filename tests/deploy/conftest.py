@@ -35,6 +35,8 @@ class Behaviour:
     golden: float = 0.0
     """Added to the score of each golden row."""
     never_ready: bool = False
+    untried: bool = False
+    """Nothing of it is ever begun: no controller, no node, no image."""
     crashes: bool = False
     dies_after_s: float | None = None
 
@@ -93,6 +95,8 @@ class Platform:
         does, age = self.behaviour(bundle), (self.now - since).total_seconds()
         if does.crashes:
             return SlotStatus(bundle=bundle, failed=True, reason="the model cannot be read")
+        if does.untried:
+            return SlotStatus(bundle=bundle, untried=True, reason="KServe has not made its Deployment yet")
         if does.never_ready or age < 3:
             return SlotStatus(bundle=bundle, reason="still loading")
         if does.dies_after_s is not None and age > does.dies_after_s:

@@ -107,20 +107,30 @@ def test_slot_is_ready_with_address_when_its_pods_take_requests(driver):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "failed", "reason"),
+    ("behaviour", "failed", "untried", "reason"),
     [
-        ("crashes", True, "ended 3 times, exit code 1: bundle altered: model.ubj"),
-        ("no image", False, "ImagePullBackOff: kedge/serve:9 not found"),
-        ("no room", False, "Unschedulable: 0/1 nodes are available"),
-        ("refused", True, "NoSupportingRuntime: No runtime found"),
+        ("crashes", True, False, "ended 3 times, exit code 1: bundle altered: model.ubj"),
+        ("no image", False, True, "ImagePullBackOff: kedge/serve:9 not found"),
+        ("no room", False, True, "Unschedulable: 0/1 nodes are available"),
+        ("refused", True, True, "NoSupportingRuntime: No runtime found"),
     ],
 )
-def test_slot_that_does_not_come_up_says_why_though_kserve_calls_it_ready(driver, cluster, behaviour, failed, reason):
+def test_slot_that_does_not_come_up_says_why_though_kserve_calls_it_ready(
+    driver, cluster, behaviour, failed, untried, reason
+):
     cluster.behaviours[NEW] = behaviour
     driver.deploy("green", NEW, S3 + NEW)
     status = driver.slot("green")
-    assert (status.bundle, status.ready, status.failed) == (NEW, False, failed)
+    assert (status.bundle, status.ready, status.failed, status.untried) == (NEW, False, failed, untried)
     assert reason in status.reason
+
+
+def test_slot_that_no_controller_makes_anything_of_was_not_tried(driver, cluster):
+    driver.deploy("green", NEW, S3 + NEW)
+    for each in [key for key in cluster.objects if key[0] in ("deployments", "pods")]:
+        del cluster.objects[each]
+    status = driver.slot("green")
+    assert (status.ready, status.untried, status.reason) == (False, True, "KServe has not made its Deployment yet")
 
 
 def test_slot_with_an_older_pod_template_is_not_ready(driver, cluster):

@@ -168,6 +168,24 @@ def test_bundle_taken_back_is_refused_until_a_person_approves_it(served, release
     assert [item.key[-1] for item in record.read(store, "fraud", ["release-started"])] == ["1", "2"]
 
 
+def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_anyones_word(platform, release, store):
+    platform.behaviours[NEW] = replace(platform.behaviour(NEW), untried=True)
+    outcome = run(release(platform))
+    assert (outcome.result, outcome.untried) == ("rolled-back", True)
+    assert "KServe has not made its Deployment yet" in outcome.reason
+    assert record.latest(store, "fraud", "rolled-back").data["untried"] is True
+    assert (platform.stands.weights, platform.stands.rollout, platform.slots) == ({}, None, {})
+    platform.behaviours.clear()
+    assert run(release(platform)).result == "promoted"
+
+
+def test_slot_that_was_tried_and_did_not_come_up_is_the_bundles_fault(platform, release, store):
+    platform.behaviours[NEW] = replace(platform.behaviour(NEW), never_ready=True)
+    assert run(release(platform)).untried is False
+    assert "untried" not in record.latest(store, "fraud", "rolled-back").data
+    assert run(release(platform)).result == "refused"
+
+
 def test_manual_approval_is_waited_for_before_anything_is_deployed(served, release, change, store):
     manual = change(approval="manual")
     assert run(release(served, policy=manual)).result == "refused"

@@ -182,6 +182,22 @@ def test_a_challenger_that_passed_is_released_before_another_is_trained():
     assert actions(rules, [check(0, True), check(1, True)], [trained, passed, release, refused])[1] == "retrain"
 
 
+def test_a_release_that_the_platform_failed_is_tried_again_before_another_challenger_is_trained():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=3 * 86_400))
+    failed = [started(0.1, "r1", "release"), finished(0.2, "r1", "failed")]
+    failed[0].data["bundle"] = B
+    waits = live(rules, [check(0, True)], failed)[0]
+    assert waits.action == "attention"
+    assert waits.reasons[-1] == (
+        f"the release of bundle {B[:12]} failed by no fault of its own; it is tried again first"
+    )
+    for number in (2, 3):
+        again = [started(0.1 * number, f"r1.{number}", "release"), finished(0.1 * number, f"r1.{number}", "failed")]
+        again[0].data.update(run="r1", bundle=B)
+        failed += again
+    assert actions(rules, [check(0, True)], failed) == ["retrain"]  # in its cooldown it holds nobody back
+
+
 def test_waits_until_enough_labels_are_known_since_the_loss_rose():
     rules = policy(budget=budget(consecutive_checks=2, min_labels_after_rise=250))
     made = live(rules, [check(day, True, labels=100) for day in range(3)])

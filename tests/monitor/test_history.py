@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from components import record
 from components.monitor import history
 from components.monitor.alarm import Look, alarm
-from components.monitor.history import CHECKS, champion, key_of, recall
+from components.monitor.history import CHECKS, champion, due_release, key_of, recall, stalled
+from components.policy import Budget, parse
 from components.record import Record
 from tests.record.counting import Counting
 
@@ -134,3 +135,77 @@ def look_of(item: Record) -> Look:
     sign = item.data["signs"]["error"]
     bad = None if item.data["action"] == "veto" else sign["bad"]
     return Look(bad=bad, start=item.time - timedelta(hours=1), end=item.time, labels=10, evidence=sign["evidence"])
+
+
+def release(hour: float, state: str | None = "failed", *, bundle: str = A, attempt: int = 1, **ended) -> list[Record]:
+    """A try of a release and, half an hour later, how it ended."""
+    run = f"release-m-{bundle[:12]}"
+    key, began = run if attempt == 1 else f"{run}.{attempt}", START + timedelta(hours=hour)
+    data = {"run": run, "attempt": attempt, "pipeline": "release", "bundle": bundle}
+    made = [Record(model="m", kind="run-started", key=key, time=began, data=data)]
+    if state is not None:
+        data = {"run": run, "state": state, "reason": "the server does not know inferenceservices", **ended}
+        made.append(
+            Record(model="m", kind="run-finished", key=key, time=began + timedelta(minutes=30), data=data),
+        )
+    return made
+
+
+def test_a_release_that_failed_by_what_may_pass_is_stalled_whoever_began_it():
+    found = stalled(release(1))
+    assert (found.bundle, found.run, found.tries) == (A, f"release-m-{A[:12]}", (hour(1),))
+    assert "does not know inferenceservices" in found.reason
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        release(1, None),
+        release(1, "succeeded"),
+        release(1, "gated"),
+        release(1, exit_code=2),
+        [*release(1), event(2, "rolled-back", A)],
+        [*release(1), event(2, "registered", B)],
+        [*release(1), *release(2, "succeeded", bundle=B)],
+        [*release(1), *release(2, "succeeded", attempt=2)],
+    ],
+    ids=["none", "going", "succeeded", "gated", "user", "taken back", "overtaken", "another", "went well then"],
+)
+def test_a_release_is_not_stalled(records):
+    assert stalled(records) is None
+
+
+def test_a_release_taken_back_before_its_bundle_was_tried_is_stalled():
+    assert stalled([*release(1), event(1, "rolled-back", A, untried=True)]) is not None
+    assert stalled([event(0, "rolled-back", A), *release(1)]) is not None  # approved since, or nobody could begin it
+
+
+def test_tries_are_at_once_then_a_cooldown_apart_and_within_the_budget():
+    budget = Budget(cooldown_seconds=24 * 3600, max_retrains=5, period_seconds=10 * 24 * 3600)
+
+    def next_try(*hours: float) -> datetime:
+        tries = [each for number, at in enumerate(hours) for each in release(at, attempt=number + 1)]
+        return stalled(tries).next_try(budget)
+
+    assert next_try(1) == hour(1)
+    assert next_try(1, 2) == hour(2)
+    assert next_try(1, 2, 3) == hour(27)
+    assert next_try(1, 2, 3, 27) == hour(51)
+    assert next_try(1, 2, 3, 27, 51) == hour(241)
+    assert next_try(1, 2, 3, 27, 51, 241) == hour(265)
+
+
+def rules(**release) -> dict:
+    model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
+    return {"model": model, "data": {"source": {"format": "log"}}, "release": release}
+
+
+def test_a_stalled_release_is_due_when_its_time_has_come_and_nobody_need_approve_it():
+    asked, manual = parse(rules()), parse(rules(approval="manual"))
+    tries = [each for number in range(3) for each in release(number, attempt=number + 1)]
+    assert due_release(release(1), asked, hour(2)).bundle == A
+    assert due_release(tries, asked, hour(25)) is None
+    assert due_release(tries, asked, hour(26)) is not None
+    assert due_release(release(1), manual, hour(2)) is None
+    assert due_release([event(0, "approved", A, key=A), *release(1)], manual, hour(2)) is not None

@@ -44,7 +44,8 @@ def slot_status(
     refused = "" if revision is not None else words.refused(stands.service)
     failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
     reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, stands)))
-    return SlotStatus(bundle=placed.bundle, failed=failed, reason=reason)
+    untried = revision is None  # of a revision that failed Knative takes the pods away, so they would not tell
+    return SlotStatus(bundle=placed.bundle, failed=failed, untried=untried, reason=reason)
 
 
 def _latest(stands: Seen) -> Revision | None:

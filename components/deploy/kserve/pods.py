@@ -41,6 +41,15 @@ def hopeless(pod: Object) -> bool:
     )
 
 
+def begun(pod: Object) -> bool:
+    """Whether any process of a pod ever ran: before, it lacks a node, an image or a volume, and its bundle no merit."""
+    return any(
+        bool({"running", "terminated"} & {*(each.get("state") or {}), *(each.get("lastState") or {})})
+        or each.get("restartCount", 0) > 0
+        for each in _containers(pod)
+    )
+
+
 def trouble(pod: Object) -> str:
     """What keeps a pod from serving, in the words of its containers and conditions; empty: nothing."""
     name = pod["metadata"]["name"]
