@@ -51,6 +51,11 @@ class Declared:
         self.columns = _columns(policy)
         self.columns_key = sha256(repr(self.columns).encode()).hexdigest()[:16]
         """Names the columns in the journal."""
+        features = policy.model.features
+        self.called = {
+            column: name for name, column in policy.model.columns.items() if name in features and column not in features
+        }
+        """Features by what tables call them, where that is no feature's name."""
         self._threshold = policy.model.threshold
 
     def row(self, identity: str, data: Mapping[str, Any], time: int, received: int) -> Row:

@@ -112,7 +112,7 @@ def _bounded(rows: list[Any]) -> list[Any]:
 def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
     names = list(model.policy.model.features)
     if isinstance(row, dict):
-        values = row
+        values: dict[str, Any] = {_own(model, name): value for name, value in row.items()}
     elif isinstance(row, list) and len(row) == len(names):
         values = dict(zip(names, row, strict=True))
     else:
@@ -122,8 +122,14 @@ def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
     return model.features.read(values)
 
 
+def _own(model: Declared, name: str) -> str:
+    """The feature that a request calls so: a service that kedge did not train may know the names of tables only."""
+    return model.called.get(name, name)
+
+
 def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, ...]]:
     """One tensor a feature, or a single tensor of rows."""
+    tensors = {_own(model, name): values for name, values in tensors.items()}
     if len(tensors) == 1 and tensors.keys().isdisjoint(model.features.names):
         return [_named(model, row) for row in next(iter(tensors.values()))]
     known = {name: [_last(value) for value in column] for name, column in tensors.items()}

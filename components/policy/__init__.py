@@ -13,7 +13,7 @@ from components.policy.model import (
     Source,
     Train,
 )
-from components.policy.parse import load, parse, schema
+from components.policy.parse import line_of, load, parse, schema
 
 __all__ = [
     "Budget",
@@ -27,6 +27,7 @@ __all__ = [
     "RowTime",
     "Source",
     "Train",
+    "line_of",
     "load",
     "parse",
     "schema",

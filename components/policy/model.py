@@ -8,7 +8,8 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from components.policy.described import Described
 
@@ -23,6 +24,7 @@ LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
+TableColumn = Annotated[str, Field(min_length=1, max_length=1000)]
 Labels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
 
 
@@ -50,6 +52,9 @@ class Feature(Section):
     bucket. Whatever is not `keep` never reaches a disk of the collector."""
     buckets: tuple[float, ...] | None = None
     """Ascending edges for `privacy: bucket`: a value is stored as the lower edge of its bucket."""
+    column: TableColumn | None = None
+    """What tables call it, where that is no name for a feature, such as `Umsatz.netto`; null: as the feature is called.
+    Requests, the prediction log and reports know the feature by its own name only."""
     description: str = ""
     """For people."""
 
@@ -93,10 +98,12 @@ class Model(Section):
     """`binary` predicts the probability of `positive_label`, `regression` a number."""
     target: str
     """Column of the training table that holds the outcome."""
+    target_column: TableColumn | None = None
+    """What the table calls it, as a feature's `column`."""
     positive_label: str | int | bool = 1
     """The value of `target` that counts as positive (binary only)."""
     features: dict[str, Feature] = Field(min_length=1, max_length=2000)
-    """The model's inputs by column name; this order is the order of the columns the model sees."""
+    """The model's inputs by name; this order is the order of the columns the model sees."""
     slices: tuple[str, ...] = ()
     """Category or boolean features whose groups are measured on their own."""
     costs: Costs = Costs()
@@ -108,6 +115,12 @@ class Model(Section):
     def threshold(self) -> float:
         """Probability from which on acting is cheaper than not acting (C. Elkan, IJCAI 2001, eq. 2)."""
         return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Features and target -> what tables call them."""
+        found = {name: feature.column or name for name, feature in self.features.items()}
+        return {**found, self.target: self.target_column or self.target}
 
     @field_validator("features", mode="before")
     @classmethod
@@ -122,6 +135,27 @@ class Model(Section):
             raise ValueError("a feature is given twice")
         return named
 
+    @field_validator("features")
+    @classmethod
+    def _of_columns_of_their_own(cls, features: dict[str, Feature]) -> dict[str, Feature]:
+        """Each column is one feature's. The faults are those of fields below, so that each is named with its line."""
+        first: dict[str, str] = {}
+        faults = []
+        for name, feature in features.items():
+            column = feature.column or name
+            other = first.setdefault(column, name)
+            if other != name:
+                blamed, rival = (name, other) if feature.column is not None else (other, name)
+                said = f"column {column!r} is also that of feature {rival!r}: a column is one feature's"
+                faults.append(
+                    InitErrorDetails(
+                        type="value_error", loc=(blamed, "column"), input=column, ctx={"error": ValueError(said)}
+                    )
+                )
+        if faults:
+            raise ValidationError.from_exception_data("features", faults)
+        return features
+
     @model_validator(mode="after")
     def _consistent(self) -> Model:
         if not NAME.fullmatch(self.name):
@@ -130,12 +164,20 @@ class Model(Section):
             )
         for name in (*self.features, self.target):
             if not COLUMN.fullmatch(name) or len(name) > 128:
+                field = "target_column" if name == self.target else "the field `column` of a feature"
                 raise ValueError(
                     f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
-                    "(reserved for kedge's own columns) and have at most 128 characters"
+                    "(reserved for kedge's own columns) and have at most 128 characters; call it otherwise here, and "
+                    f"write what the table calls it into {field}"
                 )
         if self.target in self.features:
             raise ValueError(f"target {self.target!r} is also a feature: the model would be told the answer")
+        for name, feature in self.features.items():
+            if (feature.column or name) == (self.target_column or self.target):
+                raise ValueError(
+                    f"target_column {self.target_column or self.target!r} is also the column of feature {name!r}: "
+                    "the model would be told the answer"
+                )
         for name in self.slices:
             if name not in self.features or self.features[name].type not in ("category", "boolean"):
                 raise ValueError(f"slice {name!r} must be a category or boolean feature")
@@ -556,10 +598,11 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Policy:
-        features = self.model.features
+        columns = self.model.columns
+        target = columns.pop(self.model.target)
         for field, column in (("time_column", self.data.time_column), ("id_column", self.data.id_column)):
-            if column is not None and column in features:
+            if column is not None and column in columns.values():
                 raise ValueError(f"data.{field} {column!r} is also a feature: a model that learns it cannot generalise")
-            if column is not None and column == self.model.target:
+            if column is not None and column == target:
                 raise ValueError(f"data.{field} {column!r} is also the target")
         return self

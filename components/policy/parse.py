@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ def parse(value: Mapping[str, Any], *, place: str = "policy") -> Policy:
         PolicyError: a rule is broken; ``place`` begins each line of the message.
     """
     return _validated(dict(value), place, None)
+
+
+def line_of(path: str | Path, field: Sequence[str]) -> int | None:
+    """The line of a policy file that a field stands on, or the deepest section around it; None if it has no lines.
+
+    For what only the world beyond the file can tell: whether a column is in the table, for instance.
+    """
+    try:
+        return _line(yaml.compose(Path(path).read_text("utf-8"), Loader=yaml.CSafeLoader), tuple(field))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
 
 
 def schema() -> dict[str, Any]:

@@ -8,7 +8,7 @@ text, an empty value all mean missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.errors import DataError
-from components.policy import Model
+from components.policy import Data, Model
 
 TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -83,6 +83,27 @@ def kinds(model: Model, *, has_id: bool) -> dict[str, Kind]:
         found[ID] = "id"
     found |= {name: feature.type for name, feature in model.features.items()}
     found[model.target] = "positive" if model.task == "binary" else "number"
+    return found
+
+
+def named(model: Model, present: Iterable[str]) -> dict[str, str]:
+    """Columns of a table -> the features, and the target, that they hold: as the policy says tables call them, else, in
+    tables that kedge wrote itself, by their own names."""
+    there = set(present)
+    found = ((column if column in there else name, name) for name, column in model.columns.items())
+    return {column: name for column, name in found if column in there}
+
+
+def fields_of(model: Model, data: Data) -> dict[tuple[str, ...], str]:
+    """Fields of a policy -> the columns of the training table that they name."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, feature in model.features.items():
+        found["model", "features", name, *(["column"] if feature.column else [])] = feature.column or name
+    target = model.target_column
+    found["model", "target_column" if target else "target"] = target or model.target
+    for field, column in (("time_column", data.time_column), ("id_column", data.id_column)):
+        if column is not None:
+            found["data", field] = column
     return found
 
 

@@ -154,7 +154,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     else:
         reader = open_reader(source)
         has_id = data.id_column is not None
-        columns = {model.target: model.target}
+        columns = model.columns
         if data.time_column is not None:
             columns[TIME] = data.time_column
         if data.id_column is not None:
@@ -165,7 +165,10 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     sources = {name: columns.get(name, name) for name in kinds if name != TIME or TIME in columns}
     missing = [column for column in sources.values() if column not in reader.names]
     if missing:
-        raise DataError(column_types.describe_missing(missing, reader.names, reader.place))
+        said = column_types.describe_missing(missing, reader.names, reader.place)
+        fields = {field: column for field, column in column_types.fields_of(model, data).items() if column in missing}
+        apart = [".".join(field) for field in fields if field[-1] in ("column", "target_column")]
+        raise DataError(said + (f"; see {', '.join(apart)} in the policy" if apart else ""))
     return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time)
 
 

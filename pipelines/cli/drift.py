@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from components.policy import Policy
     from components.profile import Comparison, Feature, Profile
 
 
@@ -39,6 +40,7 @@ def drift(
 
     from components import profile
     from components.profile.compare import MIN_ROWS
+    from components.tables.columns import named
     from components.tables.scan import open_table
     from pipelines.progress import watched
 
@@ -47,14 +49,19 @@ def drift(
         pa.jemalloc_set_decay_ms(100)
     known = _read(reference)
     thresholds: dict[str, Any] = {}
+    asked = None
     if policy is not None:
-        known, thresholds = _by_policy(known, policy, reference)
+        asked, known, thresholds = _by_policy(known, policy, reference)
     given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
     thresholds |= {name: value for name, value in given.items() if value is not None}
     table = open_table(current)
-    batches = watched(table.batches(list(known.columns), threads=threads > 1), current)
+    schema = table.schema()
+    names = {each: each for each in schema.names} if asked is None else named(asked.model, schema.names)
+    columns = [column for column, name in names.items() if name in known.columns]
+    rows = watched(table.batches(columns, threads=threads > 1), current)
+    batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in rows)
     counted = profile.count(known, batches, threads=threads)
-    extra = {column.name: str(column.type) for column in table.schema() if column.name not in known.columns}
+    extra = {column.name: str(column.type) for column in schema if column.name not in columns}
     counted = replace(counted, extra=extra)
     comparison = profile.compare(known, counted, **thresholds)
     if html is not None:
@@ -79,8 +86,8 @@ def _read(path: Path) -> Profile:
         raise DataError(f"{path}: {exc}") from exc
 
 
-def _by_policy(known: Profile, path: Path, reference: Path) -> tuple[Profile, dict[str, Any]]:
-    """The policy's features of the profile, and the policy's thresholds."""
+def _by_policy(known: Profile, path: Path, reference: Path) -> tuple[Policy, Profile, dict[str, Any]]:
+    """The policy, its features of the profile, and its thresholds."""
     from components import policy
     from components.errors import DataError
 
@@ -90,7 +97,8 @@ def _by_policy(known: Profile, path: Path, reference: Path) -> tuple[Profile, di
         selected = known.select(list(asked.model.features))
     except DataError as exc:
         raise DataError(f"{reference}: {exc}; profile the table again with --policy {path}") from exc
-    return selected, {"alpha": monitor.drift.alpha, "min_psi": monitor.drift.min_psi, "min_rows": monitor.min_rows}
+    drift, least = monitor.drift, monitor.min_rows
+    return asked, selected, {"alpha": drift.alpha, "min_psi": drift.min_psi, "min_rows": least}
 
 
 def _json(comparison: Comparison) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipelines.first_policy.guess import Guesses
+    from pipelines.first_policy.guess import Guess, Guesses
     from pipelines.first_policy.look import Look
 
 
@@ -68,12 +68,12 @@ def _say(seen: Look, guesses: Guesses) -> None:
         f"looked at {rows} of {seen.source.location} ({seen.source.format}, {len(seen.columns)} columns)", err=True
     )
     width = max(len(column.name) for column in seen.columns)
-    said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}")]
+    said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}")]
     if guesses.time is not None:
         said.append((guesses.time, f"time: {guesses.time.why}"))
     if guesses.id is not None:
         said.append((guesses.id, f"id: {guesses.id.why}"))
-    said += [(found, f"{found.type}: {found.why}") for found in guesses.features]
+    said += [(found, f"{found.type}: {found.why}{_as(found)}") for found in guesses.features]
     said += [(found, f"left out: {found.why}") for found in guesses.left_out]
     for found, words in said:
         typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
@@ -83,3 +83,8 @@ def _say(seen: Look, guesses: Guesses) -> None:
         typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
     if guesses.id is None:
         typer.echo("no column looks like an id: duplicates cannot be told", err=True)
+
+
+def _as(found: Guess) -> str:
+    """The name that the policy gives a column whose own may be none."""
+    return "" if found.name == found.column.name else f"; in the policy: {found.name}"

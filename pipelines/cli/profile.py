@@ -38,8 +38,11 @@ def profile(
     from pipelines.progress import watched
 
     table = open_table(data)
-    columns, kinds = _asked(policy, table.schema().names, data) if policy else (None, None)
-    made = profiles.build(_some(watched(table.batches(columns, spread=True), data), data), kinds, dependence=dependence)
+    names, kinds = _asked(policy, table.schema().names, data) if policy else (None, None)
+    batches = _some(watched(table.batches(list(names) if names else None, spread=True), data), data)
+    if names is not None:
+        batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in batches)
+    made = profiles.build(batches, kinds, dependence=dependence)
     raw = made.to_json()
     write_file(output, raw)
     typer.echo(f"{output}: {made.rows:,} rows, {len(made.columns)} columns, {len(raw):,} bytes")
@@ -57,17 +60,18 @@ def _some(batches: Iterable[RecordBatch], data: str) -> Iterator[RecordBatch]:
         raise DataError(f"{data}: empty: not one row")
 
 
-def _asked(path: Path, present: list[str], data: str) -> tuple[list[str], dict[str, Kind]]:
-    """A policy's features, and its target if the table has it; and how the features are counted."""
+def _asked(path: Path, present: list[str], data: str) -> tuple[dict[str, str], dict[str, Kind]]:
+    """A policy's features, and its target if the table has it, by their columns; and how the features are counted."""
     from components import policy
     from components.errors import DataError
-    from components.tables.columns import describe_missing
+    from components.tables.columns import describe_missing, named
 
     model = policy.load(path).model
-    missing = [name for name in model.features if name not in present]
+    found = named(model, present)
+    missing = [column for name, column in model.columns.items() if name != model.target and name not in found.values()]
     if missing:
         raise DataError(describe_missing(missing, present, data))
     kinds: dict[str, Kind] = {
         name: "category" if feature.type == "category" else "number" for name, feature in model.features.items()
     }
-    return [*kinds, *([model.target] if model.target in present else [])], kinds
+    return found, kinds

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Literal
 
 from components.errors import UsageError
@@ -24,13 +25,15 @@ POSITIVE = (
     "1", "1.0", "true", "yes", "y", "t", "positive", "pos", "up", "fraud", "churn", "default", "bad", "returned",
 )
 # fmt: on
+MOST_CHARACTERS = 128
+"""Of the name of a feature or a target."""
 MOST_CATEGORIES = 500
 MOST_NAMED = 5
 REWRITTEN = {
     "a date": "a date; write it as 2026-05-01",
     "a number with a decimal comma": "a number; write 0,25 as 0.25",
 }
-NAMES = "a name must be letters, digits, _ and single spaces, and not start with _; rename the column"
+OWN = "begins with _, as columns of tools do; name a feature and give it this `column` to use it all the same"
 LISTED_CATEGORIES = 30
 ROWS_A_CATEGORY = 20
 """Categories are listed as the only ones allowed if rows are so many times as frequent as different values."""
@@ -45,6 +48,8 @@ class Guess:
     type: Literal["number", "integer", "boolean", "category"] | None = None
     """Of a feature."""
     why: str
+    name: str = ""
+    """What the policy calls a target or a feature: as the table does, where that may be a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,7 @@ def guess(look: Look, target: str | None = None) -> Guesses:
             + "".join(f"; {found.column.name}: {found.why}" for found in others[:MOST_NAMED])
         )
     task, positive, why = _task(outcome.column)
+    outcome, *features = _called([outcome, *features])
     return Guesses(
         target=outcome,
         task=task,
@@ -93,6 +99,37 @@ def guess(look: Look, target: str | None = None) -> Guesses:
         features=features,
         left_out=[found for found in others if found.role == "left out"],
     )
+
+
+def _called(guesses: Sequence[Guess]) -> list[Guess]:
+    """The guesses with a name each: the column's own, or a plain one made of it that no other has."""
+    taken = {found.column.name for found in guesses if _plain(found.column.name)}
+    named = []
+    for found in guesses:
+        name = found.column.name
+        if not _plain(name):
+            name = plain_name(name, taken)
+            taken.add(name)
+        named.append(replace(found, name=name))
+    return named
+
+
+def plain_name(column: str, taken: Collection[str] = ()) -> str:
+    """A name for what a table calls otherwise.
+
+    >>> plain_name("Umsatz.netto"), plain_name("order total (EUR)"), plain_name("%"), plain_name("a/b", ["a_b"])
+    ('Umsatz_netto', 'order_total_EUR', 'column', 'a_b_2')
+    """
+    plain = re.sub(r"[\W_]+", "_", column).strip("_")[: MOST_CHARACTERS - 5].strip("_") or "column"
+    numbers = count(2)
+    name = plain
+    while name in taken:
+        name = f"{plain}_{next(numbers)}"
+    return name
+
+
+def _plain(name: str) -> bool:
+    return bool(COLUMN.fullmatch(name)) and len(name) <= MOST_CHARACTERS
 
 
 def _named_target(look: Look, name: str) -> Guess:
@@ -125,8 +162,6 @@ def _target(look: Look) -> Guess:
 
 def _unfit(column: Column) -> str:
     """Why a column cannot be a target; empty if it can."""
-    if not COLUMN.fullmatch(column.name):
-        return NAMES
     if column.kind in ("nothing", "other", "time"):
         return f"it holds {'no value' if column.kind == 'nothing' else column.stored_as}"
     if column.distinct == 1:
@@ -156,7 +191,7 @@ def _task(column: Column) -> tuple[Literal["binary", "regression"], str | int | 
 
 
 def _time(columns: Sequence[Column]) -> Guess | None:
-    times = [column for column in columns if column.kind == "time" and COLUMN.fullmatch(column.name)]
+    times = [column for column in columns if column.kind == "time" and not column.name.startswith("_")]
     if not times:
         return None
     named = [column for name in TIMES for column in times if column.name.lower() == name]
@@ -174,7 +209,7 @@ def _identity(columns: Sequence[Column]) -> Guess | None:
             column.distinct == column.rows
             and column.kind in ("text", "integer")
             and not column.resembles
-            and bool(COLUMN.fullmatch(column.name))
+            and not column.name.startswith("_")
         )
 
     named = [column for column in columns if _sounds_like_id(column.name) and unique(column)]
@@ -201,8 +236,8 @@ def _feature(column: Column) -> Guess:
 
 def _no_feature(column: Column) -> str:
     """Why a column cannot be a feature; empty if it can."""
-    if not COLUMN.fullmatch(column.name) or len(column.name) > 128:
-        return NAMES
+    if column.name.startswith("_") or not column.name:
+        return OWN if column.name else "has no name"
     match column.kind:
         case "nothing":
             return "not one value"

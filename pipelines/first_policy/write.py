@@ -88,7 +88,9 @@ def _target(guesses: Guesses) -> list[str]:
     target = guesses.target
     column = target.column
     missing = f", {column.missing / column.rows:.2%} missing: see max_bad_row_share" if column.missing else ""
-    lines = [f"  task: {guesses.task}", f"  target: {_quoted(column.name)}  # {_comment(target.why)}{missing}"]
+    lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.name)}  # {_comment(target.why)}{missing}"]
+    if target.name != column.name:
+        lines.append(f"  target_column: {_quoted(column.name)}  # what the table calls it")
     if guesses.task == "binary":
         counts = ", ".join(f"{value} in {count:,} rows" for value, count in target.column.values.items())
         why = _comment(f"{guesses.positive_why}; {counts}")
@@ -102,6 +104,8 @@ def _target(guesses: Guesses) -> list[str]:
 def _feature(found: Guess) -> Iterator[str]:
     column = found.column
     fields = [f"type: {found.type}"]
+    if found.name != column.name:
+        fields.append(f"column: {_quoted(column.name)}")
     if found.type in ("number", "integer"):
         low, high = limits(column.least, column.most)
         fields += [f"{name}: {value:.15g}" for name, value in (("min", low), ("max", high)) if value is not None]
@@ -109,7 +113,7 @@ def _feature(found: Guess) -> Iterator[str]:
         fields.append(f"values: [{', '.join(_quoted(value) for value in sorted(column.values))}]")
     seen = f"seen {found.why}" if found.type in ("number", "integer") else found.why
     missing = f", {column.missing / column.rows:.2%} missing" if column.missing else ""
-    yield f"    {_quoted(column.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}"
+    yield f"    {_quoted(found.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}"
 
 
 def _left_out(guesses: Guesses) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from deltalake import write_deltalake
 
 from pipelines import cli
@@ -271,3 +272,39 @@ def test_a_column_that_cannot_be_compared_is_named(kedge, tmp_path):
     out = compared(kedge, tmp_path, before, after)
     assert out.startswith("0 of 3 columns drifted")
     assert "not compared: tags (list<element: int64> columns are not compared)" in out
+
+
+def test_with_a_policy_columns_are_the_features_that_they_hold(kedge, tmp_path):
+    rules = {
+        "model": {
+            "name": "m",
+            "target": "y",
+            "features": {"amount": {"type": "number"}, "country": {"type": "category"}},
+        },
+        "data": {"source": {"format": "log"}},
+    }
+    rules["model"]["features"]["amount"]["column"] = "Umsatz.netto"
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(rules))
+    called = {"amount": "Umsatz.netto", "country": "country"}
+    theirs = [table(seed, shift).rename_columns(list(called.values())) for seed, shift in ((0, 0.0), (1, 1.0))]
+    for name, made in zip(("then", "now"), theirs, strict=True):
+        pq.write_table(made.append_column("amount", pa.array([7.0] * N)), tmp_path / f"{name}.parquet")
+    reference = tmp_path / "reference.json"
+    code, _, err = kedge("profile", tmp_path / "then.parquet", "-o", reference, "--policy", tmp_path / "p.yaml")
+    assert (code, err) == (0, "")
+    assert sorted(json.loads(reference.read_bytes())["columns"]) == ["amount", "country"]
+    pq.write_table(table(1, 1.0), tmp_path / "own.parquet")  # as kedge itself writes features
+    for current in ("now", "own"):
+        words = (
+            "--reference",
+            reference,
+            "--current",
+            tmp_path / f"{current}.parquet",
+            "--policy",
+            tmp_path / "p.yaml",
+        )
+        code, out, _ = kedge("drift", *words, "--json")
+        assert code == 0
+        assert json.loads(out)["drifted"] == ["amount"]
+    code, _, err = kedge("profile", tmp_path / "own.parquet", "-o", reference, "--policy", tmp_path / "p.yaml")
+    assert code == 0

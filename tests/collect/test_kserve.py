@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
+from components.collect import kserve
+from components.collect.declared import Declared
+from components.policy import parse
 from components.tables import log
 
 ROW = {"amount": 12.5, "country": "DE"}
@@ -177,3 +180,24 @@ def test_an_answer_with_another_number_of_rows_is_counted_not_logged(start, rows
         assert client.post("/v1/flush").json()["appended"] == 0
         assert "kedge_collect_unequal_pairs_total 1.0" in client.get("/metrics").text
     assert rows() == []
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        {"instances": [{"Umsatz.netto": 12.5, "country": "DE"}]},
+        {"instances": [{"amount": 12.5, "country": "DE"}]},
+        {
+            "inputs": [
+                {"name": "Umsatz.netto", "shape": [1], "datatype": "FP64", "data": [12.5]},
+                {"name": "country", "shape": [1], "datatype": "BYTES", "data": ["DE"]},
+            ]
+        },
+    ],
+    ids=["v1", "own names", "v2"],
+)
+def test_a_service_that_kedge_did_not_train_may_call_a_feature_as_tables_do(request_body):
+    features = {"amount": {"type": "number", "column": "Umsatz.netto"}, "country": {"type": "category"}}
+    model = {"name": "payments", "target": "y", "features": features}
+    declared = Declared(parse({"model": model, "data": {"source": {"format": "log"}}}), None)
+    assert kserve.request_rows(declared, request_body) == [(12.5, "DE")]

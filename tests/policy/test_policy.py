@@ -124,6 +124,22 @@ def test_all_faults_are_named_at_once(file: Path) -> None:
             "target: _score",
             "F:1: model: column '_score' must be letters, digits, _ and single spaces",
         ),
+        (
+            "type: number, min: 0}",
+            "type: number, column: country}",
+            "F:5: model.features.amount.column: column 'country' is also that of feature 'country': a column is one",
+        ),
+        (
+            "target: is_fraud",
+            "target: is_fraud\n  target_column: country",
+            "F:1: model: target_column 'country' is also the column of feature 'country'",
+        ),
+        (
+            "type: number, min: 0}",
+            "type: number, column: at}",
+            "F: policy: data.time_column 'at' is also a feature",
+        ),
+        ("type: number, min: 0}", "type: number, column: ''}", "F:5: model.features.amount.column: "),
         ("min: 0}", "min: 3, max: 1}", "F:5: model.features.amount: min 3 is above max 1"),
         ("min: 0}", "values: [a]}", "F:5: model.features.amount: values belong to category, not to number"),
         ("[AT, BE]", "[AT, AT]", "F:6: model.features.country: values must be at least one category, each once"),
@@ -384,3 +400,12 @@ def test_any_policy_survives_the_way_through_a_pipeline(features: dict[str, Any]
     value["data"]["time_column"] = "happened at"
     policy: Policy = policies.parse(value)
     assert policies.parse(floated(json.loads(json.dumps(policy.to_dict())))) == policy
+
+
+def test_a_feature_may_have_the_name_of_a_column_that_is_another_ones(file: Path) -> None:
+    """What counts in a table is its columns: `at` is a feature here, and the table's `at` its time."""
+    text = TEXT.replace("amount: {type: number,", "at: {type: number, column: Umsatz.netto,")
+    file.write_text(text)
+    policy = policies.load(file)
+    assert policy.model.columns == {"at": "Umsatz.netto", "country": "country", "is_fraud": "is_fraud"}
+    assert policies.parse(policy.to_dict()).model == policy.model

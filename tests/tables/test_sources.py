@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from components import policy as policies
 from components.errors import DataError
 from components.policy import Policy
 from components.store import Store
@@ -61,6 +63,49 @@ def test_a_time_range_holds_its_start_and_not_its_end(
     rows = pa.Table.from_batches(table.batches(["items"], start, start + timedelta(hours=3)))
     assert rows.column_names == ["_time", "items"]
     assert sorted(rows["items"].to_pylist()) == [3.0, 4.0, 5.0]
+
+
+UNUSUAL = {"weight": "Umsatz.netto", "items": "order total (EUR)", "country": 'we"ird, `x`', "late": "zu spät?"}
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "delta", "sql"])
+def test_columns_are_read_by_what_the_table_calls_them_and_give_the_same_rows(
+    format: str, tmp_path: Path, parcels: pa.Table, policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = policy_for(lay(parcels, tmp_path / "plain", "parquet"))
+    other = parcels.rename_columns([UNUSUAL.get(name, name) for name in parcels.column_names])
+    other = other.append_column("Umsatz", pa.array([0.0] * 10))  # the beginning of another column's name
+    said = policy_for("PARCELS", "parquet").to_dict()
+    for feature in said["model"]["features"]:
+        feature |= {"column": UNUSUAL[feature["name"]]} if feature["name"] in UNUSUAL else {}
+    said["model"]["target_column"] = UNUSUAL["late"]
+    said["data"]["source"] = {"format": format, "location": "PARCELS"}
+    if format == "sql":
+        monkeypatch.setenv("PARCELS", f"sqlite:///{tmp_path}/parcels.db")
+        with sqlite3.connect(tmp_path / "parcels.db") as database:
+            names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in other.column_names)
+            database.execute(f"CREATE TABLE parcels ({names})")
+            rows = [[str(v) if isinstance(v, datetime) else v for v in row.values()] for row in other.to_pylist()]
+            database.executemany(f"INSERT INTO parcels VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        said["data"]["source"]["query"] = "SELECT * FROM parcels"
+    else:
+        said["data"]["source"]["location"] = str(lay(other, tmp_path / "other", format))
+    asked = policies.parse(said)
+    read = [pa.Table.from_batches(opened(each, store).batches()).sort_by("_time") for each in (plain, asked)]
+    assert read[1].equals(read[0])
+    start = datetime(2026, 3, 2, 3, tzinfo=UTC)
+    some = pa.Table.from_batches(opened(asked, store).batches(["weight", "late"], start))
+    assert some.column_names == ["_time", "weight", "late"]
+    assert some.num_rows == 7
+
+
+def test_a_column_that_is_missing_is_named_with_the_field_that_names_it(
+    tmp_path: Path, parcels: pa.Table, policy_for: Policies, store: Store
+) -> None:
+    said = policy_for(lay(parcels, tmp_path / "t", "parquet")).to_dict()
+    said["model"]["features"][0]["column"] = "Gewicht"
+    with pytest.raises(DataError, match=r"column 'Gewicht' .* is missing; .*; see model.features.weight.column in the"):
+        opened(policies.parse(said), store)
 
 
 def test_row_groups_outside_the_time_range_are_not_read(
