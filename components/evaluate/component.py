@@ -30,9 +30,9 @@ def evaluate(
         run: Name of the run, for the record; empty: the id of the pipeline's run.
         fingerprint: The snapshot the challenger was trained on; its newest rows were held out.
         bundle: The challenger's id.
-        metrics: Losses, improvement, p-value.
+        metrics: Losses, improvement, p-value; wrong decisions and ROC area (binary); RMSE, MAE, R² (regression).
         curve: ROC and confusion matrix (binary).
-        report: Every gate with a sentence, slices, curves.
+        report: Every gate with a sentence, slices, curves or errors.
     """
     from components.evaluate import seam
 

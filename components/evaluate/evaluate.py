@@ -69,7 +69,8 @@ def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa
     if champion is not None:
         theirs = _scored(policy, champion, table, label)
     recorded = challenger.manifest.metrics
-    constant = losses(policy.model.task, label, np.full(len(label), recorded["constant_score"]))
+    guess = recorded["constant_score"]
+    constant = losses(policy.model.task, label, np.full(len(label), guess))
     measured = Measured(
         rows=len(label),
         challenger_loss=float(ours.loss.mean()),
@@ -81,6 +82,7 @@ def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa
         challenger=ours,
         champion=theirs,
         label=label,
+        constant_score=guess,
         measured=measured,
         verdicts=gates.judge(policy.gates, measured),
         decisions=_decisions(policy, label, ours, theirs),

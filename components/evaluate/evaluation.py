@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
 
 from components.evaluate import curves
 from components.evaluate.compare import McNemar
 from components.evaluate.gates import Measured, Verdict
+from components.evaluate.regression import Fit, fit
 from components.measure import Floats, wrong
 from components.policy import Policy
 
@@ -27,6 +30,8 @@ class Evaluation:
     challenger: Scored
     champion: Scored | None
     label: Floats
+    constant_score: float
+    """What a model that knows nothing says: the mean label of the rows the challenger was trained on."""
     measured: Measured
     verdicts: list[Verdict]
     decisions: McNemar | None
@@ -47,6 +52,15 @@ class Evaluation:
         return [verdict.sentence for verdict in self.verdicts if verdict.passed == self.passed]
 
 
+def fits(found: Evaluation) -> dict[str, Fit]:
+    """How far challenger, champion (where there is one) and constant guess of a regression are off on the same rows."""
+    scores = {"challenger": found.challenger.score}
+    if found.champion is not None:
+        scores["champion"] = found.champion.score
+    scores["constant"] = np.full(len(found.label), found.constant_score)
+    return {name: fit(found.label, score) for name, score in scores.items()}
+
+
 def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
     """The numbers a run graph shows."""
     shown = {
@@ -64,4 +78,8 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
         curve = curves.roc(found.label, found.challenger.score)
         if curve is not None:
             shown["roc_area"] = curve.area
+    else:
+        for name, each in fits(found).items():
+            of = "" if name == "challenger" else f"{name}_"
+            shown |= {f"{of}{figure}": value for figure, value in asdict(each).items() if value is not None}
     return shown

@@ -11,6 +11,9 @@ from components.record import Record
 from components.register.registry import Registry
 from components.store import Store
 
+FIGURES = ("wrong", "roc_area", "rmse", "mae", "r_squared")
+"""Beside the loss, what a person asks of a classifier and of a regression; of the evaluation, on the rows judged."""
+
 
 def run(policy: Policy, store: Store, registry: Registry, run_name: str, bundle_id: str) -> str:
     """Register a bundle as the challenger, record it, and record that the run succeeded. Again is harmless.
@@ -39,6 +42,7 @@ def run(policy: Policy, store: Store, registry: Registry, run_name: str, bundle_
 
 def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: Record) -> dict[str, str]:
     """Tags that lead from a version back to code, data, question and judgement."""
+    metrics = verdict.data["metrics"]
     return {
         "kedge.run": run_name,
         "kedge.commit": manifest.commit,
@@ -46,6 +50,7 @@ def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: R
         "kedge.policy": policy.hash,
         "kedge.estimator": manifest.estimator,
         "kedge.loss": f"{manifest.metrics.get('loss', float('nan')):.6g}",
+        **{f"kedge.{name}": f"{metrics[name]:.6g}" for name in FIGURES if name in metrics},
         "kedge.champion": str(verdict.data.get("champion") or ""),
         "kedge.gates": json.dumps({gate["name"]: gate["passed"] for gate in verdict.data["gates"]}),
     }

@@ -19,6 +19,8 @@ Point = tuple[Position, float | None]
 Interval = tuple[float, float]
 Events = Sequence[tuple[Position, str]]
 
+NOTHING = Markup('<figure><p class="subtitle">Nothing to draw yet.</p></figure>')
+
 _STEPS = tuple(
     timedelta(seconds=seconds)
     for seconds in (
@@ -43,7 +45,7 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_
     positions = [position for points in series.values() for position, _ in points] + [at for at, _ in events]
     values = [value for points in series.values() for _, value in points if value is not None and math.isfinite(value)]
     if not positions or not values:
-        return Markup('<figure><p class="subtitle">Nothing to draw yet.</p></figure>')
+        return NOTHING
     timed = _is_timed(positions)
     across = _widened([_number(position) for position in positions])
     down = _widened(values)
@@ -55,10 +57,34 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_
         *(_curve(points, across, down, k) for k, points in enumerate(series.values())),
         Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
     ]
-    label = f"{y_label or 'values'}: {', '.join(series)}"
-    return Markup(
-        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
-    ).format(WIDTH, HEIGHT + _below(events), label, Markup("").join(drawn), _legend(list(series)))
+    return _figure(drawn, list(series), y_label, height=HEIGHT + _below(events))
+
+
+def scatter_chart(points: Sequence[tuple[float, float]], *, name: str, diagonal: str = "", y_label: str = "") -> Markup:
+    """Dots over two numbers.
+
+    Args:
+        points: ``(position, value)``; those that are not finite are left out.
+        name: What the dots are.
+        diagonal: Name of the line on which position and value are equal; empty: not drawn.
+        y_label: What the values are, over what, with their units.
+    """
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
+        return NOTHING
+    across, down = _widened([x for x, _ in finite]), _widened([y for _, y in finite])
+    y_ticks = _ticks(*down, 4)
+    down = (min(down[0], y_ticks[0][0]), max(down[1], y_ticks[-1][0]))
+    low, high = max(across[0], down[0]), min(across[1], down[1])
+    drawn = [
+        _grid(_x_ticks(across, False), y_ticks, across, down),
+        Markup('<path class="dots" style="stroke:var(--series-0)" d="{}"/>').format(
+            "".join(f"M{_r(_x(x, across))},{_r(_y(y, down))}h0" for x, y in finite)  # no length: a round cap is a dot
+        ),
+        *([_diagonal(low, high, across, down)] if diagonal and low < high else []),
+        Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
+    ]
+    return _figure(drawn, [name, *([diagonal] if diagonal else [])], y_label)
 
 
 def histogram_pair(
@@ -104,6 +130,18 @@ def histogram_pair(
         '<figure><svg viewBox="0 -2 {} {}" role="img" aria-label="reference (bars) and current (outline)">{}{}{}</svg>'
         "{}</figure>"
     ).format(_r(width), _r(height + 4), bars, outline, ends, below)
+
+
+def _figure(drawn: Sequence[Markup], names: Sequence[str], y_label: str, *, height: int = HEIGHT) -> Markup:
+    label = f"{y_label or 'values'}: {', '.join(names)}"
+    return Markup(
+        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
+    ).format(WIDTH, height, label, Markup("").join(drawn), _legend(names))
+
+
+def _diagonal(low: float, high: float, across: Interval, down: Interval) -> Markup:
+    start, end = ((_r(_x(at, across)), _r(_y(at, down))) for at in (low, high))
+    return Markup('<path class="curve" style="stroke:var(--series-1)" d="M{},{}L{},{}"/>').format(*start, *end)
 
 
 def _is_timed(positions: Sequence[Position]) -> bool:

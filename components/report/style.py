@@ -35,6 +35,7 @@ svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
 .lane { font-size: 9px; }
 .event { stroke: var(--faint); stroke-dasharray: 3 3; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.dots { fill: none; stroke-width: 4; stroke-linecap: round; opacity: .5; }
 .bars { fill: var(--faint); opacity: .35; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; }
 .legend span::before { content: ""; display: inline-block; width: 1.2rem; border-top: .2rem solid var(--colour);

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn import metrics as reference
 
 from components import bundle, record
 from components.errors import DataError
@@ -162,13 +163,57 @@ def test_hardly_a_row_held_out_is_said(store, folder, good) -> None:
         judged(good, None, asked)
 
 
-def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(store, folder) -> None:
-    made = Made(store, folder, rows.table(600, task="regression"), rows.policy(task="regression"))
-    found = judged(made, None, rows.policy(task="regression", gates={"min_rows": 100}))
+@pytest.fixture(scope="module")
+def regression(store, folder) -> Made:
+    return Made(store, folder, rows.table(600, task="regression"), rows.policy(task="regression"))
+
+
+REGRESSION = rows.policy(task="regression", gates={"min_rows": 100})
+
+
+def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(regression) -> None:
+    found = judged(regression, None, REGRESSION)
     assert found.passed
     assert found.decisions is None
     assert found.measured.challenger_loss == pytest.approx(((found.label - found.challenger.score) ** 2).mean())
-    assert "roc_area" not in metrics(made.asked, found)
+    assert not {"roc_area", "wrong"} & set(metrics(REGRESSION, found))
+
+
+def test_a_regressions_errors_are_scikit_learns_for_each_model_on_the_same_rows(store, folder, regression) -> None:
+    champion = Made(store, folder, rows.table(500, seed=5, task="regression"), rows.policy(task="regression"))
+    found = judged(regression, champion.bundle, REGRESSION)
+    recorded = record.read(store, "fraud", ["evaluated"])[0].data["metrics"]
+    mean = regression.table.slice(0, 480).column("y").to_numpy().mean()
+    scores = {
+        "": found.challenger.score, "champion_": found.champion.score, "constant_": np.full(len(found.label), mean)
+    }  # fmt: skip
+    for of, score in scores.items():
+        assert recorded[f"{of}rmse"] == pytest.approx(reference.root_mean_squared_error(found.label, score))
+        assert recorded[f"{of}mae"] == pytest.approx(reference.mean_absolute_error(found.label, score))
+        assert recorded[f"{of}r_squared"] == pytest.approx(reference.r2_score(found.label, score))
+    assert recorded["rmse"] == pytest.approx(recorded["loss"] ** 0.5)
+    assert recorded["constant_r_squared"] <= 0
+    page = store.get(evaluate.report_key("fraud", regression.bundle)).decode()
+    for name, of in (
+        ("challenger", ""),
+        ("champion", "champion_"),
+        ("always the mean of the training rows", "constant_"),
+    ):
+        cells = "".join(
+            f'<td class="number">{recorded[of + figure]:.4g}</td>' for figure in ("loss", "rmse", "mae", "r_squared")
+        )
+        assert f"<tr><td>{name}</td>{cells}</tr>" in page
+    assert page.count("<svg") == 2
+    assert "champion, mean" in page
+    assert "rows are drawn" not in page  # all 120 are
+
+
+def test_of_many_rows_some_are_drawn_and_the_page_says_which(regression, monkeypatch) -> None:
+    monkeypatch.setattr("components.evaluate.page.MOST_DOTS", 50)
+    judged(regression, None, REGRESSION)
+    page = regression.store.get(evaluate.report_key("fraud", regression.bundle)).decode()
+    assert "50 of 120 rows are drawn, at equal distances in time" in page
+    assert page.count("h0") == 50
 
 
 class Artefact:
@@ -199,6 +244,18 @@ def test_the_step_hands_kfp_metrics_curve_and_page(good, tmp_path, monkeypatch) 
     page = (tmp_path / "page.html").read_text()
     assert "Passed every gate" in page
     assert "<script" not in page
+
+
+def test_the_step_hands_kfp_the_errors_of_a_regression(regression, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(seam, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+    parts = [Artefact(tmp_path / name) for name in ("metrics", "curve", "page.html")]
+    asked = REGRESSION.to_dict()
+    assert seam.evaluate(
+        asked, regression.store.url, "registry", RUN, regression.fingerprint, regression.bundle, *parts
+    )
+    assert {"rmse", "mae", "r_squared", "constant_rmse", "constant_mae", "constant_r_squared"} <= set(parts[0].metrics)
+    assert "champion_rmse" not in parts[0].metrics
+    assert (parts[1].curve, parts[1].matrix) == ((), ())
 
 
 def test_a_snapshot_that_is_not_there_leaves_a_record_of_the_failure(good, tmp_path, monkeypatch) -> None:

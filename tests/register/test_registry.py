@@ -117,13 +117,13 @@ def test_a_place_where_no_file_can_be_is_named(tmp_path) -> None:
 RUN = "retrain-payments-k"
 
 
-def published(tmp_path, *, passed: bool | None):
+def published(tmp_path, *, passed: bool | None, **metrics: float):
     store, policy = open_store(tmp_path / "store"), models.payments_policy()
     made = models.written(tmp_path / "made", metrics={"loss": 0.25})
     bundle.publish(store, made)
     if passed is not None:
         data = {"bundle": made.id, "passed": passed, "champion": None, "reasons": ["loss too high"],
-                "gates": [{"name": "constant", "passed": passed, "sentence": "..."}]}  # fmt: skip
+                "gates": [{"name": "constant", "passed": passed, "sentence": "..."}], "metrics": metrics}  # fmt: skip
         record.append(store, Record(model=policy.name, kind="evaluated", key=f"{made.id}-{RUN}", time=NOW, data=data))
     return store, policy, made
 
@@ -145,6 +145,25 @@ def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri:
     assert (registered.key, registered.data["version"]) == (made.id, "1")
     (finished,) = record.read(store, policy.name, ["run-finished"])
     assert (finished.data["state"], finished.data["bundle"]) == ("succeeded", made.id)
+
+
+@pytest.mark.parametrize(
+    ("judged", "tags"),
+    [
+        (
+            {"rmse": 1.25, "mae": 1, "r_squared": -0.0625, "champion_rmse": 2},
+            {"kedge.rmse": "1.25", "kedge.mae": "1", "kedge.r_squared": "-0.0625"},
+        ),
+        ({"wrong": 0.125, "roc_area": 0.75, "rows": 300}, {"kedge.wrong": "0.125", "kedge.roc_area": "0.75"}),
+        ({}, {}),
+    ],
+)
+def test_a_version_says_how_far_it_is_off(tmp_path, judged: dict[str, float], tags: dict[str, str]) -> None:
+    store, policy, made = published(tmp_path, passed=True, **judged)
+    (verdict,) = record.read(store, policy.name, ["evaluated"])
+    said = register.lineage(made.manifest, policy, RUN, verdict)
+    figures = {f"kedge.{name}" for name in register.FIGURES}
+    assert {name: value for name, value in said.items() if name in figures} == tags
 
 
 @pytest.mark.parametrize(

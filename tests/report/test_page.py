@@ -52,6 +52,7 @@ def test_hostile_text_never_becomes_markup(hostile):
         report.table([hostile], [[hostile]]),
         report.facts({hostile: hostile}),
         report.line_chart({hostile: [(0, 1), (1, 2)]}, events=[(0.5, hostile)], y_label=hostile),
+        report.scatter_chart([(0, 1), (1, 2)], name=hostile, diagonal=hostile, y_label=hostile),
         report.histogram_pair([hostile, hostile], [1, 2], [2, 1], caption=hostile),
     )
     document = Document(report.page(hostile, parts, hostile, subtitle=hostile))
@@ -86,6 +87,22 @@ def test_table_refuses_a_row_of_another_length():
 def test_times_are_shown_in_utc():
     made = report.facts({"end": datetime(2026, 3, 2, 8, tzinfo=UTC).astimezone(tz=None)})
     assert "2026-03-02 08:00 UTC" in made
+
+
+def test_a_scatter_draws_each_finite_point_and_where_position_and_value_agree():
+    made = str(report.scatter_chart([(0, 10), (20, 0), (math.nan, 1), (1, math.inf)], name="a", diagonal="equal"))
+    dots, diagonal = (part.split('d="')[1].split('"')[0] for part in made.split("<path")[-2:])
+    assert dots == "M56,26h0M704,230h0"  # the plot's upper left and lower right corner
+    assert diagonal == "M56,230L380,26"  # from (0, 0) to (10, 10)
+    assert "a</span>" in made
+    assert "equal</span>" in made
+
+
+def test_a_scatter_without_a_common_value_has_no_diagonal_and_one_without_points_says_so():
+    apart = str(report.scatter_chart([(0, 10), (1, 20)], name="a", diagonal="equal"))
+    assert 'class="curve"' not in apart
+    assert "Nothing to draw" in report.scatter_chart([(math.nan, 1)], name="a")
+    assert 'class="dots"' in report.scatter_chart([(3, 3)], name="a", diagonal="equal")
 
 
 def test_a_missing_value_breaks_the_curve():
