@@ -1,4 +1,4 @@
-"""What a challenger must prove, each gate with a sentence. Pure."""
+"""What a challenger must prove: each gate one fact in one sentence, with its figure and its limits. Pure."""
 
 from __future__ import annotations
 
@@ -52,82 +52,58 @@ class Verdict:
 def judge(gates: Gates, seen: Measured) -> list[Verdict]:
     """Hold what was measured against every gate of the policy. Thresholds are inclusive.
 
-    Without a champion the gates that compare with one are passed, with that reason; the challenger must still be
-    better than the constant that knows nothing.
+    Limits on one figure are one gate: a loss above two of them, or a difference that is neither large nor certain
+    enough, would be the same bad news twice. Without a champion ``improvement`` is passed with that reason and nothing
+    is said of slices; the challenger must still be better than the constant that knows nothing.
     """
-    return [
-        _rows(gates, seen),
-        _constant(seen),
-        *_max_loss(gates, seen),
-        _improvement(gates, seen.paired),
-        _min_improvement(gates, seen.paired),
-        _slices(gates, seen),
-    ]
+    return [_rows(gates, seen), _loss(gates, seen), _improvement(gates, seen.paired), *_slices(gates, seen)]
 
 
 def _rows(gates: Gates, seen: Measured) -> Verdict:
     return Verdict(
-        name="min_rows",
+        name="rows",
         passed=seen.rows >= gates.min_rows,
-        sentence=f"{seen.rows:,} rows to judge on, {gates.min_rows:,} needed",
+        sentence=f"{seen.rows:,} rows to judge on, must be at least {gates.min_rows:,}",
     )
 
 
-def _constant(seen: Measured) -> Verdict:
+def _loss(gates: Gates, seen: Measured) -> Verdict:
+    most = gates.max_loss
+    allowed = "" if most is None else f"at most {most:.5g} and "
     return Verdict(
-        name="constant",
-        passed=seen.challenger_loss < seen.constant_loss,
-        sentence=f"loss {seen.challenger_loss:.5g}, {seen.constant_loss:.5g} for always saying the mean of the "
-        "training rows",
+        name="loss",
+        passed=seen.challenger_loss < seen.constant_loss and (most is None or seen.challenger_loss <= most),
+        sentence=f"loss {seen.challenger_loss:.5g}, must be {allowed}below {seen.constant_loss:.5g}, that of always "
+        "saying the mean of the training rows",
     )
-
-
-def _max_loss(gates: Gates, seen: Measured) -> list[Verdict]:
-    if gates.max_loss is None:
-        return []
-    passed = seen.challenger_loss <= gates.max_loss
-    sentence = f"loss {seen.challenger_loss:.5g}, at most {gates.max_loss:.5g} allowed"
-    return [Verdict(name="max_loss", passed=passed, sentence=sentence)]
 
 
 def _improvement(gates: Gates, paired: Paired | None) -> Verdict:
     if paired is None:
-        return _without_champion("alpha")
+        return Verdict(name="improvement", passed=True, sentence="there is no champion yet to compare with")
+    way, low, high = "lower", paired.low, paired.high
+    if paired.improvement < 0:
+        way, low, high = "higher", -paired.high, -paired.low
+    least = f"at least {gates.min_improvement:.5g} lower" if gates.min_improvement else "lower"
     return Verdict(
-        name="alpha",
-        passed=paired.p_value <= gates.alpha,
-        sentence=f"better than the champion with p = {paired.p_value:.3g}, at most {gates.alpha:g} needed "
-        f"(paired test on {paired.rows:,} rows in {paired.blocks} blocks)",
+        name="improvement",
+        passed=paired.p_value <= gates.alpha and paired.improvement >= gates.min_improvement,
+        sentence=f"loss {abs(paired.improvement):.5g} {way} than the champion's (95 % interval {low:.5g} to "
+        f"{high:.5g}, paired test p = {paired.p_value:.3g}), must be {least} with p at most {gates.alpha:g}",
     )
 
 
-def _min_improvement(gates: Gates, paired: Paired | None) -> Verdict:
-    if paired is None:
-        return _without_champion("min_improvement")
-    return Verdict(
-        name="min_improvement",
-        passed=paired.improvement >= gates.min_improvement,
-        sentence=f"loss improved by {paired.improvement:.5g} (95 % interval {paired.low:.5g} to {paired.high:.5g}), "
-        f"at least {gates.min_improvement:g} needed",
-    )
-
-
-def _slices(gates: Gates, seen: Measured) -> Verdict:
-    name = "max_slice_loss_increase"
+def _slices(gates: Gates, seen: Measured) -> list[Verdict]:
     if seen.paired is None:
-        return _without_champion(name)
+        return []
     judged = [each for each in seen.slices if each.rows >= gates.min_slice_rows and each.increase is not None]
     if not judged:
-        return Verdict(name=name, passed=True, sentence=f"no slice of at least {gates.min_slice_rows:,} rows to judge")
+        none = f"no slice of at least {gates.min_slice_rows:,} rows to judge"
+        return [Verdict(name="slices", passed=True, sentence=none)]
     worst = max(judged, key=lambda each: each.increase or 0.0)
     increase = worst.increase or 0.0
-    return Verdict(
-        name=name,
-        passed=increase <= gates.max_slice_loss_increase,
-        sentence=f"worst slice {worst.feature} = {worst.value}: loss {increase:+.1%} ({worst.rows:,} rows), at most "
-        f"{gates.max_slice_loss_increase:+.1%} allowed",
+    sentence = (
+        f"worst slice {worst.feature} = {worst.value} ({worst.rows:,} rows): loss {increase:+.1%} against the "
+        f"champion's, must be at most {gates.max_slice_loss_increase:+.1%}"
     )
-
-
-def _without_champion(name: str) -> Verdict:
-    return Verdict(name=name, passed=True, sentence="there is no champion yet to compare with")
+    return [Verdict(name="slices", passed=increase <= gates.max_slice_loss_increase, sentence=sentence)]

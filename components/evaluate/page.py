@@ -32,7 +32,7 @@ def page(policy: Policy, found: Evaluation) -> str:
         _losses(policy, found),
         *_slices(found),
         *(_curves(policy, found) if policy.model.task == "binary" else _errors(found)),
-        subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "there is no champion yet",
+        subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "",
     )
 
 

@@ -64,10 +64,11 @@ def escaped(line: str) -> str:
 def card(finished: Record, evaluated: Record | None) -> str:
     """The verdict in Markdown, with the gates and figures of the challenger where there was one."""
     data = finished.data
+    gated = evaluated is not None and (data["state"], data.get("step")) == ("gated", "evaluate")
     facts = {
         "run": data["run"],
         "step": data.get("step") if data["state"] == "failed" else None,
-        "why": data.get("reason"),
+        "why": None if gated else data.get("reason"),  # the failed gates below say it
         "bundle": data.get("bundle"),
         "version": data.get("version"),
         "outcome": data.get("outcome"),

@@ -63,6 +63,12 @@ def lines(store: Store, records: Sequence[Record]) -> list[tuple[str, ...]]:
     def origin(model: str, bundle: str | None) -> tuple[str, str]:
         return _origin(store, model, bundle) if bundle else ("", "")
 
+    judged = {item.data.get("run") for item in records if item.kind == "evaluated"}
+
+    def reason(item: Record) -> str:
+        gated = (item.kind, item.data.get("state"), item.data.get("step")) == ("run-finished", "gated", "evaluate")
+        return "" if gated and item.data.get("run") in judged else why(item.data)  # the evaluation's line said it
+
     return [
         (
             f"{item.time:%Y-%m-%d %H:%M}",
@@ -70,7 +76,7 @@ def lines(store: Store, records: Sequence[Record]) -> list[tuple[str, ...]]:
             item.actor,
             (bundle_of(item) or "")[:12],
             *origin(item.model, bundle_of(item)),
-            why(item.data),
+            reason(item),
         )
         for item in records
     ]

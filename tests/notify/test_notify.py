@@ -123,6 +123,14 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
     assert "| why | \\[click\\](http://evil) \\# big |" in lines
 
 
+def test_the_card_says_why_a_challenger_was_refused_once_and_why_a_release_was_beside_its_gates() -> None:
+    gates = [{"name": "loss", "passed": False, "sentence": "loss 0.4, must be below 0.3"}]
+    proof = Record(model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {}})
+    shown = notify.card(finished("gated", step="evaluate", reason="loss 0.4, must be below 0.3"), proof)
+    assert shown.count("loss 0.4, must be below 0.3") == 1
+    assert "| why | too many errors |" in notify.card(finished("gated", step="deploy", reason="too many errors"), proof)
+
+
 @pytest.fixture
 def card(tmp_path):
     return SimpleNamespace(path=str(tmp_path / "out" / "card.md"))
