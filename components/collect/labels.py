@@ -26,7 +26,8 @@ def value_of(policy: Policy, label: Any) -> float:
     """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not; of a regression the number.
 
     Raises:
-        Refused: null, not a plain value, of another type than the policy's positive label, or almost spelt like it.
+        Refused: null, not a plain value, of another type than the policy's positive label; neither it nor the negative
+            label or, where the policy has none, almost spelt like the positive one.
     """
     model = policy.model
     if model.task == "regression":
@@ -38,6 +39,14 @@ def value_of(policy: Policy, label: Any) -> float:
             "invalid",
             f"model {policy.name}: label must be of the kind of the positive label {model.positive_label!r}, "
             f"got {shown(label)}",
+        )
+    if model.negative_label is not None:
+        if label in (model.positive_label, model.negative_label):
+            return float(label == model.positive_label)
+        raise Refused(
+            "invalid",
+            f"model {policy.name}: label {shown(label)} is neither the positive label {model.positive_label!r} nor the "
+            f"negative label {model.negative_label!r}",
         )
     if label != model.positive_label and str(label).strip().casefold() == str(model.positive_label).casefold():
         raise Refused(

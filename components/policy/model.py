@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from components.policy.described import Described
@@ -102,6 +102,9 @@ class Model(Section):
     """What the table calls it, as a feature's `column`."""
     positive_label: str | int | bool = 1
     """The value of `target` that counts as positive (binary only)."""
+    negative_label: str | int | bool | None = None
+    """The one other value of `target` (binary only): a label that is neither is an offending row in training, and
+    refused by the collector. Null: every value but `positive_label` counts as negative."""
     features: dict[str, Feature] = Field(min_length=1, max_length=2000)
     """The model's inputs by name; this order is the order of the columns the model sees."""
     slices: tuple[str, ...] = ()
@@ -121,6 +124,28 @@ class Model(Section):
         """Features and target -> what tables call them."""
         found = {name: feature.column or name for name, feature in self.features.items()}
         return {**found, self.target: self.target_column or self.target}
+
+    @field_validator("negative_label", mode="before")
+    @classmethod
+    def _other(cls, value: Any, seen: ValidationInfo) -> Any:
+        """The negative label beside the positive one: of its kind, and another."""
+        if value is None:
+            return None
+        if not isinstance(value, str | int) and not (isinstance(value, float) and value.is_integer()):
+            raise ValueError(f"must be text, a whole number, true or false, got {value!r}")
+        if seen.data.get("task") == "regression":
+            raise ValueError("belongs to task binary, not to regression: leave it out")
+        positive = seen.data.get("positive_label")  # None where it has a fault of its own
+        if positive is None:
+            return value
+        if isinstance(value, str) != isinstance(positive, str):
+            kind = "text, in quotes" if isinstance(positive, str) else "a number, true or false, without quotes"
+            raise ValueError(f"must be {kind}, because positive_label is {positive!r}, got {value!r}")
+        if isinstance(positive, bool) and value not in (0, 1):
+            raise ValueError(f"must be true or false, because positive_label is {positive!r}, got {value!r}")
+        if value == positive:
+            raise ValueError(f"{value!r} is also the positive_label: name the other class, or leave it out")
+        return value
 
     @field_validator("features", mode="before")
     @classmethod

@@ -27,6 +27,7 @@ MISSING_NUMBERS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", 
 """Texts that mean "no value" where a number or a boolean is read; for a category only "" does: NA is Namibia."""
 
 Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive"]
+Label = str | int | bool
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ def arrow_type(kind: Kind) -> pa.DataType:
             return pa.float64()
 
 
-def convert(column: pa.Array, kind: Kind, positive_label: str | int | bool = 1) -> Converted:
+def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_label: Label | None = None) -> Converted:
     """Read one column; never raises for a value, only for a type no value of which could be read.
 
     Args:
         column: Any Arrow type but nested and binary ones.
         kind: What the policy says it is; ``positive`` is a binary target.
         positive_label: The value of a binary target that counts as positive.
+        negative_label: The one that counts as negative; None: every other value does.
 
     Raises:
         DataError: the type cannot hold such values; without the place, which the caller knows.
@@ -71,7 +73,7 @@ def convert(column: pa.Array, kind: Kind, positive_label: str | int | bool = 1) 
         case "time":
             return _times(column)
         case "positive":
-            return _positives(column, positive_label)
+            return _positives(column, positive_label, negative_label)
         case "category" | "id":
             return Converted(_texts(column), np.zeros(len(column), bool), "")
 
@@ -194,30 +196,62 @@ def _time(text: str) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _positives(column: pa.Array, positive_label: str | int | bool) -> Converted:
-    none = np.zeros(len(column), bool)
-    if _is_number(column.type) or pa.types.is_boolean(column.type):
-        wanted = _as_number(positive_label)
+def negatives(spelled: Iterable[str], positive_label: Label) -> list[str]:
+    """Values of a binary target that count as negative where no negative label is given, each once however written.
+
+    Args:
+        spelled: The values as a source spells them.
+        positive_label: The one that counts as positive.
+
+    >>> negatives(["1", "0", "0.0", "2", "True", "nan"], 1), negatives(["yes", "no", "Yes", ""], "yes")
+    (['0', '2'], ['no', 'Yes'])
+    """
+    missing = ("",) if isinstance(positive_label, str) else MISSING_NUMBERS
+    positive = {*_spellings(positive_label), _as_number(positive_label)}
+    found: dict[str | float, str] = {}
+    for text in spelled:
+        number = _as_number(text)
+        if text in missing or text in positive or number in positive - {None} or number != number:
+            continue
+        found.setdefault(text if number is None else number, text)
+    return list(found.values())
+
+
+def _positives(column: pa.Array, positive_label: Label, negative_label: Label | None) -> Converted:
+    number = _is_number(column.type) or pa.types.is_boolean(column.type)
+    if number:
+        read = _numbers(column).values
+    else:
+        read = _texts(column)
+        if not isinstance(positive_label, str):
+            read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
+
+    def holds(label: Label, field: str) -> pa.Array:
+        if not number:
+            return pc.and_(pc.is_valid(read), pc.is_in(read, pa.array(_spellings(label))))
+        wanted = _as_number(label)
         if wanted is None:
-            raise DataError(f"holds {column.type}, and model.positive_label is {positive_label!r}")
-        values = _numbers(column).values
-        return Converted(pc.equal(values, wanted).cast(pa.int8()).cast(pa.float64()), none, "")
-    text = _texts(column)
-    if not isinstance(positive_label, str):
-        text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
-    spellings = pa.array(_spellings(positive_label))
-    positive = pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), pc.is_in(text, spellings))
-    return Converted(positive.cast(pa.int8()).cast(pa.float64()), none, "")
+            raise DataError(f"holds {column.type}, and model.{field} is {label!r}")
+        return pc.fill_null(pc.equal(read, wanted), False)
+
+    positive = holds(positive_label, "positive_label")
+    values = pc.if_else(pc.is_valid(read), positive, pa.scalar(None, pa.bool_())).cast(pa.int8()).cast(pa.float64())
+    if negative_label is None:
+        return Converted(values, np.zeros(len(column), bool), "")
+    known = pc.or_(positive, holds(negative_label, "negative_label"))
+    neither = pc.and_(pc.is_valid(read), pc.invert(known)).to_numpy(zero_copy_only=False)
+    reason = f"is neither model.positive_label {positive_label!r} nor model.negative_label {negative_label!r}"
+    return Converted(_blank(values, neither), neither, reason)
 
 
-def _spellings(label: str | int | bool) -> list[str]:
+def _spellings(label: Label) -> list[str]:
     """The texts that say a label in a table that knows only text."""
     if isinstance(label, bool):
         return ["true", "True", "TRUE", "1", "1.0"] if label else ["false", "False", "FALSE", "0", "0.0"]
     return [label] if isinstance(label, str) else [str(label), f"{label}.0"]
 
 
-def _as_number(label: str | int | bool) -> float | None:
+def _as_number(label: Label) -> float | None:
     if not isinstance(label, str):
         return float(label)
     if label.lower() in ("true", "false"):

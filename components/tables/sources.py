@@ -112,7 +112,8 @@ class Table:
     def _column(self, piece: Piece, name: str, raw: pa.Array, faults: dict[int, list[str]]) -> pa.Array:
         source = self.sources[name]
         try:
-            read = column_types.convert(raw, self.kinds[name], self.model.positive_label)
+            labels = (self.model.positive_label, self.model.negative_label)
+            read = column_types.convert(raw, self.kinds[name], *labels)
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
         for index in np.flatnonzero(read.wrong):

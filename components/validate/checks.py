@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
 from components.policy import Feature, Model
-from components.tables.columns import FAULT, FILE, ID, ROW, TIME
+from components.tables.columns import FAULT, FILE, ID, ROW, TIME, negatives
+
+MOST_VALUES = 10
+"""Values of the target named in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Findings:
     """Largest first."""
     faults: Sequence[str]
     """Faults no leaving out of rows can mend: a column without any value, one class only."""
+    notes: Sequence[str] = ()
+    """What is no fault and may be a mistake: several labels that count as negative."""
 
     @property
     def offending(self) -> NDArray[np.int64]:
@@ -57,17 +62,16 @@ def check(rows: pa.Table, model: Model, target_values: Mapping[str, int] | None 
     Args:
         rows: A snapshot with provenance.
         model: The policy's part about columns.
-        target_values: Values of a binary target as the source spells them, for the message about one class.
+        target_values: Values of a binary target as the source spells them, for what is said about its classes.
     """
+    spelled = target_values or {}
     frame = rows.drop_columns([name for name in (FILE, ROW) if name in rows.column_names]).to_pandas()
     failures = _row_failures(frame, model)
     good = np.ones(len(frame), bool)
     for failure in failures:
         good[failure.rows] = False
-    faults = _column_faults(rows, model) or _class_faults(
-        frame[model.target].to_numpy()[good], model, target_values or {}
-    )
-    return Findings(rows=len(frame), failures=failures, faults=faults)
+    faults = _column_faults(rows, model) or _class_faults(frame[model.target].to_numpy()[good], model, spelled)
+    return Findings(rows=len(frame), failures=failures, faults=faults, notes=_class_notes(model, spelled))
 
 
 def schema(model: Model, columns: Sequence[str]) -> pa_check.DataFrameSchema:
@@ -138,11 +142,30 @@ def _class_faults(target: NDArray[np.float64], model: Model, spelled: Mapping[st
     if positive and negative:
         return []
     which = "negative" if negative else "positive"
-    seen = ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:10])
+    seen = _seen(spelled)
     return [
         f"column {model.target!r}: one class only: all {positive + negative:,} good rows are {which}; "
         f"model.positive_label is {model.positive_label!r}, the source holds {seen or 'no other value'}"
     ]
+
+
+def _class_notes(model: Model, spelled: Mapping[str, int]) -> list[str]:
+    """That more than one label counts as negative, where the policy does not say which one should."""
+    if model.task != "binary" or model.negative_label is not None:
+        return []
+    negative = sorted(negatives(spelled, model.positive_label), key=lambda value: -spelled[value])
+    if len(negative) < 2:
+        return []
+    return [
+        f"column {model.target!r}: {len(negative)} different labels count as negative: "
+        f"{_seen({value: spelled[value] for value in negative})}; model.positive_label is {model.positive_label!r}: if "
+        "only one of them is the other class, name it as model.negative_label, and rows with any other are offending"
+    ]
+
+
+def _seen(spelled: Mapping[str, int]) -> str:
+    more = ", ..." if len(spelled) > MOST_VALUES else ""
+    return ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:MOST_VALUES]) + more
 
 
 def place(rows: pa.Table, index: int) -> str:

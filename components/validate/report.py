@@ -21,6 +21,7 @@ def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, f
         f"{policy.name}: rows checked",
         section("Verdict", _verdict(findings, faults), _facts(policy, taken, findings)),
         *([section("Why these rows are not trained on", *faults)] if faults else []),
+        *([section("Is this meant?", *findings.notes)] if findings.notes else []),
         section("Rules broken", _rules(rows, findings)),
         section("Offending rows", _rows(rows, findings)),
         section("Columns", _columns(policy, rows)),

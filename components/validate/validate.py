@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from components.errors import DataError
 from components.policy import Policy
+from components.step import say
 from components.store import Store, write_file
 from components.tables import snapshot
 from components.tables.columns import FAULT
@@ -31,6 +32,8 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
     rows = snapshot.read(store, taken, provenance=True)
     findings = checks.check(rows, policy.model, taken.target_values)
     faults = refusal(findings, policy)
+    for note in findings.notes:
+        say(f"validate: {note}")
     page = report.build(policy, taken, rows, findings, faults).encode()
     key = f"reports/{policy.name}/validate-{fingerprint}.html"
     store.put(key, page)

@@ -78,7 +78,8 @@ def _say(seen: Look, guesses: Guesses) -> None:
     for found, words in said:
         typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
     if guesses.task == "binary":
-        typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why})", err=True)
+        negative = "" if guesses.negative is None else f", negative {guesses.negative!r}"
+        typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why}){negative}", err=True)
     if guesses.time is None:
         typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
     if guesses.id is None:

@@ -60,6 +60,8 @@ class Guesses:
     task: Literal["binary", "regression"]
     positive: str | int | bool
     positive_why: str
+    negative: str | None
+    """The other text; None where the target is no text."""
     time: Guess | None
     id: Guess | None
     features: Sequence[Guess]
@@ -94,6 +96,7 @@ def guess(look: Look, target: str | None = None) -> Guesses:
         task=task,
         positive=positive,
         positive_why=why,
+        negative=_negative(outcome.column, positive),
         time=time,
         id=identity,
         features=features,
@@ -188,6 +191,13 @@ def _task(column: Column) -> tuple[Literal["binary", "regression"], str | int | 
     if column.kind == "integer":
         return "binary", int(float(positive)), why
     return "binary", positive, why
+
+
+def _negative(column: Column, positive: str | int | bool) -> str | None:
+    """A number or a boolean has few other spellings; a text has as many as there are typing errors."""
+    if column.kind != "text":
+        return None
+    return next(value for value in column.values if value != positive)
 
 
 def _time(columns: Sequence[Column]) -> Guess | None:

@@ -95,6 +95,9 @@ def _target(guesses: Guesses) -> list[str]:
         counts = ", ".join(f"{value} in {count:,} rows" for value, count in target.column.values.items())
         why = _comment(f"{guesses.positive_why}; {counts}")
         lines.append(f"  positive_label: {json.dumps(guesses.positive)}  # {why}")
+        if guesses.negative is not None:
+            said = "the only other one; a label that is neither is refused"
+            lines.append(f"  negative_label: {json.dumps(guesses.negative)}  # {said}")
     else:
         classes = "; if these are classes, make a column that says one of them" if column.distinct <= FEW_VALUES else ""
         lines.append(f"  # a number with {column.distinct:,} different values: regression{classes}")

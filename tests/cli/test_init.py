@@ -228,8 +228,12 @@ def test_the_target_named_is_the_target(table: Path) -> None:
     )
     assert policy["model"]["features"]["returned"] == {"type": "boolean"}
     assert "target, regression: as told" in said
-    assert written(table, "--target", "country", "--force")[0]["model"]["positive_label"] == "AT"  # the rarer one
-    assert written(table, "--target", "recurring", "--force")[0]["model"]["positive_label"] is True
+    country, said = written(table, "--target", "country", "--force")
+    assert (country["model"]["positive_label"], country["model"]["negative_label"]) == ("AT", "NO")  # the rarer one
+    assert "positive is 'AT' (the rarer one), negative 'NO'" in said
+    recurring = written(table, "--target", "recurring", "--force")[0]["model"]
+    assert recurring["positive_label"] is True
+    assert "negative_label" not in recurring
 
 
 @pytest.mark.parametrize(
@@ -299,7 +303,7 @@ def test_words_yaml_would_read_as_something_else_stay_text(tmp_path: Path) -> No
     assert policy["model"]["name"] == "on"
     assert policy["model"]["features"]["country"]["values"] == ["1e5", "NO", "a: b", "null"]
     assert "on" in policy["model"]["features"]
-    assert policy["model"]["positive_label"] == "yes"
+    assert (policy["model"]["positive_label"], policy["model"]["negative_label"]) == ("yes", "no")
 
 
 def test_what_a_table_holds_cannot_leave_its_comment(tmp_path: Path) -> None:

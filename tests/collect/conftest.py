@@ -20,7 +20,7 @@ TIME = "2026-03-02T12:00:00.000001Z"
 def declared():
     """Makes a policy of a small model."""
 
-    def make(name="payments", *, task="binary", positive=1, **features):
+    def make(name="payments", *, task="binary", positive=1, negative=None, **features):
         return policies.parse(
             {
                 "model": {
@@ -28,6 +28,7 @@ def declared():
                     "task": task,
                     "target": "returned",
                     "positive_label": positive,
+                    "negative_label": negative,
                     "features": features or {"amount": {"type": "number"}, "country": {"type": "category"}},
                 },
                 "data": {"source": {"format": "log"}},

@@ -154,3 +154,17 @@ def test_a_check_shows_in_the_metrics_also_after_a_restart(start):
             assert client.post("/v1/checks", json=bad).status_code in (400, 422)
     with start() as client:
         assert 'kedge_check{figure="drifted_features",model="payments"} 3.0' in client.get("/metrics").text
+
+
+def test_a_label_that_is_neither_class_is_422_and_named_whichever_way_it_comes(start, declared):
+    policy = declared(positive="yes", negative="no")
+    neither = "label 'maybe' is neither the positive label 'yes' nor the negative label 'no'"
+    with start(policy) as client:
+        rows = [{"id": "a", "label": "yes"}, {"id": "b", "label": "maybe"}]
+        single = client.post("/v1/labels", json={"model": "payments", "labels": rows})
+        headers = {"content-type": "text/csv"}
+        file = client.post("/v1/labels?model=payments", content=b"id,label\na,yes\nb,maybe\n", headers=headers)
+        good = client.post("/v1/labels?model=payments", content=b"id,label\na,yes\nb,no\n", headers=headers)
+    assert (single.status_code, file.status_code, good.status_code) == (422, 422, 202)
+    assert neither in single.text
+    assert f"line 3: model payments: {neither}" in file.text

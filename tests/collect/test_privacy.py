@@ -134,3 +134,20 @@ def test_a_positive_label_is_one_and_any_other_zero(declared):
         with pytest.raises(Refused, match="the positive label is spelt 'yes'"):
             value_of(declared(positive="yes"), label)
     assert Declared(declared(), None).decision(0.5) == 1.0
+
+
+def test_with_a_negative_label_one_that_is_neither_is_refused(declared):
+    from components.collect.labels import value_of
+
+    texts, numbers = declared(positive="yes", negative="no"), declared(negative=0)
+    assert [value_of(texts, label) for label in ("yes", "no")] == [1.0, 0.0]
+    assert [value_of(numbers, label) for label in (1, 0, True, False, 0.0)] == [1.0, 0.0, 1.0, 0.0, 0.0]
+    for label in ("maybe", "Yes", "No", "no ", ""):
+        with pytest.raises(
+            Refused, match=f"label '{label}' is neither the positive label 'yes' nor the negative label"
+        ):
+            value_of(texts, label)
+    with pytest.raises(Refused, match="label 2 is neither the positive label 1 nor the negative label 0"):
+        value_of(numbers, 2)
+    with pytest.raises(Refused, match="must be of the kind of the positive label 'yes'"):
+        value_of(texts, 0)

@@ -327,6 +327,59 @@ def test_an_integer_positive_label_survives_as_an_integer() -> None:
         assert back.hash == policy.hash
 
 
+BINARY = "target: is_fraud\n  positive_label: {positive}\n  negative_label: {negative}"
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "said"),
+    [
+        ("fraud", "fraud", "'fraud' is also the positive_label: name the other class, or leave it out"),
+        ("1", "true", "True is also the positive_label"),
+        ("true", "1", "1 is also the positive_label"),
+        ('"yes"', "no", "must be text, in quotes, because positive_label is 'yes', got False"),
+        ("1", '"0"', "must be a number, true or false, without quotes, because positive_label is 1, got '0'"),
+        ("true", "7", "must be true or false, because positive_label is True, got 7"),
+        ("1", "0.5", "must be text, a whole number, true or false, got 0.5"),
+        ("1", "[0]", "must be text, a whole number, true or false, got [0]"),
+        ("1", "2026-01-01", "must be text, a whole number, true or false, got datetime.date(2026, 1, 1)"),
+    ],
+)
+def test_a_negative_label_that_cannot_be_one_is_named_with_line_and_field(
+    positive: str, negative: str, said: str, file: Path
+) -> None:
+    text = TEXT.replace("target: is_fraud", BINARY.format(positive=positive, negative=negative))
+    message = refused(file, text)
+    assert message.startswith(f"F:5: model.negative_label: {said}")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_regression_has_no_negative_label(file: Path) -> None:
+    text = TEXT.replace("target: is_fraud", "task: regression\n  target: is_fraud\n  negative_label: 0")
+    assert refused(file, text) == ("F:5: model.negative_label: belongs to task binary, not to regression: leave it out")
+
+
+def test_a_fault_of_the_positive_label_is_said_alone(file: Path) -> None:
+    message = refused(file, TEXT.replace("target: is_fraud", BINARY.format(positive="[1]", negative="0")))
+    assert "model.positive_label" in message
+    assert "model.negative_label" not in message
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(1, 0), (True, False), (1, False), (0, 1), ("yes", "no"), (5, 7)])
+def test_a_negative_label_survives_the_way_through_a_pipeline(positive: Any, negative: Any) -> None:
+    value = changed("model.positive_label", positive)
+    value["model"]["negative_label"] = negative
+    policy = policies.parse(value)
+    back = policies.parse(floated(json.loads(json.dumps(policy.to_dict()))))
+    assert back == policy
+    assert type(back.model.negative_label) is type(negative)
+    assert back.hash == policy.hash != policies.parse(changed("model.positive_label", positive)).hash
+
+
+def test_without_a_negative_label_a_policy_is_the_one_it_was() -> None:
+    assert "negative_label" not in policies.parse(SMALL).to_dict()["model"]  # type: ignore[operator]
+    assert policies.parse(changed("model.negative_label", None)).hash == policies.parse(SMALL).hash
+
+
 def test_the_hash_changes_with_what_is_asked_and_with_nothing_else() -> None:
     policy = policies.parse(SMALL)
     assert policy.hash == policies.parse(changed("model.description", "")).hash

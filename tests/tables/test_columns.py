@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import DataError
-from components.tables.columns import convert
+from components.tables.columns import convert, negatives
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
@@ -101,6 +101,59 @@ def test_a_bare_number_is_no_time_because_it_does_not_say_its_unit() -> None:
 )
 def test_the_positive_label_is_found_in_every_spelling(column: pa.Array, label: str | int | bool) -> None:
     assert values(column, "positive", positive_label=label) == [1.0, 0.0, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "positive", "negative"),
+    [
+        (pa.array(["yes", "no", "", "maybe", "Yes"]), "yes", "no"),
+        (pa.array(["yes", "no", None, " no", "NA"]), "yes", "no"),
+        (pa.array([1, 0, None, 2, -1]), 1, 0),
+        (pa.array([1.0, 0.0, float("nan"), 0.5, float("inf")]), 1, 0),
+        (pa.array([1, 0, None, 2, 3]), "1", "0"),
+        (pa.array([1, 0, None, 2, 3]), True, False),
+        (pa.array(["1.0", "0", "NA", "2", "x"]), 1, 0),
+        (pa.array(["TRUE", "false", "null", "yes", "-"]), True, False),
+        (pa.array(["yes", "no", None, "x", "y"]).dictionary_encode(), "yes", "no"),
+    ],
+)
+def test_a_label_that_is_neither_is_wrong_and_missing_ones_are_missing(
+    column: pa.Array, positive: str | int | bool, negative: str | int | bool
+) -> None:
+    read = convert(column, "positive", positive, negative)
+    assert read.values.to_pylist() == [1.0, 0.0, None, None, None]
+    assert read.wrong.tolist() == [False, False, False, True, True]
+    assert read.reason == f"is neither model.positive_label {positive!r} nor model.negative_label {negative!r}"
+
+
+def test_booleans_are_either_label() -> None:
+    read = convert(pa.array([True, False, None]), "positive", 0, 1)
+    assert read.values.to_pylist() == [0.0, 1.0, None]
+    assert not read.wrong.any()
+
+
+@pytest.mark.parametrize(
+    ("spelled", "positive", "found"),
+    [
+        (["yes", "no"], "yes", ["no"]),
+        (["no", "maybe", "yes", "YES", ""], "yes", ["no", "maybe", "YES"]),
+        (["1", "0", "1.0", "0.0", "nan"], 1, ["0"]),
+        (["True", "False"], 1, ["False"]),
+        (["1.0", "0.0"], "1", ["0.0"]),
+        (["true", "false", "NA", "x"], True, ["false", "x"]),
+        (["0", "1", "2", "3"], 1, ["0", "2", "3"]),
+        ([], 1, []),
+    ],
+)
+def test_labels_that_count_as_negative_are_told_apart_by_value_not_by_spelling(
+    spelled: list[str], positive: str | int | bool, found: list[str]
+) -> None:
+    assert negatives(spelled, positive) == found
+
+
+def test_a_negative_label_no_number_can_be_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"holds int64, and model\.negative_label is 'none'"):
+        convert(pa.array([1, 0]), "positive", "1", "none")
 
 
 def test_a_positive_label_no_number_can_be_is_an_error() -> None:

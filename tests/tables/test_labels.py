@@ -195,6 +195,18 @@ def test_rows_without_id_or_outcome_are_counted_and_named(store, parquet):
     assert "row 2" in pulled.faults[0]
 
 
+def test_a_label_that_is_neither_is_left_out_and_named_with_row_value_and_what_is_allowed(store, write):
+    policy = write(("a", "yes", 0), ("b", "maybe", 0), ("c", "no", 0))
+    model = policy.model.model_copy(update={"negative_label": "no"})
+    policy = policy.model_copy(update={"model": model})
+    pulled = labels.pull(store, policy)
+    assert (pulled.appended, pulled.offending) == (2, 1)
+    assert logged(store, policy) == [("a", 1.0, 0), ("c", 0.0, 0)]
+    assert pulled.faults[0].endswith(
+        "row 2: column 'came_back': 'maybe' is neither model.positive_label 'yes' nor model.negative_label 'no'"
+    )
+
+
 def test_labels_of_a_regression_are_numbers(store, parquet):
     table = outcomes(("a", 2.5, 0), ("b", -1.0, 0))
     policy = parquet(table, task="regression", positive_label=1)

@@ -170,6 +170,59 @@ def test_one_class_only_is_an_error_that_says_what_was_seen(
         outcome(tmp_path, store, lambda rows: [row.update(sold=value) for row in rows])
 
 
+def worded(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        row["sold"] = "yes" if row["sold"] else "no"
+    rows[6]["sold"] = "maybe"
+
+
+def labelled(folder: Path, **labels: str) -> Policy:
+    value = asked(folder, max_bad_row_share=0.01).to_dict()
+    value["model"] |= labels  # type: ignore[operator]
+    return policies.parse(value)
+
+
+def test_a_label_that_is_neither_is_an_offending_row(tmp_path: Path, store: Store, capsys) -> None:
+    rows = hundred()
+    worded(rows)
+    lay(tmp_path, rows)
+    policy = labelled(tmp_path, positive_label="yes", negative_label="no")
+    name = validate.run(policy, store, ingest.run(policy, store, END), tmp_path / "page.html")
+    kept = snapshot.read(store, snapshot.load(store, "shop", name), ["sold"])["sold"].to_pylist()
+    assert (len(kept), sum(kept)) == (99, 25)
+    assert "row 7" in (tmp_path / "page.html").read_text()
+    assert "count as negative" not in capsys.readouterr().out
+    rows[8]["sold"] = "perhaps"
+    lay(tmp_path, rows)
+    with pytest.raises(DataError) as raised:
+        validate.run(policy, store, ingest.run(policy, store, END))
+    message = str(raised.value)
+    assert "column 'sold': 'maybe' is neither model.positive_label 'yes' nor model.negative_label 'no'" in message
+    assert f"first in {tmp_path}/rows.csv, row 7" in message
+
+
+def test_without_a_negative_label_more_than_two_labels_are_said_and_trained_on(
+    tmp_path: Path, store: Store, capsys
+) -> None:
+    rows = hundred()
+    worded(rows)
+    lay(tmp_path, rows)
+    policy = labelled(tmp_path, positive_label="yes")
+    name = ingest.run(policy, store, END)
+    assert validate.run(policy, store, name, tmp_path / "page.html") == name
+    note = "column 'sold': 2 different labels count as negative: 'no' (74), 'maybe' (1); model.positive_label is 'yes'"
+    assert f"kedge: validate: {note}" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text()
+    assert "Is this meant?" in page
+    assert "model.negative_label" in page
+
+
+def test_two_labels_are_nothing_to_ask_about(tmp_path: Path, store: Store, capsys) -> None:
+    outcome(tmp_path, store, lambda rows: None)
+    assert "count as negative" not in capsys.readouterr().out
+    assert "Is this meant?" not in (tmp_path / "page.html").read_text()
+
+
 def test_one_class_left_after_cleaning_is_an_error(tmp_path: Path, store: Store) -> None:
     def change(rows: list[dict[str, Any]]) -> None:
         for row in rows:
