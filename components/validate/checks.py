@@ -120,8 +120,20 @@ def _row_failures(frame: pd.DataFrame, model: Model) -> list[Failure]:
         return []
     found = []
     for (column, rule), group in cases.groupby(["column", "check"], sort=False):
-        found.append(_failure(frame, str(column), str(rule), np.unique(group["index"].to_numpy(np.int64))))
+        rows = np.unique(group["index"].to_numpy(np.int64))
+        if rule == "not_nullable":
+            rows = rows[~_unreadable(frame, str(column), rows)]
+        if len(rows):
+            found.append(_failure(frame, str(column), str(rule), rows))
     return sorted(found, key=lambda failure: (-len(failure.rows), failure.column, failure.rule))
+
+
+def _unreadable(frame: pd.DataFrame, column: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Rows whose value in this column is there and could not be read: their fault says so, and they lack nothing."""
+    if FAULT not in frame.columns:
+        return np.zeros(len(rows), bool)
+    faults = frame[FAULT].iloc[rows].fillna("")
+    return faults.str.contains(f"column {column!r}: ", regex=False).to_numpy(bool)
 
 
 def _failure(frame: pd.DataFrame, column: str, rule: str, rows: NDArray[np.int64]) -> Failure:

@@ -120,6 +120,22 @@ def test_an_offending_row_is_left_out_up_to_the_share_and_an_error_above_it(
     assert raised.value.exit_code == 2
 
 
+def test_a_value_that_could_not_be_read_is_not_called_missing_too(tmp_path: Path, store: Store) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[6]["size"] = "big"
+        rows[8]["size"] = None
+        rows[9].update(size=None, items="many")
+
+    with pytest.raises(DataError) as raised:
+        outcome(tmp_path, store, change, max_bad_row_share=0)
+    lines = str(raised.value).splitlines()
+    assert lines[1].startswith("  3 of 100 rows (3.00%) are offending")
+    present = [line for line in lines if "must be present" in line]
+    assert len(present) == 1
+    assert present[0].startswith("  2 rows: column 'size' must be present, saw missing; first in")
+    assert ", row 9, " in present[0]
+
+
 def test_values_that_are_missing_where_they_may_be_are_fine(tmp_path: Path, store: Store) -> None:
     name = outcome(tmp_path, store, put(items=None, gift=None, shop=None), max_bad_row_share=0)
     assert snapshot.load(store, "shop", name).rows == 100
