@@ -62,7 +62,7 @@ class Index:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA cache_size=-16000")
+            self._db.execute("PRAGMA cache_size=-4000")
             _refuse_other_version(self._db, path)
             self._db.execute(f"PRAGMA user_version={VERSION}")
             self._db.executescript(TABLES)

@@ -34,13 +34,13 @@ class Seen:
     def __init__(self, capacity: int, bits: bytes | None = None) -> None:
         """Make room for ``capacity`` numbers, or go on with the ``bits`` of another one that had as much."""
         count = 1 << (max(capacity * BITS_EACH // 64, 2) - 1).bit_length()
-        self._words = array("Q", bytes(8 * count) if bits is None else bits)
+        self._words = array("Q", (0,)) * count if bits is None else array("Q", bits)
         self._mask = len(self._words) - 1
 
     @property
-    def bits(self) -> bytes:
-        """What it holds."""
-        return self._words.tobytes()
+    def bits(self) -> memoryview:
+        """What it holds, in place."""
+        return memoryview(self._words).cast("B")
 
     def add(self, numbers: Iterable[int]) -> list[int]:
         """Remember numbers; those that were found to be there already."""
