@@ -6,9 +6,8 @@ checking those. What it does not take is read value by value, to name the fault.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from math import isfinite
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,7 +19,7 @@ from components.collect.events import PREDICTION
 MOST_BATCH = 10_000
 """Events of a batch."""
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Number = Whole | float
+Number = Whole | float  # finite, as any number in JSON
 FEATURES: dict[str, Any] = {
     "number": Number | bool | None,
     "integer": Number | bool | None,
@@ -60,8 +59,15 @@ class OwnEvents:
             received: Microseconds since 1970.
         """
         event = _decoded(self._one, body)
-        found = None if event is None else self._columns([event], received)
-        return None if found is None else (found[0], tuple(column[0] for column in found[1]))
+        if event is None:
+            return None
+        _, identity, _, _, time, data, encoded = astuple(event)
+        bundle, slot, features, *answer = astuple(data)
+        if encoded is not msgspec.UNSET or not f"{identity}{bundle}{slot}".isprintable() or not _timely(time, time):
+            return None
+        model = self._models[type(data)]
+        own = (identity, _microseconds(time), received, bundle, slot, *answer)
+        return model, (*own, *model.features.private_row(astuple(features)))
 
     def columns(self, body: bytes, received: int) -> tuple[Declared, Values] | None:
         """The predictions of a batch whose events are all of one model, whole and right, by column; None of any other.
@@ -69,24 +75,25 @@ class OwnEvents:
         Args:
             received: Microseconds since 1970.
         """
-        return self._columns(_decoded(self._many, body), received)
-
-    def _columns(self, events: Sequence[Any] | None, received: int) -> tuple[Declared, Values] | None:
+        events = _decoded(self._many, body)
         if not events:
             return None
         _, ids, _, _, times, data, encoded = zip(*map(astuple, events), strict=True)
-        bundles, slots, features, scores, decisions, latencies = zip(*map(astuple, data), strict=True)
-        (kind, *others), (unset, *given) = set(map(type, data)), set(encoded)
-        texts = "".join((*ids, *set(bundles), *set(slots)))
-        numbers = all(all(map(isfinite, column)) for column in (scores, decisions, latencies))
-        timely = min(times) >= EARLIEST and max(times) < LATEST
-        if others or given or unset is not msgspec.UNSET or not (texts.isprintable() and numbers and timely):
+        bundles, slots, features, *answers = zip(*map(astuple, data), strict=True)
+        kinds, printable = set(map(type, data)), "".join((*ids, *set(bundles), *set(slots))).isprintable()
+        if len(kinds) > 1 or set(encoded) != {msgspec.UNSET} or not printable or not _timely(min(times), max(times)):
             return None
-        model = self._models[kind]
-        logged = model.features.private(zip(*map(astuple, features), strict=True))
-        moments = tuple([(time - EPOCH) // MICROSECOND for time in times])
-        own = (ids, moments, (received,) * len(ids), bundles, slots, scores, decisions, latencies)
-        return model, [*own, *logged]
+        model = self._models[kinds.pop()]
+        own = (ids, tuple(map(_microseconds, times)), (received,) * len(ids), bundles, slots, *answers)
+        return model, [*own, *model.features.private(zip(*map(astuple, features), strict=True))]
+
+
+def _timely(first: datetime, last: datetime) -> bool:
+    return first >= EARLIEST and last < LATEST
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND
 
 
 def _data(model: Declared) -> Any:

@@ -59,7 +59,7 @@ class Features:
         shape = tuple(map(type, raw))
         if shape not in self._shapes:  # most rows have the types of a row seen before: one look-up for all features
             self._check(raw, shape)
-        return self._private(raw) if self._changed else raw
+        return self.private_row(raw)
 
     def private(self, columns: Iterable[Sequence[Any]]) -> list[Sequence[Logged]]:
         """The features of many predictions by column, of types that are as declared, as they may be logged."""
@@ -67,6 +67,15 @@ class Features:
         for index in self._changed:
             found[index] = tuple(map(self._readers[index], found[index]))
         return found
+
+    def private_row(self, raw: tuple[Any, ...]) -> tuple[Logged, ...]:
+        """The same of one prediction."""
+        if not self._changed:
+            return raw
+        values = list(raw)
+        for index in self._changed:
+            values[index] = self._readers[index](values[index])
+        return tuple(values)
 
     def _check(self, raw: tuple[Any, ...], shape: tuple[type, ...]) -> None:
         for name, reader, value in zip(self.names, self._readers, raw, strict=True):
@@ -78,12 +87,6 @@ class Features:
             if len(self._shapes) >= MOST_SHAPES:
                 self._shapes.clear()
             self._shapes.add(shape)
-
-    def _private(self, raw: tuple[Any, ...]) -> tuple[Logged, ...]:
-        values = list(raw)
-        for index in self._changed:
-            values[index] = self._readers[index](values[index])
-        return tuple(values)
 
 
 def number(value: Any) -> float | None:
