@@ -83,10 +83,7 @@ class App:
         """
         try:
             fields = dict(headers)
-            if (
-                fields.get(b"content-type", b"").startswith(events.BATCHED)
-                or len(body) > self._settings.most_body_bytes
-            ):
+            if _kind(fields).startswith(events.BATCHED) or len(body) > self._settings.most_body_bytes:
                 return False
             self._authorise(fields)
             taken = (self._event(fields, body),)
@@ -116,7 +113,7 @@ class App:
             headers = dict(scope["headers"])
             self._authorise(headers)
             body = await self._body(headers, receive)
-            if headers.get(b"content-type", b"").startswith(events.BATCHED):
+            if _kind(headers).startswith(events.BATCHED):
                 answer = await self._batch(body)
                 await answer(scope, receive, send)
                 return
@@ -129,7 +126,7 @@ class App:
 
     def _event(self, headers: Mapping[bytes, bytes], body: bytes) -> Taken:
         intake, now = self._collector.intake, now_microseconds()
-        if not headers.get(b"content-type", b"").startswith(events.STRUCTURED):
+        if not _kind(headers).startswith(events.STRUCTURED):
             return intake.event(events.binary(headers, body), now)
         return intake.one(body, now) or intake.event(events.structured(events.json_of(body)), now)
 
@@ -324,6 +321,10 @@ class App:
             yield
         finally:
             await self._collector.stop()
+
+
+def _kind(headers: Mapping[bytes, bytes]) -> bytes:
+    return headers.get(b"content-type", b"").lower()
 
 
 async def _healthy(request: Request) -> Response:  # noqa: ARG001
