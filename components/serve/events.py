@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,6 +30,7 @@ GATHER_SECONDS = 0.2
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 AGAIN = (408, 425, 429)  # and all of the 5xx: sent once more
 SEND_SECONDS = 10.0
+SAID_SECONDS = 60.0  # between two lines of the log about events that are dropped
 
 log = logging.getLogger("kserve")
 
@@ -63,6 +65,7 @@ class Outbox:
         self._most = most_waiting
         self._queue: deque[Prediction] = deque()
         self._bytes = 0
+        self._say_again = 0.0
         self._told = 0  # rows of the first prediction that the collector has
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -75,12 +78,24 @@ class Outbox:
         if self._address is None:
             return
         rows = len(prediction.scored.rows)
-        if self.waiting + rows > self._most or self._bytes + prediction.size > MOST_WAITING_BYTES:
+        if self.waiting >= self._most or self._bytes >= MOST_WAITING_BYTES:  # one request, bounded itself, may exceed
             self.dropped += rows
+            self._say_dropped()
             return
         self.waiting += rows
         self._bytes += prediction.size
         self._queue.append(prediction)
+
+    def _say_dropped(self) -> None:
+        now = time.monotonic()
+        if now >= self._say_again:
+            self._say_again = now + SAID_SECONDS
+            log.warning(
+                "prediction events are dropped, %d so far: %d rows wait for %s, which is away or too slow",
+                self.dropped,
+                self.waiting,
+                self._address,
+            )
 
     def start(self) -> None:
         """Begin to send, on the running loop."""

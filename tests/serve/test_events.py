@@ -46,11 +46,25 @@ def delivered(outbox):
 
 def test_rows_beyond_the_bound_are_dropped_and_counted(model):
     outbox = Outbox(model, "http://127.0.0.1:9", most_waiting=10)
-    for _ in range(4):
+    for _ in range(5):
         outbox.add(prediction(rows=3))
-    assert (outbox.waiting, outbox.dropped, outbox.sent) == (9, 3, 0)
+    assert (outbox.waiting, outbox.dropped, outbox.sent) == (12, 3, 0)
+    outbox._forget(3)
     outbox.add(prediction())
     assert (outbox.waiting, outbox.dropped) == (10, 3)
+
+
+def test_a_request_of_more_rows_than_may_wait_is_told_whole(model, caplog):
+    outbox = Outbox(model, "http://127.0.0.1:9", most_waiting=10)
+    outbox.add(prediction(rows=25))
+    assert (outbox.waiting, outbox.dropped) == (25, 0)
+    outbox.add(prediction(rows=2))
+    outbox.add(prediction(rows=2))
+    assert outbox.dropped == 4
+    assert [each.getMessage() for each in caplog.records] == [
+        "prediction events are dropped, 2 so far: 25 rows wait for http://127.0.0.1:9, which is away or too slow"
+    ]
+    assert sum(map(len, delivered(outbox))) == 25
 
 
 def test_requests_beyond_the_bytes_that_may_wait_are_dropped_and_their_room_is_free_again_when_sent(model):
