@@ -94,16 +94,31 @@ class Compiled(NamedTuple):
     logit: Callable[[float], float]
 
 
-@cache
 def compiled() -> Compiled | None:
-    """What tools/compile made of trees.c; None where it is not there, or of another version."""
+    """What tools/compile made of trees.c; None where it cannot be used, see :func:`fault`."""
+    found = _loaded()
+    return found if isinstance(found, Compiled) else None
+
+
+def fault() -> str:
+    """What is wrong with the library, and what to do; empty: nothing."""
+    found = _loaded()
+    return "" if isinstance(found, Compiled) else found
+
+
+@cache
+def _loaded() -> Compiled | str:
+    if not LIBRARY.exists():
+        return f"{LIBRARY} is not there: `make install` builds it"
+    again = f"delete {LIBRARY} and let `make install` build it again"
     try:
         free, held = ctypes.CDLL(str(LIBRARY)), ctypes.PyDLL(str(LIBRARY))
-    except OSError:
-        return None
-    free.kedge_layout.restype = ctypes.c_uint32
-    if free.kedge_layout() != LAYOUT:
-        return None
+        free.kedge_layout.restype = ctypes.c_uint32
+        layout = free.kedge_layout()
+    except (OSError, AttributeError) as exc:
+        return f"it cannot be loaded ({exc}): {again}"
+    if layout != LAYOUT:
+        return f"it is of version {layout}, this server needs {LAYOUT}: {again}"
     score_row = held.kedge_score_row  # keeps the interpreter's lock for these few microseconds
     score_row.argtypes, score_row.restype = (ctypes.c_void_p, ctypes.c_char_p), ctypes.c_float
     score_rows = free.kedge_score_rows

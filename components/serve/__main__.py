@@ -48,11 +48,8 @@ def serve(options: argparse.Namespace) -> None:
 
     model = ServedModel(bundle, bundle.load_model(threads=cpus), options.slot)
     model.warm_up()
-    if bundle.manifest.format == "xgboost" and trees.compiled() is None:
-        sys.stderr.write(
-            f"note: {trees.LIBRARY} is not there (make install builds it): XGBoost's library, forty times "
-            "slower, scores single rows\n"
-        )
+    if bundle.manifest.format == "xgboost" and (fault := trees.fault()):
+        sys.stderr.write(f"note: XGBoost's own library, forty times slower, scores single rows; of ours: {fault}\n")
     Server(
         model,
         listener,

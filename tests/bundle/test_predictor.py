@@ -140,6 +140,23 @@ def test_a_row_or_a_matrix_of_another_width_reaches_no_compiled_code(tmp_path):
         forest.score(np.zeros((3, 6), np.float32))
 
 
+def test_a_compiled_library_that_cannot_be_used_is_said_and_xgboost_predicts_the_same(tmp_path, monkeypatch):
+    wanted = TreesPredictor(saved(models.booster(), tmp_path), TYPES).score_row(random_rows(1)[0].tobytes())
+    broken = tmp_path / "libtrees.so"
+    for content, said in ((None, "is not there"), (b"no library", "cannot be loaded")):
+        if content is not None:
+            broken.write_bytes(content)
+        monkeypatch.setattr(trees, "LIBRARY", broken)
+        trees._loaded.cache_clear()
+        predictor = TreesPredictor(saved(models.booster(), tmp_path), TYPES)
+        assert said in trees.fault()
+        assert not predictor.quick
+        assert predictor.score_row(random_rows(1)[0].tobytes()) == wanted
+    monkeypatch.undo()
+    trees._loaded.cache_clear()
+    assert trees.fault() == ""
+
+
 def test_contributions_are_xgboosts_and_sum_to_the_log_odds(tmp_path):
     booster = models.booster()
     predictor = TreesPredictor(saved(booster, tmp_path), TYPES)
