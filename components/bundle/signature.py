@@ -192,7 +192,8 @@ def _column(each: Input, values: pa.Array | pa.ChunkedArray) -> NDArray[np.float
         values = values.combine_chunks()
     if each.type == "category":
         text = _text(each.name, values)
-        _refuse_null(each, int(text.null_count))
+        if not each.nullable:
+            _refuse_null(each, int(text.null_count) + (pc.sum(pc.equal(text, "")).as_py() or 0))
         codes = pc.index_in(text, value_set=pa.array(each.categories, pa.string()))
         return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.float32)
     kind = values.type
@@ -246,6 +247,8 @@ def _cells(each: Input, values: list[Any]) -> NDArray[np.float32]:
     if not types <= ALLOWED[each.type]:
         raise ValueError
     if each.type == "category":
+        if not (each.nullable or all(values)):
+            raise ValueError
         codes = each.codes
         return np.array([codes.get(value, MISSING) for value in values], dtype=np.float32)
     wide = np.array(values, dtype=np.float64)  # None becomes NaN
@@ -266,8 +269,10 @@ def _planned(inputs: Sequence[Input], types: Sequence[type]) -> Plan:
     for place, (each, kind) in enumerate(zip(inputs, types, strict=True)):
         if kind is not type(None) and kind not in ALLOWED[each.type]:
             raise ValueError
-        if kind is str:
+        if kind is str and each.nullable:
             categories.append((place, each.codes))
+        elif kind is str:
+            checks.append((place, partial(_filled, each)))
         elif each.type != "number" or not each.nullable or kind is type(None):
             checks.append((place, partial(_checked, each)))
     return categories, checks
@@ -280,10 +285,19 @@ def _checked(each: Input, value: Any) -> float:
     return MISSING if value is None else value
 
 
+def _filled(each: Input, value: str) -> float:
+    """The code of a category that must be given; an empty text is a missing value."""
+    if not value:
+        raise ValueError
+    return each.codes.get(value, MISSING)
+
+
 def _wrong(each: Input, value: object) -> str | None:
     """What is wrong with one value, or None."""
     if value is None or value != value:
         return None if each.nullable else "must not be null"
+    if value == "" and each.type == "category":
+        return None if each.nullable else "must not be empty, which is a missing value"
     seen = f"got {_shown(value)}"
     if type(value) not in ALLOWED[each.type]:
         wanted = {"category": "text", "boolean": "true or false", "integer": "a whole number"}

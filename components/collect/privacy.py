@@ -46,6 +46,11 @@ class Features:
         self.names = tuple(features)
         self._readers = [_reader(feature, hash_key or b"") for feature in features.values()]
         self._changed = [index for index, feature in enumerate(features.values()) if feature.privacy != "keep"]
+        self._kept_texts = [
+            index
+            for index, feature in enumerate(features.values())
+            if feature.type == "category" and feature.privacy == "keep"
+        ]
         self._sure = [SURE[feature.type] for feature in features.values()]
         self._shapes: set[tuple[type, ...]] = set()
 
@@ -66,15 +71,20 @@ class Features:
         found: list[Sequence[Logged]] = list(columns)
         for index in self._changed:
             found[index] = tuple(map(self._readers[index], found[index]))
+        for index in self._kept_texts:
+            if "" in found[index]:
+                found[index] = tuple([value or None for value in found[index]])
         return found
 
     def private_row(self, raw: tuple[Any, ...]) -> tuple[Logged, ...]:
         """The same of one prediction."""
-        if not self._changed:
+        if not self._changed and "" not in raw:
             return raw
         values = list(raw)
         for index in self._changed:
             values[index] = self._readers[index](values[index])
+        for index in self._kept_texts:
+            values[index] = values[index] or None
         return tuple(values)
 
     def _check(self, raw: tuple[Any, ...], shape: tuple[type, ...]) -> None:
@@ -108,9 +118,9 @@ def boolean(value: Any) -> float | None:
 
 
 def category(value: Any) -> str | None:
-    """Text."""
+    """Text; an empty one is a missing value."""
     if value is None or type(value) is str:
-        return value
+        return value or None
     raise TypeError(f"text, got {shown(value)}")
 
 
@@ -146,7 +156,7 @@ def _reader(feature: Feature, key: bytes) -> Reader:
         case "mask":
             return _masked
         case "hash":
-            return lambda value: None if value is None else keyed_hash(key, plain(value))
+            return lambda value: None if (read := plain(value)) is None else keyed_hash(key, read)
         case "bucket":
             edges = feature.buckets or ()
             return lambda value: None if value is None else bucket(edges, number(value))
@@ -157,4 +167,4 @@ def _dropped(value: Any) -> None:  # noqa: ARG001
 
 
 def _masked(value: Any) -> str | None:
-    return None if value is None else "*"
+    return None if value is None or value == "" else "*"

@@ -70,6 +70,8 @@ class Feature(Section):
                 raise ValueError(f"values belong to category, not to {self.type}")
             if not self.values or len(set(self.values)) != len(self.values):
                 raise ValueError("values must be at least one category, each once")
+            if "" in self.values:
+                raise ValueError("values: an empty text is a missing value, which `nullable` allows; leave it out")
         if (self.privacy == "bucket") != (self.buckets is not None):
             raise ValueError("buckets and `privacy: bucket` belong together")
         if self.buckets is not None:

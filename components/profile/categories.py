@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.profile import hashing
 from components.profile.columns import MOST_NEW_VALUES, Categories, Counts
-from components.profile.reading import codes, flags, places, texts, view
+from components.profile.reading import codes, flags, lengths, places, texts, view
 
 MOST_NAMED = 1000
 """The reference's most frequent values counted by name."""
@@ -45,8 +45,10 @@ class _Tally:
         return full
 
     def take(self) -> tuple[pa.Array, Counts]:
-        """The values counted and their counts, none of them zero."""
-        used = np.flatnonzero(self.counts)
+        """The values counted and their counts, none of them zero. An empty text is a missing value."""
+        filled = lengths(self.dictionary) > 0
+        self.nulls += int(self.counts[~filled].sum())
+        used = np.flatnonzero((self.counts > 0) & filled)
         values, counts = self.dictionary, self.counts[used]
         if len(used) < len(values):
             values = values.take(places(used))

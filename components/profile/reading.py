@@ -122,6 +122,14 @@ def flags(array: pa.Array) -> NDArray[np.bool_]:
     return bits[array.offset :][: len(array)].astype(np.bool_)
 
 
+def lengths(array: pa.Array) -> NDArray[np.int32]:
+    """Bytes of each value of a text array; of a null some number."""
+    buffer = array.buffers()[1]
+    if buffer is None or not len(array):
+        return np.zeros(len(array), np.int32)
+    return np.diff(np.frombuffer(buffer, np.int32)[array.offset :][: len(array) + 1])
+
+
 def texts(values: Sequence[str]) -> pa.Array:
     """A text array."""
     encoded = [value.encode() for value in values]

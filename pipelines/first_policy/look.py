@@ -125,6 +125,10 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _column(name: str, raw: pa.Array) -> Column:
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
+        raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
     kind, read = _kind(raw)
     missing = len(raw) if kind == "nothing" else read.null_count
     counted = {} if kind in ("nothing", "other") else _counted(raw, kind)

@@ -38,6 +38,20 @@ def test_numbers_stay_truth_is_one_a_category_is_its_place_and_missing_is_nan():
     np.testing.assert_array_equal(matrix, [[12.5, 7, np.nan, 1, 2], [12.5, 7, 2, 0, np.nan]])
 
 
+def test_an_empty_category_is_a_missing_value_and_refused_where_it_must_be_given():
+    assert np.isnan(SIGNATURE.encode_rows([GOOD | {"country": ""}])[0, 4])
+    given = Signature((Input(name="country", type="category", nullable=False, categories=("AT", "DE")),))
+    assert given.encode_row({"country": "DE"}) == np.float32(1).tobytes()
+    for wrong in (
+        lambda: given.encode_row({"country": ""}),
+        lambda: given.encode_rows([{"country": ""}, {"country": "AT"}]),
+    ):
+        with pytest.raises(DataError, match="feature 'country': must not be empty, which is a missing value"):
+            wrong()
+    with pytest.raises(DataError, match="1 missing values"):
+        given.encode(pa.table({"country": ["AT", ""]}))
+
+
 @given(ROWS)
 def test_table_rows_and_single_rows_have_the_same_bits(rows):
     many = SIGNATURE.encode_rows(rows)

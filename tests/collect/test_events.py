@@ -46,6 +46,31 @@ def test_a_prediction_is_the_same_row_in_binary_structured_and_batched_mode(star
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("kind", "many"), [("Application/CloudEvents+JSON", 0), ("application/CLOUDEVENTS-batch+json", 1)]
+)
+def test_a_content_type_is_known_in_any_case(start, event, kind, many):
+    with start() as client:
+        content = orjson.dumps([event("a")] if many else event("a"))
+        assert client.post("/", content=content, headers={"content-type": kind}).status_code == 202
+        assert client.post("/v1/flush").json()["appended"] == 1
+
+
+def test_an_empty_category_is_logged_as_missing_however_it_is_sent(start, event, rows):
+    features = {"amount": 1.5, "country": ""}
+    with start() as client:
+        batch = [event("a", features=features), event("b")]
+        for content, kind in (
+            (batch, "-batch"),
+            (event("c", features=features), ""),
+            (event("d", features=features, prediction=None), ""),
+        ):
+            headers = {"content-type": f"application/cloudevents{kind}+json"}
+            assert client.post("/", content=orjson.dumps(content), headers=headers).status_code == 202
+        client.post("/v1/flush")
+    assert {row["_id"]: row["country"] for row in rows()} == {"a": None, "b": "DE", "c": None, "d": None}
+
+
 def test_an_event_sent_again_is_in_the_log_once_also_after_a_restart(start, event, store):
     with start() as client:
         assert post_batch(client, event("a"), event("a"), event("b")).status_code == 202

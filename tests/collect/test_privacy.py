@@ -45,6 +45,13 @@ def test_private_values_are_changed_before_anything_is_written(start, event, dec
     assert row == {"person": None, "phone": "*", "age": "18", "amount": 7.5}
 
 
+@pytest.mark.parametrize("privacy", ["keep", "drop", "mask", "hash"])
+def test_an_empty_text_is_missing_under_any_privacy(declared, privacy):
+    features = Features(declared(country={"type": "category", "privacy": privacy}), b"k" * 16)
+    assert features.read({"country": ""}) == (None,)
+    assert features.private([("", "DE")])[0][0] is None
+
+
 def test_a_keyed_hash_needs_its_key_and_differs_with_it(declared):
     policy = declared(mail={"type": "category", "privacy": "hash"})
     with pytest.raises(UsageError, match="KEDGE_HASH_KEY"):

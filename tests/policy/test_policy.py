@@ -143,6 +143,7 @@ def test_all_faults_are_named_at_once(file: Path) -> None:
         ("min: 0}", "min: 3, max: 1}", "F:5: model.features.amount: min 3 is above max 1"),
         ("min: 0}", "values: [a]}", "F:5: model.features.amount: values belong to category, not to number"),
         ("[AT, BE]", "[AT, AT]", "F:6: model.features.country: values must be at least one category, each once"),
+        ("[AT, BE]", '[AT, ""]', "F:6: model.features.country: values: an empty text is a missing value"),
         ("[AT, BE]", "[AT, 7]", "F:8: model.features.country.values.1: must be a valid string, got 7"),
         ("time_column: at", "time_column: amount", "F: policy: data.time_column 'amount' is also a feature"),
         ("  time_column: at\n", "", "F:9: data: give either time_column or row_time"),
@@ -438,7 +439,10 @@ FEATURES = st.one_of(
         {"type": st.sampled_from(["number", "integer"]), "min": st.integers(-9, 0), "max": st.floats(0, 9)}
     ),
     st.fixed_dictionaries(
-        {"type": st.just("category"), "values": st.lists(st.text(max_size=4), min_size=1, max_size=3, unique=True)}
+        {
+            "type": st.just("category"),
+            "values": st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=3, unique=True),
+        }
     ),
     st.fixed_dictionaries({"type": st.just("boolean"), "nullable": st.booleans()}),
 )

@@ -202,6 +202,17 @@ def test_missing_not_a_number_and_infinite_values_are_counted_apart():
     assert (column.finite, column.null, column.nan, column.infinite_above, column.infinite_below) == (2, 1, 1, 1, 1)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_an_empty_text_is_a_missing_value_in_a_reference_and_in_a_window(kind):
+    def batch(*values):
+        return pa.RecordBatch.from_pydict({"country": pa.array(values, pa.string()).cast(kind)})
+
+    reference = profile.build([batch("AT", "", None, "DE"), batch("", "AT")])
+    assert (reference.columns["country"].values, reference.columns["country"].null) == (("AT", "DE"), 3)
+    window = profile.count(reference, [batch("", "AT", "FR"), batch("", None)]).columns["country"]
+    assert (window.null, window.new, window.counts.tolist()) == (3, 1, [1, 0])
+
+
 def test_a_reference_without_rows_is_refused():
     with pytest.raises(DataError, match="no rows"):
         profile.build([])
