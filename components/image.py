@@ -1,5 +1,7 @@
-"""The image a pipeline step runs in."""
+"""Which kedge this is, and the image a pipeline step of it runs in."""
 
-STEP_IMAGE = "kedge/step:0.1.0"
+VERSION = "0.1.0"
+"""As in pyproject.toml; an image has the code without its package."""
+STEP_IMAGE = f"kedge/step:{VERSION}"
 """Name in the compiled specs. The KFP step cache looks at this text, not at the image's digest: `kedge compile --image`
 puts the digest in its place, so that new code is a new spec and never a stale cache hit."""

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from components.errors import KedgeError, UserError
+from components.image import VERSION
 
 WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
@@ -43,10 +45,25 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(lambda: None)  # a single command stays a command with a name
+    app.callback()(_options)  # with it a single command stays a command with a name
     for name in names:
         import_module(f"pipelines.cli.{name}").register(app)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        commit = os.environ.get("KEDGE_COMMIT", "")  # set in the images
+        typer.echo(f"kedge {VERSION}{f' ({commit})' if commit else ''}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print kedge's version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from components.image import VERSION
+
 
 def kedge(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -20,6 +22,11 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_version_is_printed_and_nothing_run():
+    done = kedge("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"kedge {VERSION}\n", "")
 
 
 def test_a_mistake_of_the_user_is_one_message_without_a_trace_and_exit_code_2(tmp_path):
