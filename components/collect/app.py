@@ -362,7 +362,11 @@ def _refusal(exc: Refused) -> Response:
 def _partial(accepted: int, faults: dict[int, Refused]) -> Response:
     named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in sorted(faults.items())]
     status = max(STATUS[exc.reason] for exc in faults.values())
-    value = {"error": f"{len(faults)} events were not taken", "accepted": accepted, "refused": named[:MOST_NAMED]}
+    value = {
+        "error": f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken",
+        "accepted": accepted,
+        "refused": named[:MOST_NAMED],
+    }
     return _json(value, status)
 
 

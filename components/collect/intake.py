@@ -74,7 +74,7 @@ class Intake:
         columns, observed = labels.row(model.policy, label)
         if observed is not None and self._ahead and observed - now > self._ahead:
             ahead = (observed - now) / MICROSECONDS
-            raise Refused("clock", f"observed_at is {ahead:,.0f} s ahead of this clock; mend the other")
+            raise Refused("clock", f"observed_at is {ahead:,.0f} s ahead of the collector's clock; set the sender's")
         return columns, observed
 
     def label(self, name: str, label: Any, now: int) -> Taken:
@@ -150,7 +150,7 @@ class Intake:
     def _mistimed(self, time: int, now: int) -> str:
         """What is wrong with an event's time, empty if nothing is."""
         if self._ahead and time - now > self._ahead:
-            return f"{(time - now) / MICROSECONDS:,.0f} s ahead of this clock; mend the other"
+            return f"{(time - now) / MICROSECONDS:,.0f} s ahead of the collector's clock; set the sender's"
         if self._age and now - time > self._age:
             return f"{(now - time) / MICROSECONDS:,.0f} s ago, too old for this log"
         return ""

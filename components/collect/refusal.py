@@ -22,6 +22,8 @@ Reason = Literal[
     "busy",  # come again: memory, disk or connections are used up
 ]
 
+WORDS = {None: "null", True: "true", False: "false"}
+
 
 class Refused(DataError):
     """Not taken; the message names the fault, ``reason`` is its kind."""
@@ -32,6 +34,12 @@ class Refused(DataError):
 
 
 def shown(value: object) -> str:
-    """A value from outside for a message: short, quoted, without control characters."""
-    text = repr(value)
+    """A value from outside for a message: short, quoted, without control characters; JSON's words as JSON has them.
+
+    >>> shown(None), shown(True), shown("yes"), shown([True])
+    ('null', 'true', "'yes'", 'a list')
+    """
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -185,7 +185,7 @@ def test_events_from_another_time_are_refused_where_that_is_asked_for(start, pos
     now = datetime.now(UTC)
     with start(max_ahead_seconds=3600, max_age_seconds=86_400) as client:
         answer = post(client, id="a", time=(now + timedelta(days=1)).isoformat())
-        assert (answer.status_code, "ahead of this clock" in answer.json()["error"]) == (422, True)
+        assert (answer.status_code, "ahead of the collector's clock" in answer.json()["error"]) == (422, True)
         answer = post(client, id="b", time=(now - timedelta(days=2)).isoformat())
         assert (answer.status_code, "too old" in answer.json()["error"]) == (422, True)
         assert post(client, id="c", time=(now - timedelta(hours=1)).isoformat()).status_code == 202
@@ -199,7 +199,7 @@ def test_a_label_of_the_future_is_refused_because_no_correction_could_follow_it(
     with start() as client:
         where = "/v1/labels" if kind == "application/json" else "/v1/labels?model=payments"
         answer = client.post(where, content=orjson.dumps(body), headers={"content-type": kind})
-        assert (answer.status_code, "ahead of this clock" in answer.json()["error"]) == (422, True)
+        assert (answer.status_code, "ahead of the collector's clock" in answer.json()["error"]) == (422, True)
         assert client.post("/v1/flush").json()["appended"] == 0
 
 
