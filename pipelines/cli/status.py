@@ -130,7 +130,8 @@ def _next(
     recent = [one for one in past if one.time > now - timedelta(seconds=budget.period_seconds)]
     if recent:
         yield f"{len(recent)} of {budget.max_retrains} retrainings of the period are used"
-    yield f"checks run by the schedule {asked.monitor.schedule!r} (UTC)"
+    scheduled = f"on a cluster checks run by the schedule {asked.monitor.schedule!r} (UTC)"
+    yield f"{scheduled}; `kedge monitor` makes one at any time"
 
 
 def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str]:
