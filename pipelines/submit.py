@@ -253,7 +253,10 @@ class _Submission:
             host = self.settings.kfp_host
             started = self._endpoint(host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
         except BaseException as exc:
-            self._failed(store, None, f"not submitted: {exc!s}" if isinstance(exc, Exception) else "interrupted")
+            if isinstance(exc, Exception):
+                self._failed(store, None, f"not submitted: {exc!s}", submitted=False)
+            else:
+                self._failed(store, None, "interrupted")  # whatever it was doing: it may have trained
             raise
         self.address = self._page(host, started)
         self.say(f"run {self.run}: started, {self.address}")
@@ -277,7 +280,7 @@ class _Submission:
         if state == "running" or (state == "missing" and not owner.gone(begun.data["owner"])):
             return False
         if state == "missing":
-            self._failed(store, None, "its submitter ended before KFP had the run")
+            self._failed(store, None, "its submitter ended before KFP had the run", submitted=False)
         else:
             self._ended(store, well=state == "succeeded", last_step=None, tail="")
         return True
@@ -303,9 +306,9 @@ class _Submission:
     def _endpoint(self, host: str) -> Endpoint:
         return Endpoint(host, image=self.settings.image, namespace=self.settings.kfp_namespace)
 
-    def _failed(self, store: Store, last_step: str | None, reason: str) -> None:
+    def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
         """Record a failure that the run itself could not, and tell those its last step would have told."""
-        if step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1):
+        if step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1, **more):
             policy = policies.parse(self.arguments["policy"])
             if policy.notify.url_variable is not None:
                 self.say(f"notify: {notify.send(policy, step.conclude(store, self.model, self.run))}")

@@ -11,7 +11,7 @@ from typing import Literal
 from components.monitor import words
 from components.monitor.alarm import Alarm, Look, alarm
 from components.monitor.check import Check
-from components.monitor.history import awaits_release, due_release, retrainings
+from components.monitor.history import awaits_release, due_release, retrainings, spent
 from components.policy import Policy
 from components.record import Record, window_of
 
@@ -169,11 +169,8 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
         found.append(f"cooldown after the retraining of {words.moment(past[-1].time)} until {words.moment(ends)}")
     period = timedelta(seconds=budget.period_seconds)
-    recent = [one for one in past if one.time > now - period]
-    if len(recent) >= budget.max_retrains:
-        found.append(
-            f"budget spent: {len(recent)} retrainings within {words.span(period)}, at most {budget.max_retrains}"
-        )
+    if (used := spent(past, budget, now)) >= budget.max_retrains:
+        found.append(f"budget spent: {used} retrainings within {words.span(period)}, at most {budget.max_retrains}")
     return tuple(found)
 
 

@@ -22,6 +22,8 @@ MOST_CHECKS = 1000
 MOST_ATTEMPTS = 3
 """How often a run that failed is submitted for one decision; then the next decision must come. A release is tried on
 after that, more rarely: see :meth:`Stalled.next_try`."""
+BEFORE_TRAINING = ("ingest", "validate")
+"""Steps of a retraining that come before ``train``: a run that failed in one of them trained nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +134,48 @@ class Retraining:
 
     key: str
     time: datetime
+    refused: bool = False
+    """Decided on by a check, and never submitted: each try was refused, as by a Kubeflow that is away."""
 
 
 def retrainings(records: Sequence[Record], until: datetime) -> list[Retraining]:
-    """Every retraining up to and including ``until``, in time order; a decision and the run it started are one."""
-    found: dict[str, Retraining] = {}
-    for item in records:
+    """Every retraining up to and including ``until``, in time order; a decision and the run it started are one.
+
+    A run by hand that was never submitted, or failed before its step ``train``, is none: it trained nothing, and a
+    person says when it is tried again. What a check decided on is one whatever became of it, because a check decides
+    anew as soon as nothing holds it back: without a cooldown after it, every check would try what fails every time.
+    """
+    known = [item for item in records if item.time <= until]
+    ended = {item.key: item.data for item in known if item.kind == "run-finished"}
+    first: dict[str, datetime] = {}
+    tries: dict[str, list[bool]] = {}
+    for item in known:
         key = _retraining(item)
-        if key is not None and item.time <= until and key not in found:
-            found[key] = Retraining(key=key, time=item.time)
-    return sorted(found.values(), key=lambda one: (one.time, one.key))
+        if key is None:
+            continue
+        end = ended.get(item.key, {}) if item.kind == "run-started" else {}
+        if not DECIDED.fullmatch(key) and _trained_nothing(end):
+            continue
+        first[key] = min(item.time, first.get(key, item.time))
+        if item.kind == "run-started":
+            tries.setdefault(key, []).append(_refused(end))
+    found = [Retraining(key=key, time=time, refused=all(tries.get(key, [False]))) for key, time in first.items()]
+    return sorted(found, key=lambda one: (one.time, one.key))
+
+
+def spent(past: Sequence[Retraining], budget: Budget, now: datetime) -> int:
+    """How many of these retrainings count towards the budget's period that ends now: those that could begin."""
+    since = now - timedelta(seconds=budget.period_seconds)
+    return sum(one.time > since and not one.refused for one in past)
+
+
+def _trained_nothing(end: Mapping[str, Any]) -> bool:
+    """Whether what ``run-finished`` says of a try shows that its training never began; in doubt it did."""
+    return end.get("state") == "failed" and (_refused(end) or end.get("step") in BEFORE_TRAINING)
+
+
+def _refused(end: Mapping[str, Any]) -> bool:
+    return end.get("submitted") is False
 
 
 def _retraining(item: Record) -> str | None:

@@ -19,6 +19,7 @@ Kind = Literal[
     "check",  # a monitoring check: key is the window's end
     "run-started",  # a pipeline run was submitted: key is the run's name
     "run-finished",  # it ended: data has state ("succeeded", "failed", "gated"), step, reason, bundle
+    # and, where the run was refused so that nothing ran, submitted: false
     "evaluated",  # champion against challenger: key is the challenger's bundle id and the run
     "registered",  # a challenger that passed its gates: key is the bundle id
     "approved",  # by whom: key is the bundle id

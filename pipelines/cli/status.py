@@ -106,7 +106,7 @@ def newest_run(records: Sequence[Record]) -> Record | None:
 def _next(
     records: Sequence[Record], asked: Policy | None, serving: Champion | None, rollout: Rollout | None, now: datetime
 ) -> Iterator[str]:
-    from components.monitor.history import retrainings, stalled, unfinished
+    from components.monitor.history import retrainings, spent, stalled, unfinished
 
     waiting, by_hand = awaiting_approval(records), asked is not None and asked.release.approval == "manual"
     failed = stalled(records)
@@ -127,9 +127,8 @@ def _next(
     past, budget = retrainings(records, now), asked.monitor.budget
     if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
         yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
-    recent = [one for one in past if one.time > now - timedelta(seconds=budget.period_seconds)]
-    if recent:
-        yield f"{len(recent)} of {budget.max_retrains} retrainings of the period are used"
+    if used := spent(past, budget, now):
+        yield f"{used} of {budget.max_retrains} retrainings of the period are used"
     scheduled = f"on a cluster checks run by the schedule {asked.monitor.schedule!r} (UTC)"
     yield f"{scheduled}; `kedge monitor` makes one at any time"
 

@@ -89,8 +89,8 @@ def started(day: float, run: str, pipeline: str = "retrain") -> Record:
     return Record(model="fraud", kind="run-started", key=run, time=START + day * DAY, data=data)
 
 
-def finished(day: float, run: str, state: str = "gated") -> Record:
-    data = {"run": run, "state": state}
+def finished(day: float, run: str, state: str = "gated", **more) -> Record:
+    data = {"run": run, "state": state, **more}
     return Record(model="fraud", kind="run-finished", key=run, time=START + day * DAY, data=data)
 
 
@@ -138,6 +138,70 @@ def test_a_run_started_by_hand_counts_for_cooldown_and_budget():
     assert actions(rules, [check(0, True)], by_hand) == ["attention"]
     release = [started(0.5, "a-release", "release"), finished(0.6, "a-release")]
     assert actions(rules, [check(0, True)], release) == ["retrain"]
+
+
+REFUSED = {"step": None, "reason": "not submitted: nobody answers", "submitted": False}
+
+
+@pytest.mark.parametrize(
+    ("ended", "counts"),
+    [
+        (REFUSED, False),
+        ({"step": "ingest", "exit_code": 2}, False),
+        ({"step": "validate"}, False),
+        ({"step": "train"}, True),
+        ({"step": "evaluate"}, True),
+        ({"step": None, "reason": "interrupted"}, True),
+    ],
+)
+def test_a_run_by_hand_counts_only_if_its_training_may_have_begun(ended, counts):
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
+    by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand", "failed", **ended)]
+    assert len(retrainings(by_hand, START + DAY)) == counts
+    assert len(retrainings(by_hand, START + 0.55 * DAY)) == 1  # then it was still going
+    assert actions(rules, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+    once = policy(budget=budget(consecutive_checks=1, max_retrains=1))
+    assert actions(once, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+
+
+def test_a_run_by_hand_that_trained_at_its_second_try_counts_from_there():
+    tries = [started(0.1, "r"), finished(0.2, "r", "failed", step="ingest"), started(0.5, "r.2")]
+    tries[2].data["run"] = "r"
+    assert [one.time for one in retrainings(tries, START + DAY)] == [START + 0.5 * DAY]
+
+
+def tried(decision: Decision, check: Check, number: int, **ended) -> list[Record]:
+    """A run that a check asked for, and how it failed."""
+    run = f"retrain-fraud-{decision.key}"
+    key, data = run if number == 1 else f"{run}.{number}", {"run": run, "decision_key": decision.key}
+    begun = Record(model="fraud", kind="run-started", key=key, time=check.end, data=data)
+    data = {"run": run, "state": "failed", **ended}
+    return [begun, Record(model="fraud", kind="run-finished", key=key, time=check.end, data=data)]
+
+
+def failing(rules: Policy, days: int, **ended) -> list[str]:
+    """Bad checks day after day, each retraining of which fails three times."""
+    history, made = [], []
+    for seen in (check(day, True) for day in range(days)):
+        made.append(decide(rules, history, seen, seen.end))
+        history.append(to_record(rules, seen, made[-1]))
+        if made[-1].action == "retrain":
+            history += [item for number in (1, 2, 3) for item in tried(made[-1], seen, number, **ended)]
+    return [one.action for one in made]
+
+
+def test_a_retraining_of_a_check_that_fails_in_ingest_is_not_tried_with_every_check():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=2, cooldown_seconds=2 * 86_400))
+    assert failing(rules, 7, step="ingest") == ["retrain", "attention"] * 2 + ["attention"] * 3
+    assert failing(rules, 7, step="train") == ["retrain", "attention"] * 2 + ["attention"] * 3
+
+
+def test_a_retraining_of_a_check_that_nobody_took_waits_a_cooldown_and_leaves_the_budget():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=1, cooldown_seconds=2 * 86_400))
+    assert failing(rules, 7, **REFUSED) == ["retrain", "attention"] * 3 + ["retrain"]
+    one, seen = live(rules, [check(0, True)])[0], check(0, True)
+    history = [to_record(rules, seen, one), *tried(one, seen, 1, **REFUSED), *tried(one, seen, 2, step="ingest")]
+    assert not retrainings(history, START + DAY)[0].refused
 
 
 def test_a_decision_and_the_run_it_started_are_one_retraining():

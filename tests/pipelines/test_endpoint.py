@@ -243,4 +243,5 @@ def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, s
         retrain(settings)
     (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
     assert finished.data["reason"].startswith("not submitted: KFP at http://127.0.0.1")
+    assert finished.data["submitted"] is False
     assert finished.data["exit_code"] == 1
