@@ -89,8 +89,20 @@ def _validated(value: dict[str, Any], place: str, node: yaml.Node | None) -> Pol
     try:
         return Policy.model_validate(value)
     except ValidationError as exc:
-        lines = [_describe(error, place, node) for error in exc.errors()]
+        lines = [_describe(error, place, node) for error in _causes_first(exc.errors(), value)]
         raise PolicyError("\n".join(lines)) from None
+
+
+def _causes_first(errors: Sequence[ErrorDetails], value: Mapping[str, Any]) -> list[ErrorDetails]:
+    """Unknown fields before all else: what is misspelt is also missing, or has its default.
+
+    So a negative label is not held against the default of a `positive_label` that may be the misspelt one.
+    """
+    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
+    others = [error for error in errors if error["type"] != "extra_forbidden"]
+    if any(error["loc"][:-1] == ("model",) for error in unknown) and "positive_label" not in value["model"]:
+        others = [error for error in others if error["loc"] != ("model", "negative_label")]
+    return unknown + others
 
 
 def _describe(error: ErrorDetails, place: str, node: yaml.Node | None) -> str:

@@ -172,6 +172,62 @@ def test_a_column_the_table_does_not_have_is_refused_with_line_and_field(table: 
     assert CliRunner().invoke(build(), ["policy", "check", str(file)]).exit_code == 0
 
 
+LABELLED = """\
+model:
+  name: m
+  target: y
+  positive_label: {positive}
+  negative_label: {negative}
+  features: {{x: {{type: number}}}}
+data:
+  source: {{format: {format}, location: rows.{format}}}
+  time_column: at
+"""
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("values", "positive", "negative", "said"),
+    [
+        (["no", "yes"], '"yes"', '"no"', []),
+        ([0, 1, None], "1", "0", []),
+        (["True", "False"], "true", "false", []),
+        (
+            ["no", None, "Yes"],
+            "yes",
+            "no",
+            [
+                "F:4: model.positive_label: true is what YAML makes of an unquoted Yes; "
+                "the column 'y' holds 'no', 'Yes': "
+                'write "Yes" in quotes',
+                "F:5: model.negative_label: false is what YAML makes of an unquoted no; "
+                "the column 'y' holds 'no', 'Yes': "
+                'write "no" in quotes',
+            ],
+        ),
+        (
+            ["no", "yes"],
+            '"yes"',
+            '"nein"',
+            ["F:5: model.negative_label: no row has 'nein'; the column 'y' holds 'no', "],
+        ),
+        ([0, 1], '"yes"', '"no"', ["F:4: model.positive_label: no row has 'yes'", "F:5: model.negative_label: no row"]),
+        ([None, None], "1", "0", []),
+    ],
+)
+def test_a_label_that_no_row_has_is_refused_with_what_the_column_holds(
+    values: list, positive: str, negative: str, said: list[str], form: str, tmp_path: Path
+) -> None:
+    rows = pa.table({"at": ["2026-03-02"] * len(values), "x": [1.0] * len(values), "y": values})
+    {"csv": pa_csv.write_csv, "parquet": pq.write_table}[form](rows, tmp_path / f"rows.{form}")
+    file = tmp_path / "policy.yaml"
+    file.write_text(LABELLED.format(positive=positive, negative=negative, format=form))
+    done = CliRunner().invoke(build(), ["policy", "check", str(file)])
+    told = str(done.exception).replace(str(file), "F").splitlines() if done.exit_code else []
+    assert len(told) == len(said), told
+    assert all(line.startswith(start) for line, start in zip(told, said, strict=True)), told
+
+
 def test_the_policy_written_is_ready_to_run(tmp_path: Path) -> None:
     pa_csv.write_csv(payments().drop_columns(["tags"]), tmp_path / "rows.csv")
     written(tmp_path / "rows.csv")
