@@ -49,7 +49,7 @@ def drift(
         pa.jemalloc_set_decay_ms(100)
     known = _read(reference)
     thresholds: dict[str, Any] = {}
-    asked = None
+    asked, profiled = None, set(known.columns)  # a policy compares its features, and not the target that is there too
     if policy is not None:
         asked, known, thresholds = _by_policy(known, policy, reference)
     given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
@@ -61,7 +61,8 @@ def drift(
     rows = watched(table.batches(columns, threads=threads > 1), current)
     batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in rows)
     counted = profile.count(known, batches, threads=threads)
-    extra = {column.name: str(column.type) for column in schema if column.name not in columns}
+    new = [each for each in schema if not {each.name, names.get(each.name)} & profiled]
+    extra = {column.name: str(column.type) for column in new}
     counted = replace(counted, extra=extra)
     comparison = profile.compare(known, counted, **thresholds)
     if html is not None:

@@ -161,6 +161,22 @@ def test_a_policy_chooses_columns_and_thresholds(kedge, reference, tmp_path):
     assert list(json.loads(out)["features"]) == ["amount"]
 
 
+def test_a_column_of_the_reference_that_the_policy_does_not_compare_is_not_called_new(kedge, tmp_path):
+    (tmp_path / "p.yaml").write_text(POLICY.replace("min_rows: 5000", "min_rows: 100"))
+    for seed, name in enumerate(("then", "now")):
+        made = table(seed).append_column("fraud", pa.array([0.0, 1.0] * (N // 2)))
+        pq.write_table(made, tmp_path / f"{name}.parquet")
+    rules, now = ("--policy", tmp_path / "p.yaml"), tmp_path / "now.parquet"
+    kedge("profile", tmp_path / "then.parquet", "-o", tmp_path / "r.json", *rules)
+    assert "fraud" in json.loads((tmp_path / "r.json").read_bytes())["columns"]
+    code, out, _ = kedge("drift", "--reference", tmp_path / "r.json", "--current", now, *rules)
+    assert code == 0
+    assert "not in the reference: country" in out.splitlines()[-1]
+    kedge("profile", tmp_path / "then.parquet", "-o", tmp_path / "r.json")
+    _, out, _ = kedge("drift", "--reference", tmp_path / "r.json", "--current", now, *rules)
+    assert "not in the reference" not in out
+
+
 def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
     (tmp_path / "p.yaml").write_text(POLICY.replace("amount", "amuont"))
     (tmp_path / "no.json").write_text("{}")
