@@ -56,7 +56,7 @@ def open_store(url: str | Path) -> Store:
 
     Raises:
         UsageError: an address of another kind.
-        StoreError: the place cannot be reached or made.
+        StoreError: the place cannot be reached, or be a folder.
     """
     text = str(url)
     if "://" not in text or text.startswith("file://"):

@@ -23,11 +23,13 @@ class LocalStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root.expanduser().absolute()
+        self._root = root.expanduser().absolute()  # made by the first write: who only reads leaves no folder behind
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())
         except OSError as exc:
-            raise self._refused("be made", exc) from exc
+            raise self._refused("be opened", exc) from exc
+        if not there.is_dir():
+            raise StoreError(f"store {self._root}: cannot be a folder: {there} is a file")
 
     @property
     def url(self) -> str:

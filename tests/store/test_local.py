@@ -72,8 +72,19 @@ def test_addresses_say_where_things_are(store: Store, tmp_path: Path, monkeypatc
 
 def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/store: cannot be made"):
+    with pytest.raises(StoreError, match=r"file/store: cannot be a folder: .*/file is a file"):
         open_store(tmp_path / "file" / "store")
+
+
+def test_who_only_reads_makes_no_folder(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "nothing")
+    assert (list(store.keys("records")), list(store.keys(""))) == ([], [])
+    store.delete("records/1.json")
+    with pytest.raises(KeyError):
+        store.get("records/1.json")
+    assert not (tmp_path / "nothing").exists()
+    assert store.put_if_absent("records/1.json", b"{}")
+    assert list(store.keys("")) == ["records/1.json"]
 
 
 def test_upload_and_fetch_give_the_folder_back(store: Store, tmp_path: Path) -> None:
