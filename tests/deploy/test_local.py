@@ -308,7 +308,20 @@ def test_services_that_never_answered_are_tried_on_other_ports(tmp_path):
             return len(tried) > 2
 
         until(two_ports)
-        with pytest.raises(ReleaseError, match="the collector ended with code 1; it said: no port"):
+        with pytest.raises(
+            ReleaseError, match="the collector ended with code 1 and is started again; it said: no port"
+        ):
+            until(supervisor.tick)
+    finally:
+        supervisor.close()
+
+
+def test_a_collector_that_was_killed_is_said_without_last_words(tmp_path):
+    silent = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    settings = Settings(folder=tmp_path / "platform", store="s", policies=[], models=[], collector=silent)
+    supervisor = Supervisor(settings)
+    try:
+        with pytest.raises(ReleaseError, match=r"the collector ended with code -9 and is started again$"):
             until(supervisor.tick)
     finally:
         supervisor.close()

@@ -174,7 +174,9 @@ class Supervisor:
         for name, process in (("gateway", self._gateway), ("collector", self._collector)):
             process.trim_log()
             if not process.alive:
-                raise ReleaseError(f"the {name} ended with code {process.code}; it said: {process.said()}")
+                said = process.said()  # nothing, if it was killed
+                again = f"the {name} ended with code {process.code} and is started again"
+                raise ReleaseError(f"{again}; it said: {said}" if said else again)
 
     def _chosen(self, *names: str) -> None:
         """Another port for what nobody was told of yet: the one it has may have been taken meanwhile."""
