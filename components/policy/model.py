@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
+from components.policy import cron
 from components.policy.described import Described
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
-CRON = re.compile(r"([0-9A-Za-z*/,-]+ +){4}[0-9A-Za-z*/,-]+")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
 OBJECT = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
@@ -26,6 +26,22 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
 TableColumn = Annotated[str, Field(min_length=1, max_length=1000)]
 Labels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
+
+
+def _fault(field: tuple[str, ...], seen: object, said: str) -> InitErrorDetails:
+    """The fault of a field below the one that is checked, so that it is named with its own line."""
+    return InitErrorDetails(type="value_error", loc=field, input=seen, ctx={"error": ValueError(said)})
+
+
+def _fault_of_name(name: str, field: str) -> str | None:
+    """What is wrong with the name of a feature or a target; ``field`` is where the table's own name belongs."""
+    if COLUMN.fullmatch(name) and len(name) <= 128:
+        return None
+    return (
+        f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
+        "(reserved for kedge's own columns) and have at most 128 characters; call it otherwise here, and "
+        f"write what the table calls it into {field}"
+    )
 
 
 class Section(Described, BaseModel):
@@ -127,6 +143,14 @@ class Model(Section):
         found = {name: feature.column or name for name, feature in self.features.items()}
         return {**found, self.target: self.target_column or self.target}
 
+    @field_validator("target")
+    @classmethod
+    def _called_plainly(cls, target: str) -> str:
+        said = _fault_of_name(target, "target_column")
+        if said is not None:
+            raise ValueError(said)
+        return target
+
     @field_validator("negative_label", mode="before")
     @classmethod
     def _other(cls, value: Any, seen: ValidationInfo) -> Any:
@@ -165,20 +189,19 @@ class Model(Section):
     @field_validator("features")
     @classmethod
     def _of_columns_of_their_own(cls, features: dict[str, Feature]) -> dict[str, Feature]:
-        """Each column is one feature's. The faults are those of fields below, so that each is named with its line."""
+        """Each feature has a plain name, and each column is one feature's."""
         first: dict[str, str] = {}
         faults = []
         for name, feature in features.items():
+            said = _fault_of_name(name, "the field `column` of a feature")
+            if said is not None:
+                faults.append(_fault((name,), name, said))
             column = feature.column or name
             other = first.setdefault(column, name)
             if other != name:
                 blamed, rival = (name, other) if feature.column is not None else (other, name)
                 said = f"column {column!r} is also that of feature {rival!r}: a column is one feature's"
-                faults.append(
-                    InitErrorDetails(
-                        type="value_error", loc=(blamed, "column"), input=column, ctx={"error": ValueError(said)}
-                    )
-                )
+                faults.append(_fault((blamed, "column"), column, said))
         if faults:
             raise ValidationError.from_exception_data("features", faults)
         return features
@@ -189,14 +212,6 @@ class Model(Section):
             raise ValueError(
                 f"name {self.name!r} must be 1 to 40 lower-case letters, digits and dashes, starting with a letter"
             )
-        for name in (*self.features, self.target):
-            if not COLUMN.fullmatch(name) or len(name) > 128:
-                field = "target_column" if name == self.target else "the field `column` of a feature"
-                raise ValueError(
-                    f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
-                    "(reserved for kedge's own columns) and have at most 128 characters; call it otherwise here, and "
-                    f"write what the table calls it into {field}"
-                )
         if self.target in self.features:
             raise ValueError(f"target {self.target!r} is also a feature: the model would be told the answer")
         for name, feature in self.features.items():
@@ -480,7 +495,7 @@ class Monitor(Section):
     """How the served model is watched."""
 
     schedule: str = "0 * * * *"
-    """When a check runs: the five fields of cron, UTC."""
+    """When a check runs: the five fields of cron, UTC. Sunday is 0, as in Kubernetes."""
     window_seconds: Annotated[float, Field(gt=0)] = 86_400
     """Length of the window a check looks at."""
     min_rows: Annotated[int, Field(ge=20)] = 200
@@ -496,11 +511,13 @@ class Monitor(Section):
     budget: Budget = Budget()
     """How often retraining may happen."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Monitor:
-        if not CRON.fullmatch(self.schedule):
-            raise ValueError(f'schedule {self.schedule!r} must be the five fields of cron, such as "0 * * * *"')
-        return self
+    @field_validator("schedule")
+    @classmethod
+    def _of_cron(cls, schedule: str) -> str:
+        said = cron.fault(schedule)
+        if said is not None:
+            raise ValueError(f"{said}, got {schedule!r}")
+        return schedule
 
 
 class Toleration(Section):
@@ -627,9 +644,13 @@ class Policy(Section):
     def _consistent(self) -> Policy:
         columns = self.model.columns
         target = columns.pop(self.model.target)
+        faults = []
         for field, column in (("time_column", self.data.time_column), ("id_column", self.data.id_column)):
             if column is not None and column in columns.values():
-                raise ValueError(f"data.{field} {column!r} is also a feature: a model that learns it cannot generalise")
+                said = f"{column!r} is also a feature: a model that learns it cannot generalise"
+                faults.append(_fault(("data", field), column, said))
             if column is not None and column == target:
-                raise ValueError(f"data.{field} {column!r} is also the target")
+                faults.append(_fault(("data", field), column, f"{column!r} is also the target"))
+        if faults:
+            raise ValidationError.from_exception_data("policy", faults)
         return self
