@@ -52,9 +52,8 @@ class TreesPredictor:
         self.score_row: Callable[[bytes], float] = self._forest.score_row if self._forest else self._score_row
 
     def score(self, matrix: Matrix) -> Scores:
-        small = self._forest is not None and len(matrix) <= MOST_ROWS
-        scorer = self._forest.score if self._forest is not None and small else self._booster.predict
-        return scorer(matrix).astype(np.float64)
+        forest = self._forest if len(matrix) <= MOST_ROWS else None
+        return (forest.score if forest else self._booster.predict)(matrix).astype(np.float64)
 
     def contributions(self, matrix: Matrix) -> Scores:
         return self._booster.contributions(matrix, self._feature_types).astype(np.float64)

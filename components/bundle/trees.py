@@ -140,17 +140,17 @@ def build(booster: Booster, feature_types: list[str]) -> Forest | None:
     if len(feature_types) > MOST_FEATURES or max(len(tree["left_children"]) for tree in trees) > MOST_NODES:
         return None
     base = float(np.float32(learner["learner_model_param"]["base_score"].strip("[]")))
-    forest = _laid_out(library, trees, feature_types, logistic, library.logit(base) if logistic else base)
-    probes = _probes(trees, feature_types)
+    codes = _codes(trees, feature_types)
+    forest = _laid_out(library, trees, codes, logistic, library.logit(base) if logistic else base)
+    probes = _probes(trees, codes, feature_types)
     wanted = booster.predict(probes)
     rows = np.array([forest.score_row(row.tobytes()) for row in probes], np.float32)
     return forest if (rows == wanted).all() and (forest.score(probes) == wanted).all() else None
 
 
-def _laid_out(library: Compiled, trees: list[Tree], feature_types: list[str], logistic: int, base: float) -> Forest:
+def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], logistic: int, base: float) -> Forest:
     """The arrays that trees.c walks. A node's children lie side by side, a leaf leads to itself."""
     nodes = np.zeros(sum(len(tree["left_children"]) for tree in trees), NODE)
-    codes = _codes(trees, feature_types)
     categories = [0]
     roots, depths, start = [], [], 0
     for tree in trees:
@@ -161,7 +161,7 @@ def _laid_out(library: Compiled, trees: list[Tree], feature_types: list[str], lo
         for number, node in enumerate(order, start):
             left, feature = tree["left_children"][node], tree["split_indices"][node]
             if left < 0:
-                nodes[number] = tests[node], len(feature_types), number - start
+                nodes[number] = tests[node], len(codes), number - start
                 continue
             test = tests[node]
             if node in chosen:
@@ -214,7 +214,7 @@ def _chosen_categories(tree: Tree) -> dict[int, list[int]]:
     return {node: tree["categories"][start : start + size] for node, start, size in spans}
 
 
-def _probes(trees: list[Tree], feature_types: list[str]) -> NDArray[np.float32]:
+def _probes(trees: list[Tree], codes: list[int], feature_types: list[str]) -> NDArray[np.float32]:
     """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
     random = np.random.default_rng(0)
     thresholds: list[list[float]] = [[0.0] for _ in feature_types]
@@ -223,7 +223,6 @@ def _probes(trees: list[Tree], feature_types: list[str]) -> NDArray[np.float32]:
         for left, feature, threshold in splits:
             if left >= 0:
                 thresholds[feature].append(threshold)
-    codes = _codes(trees, feature_types)
     rows = np.empty((PROBES, len(feature_types)), np.float32)
     for place, kind in enumerate(feature_types):
         if kind == "c":

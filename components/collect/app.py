@@ -83,7 +83,7 @@ class App:
         """
         try:
             fields = dict(headers)
-            if _kind(fields).startswith(events.BATCHED) or len(body) > self._settings.most_body_bytes:
+            if _kind(fields) == events.BATCHED or len(body) > self._settings.most_body_bytes:
                 return False
             self._authorise(fields)
             taken = (self._event(fields, body),)
@@ -113,7 +113,7 @@ class App:
             headers = dict(scope["headers"])
             self._authorise(headers)
             body = await self._body(headers, receive)
-            if _kind(headers).startswith(events.BATCHED):
+            if _kind(headers) == events.BATCHED:
                 answer = await self._batch(body)
                 await answer(scope, receive, send)
                 return
@@ -126,7 +126,7 @@ class App:
 
     def _event(self, headers: Mapping[bytes, bytes], body: bytes) -> Taken:
         intake, now = self._collector.intake, now_microseconds()
-        if not _kind(headers).startswith(events.STRUCTURED):
+        if _kind(headers) != events.STRUCTURED:
             return intake.event(events.binary(headers, body), now)
         return intake.one(body, now) or intake.event(events.structured(events.json_of(body)), now)
 
@@ -324,7 +324,7 @@ class App:
 
 
 def _kind(headers: Mapping[bytes, bytes]) -> bytes:
-    return headers.get(b"content-type", b"").lower()
+    return events.media_type(headers.get(b"content-type", b""))
 
 
 async def _healthy(request: Request) -> Response:  # noqa: ARG001

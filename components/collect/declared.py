@@ -125,12 +125,17 @@ def time_of(value: Any, name: str = "time") -> int:
     try:
         time = datetime.fromisoformat(value)
         if EARLIEST <= time < LATEST:
-            return (time - EPOCH) // MICROSECOND
+            return microseconds(time)
     except (TypeError, ValueError, OverflowError):
         pass
     raise Refused(
         "invalid", f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}"
     ) from None
+
+
+def microseconds(time: datetime) -> int:
+    """A time with an offset in microseconds since 1970."""
+    return (time - EPOCH) // MICROSECOND
 
 
 def text(value: Any, name: str) -> str:

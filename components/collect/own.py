@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import astuple
 
-from components.collect.declared import EARLIEST, EPOCH, LATEST, MICROSECOND, MOST_ID, MOST_NAME, Declared, Row, Values
+from components.collect.declared import EARLIEST, LATEST, MOST_ID, MOST_NAME, Declared, Row, Values, microseconds
 from components.collect.events import PREDICTION
 
 MOST_BATCH = 10_000
@@ -66,7 +66,7 @@ class OwnEvents:
         if encoded is not msgspec.UNSET or not f"{identity}{bundle}{slot}".isprintable() or not _timely(time, time):
             return None
         model = self._models[type(data)]
-        own = (identity, _microseconds(time), received, bundle, slot, *answer)
+        own = (identity, microseconds(time), received, bundle, slot, *answer)
         return model, (*own, *model.features.private_row(astuple(features)))
 
     def columns(self, body: bytes, received: int) -> tuple[Declared, Values] | None:
@@ -84,16 +84,12 @@ class OwnEvents:
         if len(kinds) > 1 or set(encoded) != {msgspec.UNSET} or not printable or not _timely(min(times), max(times)):
             return None
         model = self._models[kinds.pop()]
-        own = (ids, tuple(map(_microseconds, times)), (received,) * len(ids), bundles, slots, *answers)
+        own = (ids, tuple(map(microseconds, times)), (received,) * len(ids), bundles, slots, *answers)
         return model, [*own, *model.features.private(zip(*map(astuple, features), strict=True))]
 
 
 def _timely(first: datetime, last: datetime) -> bool:
     return first >= EARLIEST and last < LATEST
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - EPOCH) // MICROSECOND
 
 
 def _data(model: Declared) -> Any:

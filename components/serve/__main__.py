@@ -49,7 +49,9 @@ def serve(options: argparse.Namespace) -> None:
     model = ServedModel(bundle, bundle.load_model(threads=cpus), options.slot)
     model.warm_up()
     if bundle.manifest.format == "xgboost" and (fault := trees.fault()):
-        sys.stderr.write(f"note: XGBoost's own library, forty times slower, scores single rows; of ours: {fault}\n")
+        sys.stderr.write(
+            f"note: single rows go to XGBoost's library, forty times slower than the compiled trees: {fault}\n"
+        )
     Server(
         model,
         listener,

@@ -124,8 +124,8 @@ def test_trees_that_differ_from_the_library_in_one_bit_are_not_used(tmp_path, mo
     assert trees.build(booster, TYPES) is not None
     laid_out = trees._laid_out
 
-    def one_bit_off(library, found, types, logistic, base):
-        return laid_out(library, found, types, logistic, float(np.nextafter(np.float32(base), np.float32(9e9))))
+    def one_bit_off(library, found, codes, logistic, base):
+        return laid_out(library, found, codes, logistic, float(np.nextafter(np.float32(base), np.float32(9e9))))
 
     monkeypatch.setattr(trees, "_laid_out", one_bit_off)
     assert trees.build(booster, TYPES) is None
