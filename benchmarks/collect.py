@@ -2,6 +2,7 @@
 
     python benchmarks/collect.py [--seconds 8] [--rounds 3] [--python PATH]
     python benchmarks/collect.py --soak 300 [--rate 2000]      # memory only, at a fixed rate
+    python benchmarks/collect.py --soak 300 --ids 9700000      # with an index that knows so many ids
 
 Both servers run the same uvicorn settings and get the same 1 KB events from one load generator. CPU is the server
 process's own (user and system), appends to the log included. Latency at a fixed rate counts from the moment a request
@@ -36,6 +37,7 @@ CONNECTIONS = 64
 BATCH = 100
 BATCH_CONNECTIONS = 16
 """Enough for a batch to be on its way while others wait for the disk."""
+SEGMENT_IDS = 10_000
 TICKS = os.sysconf("SC_CLK_TCK")
 NUMBERS, CATEGORIES = 12, 8
 
@@ -308,11 +310,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=float, default=0, help="Seconds of a soak instead of the comparison.")
     parser.add_argument("--rate", type=float, default=2000, help="Events a second of the soak.")
+    parser.add_argument("--ids", type=int, default=0, help="Ids in the index when the soak begins.")
     parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kedge-bench-"))
     try:
         if options.soak:
+            _fill(folder / "spool", options.ids)
             with collector(options.python, folder) as ours:
                 _soak(ours, options.soak, options.rate)
         else:
@@ -354,6 +358,19 @@ def _compare(reference: Server, ours: Server, options: argparse.Namespace) -> No
         f"at {half.rate:,.0f}/s (half the highest): p50 {half.percentile(0.5) * 1e3:.1f} ms, "
         f"p99 {half.percentile(0.99) * 1e3:.1f} ms (goal: below 50), faults {half.faults}"
     )
+
+
+def _fill(spool: Path, ids: int) -> None:
+    """An index as a collector leaves it that has appended so many events."""
+    from components.collect.index import Change, Index
+
+    spool.mkdir(parents=True)
+    index = Index(spool / "index.db")
+    for segment in range(ids // SEGMENT_IDS):
+        keys = os.urandom(16 * SEGMENT_IDS)
+        appended = [keys[start : start + 16] for start in range(0, len(keys), 16)]
+        index.apply(Change(segment, int(time.time() // 86_400), appended=appended))
+    index.close()
 
 
 def _soak(ours: Server, seconds: float, rate: float) -> None:

@@ -14,7 +14,7 @@ FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("day of the week", 0, 6, DAYS),  # Kubernetes knows no 7: Sunday is 0
 )
 """What each field is called, its least and greatest number, and the names that stand for its numbers in their order."""
-PART = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\w+))?", re.ASCII)
+PART = re.compile(r"(?:[*?]|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\w+))?", re.ASCII)
 
 
 def fault(schedule: str) -> str | None:

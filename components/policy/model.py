@@ -16,6 +16,8 @@ from components.policy.described import Described
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
+MOST_CHARACTERS = 128
+"""Of the name of a feature or a target."""
 OBJECT = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -33,14 +35,23 @@ def _fault(field: tuple[str, ...], seen: object, said: str) -> InitErrorDetails:
     return InitErrorDetails(type="value_error", loc=field, input=seen, ctx={"error": ValueError(said)})
 
 
+def may_name(name: str) -> bool:
+    """Whether a feature or a target may be called so.
+
+    >>> may_name("order total"), may_name("Umsatz.netto"), may_name("_id")
+    (True, False, False)
+    """
+    return bool(COLUMN.fullmatch(name)) and len(name) <= MOST_CHARACTERS
+
+
 def _fault_of_name(name: str, field: str) -> str | None:
     """What is wrong with the name of a feature or a target; ``field`` is where the table's own name belongs."""
-    if COLUMN.fullmatch(name) and len(name) <= 128:
+    if may_name(name):
         return None
     return (
         f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
-        "(reserved for kedge's own columns) and have at most 128 characters; call it otherwise here, and "
-        f"write what the table calls it into {field}"
+        f"(reserved for kedge's own columns) and have at most {MOST_CHARACTERS} characters; call it otherwise here, "
+        f"and write what the table calls it into {field}"
     )
 
 

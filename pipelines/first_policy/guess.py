@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal
 
 from components.errors import UsageError
-from components.policy.model import COLUMN
+from components.policy.model import MOST_CHARACTERS, may_name
 from pipelines.first_policy.look import Column, Look
 
 # fmt: off
@@ -25,8 +25,6 @@ POSITIVE = (
     "1", "1.0", "true", "yes", "y", "t", "positive", "pos", "up", "fraud", "churn", "default", "bad", "returned",
 )
 # fmt: on
-MOST_CHARACTERS = 128
-"""Of the name of a feature or a target."""
 MOST_CATEGORIES = 500
 MOST_NAMED = 5
 REWRITTEN = {
@@ -106,11 +104,11 @@ def guess(look: Look, target: str | None = None) -> Guesses:
 
 def _called(guesses: Sequence[Guess]) -> list[Guess]:
     """The guesses with a name each: the column's own, or a plain one made of it that no other has."""
-    taken = {found.column.name for found in guesses if _plain(found.column.name)}
+    taken = {found.column.name for found in guesses if may_name(found.column.name)}
     named = []
     for found in guesses:
         name = found.column.name
-        if not _plain(name):
+        if not may_name(name):
             name = plain_name(name, taken)
             taken.add(name)
         named.append(replace(found, name=name))
@@ -129,10 +127,6 @@ def plain_name(column: str, taken: Collection[str] = ()) -> str:
     while name in taken:
         name = f"{plain}_{next(numbers)}"
     return name
-
-
-def _plain(name: str) -> bool:
-    return bool(COLUMN.fullmatch(name)) and len(name) <= MOST_CHARACTERS
 
 
 def _named_target(look: Look, name: str) -> Guess:

@@ -13,6 +13,7 @@ from components.policy.cron import fault
         "0 0 1 1 0",
         "5/10 0 * jan,Dec sun",
         "15  3 * * *",
+        "0 3 ? * ?",
     ],
 )
 def test_what_cron_allows_passes(schedule: str) -> None:

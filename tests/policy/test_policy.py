@@ -143,7 +143,12 @@ def test_all_faults_are_named_at_once(file: Path) -> None:
         ("time_column: at", "time_column: at\n  id_column: amount", "F:12: data.id_column: 'amount' is also a feature"),
         ("time_column: at", "time_column: at\n  id_column: is_fraud", "F:12: data.id_column: 'is_fraud' is also the t"),
         ("    country:", "    _country:", "F:6: model.features._country: column '_country' must be letters, digits"),
-        ("    country:", "    Land.Kunde:", "F:6: model.features.Land.Kunde: column 'Land.Kunde' must be letters"),
+        (
+            "    country:",
+            "    Land.Kunde:",
+            "F:6: model.features.Land.Kunde: column 'Land.Kunde' must be letters, digits, _ and single spaces, must "
+            "not start with _ (reserved for kedge's own columns) and have at most 128 characters",
+        ),
         (
             "data:",
             "monitor:\n  min_rows: 20\n  schedule: 61 * * * *\ndata:",
