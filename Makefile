@@ -32,7 +32,7 @@ test: install ## Run the tests (below 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not cluster"
 
 test-cluster: install ## Run the tests that need a Kubernetes API, against $KUBECONFIG
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest --timeout 1800 -m cluster tests/cluster
 
 tools: install ## Install helm, kustomize, kubeconform, kube-score and schemas for the tests of chart and manifests (needs Go)
 	PYTHON=$(CURDIR)/$(BIN)/python tools/install

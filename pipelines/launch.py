@@ -19,6 +19,9 @@ MARK = "kedge: "
 TAIL_LINES = 6
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait sleep instead of spinning: beside a busy process, spinning made a fit of a second take ten."""
+STEPS = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+"""For the steps, whose interpreters KFP starts: their lines appear as they are printed, and nothing is imported from
+the folder this command was started in."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], Non
     asked = json.dumps({"pipeline": pipeline, "arguments": arguments}).encode() + b"\n"
     try:
         child = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "pipelines.local"],
+            [sys.executable, "-P", "-u", "-W", "ignore", "-m", "pipelines.local"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**PASSIVE, **os.environ},
+            env={**PASSIVE, **os.environ, **STEPS},
         )  # fmt: skip
     except OSError as exc:
         raise RunError(f"the local runner could not be started: {exc.strerror}") from exc

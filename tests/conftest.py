@@ -4,6 +4,8 @@ import os
 
 from hypothesis import settings
 
+from tests.chart.render import TOOLS_COME_FROM
+
 # Threads that wait for each other sleep instead of spinning: on a machine busy with other tests a small XGBoost fit
 # takes a tenth of the time. The library reads it when it is loaded, which is after this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -11,3 +13,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A property says nothing of time: on a busy machine an example may take longer than Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line what was left out for want of Go's tools, and how to get those."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", ()) if TOOLS_COME_FROM in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests did not run: {TOOLS_COME_FROM}", yellow=True)

@@ -36,7 +36,7 @@ class Command:
             out.write(f"$ kedge {' '.join(words)}\n".encode())
             out.flush()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.cli", *words],
+                [sys.executable, "-P", "-u", "-m", "pipelines.cli", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

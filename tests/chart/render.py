@@ -19,6 +19,7 @@ CHART = ROOT / "charts" / "kedge"
 SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
 TOOLS = Path(os.environ.get("KEDGE_TOOLS") or Path.home() / ".cache" / "kedge" / "tools")
 KUBERNETES = "1.36.3"
+TOOLS_COME_FROM = "the tests of chart and manifests need programs: make tools (needs Go)"
 
 Object = dict[str, Any]
 
@@ -27,7 +28,7 @@ def tool(name: str) -> str:
     """Path of a program from ``make tools``, or of one on the PATH; skips the test by name where there is none."""
     found = shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        absent(f"{name} is not there: make tools")
+        absent(f"{name} is not there; {TOOLS_COME_FROM}")
     return found
 
 
@@ -110,7 +111,7 @@ def validate(text: str) -> int:
     """Objects that kubeconform finds valid, strict, with the schemas of ``make tools``; fails over one that is not."""
     schemas = TOOLS / "schemas"
     if not (schemas / "inferenceservice-serving-v1beta1.json").exists():
-        absent("no schemas of KServe: KEDGE_TEST_CRDS=FOLDER make tools")
+        absent(f"no schemas of KServe (KEDGE_TEST_CRDS=FOLDER); {TOOLS_COME_FROM}")
     place = str(schemas / "{{.ResourceKind}}{{.KindSuffix}}.json")
     told = ["-strict", "-summary", "-output", "json", "-kubernetes-version", KUBERNETES]
     command = [tool("kubeconform"), *told, "-schema-location", place, "-"]

@@ -21,7 +21,9 @@ def install(image: str, folder: Path) -> Path:
         absent("uv is not there: make install")
     place = folder / image
     lock = ROOT / "images" / image / "requirements.txt"
-    made = subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place / "venv"], capture_output=True)
+    made = subprocess.run(
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, place / "venv"], capture_output=True
+    )
     assert made.returncode == 0, made.stderr
     done = subprocess.run(
         [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--require-hashes", "--requirements", lock,

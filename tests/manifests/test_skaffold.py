@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import yaml
 
@@ -11,16 +10,17 @@ from tests.chart.render import ROOT, one, render
 
 TOLD = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 (RELEASE,) = TOLD["deploy"]["helm"]["releases"]
-INSTALLED = render(Path(ROOT / RELEASE["valuesFiles"][0]), release=RELEASE["name"], namespace=RELEASE["namespace"])
 
 
 def test_the_verify_job_runs_where_the_network_rules_let_it_reach_the_collector():
+    values = ROOT / RELEASE["valuesFiles"][0]
+    installed = render(values, release=RELEASE["name"], namespace=RELEASE["namespace"])
     (verify,) = TOLD["verify"]
     job = json.loads(verify["executionMode"]["kubernetesCluster"]["overrides"])
-    rule = one(INSTALLED, "NetworkPolicy", "kedge-test")
+    rule = one(installed, "NetworkPolicy", "kedge-test")
     assert job["spec"]["template"]["metadata"]["labels"] == rule["spec"]["podSelector"]["matchLabels"]
     assert job["metadata"]["namespace"] == rule["metadata"]["namespace"] == RELEASE["namespace"]
-    service = one(INSTALLED, "Service", "kedge-collector")
+    service = one(installed, "Service", "kedge-collector")
     (port,) = (each["port"] for each in service["spec"]["ports"])
     address = f"http://kedge-collector.{RELEASE['namespace']}.svc:{port}/readyz"
     assert address in verify["container"]["args"][0]

@@ -143,6 +143,8 @@ def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs,
 
 
 def test_an_interrupt_ends_the_steps_and_is_recorded(runs, settings, monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a step's first line comes while the step runs
+
     def interrupted(line: str) -> None:
         raise KeyboardInterrupt
 
@@ -150,6 +152,15 @@ def test_an_interrupt_ends_the_steps_and_is_recorded(runs, settings, monkeypatch
         runs("waiting", say=interrupted)
     (finished,) = records(settings, "run-finished")
     assert (finished.data["state"], finished.data["reason"]) == ("failed", "interrupted")
+
+
+def test_a_run_imports_nothing_from_the_folder_it_is_started_in(runs, tmp_path, monkeypatch) -> None:
+    for name in ("components", "pipelines", "kedge"):  # a repository of Kubeflow pipelines
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        (tmp_path / "elsewhere" / name / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert runs("passing").state == "succeeded"
 
 
 def test_a_run_of_another_host_is_not_taken_over(runs, settings) -> None:

@@ -27,6 +27,8 @@ from components.store import write_file
 
 TICK_SECONDS = 0.1
 LOCK_SECONDS = 1.0
+CHILD = ("-P", "-u", "-m")
+"""How Python starts a module: nothing is imported from the folder it is started in, and its lines appear at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,8 @@ class Settings:
     """Of the collector; 0: any free one."""
     trust_event_time: bool = False
     """Servers take a request's ``ce-time`` as its event time: for replays, whose clock is not the wall's."""
-    server: Sequence[str] = (sys.executable, "-m", "components.serve")
-    collector: Sequence[str] = (sys.executable, "-m", "components.collect")
+    server: Sequence[str] = (sys.executable, *CHILD, "components.serve")
+    collector: Sequence[str] = (sys.executable, *CHILD, "components.collect")
 
 
 class Supervisor:
