@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-TREES := components/bundle/libtrees.so
+TREES := kedge/bundle/libtrees.so
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .PHONY: help install demo test test-cluster tools promtool lint format lock images clean
@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.to
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(TREES): components/bundle/trees.c tools/compile requirements/compiler.txt | $(VENV)/.installed
+$(TREES): kedge/bundle/trees.c tools/compile requirements/compiler.txt | $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/compiler --require-hashes -r requirements/compiler.txt
 	PYTHONPATH=build/compiler tools/compile $(BIN)/python $< $@
 

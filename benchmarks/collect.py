@@ -242,7 +242,7 @@ def collector(python: str, folder: Path, *options: str) -> Iterator[Server]:
     model = {"name": "bench", "target": "outcome", "features": features}
     policy.write_bytes(orjson.dumps({"model": model, "data": {"source": {"format": "log"}}}))
     port = _free_port()
-    command = [python, "-m", "components.collect", "--store", str(folder / "store"), "--policy", str(policy)]
+    command = [python, "-m", "kedge.collector", "--store", str(folder / "store"), "--policy", str(policy)]
     command += ["--port", str(port), "--spool", str(folder / "spool"), *options]
     with _process(command, port) as server:
         yield server
@@ -362,7 +362,7 @@ def _compare(reference: Server, ours: Server, options: argparse.Namespace) -> No
 
 def _fill(spool: Path, ids: int) -> None:
     """An index as a collector leaves it that has appended so many events."""
-    from components.collect.index import Change, Index
+    from kedge.collector.index import Change, Index
 
     spool.mkdir(parents=True)
     index = Index(spool / "index.db")

@@ -30,10 +30,10 @@ from typing import Any
 import httpx
 import orjson
 
-from components import policy as policies
-from components.policy import Policy
-from components.store import Store, open_store
-from components.tables import appending, log
+from kedge import policy as policies
+from kedge.policy import Policy
+from kedge.store import Store, open_store
+from kedge.tables import appending, log
 
 SENDERS = 4
 POLICY = {
@@ -137,7 +137,7 @@ class Replica:
     """A collector with a spool of its own on the common store; it appends all the time."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self._command = [sys.executable, "-m", "components.collect", "--store", str(folder / "store"), "--spool"]
+        self._command = [sys.executable, "-m", "kedge.collector", "--store", str(folder / "store"), "--spool"]
         self._command += [str(folder / f"spool-{number}"), "--policy", str(folder / "policy.yaml")]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -129,7 +129,7 @@ def contestants(files: Path, peers: Path | None, threads: int) -> dict[str, list
         "bare decode, texts as codes": [own, script, "decode", reference, current, str(threads)],
         "bare decode, plain": [own, script, "decode_plain", reference, current, str(threads)],
         "kedge, stored profile": [own, script, "kedge", profile, current, str(threads)],
-        "kedge drift (command)": [own, "-m", "pipelines.cli", *drift],
+        "kedge drift (command)": [own, "-m", "kedge.cli", *drift],
         "kedge, profile of the reference": [own, script, "kedge_build", reference, current, str(threads)],
     }
     for name in PEERS if peers else ():
@@ -156,7 +156,7 @@ def main() -> None:
         for name, seed in (("reference", 1), ("current", 2)):
             if not (files / f"{name}.parquet").exists():
                 write(files / f"{name}.parquet", asked.rows, asked.columns, seed)
-        profiled = ["-m", "pipelines.cli", "profile", str(files / "reference.parquet"), "-o", str(files / "ref.json")]
+        profiled = ["-m", "kedge.cli", "profile", str(files / "reference.parquet"), "-o", str(files / "ref.json")]
         subprocess.run([sys.executable, *profiled], check=True, stdout=subprocess.DEVNULL, env=_environment())
         report(contestants(files, asked.peers, asked.threads), asked)
 

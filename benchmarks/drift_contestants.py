@@ -35,26 +35,26 @@ def decode_plain(reference: str, current: str, threads: int) -> Callable[[], Any
 
 def kedge(reference: str, current: str, threads: int) -> Callable[[], Any]:
     """Count on a stored profile and compare."""
-    from components import profile
-    from components.tables.scan import open_table
+    from kedge import drift
+    from kedge.tables.scan import open_table
 
-    known = profile.Profile.from_json(Path(reference).read_bytes())
+    known = drift.Profile.from_json(Path(reference).read_bytes())
     open_table(current).schema()
 
     def work() -> Any:
         batches = open_table(current).batches(list(known.columns), threads=threads > 1)
-        return profile.compare(known, profile.count(known, batches, threads=threads))
+        return drift.compare(known, drift.count(known, batches, threads=threads))
 
     return work
 
 
 def kedge_build(reference: str, current: str, threads: int) -> Callable[[], Any]:
     """Profile a reference, edges unknown."""
-    from components import profile
-    from components.tables.scan import open_table
+    from kedge import drift
+    from kedge.tables.scan import open_table
 
     open_table(reference).schema()
-    return lambda: profile.build(open_table(reference).batches(spread=True, threads=threads > 1))
+    return lambda: drift.build(open_table(reference).batches(spread=True, threads=threads > 1))
 
 
 def evidently(reference: str, current: str, threads: int) -> Callable[[], Any]:

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from drift import write
 
-from components import profile
-from components.profile.display import drift_page
-from components.tables.scan import open_table
+from kedge import drift
+from kedge.drift.display import drift_page
+from kedge.tables.scan import open_table
 
 COLUMNS = (20, 50, 100, 200)
 DISTINCT = (100, 1000, 10_000, 100_000, 400_000)
@@ -47,9 +47,9 @@ def cpu(action: Callable[[], Any], repeat: int) -> tuple[float, Any]:
 def costs(path: Path, repeat: int) -> list[float]:
     """Profiling, counting on the profile, comparing, and drawing the page."""
     table = open_table(str(path))
-    build, known = cpu(lambda: profile.build(table.batches(None, spread=True)), repeat)
-    count, counted = cpu(lambda: profile.count(known, table.batches(list(known.columns))), repeat)
-    compare, comparison = cpu(lambda: profile.compare(known, counted), repeat)
+    build, known = cpu(lambda: drift.build(table.batches(None, spread=True)), repeat)
+    count, counted = cpu(lambda: drift.count(known, table.batches(list(known.columns))), repeat)
+    compare, comparison = cpu(lambda: drift.compare(known, counted), repeat)
     page, _ = cpu(lambda: drift_page(comparison, known, counted), repeat)
     return [build, count, compare, page]
 

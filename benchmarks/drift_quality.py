@@ -22,11 +22,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from components import profile
-from components.profile import Profile, hashing
-from components.profile.columns import Categories, Column, Numbers
-from components.profile.compare import ALPHA
-from components.profile.reading import texts
+from kedge import drift
+from kedge.drift import Profile, hashing
+from kedge.drift.columns import Categories, Column, Numbers
+from kedge.drift.compare import ALPHA
+from kedge.drift.reading import texts
 
 Floats = NDArray[np.float64]
 MISSING = 0.05
@@ -180,12 +180,12 @@ def windows(
 ) -> Iterator[tuple[Profile, Profile]]:
     """One reference, and windows without drift against it."""
     if kind == "correlated":
-        known = profile.build(batches(correlated(rng, reference_rows, columns)))
+        known = drift.build(batches(correlated(rng, reference_rows, columns)))
         for _ in range(count):
-            yield known, profile.count(known, batches(correlated(rng, rows, columns)))
+            yield known, drift.count(known, batches(correlated(rng, rows, columns)))
         return
     laws = FAMILIES[kind](columns)
-    known = profile.build(batches([law.draw(rng, reference_rows) for law in laws]))
+    known = drift.build(batches([law.draw(rng, reference_rows) for law in laws]))
     for _ in range(count):
         yield known, _window(known, laws, rows, rng)
 
@@ -205,7 +205,7 @@ def false_alarms(
     floored, bare = np.zeros(references), np.zeros(references)
     for k in range(references):
         for known, counted in windows(kind, rows, reference_rows, columns, count, rng):
-            made = profile.compare(known, counted)
+            made = drift.compare(known, counted)
             floored[k] += bool(made.drifted) / count
             bare[k] += any(one.q_value is not None and one.q_value <= ALPHA for one in made.features.values()) / count
     return floored, bare
@@ -217,10 +217,10 @@ def power(shift: float, rows: int, reference_rows: int, references: int, count: 
     laws = normal(20)
     found = np.zeros(references)
     for k in range(references):
-        known = profile.build(batches([law.draw(rng, reference_rows) for law in laws]))
+        known = drift.build(batches([law.draw(rng, reference_rows) for law in laws]))
         for _ in range(count):
             counted = _window(known, [*normal(1, shift), *laws[1:]], rows, rng)
-            found[k] += ("c0" in profile.compare(known, counted).drifted) / count
+            found[k] += ("c0" in drift.compare(known, counted).drifted) / count
     return found
 
 

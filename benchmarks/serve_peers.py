@@ -41,7 +41,7 @@ def write_bundle(folder: Path) -> None:
     import pyarrow as pa
     import xgboost
 
-    from components import bundle, policy
+    from kedge import bundle, policy
 
     features: dict[str, Any] = {f"n{place}": {"type": "number"} for place in range(NUMBERS)}
     features |= {f"k{place}": {"type": "category", "values": CODES} for place in range(CATEGORIES)}
@@ -65,8 +65,8 @@ def write_bundle(folder: Path) -> None:
 
 def kedge(folder: Path, port: int, *, constant: bool = False) -> None:
     """The model server; ``constant`` puts a model that returns 0.5 in the same server."""
-    from components.bundle import Bundle
-    from components.serve.__main__ import main
+    from kedge.bundle import Bundle
+    from kedge.serving.__main__ import main
 
     if constant:
         Bundle.load_model = lambda *_, **__: Constant()  # type: ignore[method-assign]

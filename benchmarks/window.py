@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from components import policy as policies
-from components.policy import Policy
-from components.store import Store, open_store
-from components.tables import appending, log
+from kedge import policy as policies
+from kedge.policy import Policy
+from kedge.store import Store, open_store
+from kedge.tables import appending, log
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

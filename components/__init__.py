@@ -1,1 +1,1 @@
-"""The rooms of kedge: one concern each. Imports point downwards; see ``docs/design.md``."""
+"""The components of the pipelines: one import and one call each. The work is in ``kedge``."""

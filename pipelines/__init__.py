@@ -1,1 +1,1 @@
-"""The pipelines, how they are compiled and submitted, and the ``kedge`` command."""
+"""The pipelines, and how they are compiled and submitted."""

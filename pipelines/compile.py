@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from components.image import STEP_IMAGE
-from components.policy import Policy
-from components.policy.model import Cluster
-from components.store import write_file
+from kedge.image import STEP_IMAGE
+from kedge.policy import Policy
+from kedge.policy.model import Cluster
+from kedge.store import write_file
 
 PIPELINES = ("retrain", "release")
 ADDRESSES = ("store", "registry", "platform")
@@ -34,7 +34,7 @@ def compile_all(
         folder: Made if it is not there; files of these names are replaced, each whole or not at all.
         policy: Becomes the default of the parameter ``policy``, so that a form is filled in; its section ``cluster``
             says what the steps use.
-        image: The step image, at best by digest; default the name in ``components.image``.
+        image: The step image, at best by digest; default the name in ``kedge.image``.
         addresses: Become the defaults of the parameters of these names, see ``ADDRESSES``.
     """
     return [

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from components import policy as policies
-from components import step
-from components.errors import RunError
+from kedge import policy as policies
+from kedge import steps
+from kedge.errors import RunError
 from pipelines.compile import ADDRESSES, compiled, names, write
 
 EXPERIMENT = "kedge"
@@ -113,7 +113,7 @@ class Endpoint:
         """
         question = {"page_size": 1, "sort_by": "created_at desc", "filter": _named(name)}
         what = f"look for run {name}"
-        found = step.persistent(
+        found = steps.persistent(
             what, lambda: self._call(what, lambda: self._client.list_runs(namespace=self._namespace, **question))
         )
         if not found.runs:
@@ -164,7 +164,7 @@ def _advice(host: str, token: Path | None, status: int | None) -> str:
     """What to do. The client asks for the API's health first and says of any answer but a good one only that it failed;
     the doctor's checks see whether nobody answers, or the token is the wrong one.
     """
-    from pipelines.doctor import runs
+    from kedge.doctor import runs
 
     found = [each for each in (*runs.token(token), *runs.kfp(host, token)) if each.state == "bad"]
     if not found and status in (401, 403):

@@ -10,8 +10,8 @@ from kfp import dsl, kubernetes
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_context import Pipeline
 
-from components.policy.model import Cluster, StepUse, Toleration
-from components.step import PIPELINE_RUN
+from kedge.policy.model import Cluster, StepUse, Toleration
+from kedge.steps import PIPELINE_RUN
 
 CACHED = ("validate", "train")
 """Steps that make the same of the same policy, rows and code, and leave nothing but what they made, under its hash.

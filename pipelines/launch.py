@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from components.errors import RunError
+from kedge.errors import RunError
 
 MARK = "kedge: "
 TAIL_LINES = 6

@@ -18,7 +18,7 @@ import threading
 import uuid
 from typing import Any
 
-from components.step import PIPELINE_RUN
+from kedge.steps import PIPELINE_RUN
 
 
 def main() -> None:

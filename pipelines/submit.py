@@ -9,16 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from components import clock, notify, record, step
-from components import policy as policies
-from components.errors import RunError, UsageError, UserError
-from components.policy import Policy
-from components.record import Record
-from components.store import Store, open_store
-from pipelines import owner
+from kedge import clock, notify, owner, records, steps
+from kedge import policy as policies
+from kedge.errors import RunError, UsageError, UserError
+from kedge.policy import Policy
+from kedge.records import Record
+from kedge.settings import Settings
+from kedge.store import Store, open_store
 from pipelines.endpoint import Endpoint
 from pipelines.launch import run_local
-from pipelines.settings import Settings
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 POLL_SECONDS = 1.0
@@ -195,8 +194,8 @@ def refuse_unready(store: Store, policy: Policy, bundle: str) -> None:
         raise UsageError(f"bundle {bundle} of {policy.name} waits for approval: kedge approve")
 
 
-def _has(store: Store, policy: Policy, kind: record.Kind, bundle: str) -> bool:
-    return record.find(store, policy.name, kind, bundle) is not None
+def _has(store: Store, policy: Policy, kind: records.Kind, bundle: str) -> bool:
+    return records.find(store, policy.name, kind, bundle) is not None
 
 
 @dataclass
@@ -220,7 +219,7 @@ class _Submission:
     def _outcome(self, *, wait: bool) -> RunOutcome:
         store = open_store(self.settings.store)
         while True:
-            begun = step.attempts(store, self.model, self.run)
+            begun = steps.attempts(store, self.model, self.run)
             found = read_outcome(store, self.model, self.run, begun)
             if found is not None and _for_good(found):
                 return found
@@ -241,15 +240,15 @@ class _Submission:
             "kfp": self.settings.kfp_host,
             **self.about,
         }
-        key = step.attempt_key(self.run, attempt)
-        return record.append(store, Record(model=self.model, kind="run-started", key=key, time=clock.now(), data=data))
+        key = steps.attempt_key(self.run, attempt)
+        return records.append(store, Record(model=self.model, kind="run-started", key=key, time=clock.now(), data=data))
 
     def _start(self, store: Store, attempt: int, wait: bool) -> RunOutcome:
         try:
             if self.settings.kfp_host is None:
                 ended = run_local(LOCAL[self.pipeline], self.arguments, self.say)
                 return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
-            name = step.attempt_key(self.run, attempt)
+            name = steps.attempt_key(self.run, attempt)
             host = self.settings.kfp_host
             started = self._endpoint(host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
         except BaseException as exc:
@@ -287,7 +286,7 @@ class _Submission:
 
     def _ended(self, store: Store, *, well: bool, last_step: str | None, tail: str) -> RunOutcome:
         """The outcome of an attempt that is over. One that left no verdict is a failure, however green its run is."""
-        found = read_outcome(store, self.model, self.run, step.attempts(store, self.model, self.run))
+        found = read_outcome(store, self.model, self.run, steps.attempts(store, self.model, self.run))
         if found is not None and found.state != "running":
             return found
         if well:
@@ -295,7 +294,7 @@ class _Submission:
         else:
             reason = "the step ended without a word; was it killed?" + (f" Its last lines:\n{tail}" if tail else "")
         self._failed(store, last_step, reason)
-        found = read_outcome(store, self.model, self.run, step.attempts(store, self.model, self.run))
+        found = read_outcome(store, self.model, self.run, steps.attempts(store, self.model, self.run))
         assert found is not None
         return found
 
@@ -308,17 +307,17 @@ class _Submission:
 
     def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
         """Record a failure that the run itself could not, and tell those its last step would have told."""
-        if step.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1, **more):
+        if steps.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1, **more):
             policy = policies.parse(self.arguments["policy"])
             if policy.notify.url_variable is not None:
-                self.say(f"notify: {notify.send(policy, step.conclude(store, self.model, self.run))}")
+                self.say(f"notify: {notify.send(policy, steps.conclude(store, self.model, self.run))}")
 
 
 def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:
     """How the last attempt of a run stands; None if there was none."""
     if not begun:
         return None
-    finished = record.find(store, model, "run-finished", begun[-1].key)
+    finished = records.find(store, model, "run-finished", begun[-1].key)
     if finished is None:
         return RunOutcome(run=run, state="running")
     data = finished.data

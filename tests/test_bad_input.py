@@ -19,11 +19,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from components import policy as policies
-from components.errors import DataError
-from components.ingest import ingest
-from components.store import open_store
-from components.validate import validate
+from kedge import policy as policies
+from kedge.data import ingest, validate
+from kedge.errors import DataError
+from kedge.store import open_store
 from tests.bundle import models
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "payments.csv"
@@ -92,7 +91,7 @@ class Place:
         return Ended(ended.returncode, ended.stderr)
 
     def kedge(self, *words: str, most_file_bytes: int | None = None, **variables: str) -> Ended:
-        return self.run("pipelines.cli", *words, most_file_bytes=most_file_bytes, **variables)
+        return self.run("kedge.cli", *words, most_file_bytes=most_file_bytes, **variables)
 
     def submit(self, most_file_bytes: int | None = None, **variables: str) -> Ended:
         words = ("submit", "--policy", "payments.yaml", "--local", "--key", "k")
@@ -239,7 +238,7 @@ def test_a_truncated_parquet_file_is_named_by_every_command_that_reads_it(place:
 def collector(place: Place, free_port: Callable[[], int]) -> Iterator[httpx.Client]:
     port = free_port()
     words = ["--store", ".kedge", "--policy", "payments.yaml", "--spool", "spool", "--port", str(port)]
-    command = [sys.executable, "-m", "components.collect", *words, "--reserve-mb", "0"]
+    command = [sys.executable, "-m", "kedge.collector", *words, "--reserve-mb", "0"]
     with subprocess.Popen(command, cwd=place.folder) as process:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -285,7 +284,7 @@ def test_a_bundle_with_one_flipped_byte_is_never_served(place: Place) -> None:
     raw = bytearray(model.read_bytes())
     raw[len(raw) // 2] ^= 1
     model.write_bytes(raw)
-    ended = place.run("components.serve", "--bundle", "made", "--slot", "blue", "--port", "0")
+    ended = place.run("kedge.serving", "--bundle", "made", "--slot", "blue", "--port", "0")
     assert ended.code == 2
     assert "made/model.ubj" in ended.said
     assert "altered" in ended.said
@@ -298,7 +297,7 @@ def test_a_port_in_use_is_named(place: Place) -> None:
         port = str(taken.getsockname()[1])
         up = place.kedge("up", "--policy", "payments.yaml", "--port", port)
         words = ("--store", ".kedge", "--policy", "payments.yaml", "--spool", "spool", "--port", port)
-        collect = place.run("components.collect", *words)
+        collect = place.run("kedge.collector", *words)
     for ended in (up, collect):
         assert ended.code == 2
         assert f"error: port {port} on 127.0.0.1: Address already in use; give another with --port" in ended.said

@@ -1,1 +1,1 @@
-"""The release: candidate dark, smoke, shadow, canary steps, promotion, and the way back."""
+"""The release's step: dark, smoke, shadow, canary, promotion or rollback."""

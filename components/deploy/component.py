@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -19,6 +19,6 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
         bundle: The bundle's id.
         run: Name of the run, recorded with the release; empty: the id of the pipeline's run.
     """
-    from components.deploy import seam
+    from kedge.rollout import step
 
-    return seam.deploy(policy, store, registry, platform, bundle, run)
+    return step.deploy(policy, store, registry, platform, bundle, run)

@@ -1,1 +1,1 @@
-"""Champion against challenger on the same newest rows, and the gates a challenger must pass."""
+"""The fourth step: champion against challenger, and the gates."""

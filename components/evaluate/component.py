@@ -1,10 +1,10 @@
-"""The evaluate step: a bundle's id in, whether it passed its gates out. The work is in evaluate.py."""
+"""The evaluate step: a bundle's id in, whether it passed its gates out. The work is in kedge/evaluation."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -34,6 +34,6 @@ def evaluate(
         curve: ROC and confusion matrix (binary).
         report: Every gate with a sentence, slices, curves or errors.
     """
-    from components.evaluate import seam
+    from kedge.evaluation import step
 
-    return seam.evaluate(policy, store, registry, run, fingerprint, bundle, metrics, curve, report)
+    return step.evaluate(policy, store, registry, run, fingerprint, bundle, metrics, curve, report)

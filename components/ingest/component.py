@@ -1,10 +1,10 @@
-"""The ingest step: a policy in, a snapshot's fingerprint out. The work is in ingest.py."""
+"""The ingest step: a policy in, a snapshot's fingerprint out. The work is in kedge/data/ingest.py."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -18,6 +18,6 @@ def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: dsl.Out
         end: Point in time of the run, ISO 8601 with offset; empty: now.
         rows: The snapshot's manifest; the rows themselves lie in the store under the fingerprint returned.
     """
-    from components.ingest import seam
+    from kedge.data import step
 
-    return seam.ingest(policy, store, run, end, rows)
+    return step.ingest(policy, store, run, end, rows)

@@ -1,5 +1,1 @@
-"""Messages to people: how a run ended, as a card beside the run and a text to where the policy says."""
-
-from components.notify.notify import card, send, text
-
-__all__ = ["card", "send", "text"]
+"""The exit step of every run: how it ended, told to people."""

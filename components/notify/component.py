@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -17,6 +17,6 @@ def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Ma
         run: Name of the run; empty: the id of the pipeline's run.
         card: The verdict, with the gates and figures of the challenger.
     """
-    from components.notify import seam
+    from kedge.notify import step
 
-    return seam.notify(policy, store, run, card)
+    return step.notify(policy, store, run, card)

@@ -1,5 +1,1 @@
-"""The model registry: versions with their lineage, and the aliases champion, challenger and previous."""
-
-from components.register.registry import Registry, Version
-
-__all__ = ["Registry", "Version"]
+"""The last step of a retraining: a version in the registry."""

@@ -1,10 +1,10 @@
-"""The register step: a bundle's id in, its version out. The work is in register.py."""
+"""The register step: a bundle's id in, its version out. The work is in kedge/registry."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -18,6 +18,6 @@ def register(policy: dict[str, Any], store: str, registry: str, run: str, bundle
         run: Name of the run, recorded with the version; empty: the id of the pipeline's run.
         bundle: The bundle's id.
     """
-    from components.register import seam
+    from kedge.registry import step
 
-    return seam.register(policy, store, registry, run, bundle)
+    return step.register(policy, store, registry, run, bundle)

@@ -1,10 +1,10 @@
-"""The train step: a snapshot's fingerprint in, a bundle's id out. The work is in train.py."""
+"""The train step: a snapshot's fingerprint in, a bundle's id out. The work is in kedge/training."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -24,6 +24,6 @@ def train(
         metrics: Losses on the rows held out, of the model and of its alternatives.
         report: What was trained on which rows.
     """
-    from components.train import seam
+    from kedge.training import step
 
-    return seam.train(policy, store, fingerprint, metrics, report)
+    return step.train(policy, store, fingerprint, metrics, report)

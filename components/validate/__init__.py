@@ -1,1 +1,1 @@
-"""The second step of a retraining: are these rows what the policy says?"""
+"""The second step: are these rows what the policy says?"""

@@ -1,10 +1,10 @@
-"""The validate step: a snapshot's fingerprint in, that of its good rows out. The work is in validate.py."""
+"""The validate step: a snapshot's fingerprint in, that of its good rows out. The work is in kedge/data/validate.py."""
 
 from typing import Any
 
 from kfp import dsl
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
@@ -24,6 +24,6 @@ def validate(
         rows: The manifest of the snapshot returned.
         report: What was wrong with which row; written whether or not the rows pass.
     """
-    from components.validate import seam
+    from kedge.data import step
 
-    return seam.validate(policy, store, fingerprint, rows, report)
+    return step.validate(policy, store, fingerprint, rows, report)

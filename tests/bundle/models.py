@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from components import bundle, policy
+from kedge import bundle, policy
 
 COUNTRIES = ("AT", "BE", "DE", "ES", "FR", "NL", "PL")
 

@@ -9,9 +9,9 @@ import os
 import numpy as np
 import pytest
 
-from components import bundle, store
-from components.bundle import manifest
-from components.errors import BundleError
+from kedge import bundle, store
+from kedge.bundle import manifest
+from kedge.errors import BundleError
 from tests.bundle import models
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xgboost
 
-from components import bundle
-from components.bundle import additive, native, trees
-from components.bundle.predictor import PipelinePredictor, TreesPredictor
-from components.errors import NotExplainable
+from kedge import bundle
+from kedge.bundle import additive, native, trees
+from kedge.bundle.predictor import PipelinePredictor, TreesPredictor
+from kedge.errors import NotExplainable
 from tests.bundle import models
 
 SIGNATURE = bundle.Signature.of(models.payments_policy().model)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.bundle import Input, Signature, observed_categories
-from components.errors import DataError
+from kedge.bundle import Input, Signature, observed_categories
+from kedge.errors import DataError
 from tests.bundle import models
 
 SIGNATURE = Signature.of(models.payments_policy().model)

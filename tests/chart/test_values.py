@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from components import policy
+from kedge import policy
 from tests.chart.render import CHART, SCENARIOS, helm, refusal, render, template
 from tests.chart.table import rows, table
 

@@ -50,10 +50,10 @@ def exposed() -> dict[str, set[str]]:
 
 def collectors_page() -> str:
     """A collector's metrics, with one of everything counted."""
-    from components import policy
-    from components.collect.metrics import Metrics
-    from components.collect.standing import Stand, Standing
-    from components.record import Record
+    from kedge import policy
+    from kedge.collector.metrics import Metrics
+    from kedge.collector.standing import Stand, Standing
+    from kedge.records import Record
     from tests.chart.test_values import FRAUD
 
     metrics = Metrics()
@@ -73,7 +73,7 @@ def collectors_page() -> str:
 
 def servers_page() -> str:
     """A model server's metrics after one request."""
-    from components.serve.metrics import Metrics
+    from kedge.serving.metrics import Metrics
 
     model = SimpleNamespace(name="fraud", version="v", slot="blue", binary=True)
     metrics = Metrics(model, SimpleNamespace(sent=0, dropped=0, waiting=0))

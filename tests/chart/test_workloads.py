@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from components.deploy.gateway.objects import attached
-from components.deploy.kserve.address import parse
+from kedge.rollout.gateway.objects import attached
+from kedge.rollout.kserve.address import parse
 from tests.chart.render import CHART, one, render
 from tests.chart.test_values import FRAUD
 

@@ -12,16 +12,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components import policy as policies
-from components import record
-from components.errors import NothingServed, UsageError
-from components.monitor import run as monitor
-from components.store import Store, open_store
-from components.tables import appending
-from pipelines import adopt
-from pipelines.cli import build
-from tests.deploy.fake_kubernetes import BUNDLE, FakeCluster, Server
-from tests.monitor.world import DAY, START, rows
+from kedge import policy as policies
+from kedge import records
+from kedge.cli import build
+from kedge.errors import NothingServed, UsageError
+from kedge.monitoring import run as monitor
+from kedge.scaffold import adopt
+from kedge.store import Store, open_store
+from kedge.tables import appending
+from tests.monitoring.world import DAY, START, rows
+from tests.rollout.fake_kubernetes import BUNDLE, FakeCluster, Server
 
 COLLECTOR = "http://kedge.ml:8080"
 FEATURES = ("amount:number", "age:integer", "card:boolean", "land:category")
@@ -191,7 +191,7 @@ def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_attention(
     assert "amount" in seen[0]["inputs"]["drifted"]
     assert seen[2]["performance"]["worse"]
     assert "the policy does not retrain on it" in " ".join(seen[2]["reasons"])
-    assert {item.kind for item in record.read(store, "fraud")} == {"adopted", "check"}
+    assert {item.kind for item in records.read(store, "fraud")} == {"adopted", "check"}
 
 
 def test_a_table_is_the_reference_from_the_first_check_on(kedge, store, tmp_path) -> None:
@@ -214,7 +214,7 @@ def test_adopting_again_keeps_policy_reference_and_record(kedge, store, tmp_path
     assert done.exit_code == 0
     assert "reference: the first 700 requests" in done.output
     assert (tmp_path / "fraud.yaml").read_text() == text
-    assert len(record.read(store, "fraud", ["adopted"])) == 1
+    assert len(records.read(store, "fraud", ["adopted"])) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from components.errors import UsageError
-from pipelines.cli import build
+from kedge.cli import build
+from kedge.errors import UsageError
 
 
 def invoke(*words: object) -> Result:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
-from pipelines import cli
+from kedge import cli
 
 N = 3000
 
@@ -237,7 +237,7 @@ def test_the_hot_path_does_without_pandas(reference, tmp_path):
     words = ["kedge", "drift", "--reference", str(reference), "--current", str(current)]
     program = (
         f"import sys; sys.argv = {words!r}\n"
-        "from pipelines.cli import main\n"
+        "from kedge.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'pandas', 'scipy', 'sklearn', 'deltalake', 'pyarrow.dataset'} & set(sys.modules)\n"

@@ -7,11 +7,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from components import record
-from components.errors import UsageError
-from components.record import Record
-from components.store import open_store
-from pipelines.cli import build
+from kedge import records
+from kedge.cli import build
+from kedge.errors import UsageError
+from kedge.records import Record
+from kedge.store import open_store
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 A = "a1" * 20
@@ -33,7 +33,7 @@ def store(tmp_path):
     ]
     for hour, (kind, key, data) in enumerate(events):
         time = START + timedelta(hours=hour)
-        record.append(opened, Record(model="fraud", kind=kind, key=key, time=time, data=data, actor="ada"))
+        records.append(opened, Record(model="fraud", kind=kind, key=key, time=time, data=data, actor="ada"))
     return opened
 
 
@@ -68,7 +68,7 @@ def test_why_a_challenger_was_refused_is_said_once_where_its_evaluation_stands(s
     data = {"run": "r9", "reasons": ["loss 0.4, must be below 0.3"]}
     ended = {"run": "r9", "state": "gated", "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
     for hour, (kind, item) in enumerate({"evaluated": data | {"passed": False}, "run-finished": ended}.items()):
-        record.append(
+        records.append(
             store, Record(model="fraud", kind=kind, key="r9", time=START + timedelta(hours=9 + hour), data=item)
         )
     judged, finished = run(store, "--model", "fraud").output.splitlines()[-2:]

@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from components import policy as policies
-from components.errors import DataError, PolicyError, UsageError
-from components.ingest import ingest
-from components.store import open_store
-from components.tables import snapshot
-from components.validate import validate
-from pipelines.cli import build
-from pipelines.first_policy import write
+from kedge import policy as policies
+from kedge.cli import build
+from kedge.data import ingest, validate
+from kedge.errors import DataError, PolicyError, UsageError
+from kedge.scaffold import write
+from kedge.store import open_store
+from kedge.tables import snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -380,7 +379,7 @@ def test_a_location_outside_the_policys_folder_is_absolute(table: Path, tmp_path
 
 
 def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.first_policy import look
+    from kedge.scaffold import look
 
     monkeypatch.setattr(look, "MOST_ROWS", 100)
     pq.write_table(payments(300), tmp_path / "t.parquet")
@@ -392,7 +391,7 @@ def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monk
 
 def test_the_command_ends_with_code_2_and_one_message(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "init", "none.csv"],
+        [sys.executable, "-m", "kedge.cli", "init", "none.csv"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -412,6 +411,6 @@ def test_limits_always_hold_what_was_seen(least: float, span: float) -> None:
 
 @given(st.text(max_size=60))
 def test_any_table_name_gives_a_model_name_that_is_allowed(name: str) -> None:
-    from components.policy.model import NAME
+    from kedge.policy.model import NAME
 
     assert NAME.fullmatch(write.model_name(name))

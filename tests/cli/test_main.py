@@ -5,18 +5,18 @@ import sys
 
 import pytest
 
-from components.image import VERSION
+from kedge.image import VERSION
 
 
 def kedge(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *words], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "kedge.cli", *words], capture_output=True, text=True, timeout=120, check=False
     )
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy():
     code = (
-        "import sys, pipelines.cli as cli; cli.build();"
+        "import sys, kedge.cli as cli; cli.build();"
         "heavy = {'numpy', 'pandas', 'pyarrow', 'sklearn', 'xgboost', 'mlflow', 'kfp', 'scipy', 'kserve', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -38,7 +38,7 @@ def test_a_mistake_of_the_user_is_one_message_without_a_trace_and_exit_code_2(tm
 def test_every_command_has_a_help_text_with_an_example():
     from typer.main import get_command
 
-    from pipelines.cli import build
+    from kedge.cli import build
 
     commands = get_command(build()).commands
     leaves = [

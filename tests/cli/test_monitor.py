@@ -11,14 +11,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components import record, step
-from components.errors import UsageError
-from components.record import Record
+from kedge import records, steps
+from kedge.cli import build
+from kedge.cli.monitor import time_of
+from kedge.errors import UsageError
+from kedge.records import Record
 from pipelines import submit
-from pipelines.cli import build
-from pipelines.cli.monitor import time_of
-from tests.monitor.conftest import trained, world  # noqa: F401  (fixtures)
-from tests.monitor.world import DAY, RULES, START, rows
+from tests.monitoring.conftest import trained, world  # noqa: F401  (fixtures)
+from tests.monitoring.world import DAY, RULES, START, rows
 
 CHALLENGER = "b" * 40
 
@@ -42,7 +42,7 @@ class Pipeline:
     def __call__(self, pipeline, arguments, say) -> Ended:
         name = pipeline.rpartition(":")[2]
         self.runs.append((name, arguments["end"] if name == "retrain" else arguments["bundle"]))
-        step.finish(self.store, "fraud", arguments["run"], self.state, **self.data)
+        steps.finish(self.store, "fraud", arguments["run"], self.state, **self.data)
         return Ended()
 
 
@@ -101,8 +101,8 @@ def test_the_same_check_twice_writes_one_record_and_submits_once(world, file, pi
     assert again.exit_code == 0
     assert "(checked before)" in again.output
     assert len(pipeline.runs) == 1
-    assert len(record.read(world.store, "fraud", ["check"])) == 2
-    assert len(record.read(world.store, "fraud", ["run-started"])) == 1
+    assert len(records.read(world.store, "fraud", ["check"])) == 2
+    assert len(records.read(world.store, "fraud", ["run-started"])) == 1
 
 
 def test_without_submission_the_decision_stands_and_the_next_call_submits_it(world, file, pipeline):  # noqa: F811
@@ -128,7 +128,7 @@ def test_what_nobody_submitted_is_submitted_by_the_next_days_check(world, file, 
 
 
 def test_a_run_that_could_not_be_submitted_is_exit_code_1_and_taken_up_again(world, file, monkeypatch):  # noqa: F811
-    from components.errors import RunError
+    from kedge.errors import RunError
 
     def away(*_):
         raise RunError("KFP at http://nowhere: connection refused")
@@ -137,7 +137,7 @@ def test_a_run_that_could_not_be_submitted_is_exit_code_1_and_taken_up_again(wor
     monkeypatch.setattr(submit, "run_local", away)
     with pytest.raises(RunError, match="connection refused"):
         monitor(world, file, 1)
-    assert [item.data["action"] for item in record.read(world.store, "fraud", ["check"])] == ["attention", "retrain"]
+    assert [item.data["action"] for item in records.read(world.store, "fraud", ["check"])] == ["attention", "retrain"]
     back = Pipeline(world.store)
     monkeypatch.setattr(submit, "run_local", back)
     monitor(world, file, 1)
@@ -153,7 +153,7 @@ def test_a_training_that_passed_and_was_never_released_is_released_by_the_next_c
         return passed(pipeline, arguments, say)
 
     registered = Record(model="fraud", kind="registered", key=CHALLENGER, time=START, data={"bundle": CHALLENGER})
-    record.append(world.store, registered)
+    records.append(world.store, registered)
     monitor(world, file, 0)
     monkeypatch.setattr(submit, "run_local", killed)
     assert monitor(world, file, 1).exit_code != 0
@@ -177,7 +177,7 @@ def failed_first_release(world):  # noqa: F811
         ("run-finished", run, ended),
     ]
     for kind, key, data in told:
-        record.append(world.store, Record(model="fraud", kind=kind, key=key, time=START, data=data))
+        records.append(world.store, Record(model="fraud", kind=kind, key=key, time=START, data=data))
 
 
 def test_a_first_release_that_the_cluster_failed_is_tried_again_by_the_next_check(world, file, monkeypatch):  # noqa: F811
@@ -191,7 +191,7 @@ def test_a_first_release_that_the_cluster_failed_is_tried_again_by_the_next_chec
     assert "no bundle was promoted yet" in again.stderr
     assert f"the release of bundle {CHALLENGER[:12]} is tried again, for the second time" in again.stdout
     assert mended.runs == [("release", CHALLENGER)]
-    assert record.read(world.store, "fraud", ["run-started"])[-1].key == f"release-fraud-{CHALLENGER[:12]}.2"
+    assert records.read(world.store, "fraud", ["run-started"])[-1].key == f"release-fraud-{CHALLENGER[:12]}.2"
     monitor(world, file, 1)
     assert len(mended.runs) == 1
 
@@ -206,16 +206,16 @@ def test_a_release_that_keeps_failing_is_tried_less_and_less_often(world, file, 
     for day in (0, 0, 0, 1, 1, 2):
         time_file.write_text((START + (day + 1) * DAY).isoformat())
         assert monitor(world, file, day).exit_code == 0
-    tries = [item.time for item in record.read(world.store, "fraud", ["run-started"])]
+    tries = [item.time for item in records.read(world.store, "fraud", ["run-started"])]
     assert tries == [START, START + DAY, START + DAY, START + 2 * DAY, START + 3 * DAY]
 
 
 PROCESS = """
 import sys, time
 from pathlib import Path
-from components.store import open_store
+from kedge.store import open_store
 from pipelines import submit
-from pipelines.cli import build
+from kedge.cli import build
 from tests.cli.test_monitor import Pipeline
 policy, store, now, mine, go = sys.argv[1:]
 submit.run_local = Pipeline(open_store(store))
@@ -247,8 +247,8 @@ def test_of_two_processes_at_once_one_trains(world, file, pipeline, tmp_path):  
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(int(text.split()[-1]) for text in said) == 1
-    assert len(record.read(world.store, "fraud", ["check"])) == 2
-    assert len(record.read(world.store, "fraud", ["run-started"])) == 1
+    assert len(records.read(world.store, "fraud", ["check"])) == 2
+    assert len(records.read(world.store, "fraud", ["run-started"])) == 1
 
 
 def test_json_is_the_record_and_the_runs_and_nothing_else(world, file, pipeline):  # noqa: F811
@@ -268,7 +268,7 @@ def test_a_time_without_offset_is_refused(text):
 
 def test_a_check_imports_neither_pandas_nor_mlflow_nor_kfp(world, file):  # noqa: F811
     code = (
-        "import sys; from pipelines.cli import build; build()(sys.argv[1:], standalone_mode=False);"
+        "import sys; from kedge.cli import build; build()(sys.argv[1:], standalone_mode=False);"
         "print(sorted({'pandas','mlflow','kfp','sklearn','xgboost','scipy.stats'} & set(sys.modules)))"
     )
     words = ["monitor", "--policy", str(file), "--store", world.store.url, "--now", (START + DAY).isoformat()]

@@ -5,7 +5,7 @@ import sys
 
 import pyarrow as pa
 
-from pipelines import progress
+from kedge import progress
 
 BATCHES = [pa.record_batch({"x": [1, 2]}), pa.record_batch({"x": [3]})]
 

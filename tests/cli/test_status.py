@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from components import policy, record
-from components.deploy.local.folder import Folder
-from components.deploy.model import Rollout, Route
-from components.errors import UsageError
-from components.record import Record
-from components.store import open_store
-from pipelines.cli import build
-from pipelines.cli.status import look, screen
+from kedge import policy
+from kedge import records as ledger
+from kedge.cli import build
+from kedge.cli.status import look, screen
+from kedge.errors import UsageError
+from kedge.records import Record
+from kedge.rollout.local.folder import Folder
+from kedge.rollout.model import Rollout, Route
+from kedge.store import open_store
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -167,7 +168,7 @@ def test_a_rollout_under_way_is_told_and_an_ended_one_is_not():
 def store(tmp_path):
     opened = open_store(tmp_path)
     for item in [*PROMOTED, check(3, "attention")]:
-        record.append(opened, item)
+        ledger.append(opened, item)
     return opened
 
 
@@ -196,7 +197,7 @@ def test_neither_or_both_of_policy_and_model_are_a_usage_error(words, tmp_path):
 
 
 def test_a_model_the_store_does_not_know_is_a_mistake_that_names_those_it_knows(tmp_path):
-    record.append(open_store(tmp_path), PROMOTED[0])
+    ledger.append(open_store(tmp_path), PROMOTED[0])
     done = CliRunner().invoke(build(), ["status", "--model", "frauds", "--store", str(tmp_path)])
     assert isinstance(done.exception, UsageError)
     assert str(done.exception).endswith("no records of a model 'frauds'; it has fraud")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components.errors import PolicyError, UsageError, UserError
+from kedge.cli import build
+from kedge.errors import PolicyError, UsageError, UserError
 from pipelines import submit
-from pipelines.cli import build
 from tests.pipelines.fake_kfp import FakeKfp
 from tests.pipelines.steps import BUNDLE
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from components import record
-from components.deploy.local.folder import Folder
-from components.deploy.model import Route
-from components.record import Record
-from components.store import open_store
-from pipelines.cli import build
+from kedge import records
+from kedge.cli import build
+from kedge.records import Record
+from kedge.rollout.local.folder import Folder
+from kedge.rollout.model import Route
+from kedge.store import open_store
 
 NEW = "b" * 40
 POLICY = """
@@ -49,15 +49,15 @@ def store(tmp_path):
 
 
 def happened(store, kind, key, **data):
-    time = datetime(2026, 3, 2, len(record.read(store, "fraud")), tzinfo=UTC)
-    record.append(store, Record(model="fraud", kind=kind, key=key, time=time, data={"bundle": NEW, **data}))
+    time = datetime(2026, 3, 2, len(records.read(store, "fraud")), tzinfo=UTC)
+    records.append(store, Record(model="fraud", kind=kind, key=key, time=time, data={"bundle": NEW, **data}))
 
 
 def test_approval_is_recorded_in_the_persons_name(kedge, store, tmp_path):
     happened(store, "registered", NEW)
     out = kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW[:8], "--reason", "looks right", "--no-submit")
     assert f"bundle {NEW} approved" in out
-    approval = record.latest(store, "fraud", "approved")
+    approval = records.latest(store, "fraud", "approved")
     assert (approval.key, approval.actor, approval.data) == (NEW, "ada", {"bundle": NEW, "reason": "looks right"})
 
 
@@ -66,13 +66,13 @@ def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path
     approve = ("approve", "--policy", tmp_path / "fraud.yaml", NEW, "--no-submit")
     kedge(*approve)
     kedge(*approve)
-    assert len(record.read(store, "fraud", ["approved"])) == 1
-    now = record.latest(store, "fraud", "approved").time
-    record.append(
+    assert len(records.read(store, "fraud", ["approved"])) == 1
+    now = records.latest(store, "fraud", "approved").time
+    records.append(
         store, Record(model="fraud", kind="rolled-back", key=f"{NEW}-1", time=now, data={"bundle": NEW, "reason": "x"})
     )
     kedge(*approve)
-    assert [item.key for item in record.read(store, "fraud", ["approved"])] == [NEW, f"{NEW}-2"]
+    assert [item.key for item in records.read(store, "fraud", ["approved"])] == [NEW, f"{NEW}-2"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_rollback_of_what_is_not_served_is_the_users_mistake(kedge, tmp_path):
 
 
 def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
-    from components.deploy.model import Rollout
+    from kedge.rollout.model import Rollout
 
     now = datetime(2026, 3, 2, tzinfo=UTC)
     rollout = Rollout(
@@ -125,7 +125,7 @@ def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
     out = kedge("rollback", "--policy", tmp_path / "fraud.yaml", "--reason", "odd", "--json")
     assert json.loads(out) == {"result": "rolled-back", "reason": "odd", "untried": False}
     assert platform.route("fraud").weights == {"blue": 100}
-    assert record.latest(store, "fraud", "rolled-back").actor == "ada"
+    assert records.latest(store, "fraud", "rolled-back").actor == "ada"
 
 
 def test_up_refuses_two_policies_of_one_model(kedge, tmp_path):
@@ -138,7 +138,7 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path):
     words = ["up", "--policy", str(tmp_path / "fraud.yaml"), "--store", str(tmp_path / "store")]
     root = Path(__file__).parents[2]
     up = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *words],
+        [sys.executable, "-m", "kedge.cli", *words],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},

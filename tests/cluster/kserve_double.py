@@ -15,9 +15,9 @@ import httpx
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.deploy.kserve.api import DEPLOYMENTS, PODS, SERVICES, SLOTS, Api
-from components.deploy.kserve.pods import BUNDLE
-from components.errors import ReleaseError
+from kedge.errors import ReleaseError
+from kedge.rollout.kserve.api import DEPLOYMENTS, PODS, SERVICES, SLOTS, Api
+from kedge.rollout.kserve.pods import BUNDLE
 from tests.cluster.kubernetes import IMAGES, TAG
 
 SERVER = (Path(__file__).parent / "stand_in_server.py").read_text()

@@ -6,8 +6,8 @@ import pytest
 from kubernetes import client
 from typer.testing import CliRunner
 
-from components.deploy.kserve.api import SLOTS, Api, connect
-from pipelines.cli import build
+from kedge.cli import build
+from kedge.rollout.kserve.api import SLOTS, Api, connect
 
 COLLECTOR = "http://kedge.ml:8080"
 SERVICE = {

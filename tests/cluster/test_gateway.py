@@ -14,12 +14,12 @@ import httpx
 import pytest
 from kubernetes import client
 
-from components.deploy.gateway.driver import GatewayDriver
-from components.deploy.kserve.address import Address
-from components.deploy.kserve.api import DEPLOYMENTS, ROUTES, SLOTS, Api, connect
-from components.deploy.kserve.pods import BUNDLE
-from components.deploy.model import Mirror, Rollout, Route
-from components.errors import Conflict, ReleaseError
+from kedge.errors import Conflict, ReleaseError
+from kedge.rollout.gateway.driver import GatewayDriver
+from kedge.rollout.kserve.address import Address
+from kedge.rollout.kserve.api import DEPLOYMENTS, ROUTES, SLOTS, Api, connect
+from kedge.rollout.kserve.pods import BUNDLE
+from kedge.rollout.model import Mirror, Rollout, Route
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import small, until
 

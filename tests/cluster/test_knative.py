@@ -14,18 +14,18 @@ import httpx
 import pytest
 from kubernetes import client
 
-from components.deploy.knative.driver import KnativeDriver
-from components.deploy.knative.objects import inference_service
-from components.deploy.kserve.address import Address
-from components.deploy.kserve.api import MAPS, REVISIONS, SLOTS, Api, connect
-from components.deploy.model import Rollout, Route
-from components.errors import Conflict, ReleaseError
-from pipelines.doctor import accounts
-from pipelines.doctor.client import KubernetesCluster
+from kedge.doctor import accounts
+from kedge.doctor.client import KubernetesCluster
+from kedge.errors import Conflict, ReleaseError
+from kedge.rollout.knative.driver import KnativeDriver
+from kedge.rollout.knative.objects import inference_service
+from kedge.rollout.kserve.address import Address
+from kedge.rollout.kserve.api import MAPS, REVISIONS, SLOTS, Api, connect
+from kedge.rollout.model import Rollout, Route
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import Namespace, small
-from tests.deploy.fake_knative import FakeKnative
-from tests.deploy.test_gateway import Seconds
+from tests.rollout.fake_knative import FakeKnative
+from tests.rollout.test_gateway import Seconds
 
 OLD, NEW, THIRD = "a" * 40, "b" * 40, "c" * 40
 S3 = "s3://store/bundles/fraud/"

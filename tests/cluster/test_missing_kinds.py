@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from pipelines.cli import build
+from kedge.cli import build
 from tests.chart.render import CHART
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import IDLE, SLOT, Namespace, small

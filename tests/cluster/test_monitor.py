@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components import policy, record
-from components.record import Record
-from components.store import open_store
-from components.tables import snapshot
-from components.tables.sources import open_source
+from kedge import policy, records
+from kedge.records import Record
+from kedge.store import open_store
+from kedge.tables import snapshot
+from kedge.tables.sources import open_source
 from tests.chart.render import Object, tool
 from tests.cluster.kubernetes import IMAGES, TAG, Namespace, sleeper, small, until
-from tests.monitor.world import DAY, RULES, START, rows
+from tests.monitoring.world import DAY, RULES, START, rows
 
 LAKE = {"format": "parquet", "location": "s3://lake/fraud.parquet"}
 STALE = {
@@ -75,7 +75,7 @@ def runs(kfp: Namespace, store: str) -> list[Object]:
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory) -> bytes:
     """A store with a promoted model, packed."""
-    from components.train import train
+    from kedge.training import train
 
     folder = tmp_path_factory.mktemp("store")
     table = folder / "x.parquet"
@@ -86,7 +86,7 @@ def champion(tmp_path_factory) -> bytes:
     source = open_source(asked.data.source, asked.data, store=store, model=asked.model)
     made = train.run(asked, store, snapshot.take(source, asked, store, end=START).fingerprint)
     promoted = Record(model="fraud", kind="promoted", key=f"{made.id}-1", time=START, data={"bundle": made.id})
-    record.append(store, promoted)
+    records.append(store, promoted)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(folder / "store", ".")

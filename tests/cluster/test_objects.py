@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pipelines.doctor import accounts
-from pipelines.doctor.client import KubernetesCluster
+from kedge.doctor import accounts
+from kedge.doctor.client import KubernetesCluster
 from tests.chart.render import SCENARIOS, render
 from tests.chart.test_values import FRAUD
 from tests.cluster.kubernetes import IDLE, SLOT, Namespace, small

@@ -18,20 +18,20 @@ from pathlib import Path
 import httpx
 import pytest
 
-from components import policy as policies
-from components.deploy.evidence import Observed
-from components.deploy.gateway.driver import GatewayDriver
-from components.deploy.kserve.address import Address
-from components.deploy.kserve.api import SLOTS, Api, connect
-from components.deploy.kserve.pods import address
-from components.deploy.model import Mirror, Route
-from components.deploy.rollout import Release, run
-from components.errors import ReleaseError
-from components.store import open_store
+from kedge import policy as policies
+from kedge.errors import ReleaseError
+from kedge.rollout.evidence import Observed
+from kedge.rollout.gateway.driver import GatewayDriver
+from kedge.rollout.kserve.address import Address
+from kedge.rollout.kserve.api import SLOTS, Api, connect
+from kedge.rollout.kserve.pods import address
+from kedge.rollout.model import Mirror, Route
+from kedge.rollout.rollout import Release, run
+from kedge.store import open_store
 from tests.chart.render import absent, tool
 from tests.cluster.kserve_double import KServeDouble, ThroughApi
 from tests.cluster.kubernetes import Namespace, sleeper, until
-from tests.deploy.conftest import Golden, Killed
+from tests.rollout.conftest import Golden, Killed
 
 GATEWAY = os.environ.get("KEDGE_TEST_GATEWAY", "gateway/kedge")
 LOAD = (Path(__file__).parent / "load.py").read_text()

@@ -13,15 +13,15 @@ import orjson
 import pytest
 import yaml
 
-from components import record
-from components.policy import Policy, load
-from components.store import open_store
-from components.tables import log
-from pipelines.demo import payments, story
-from pipelines.demo.loop import environment, set_clock
-from pipelines.demo.processes import Addresses, platform
-from pipelines.demo.run import _policy_file
-from pipelines.demo.traffic import Answer, Bank, Clients, Label, Request
+from kedge import records
+from kedge.demo import payments, story
+from kedge.demo.loop import environment, set_clock
+from kedge.demo.processes import Addresses, platform
+from kedge.demo.run import _policy_file
+from kedge.demo.traffic import Answer, Bank, Clients, Label, Request
+from kedge.policy import Policy, load
+from kedge.store import open_store
+from kedge.tables import log
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ class World:
         """Start `kedge submit`."""
         words = ("submit", "--policy", str(self.folder / "policy.yaml"), "--local", "--key", "first")
         told = {**os.environ, **environment(self.folder)}
-        return subprocess.Popen([sys.executable, "-m", "pipelines.cli", *words], env=told, start_new_session=True)
+        return subprocess.Popen([sys.executable, "-m", "kedge.cli", *words], env=told, start_new_session=True)
 
     def status(self, name: str) -> dict[str, object]:
         """What the supervisor says of a slot, or of itself."""
@@ -63,7 +63,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("killed")
-    raw = yaml.safe_load(Path("pipelines/demo/payments.yaml").read_text())
+    raw = yaml.safe_load(Path("kedge/demo/payments.yaml").read_text())
     policy = load(_policy_file(folder, raw, folder / "warehouse"))
     story.write_history(folder / "warehouse")
     set_clock(folder, payments.START)
@@ -122,14 +122,14 @@ def released(world: World) -> World:
 
 
 def test_a_submission_killed_with_its_steps_is_taken_up_by_the_next_one(released: World) -> None:
-    promoted = record.read(released.store, "payments", ["promoted"])
+    promoted = records.read(released.store, "payments", ["promoted"])
     assert len(promoted) == 1
     assert [answer.status for answer in released.ask(0, 20)] == [200] * 20
 
 
 def test_a_killed_model_server_is_started_again_with_the_same_bundle(released: World) -> None:
     world = released
-    bundle = record.read(world.store, "payments", ["promoted"])[0].data["bundle"]
+    bundle = records.read(world.store, "payments", ["promoted"])[0].data["bundle"]
     slot = next(x for x in ("blue", "green") if (world.folder / f"store/platform/status/payments-{x}.json").exists())
     before = world.status(f"payments-{slot}")["pid"]
     os.kill(int(str(before)), signal.SIGKILL)
@@ -147,7 +147,7 @@ def test_a_killed_model_server_is_started_again_with_the_same_bundle(released: W
 def test_a_killed_collector_comes_back_with_everything_it_acknowledged_once(released: World) -> None:
     world = released
     asked = world.ask(2, 60)
-    killed = pid_of("components.collect", str(world.folder))
+    killed = pid_of("kedge.collector", str(world.folder))
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
 
@@ -168,7 +168,7 @@ def test_a_killed_collector_comes_back_with_everything_it_acknowledged_once(rele
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_ended_leaves_nothing_running(tmp_path: Path, sign: signal.Signals) -> None:
-    words = [sys.executable, "-m", "pipelines.cli", "demo", "--folder", str(tmp_path / "demo")]
+    words = [sys.executable, "-m", "kedge.cli", "demo", "--folder", str(tmp_path / "demo")]
     told = tmp_path / "out.txt"
     with told.open("w") as out:
         demo = subprocess.Popen(

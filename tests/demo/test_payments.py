@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from components.policy import load
-from pipelines.demo import payments, story
-from pipelines.demo.payments import COUNTRIES, SCHEMA, Weather
+from kedge.demo import payments, story
+from kedge.demo.payments import COUNTRIES, SCHEMA, Weather
+from kedge.policy import load
 
 
 def test_a_day_is_the_same_every_time_and_another_day_is_another():
@@ -48,7 +48,7 @@ def test_a_leak_adds_retries_to_returned_payments_only():
 
 
 def test_the_policy_of_the_demo_names_the_columns_of_its_payments():
-    policy = load("pipelines/demo/payments.yaml")
+    policy = load("kedge/demo/payments.yaml")
     named = {*policy.model.features, policy.model.target, policy.data.id_column, policy.data.time_column}
     assert named == set(SCHEMA.names)
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from components.record import Record
-from pipelines.demo import story
-from pipelines.demo.payments import START
+from kedge.demo import story
+from kedge.demo.payments import START
+from kedge.records import Record
 
 ACTIONS = {"a": "none", "b": "attention", "c": "veto", "d": "none", "e": "none"}
 

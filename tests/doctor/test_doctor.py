@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from components.store import local
-from pipelines.cli import build
-from pipelines.doctor import accounts, cluster, places, runs, workloads
-from pipelines.doctor.api import DeniedError, UnreachableError
-from pipelines.doctor.client import KubernetesCluster
-from pipelines.doctor.finding import good, run
+from kedge.cli import build
+from kedge.doctor import accounts, cluster, places, runs, workloads
+from kedge.doctor.api import DeniedError, UnreachableError
+from kedge.doctor.client import KubernetesCluster
+from kedge.doctor.finding import good, run
+from kedge.store import local
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 from tests.chart.render import ROOT
 
 IMAGES = sorted(path.parent for path in ROOT.glob("images/*/Containerfile"))

@@ -30,7 +30,7 @@ def run(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def kedge(*words: str) -> tuple[str, ...]:
     """What images/kedge runs; its first line names the image's interpreter."""
-    return ("python", "-m", "pipelines.cli", *words)
+    return ("python", "-m", "kedge.cli", *words)
 
 
 def free_port() -> int:
@@ -71,36 +71,36 @@ def answer(process: subprocess.Popen[str], address: str) -> bytes:
 def test_the_user_is_a_number_and_the_root_is_read_only(file_set, image):
     place = file_set(image)
     assert run(place, "python", "-c", "import os; print(os.getuid())").stdout.strip() == "65532"
-    for path in ("/etc/kedge", "/mnt/app/kedge", "/mnt/venv/kedge"):
+    for path in ("/etc/kedge", "/mnt/app/written", "/mnt/venv/kedge"):
         assert "Read-only file system" in run(place, "python", "-c", f"open({path!r}, 'w')").stderr
 
 
 @pytest.mark.parametrize("image", ["step", "collect"])
 def test_the_command_checks_a_policy(file_set, image):
     place = file_set(image)
-    good = run(place, "sh", "-c", f"echo '{POLICY}' > f.yaml && python -m pipelines.cli policy check f.yaml")
+    good = run(place, "sh", "-c", f"echo '{POLICY}' > f.yaml && python -m kedge.cli policy check f.yaml")
     assert "good (fraud: 1 features, binary)" in good.stdout, good.stderr
-    bad = run(place, "sh", "-c", "echo 'model: {}' > f.yaml && python -m pipelines.cli policy check f.yaml")
+    bad = run(place, "sh", "-c", "echo 'model: {}' > f.yaml && python -m kedge.cli policy check f.yaml")
     assert bad.returncode == 2
     assert "f.yaml:1: data: missing" in bad.stderr
 
 
 def test_the_step_image_compiles_the_pipelines_it_runs_in(file_set):
-    command = "python -m pipelines.cli compile --out out && grep -h kedge/step out/*.yaml"
+    command = "python -m kedge.cli compile --out out && grep -h kedge/step out/*.yaml"
     done = run(file_set("step"), "sh", "-c", command)
     assert done.stdout.count("kedge/step:0.1.0") == 8, done.stderr  # one a step, one how the run ended
 
 
 def test_the_step_image_holds_what_every_step_imports(file_set):
-    steps = ("ingest", "validate", "train", "evaluate", "register", "deploy")
-    modules = ["pipelines.endpoint", "components.monitor.run", *(f"components.{step}.seam" for step in steps)]
+    rooms = ("data", "training", "evaluation", "registry", "rollout", "notify")
+    modules = ["pipelines.endpoint", "kedge.monitoring.run", *(f"kedge.{room}.step" for room in rooms)]
     done = run(file_set("step"), "python", "-c", f"import {', '.join(modules)}")
     assert done.returncode == 0, done.stderr
 
 
 def test_the_collector_comes_up_ready(file_set):
     port = free_port()
-    start = f"echo '{POLICY}' > p.yaml && exec python -m components.collect --store s --policy p.yaml --spool w"
+    start = f"echo '{POLICY}' > p.yaml && exec python -m kedge.collector --store s --policy p.yaml --spool w"
     with serving(file_set("collect"), "sh", "-c", f"{start} --port {port}") as process:
         answer(process, f"http://127.0.0.1:{port}/readyz")
         assert b"kedge_" in answer(process, f"http://127.0.0.1:{port}/metrics")
@@ -114,7 +114,7 @@ def test_the_packages_of_an_image_stay_small(file_set, image, megabytes):
 
 
 def test_the_model_server_refuses_a_folder_that_is_no_bundle(file_set):
-    done = run(file_set("serve"), "python", "-m", "components.serve", "--bundle", "/mnt/app")
+    done = run(file_set("serve"), "python", "-m", "kedge.serving", "--bundle", "/mnt/app")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
 
@@ -122,7 +122,7 @@ def test_the_model_server_refuses_a_folder_that_is_no_bundle(file_set):
 def test_the_model_server_comes_up_ready(file_set):
     place, port = file_set("serve"), free_port()
     bundle = written(place / "bundle")
-    words = ("python", "-m", "components.serve", "--bundle", f"{sandbox.PLACE}/bundle", "--port", str(port))
+    words = ("python", "-m", "kedge.serving", "--bundle", f"{sandbox.PLACE}/bundle", "--port", str(port))
     with serving(place, *words) as process:
         assert answer(process, f"http://127.0.0.1:{port}/v2/health/ready")
         known = json.loads(answer(process, f"http://127.0.0.1:{port}/v1/models/{bundle.manifest.name}"))

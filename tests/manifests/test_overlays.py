@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from components import policy
+from kedge import policy
 from tests.chart.render import ROOT, SCENARIOS, containers, one, pods, render, tool, validate
 from tests.manifests.build import MANIFESTS, OVERLAYS, build, build_text
 

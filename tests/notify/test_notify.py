@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import notify, record, step
-from components.notify import seam
-from components.record import Record
-from components.store import open_store
-from tests.train import rows
+from kedge import notify, records, steps
+from kedge.notify import step
+from kedge.records import Record
+from kedge.store import open_store
+from tests.training import rows
 
 BUNDLE = "b" * 40
 RUN = "retrain-fraud-k"
@@ -138,11 +138,11 @@ def card(tmp_path):
 
 def test_a_run_that_left_no_verdict_gets_one_that_status_shows(tmp_path, card, chat, monkeypatch) -> None:
     monkeypatch.setenv("CHAT_URL", chat.address)
-    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    monkeypatch.setenv(steps.PIPELINE_RUN, "5f2b")
     store = open_store(tmp_path)
     store.put("runs/fraud/5f2b.json", b'{"state": "started", "step": "train"}')
-    assert seam.notify(policy().to_dict(), store.url, RUN, card) == "failed"
-    (found,) = record.read(store, "fraud", ["run-finished"])
+    assert step.notify(policy().to_dict(), store.url, RUN, card) == "failed"
+    (found,) = records.read(store, "fraud", ["run-finished"])
     assert (found.key, found.data["step"]) == (RUN, "train")
     assert "failed in step train: the step ended without a word" in str(chat.heard)
     assert Path(card.path).read_text().startswith("# fraud: failed")
@@ -151,10 +151,10 @@ def test_a_run_that_left_no_verdict_gets_one_that_status_shows(tmp_path, card, c
 def test_the_verdict_of_a_step_is_told_with_its_challengers_gates(tmp_path, card) -> None:
     store = open_store(tmp_path)
     data = {"gates": [{"name": "constant", "passed": True, "sentence": "lower"}], "metrics": {"loss": 0.25}}
-    key = record.evaluation_key(BUNDLE, RUN)
-    record.append(store, Record(model="fraud", kind="evaluated", key=key, time=rows.END, data=data))
-    step.finish(store, "fraud", RUN, "succeeded", bundle=BUNDLE, version="3")
-    assert seam.notify(rows.policy().to_dict(), store.url, RUN, card) == "succeeded"
+    key = records.evaluation_key(BUNDLE, RUN)
+    records.append(store, Record(model="fraud", kind="evaluated", key=key, time=rows.END, data=data))
+    steps.finish(store, "fraud", RUN, "succeeded", bundle=BUNDLE, version="3")
+    assert step.notify(rows.policy().to_dict(), store.url, RUN, card) == "succeeded"
     shown = Path(card.path).read_text()
     assert "| version | 3 |" in shown
     assert "| loss | 0.25 |" in shown
@@ -162,5 +162,5 @@ def test_the_verdict_of_a_step_is_told_with_its_challengers_gates(tmp_path, card
 
 @pytest.mark.parametrize("given", [{}, {"model": "?"}])
 def test_nothing_makes_the_run_fail(given, tmp_path, card, capsys) -> None:
-    assert seam.notify(given, str(tmp_path), RUN, card) == "unknown"
+    assert step.notify(given, str(tmp_path), RUN, card) == "unknown"
     assert "notify: failed: PolicyError" in capsys.readouterr().out

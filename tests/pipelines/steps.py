@@ -8,21 +8,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import step
-from components.errors import DataError
-from components.store import open_store
+from kedge import steps
+from kedge.errors import DataError
+from kedge.store import open_store
 
 BUNDLE = "b" * 40
 
 
 def verdict(policy: dict[str, Any], store: str, run: str, passed: bool) -> bool:
-    return step.perform(open_store(store), policy["model"]["name"], "verdict", lambda: passed, run=run)
+    return steps.perform(open_store(store), policy["model"]["name"], "verdict", lambda: passed, run=run)
 
 
 def closing(policy: dict[str, Any], store: str, run: str) -> str:
     opened, model = open_store(store), policy["model"]["name"]
-    done = lambda: step.finish(opened, model, run, "succeeded", bundle=BUNDLE, version="7")  # noqa: E731
-    step.perform(opened, model, "closing", done, run=run)
+    done = lambda: steps.finish(opened, model, run, "succeeded", bundle=BUNDLE, version="7")  # noqa: E731
+    steps.perform(opened, model, "closing", done, run=run)
     return "7"
 
 
@@ -35,7 +35,7 @@ def broken(policy: dict[str, Any], store: str, run: str, how: str) -> bool:
         os.kill(os.getpid(), signal.SIGKILL)
         return True
 
-    return step.perform(open_store(store), policy["model"]["name"], "broken", work, run=run)
+    return steps.perform(open_store(store), policy["model"]["name"], "broken", work, run=run)
 
 
 def slow(policy: dict[str, Any], store: str, run: str) -> str:
@@ -46,5 +46,5 @@ def slow(policy: dict[str, Any], store: str, run: str) -> str:
         while not Path(store, "go-on").exists():
             time.sleep(0.05)
 
-    step.perform(opened, policy["model"]["name"], "slow", wait, run=run)
+    steps.perform(opened, policy["model"]["name"], "slow", wait, run=run)
     return closing(policy, store, run)

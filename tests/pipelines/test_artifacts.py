@@ -14,12 +14,12 @@ import pytest
 from kfp import dsl
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from components.errors import DataError
-from components.evaluate import seam as evaluate
-from components.ingest import seam as ingest
-from components.train import seam as train
-from components.validate import seam as validate
-from tests.train import rows
+from kedge.data import step as ingest
+from kedge.data import step as validate
+from kedge.errors import DataError
+from kedge.evaluation import step as evaluate
+from kedge.training import step as train
+from tests.training import rows
 
 RUN = "by-hand"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.image import STEP_IMAGE
+from kedge.image import STEP_IMAGE
 from pipelines.compile import PIPELINES, compile_all
-from tests.train import rows
+from tests.training import rows
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from components.policy import Policy
-from components.policy.model import Cluster
+from kedge.policy import Policy
+from kedge.policy.model import Cluster
 from pipelines.compile import PIPELINES, compile_all, compile_objects
-from tests.train import rows
+from tests.training import rows
 
 CLUSTER = {
     "steps": {

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from components import record, step
-from components.errors import RunError
-from components.policy import Policy
-from components.store import open_store
+from kedge import records, steps
+from kedge.doctor.runs import AUDIENCE
+from kedge.errors import RunError
+from kedge.policy import Policy
+from kedge.settings import Settings
+from kedge.store import open_store
 from pipelines import submit
 from pipelines.compile import compiled, names
-from pipelines.doctor.runs import AUDIENCE
 from pipelines.endpoint import Endpoint
-from pipelines.settings import Settings
 from tests.pipelines.fake_kfp import FakeKfp
-from tests.train import rows
+from tests.training import rows
 
 POLICY = rows.policy()
 NAME = "retrain-fraud-k"
@@ -118,7 +118,7 @@ def test_the_runs_page_is_said_when_it_starts_and_when_it_is_found_again(kfp, se
 
 def test_the_outcome_is_read_from_the_records_the_steps_wrote(kfp, settings) -> None:
     retrain(settings)
-    step.finish(open_store(settings.store), POLICY.name, NAME, "gated", step="evaluate", reason="p = 0.3")
+    steps.finish(open_store(settings.store), POLICY.name, NAME, "gated", step="evaluate", reason="p = 0.3")
     kfp.runs[NAME]["state"] = "SUCCEEDED"
     outcome = retrain(settings, wait=True)
     assert (outcome.state, outcome.reason) == ("gated", "p = 0.3")
@@ -128,7 +128,7 @@ def test_a_run_that_succeeded_without_a_verdict_failed_and_is_tried_again(kfp, s
     retrain(settings)
     kfp.runs[NAME]["state"] = "SUCCEEDED"
     assert retrain(settings).state == "running"
-    (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
+    (finished,) = records.read(open_store(settings.store), POLICY.name, ["run-finished"])
     assert "a branch was skipped" in finished.data["reason"]
     assert list(kfp.runs) == [NAME, f"{NAME}.2"]
 
@@ -157,7 +157,7 @@ def test_runs_are_in_the_profile_of_a_multi_user_installation(kfp, settings) -> 
 
 
 def test_a_look_at_a_run_is_tried_again_when_kfp_is_away_for_a_moment(kfp, settings, monkeypatch) -> None:
-    monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(steps.time, "sleep", lambda seconds: None)
     retrain(settings)
     kfp.unwell = [503, 502]
     assert Endpoint(kfp.address).find(NAME).state == "running"
@@ -228,7 +228,7 @@ def test_an_account_without_the_rights_is_told_what_grants_them(kfp, projected) 
 
 
 def test_an_endpoint_that_never_answers_is_given_up(kfp, monkeypatch) -> None:
-    monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(steps.time, "sleep", lambda seconds: None)
     endpoint = Endpoint(kfp.address, seconds=0.5)
     assert Endpoint(kfp.address).find("nothing").state == "missing"  # imports the client: not part of the deadline
     kfp.hangs.clear()
@@ -241,7 +241,7 @@ def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, s
     kfp.server_close()
     with pytest.raises(RunError, match=r"cannot start run retrain-fraud-k: .* may pods reach it\?"):
         retrain(settings)
-    (finished,) = record.read(open_store(settings.store), POLICY.name, ["run-finished"])
+    (finished,) = records.read(open_store(settings.store), POLICY.name, ["run-finished"])
     assert finished.data["reason"].startswith("not submitted: KFP at http://127.0.0.1")
     assert finished.data["submitted"] is False
     assert finished.data["exit_code"] == 1

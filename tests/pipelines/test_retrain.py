@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components import bundle, record
-from components.policy import Policy
-from components.register import Registry
-from components.store import open_store
-from pipelines.settings import Settings
+from kedge import bundle, records
+from kedge.policy import Policy
+from kedge.registry import Registry
+from kedge.settings import Settings
+from kedge.store import open_store
 from pipelines.submit import RunOutcome, submit_retrain
-from tests.train import rows
+from tests.training import rows
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +69,7 @@ def test_a_retraining_whose_step_was_killed_goes_on_to_a_registered_challenger(s
     second = retrain(settings, policy, say=say)
     assert (second.state, second.version) == ("succeeded", "1")
     store = open_store(settings.store)
-    kinds = [each.kind for each in record.read(store, policy.name)]
+    kinds = [each.kind for each in records.read(store, policy.name)]
     assert sorted(kinds) == ["evaluated", "registered", *["run-finished"] * 2, *["run-started"] * 2]
     (version,) = Registry(settings.registry).versions("fraud")
     assert (version.bundle, version.aliases) == (second.bundle, ("challenger",))
@@ -87,9 +87,9 @@ def test_a_challenger_that_fails_a_gate_is_not_registered(settings, tmp_path) ->
     assert "must be at most 0.01 and below" in outcome.reason
     assert outcome.reason.count("loss") == 1
     store = open_store(settings.store)
-    (evaluated,) = record.read(store, "fraud", ["evaluated"])
+    (evaluated,) = records.read(store, "fraud", ["evaluated"])
     assert (evaluated.data["bundle"], evaluated.data["passed"]) == (outcome.bundle, False)
-    assert record.read(store, "fraud", ["registered"]) == []
+    assert records.read(store, "fraud", ["registered"]) == []
 
 
 def test_one_class_only_is_the_users_mistake_and_nothing_is_trained(settings, tmp_path) -> None:

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import record, step
-from components.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError, UsageError
-from components.ingest import seam as ingest
-from components.notify import seam as notify
-from components.record import Record
-from components.store import open_store
-from tests.train import rows
+from kedge import records, steps
+from kedge.data import step as ingest
+from kedge.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError, UsageError
+from kedge.notify import step as notify
+from kedge.records import Record
+from kedge.store import open_store
+from tests.training import rows
 
 
 class Answered(Exception):
@@ -61,9 +61,9 @@ def real_faults() -> list[BaseException]:
 
 @pytest.mark.parametrize("fault", real_faults(), ids=lambda fault: type(fault).__name__)
 def test_a_fault_of_the_network_or_of_a_server_passes_whatever_wraps_it(fault) -> None:
-    assert step.transient(fault)
-    assert step.transient(because(StoreError("store s3://x: cannot read k"), fault))
-    assert step.transient(because(DataError("source s3://x"), because(OSError("read"), fault)))
+    assert steps.transient(fault)
+    assert steps.transient(because(StoreError("store s3://x: cannot read k"), fault))
+    assert steps.transient(because(DataError("source s3://x"), because(OSError("read"), fault)))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_fault_of_the_network_or_of_a_server_passes_whatever_wraps_it(fault) -
     ids=repr,
 )
 def test_what_trying_again_cannot_mend_does_not_pass(fault) -> None:
-    assert not step.transient(fault)
+    assert not steps.transient(fault)
 
 
 def test_a_fault_before_another_error_on_purpose_is_not_its_cause() -> None:
@@ -94,14 +94,14 @@ def test_a_fault_before_another_error_on_purpose_is_not_its_cause() -> None:
 
     with pytest.raises(DataError) as raised:
         meant()
-    assert not step.transient(raised.value)
+    assert not steps.transient(raised.value)
 
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
     """The seconds waited; nothing waits."""
     waited: list[float] = []
-    monkeypatch.setattr(step.time, "sleep", waited.append)
+    monkeypatch.setattr(steps.time, "sleep", waited.append)
     return waited
 
 
@@ -119,7 +119,7 @@ def failing(*faults: BaseException):
 
 def test_work_is_tried_again_and_the_log_says_why(waits, capsys) -> None:
     fault = because(StoreError("store s3://b: cannot read k: reset"), ConnectionResetError())
-    assert step.persistent("train", failing(fault, TimeoutError("late"))) == "done"
+    assert steps.persistent("train", failing(fault, TimeoutError("late"))) == "done"
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("kedge: train: try 2 of 5 in ")
     assert first.endswith("after a fault that may pass: store s3://b: cannot read k: reset")
@@ -130,9 +130,9 @@ def test_work_is_tried_again_and_the_log_says_why(waits, capsys) -> None:
 def test_waits_grow_are_random_and_have_a_limit(waits) -> None:
     for _ in range(40):
         with pytest.raises(TimeoutError):
-            step.persistent("x", failing(*[TimeoutError()] * step.TRIES))
-    assert len(waits) == 40 * (step.TRIES - 1)
-    assert 0 < max(waits) <= step.LONGEST_WAIT
+            steps.persistent("x", failing(*[TimeoutError()] * steps.TRIES))
+    assert len(waits) == 40 * (steps.TRIES - 1)
+    assert 0 < max(waits) <= steps.LONGEST_WAIT
     assert max(waits[0::4]) <= 2
     assert max(waits[3::4]) > 2
     assert len(set(waits)) > 100
@@ -141,14 +141,14 @@ def test_waits_grow_are_random_and_have_a_limit(waits) -> None:
 def test_after_the_last_try_the_fault_itself_is_raised(waits) -> None:
     last = TimeoutError("the last")
     with pytest.raises(TimeoutError, match="the last"):
-        step.persistent("x", failing(*[TimeoutError()] * (step.TRIES - 1), last, RuntimeError("never")))
+        steps.persistent("x", failing(*[TimeoutError()] * (steps.TRIES - 1), last, RuntimeError("never")))
 
 
 def test_the_users_mistake_is_not_tried_again(waits, tmp_path) -> None:
     store = open_store(tmp_path)
     with pytest.raises(DataError):
-        step.perform(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
-    (finished,) = record.read(store, "fraud", ["run-finished"])
+        steps.perform(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
+    (finished,) = records.read(store, "fraud", ["run-finished"])
     assert (finished.data["step"], finished.data["exit_code"]) == ("ingest", 2)
     assert waits == []
 
@@ -157,22 +157,22 @@ def test_a_network_that_stays_away_is_no_mistake_of_the_user(waits, tmp_path) ->
     store = open_store(tmp_path)
     fault = because(DataError("source s3://lake: unreadable"), TimeoutError())
     with pytest.raises(DataError):
-        step.perform(store, "fraud", "ingest", failing(*[fault] * step.TRIES), run="r")
-    (finished,) = record.read(store, "fraud", ["run-finished"])
+        steps.perform(store, "fraud", "ingest", failing(*[fault] * steps.TRIES), run="r")
+    (finished,) = records.read(store, "fraud", ["run-finished"])
     assert finished.data["exit_code"] == 1  # so the run is tried again
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    monkeypatch.setenv(steps.PIPELINE_RUN, "5f2b")
     return open_store(tmp_path)
 
 
 def test_a_step_that_knows_no_run_leaves_its_reason_for_the_last_step(store) -> None:
     with pytest.raises(DataError):
-        step.perform(store, "fraud", "validate", failing(DataError("3 % of the rows are offending")))
-    assert record.read(store, "fraud") == []
-    concluded = step.conclude(store, "fraud", "by-hand")
+        steps.perform(store, "fraud", "validate", failing(DataError("3 % of the rows are offending")))
+    assert records.read(store, "fraud") == []
+    concluded = steps.conclude(store, "fraud", "by-hand")
     assert concluded.key == "by-hand"
     assert concluded.data == {
         "run": "by-hand", "state": "failed", "step": "validate", "reason": "3 % of the rows are offending",
@@ -185,8 +185,8 @@ def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
         pass
 
     with pytest.raises(Killed):
-        step.perform(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
-    data = step.conclude(store, "fraud", "by-hand").data
+        steps.perform(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
+    data = steps.conclude(store, "fraud", "by-hand").data
     assert (data["step"], data["exit_code"]) == ("train", 1)
     assert data["reason"].startswith("the step ended without a word; was it killed")
 
@@ -196,55 +196,55 @@ def test_a_step_does_not_fail_for_want_of_its_note(store, monkeypatch) -> None:
         raise StoreError(f"store s3://b: cannot write {key}: timed out")
 
     monkeypatch.setattr(store, "put", away)
-    assert step.perform(store, "fraud", "train", lambda: "bundle") == "bundle"
+    assert steps.perform(store, "fraud", "train", lambda: "bundle") == "bundle"
 
 
 def test_a_run_whose_steps_all_ended_well_without_a_verdict_failed(store) -> None:
-    step.perform(store, "fraud", "evaluate", lambda: True)
-    data = step.conclude(store, "fraud", "by-hand").data
+    steps.perform(store, "fraud", "evaluate", lambda: True)
+    data = steps.conclude(store, "fraud", "by-hand").data
     assert data["reason"].startswith("after evaluate no step left a verdict")
     assert data["state"] == "failed"
 
 
 def test_another_pipelines_notes_are_not_this_ones(store, monkeypatch) -> None:
-    step.perform(store, "fraud", "evaluate", lambda: True)
-    monkeypatch.setenv(step.PIPELINE_RUN, "another")
-    assert step.conclude(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
+    steps.perform(store, "fraud", "evaluate", lambda: True)
+    monkeypatch.setenv(steps.PIPELINE_RUN, "another")
+    assert steps.conclude(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
 
 
 def test_the_verdict_a_step_left_stands(store) -> None:
     data = {"run": "r", "attempt": 1}
     for attempt in (1, 2):
-        key = step.attempt_key("r", attempt)
-        record.append(store, Record(model="fraud", kind="run-started", key=key, time=rows.END, data=data))
-    step.finish(store, "fraud", "r", "gated", step="evaluate", reason="p = 0.3")
-    concluded = step.conclude(store, "fraud", "r")
+        key = steps.attempt_key("r", attempt)
+        records.append(store, Record(model="fraud", kind="run-started", key=key, time=rows.END, data=data))
+    steps.finish(store, "fraud", "r", "gated", step="evaluate", reason="p = 0.3")
+    concluded = steps.conclude(store, "fraud", "r")
     assert (concluded.key, concluded.data["state"]) == ("r.2", "gated")
-    assert len(record.read(store, "fraud", ["run-finished"])) == 1
+    assert len(records.read(store, "fraud", ["run-finished"])) == 1
 
 
 def test_a_result_that_is_gone_is_no_mistake_of_the_user_and_is_made_anew_by_the_next_attempt(store) -> None:
     store.put("bundles/fraud/b/bundle.json", b"{}")
-    step.refuse_lost(store, "bundles/fraud/b/bundle.json", "train")
+    steps.refuse_lost(store, "bundles/fraud/b/bundle.json", "train")
     with pytest.raises(RunError, match=r"bundles/fraud/c/bundle\.json is not there, though train named it") as refused:
-        step.refuse_lost(store, "bundles/fraud/c/bundle.json", "train")
+        steps.refuse_lost(store, "bundles/fraud/c/bundle.json", "train")
     assert refused.value.exit_code == 1
 
 
 def test_a_run_without_a_name_is_known_by_the_id_of_the_pipelines_run(monkeypatch) -> None:
-    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
-    assert (step.run_name(""), step.run_name("given")) == ("5f2b", "given")
-    monkeypatch.delenv(step.PIPELINE_RUN)
-    assert step.run_name("given") == "given"
+    monkeypatch.setenv(steps.PIPELINE_RUN, "5f2b")
+    assert (steps.run_name(""), steps.run_name("given")) == ("5f2b", "given")
+    monkeypatch.delenv(steps.PIPELINE_RUN)
+    assert steps.run_name("given") == "given"
     with pytest.raises(UsageError, match="the run has no name: give the parameter `run`"):
-        step.run_name("")
+        steps.run_name("")
 
 
 def test_the_steps_of_a_run_without_a_name_agree_on_it(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv(step.PIPELINE_RUN, "5f2b")
+    monkeypatch.setenv(steps.PIPELINE_RUN, "5f2b")
     policy, store = rows.policy(tmp_path / "nowhere.parquet").to_dict(), str(tmp_path / "store")
     with pytest.raises(DataError):
         ingest.ingest(policy, store, "", "", None)
     assert notify.notify(policy, store, "", SimpleNamespace(path=tmp_path / "card.md")) == "failed"
-    (finished,) = record.read(open_store(store), "fraud", ["run-finished"])
+    (finished,) = records.read(open_store(store), "fraud", ["run-finished"])
     assert (finished.key, finished.data["run"], finished.data["step"]) == ("5f2b", "5f2b", "ingest")

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from components import record, step
-from components.errors import RunError, UsageError, UserError
-from components.record import Record
-from components.store import open_store
-from pipelines import owner, submit
-from pipelines.settings import Settings
+from kedge import owner, steps
+from kedge import records as ledger
+from kedge.errors import RunError, UsageError, UserError
+from kedge.records import Record
+from kedge.settings import Settings
+from kedge.store import open_store
+from pipelines import submit
 from tests.pipelines.steps import BUNDLE
-from tests.train import rows
+from tests.training import rows
 
 POLICY = rows.policy()
 DEADLINE = 60.0
@@ -48,8 +49,8 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def records(settings: Settings, *kinds: record.Kind) -> list[Record]:
-    return record.read(open_store(settings.store), POLICY.name, kinds)
+def records(settings: Settings, *kinds: ledger.Kind) -> list[Record]:
+    return ledger.read(open_store(settings.store), POLICY.name, kinds)
 
 
 def test_a_run_that_passes_says_so_step_by_step_and_happens_once(runs, settings, tmp_path, monkeypatch) -> None:
@@ -123,8 +124,8 @@ def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs,
     program = f"""
         from pathlib import Path
         from pipelines import submit
-        from pipelines.settings import Settings
-        from tests.train import rows
+        from kedge.settings import Settings
+        from tests.training import rows
         submit.LOCAL["retrain"] = "tests.pipelines.small:waiting"
         settings = Settings(store={settings.store!r}, registry="none", platform=".", kfp_host=None)
         submit.submit_retrain(settings, rows.policy(), reason="test", key="k", end=rows.END)
@@ -167,7 +168,7 @@ def test_a_run_of_another_host_is_not_taken_over(runs, settings) -> None:
     store = open_store(settings.store)
     data = {"run": "retrain-fraud-k", "attempt": 1, "owner": {"host": "elsewhere", "pid": 1, "began": 1}}
     begun = Record(model=POLICY.name, kind="run-started", key="retrain-fraud-k", time=rows.END, data=data)
-    record.append(store, begun)
+    ledger.append(store, begun)
     assert runs("passing", wait=False).state == "running"
 
 
@@ -192,9 +193,9 @@ def test_a_process_number_used_again_is_another_process() -> None:
     assert owner.gone(child_owner)
 
 
-def registered(settings: Settings, *kinds: record.Kind) -> None:
+def registered(settings: Settings, *kinds: ledger.Kind) -> None:
     for kind in kinds:
-        record.append(
+        ledger.append(
             open_store(settings.store),
             Record(model=POLICY.name, kind=kind, key=BUNDLE, time=rows.END, data={"bundle": BUNDLE}),
         )
@@ -239,8 +240,8 @@ def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
         raise ValueError("x" * 10_000)
 
     with pytest.raises(ValueError, match="xxx"):
-        step.perform(store, "fraud", "deploy", work, run="by-hand")
-    (finished,) = record.read(store, "fraud", ["run-finished"])
+        steps.perform(store, "fraud", "deploy", work, run="by-hand")
+    (finished,) = ledger.read(store, "fraud", ["run-finished"])
     assert finished.key == "by-hand"  # submitted from KFP's own page: nobody announced it
     assert finished.data["reason"].startswith("ValueError: xxx")
     assert len(finished.data["reason"]) == 4000

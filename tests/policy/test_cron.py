@@ -1,6 +1,6 @@
 import pytest
 
-from components.policy.cron import fault
+from kedge.policy.cron import fault
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from components import policy as policies
-from components.policy import Gates, Monitor, Policy, Release, Train
-from components.policy.model import Section
+from kedge import policy as policies
+from kedge.policy import Gates, Monitor, Policy, Release, Train
+from kedge.policy.model import Section
 
 PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
 BLOCKS = [

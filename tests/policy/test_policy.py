@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from components import policy as policies
-from components.errors import PolicyError
-from components.policy import Policy
+from kedge import policy as policies
+from kedge.errors import PolicyError
+from kedge.policy import Policy
 
 SMALL: dict[str, Any] = {
     "model": {"name": "fraud", "target": "is_fraud", "features": {"amount": {"type": "number"}}},

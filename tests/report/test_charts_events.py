@@ -1,7 +1,7 @@
 """Events of a chart: labelled where they fit, in lanes where they do not."""
 
-from components import report
-from components.report.charts import MOST_LABELLED
+from kedge import report
+from kedge.report.charts import MOST_LABELLED
 
 
 def chart(events):

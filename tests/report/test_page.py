@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from components import report
-from components.report.charts import _ticks
+from kedge import report
+from kedge.report.charts import _ticks
 
 VOID = {"meta", "path", "circle", "rect"}
 

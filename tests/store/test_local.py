@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.errors import StoreError, UsageError
-from components.store import Store, open_store, write_file
+from kedge.errors import StoreError, UsageError
+from kedge.store import Store, open_store, write_file
 
 PARTS = st.text(st.sampled_from("abcXYZ019-_. "), min_size=1, max_size=8).filter(lambda part: part.strip(". ") == part)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
@@ -139,7 +139,7 @@ def test_of_two_processes_at_once_exactly_one_writes(tmp_path: Path) -> None:
 
 DIES = """
 import os, pathlib, sys
-from components.store import open_store
+from kedge.store import open_store
 pathlib.Path.rename = pathlib.Path.hardlink_to = lambda *_: os._exit(9)
 store = open_store(sys.argv[1])
 getattr(store, sys.argv[2])("records/m/check/1.json", b"new")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from components.errors import StoreError, UsageError
-from components.store import Store, open_store, write_file
+from kedge.errors import StoreError, UsageError
+from kedge.store import Store, open_store, write_file
 
 
 @pytest.fixture(scope="module")

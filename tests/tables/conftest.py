@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components import policy as policies
-from components.policy import Policy
-from components.store import Store, open_store
+from kedge import policy as policies
+from kedge.policy import Policy
+from kedge.store import Store, open_store
 
 END = datetime(2026, 3, 3, tzinfo=UTC)
 """After every row."""

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import DataError
-from components.tables.columns import convert, negatives
+from kedge.errors import DataError
+from kedge.tables.columns import convert, negatives
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 

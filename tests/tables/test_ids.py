@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.tables import ids
+from kedge.tables import ids
 
 TEXTS = st.lists(st.text("ab0é", max_size=3) | st.text("xy", min_size=7, max_size=18), max_size=40)
 

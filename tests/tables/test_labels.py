@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from components import clock
-from components import policy as policies
-from components.errors import DataError, UsageError
-from components.store import open_store
-from components.tables import appending, labels, log
+from kedge import clock
+from kedge import policy as policies
+from kedge.errors import DataError, UsageError
+from kedge.store import open_store
+from kedge.tables import appending, labels, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import policy as policies
-from components.errors import DataError, UsageError
-from components.store import open_store
-from components.tables import appending, log
+from kedge import policy as policies
+from kedge.errors import DataError, UsageError
+from kedge.store import open_store
+from kedge.tables import appending, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

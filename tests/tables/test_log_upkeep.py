@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from components import policy as policies
-from components.errors import StoreError
-from components.store import open_store
-from components.tables import appending, log
+from kedge import policy as policies
+from kedge.errors import StoreError
+from kedge.store import open_store
+from kedge.tables import appending, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = policies.parse(

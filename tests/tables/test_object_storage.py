@@ -10,11 +10,11 @@ import pytest
 from deltalake import write_deltalake
 from moto.server import ThreadedMotoServer
 
-from components.errors import DataError
-from components.policy import Policy
-from components.store import Store, open_store
-from components.store.objects import storage_options
-from components.tables import snapshot, sources
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.store import Store, open_store
+from kedge.store.objects import storage_options
+from kedge.tables import snapshot, sources
 from tests.tables.conftest import END
 
 Policies = Callable[..., Policy]

@@ -3,11 +3,11 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from components import policy as policies
-from components.errors import DataError
-from components.policy import Policy
-from components.store import Store
-from components.tables import appending, log, snapshot, sources
+from kedge import policy as policies
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import appending, log, snapshot, sources
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.errors import DataError, StoreError
-from components.policy import Policy
-from components.store import Store
-from components.tables import snapshot, sources
-from components.tables.fingerprint import canonical_order, fingerprint
-from components.tables.snapshot import Snapshot
+from kedge.errors import DataError, StoreError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import snapshot, sources
+from kedge.tables.fingerprint import canonical_order, fingerprint
+from kedge.tables.snapshot import Snapshot
 from tests.tables.conftest import END
 
 Policies = Callable[..., Policy]

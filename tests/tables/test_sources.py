@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from components import policy as policies
-from components.errors import DataError
-from components.policy import Policy
-from components.store import Store
-from components.tables import sources
-from components.tables.reader import BATCH_ROWS
-from components.tables.sources import Table
+from kedge import policy as policies
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import sources
+from kedge.tables.reader import BATCH_ROWS
+from kedge.tables.sources import Table
 
 Policies = Callable[..., Policy]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.errors import DataError
-from components.policy import Policy
-from components.store import Store
-from components.tables import sources
-from components.tables.sql import SqlReader
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import sources
+from kedge.tables.sql import SqlReader
 
 Policies = Callable[..., Policy]
 QUERY = "SELECT parcel, sent, weight, items, express, country, late FROM parcels WHERE parcel LIKE 'p%'"

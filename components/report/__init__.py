@@ -1,6 +1,0 @@
-"""Pages for people: self-contained HTML without scripts, everything escaped, readable light and dark."""
-
-from components.report.charts import histogram_pair, line_chart, scatter_chart
-from components.report.page import facts, page, section, table
-
-__all__ = ["facts", "histogram_pair", "line_chart", "page", "scatter_chart", "section", "table"]

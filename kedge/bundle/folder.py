@@ -1,0 +1,310 @@
+"""The bundle as a folder: written whole, published, fetched, verified before anything in it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from kedge import clock
+from kedge.bundle import manifest as manifests
+from kedge.bundle.manifest import Item, Manifest
+from kedge.bundle.predictor import Predictor, load_sklearn, load_xgboost
+from kedge.bundle.signature import Signature
+from kedge.errors import BundleError
+from kedge.store import Store, write_file
+
+if TYPE_CHECKING:
+    from xgboost import Booster
+
+    from kedge.policy import Policy  # a server need not build the policy's schema
+
+MODELS = {"xgboost": "model.ubj", "sklearn": "model.skops"}
+PROFILE, GOLDEN, REPORT = "profile.json", "golden.parquet", "report.html"
+GOLDEN_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model and all that belongs to it, in one folder. Immutable; made by :func:`write` and :func:`open_bundle`."""
+
+    folder: Path
+    manifest: Manifest
+    id: str
+    """First 40 hex digits of the SHA-256 of ``bundle.json``, and so of every file in it."""
+
+    @property
+    def signature(self) -> Signature:
+        """The model's features."""
+        return self.manifest.signature
+
+    @property
+    def address(self) -> str:
+        """Where the bundle lies in a store: ``bundles/<model>/<id>``."""
+        return address(self.manifest.name, self.id)
+
+    def load_model(self, *, threads: int = 1) -> Predictor:
+        """Load the model; batches are scored on so many threads.
+
+        Raises:
+            BundleError: the file is not one the library can read, or does not fit the signature.
+        """
+        load = {"xgboost": load_xgboost, "sklearn": load_sklearn}[self.manifest.format]
+        return load(self.folder / MODELS[self.manifest.format], self.manifest, threads)
+
+    def profile(self) -> bytes:
+        """The reference profile's JSON: features, ``_label`` and ``_score`` on rows not trained on."""
+        return (self.folder / PROFILE).read_bytes()
+
+    @cached_property
+    def golden(self) -> pa.Table:
+        """At most 64 rows: the features, and as ``_score`` what the model said at training."""
+        from pyarrow import parquet
+
+        return parquet.read_table(self.folder / GOLDEN)
+
+    def golden_rows(self) -> list[dict[str, Any]]:
+        """The golden rows' features as a client sends them."""
+        rows: list[dict[str, Any]] = self.golden.select(list(self.signature.names)).to_pylist()
+        for row in rows:
+            for name, value in row.items():
+                if value != value:  # NaN is no JSON
+                    row[name] = None
+        return rows
+
+
+def address(model: str, bundle_id: str) -> str:
+    """The key prefix of a bundle in a store."""
+    return f"bundles/{model}/{bundle_id}"
+
+
+def write(
+    folder: Path,
+    *,
+    model: Any,
+    signature: Signature,
+    policy: Policy,
+    estimator: str,
+    golden: pa.Table,
+    profile: bytes,
+    snapshot: str,
+    metrics: Mapping[str, float] | None = None,
+    importance: Mapping[str, float] | None = None,
+    parents: Sequence[str] = (),
+    report: str = "",
+    created: datetime | None = None,
+    commit: str | None = None,
+) -> Bundle:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        folder: Must not exist.
+        model: An ``xgboost.Booster`` (or a scikit-learn wrapper around one) or a scikit-learn estimator, fitted on
+            matrices of ``signature``.
+        signature: Of the matrices.
+        policy: Of the model; task and threshold come from it.
+        estimator: Which of the policy's estimators this is.
+        golden: Rows with the features; the first 64 are kept, with the model's own score of each.
+        profile: ``Profile.to_json()`` of rows not trained on.
+        snapshot: Fingerprint of the training rows.
+        metrics: Measured on rows no training step has read; what is not finite is left out.
+        importance: Share of each feature; scaled to sum to 1.
+        parents: Ids of bundles it was compared with.
+        report: HTML for people.
+        created: Default now.
+        commit: Default that of the working tree, or ``$KEDGE_COMMIT``.
+
+    Raises:
+        BundleError: the folder exists, or the model is of another kind.
+        DataError: golden rows that do not fit the signature.
+    """
+    if folder.exists():
+        raise BundleError(f"{folder}: exists; a bundle is never written over")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        kind = _save_model(beside, model)
+        loaded = {"xgboost": load_xgboost, "sklearn": load_sklearn}[kind]
+        draft = Manifest(
+            name=policy.name,
+            task=policy.model.task,
+            threshold=policy.model.threshold,
+            format=kind,
+            estimator=estimator,
+            signature=signature,
+            libraries=manifests.library_versions(),
+            files={},
+            snapshot=snapshot,
+            commit=commit if commit is not None else _commit(),
+            policy=policy.to_dict(),
+            metrics={name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)},
+            importance=_shares(importance or {}),
+            parents=tuple(parents),
+            created=created or clock.now(),
+        )
+        predictor = loaded(beside / MODELS[kind], draft, 1)
+        write_file(beside / GOLDEN, _golden(golden, signature, predictor))
+        write_file(beside / PROFILE, profile)
+        write_file(beside / REPORT, report.encode())
+        made = draft.model_copy(update={"files": {path.name: _item(path) for path in sorted(beside.iterdir())}})
+        raw = made.model_dump_json(indent=1).encode()
+        write_file(beside / manifests.NAME, raw)
+        beside.chmod(0o755)
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return Bundle(folder, made, _id(raw))
+
+
+def open_bundle(folder: Path, *, expect: str | None = None) -> Bundle:
+    """Open a bundle after the hash of every file has been verified; nothing is loaded before.
+
+    Args:
+        folder: Where its files lie.
+        expect: The id it must have.
+
+    Raises:
+        BundleError: no bundle, another one, an altered, missing or oversized file, or libraries here of which it is
+            known that they predict otherwise.
+    """
+    place = folder / manifests.NAME
+    try:
+        raw = place.read_bytes()
+    except OSError as exc:
+        raise BundleError(
+            f"{place}: cannot be read: {exc.strerror}; a bundle is a folder with {manifests.NAME}"
+        ) from exc
+    if expect is not None and _id(raw) != expect:
+        raise BundleError(f"{place}: is bundle {_id(raw)}, wanted {expect}: altered, or in the wrong place")
+    manifest = manifests.parse(raw, str(place))
+    for name, item in manifest.files.items():
+        _verify(folder / name, item)
+    for name in (MODELS[manifest.format], PROFILE, GOLDEN):
+        if name not in manifest.files:
+            raise BundleError(f"{place}: lists no {name}")
+    manifests.refuse_other_libraries(manifest, str(place))
+    return Bundle(folder, manifest, _id(raw))
+
+
+def publish(store: Store, bundle: Bundle) -> str:
+    """Copy a bundle into the store, its manifest last, and return its address there. Again is harmless."""
+    last = f"{bundle.address}/{manifests.NAME}"  # who finds it finds the rest
+    if last not in store.keys(bundle.address):
+        for name in (*bundle.manifest.files, manifests.NAME):
+            store.put(f"{bundle.address}/{name}", (bundle.folder / name).read_bytes())
+    return store.uri(bundle.address)
+
+
+def fetch(store: Store, model: str, bundle_id: str, cache: Path) -> Bundle:
+    """Open a published bundle; a store that is not local is copied to ``cache/<id>`` first.
+
+    Raises:
+        BundleError: there is none of that id, or it was altered.
+    """
+    try:
+        folder = store.fetch(address(model, bundle_id), cache / bundle_id)
+    except KeyError:
+        raise BundleError(f"{store.url}: no bundle {bundle_id} of model {model!r}") from None
+    return open_bundle(folder, expect=bundle_id)
+
+
+def golden_difference(bundle: Bundle, score: Callable[[list[dict[str, Any]]], Iterable[float]]) -> float:
+    """Largest difference between the golden rows' scores at training and those of ``score``, given the rows.
+
+    Infinite if a score is missing or no number. Zero says: to the last bit what was trained.
+    """
+    wanted = bundle.golden.column("_score").to_numpy()
+    try:
+        seen = np.asarray(list(score(bundle.golden_rows())), dtype=np.float64)
+    except (TypeError, ValueError):
+        return float("inf")
+    if seen.shape != wanted.shape or not np.isfinite(seen).all():
+        return float("inf")
+    return float(np.abs(seen - wanted).max(initial=0.0))
+
+
+def _save_model(folder: Path, model: Any) -> Literal["xgboost", "sklearn"]:
+    import xgboost
+
+    if isinstance(model, xgboost.XGBModel):
+        model = model.get_booster()
+    if isinstance(model, xgboost.Booster):
+        write_file(folder / MODELS["xgboost"], bytes(_best(model).save_raw("ubj")))
+        return "xgboost"
+    from sklearn.base import BaseEstimator
+
+    if isinstance(model, BaseEstimator):
+        import skops.io
+
+        write_file(folder / MODELS["sklearn"], skops.io.dumps(model))
+        return "sklearn"
+    raise BundleError(f"a model of type {type(model).__name__} cannot be kept; give an XGBoost or scikit-learn one")
+
+
+def _best(booster: Booster) -> Booster:
+    """The trees up to the best iteration, where early stopping kept more."""
+    best = booster.attributes().get("best_iteration")
+    return booster if best is None else booster[: int(best) + 1]
+
+
+def _golden(table: pa.Table, signature: Signature, predictor: Predictor) -> bytes:
+    from pyarrow import parquet
+
+    rows = table.select([name for name in signature.names if name in table.schema.names]).slice(0, GOLDEN_ROWS)
+    if rows.num_rows == 0:
+        raise BundleError("a bundle needs golden rows, got none")
+    scores = predictor.score(signature.encode(rows))
+    if not np.isfinite(scores).all():
+        raise BundleError("the model's score of a golden row is not finite: it must not be served")
+    into = io.BytesIO()
+    parquet.write_table(rows.append_column("_score", pa.array(scores, pa.float64())), into)
+    return into.getvalue()
+
+
+def _shares(importance: Mapping[str, float]) -> dict[str, float]:
+    total = sum(max(0.0, value) for value in importance.values())
+    return {name: max(0.0, float(value)) / total if total else 0.0 for name, value in importance.items()}
+
+
+def _verify(path: Path, item: Item) -> None:
+    try:
+        size = path.stat().st_size
+        if size != item.size:
+            raise BundleError(f"{path}: has {size:,} bytes, its manifest says {item.size:,}: altered or cut short")
+        seen = _item(path).sha256
+    except OSError as exc:
+        raise BundleError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if seen != item.sha256:
+        raise BundleError(f"{path}: SHA-256 is {seen}, its manifest says {item.sha256}: altered; fetch it again")
+
+
+def _item(path: Path) -> Item:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Item(sha256=digest, size=path.stat().st_size)
+
+
+def _id(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:40]
+
+
+def _commit() -> str:
+    named = os.environ.get("KEDGE_COMMIT")
+    if named:
+        return named
+    here = Path(__file__).parent
+    asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"

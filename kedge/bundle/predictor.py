@@ -1,0 +1,115 @@
+"""A model that was loaded: a matrix in, scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge.bundle import additive, native, trees
+from kedge.bundle.manifest import Manifest
+from kedge.bundle.signature import Matrix
+from kedge.errors import BundleError, NotExplainable
+
+Scores = NDArray[np.float64]
+MOST_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
+TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep one
+
+
+class Predictor(Protocol):
+    """Scores encoded rows; see :meth:`kedge.bundle.Signature.encode`. Safe to use from several threads."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether one row takes microseconds, so that an event loop need not leave it to a thread."""
+
+    def score(self, matrix: Matrix) -> Scores:
+        """Probability of the positive label (binary) or the value (regression) of each row; shape (n,)."""
+
+    def score_row(self, row: bytes) -> float:
+        """The same, to the last bit, of one row from ``Signature.encode_row``."""
+
+    def contributions(self, matrix: Matrix) -> Scores:
+        """What each feature adds to the score before the link (log-odds if binary), the bias in the last column; the
+        sum of a row is the raw score; shape (n, k + 1).
+
+        Raises:
+            NotExplainable: the model cannot say.
+        """
+
+
+class TreesPredictor:
+    """Trees saved by XGBoost: the same bits as ``xgboost.Booster.predict``, for one row and for many."""
+
+    def __init__(self, booster: native.Booster, feature_types: list[str]) -> None:
+        self._booster = booster
+        self._feature_types = feature_types
+        self._forest = trees.build(booster, feature_types)
+        self.quick = self._forest is not None
+        self.score_row: Callable[[bytes], float] = self._forest.score_row if self._forest else self._score_row
+
+    def score(self, matrix: Matrix) -> Scores:
+        forest = self._forest if len(matrix) <= MOST_ROWS else None
+        return (forest.score if forest else self._booster.predict)(matrix).astype(np.float64)
+
+    def contributions(self, matrix: Matrix) -> Scores:
+        return self._booster.contributions(matrix, self._feature_types).astype(np.float64)
+
+    def _score_row(self, row: bytes) -> float:
+        return float(self._booster.predict(_matrix(row))[0])
+
+
+class PipelinePredictor:
+    """A scikit-learn estimator on encoded rows, for what is not additive."""
+
+    quick = False
+
+    def __init__(self, estimator: Any, binary: bool) -> None:
+        self._estimator = estimator
+        self._binary = binary
+
+    def score(self, matrix: Matrix) -> Scores:
+        found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
+        return np.asarray(found, dtype=np.float64)
+
+    def score_row(self, row: bytes) -> float:
+        return float(self.score(_matrix(row))[0])
+
+    def contributions(self, matrix: Matrix) -> Scores:  # noqa: ARG002
+        raise NotExplainable(f"contributions of a {type(self._estimator).__name__} that is not linear")
+
+
+def _matrix(row: bytes) -> Matrix:
+    return np.frombuffer(row, np.float32)[np.newaxis]
+
+
+def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
+    """Load ``model.ubj``."""
+    booster = native.Booster(file, threads)
+    if booster.features != len(manifest.signature.inputs):
+        raise BundleError(
+            f"{file}: the model takes {booster.features} features, its signature has {len(manifest.signature.inputs)}"
+        )
+    return TreesPredictor(booster, manifest.signature.feature_types)
+
+
+def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # noqa: ARG001
+    """Load ``model.skops``: a format that runs no code; types beyond scikit-learn's and numpy's are refused."""
+    import skops.io
+
+    try:
+        unknown = set(skops.io.get_untrusted_types(file=file)) - TRUSTED
+        if unknown:
+            raise BundleError(f"{file}: holds types that are not trusted: {', '.join(sorted(unknown))}")
+        estimator = skops.io.load(file, trusted=sorted(TRUSTED))
+    except BundleError:
+        raise
+    except Exception as exc:  # whatever a damaged archive raises
+        raise BundleError(f"{file}: skops cannot read it: {exc}") from exc
+    binary = manifest.task == "binary"
+    raw = getattr(estimator, "decision_function", None) if binary else estimator.predict
+    found = additive.find(raw, manifest.signature.inputs, binary) if raw else None
+    return found or PipelinePredictor(estimator, binary)

@@ -1,0 +1,86 @@
+"""The ``kedge`` command: one file a command, each with ``register(app)``; heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from kedge.errors import KedgeError, UserError
+from kedge.image import VERSION
+
+WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
+
+COMMANDS = (
+    "adopt",
+    "approve",
+    "compile",
+    "demo",
+    "doctor",
+    "drift",
+    "history",
+    "init",
+    "monitor",
+    "policy",
+    "profile",
+    "rollback",
+    "status",
+    "submit",
+    "up",
+)
+
+
+def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands registered."""
+    app = typer.Typer(
+        name="kedge",
+        help="Keep a tabular model on KServe good: notice drift, retrain, prove, release by canary, take back.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)  # with it a single command stays a command with a name
+    for name in names:
+        import_module(f"kedge.cli.{name}").register(app)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        commit = os.environ.get("KEDGE_COMMIT", "")  # set in the images
+        typer.echo(f"kedge {VERSION}{f' ({commit})' if commit else ''}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print kedge's version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
+
+def main() -> None:
+    """Run the command; an error becomes one message on standard error and its exit code."""
+    try:
+        asked = [name for name in sys.argv[1:2] if name in COMMANDS]  # the others would cost an hourly check 40 ms
+        build(asked or COMMANDS)()
+    except KedgeError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        if os.environ.get("KEDGE_DEBUG"):
+            raise
+        sys.exit(exc.exit_code)
+    except OSError as exc:  # a file a command was to write: a full disk, no permission
+        if exc.filename is None or os.environ.get("KEDGE_DEBUG"):
+            raise
+        sys.stderr.write(f"error: {exc.filename}: {exc.strerror}\n")
+        sys.exit(UserError.exit_code if isinstance(exc, WRONG_PLACE) else KedgeError.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

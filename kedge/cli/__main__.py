@@ -1,0 +1,5 @@
+"""``python -m kedge.cli``: the command without its script."""
+
+from kedge.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""``kedge approve``: a person lets a bundle be released."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge approve``."""
+    app.command("approve")(approve)
+
+
+def approve(
+    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its first digits (8 or more).")],
+    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "",
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start no release.")] = False,
+) -> None:
+    """Approve a registered bundle, in your name, and release it.
+
+    Needed where the policy says `approval: manual`, and to release a bundle that was taken back before.
+
+    Example: kedge approve --policy payments.yaml 3f9a1c20
+    """
+    from kedge import policy as policies
+    from kedge.settings import Settings
+    from kedge.store import open_store
+    from pipelines import submit
+
+    settings = Settings.of(store)
+    asked, opened = policies.load(policy), open_store(settings.store)
+    chosen = registered(opened, asked, bundle)
+    times = write(opened, asked, chosen, reason)
+    typer.echo(f"{asked.name}: bundle {chosen} approved")
+    if not no_submit:
+        key = None if times == 1 else f"approved-{times}"
+        outcome = submit.submit_release(settings, asked, chosen, reason="approved", key=key, say=typer.echo)
+        outcome.raise_if_failed()
+        typer.echo(f"run {outcome.run}: {outcome.state}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+
+def registered(store: Store, policy: Policy, begin: str) -> str:
+    """The registered bundle whose id begins so.
+
+    Raises:
+        UsageError: none does, or several do.
+    """
+    from kedge import records as ledger
+    from kedge.errors import UsageError
+
+    known = [item.key for item in ledger.read(store, policy.name, ["registered"])]
+    if not re.fullmatch(r"[0-9a-f]{8,40}", begin):
+        raise UsageError(f"bundle {begin!r} must be 8 to 40 hex digits; registered: {', '.join(known) or 'none'}")
+    found = [key for key in known if key.startswith(begin)]
+    if len(found) != 1:
+        many = "several registered bundles begin" if found else "no registered bundle begins"
+        raise UsageError(f"{policy.name}: {many} with {begin}; registered: {', '.join(known) or 'none'}")
+    return found[0]
+
+
+def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
+    """Write the approval, a new one if the bundle was taken back since the last; which approval of the bundle it is."""
+    from kedge import clock
+    from kedge import records as ledger
+    from kedge.records import Record
+    from kedge.rollout import history
+
+    records = ledger.read(store, policy.name, ["approved", "rolled-back"])
+    given = len([item for item in records if item.kind == "approved" and item.data.get("bundle") == bundle])
+    if given and history.refusal(records, bundle) is None:
+        return given
+    key = bundle if not given else f"{bundle}-{given + 1}"
+    data = {"bundle": bundle, "reason": reason}
+    ledger.append(store, Record(model=policy.name, kind="approved", key=key, time=clock.now(), data=data))
+    return given + 1

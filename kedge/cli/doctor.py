@@ -1,0 +1,92 @@
+"""``kedge doctor``: is everything there that kedge needs, and what to type if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.doctor.finding import Finding
+
+MARKS = {"good": "ok", "warning": "!", "bad": "x", "skipped": "-"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge doctor``."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Where kedge is, or will be; default the current one.")] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(envvar="KEDGE_PROMETHEUS", help="Prometheus' address, if there is one.")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Account of Kubeflow's steps, which release: NAMESPACE/NAME.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check store, registry, Kubeflow Pipelines, KServe, gateway, what must run, permissions, images; say what to type.
+
+    Exit code 1 if anything is bad; a warning or what could not be looked at is none.
+
+    Example: kedge doctor --namespace ml
+    """
+    import json
+
+    from kedge.doctor.finding import run
+    from kedge.settings import Settings
+
+    found = run([*_checks(Settings.of(store), prometheus), lambda: _cluster(namespace, steps)])
+    if as_json:
+        typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
+    else:
+        typer.echo("\n".join(told(found)))
+    if any(each.state == "bad" for each in found):
+        raise typer.Exit(1)
+
+
+def told(found: list[Finding]) -> list[str]:
+    """The findings for a person: a line each, the fix beneath."""
+    width = max(len(each.what) for each in found)
+    lines = []
+    for each in found:
+        lines.append(f"{MARKS[each.state]:>2}  {each.what:<{width}}  {each.seen}")
+        if each.fix and each.state != "good":
+            lines.append(f"    {'':<{width}}  -> {each.fix}")
+    counts = {state: sum(each.state == state for each in found) for state in MARKS}
+    return [*lines, ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
+
+
+def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[Finding]]]:
+    import os
+    from pathlib import Path
+
+    from kedge.doctor import places, runs
+    from kedge.settings import Settings
+
+    assert isinstance(settings, Settings)
+    path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
+    token = Path(path) if path else None
+    return [
+        lambda: places.store(settings.store),
+        lambda: places.registry(settings.registry),
+        lambda: runs.kfp(settings.kfp_host, token),
+        lambda: runs.token(token),
+        lambda: places.prometheus(prometheus),
+    ]
+
+
+def _cluster(namespace: str | None, steps: str | None) -> list[Finding]:
+    from kedge.doctor import cluster
+    from kedge.doctor.client import KubernetesCluster
+    from kedge.doctor.finding import skipped
+    from kedge.errors import UsageError
+
+    try:
+        return cluster.examined(KubernetesCluster(namespace), steps)
+    except UsageError as exc:
+        return [skipped("kubernetes", str(exc), "export KUBECONFIG=FILE")]

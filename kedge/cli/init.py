@@ -1,0 +1,91 @@
+"""``kedge init``: a first policy from a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.scaffold.guess import Guess, Guesses
+    from kedge.scaffold.look import Look
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge init``."""
+    app.command("init")(init)
+
+
+def init(
+    table: Annotated[str, typer.Argument(help="A Parquet or CSV file or folder, a Delta table, or s3://...")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column with the outcome to predict.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. Default: from the table's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the policy file if it exists.")] = False,
+) -> None:
+    """Look at a table and write a commented first policy; each guess and its reason is said on standard error.
+
+    Example: kedge init examples/payments.csv -o payments.yaml
+    """
+    from kedge.errors import UsageError
+    from kedge.scaffold import guess, look, write
+    from kedge.store import write_file
+
+    model = name or write.model_name(table)
+    file = output or Path(f"{model}.yaml")
+    if file.exists() and not force:
+        raise UsageError(f"{file}: exists; --force replaces it, -o names another file")
+    seen = look.look(look.source_of(table))
+    guesses = guess.guess(seen, target)
+    text = write.policy_text(model, seen, guesses, _location(table, file))
+    _check(text, file)
+    write_file(file, text.encode())
+    _say(seen, guesses)
+    typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
+
+
+def _location(table: str, file: Path) -> str:
+    """The table's address; relative where it lies below the policy's folder, so that both may move together."""
+    folder, place = file.absolute().parent, Path(table).absolute()
+    if "://" in table:
+        return table
+    return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place)
+
+
+def _check(text: str, file: Path) -> None:
+    """Nothing is written that `kedge policy check` would refuse."""
+    import yaml
+
+    from kedge import policy
+
+    policy.parse(yaml.safe_load(text), place=str(file))
+
+
+def _say(seen: Look, guesses: Guesses) -> None:
+    rows = f"{seen.rows:,} rows" if seen.whole else f"the first {seen.rows:,} rows"
+    typer.echo(
+        f"looked at {rows} of {seen.source.location} ({seen.source.format}, {len(seen.columns)} columns)", err=True
+    )
+    width = max(len(column.name) for column in seen.columns)
+    said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}")]
+    if guesses.time is not None:
+        said.append((guesses.time, f"time: {guesses.time.why}"))
+    if guesses.id is not None:
+        said.append((guesses.id, f"id: {guesses.id.why}"))
+    said += [(found, f"{found.type}: {found.why}{_as(found)}") for found in guesses.features]
+    said += [(found, f"left out: {found.why}") for found in guesses.left_out]
+    for found, words in said:
+        typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
+    if guesses.task == "binary":
+        negative = "" if guesses.negative is None else f", negative {guesses.negative!r}"
+        typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why}){negative}", err=True)
+    if guesses.time is None:
+        typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
+    if guesses.id is None:
+        typer.echo("no column looks like an id: duplicates cannot be told", err=True)
+
+
+def _as(found: Guess) -> str:
+    """The name that the policy gives a column whose own may be none."""
+    return "" if found.name == found.column.name else f"; in the policy: {found.name}"

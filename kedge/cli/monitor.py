@@ -1,0 +1,192 @@
+"""``kedge monitor``: one check of the served model, and what follows from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.monitoring.history import Stalled
+    from kedge.monitoring.run import Outcome
+    from kedge.policy import Policy
+    from kedge.records import Record
+    from kedge.settings import Settings
+    from pipelines.submit import RunOutcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge monitor``."""
+    app.command("monitor")(monitor)
+
+
+def monitor(
+    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    now: Annotated[str | None, typer.Option(help="Check the window that ends then, ISO 8601 with offset.")] = None,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Decide and record, start no run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the check's record as JSON.")] = False,
+) -> None:
+    """Check the served model once; retrain and release if the check says so.
+
+    A window is checked once: again tells what stands, and submits what was decided and not yet submitted. A release
+    that failed because of the cluster is tried again, also the first one. Exit code 0 whatever is decided, and before
+    the first release; not 0 only if the check could not be made or the run not be submitted.
+
+    Example: kedge monitor --policy payments.yaml --no-submit
+    """
+    with without_pandas():
+        import pyarrow.dataset
+
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the other pools keep what they freed: 27 MB at 100k rows
+
+    from kedge import clock
+    from kedge import policy as policies
+    from kedge.errors import NothingServed
+    from kedge.monitoring import run
+    from kedge.settings import Settings
+    from kedge.store import open_store
+
+    settings = Settings.of(store)
+    asked, opened = policies.load(policy), open_store(settings.store)
+    moment, outcome = time_of(now) if now else clock.now(), None
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    try:
+        outcome = run.run(asked, opened, now=moment)
+    except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
+        typer.echo(str(exc), err=True)
+    if outcome is not None and not as_json:
+        typer.echo("\n".join(told(outcome, opened.uri)))
+    due = outcome.due if outcome is not None else None
+    failed = run.release_again(asked, opened, now=moment) if due is None else None
+    ended: list[RunOutcome] = []
+    try:
+        if due is not None and not no_submit:
+            ended = follow_up(settings, asked, due, say=say)
+        elif failed is not None and not no_submit:
+            ended = [release_again(settings, asked, failed, say=say)]
+    finally:
+        if as_json and outcome is not None:
+            typer.echo(_json(outcome, ended))
+    for one in ended:
+        typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
+
+
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """Let pyarrow find no pandas when it first looks for it.
+
+    It looks once, and imports it wherever it is installed: most of the time and half of the memory of a check, which
+    has no use for it. Whoever imports pandas later still gets it.
+    """
+
+    class Absent(MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:  # noqa: ARG002
+            if name == "pandas":
+                raise ModuleNotFoundError(name=name)
+
+    absent = Absent()
+    sys.meta_path.insert(0, absent)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(absent)
+
+
+def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[[str], None]) -> list[RunOutcome]:
+    """Submit what a check decided, or drive it on; once, however often this is called.
+
+    The local runner works in this process's time: training and release are over on return. KFP works on its own: a
+    check starts the training, a later one finds it done and starts the release.
+
+    Raises:
+        RunError: a run could not be submitted.
+    """
+    from pipelines import submit
+
+    reason, key = "; ".join(due.data["reasons"]), due.data["decision_key"]
+    if settings.kfp_host is None:
+        return submit.retrain_and_release(settings, policy, reason=reason, key=key, end=due.time, say=say)
+    trained = submit.submit_retrain(settings, policy, reason=reason, key=key, end=due.time, wait=False, say=say)
+    if trained.state != "succeeded" or trained.bundle is None or policy.release.approval == "manual":
+        return [trained]
+    released = f"passed its gates in {trained.run}"
+    return [trained, submit.submit_release(settings, policy, trained.bundle, reason=released, wait=False, say=say)]
+
+
+def release_again(settings: Settings, policy: Policy, failed: Stalled, *, say: Callable[[str], None]) -> RunOutcome:
+    """Try a release that failed by no fault of its bundle's again, as one more attempt of the same run.
+
+    Raises:
+        RunError: the run could not be submitted.
+    """
+    from pipelines import submit
+
+    say(f"the release of bundle {failed.bundle[:12]} is tried again, for the {_nth(len(failed.tries) + 1)} time")
+    key = failed.run.removeprefix(submit.run_name("release", policy.name, failed.bundle[:12])).removeprefix("-")
+    reason, wait = f"tried again after: {failed.reason}"[:500], settings.kfp_host is None
+    return submit.submit_release(settings, policy, failed.bundle, reason=reason, key=key or None, wait=wait, say=say)
+
+
+def _nth(count: int) -> str:
+    """A count in words as far as they are usual.
+
+    >>> _nth(2), _nth(12)
+    ('second', '12th')
+    """
+    return {2: "second", 3: "third"}.get(count, f"{count}th")
+
+
+def time_of(text: str) -> datetime:
+    """A time given on the command line.
+
+    Raises:
+        UsageError: it is not ISO 8601, or has no offset.
+    """
+    from kedge.errors import UsageError
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise UsageError(f"--now {text!r}: write a time with its offset, such as 2026-03-02T00:00:00+00:00")
+    return time
+
+
+def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
+    """A check in a few lines."""
+    item, data = outcome.record, outcome.record.data
+    before = "" if outcome.written else " (checked before)"
+    start, end = data["window"]["start"][:16], data["window"]["end"][:16]
+    lines = [
+        f"{item.model}, {start} to {end} UTC, {data['rows']:,} rows: {data['verdict']}{before}",
+        f"action: {data['action']}",
+        *(f"  {reason}" for reason in data["reasons"]),
+        f"report: {address(data['report'])}",
+    ]
+    source = data.get("label_source")
+    if source and source["offending"]:
+        lines.append(f"label source: {source['offending']:,} rows left out; the first: {source['faults'][0]}")
+    if outcome.due is not None and outcome.due.key != item.key:
+        lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
+    return lines
+
+
+def _json(outcome: Outcome, ended: Sequence[RunOutcome]) -> str:
+    import orjson
+
+    due = outcome.due.data["decision_key"] if outcome.due else None
+    runs = [one.to_dict() for one in ended]
+    body = {**asdict(outcome.record), "written_now": outcome.written, "due": due, "runs": runs}
+    return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,138 @@
+"""``kedge policy``: check a policy file, print the format's JSON Schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.tables.columns import Label
+    from kedge.tables.reader import Reader
+
+MOST_ROWS = 1_000_000
+"""Rows looked through for a label; one that is rarer is not missed."""
+WORDS: dict[bool, tuple[str, ...]] = {True: ("yes", "on"), False: ("no", "off")}
+"""What YAML reads as true and false where it stands without quotes, besides these two words."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge policy check`` and ``kedge policy schema``."""
+    commands = typer.Typer(help="Check a policy file; print the format's JSON Schema.", no_args_is_help=True)
+    commands.command("check")(check)
+    commands.command("schema")(schema)
+    app.add_typer(commands, name="policy")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The policy file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the policy with every default filled in.")] = False,
+) -> None:
+    """Check a policy file; every fault is named with its line, also a column or label that a table here lacks.
+
+    Example: kedge policy check payments.yaml
+    """
+    from kedge import policy
+
+    parsed = policy.load(file)
+    _refuse_what_the_table_lacks(file, parsed)
+    if as_json:
+        typer.echo(parsed.model_dump_json(indent=2))
+    else:
+        typer.echo(f"{file}: good ({parsed.name}: {len(parsed.model.features)} features, {parsed.model.task})")
+
+
+def _refuse_what_the_table_lacks(file: Path, parsed: Policy) -> None:
+    """Refuse columns and labels that a table on this machine does not have; one elsewhere is asked by a run."""
+    source = parsed.data.source
+    if source.format in ("log", "sql") or "://" in source.location or not Path(source.location).exists():
+        return
+    import pyarrow as pa
+
+    from kedge.errors import DataError, PolicyError
+    from kedge.tables.sources import open_reader
+
+    try:
+        reader = open_reader(source)
+        faults = _absent_columns(file, parsed, reader.names)
+        if not faults and parsed.model.task == "binary":
+            faults = _absent_labels(file, parsed, reader)
+    except (DataError, pa.ArrowException):
+        return  # a fault of the table, which the run that reads it names
+    if faults:
+        raise PolicyError("\n".join(faults))
+
+
+def _absent_columns(file: Path, parsed: Policy, present: list[str]) -> list[str]:
+    import difflib
+
+    from kedge import policy
+    from kedge.tables.columns import fields_of
+
+    faults = []
+    for field, column in fields_of(parsed.model, parsed.data).items():
+        if column not in present:
+            close = difflib.get_close_matches(column, present, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(present[:20])}"
+            line = policy.line_of(file, field)
+            table = parsed.data.source.location
+            faults.append(f"{file}:{line}: {'.'.join(field)}: {table} has no column {column!r}{hint}")
+    return faults
+
+
+def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
+    """Labels that no row has. Reads the target until each was met, so mostly the first rows."""
+    import pyarrow.compute as pc
+
+    from kedge import policy
+    from kedge.errors import DataError
+    from kedge.tables.columns import convert
+
+    model = parsed.model
+    column = model.target_column or model.target
+    labels = {"positive_label": model.positive_label, "negative_label": model.negative_label}
+    wanted: dict[str, Label] = {field: label for field, label in labels.items() if label is not None}
+    values: dict[object, None] = {}  # in the order in which they were met
+    never: set[str] = set()
+    rows = 0
+    for piece in reader.pieces([column]):
+        raw = piece.rows.column(column)
+        values |= dict.fromkeys(value for value in raw.unique().to_pylist() if value is not None and value != "")
+        for field, label in list(wanted.items()):
+            try:
+                if pc.max(convert(raw, "positive", label).values).as_py() == 1:
+                    del wanted[field]
+            except DataError:  # the label is text, and the column holds numbers
+                never.add(field)
+        rows += len(raw)
+        if not wanted or rows >= MOST_ROWS:
+            break
+    if not values:
+        return []
+    held = f"the column {column!r} holds {', '.join(map(repr, list(values)[:5]))}{', ...' if len(values) > 5 else ''}"
+    faults = []
+    for field, label in wanted.items():
+        word = next((text for text in values if isinstance(label, bool) and str(text).lower() in WORDS[label]), None)
+        if word is not None:
+            yaml = str(label).lower()
+            said = f'{yaml} is what YAML makes of an unquoted {word}; {held}: write "{word}" in quotes'
+        elif rows < MOST_ROWS or field in never:
+            said = f"no row has {label!r}; {held}"
+        else:
+            continue
+        faults.append(f"{file}:{policy.line_of(file, ('model', field))}: model.{field}: {said}")
+    return faults
+
+
+def schema() -> None:
+    """Print the JSON Schema of a policy, for editors and reviews.
+
+    Example: kedge policy schema > policy.schema.json
+    """
+    import json
+
+    from kedge import policy
+
+    typer.echo(json.dumps(policy.schema(), indent=2))

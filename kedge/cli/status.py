@@ -1,0 +1,233 @@
+"""``kedge status``: how a model is, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.monitoring.history import Champion, Stalled
+    from kedge.policy import Policy
+    from kedge.records import Record
+    from kedge.rollout.model import Rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How a model is. Computed from its records and, where the platform is local, from its route."""
+
+    model: str
+    now: datetime
+    champion: Champion | None
+    version: str | None
+    check: Record | None
+    run: Record | None
+    """The newest run: ``run-finished`` if it ended, else ``run-started``."""
+    rollout: Rollout | None
+    next: tuple[str, ...]
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge status``."""
+    app.command("status")(status)
+
+
+def status(
+    policy: Annotated[Path | None, typer.Option(help="The policy file.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name, where no policy is at hand.")] = None,
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show the champion, the last check and its verdict, the last run and why it failed, a rollout, what comes next.
+
+    Example: kedge status --policy payments.yaml
+    """
+    from kedge import clock
+    from kedge import policy as policies
+    from kedge.cli.history import unknown_model
+    from kedge.errors import UsageError
+    from kedge.monitoring.history import recall
+    from kedge.settings import Settings
+    from kedge.store import open_store
+
+    if (policy is None) == (model is None):
+        raise UsageError("give --policy FILE, or --model NAME where no policy is at hand")
+    asked = policies.load(policy) if policy else None
+    name = asked.name if asked else str(model)
+    settings = Settings.of(store)
+    now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
+    opened = open_store(settings.store)
+    records, rollout = recall(opened, name, needed, now), _rollout(Path(settings.platform), name)
+    if asked is None and not records and rollout is None:
+        raise unknown_model(opened, name)
+    seen = look(name, records, asked, rollout, now)
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(asdict(seen), option=orjson.OPT_INDENT_2).decode())
+    else:
+        typer.echo("\n".join(screen(seen)))
+
+
+def look(model: str, records: Sequence[Record], asked: Policy | None, rollout: Rollout | None, now: datetime) -> Status:
+    """Status from what was recorded. Pure."""
+    from kedge.monitoring.history import champion
+
+    serving = champion(records)
+    versions = {item.data.get("bundle"): item.data.get("version") for item in records if item.kind == "registered"}
+    checks = [item for item in records if item.kind == "check"]
+    under_way = rollout if rollout is not None and not rollout.ended else None
+    return Status(
+        model=model,
+        now=now,
+        champion=serving,
+        version=versions.get(serving.bundle) if serving else None,
+        check=checks[-1] if checks else None,
+        run=newest_run(records),
+        rollout=under_way,
+        next=tuple(_next(records, asked, serving, under_way, now)),
+    )
+
+
+def newest_run(records: Sequence[Record]) -> Record | None:
+    """The end of the run that started last, or its start while it is going."""
+    started = [item for item in records if item.kind == "run-started"]
+    finished = [item for item in records if item.kind == "run-finished"]
+    if not started:
+        return finished[-1] if finished else None
+    return next((item for item in finished if item.key == started[-1].key), started[-1])
+
+
+def _next(
+    records: Sequence[Record], asked: Policy | None, serving: Champion | None, rollout: Rollout | None, now: datetime
+) -> Iterator[str]:
+    from kedge.monitoring.history import retrainings, spent, stalled, unfinished
+
+    waiting, by_hand = awaiting_approval(records), asked is not None and asked.release.approval == "manual"
+    failed = stalled(records)
+    if failed is not None:
+        yield from _again(failed, asked, now)
+    elif rollout is not None:
+        yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
+    elif serving is None and waiting is None:
+        yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
+    elif serving is None and waiting is not None and not by_hand:
+        yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
+    if waiting is not None and by_hand and (failed is None or failed.bundle != waiting):
+        yield f"bundle {waiting[:12]} waits for `kedge approve`"
+    if failed is None and rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
+        yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
+    if asked is None:
+        return
+    past, budget = retrainings(records, now), asked.monitor.budget
+    if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
+        yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
+    if used := spent(past, budget, now):
+        yield f"{used} of {budget.max_retrains} retrainings of the period are used"
+    scheduled = f"on a cluster checks run by the schedule {asked.monitor.schedule!r} (UTC)"
+    yield f"{scheduled}; `kedge monitor` makes one at any time"
+
+
+def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str]:
+    """What becomes of a release that the platform failed."""
+    tries = len(failed.tries)
+    yield (
+        f"the release of {failed.bundle[:12]} failed {'once' if tries == 1 else f'{tries} times'}, by no fault of the "
+        "bundle's; `kedge doctor` says what the platform lacks"
+    )
+    at = failed.next_try(asked.monitor.budget) if asked is not None else None
+    when = "a later `kedge monitor`" if at is None else "the next `kedge monitor`"
+    if at is not None and at > now:
+        when = f"the first `kedge monitor` after {_moment(at)}"
+    yield f"{when} tries it again; at once: `kedge submit --policy FILE --release {failed.bundle[:12]}`"
+
+
+def awaiting_approval(records: Sequence[Record]) -> str | None:
+    """The bundle registered last, unless it was approved, or its release began."""
+    from kedge.monitoring.history import bundle_of
+
+    registered = [item for item in records if item.kind == "registered"]
+    if not registered:
+        return None
+    newest = bundle_of(registered[-1])
+    later = {
+        bundle_of(item) for item in records if item.kind in ("approved", "release-started", "promoted", "rolled-back")
+    }
+    return None if newest in later else newest
+
+
+def screen(seen: Status) -> list[str]:
+    """The lines a person reads."""
+    facts = {
+        "model": seen.model,
+        "champion": _champion(seen),
+        "last check": _check(seen.check),
+        "run": _run(seen.run),
+        "rollout": _rollout_words(seen.rollout),
+        "next": seen.next[0] if seen.next else "-",
+    }
+    lines = [f"{name:<11} {value}" for name, value in facts.items()]
+    lines += [f"{'':<11} {line}" for line in seen.next[1:]]
+    if seen.check is not None:
+        reasons = [f"{'':<11} {reason}" for reason in seen.check.data.get("reasons", ())]
+        at = list(facts).index("last check") + 1
+        lines[at:at] = reasons
+    return lines
+
+
+def _champion(seen: Status) -> str:
+    if seen.champion is None:
+        return "none"
+    from kedge.monitoring.words import span
+
+    version = f"version {seen.version}, " if seen.version else ""
+    age = span(seen.now - seen.champion.since)
+    return f"{version}bundle {seen.champion.bundle[:12]}, since {_moment(seen.champion.since)} ({age})"
+
+
+def _check(check: Record | None) -> str:
+    if check is None:
+        return "none yet"
+    data = check.data
+    return (
+        f"{_moment(check.time)}: {data['verdict']}; action: {data['action']}; {data['rows']:,} rows; {data['report']}"
+    )
+
+
+def _run(run: Record | None) -> str:
+    if run is None:
+        return "none yet"
+    if run.kind == "run-started":
+        return f"{run.key} is going since {_moment(run.time)}"
+    data = run.data
+    step = f" at {data['step']}" if data.get("step") and data.get("state") != "succeeded" else ""
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    return f"{run.key} {data.get('state', 'ended')}{step}{reason} ({_moment(run.time)})"
+
+
+def _rollout_words(rollout: Rollout | None) -> str:
+    if rollout is None:
+        return "none"
+    step = f" step {rollout.step + 1}" if rollout.state == "canary" else ""
+    since = _moment(rollout.since)
+    return f"bundle {rollout.bundle[:12]} in slot {rollout.slot}: {rollout.state}{step} since {since}"
+
+
+def _rollout(platform: Path, model: str) -> Rollout | None:
+    """What stands on the local platform's route, if there is one."""
+    if not (platform / "routes").is_dir():
+        return None
+    from kedge.rollout.local.folder import Folder
+
+    return Folder(platform).route(model).rollout
+
+
+def _moment(time: datetime) -> str:
+    from kedge.monitoring.words import moment
+
+    return moment(time)

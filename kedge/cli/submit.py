@@ -1,0 +1,110 @@
+"""``kedge submit``: retrain and release, once for each key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kedge.settings import Settings
+    from pipelines.submit import RunOutcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge submit``."""
+    app.command("submit")(submit)
+
+
+def submit(
+    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    store: Annotated[str | None, typer.Option(help="Root of the store; default $KEDGE_STORE, then .kedge.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Use the local runner even if $KEDGE_KFP_HOST is set.")
+    ] = False,
+    release: Annotated[
+        str | None, typer.Option(help="Release this bundle (its first 8 digits or more) instead of retraining.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Submitting a key again does not run it again. Default: the time.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Train on rows up to this time, ISO 8601. Default: now.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the records.")] = "submitted by hand",
+    wait: Annotated[bool, typer.Option(help="Wait for the end. The local runner always waits.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON.")] = False,
+) -> None:
+    """Retrain on fresh rows, and release what passes its gates (unless the policy asks for an approval first).
+
+    With the local runner a release goes to the platform of `kedge up`; where none runs, what passed is registered only.
+    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says gated); 1: it failed; 2: a
+    mistake in what was given.
+
+    Example: kedge submit --policy fraud.yaml --local
+    """
+    import dataclasses
+
+    from kedge import clock
+    from kedge import policy as policies
+    from kedge.cli.approve import registered
+    from kedge.settings import Settings
+    from kedge.store import open_store
+    from pipelines.submit import retrain_and_release, submit_release, submit_retrain
+
+    settings = Settings.of(store)
+    if local:
+        settings = dataclasses.replace(settings, kfp_host=None)
+    asked = policies.load(policy)
+    until = _time(end) if end else clock.now()
+    name = key or f"{until:%Y%m%dT%H%M%S}"
+    unserved = release is None and asked.release.approval == "auto" and _nothing_serves(settings)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    if release is not None:
+        chosen = registered(open_store(settings.store), asked, release)
+        outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, wait=wait, say=say)]
+    elif wait and not unserved:
+        outcomes = retrain_and_release(settings, asked, reason=reason, key=name, end=until, say=say)
+    else:
+        outcomes = [submit_retrain(settings, asked, reason=reason, key=name, end=until, wait=wait, say=say)]
+    _tell(outcomes, as_json)
+    if unserved and outcomes[0].state == "succeeded":
+        say("nothing serves on this machine, so it is registered and not released. To release it:")
+        say(f"  kedge up --policy {policy}        # in another terminal, left running")
+        say(f"  kedge submit --policy {policy} --local --release {outcomes[0].bundle}")
+    for outcome in outcomes:
+        outcome.raise_if_failed()
+
+
+def _nothing_serves(settings: Settings) -> bool:
+    """Whether a release from here could go nowhere: it would go to the local platform, which does not run."""
+    from kedge.rollout.local.folder import Folder
+
+    elsewhere = settings.kfp_host is not None or ":" in settings.platform
+    return not elsewhere and not Folder(Path(settings.platform)).running()
+
+
+def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([outcome.to_dict() for outcome in outcomes], indent=2))
+        return
+    for outcome in outcomes:
+        about = f", bundle {outcome.bundle}" if outcome.bundle else ""
+        why = f": {outcome.reason}" if outcome.reason else ""
+        where = f", {outcome.address}" if outcome.address else ""
+        typer.echo(f"run {outcome.run} {outcome.state}{about}{where}{why}")
+
+
+def _time(text: str) -> datetime:
+    from kedge.errors import UsageError
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise UsageError(f"--end {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

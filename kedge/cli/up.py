@@ -1,0 +1,71 @@
+"""``kedge up``: the local platform, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge up``."""
+    app.command("up")(up)
+
+
+def up(
+    policy: Annotated[list[Path], typer.Option(help="A policy file; once for each model to serve.")],
+    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0: any free one.")] = 0,
+    collector_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the collector, which takes labels; 0: any free one.")
+    ] = 0,
+    trust_event_time: Annotated[
+        bool, typer.Option("--trust-event-time", help="Take a request's ce-time as its event time: for replays.")
+    ] = False,
+) -> None:
+    """Serve models on this machine until Ctrl-C: Envoy, two slots a model, the collector.
+
+    Everything listens on 127.0.0.1. What is released to which slot, with which weights, is declared by `kedge submit`,
+    `kedge rollback` and the release pipeline; nothing is served before the first release. Ends all it started.
+
+    Example: kedge up --policy payments.yaml --port 8080 --collector-port 8081
+    """
+    import signal
+    import threading
+
+    from kedge import policy as policies
+    from kedge.rollout.local.supervisor import Settings as PlatformSettings
+    from kedge.rollout.local.supervisor import Supervisor
+    from kedge.settings import Settings
+
+    settings = Settings.of(store)
+    supervisor = Supervisor(
+        PlatformSettings(
+            folder=Path(settings.platform),
+            store=settings.store,
+            policies=[path.absolute() for path in policy],
+            models=distinct([policies.load(path).name for path in policy]),
+            port=port,
+            collector_port=collector_port,
+            trust_event_time=trust_event_time,
+        )
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    supervisor.run(stop, typer.echo)
+
+
+def distinct(models: list[str]) -> list[str]:
+    """The names, each of which may appear once.
+
+    Raises:
+        UsageError: two policies are of one model.
+    """
+    from kedge.errors import UsageError
+
+    twice = sorted({name for name in models if models.count(name) > 1})
+    if twice:
+        raise UsageError(f"--policy: two files are of the model {twice[0]!r}; give each model once")
+    return models

@@ -1,0 +1,33 @@
+"""What time it is. Replays and the demo live in another time than the wall's; every part asks here.
+
+With ``$KEDGE_CLOCK`` naming a file, the time is what the file says (one ISO 8601 time with offset), so that several
+processes share one accelerated clock; the file is replaced whole by whoever drives it. Without it, it is the wall's.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kedge.errors import UsageError
+
+
+def now() -> datetime:
+    """The current time, aware, UTC.
+
+    Raises:
+        UsageError: ``$KEDGE_CLOCK`` names a file that holds no time.
+    """
+    file = os.environ.get("KEDGE_CLOCK")
+    return datetime.now(UTC) if not file else _read(Path(file))
+
+
+def _read(file: Path) -> datetime:
+    try:
+        time = datetime.fromisoformat(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"$KEDGE_CLOCK: {file} holds no time such as 2026-03-02T00:00:00+00:00: {exc}") from exc
+    if time.tzinfo is None:
+        raise UsageError(f"$KEDGE_CLOCK: the time {time} in {file} has no offset; write +00:00 behind it")
+    return time.astimezone(UTC)

@@ -1,0 +1,151 @@
+"""``python -m kedge.collector``: start the collector."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge import policy as policies
+from kedge.collector.settings import Settings
+from kedge.errors import KedgeError, UsageError
+from kedge.listener import bound
+
+SMALLEST_KEY = 16
+DELTA_LAKE_MEMORY = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0"
+"""For its own allocator, jemalloc: with an arena for each thread, 2,000 appends keep 128 MB that nobody uses."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+
+
+def main(
+    store: Annotated[str, typer.Option(help="Root of the store: a folder or s3://bucket/prefix.")],
+    policy: Annotated[list[Path], typer.Option(help="A policy file; give one for each model.")],
+    spool: Annotated[Path, typer.Option(help="Folder for what is not in the store yet; this collector's own.")],
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    interval_seconds: Annotated[float, typer.Option(min=0.1, help="How often the log is appended to.")] = 10,
+    most_spool_mb: Annotated[int, typer.Option(min=1, help="Backlog above which senders are told to wait.")] = 8192,
+    reserve_mb: Annotated[int, typer.Option(min=0, help="Free disk kept for senders that cannot repeat.")] = 256,
+    most_body_kb: Annotated[int, typer.Option(min=1, help="Largest event body.")] = 4096,
+    most_bulk_mb: Annotated[int, typer.Option(min=1, help="Largest file of labels.")] = 256,
+    most_connections: Annotated[int, typer.Option(min=1, help="Connections served at once.")] = 1000,
+    max_ahead_seconds: Annotated[
+        float, typer.Option(min=0, help="Refuse events dated further ahead; 0: no limit.")
+    ] = 3600,
+    max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: no limit.")] = 0,
+    sample: Annotated[float, typer.Option(min=0, max=1, help="Share of ids kept.")] = 1,
+    remember_days: Annotated[int, typer.Option(min=1, help="Days an id is remembered to leave repeats out.")] = 30,
+    remember_ids: Annotated[
+        int, typer.Option(min=2_000_000, help="Ids remembered at most; 4 MB of memory a million.")
+    ] = 10_000_000,
+    retention_days: Annotated[int, typer.Option(min=0, help="Days kept in the log; 0: all.")] = 0,
+    token_file: Annotated[Path | None, typer.Option(help="Bearer token senders show; or $KEDGE_COLLECT_TOKEN.")] = None,
+    hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
+    version_annotation: Annotated[
+        str, typer.Option(help="InferenceService annotation with the model version.")
+    ] = Settings.version_annotation,
+) -> None:
+    """Collect predictions, labels and checks of the models whose policies are given.
+
+    Example: python -m kedge.collector --store .kedge --policy payments.yaml --spool .kedge/spool
+    """
+    settings = Settings(
+        spool=spool.expanduser().absolute(),
+        interval_seconds=interval_seconds,
+        most_spool_bytes=most_spool_mb << 20,
+        reserve_bytes=reserve_mb << 20,
+        most_body_bytes=most_body_kb << 10,
+        most_bulk_bytes=most_bulk_mb << 20,
+        max_ahead_seconds=max_ahead_seconds,
+        max_age_seconds=max_age_seconds,
+        sample=sample,
+        remember_days=remember_days,
+        remember_ids=remember_ids,
+        retention_days=retention_days,
+        token=_secret(token_file, "KEDGE_COLLECT_TOKEN"),
+        hash_key=_key(_secret(hash_key_file, "KEDGE_HASH_KEY")),
+        version_annotation=version_annotation,
+    )
+    _serve(store, policy, settings, host, port, most_connections)
+
+
+def _serve(store: str, files: list[Path], settings: Settings, host: str, port: int, most_connections: int) -> None:
+    import uvicorn
+
+    from kedge.collector.app import App
+    from kedge.collector.collector import Collector
+    from kedge.collector.connection import protocol
+    from kedge.store import open_store
+
+    listener = bound(host, port)
+    collector = Collector(open_store(store), [policies.load(file) for file in files], settings)
+    app = App(collector, settings)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=protocol(app),
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=most_connections,
+        timeout_graceful_shutdown=10,
+    )
+    _keep_memory_low()
+    sys.setswitchinterval(0.001)  # a request waits so long for the thread that appends
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
+    server = uvicorn.Server(config)
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, _drained)
+    server.run(sockets=[listener])
+    if not server.started or server.lifespan.should_exit:
+        raise SystemExit(1)
+
+
+def _drained(number: int, frame: object) -> None:
+    """uvicorn raises a signal again after it has shut down: ended as asked is exit 0, not death by a signal."""
+
+
+def _keep_memory_low() -> None:
+    """Segments come and go by the megabyte in several threads; without this each heap keeps the most it had."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_TRIM_THRESHOLD, 32 << 20)  # less, and clearing pages again takes a fifth of the time
+        libc.mallopt(M_MMAP_THRESHOLD, 8 << 20)
+
+
+def _secret(file: Path | None, variable: str) -> str | None:
+    if file is None:
+        return os.environ.get(variable) or None
+    try:
+        return file.read_text().strip() or None
+    except OSError as exc:
+        raise UsageError(f"{file}: cannot be read: {exc.strerror}") from exc
+
+
+def _key(secret: str | None) -> bytes | None:
+    if secret is None:
+        return None
+    if len(secret) < SMALLEST_KEY:
+        raise UsageError(f"the key of `privacy: hash` has {len(secret)} characters; give at least {SMALLEST_KEY}")
+    return secret.encode()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # one append at a time: more threads only wake each other
+    os.environ.setdefault("_RJEM_MALLOC_CONF", DELTA_LAKE_MEMORY)  # read when Delta Lake is loaded
+    try:
+        typer.run(main)
+    except KedgeError as fault:
+        sys.stderr.write(f"error: {fault}\n")
+        sys.exit(fault.exit_code)

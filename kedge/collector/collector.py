@@ -1,0 +1,333 @@
+"""The collector without its HTTP: takes, makes durable, appends in the background, says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from kedge.collector.appender import DAY_SECONDS, Appender, restore
+from kedge.collector.checks import Checks
+from kedge.collector.commit import GroupCommit
+from kedge.collector.declared import Declared, key_of
+from kedge.collector.entries import Schemas, Taken, items
+from kedge.collector.exchange import Exchange
+from kedge.collector.fresh import Fresh
+from kedge.collector.index import Index
+from kedge.collector.intake import MICROSECONDS, Intake
+from kedge.collector.journal import Journal
+from kedge.collector.metrics import Metrics
+from kedge.collector.refusal import Refused
+from kedge.collector.settings import Settings
+from kedge.collector.standing import Standing
+from kedge.collector.upkeep import Upkeep
+from kedge.errors import KedgeError, StoreError, UsageError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import appending
+
+TICK_SECONDS = 0.25
+MOST_BACKOFF_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What a flush found."""
+
+    appended: int
+    """Rows appended by it."""
+    labels_without_prediction: dict[str, int] = field(default_factory=dict)
+    """By model, labels whose prediction this collector has not seen yet."""
+    waiting_halves: int = 0
+    """Requests and answers of KServe's logger that wait for each other."""
+
+
+class Collector:
+    """One spool, one store, the models declared."""
+
+    def __init__(self, store: Store, policies: Iterable[Policy], settings: Settings) -> None:
+        """Check what was declared; nothing is opened yet.
+
+        Raises:
+            UsageError: no model, one twice, or a hashed feature without a key.
+        """
+        self._store = store
+        self._settings = settings
+        self.declared = _declared(policies, settings.hash_key)
+        self.metrics = Metrics()
+        self.intake = Intake(self.declared, settings)
+        self.checks = Checks(settings.spool / "checks", self.declared, self.metrics)
+        self._standing = Standing(store, self.declared, self.metrics)
+        self._background = ThreadPoolExecutor(1, "append")
+        self._pressed = ""
+        self._spool_fault = ""
+        self._lock_handle: int | None = None
+        self._resources: list[Callable[[], object]] = []
+
+    async def start(self) -> None:
+        """Open the spool, take up what an earlier process left in it, begin to append."""
+        settings = self._settings
+        self._lock(settings)
+        self._index = Index(settings.spool / "index.db")
+        self._journal = Journal(
+            settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
+        )
+        restore(settings.spool / "aside", self._journal)
+        schemas = Schemas(settings.spool / "schemas", self.declared.values())
+        self._fresh = Fresh()
+        self._commit = GroupCommit(self._write, self.metrics, most_bytes=settings.most_waiting_bytes)
+        self._appender = Appender(
+            self._store,
+            self.declared,
+            self._journal,
+            self._fresh,
+            schemas,
+            self._index,
+            self.metrics,
+            aside=settings.spool / "aside",
+            sample=settings.sample,
+        )
+        self._exchange = Exchange(
+            self._store,
+            self.declared,
+            self._index,
+            after_seconds=settings.share_seconds,
+            pair_seconds=settings.pair_seconds,
+        )
+        self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
+        self._appending = asyncio.Lock()
+        self.checks.load()
+        self._ends = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._watch())]
+
+    async def stop(self) -> None:
+        """Append once more if the store lets it, and close; what is left is in the spool."""
+        self._ends.set()
+        await asyncio.gather(*self._tasks)
+        try:
+            await self.flush()
+        except KedgeError as exc:
+            self.metrics.faults["store"] = str(exc)
+        self._commit.close()
+        self._background.shutdown(wait=True)
+        self._index.close()
+        if self._lock_handle is not None:
+            os.close(self._lock_handle)
+
+    def ready(self) -> bool:
+        """Whether it can acknowledge anything."""
+        return not self._spool_fault
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong, in words, by place; it may be ready all the same."""
+        own = {"spool": self._spool_fault or self._pressed}
+        return {place: text for place, text in {**self.metrics.faults, **own}.items() if text}
+
+    async def keep(self, taken: Sequence[Taken], size: int) -> None:
+        """Return when all of it is durable.
+
+        Args:
+            size: Bytes it was sent in.
+
+        Raises:
+            Refused: the disk is full, away or too far behind: send again later.
+        """
+        if not taken:
+            return
+        try:
+            await self.submit(taken, size)
+        except OSError as exc:
+            raise self.not_kept(taken, exc) from exc
+
+    def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
+        """The same without waiting: the future has the OSError if the disk fails, see :meth:`not_kept`."""
+        try:
+            if self._pressed and any(one.patient for one in taken):
+                raise Refused("busy", self._pressed)
+            return self._commit.submit(taken, size)
+        except Refused:
+            self._forget(taken)
+            raise
+
+    def not_kept(self, taken: Sequence[Taken], fault: OSError) -> Refused:
+        """Note that the disk failed; what to tell the sender."""
+        self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
+        self._forget(taken)
+        return Refused("busy", f"{self._spool_fault}; send again later")
+
+    async def flush(self) -> Flushed:
+        """Append everything acknowledged so far.
+
+        Raises:
+            StoreError: the store refused.
+        """
+        async with self._appending:
+            rows = await self._append()
+            return Flushed(rows, *await self._in_background(self._waiting))
+
+    async def unknown_ids(self, model: Declared, ids: Sequence[str]) -> list[str]:
+        """Those ids that neither this collector's memory nor the log has a prediction of, after a flush."""
+        await self.flush()
+        keys = {key_of(model.name, identity): identity for identity in ids}
+        seen = await self._in_background(lambda: self._index.known(keys))
+        rest = [identity for key, identity in keys.items() if key not in seen]
+        if not rest:
+            return []
+        logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, rest))
+        return [identity for identity in rest if identity not in logged]
+
+    def _write(self, group: Sequence[Taken]) -> None:
+        """Make a group durable. In the journal's thread."""
+        found = items(group, self.declared)
+        data = b"".join([item.frame() for item in found])
+        self._fresh.note(self._journal.append(data), found, len(data))
+
+    def _forget(self, taken: Sequence[Taken]) -> None:
+        for one in taken:
+            self.intake.forget(one)
+
+    async def _run(self) -> None:
+        """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""
+        begun, failures = not self._journal.backlog()[0], 0  # what an earlier process left is appended at once
+        due = time.monotonic() + self._settings.interval_seconds
+        while not self._ends.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
+            now = time.monotonic()
+            full = not failures and self._journal.full
+            if now < due and not full and begun:
+                continue
+            begun = True
+            failures = await self._attempt(failures)
+            wait = min(MOST_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
+            due = time.monotonic() + max(self._settings.interval_seconds, wait)
+
+    async def _watch(self) -> None:
+        """Look at the spool beside the appending, which may wait long for a store that is away."""
+        while not self._ends.is_set():
+            try:
+                await self._look_around()
+            except OSError as exc:
+                self._spool_fault = f"spool {self._settings.spool}: cannot be looked at: {exc.strerror}"
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
+
+    async def _attempt(self, failures: int) -> int:
+        """Append once; the number of failures in a row."""
+        try:
+            async with self._appending:
+                await self._append()
+                await self._in_background(self._upkeep.run_if_due)
+                await self._in_background(self._standing.refresh_if_due)
+                await self._in_background(self._forget_old)
+        except KedgeError:
+            return failures + 1
+        except Exception:  # whatever it is, events must go on being appended
+            logging.exception("the log was not appended to")
+            self.metrics.faults["append"] = "an unexpected fault; see the collector's own log"
+            return failures + 1
+        self.metrics.faults.pop("append", None)
+        return 0
+
+    async def _append(self) -> int:
+        began = time.monotonic()
+        try:
+            rows = await self._append_closed()
+            found = await self._in_background(self._exchange.run)
+            if found:
+                await self._commit.submit(found, 0)
+                rows += await self._append_closed()
+        except KedgeError as exc:
+            self.metrics.store_up.set(0)
+            since = self.metrics.faults.get("store", "").partition(" since ")[2].partition(": ")[0]
+            since = since or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.metrics.faults["store"] = f"away since {since}: {exc}"
+            raise
+        self.metrics.faults.pop("store", None)
+        self.metrics.store_up.set(1)
+        self.metrics.append_seconds.observe(time.monotonic() - began)
+        return rows
+
+    async def _append_closed(self) -> int:
+        segments = await self._commit.alone(self._journal.rotate)
+        return await self._in_background(lambda: self._appender.run(segments))
+
+    async def _look_around(self) -> None:
+        """Measure the spool; note when it runs full, try again when it could not be written."""
+        size, free, oldest = await asyncio.to_thread(self._measure)
+        self.metrics.spool_bytes.set(size)
+        self.metrics.spool_free_bytes.set(free)
+        self.metrics.oldest_seconds.set(oldest)
+        settings = self._settings
+        if size > settings.most_spool_bytes:
+            self._pressed = f"{size:,} bytes wait for the store, {settings.most_spool_bytes:,} may; send again later"
+        elif free < settings.reserve_bytes:
+            self._pressed = f"{free:,} bytes are left on the spool's disk; send again later"
+        else:
+            self._pressed = ""
+        if self._spool_fault:
+            try:
+                await self._commit.alone(self._journal.probe)
+            except OSError:
+                return
+            self._spool_fault = ""
+
+    def _measure(self) -> tuple[int, int, float]:
+        disk = os.statvfs(self._settings.spool)
+        size, oldest = self._journal.backlog()
+        return size, disk.f_bavail * disk.f_frsize, oldest
+
+    def _forget_old(self) -> None:
+        now = time.time()
+        day = int(now // DAY_SECONDS) - self._settings.remember_days
+        halves = int((now - self._settings.pair_seconds) * MICROSECONDS)
+        gone = self._index.forget(before_day=day, most_ids=self._settings.remember_ids, halves_before=halves)
+        self.metrics.unpaired.inc(gone["halves"])
+        self._waiting()
+
+    def _waiting(self) -> tuple[dict[str, int], int]:
+        by_model = dict.fromkeys(self.declared, 0) | self._index.waiting_labels()
+        for name, count in by_model.items():
+            self.metrics.waiting_labels.labels(name).set(count)
+        halves = self._index.waiting_halves()
+        self.metrics.waiting_halves.set(halves)
+        return by_model, halves
+
+    async def _in_background(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._background, work)
+
+    def _lock(self, settings: Settings) -> None:
+        """One process a spool: a second one would append what the first still holds."""
+        try:
+            settings.spool.mkdir(parents=True, exist_ok=True)
+            self._lock_handle = os.open(settings.spool / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock_handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise UsageError(f"spool {settings.spool}: another collector uses it; give each its own --spool") from exc
+        except OSError as exc:
+            raise StoreError(f"spool {settings.spool}: cannot be used: {exc.strerror}") from exc
+
+
+def _declared(policies: Iterable[Policy], hash_key: bytes | None) -> dict[str, Declared]:
+    found: dict[str, Declared] = {}
+    for policy in policies:
+        if policy.name in found:
+            raise UsageError(f"model {policy.name!r} is declared by two policies; one policy a model")
+        found[policy.name] = Declared(policy, hash_key)
+    if not found:
+        raise UsageError("no model is declared; give --policy FILE")
+    return found
+
+
+def now_microseconds() -> int:
+    """This machine's clock, in microseconds since 1970."""
+    return time.time_ns() // 1000

@@ -1,0 +1,85 @@
+"""Group commit: what is sent at the same time is turned into columns together and shares one sync of the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from kedge.collector.entries import Taken
+from kedge.collector.metrics import Metrics
+from kedge.collector.refusal import Refused
+
+COMPANY_SECONDS = 0.003
+"""A group waits so long for more: a sync and two changes of thread cost as much for one event as for a hundred."""
+
+T = TypeVar("T")
+
+
+class GroupCommit:
+    """Hands groups to the journal's one thread: while one is synced the next one gathers."""
+
+    def __init__(self, write: Callable[[Sequence[Taken]], None], metrics: Metrics, *, most_bytes: int) -> None:
+        """Prepare.
+
+        Args:
+            write: Makes a group durable, or raises OSError.
+            most_bytes: What may wait for the disk, as it was sent.
+        """
+        self._write = write
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._loop = asyncio.get_running_loop()
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._gathering: list[Taken] = []
+        self._next: asyncio.Future[None] = self._loop.create_future()
+        self._busy = False
+
+    def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
+        """Queue; the future is done when the group is durable and has the OSError when it is not.
+
+        Four times as much may wait of a sender that cannot send again.
+
+        Raises:
+            Refused: as much is waiting as may wait.
+        """
+        if self._bytes > self._most_bytes and (taken[0].patient or self._bytes > 4 * self._most_bytes):
+            raise Refused("busy", f"{self._bytes:,} bytes wait for the disk; send again later")
+        self._bytes += size
+        self._gathering.extend(taken)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_later(COMPANY_SECONDS, self._start)
+        return self._next
+
+    async def alone(self, work: Callable[[], T]) -> T:
+        """Run something in the journal's thread, between two groups."""
+        return await self._loop.run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """Wait for what is being written and end the thread."""
+        self._thread.shutdown(wait=True)
+
+    def _start(self) -> None:
+        group, self._gathering, self._bytes = self._gathering, [], 0
+        future, self._next = self._next, self._loop.create_future()
+        began = time.perf_counter()
+        written = self._loop.run_in_executor(self._thread, self._write, group)
+        written.add_done_callback(lambda done: self._finished(future, group, began, done.exception()))
+
+    def _finished(
+        self, future: asyncio.Future[None], group: list[Taken], began: float, fault: BaseException | None
+    ) -> None:
+        if fault is not None:
+            future.set_exception(fault)
+        else:
+            self._metrics.accept(group)
+            self._metrics.commit_seconds.observe(time.perf_counter() - began)
+            future.set_result(None)
+        if self._gathering:
+            self._loop.call_later(COMPANY_SECONDS, self._start)
+        else:
+            self._busy = False

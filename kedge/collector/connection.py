@@ -1,0 +1,103 @@
+"""The short way of an event: uvicorn's connection without a task, a scope or a router for each request.
+
+An event that came whole, alone and without anything unusual is handed to the application as headers and body, and its
+answer is written when its group is durable. Whatever else comes goes uvicorn's and Starlette's ordinary way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kedge.collector.app import App
+from kedge.connection import bounded
+
+ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+
+
+class Flight:
+    """An event on its way, in the place of uvicorn's cycle of request and response, with what uvicorn asks of that."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = True
+        self.message_event = _Unheard
+
+
+class _Unheard:
+    """In the place of the event that wakes a task: there is none."""
+
+    @staticmethod
+    def set() -> None:
+        """Do nothing."""
+
+
+def protocol(app: App) -> type[HttpToolsProtocol]:
+    """The protocol class for ``uvicorn.Config(http=...)``."""
+
+    class EventProtocol(bounded(app.refused_connection)):  # type: ignore[misc]
+        _flight: Flight | None = None
+        """What is being read."""
+
+        def on_headers_complete(self) -> None:
+            if self._is_short():
+                self._in_head = False
+                self.cycle = self._flight = Flight()
+            else:
+                super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            if self._flight is None:
+                super().on_message_complete()
+                return
+            flight = self._flight
+            if app.attempt(self.headers, flight.body, partial(self._answer, flight)):
+                self._flight = None
+            else:
+                self._go_the_long_way(flight)
+                super().on_message_complete()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._flight is not None:
+                self._go_the_long_way(self._flight)
+
+        def _is_short(self) -> bool:
+            parser = self.parser
+            return bool(
+                self.url == b"/"
+                and parser.get_method() == b"POST"
+                and (self.cycle is None or self.cycle.response_complete)
+                and parser.should_keep_alive()
+                and parser.get_http_version() == "1.1"
+                and not parser.should_upgrade()
+                and not self.expect_100_continue
+                and len(self.connections) < (self.limit_concurrency or len(self.connections) + 1)
+            )
+
+        def _go_the_long_way(self, flight: Flight) -> None:
+            """The rest of the body is still to come, or it is no single event."""
+            self._flight = None
+            self.cycle = None  # type: ignore[assignment]
+            super().on_headers_complete()
+            if flight.body:
+                super().on_body(flight.body)
+
+        def _answer(self, flight: Flight, fault: Response | None) -> None:
+            flight.response_complete = True
+            if not flight.disconnected and not self.transport.is_closing():
+                self.transport.write(ACCEPTED if fault is None else _raw(fault))
+                if not flight.keep_alive:
+                    self.transport.close()
+            self.on_response_complete()
+
+    return EventProtocol
+
+
+def _raw(answer: Response) -> bytes:
+    head = b"".join(b"%b: %b\r\n" % pair for pair in answer.raw_headers)
+    return STATUS_LINE[answer.status_code] + head + b"\r\n" + bytes(answer.body)

@@ -1,0 +1,154 @@
+"""A declared model, and the checks that are the same for everything sent about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b, sha256
+from math import isfinite
+from typing import Any, NamedTuple
+
+from kedge.collector.privacy import Features
+from kedge.collector.refusal import Refused, shown
+from kedge.policy import Policy
+from kedge.tables import appending
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_ID = 256
+"""Characters."""
+MOST_NAME = 128
+"""Characters of a version or a slot."""
+MICROSECOND = timedelta(microseconds=1)
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+Row = tuple[Any, ...]
+"""A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features.
+Times are microseconds since 1970."""
+
+
+class Column(NamedTuple):
+    """A column of predictions, and under which privacy its values were written; empty for kedge's own columns."""
+
+    name: str
+    kind: appending.Kind
+    privacy: str
+
+
+Columns = tuple[Column, ...]
+Values = Sequence[Sequence[Any]]
+"""Rows by column."""
+
+
+class Declared:
+    """What the collector needs of a policy, prepared once."""
+
+    def __init__(self, policy: Policy, hash_key: bytes | None) -> None:
+        """Raises UsageError if a feature is hashed and there is no key."""
+        self.policy = policy
+        self.name = policy.name
+        self.binary = policy.model.task == "binary"
+        self.features = Features(policy, hash_key)
+        self.columns = _columns(policy)
+        self.columns_key = sha256(repr(self.columns).encode()).hexdigest()[:16]
+        """Names the columns in the journal."""
+        features = policy.model.features
+        self.called = {
+            column: name for name, column in policy.model.columns.items() if name in features and column not in features
+        }
+        """Features by what tables call them, where that is no feature's name."""
+        self._threshold = policy.model.threshold
+
+    def row(self, identity: str, data: Mapping[str, Any], time: int, received: int) -> Row:
+        """A prediction from an own event's ``data``; features changed as the policy's privacy asks.
+
+        Raises:
+            Refused: a field is missing or of the wrong type.
+        """
+        features = data.get("features")
+        if type(features) is not dict:
+            raise Refused("invalid", f"model {self.name}: features must be an object, got {shown(features)}")
+        score = self.score(data.get("score"))
+        decision = data.get("prediction")
+        latency = data.get("latency_ms")
+        return (
+            identity,
+            time,
+            received,
+            text(data.get("version"), "version"),
+            text(data.get("slot"), "slot"),
+            score,
+            self.decision(score) if decision is None else finite(decision, "prediction"),
+            None if latency is None else finite(latency, "latency_ms"),
+            *self.features.read(features),
+        )
+
+    def score(self, value: Any) -> float:
+        """The model's answer: a probability (binary) or a finite number (regression)."""
+        if type(value) not in (float, int) or not isfinite(value):
+            raise Refused("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
+        if self.binary and not 0 <= value <= 1:
+            raise Refused("invalid", f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}")
+        return float(value)
+
+    def decision(self, score: float) -> float:
+        """The decision at the policy's threshold, 0 or 1; of a regression the value itself."""
+        return float(score >= self._threshold) if self.binary else score
+
+
+def _columns(policy: Policy) -> Columns:
+    """The log's columns as a policy has them today."""
+    features = policy.model.features
+    return tuple(
+        Column(name, kind, features[name].privacy if name in features else "")
+        for name, kind in appending.prediction_columns(policy).items()
+    )
+
+
+def key_of(model: str, identity: str, what: str = "") -> bytes:
+    """16 bytes that stand for one thing sent about one id of one model."""
+    return blake2b(f"{model}\0{identity}\0{what}".encode(), digest_size=16).digest()
+
+
+def identity_of(value: Any) -> str:
+    """An id as it may be logged: 1 to 256 printable characters."""
+    if type(value) is str and 0 < len(value) <= MOST_ID and value.isprintable():
+        return value
+    raise Refused("invalid", f"id must be 1 to {MOST_ID} printable characters, got {shown(value)}")
+
+
+def time_of(value: Any, name: str = "time") -> int:
+    """An RFC 3339 time in microseconds since 1970.
+
+    >>> time_of("1990-01-01T01:00:00.5+01:00") == 631152000_500000
+    True
+    """
+    try:
+        time = datetime.fromisoformat(value)
+        if EARLIEST <= time < LATEST:
+            return microseconds(time)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise Refused(
+        "invalid", f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}"
+    ) from None
+
+
+def microseconds(time: datetime) -> int:
+    """A time with an offset in microseconds since 1970."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def text(value: Any, name: str) -> str:
+    """A short name from outside; missing is empty."""
+    if value is None:
+        return ""
+    if type(value) is str and len(value) <= MOST_NAME and value.isprintable():
+        return value
+    raise Refused("invalid", f"{name} must be at most {MOST_NAME} printable characters, got {shown(value)}")
+
+
+def finite(value: Any, name: str) -> float:
+    """A finite number; true and false count as 1 and 0."""
+    if type(value) in (float, int, bool) and isfinite(value):
+        return float(value)
+    raise Refused("invalid", f"{name} must be a finite number, got {shown(value)}")

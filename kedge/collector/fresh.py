@@ -1,0 +1,38 @@
+"""What was made durable a moment ago, so that appending it need not read it back from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from kedge.collector.entries import Item
+
+MOST_BYTES = 8 << 20
+"""Of the journal, that is held as Python's objects: a full segment and the next one. A longer backlog is read back."""
+
+
+class Fresh:
+    """Entries by segment, all of a segment's or none. One thread notes, another takes."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
+        self._lock = Lock()
+        self._items: dict[int, list[Item] | None] = {}
+        self._sizes: dict[int, int] = {}
+
+    def note(self, segment: int, items: Sequence[Item], size: int) -> None:
+        """Hold what was written to a segment, in so many bytes; beyond the most, nothing of this segment."""
+        with self._lock:
+            held = self._items.setdefault(segment, [])
+            if held is None or sum(self._sizes.values()) + size > self._most:
+                self._items[segment] = None
+                self._sizes.pop(segment, None)
+            else:
+                held.extend(items)
+                self._sizes[segment] = self._sizes.get(segment, 0) + size
+
+    def take(self, segment: int) -> list[Item] | None:
+        """All entries of a closed segment, which are forgotten here; None if it has to be read."""
+        with self._lock:
+            self._sizes.pop(segment, None)
+            return self._items.pop(segment, None)

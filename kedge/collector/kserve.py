@@ -1,0 +1,251 @@
+"""What KServe's payload logger sends: the raw request and the raw answer of any model server, as two events.
+
+v1: ``{"instances": [...]}`` and ``{"predictions": [...]}``. v2 (Open Inference Protocol): ``inputs`` and ``outputs``
+tensors in JSON or in its binary extension. The logger loses the header that says where the JSON of a binary body ends;
+the JSON itself says so.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import orjson
+
+from kedge.collector.declared import Declared, Row, text
+from kedge.collector.privacy import Logged
+from kedge.collector.refusal import Refused, shown
+
+MOST_ROWS = 100_000
+SLOTS = ("blue", "green")
+STRUCTS = {
+    "BOOL": "<?", "INT8": "<b", "INT16": "<h", "INT32": "<i", "INT64": "<q", "UINT8": "<B", "UINT16": "<H",
+    "UINT32": "<I", "UINT64": "<Q", "FP16": "<e", "FP32": "<f", "FP64": "<d",
+}  # fmt: skip
+
+
+def service(attributes: Mapping[str, Any], declared: Mapping[str, Declared]) -> tuple[str, str]:
+    """Model and slot of an event: an InferenceService is called as its model, or as its model and slot."""
+    name = text(attributes.get("inferenceservicename"), "ce-inferenceservicename")
+    model, _, slot = name.rpartition("-")
+    if name not in declared and slot in SLOTS:
+        return model, slot
+    return name, ""
+
+
+def version(attributes: Mapping[str, Any], annotation: str) -> str:
+    """The model version, where the logger is told to send that annotation of the InferenceService along."""
+    raw = attributes.get("annotations")
+    try:
+        found = orjson.loads(raw) if isinstance(raw, str) and raw else raw
+    except orjson.JSONDecodeError:
+        return ""
+    return text(found.get(annotation), annotation) if isinstance(found, dict) else ""
+
+
+def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]]:
+    """The features of each row of a v1 or v2 request, as they may be logged.
+
+    Raises:
+        Refused: the body is neither, or its rows do not fit the policy's features.
+    """
+    body, tail = _parsed(data)
+    if isinstance(body.get("instances"), list):
+        rows = [_named(model, row) for row in _bounded(body["instances"])]
+    elif isinstance(body.get("inputs"), list):
+        rows = _rows(model, _tensors(body["inputs"], tail))
+    else:
+        raise Refused("malformed", f"request of {model.name}: neither v1 `instances` nor v2 `inputs`")
+    return rows
+
+
+def response_scores(model: Declared, data: Any) -> list[float]:
+    """The score of each row of a v1 or v2 answer; of two class probabilities a row, the positive's.
+
+    Raises:
+        Refused: the body is neither, or a score is not a number.
+    """
+    body, tail = _parsed(data)
+    if isinstance(body.get("predictions"), list):
+        return [model.score(_last(value)) for value in _bounded(body["predictions"])]
+    if isinstance(body.get("outputs"), list):
+        tensors = _tensors(body["outputs"], tail)
+        if not tensors:
+            raise Refused("invalid", f"answer of {model.name}: no outputs")
+        values = tensors.get("score") or next(iter(tensors.values()))
+        return [model.score(_last(value)) for value in values]
+    raise Refused("malformed", f"answer of {model.name}: neither v1 `predictions` nor v2 `outputs`")
+
+
+def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of a payload and the bytes behind it."""
+    body: Any = data
+    tail = b""
+    if isinstance(data, bytes):
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            body, tail = _split(data, exc)
+    if not isinstance(body, dict):
+        raise Refused("malformed", f"a payload is a JSON object, got {shown(body)}")
+    return body, tail
+
+
+def _split(data: bytes, fault: Exception) -> tuple[Any, bytes]:
+    try:
+        head = data.decode("latin-1")  # one character a byte, so that the end is an offset into the bytes
+        _, end = json.JSONDecoder().raw_decode(head)
+        return orjson.loads(data[:end]), data[end:]
+    except (ValueError, RecursionError):
+        raise Refused("malformed", f"the payload is not JSON: {fault}") from None
+
+
+def _bounded(rows: list[Any]) -> list[Any]:
+    if not 0 < len(rows) <= MOST_ROWS:
+        raise Refused("invalid", f"a payload holds 1 to {MOST_ROWS:,} rows, got {len(rows):,}")
+    return rows
+
+
+def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
+    names = list(model.policy.model.features)
+    if isinstance(row, dict):
+        values: dict[str, Any] = {_own(model, name): value for name, value in row.items()}
+    elif isinstance(row, list) and len(row) == len(names):
+        values = dict(zip(names, row, strict=True))
+    else:
+        raise Refused(
+            "invalid", f"request of {model.name}: a row is an object or a list of {len(names)} values, got {shown(row)}"
+        )
+    return model.features.read(values)
+
+
+def _own(model: Declared, name: str) -> str:
+    """The feature that a request calls so: a service that kedge did not train may know the names of tables only."""
+    return model.called.get(name, name)
+
+
+def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, ...]]:
+    """One tensor a feature, or a single tensor of rows."""
+    tensors = {_own(model, name): values for name, values in tensors.items()}
+    if len(tensors) == 1 and tensors.keys().isdisjoint(model.features.names):
+        return [_named(model, row) for row in next(iter(tensors.values()))]
+    known = {name: [_last(value) for value in column] for name, column in tensors.items()}
+    lengths = {len(column) for column in known.values()}
+    if len(lengths) != 1:
+        raise Refused("invalid", f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
+    names = list(known)
+    return [model.features.read(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
+
+
+def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
+    """Values of each tensor by name: a list of rows, each a value or a list of values."""
+    found: dict[str, list[Any]] = {}
+    for tensor in described:
+        if not isinstance(tensor, dict):
+            raise Refused("malformed", f"a tensor is an object, got {shown(tensor)}")
+        values, tail = _values(tensor, tail)
+        found[text(tensor.get("name"), "tensor name")] = _shaped(values, tensor.get("shape"))
+    return found
+
+
+def _values(tensor: dict[str, Any], tail: bytes) -> tuple[list[Any], bytes]:
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is None:
+        data = tensor.get("data")
+        if not isinstance(data, list):
+            raise Refused("malformed", f"tensor {shown(tensor.get('name'))} has no data")
+        return _flat(data), tail
+    if type(size) is not int or not 0 <= size <= len(tail):
+        raise Refused("malformed", f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body")
+    return _unpacked(tensor.get("datatype"), tail[:size]), tail[size:]
+
+
+def _unpacked(datatype: Any, raw: bytes) -> list[Any]:
+    if datatype == "BYTES":
+        return _texts(raw)
+    kind = STRUCTS.get(datatype) if isinstance(datatype, str) else None
+    if kind is None or len(raw) % struct.calcsize(kind):
+        raise Refused("malformed", f"{len(raw)} bytes are not a tensor of {shown(datatype)}")
+    return [None if value != value else value for (value,) in struct.iter_unpack(kind, raw)]
+
+
+def _texts(raw: bytes) -> list[Any]:
+    """Strings with four bytes of length before each, little end first."""
+    found = []
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        if len(raw) < 4 + size:
+            raise Refused("malformed", "a BYTES tensor ends within a string")
+        try:
+            found.append(raw[4 : 4 + size].decode())
+        except UnicodeDecodeError:
+            raise Refused("malformed", "a BYTES tensor holds a string that is not UTF-8") from None
+        raw = raw[4 + size :]
+    return found
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    flat = data
+    while flat and isinstance(flat[0], list):
+        if not all(isinstance(row, list) for row in flat):
+            raise Refused("malformed", "a tensor's data mix values and lists")
+        flat = [value for row in flat for value in row]
+    return flat
+
+
+def _shaped(values: list[Any], shape: Any) -> list[Any]:
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
+        raise Refused("malformed", f"a tensor's shape is a list of sizes, got {shown(shape)}")
+    rows = shape[0] if shape else 1
+    width = prod(shape[1:])
+    if rows * width != len(values) or width == 0:
+        raise Refused("malformed", f"a tensor of shape {shape} has {len(values)} values")
+    if not 0 < rows <= MOST_ROWS:
+        raise Refused("invalid", f"a payload holds 1 to {MOST_ROWS:,} rows, got {rows:,}")
+    if len(shape) < 2:
+        return values
+    return [values[start : start + width] for start in range(0, len(values), width)]
+
+
+def _last(value: Any) -> Any:
+    """A single value, or the last of a row of one or two: two are the chances of the negative and the positive."""
+    if isinstance(value, list) and 1 <= len(value) <= 2:
+        return value[-1]
+    return value
+
+
+def row_identity(identity: str, row: int, rows: int) -> str:
+    """The id of one row of a request: the request's own if it has one row.
+
+    >>> row_identity("a7", 0, 1), row_identity("a7", 1, 2)
+    ('a7', 'a7-1')
+    """
+    return identity if rows == 1 else f"{identity}-{row}"
+
+
+def joined(model: Declared, request: Mapping[str, Any], response: Mapping[str, Any]) -> list[Row]:
+    """Predictions of a request and its answer: one a row, none if their numbers of rows differ."""
+    rows, scores = request["rows"], response["scores"]
+    if len(rows) != len(scores):
+        return []
+    received = max(request["_received"], response["_received"])
+    version = response["version"] or request["version"]
+    latency_ms = max(0.0, (response["_time"] - request["_time"]) / 1000)
+    return [
+        (
+            row_identity(request["id"], index, len(rows)),
+            request["_time"],
+            received,
+            version,
+            request["slot"] or response["slot"],
+            score,
+            model.decision(score),
+            latency_ms,
+            *features,
+        )
+        for index, (features, score) in enumerate(zip(rows, scores, strict=True))
+    ]

@@ -1,0 +1,212 @@
+"""Labels as they arrive: JSON, JSON lines, or a Parquet or CSV file with the columns id, label, observed_at."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from arro3.core import DataType, RecordBatch
+from deltalake import DeltaTable, convert_to_deltalake
+
+from kedge.collector.declared import identity_of, time_of
+from kedge.collector.events import json_of
+from kedge.collector.refusal import Refused, shown
+from kedge.policy import Policy
+
+COLUMNS = ("id", "label", "observed_at")
+MOST_ROWS = 5_000_000
+MOST_LINE_BYTES = 64 << 10
+
+
+def value_of(policy: Policy, label: Any) -> float:
+    """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not; of a regression the number.
+
+    Raises:
+        Refused: null, not a plain value, of another type than the policy's positive label; neither it nor the negative
+            label or, where the policy has none, almost spelt like the positive one.
+    """
+    model = policy.model
+    if model.task == "regression":
+        if type(label) in (int, float):
+            return float(label)
+        raise Refused("invalid", f"model {policy.name}: label must be a number, got {shown(label)}")
+    if not _same_kind(label, model.positive_label):
+        raise Refused(
+            "invalid",
+            f"model {policy.name}: label must be of the kind of the positive label {model.positive_label!r}, "
+            f"got {shown(label)}",
+        )
+    if model.negative_label is not None:
+        if label in (model.positive_label, model.negative_label):
+            return float(label == model.positive_label)
+        raise Refused(
+            "invalid",
+            f"model {policy.name}: label {shown(label)} is neither the positive label {model.positive_label!r} nor the "
+            f"negative label {model.negative_label!r}",
+        )
+    if label != model.positive_label and str(label).strip().casefold() == str(model.positive_label).casefold():
+        raise Refused(
+            "invalid",
+            f"model {policy.name}: label {shown(label)} would count as negative; the positive label is spelt "
+            f"{model.positive_label!r}",
+        )
+    return float(label == model.positive_label)
+
+
+def from_json(body: bytes, model: str | None) -> tuple[str, list[Mapping[str, Any]]]:
+    """Model and labels of ``{"model": ..., "labels": [{"id", "label", "observed_at"}]}``.
+
+    Raises:
+        Refused: malformed.
+    """
+    value = json_of(body)
+    if type(value) is not dict or type(value.get("labels")) is not list:
+        raise Refused("malformed", 'labels are sent as {"model": ..., "labels": [{"id", "label", "observed_at"}]}')
+    unknown = value.keys() - {"model", "labels"}
+    if unknown:
+        raise Refused("malformed", f"unknown fields {shown(sorted(unknown))}; model and labels are allowed")
+    return _model(value.get("model", model)), value["labels"]
+
+
+def from_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where it stands and each label of a file of JSON lines."""
+    for number, line in _lines(path):
+        if line.strip():
+            try:
+                yield f"line {number}", orjson.loads(line)
+            except orjson.JSONDecodeError as exc:
+                raise Refused("malformed", f"line {number} is not JSON: {exc}") from None
+
+
+def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
+    """Where it stands and each label of a CSV file with a header.
+
+    Ids are text, whatever they look like; labels are if the policy's are, else numbers, true or false.
+    """
+    texts = policy.model.task == "binary" and isinstance(policy.model.positive_label, str)
+    reader = csv.reader((_decoded(number, line) for number, line in _lines(path)), strict=True)
+    try:
+        names = next(reader, [])
+        _named(names)
+        for values in reader:
+            if values:
+                yield f"line {reader.line_num}", _of_texts(dict(zip(names, values, strict=True)), texts)
+    except (csv.Error, ValueError) as exc:
+        place = f"line {reader.line_num}"
+        raise Refused("malformed", f"not a CSV file with the columns {', '.join(COLUMNS)}: {place}: {exc}") from None
+
+
+def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    """The id and each label of a Parquet file, in no given order; other columns are not read.
+
+    The file has to lie in a folder of its own, ending in ``.parquet``: Delta Lake, the one reader of Parquet here,
+    writes down there what it found.
+    """
+    try:
+        if not DeltaTable.is_deltatable(str(path.parent)):
+            convert_to_deltalake(path.parent)
+        table = DeltaTable(path.parent)
+        names = [field.name for field in table.schema().fields]
+        _named(names)
+        rows = table.count()
+        if rows > MOST_ROWS:
+            raise Refused("too-large", f"{rows:,} rows; send at most {MOST_ROWS:,} at once")
+        for batch in table.scan(columns=[name for name in COLUMNS if name in names]):
+            for label in _plain(batch):
+                yield f"id {shown(label['id'])}", label
+    except Refused:
+        raise
+    except Exception as exc:  # noqa: BLE001  (Delta Lake and the Arrow below it have no exception in common)
+        first = str(exc).strip().partition("\n")[0]
+        raise Refused("malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {first}") from None
+
+
+def row(policy: Policy, label: Any) -> tuple[dict[str, Any], int | None]:
+    """A label's columns, and when it was observed in microseconds since 1970 if it says so.
+
+    Raises:
+        Refused: not an object, or a field is missing, unknown or of the wrong type.
+    """
+    if type(label) is not dict:
+        raise Refused("invalid", f"a label is an object with id and label, got {shown(label)}")
+    unknown = label.keys() - set(COLUMNS)
+    if unknown:
+        raise Refused("invalid", f"label: unknown fields {shown(sorted(unknown))}; allowed are {', '.join(COLUMNS)}")
+    identity = identity_of(label.get("id"))
+    observed = label.get("observed_at")
+    columns = {"_id": identity, "_label": value_of(policy, label.get("label"))}
+    return columns, None if observed is None else time_of(observed, "observed_at")
+
+
+def _same_kind(label: Any, positive: str | int | bool) -> bool:
+    """Whether the label is of the positive one's kind; true and false may stand for 1 and 0 and the other way round."""
+    if isinstance(positive, str):
+        return type(label) is str
+    if type(label) in (int, float, bool):
+        return bool(label in (0, 1)) if isinstance(positive, bool) else bool(label == label)
+    return False
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file, each of bounded length."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), 1):
+            if len(line) > MOST_LINE_BYTES:
+                raise Refused(
+                    "too-large", f"line {number} has more than {MOST_LINE_BYTES:,} bytes; a label needs fewer"
+                )
+            yield number, line
+
+
+def _decoded(number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as exc:
+        raise Refused("malformed", f"line {number} is not UTF-8: {exc.reason}") from None
+
+
+def _of_texts(values: dict[str, str], texts: bool) -> dict[str, Any]:
+    """A label from its cells; an empty one is missing, other columns are left out."""
+    label: dict[str, Any] = {name: values[name] or None for name in COLUMNS if name in values}
+    if not texts and label["label"] is not None:
+        label["label"] = _number(label["label"])
+    return label
+
+
+def _number(text: str) -> Any:
+    """A number, true or false as JSON has it; else the text, for the fault to show."""
+    try:
+        return orjson.loads(text.strip().lower())
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _plain(batch: RecordBatch) -> Iterator[dict[str, Any]]:
+    columns = {name: batch[name] for name in COLUMNS if name in batch.column_names}
+    if not DataType.is_string_view(columns["id"].type):
+        columns["id"] = columns["id"].cast(DataType.string())
+    lists = [column.to_pylist() for column in columns.values()]
+    for values in zip(*lists, strict=True):
+        label = dict(zip(columns, values, strict=True))
+        observed = label.get("observed_at")
+        if isinstance(observed, datetime):
+            if observed.tzinfo is None:
+                raise Refused("invalid", "observed_at has no time zone; use timestamps with UTC")
+            label["observed_at"] = observed.isoformat()
+        yield label
+
+
+def _named(names: list[str]) -> None:
+    missing = [name for name in COLUMNS[:2] if name not in names]
+    if missing:
+        raise Refused("malformed", f"columns {missing} are missing; the file has {shown(names)}")
+
+
+def _model(value: Any) -> str:
+    if type(value) is str:
+        return value
+    raise Refused("malformed", f"model must be the name of a model, got {shown(value)}")

@@ -1,0 +1,109 @@
+"""What the collector counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from kedge.collector.entries import Kind, Taken
+from kedge.collector.refusal import Reason
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+KINDS: dict[Kind, str] = {"c": "prediction", "q": "request", "r": "response", "l": "label"}
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """One registry a collector, so that two in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.accepted = Counter(
+            "kedge_collect_accepted", "Acknowledged: durable in the journal", ["model", "kind"], registry=registry
+        )
+        self.refused = Counter("kedge_collect_refused", "Not taken, by reason", ["reason"], registry=registry)
+        self.sampled_out = Counter(
+            "kedge_collect_sampled_out", "Acknowledged and left out by sampling", ["model"], registry=registry
+        )
+        self.appended = Counter(
+            "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"], registry=registry
+        )
+        self.duplicates = Counter("kedge_collect_duplicates", "Sent again, kept once", registry=registry)
+        self.unequal = Counter(
+            "kedge_collect_unequal_pairs", "Requests whose answer had another number of rows", registry=registry
+        )
+        self.unpaired = Counter(
+            "kedge_collect_unpaired", "Requests or answers whose other half never came", registry=registry
+        )
+        self.set_aside = Counter(
+            "kedge_collect_set_aside", "Acknowledged entries that the log did not take, kept in the spool", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self.damaged_lines = Counter(
+            "kedge_collect_damaged_lines", "Journal lines that fail their check sum", registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "kedge_collect_commit_seconds", "Time to make a group of events durable", buckets=SECONDS, registry=registry
+        )
+        self.append_seconds = Histogram(
+            "kedge_collect_append_seconds", "Time to append a run of segments", registry=registry
+        )
+        self.spool_bytes = Gauge("kedge_collect_spool_bytes", "Journal not yet in the store", registry=registry)
+        self.spool_free_bytes = Gauge(
+            "kedge_collect_spool_free_bytes", "Room left on the spool's disk", registry=registry
+        )
+        self.store_up = Gauge("kedge_collect_store_up", "1 if the last append succeeded", registry=registry)
+        self.store_up.set(1)
+        self.oldest_seconds = Gauge(
+            "kedge_collect_oldest_seconds",
+            "Age of the oldest acknowledged event not yet in the store",
+            registry=registry,
+        )
+        self.waiting_labels = Gauge(
+            "kedge_collect_labels_without_prediction",
+            "Labels whose prediction has not come",
+            ["model"],
+            registry=registry,
+        )
+        self.waiting_halves = Gauge(
+            "kedge_collect_waiting_halves", "Requests and answers waiting for each other", registry=registry
+        )
+        self.check = Gauge(
+            "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
+        )
+        self.faults: dict[str, str] = {}
+        """What is wrong now, in words, by its place; readiness shows it."""
+
+    def accept(self, group: Iterable[Taken]) -> None:
+        """Count a group that is durable."""
+        counts: Tally[tuple[str, Kind, bool]] = Tally()
+        for one in group:
+            counts[one.model, one.kind, one.kept] += one.count
+        for (model, kind, kept), count in counts.items():
+            if kept:
+                self.accepted.labels(model, KINDS[kind]).inc(count)
+            else:
+                self.sampled_out.labels(model).inc(count)
+
+    def refuse(self, reason: Reason) -> None:
+        """Count something that was not taken."""
+        self.refused.labels(reason).inc()
+
+    def aside(self, model: str, entries: int) -> None:
+        """Count what was acknowledged and does not fit today's policies."""
+        self.set_aside.labels(model).inc(entries)
+        self.faults[f"set aside: {model}"] = (
+            f"what was acknowledged for {model} does not fit its policy any more and lies in the spool's folder aside; "
+            "mend the policy and start the collector again, which appends it"
+        )
+
+    def damaged(self, length: int) -> None:
+        """Count a journal line that is not what was written."""
+        self.damaged_lines.inc()
+        self.faults["journal"] = f"a line of {length} bytes in the journal fails its check sum; check the disk"
+
+    def page(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE

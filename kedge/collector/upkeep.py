@@ -1,0 +1,56 @@
+"""Keeps the log's tables easy to read: small files put together, repeated rows and old days dropped, files deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from kedge.collector import duplicates
+from kedge.collector.declared import Declared
+from kedge.collector.metrics import Metrics
+from kedge.collector.settings import Settings
+from kedge.errors import StoreError
+from kedge.store import Store
+from kedge.tables import appending
+
+CLEAN_SECONDS = 86_400
+FIRST_CLEAN_SECONDS = 3600
+"""After a start; then every day."""
+
+
+class Upkeep:
+    """Counts appends by what the metrics say and acts when it is time."""
+
+    def __init__(self, store: Store, declared: Mapping[str, Declared], settings: Settings, metrics: Metrics) -> None:
+        self._store = store
+        self._declared = declared
+        self._settings = settings
+        self._metrics = metrics
+        self._runs = 0
+        self._cleaned = time.monotonic() - CLEAN_SECONDS + FIRST_CLEAN_SECONDS
+
+    def run_if_due(self) -> None:
+        """Compact every so many runs; drop and delete once a day. A failure is shown and tried again later."""
+        self._runs += 1
+        every = self._settings.compact_every
+        try:
+            if every and self._runs % every == 0:
+                for model in self._declared.values():
+                    appending.compact(self._store, model.policy)
+            if time.monotonic() - self._cleaned > CLEAN_SECONDS:
+                self._cleaned = time.monotonic()
+                self._clean()
+        except StoreError as exc:
+            self._metrics.faults["upkeep"] = str(exc)
+        else:
+            self._metrics.faults.pop("upkeep", None)
+
+    def _clean(self) -> None:
+        days = self._settings.retention_days
+        since = datetime.now(UTC) - timedelta(seconds=2 * CLEAN_SECONDS)
+        for model in self._declared.values():
+            self._metrics.duplicates.inc(duplicates.remove(self._store, model.policy, since))
+            if days:
+                appending.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
+            appending.vacuum(self._store, model.policy)

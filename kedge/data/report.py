@@ -1,0 +1,110 @@
+"""The page about a snapshot's rows: what was wrong, how often, where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from markupsafe import Markup
+
+from kedge.data.checks import Failure, Findings, place
+from kedge.policy import Policy
+from kedge.report import facts, page, section, table
+from kedge.tables.snapshot import Snapshot
+
+MOST_ROWS = 200
+LONGEST_VALUE = 200
+
+
+def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, faults: list[str]) -> str:
+    """The page as HTML; at most 200 offending rows are shown one by one, the rest is counted."""
+    return page(
+        f"{policy.name}: rows checked",
+        section("Verdict", _verdict(findings, faults), _facts(policy, taken, findings)),
+        *([section("Why these rows are not trained on", *faults)] if faults else []),
+        *([section("Is this meant?", *findings.notes)] if findings.notes else []),
+        section("Rules broken", _rules(rows, findings)),
+        section("Offending rows", _rows(rows, findings)),
+        section("Columns", _columns(policy, rows)),
+        subtitle=f"Snapshot {taken.fingerprint} of {taken.source}",
+    )
+
+
+def _verdict(findings: Findings, faults: list[str]) -> str:
+    count = len(findings.offending)
+    if faults:
+        return "Refused: nothing is trained on these rows."
+    if not count:
+        return "Good: every row is what the policy says."
+    return f"Good, less {count:,} offending {'row' if count == 1 else 'rows'} left out."
+
+
+def _facts(policy: Policy, taken: Snapshot, findings: Findings) -> Markup:
+    return facts(
+        {
+            "rows": findings.rows,
+            "offending": len(findings.offending),
+            "share": f"{findings.share:.2%}",
+            "allowed": f"{policy.data.max_bad_row_share:.2%}",
+            "oldest": taken.oldest,
+            "newest": taken.newest,
+            "as of": taken.end,
+            "source version": taken.version,
+        }
+    )
+
+
+def _rules(rows: pa.Table, findings: Findings) -> Markup | str:
+    if not findings.failures:
+        return "None."
+    return table(
+        ("column", "must be", "rows", "seen", "first in"),
+        [
+            (
+                failure.column or "any",
+                failure.rule,
+                len(failure.rows),
+                _seen(failure),
+                place(rows, int(failure.rows[0])),
+            )
+            for failure in findings.failures
+        ],
+    )
+
+
+def _rows(rows: pa.Table, findings: Findings) -> Markup | str:
+    offending = findings.offending
+    if not len(offending):
+        return "None."
+    shown = offending[:MOST_ROWS]
+    broken: dict[int, list[str]] = {int(index): [] for index in shown}
+    for failure in findings.failures:
+        for index in failure.rows[np.isin(failure.rows, shown)]:
+            broken[int(index)].append(_broken(rows, failure, int(index)))
+    lines = table(("row", "what is wrong"), [(place(rows, index), "; ".join(said)) for index, said in broken.items()])
+    more = len(offending) - len(shown)
+    return lines if not more else lines + Markup("<p>and {} more</p>").format(f"{more:,}")
+
+
+def _broken(rows: pa.Table, failure: Failure, index: int) -> str:
+    if not failure.column:
+        return _short(str(rows["_fault"][index].as_py()))
+    value = rows[failure.column][index].as_py()
+    return f"{failure.column} must be {failure.rule}, is {'missing' if value is None else _short(str(value))}"
+
+
+def _columns(policy: Policy, rows: pa.Table) -> Markup:
+    return table(
+        ("column", "type", "missing", "share missing"),
+        [
+            (name, feature.type, rows[name].null_count, rows[name].null_count / rows.num_rows)
+            for name, feature in policy.model.features.items()
+        ],
+    )
+
+
+def _seen(failure: Failure) -> str:
+    return ", ".join(_short(value) for value in failure.seen)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"

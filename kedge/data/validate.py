@@ -1,0 +1,76 @@
+"""From a snapshot as it came to a snapshot of good rows, with a page about the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from kedge.data import checks, report
+from kedge.data.checks import Findings
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.steps import say
+from kedge.store import Store, write_file
+from kedge.tables import snapshot
+from kedge.tables.columns import FAULT
+from kedge.tables.snapshot import Snapshot
+
+
+def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None = None) -> str:
+    """Leave offending rows out, report them, and return the fingerprint of the snapshot that is left.
+
+    A snapshot without offending rows is its own result. The page is written whether or not the rows pass, to
+    ``reports/<model>/validate-<fingerprint>.html`` in the store and to ``report_path``.
+
+    Raises:
+        DataError: too many offending rows, a column without any value, or one class only; all of it in one message.
+        StoreError: the store refused.
+    """
+    taken = snapshot.load(store, policy.name, fingerprint)
+    rows = snapshot.read(store, taken, provenance=True)
+    findings = checks.check(rows, policy.model, taken.target_values)
+    faults = refusal(findings, policy)
+    for note in findings.notes:
+        say(f"validate: {note}")
+    page = report.build(policy, taken, rows, findings, faults).encode()
+    key = f"reports/{policy.name}/validate-{fingerprint}.html"
+    store.put(key, page)
+    if report_path is not None:
+        write_file(report_path, page)
+    if faults:
+        raise DataError(_message(policy, taken, rows, findings, faults, f"{store.url}/{key}"))
+    if not len(findings.offending):
+        return fingerprint
+    good = np.ones(rows.num_rows, bool)
+    good[findings.offending] = False
+    kept = rows.filter(pa.array(good))
+    if FAULT in kept.column_names:
+        kept = kept.drop_columns([FAULT])
+    return snapshot.derive(store, taken, kept).fingerprint
+
+
+def refusal(findings: Findings, policy: Policy) -> list[str]:
+    """Why these rows may not be trained on; empty if they may, less the offending ones. Pure."""
+    faults = list(findings.faults)
+    allowed = policy.data.max_bad_row_share
+    if findings.share > allowed:
+        faults.insert(
+            0,
+            f"{len(findings.offending):,} of {findings.rows:,} rows ({findings.share:.2%}) are offending; "
+            f"data.max_bad_row_share allows {allowed:.2%}",
+        )
+    return faults
+
+
+def _message(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, faults: list[str], page: str) -> str:
+    lines = [f"snapshot {taken.fingerprint} of {policy.name} ({taken.source}) is not fit to train on:"]
+    lines += [f"  {fault}" for fault in faults]
+    for failure in findings.failures[:20]:
+        column = policy.data.id_column if failure.column == "_id" else failure.column
+        what = f"column {column!r} must be {failure.rule}" if column else "a value cannot be read"
+        count = f"{len(failure.rows):,} row{'s' if len(failure.rows) > 1 else ''}"
+        first = checks.place(rows, int(failure.rows[0]))
+        lines.append(f"  {count}: {what}, saw {', '.join(failure.seen)}; first in {first}")
+    return "\n".join([*lines, f"  all of it: {page}"])

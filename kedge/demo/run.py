@@ -1,0 +1,167 @@
+"""The two demonstrations: the story of the payments, and anyone's table replayed in time order."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from kedge import records as ledger
+from kedge.demo import page, payments, story
+from kedge.demo.loop import Block, Loop, command, environment, set_clock
+from kedge.demo.processes import platform
+from kedge.errors import DataError, RunError, UsageError
+from kedge.policy import Policy, load
+from kedge.store import open_store, write_file
+
+Say = Callable[[str], None]
+
+
+def tell_story(folder: Path, say: Say) -> Path:
+    """Run the story of the payments in ``folder`` and return its page.
+
+    Raises:
+        RunError: the story did not come true; the message says which claims failed.
+    """
+    _emptied(folder)
+    raw = yaml.safe_load((Path(__file__).parent / "payments.yaml").read_text())
+    file = _policy_file(folder, raw, folder / "warehouse")
+    policy = load(file)
+    story.write_history(folder / "warehouse")
+
+    def retrain() -> None:
+        loop.start("submit", "--policy", str(file), "--local", "--key", "new-columns")
+
+    with _running(folder, file, policy, payments.START, say) as loop:
+        loop.run(story.blocks(folder / "warehouse", retrain))
+    records = ledger.read(open_store(folder / "store"), policy.name)
+    expected = story.expectations(records)
+    report = page.write(folder / "demo.html", policy, loop.tallies, records, expected)
+    say(page.summary(loop.tallies, records, expected))
+    failed = [x for x in expected if not x.came_true]
+    if failed:
+        raise RunError("the story did not come true: " + "; ".join(f"{x.claim} ({x.seen})" for x in failed))
+    return report
+
+
+def replay(data: Path, policy_file: Path, folder: Path, say: Say, *, warm_up: int = 8, most: int | None = None) -> Path:
+    """Replay a table in time order through the running parts and return the page.
+
+    Args:
+        data: The table; it takes the place of the policy's own source.
+        policy_file: Its policy: a block lasts ``monitor.window_seconds``; labels come late as it says.
+        folder: Emptied, then holds everything of the demo.
+        say: Told each line.
+        warm_up: Blocks the first model is trained on.
+        most: Blocks replayed at most; None: all.
+
+    Raises:
+        UsageError: the table or the policy does not exist, or the task is not binary.
+    """
+    if not data.exists():
+        raise UsageError(f"{data}: no such file")
+    raw = yaml.safe_load(policy_file.read_text()) if policy_file.exists() else {}
+    if load(policy_file).model.task != "binary":
+        raise UsageError(f"{policy_file}: model.task: the demo counts right decisions, so it needs task: binary")
+    _emptied(folder)
+    policy = load(_policy_file(folder, raw, data.resolve()))
+    blocks = list(_cut(policy, folder))
+    if len(blocks) <= warm_up:
+        raise DataError(f"{data}: {len(blocks)} blocks of {policy.monitor.window_seconds:g} s; needs over {warm_up}")
+    start = blocks[warm_up].start
+    with _running(folder, folder / "policy.yaml", policy, start, say) as loop:
+        loop.run(blocks[warm_up:][:most])
+    records = ledger.read(open_store(folder / "store"), policy.name)
+    say(page.summary(loop.tallies, records, ()))
+    return page.write(folder / "demo.html", policy, loop.tallies, records, ())
+
+
+@contextlib.contextmanager
+def _running(folder: Path, file: Path, policy: Policy, start: datetime, say: Say) -> Iterator[Loop]:
+    """The platform with a first model in front of the traffic."""
+    set_clock(folder, start)
+    say(f"starting Envoy, the collector and two slots; all files in {folder}")
+    with platform(file, folder / "store", environment(folder)) as addresses:
+        say("training and releasing the first model")
+        first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder)
+        try:
+            first.wait(900)
+        finally:
+            first.stop()
+        yield Loop(
+            policy=policy,
+            policy_file=file,
+            folder=folder,
+            addresses=addresses,
+            frozen=_first_model(folder, policy),
+            say=say,
+        )
+
+
+def _first_model(folder: Path, policy: Policy) -> Callable[[pa.Table], list[float]]:
+    """Scores of the model that was released first, as if nobody had ever touched it again."""
+    from kedge import bundle
+
+    store = open_store(folder / "store")
+    promoted = ledger.read(store, policy.name, ["promoted"])
+    if not promoted:
+        raise RunError(f"the first model was not released; see {folder}/log/kedge.log")
+    frozen = bundle.fetch(store, policy.name, promoted[0].data["bundle"], folder / "cache")
+    predictor, signature = frozen.load_model(), frozen.signature
+
+    def scores(rows: pa.Table) -> list[float]:
+        found: list[float] = predictor.score(signature.encode(rows)).tolist()
+        return found
+
+    return scores
+
+
+def _cut(policy: Policy, folder: Path) -> Iterator[Block]:
+    """The policy's own source in blocks of one monitoring window."""
+    from kedge.tables import sources
+
+    store = open_store(folder / "store")
+    table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+    names = [*policy.model.features, policy.model.target]
+    rows = pa.Table.from_batches(table.batches()).sort_by("_time")
+    missing = [name for name in names if name not in rows.column_names]
+    if missing:
+        raise DataError(f"{policy.data.source.location}: no column {', '.join(map(repr, missing))}")
+    named = "_id" in rows.column_names
+    ids = rows["_id"] if named else pa.array([f"row-{index}" for index in range(rows.num_rows)])
+    rows = rows.select([*names, "_time"]).append_column("_id", ids)
+    length = timedelta(seconds=policy.monitor.window_seconds)
+    begin, last = rows["_time"][0].as_py(), rows["_time"][-1].as_py()
+    times = rows["_time"].to_numpy()
+    while begin <= last:
+        low, high = (times.searchsorted(_naive(x)) for x in (begin, begin + length))
+        yield Block(f"{begin:%Y-%m-%d}", begin, begin + length, rows.slice(low, high - low))
+        begin += length
+
+
+def _naive(time: datetime) -> object:
+    import numpy as np
+
+    return np.datetime64(time.replace(tzinfo=None), "ns")
+
+
+def _policy_file(folder: Path, raw: dict[str, object], location: Path) -> Path:
+    data = raw.get("data")
+    if isinstance(data, dict):
+        data["source"] = {**data.get("source", {}), "location": str(location)}
+    write_file(folder / "policy.yaml", yaml.safe_dump(raw, sort_keys=False).encode())
+    return folder / "policy.yaml"
+
+
+def _emptied(folder: Path) -> None:
+    """An empty folder that is surely the demo's own."""
+    marker = folder / ".kedge-demo"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise UsageError(f"{folder}: not empty and not a demo's folder; name another with --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    write_file(marker, b"")

@@ -1,0 +1,91 @@
+"""The places kedge keeps and finds things: store, registry, Prometheus."""
+
+from __future__ import annotations
+
+import uuid
+
+import httpx
+
+from kedge.doctor.finding import Finding, bad, good, skipped, warning
+from kedge.errors import KedgeError
+from kedge.store import open_store
+
+SECONDS = 10.0
+
+
+def store(url: str) -> list[Finding]:
+    """Write, read, write once only, remove: what the store must do, done to it."""
+    key = f"doctor/{uuid.uuid4().hex}"
+    credentials = "check the address, and the credentials in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
+    rights = f"check that {url} exists and that user may write there" if "://" not in url else credentials
+    try:
+        opened = open_store(url)
+        opened.put(key, b"kedge")
+        read = opened.get(key)
+        first, second = opened.put_if_absent(f"{key}-once", b"1"), opened.put_if_absent(f"{key}-once", b"2")
+        kept = opened.get(f"{key}-once")
+        opened.delete(key)
+        opened.delete(f"{key}-once")
+    except (KedgeError, OSError, KeyError) as exc:
+        return [bad("store", f"{url}: {exc}", rights)]
+    if read != b"kedge":
+        return [bad("store", f"{url}: gives back other bytes than were written", "use another store")]
+    if (first, second, kept) != (True, False, b"1"):
+        return [
+            bad(
+                "store: write once",
+                f"{url}: a second conditional write was taken; two checks could start one run twice",
+                "use object storage that honours If-None-Match, as S3 does, or a volume",
+            )
+        ]
+    return [good("store", f"{url}: reads, writes, writes once")]
+
+
+def registry(uri: str) -> list[Finding]:
+    """MLflow answers, or is a file on this machine."""
+    if not uri.startswith(("http://", "https://")):
+        return [
+            skipped(
+                "registry", f"{uri.split('://')[0]} on this machine", "on a cluster: MLFLOW_TRACKING_URI=http://..."
+            )
+        ]
+    try:
+        answer = httpx.get(f"{uri.rstrip('/')}/version", timeout=SECONDS)
+    except httpx.HTTPError as exc:
+        return [
+            bad("registry", f"{uri}: {exc}", "is MLflow up, is the address in registry.uri right, may pods reach it?")
+        ]
+    if answer.status_code == 403:
+        host = httpx.URL(uri).netloc.decode()
+        return [bad("registry", f"{uri}: 403; MLflow does not know this name", f"mlflow server --allowed-hosts {host}")]
+    if answer.status_code == 401:
+        return [
+            bad(
+                "registry", f"{uri}: 401", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (registry.secret)"
+            )
+        ]
+    if answer.status_code != 200:
+        return [bad("registry", f"{uri}: {answer.status_code} for /version", "is this MLflow's address?")]
+    version = answer.text.strip()
+    if not version.startswith("3."):
+        return [warning("registry", f"MLflow {version}; kedge is tested with 3.17", "pip install 'mlflow>=3.17,<3.18'")]
+    return [good("registry", f"MLflow {version} at {uri}")]
+
+
+def prometheus(uri: str | None) -> list[Finding]:
+    """Prometheus answers and knows the collector; it is optional."""
+    if not uri:
+        return [
+            skipped("prometheus", "no address given", "kedge doctor --prometheus http://prometheus.monitoring:9090")
+        ]
+    try:
+        answer = httpx.get(
+            f"{uri.rstrip('/')}/api/v1/query", params={"query": "count(up{job=~'.*collector.*'} == 1)"}, timeout=SECONDS
+        )
+        found = answer.json()["data"]["result"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
+        return [bad("prometheus", f"{uri}: {exc}", "is this Prometheus' address, and may you reach it?")]
+    if not found:
+        fix = "helm upgrade ... --set serviceMonitor.enabled=true, with the labels your Prometheus selects by"
+        return [warning("prometheus", f"{uri} scrapes no collector", fix)]
+    return [good("prometheus", f"{uri} scrapes {found[0]['value'][1]} collectors")]

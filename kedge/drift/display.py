@@ -1,0 +1,186 @@
+"""Comparisons for people: reference against current as small histograms, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+from markupsafe import Markup
+
+from kedge import report
+from kedge.drift.columns import Categories, Column, Counts, Numbers
+from kedge.drift.compare import Comparison, Feature
+from kedge.drift.profile import Profile
+from kedge.report.page import small_multiples
+
+BARS = 24
+MOST_CATEGORIES = 12
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Histogram = tuple[list[str], Sequence[float], Sequence[float]]
+
+
+def drift_page(comparison: Comparison, reference: Profile, current: Profile, *, title: str = "Drift") -> str:
+    """A whole page about one window."""
+    pairs = [pairs_table(comparison)] if comparison.pairs else []
+    drawn = small_histograms(comparison, reference, current)
+    return report.page(title, summary(comparison), *pairs, drawn, columns_table(comparison))
+
+
+def summary(comparison: Comparison) -> Markup:
+    """The verdict in a few facts and a sentence."""
+    drifted = comparison.drifted
+    if comparison.verdict == "too few rows":
+        sentence = "Too few rows to say anything: this is not the same as no drift."
+    elif drifted:
+        sentence = f"Drifted, the surest first: {', '.join(drifted[:20])}{', ...' if len(drifted) > 20 else ''}."
+    else:
+        sentence = "No column drifted."
+    extra = f"Columns the reference does not have: {', '.join(comparison.extra)}." if comparison.extra else ""
+    tiles = {
+        "Verdict": comparison.verdict,
+        "Rows": comparison.rows,
+        "Reference rows": comparison.reference_rows,
+        "Columns drifted": f"{len(drifted)} of {len(comparison.features)}",
+        "Share of importance drifted": f"{comparison.attention:.0%}",
+    }
+    return report.section("Verdict", sentence, *([extra] if extra else []), report.facts(tiles))
+
+
+def columns_table(comparison: Comparison) -> Markup:
+    """One line a column, worst first."""
+    rows = []
+    for name in worst_first(comparison):
+        feature = comparison.features[name]
+        measured = feature.psi_debiased, feature.ks, feature.js
+        shares = feature.reference_null_rate, feature.null_rate, feature.new_category_share
+        rounded = [None if value is None else _rounded(value, 4) for value in (*measured, *shares)]
+        rows.append((name, ", ".join(feature.reasons) or "–", feature.q_value, *rounded, feature.note))
+    heads = (
+        "column",
+        "drifted by",
+        "q-value",
+        "PSI less bias",
+        "KS",
+        "JS",
+        "missing before",
+        "missing now",
+        "new",
+        "note",
+    )
+    explained = (
+        "PSI less bias is 0 on average when nothing has changed. The q-value is the smallest false discovery rate at "
+        "which a column is called; KS and JS are above 0 even without drift."
+    )
+    return report.section("Columns", explained, report.table(heads, rows))
+
+
+def pairs_table(comparison: Comparison) -> Markup:
+    """Pairs of columns whose dependence changed."""
+    rows = [
+        (pair.first, pair.second, pair.reference_correlation, pair.current_correlation, pair.q_value)
+        for pair in comparison.pairs[:50]
+    ]
+    heads = ("first", "second", "rank correlation before", "now", "q-value")
+    return report.section("Pairs that move together differently", report.table(heads, rows))
+
+
+def small_histograms(comparison: Comparison, reference: Profile, current: Profile) -> Markup:
+    """Every column as a small histogram: reference as bars, window as outline."""
+    figures = [
+        _figure(name, comparison.features[name], reference.columns[name], current.columns[name])
+        for name in worst_first(comparison)
+    ]
+    legend = "Grey bars are the reference, the coloured outline is the window; shares of rows with a value."
+    return report.section("Reference against window, worst first", legend, small_multiples(figures))
+
+
+def worst_first(comparison: Comparison) -> list[str]:
+    """Names of all columns: drifted ones first, then by q-value, then by PSI."""
+
+    def badness(name: str) -> tuple[bool, float, float]:
+        feature = comparison.features[name]
+        q_value = feature.q_value if feature.q_value is not None else 1.0
+        return (not feature.drifted, 0.0 if feature.drifted and feature.q_value is None else q_value, -_effect(feature))
+
+    return sorted(comparison.features, key=badness)
+
+
+def histogram(reference: Column, current: Column) -> Histogram | None:
+    """Labels and heights of both samples in few bars; None where there is nothing to draw."""
+    match reference, current:
+        case Numbers(), Numbers():
+            return _atoms(reference, current) if len(reference.atoms) else _bars(reference, current)
+        case Categories(), Categories():
+            return _categories(reference, current)
+        case _:
+            return None
+
+
+def _figure(name: str, feature: Feature, reference: Column, current: Column) -> Markup:
+    said = ", ".join(feature.reasons) or "no drift"
+    numbers = f"PSI {_rounded(feature.psi_debiased, 3):.3f}" if feature.psi_debiased is not None else ""
+    missing = ""
+    if feature.null_rate or feature.reference_null_rate:
+        missing = f"missing {feature.reference_null_rate or 0:.1%} → {feature.null_rate or 0:.1%}"
+    caption = Markup("<b>{}</b><br>{}").format(name, " · ".join(part for part in (said, numbers, missing) if part))
+    drawn = histogram(reference, current)
+    if drawn is None:
+        return Markup("<figure><figcaption>{}</figcaption></figure>").format(caption)
+    return report.histogram_pair(*drawn, caption=caption)
+
+
+def _bars(reference: Numbers, current: Numbers) -> Histogram | None:
+    """Equal bars between the outer edges and one on either side; rows are spread evenly within a bin."""
+    edges = reference.edges
+    if len(edges) < 2:
+        total = [float(reference.finite)], [float(current.finite)]
+        return (["all values"], *total) if reference.finite or current.finite else None
+    grid = np.linspace(edges[0], edges[-1], BARS + 1)
+    labels = [f"below {_written(reference, grid[0])}"]
+    labels += [f"{_written(reference, a)} to {_written(reference, b)}" for a, b in pairwise(grid)]
+    labels += [f"from {_written(reference, grid[-1])}"]
+    return labels, _spread(edges, reference.counts, grid), _spread(edges, current.counts, grid)
+
+
+def _spread(edges: np.ndarray[tuple[int], np.dtype[np.float64]], counts: Counts, grid: object) -> list[float]:
+    below = np.interp(np.asarray(grid), edges, np.cumsum(counts)[:-1])
+    heights: list[float] = np.diff(below, prepend=0, append=counts.sum()).clip(0).tolist()
+    return heights
+
+
+def _atoms(reference: Numbers, current: Numbers) -> Histogram:
+    labels = [_written(reference, value) for value in reference.atoms]
+    return labels, reference.counts.tolist(), current.counts.tolist()
+
+
+def _categories(reference: Categories, current: Categories) -> Histogram | None:
+    m, n = max(reference.present, 1), max(current.present, 1)
+    importance = np.maximum(reference.counts / m, current.counts / n)
+    shown = np.sort(np.argsort(-importance, kind="stable")[:MOST_CATEGORIES])
+    labels = [reference.values[k] for k in shown]
+    before, after = reference.counts[shown].tolist(), current.counts[shown].tolist()
+    for label, old, new in (
+        ("(others)", reference.present - reference.new - sum(before), current.present - current.new - sum(after)),
+        ("(new)", reference.new, current.new),
+    ):
+        if old or new:
+            labels, before, after = [*labels, label], [*before, old], [*after, new]
+    return (labels, before, after) if labels else None
+
+
+def _written(column: Numbers, value: float) -> str:
+    if column.kind == "time":
+        return f"{EPOCH + timedelta(microseconds=float(value)):%Y-%m-%d %H:%M}"
+    return f"{value:.4g}"
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Rounded, and never -0."""
+    return round(value, digits) + 0.0
+
+
+def _effect(feature: Feature) -> float:
+    return feature.psi_debiased or 0.0

@@ -1,0 +1,146 @@
+"""The evaluation for people: gates, losses, slices, curves or errors."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from kedge import report
+from kedge.evaluation import curves, regression
+from kedge.evaluation.evaluation import Evaluation, Scored, fits
+from kedge.measure import Floats, wrong
+from kedge.policy import Policy
+
+UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
+FIGURES = {"binary": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
+MOST_DOTS = 600
+"""Rows drawn one by one; more hide each other."""
+
+
+def page(policy: Policy, found: Evaluation) -> str:
+    """A self-contained HTML page."""
+    return report.page(
+        f"{policy.name}: challenger {found.challenger.bundle[:12]}",
+        report.section(
+            "Passed every gate" if found.passed else "Refused",
+            report.table(
+                ["gate", "verdict", "why"],
+                [[each.name, "passed" if each.passed else "failed", each.sentence] for each in found.verdicts],
+            ),
+            *([found.note] if found.note else []),
+        ),
+        _losses(policy, found),
+        *_slices(found),
+        *(_curves(policy, found) if policy.model.task == "binary" else _errors(found)),
+        subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "",
+    )
+
+
+def _losses(policy: Policy, found: Evaluation) -> Markup:
+    figures = _wrong(policy, found) if policy.model.task == "binary" else _fits(found)
+    rows: list[list[object]] = [["challenger", found.measured.challenger_loss, *figures["challenger"]]]
+    if found.champion:
+        rows.append(["champion", float(found.champion.loss.mean()), *figures["champion"]])
+    rows.append(["always the mean of the training rows", found.measured.constant_loss, *figures["constant"]])
+    task = policy.model.task
+    parts = [report.table(["model", UNITS[task], *FIGURES[task]], rows)]
+    if found.decisions:
+        parts.append(
+            Markup("<p>{}</p>").format(
+                f"Only the champion decided wrongly on {found.decisions.only_champion_wrong:,} rows, only the "
+                f"challenger on {found.decisions.only_challenger_wrong:,} (McNemar, exact, two-sided: "
+                f"p = {found.decisions.p_value:.3g})."
+            )
+        )
+    alternatives = [[name.removeprefix("loss_of_"), loss] for name, loss in found.alternatives.items()]
+    return report.section(
+        f"On the same {found.measured.rows:,} newest rows",
+        *parts,
+        "Estimators tried in training, on all rows held out:",
+        report.table(["estimator", UNITS[task]], alternatives),
+    )
+
+
+def _models(found: Evaluation) -> dict[str, Scored]:
+    return {"challenger": found.challenger} | ({"champion": found.champion} if found.champion else {})
+
+
+def _wrong(policy: Policy, found: Evaluation) -> dict[str, list[float | None]]:
+    def share(score: Floats) -> float:
+        return float(wrong(found.label, score, policy.model.threshold).mean())
+
+    return {**{name: [share(each.score)] for name, each in _models(found).items()}, "constant": [None]}
+
+
+def _fits(found: Evaluation) -> dict[str, list[float | None]]:
+    return {name: [each.rmse, each.mae, each.r_squared] for name, each in fits(found).items()}
+
+
+def _slices(found: Evaluation) -> list[Markup]:
+    rows = [
+        [each.feature, each.value, each.rows, each.challenger_loss, each.champion_loss, each.increase]
+        for each in found.measured.slices
+    ]
+    if not rows:
+        return []
+    columns = ["slice", "value", "rows", "challenger's loss", "champion's loss", "increase, as a share"]
+    return [report.section("Slices", report.table(columns, rows))]
+
+
+def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
+    rates, honest = {}, {}
+    for name, scored in _models(found).items():
+        curve = curves.roc(found.label, scored.score)
+        if curve is not None:
+            points = zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
+            rates[f"{name} (area {curve.area:.3f})"] = list(points)
+        honest[name] = [(bin.mean_score, bin.positive_share) for bin in curves.calibration(found.label, scored.score)]
+    threshold = policy.model.threshold
+    counts = curves.confusion(found.label, found.challenger.score, threshold).tolist()
+    return [
+        report.section("ROC", report.line_chart(rates, y_label="true positives, over the share of false positives")),
+        report.section(
+            "Calibration",
+            report.line_chart(
+                {**honest, "perfect": [(0.0, 0.0), (1.0, 1.0)]}, y_label="share of positives, over the mean score"
+            ),
+        ),
+        report.section(
+            f"Decisions at {threshold:.3g}",
+            report.table(
+                ["", "said negative", "said positive"],
+                [["was negative", *counts[0]], ["was positive", *counts[1]]],
+            ),
+        ),
+    ]
+
+
+def _errors(found: Evaluation) -> list[Markup]:
+    label, score = found.label, found.challenger.score
+    rows = len(label)
+    shown = np.unique(np.linspace(0, rows - 1, min(MOST_DOTS, rows)).round().astype(np.int64))
+    dots = list(zip(score[shown].tolist(), label[shown].tolist(), strict=True))
+    few = "" if len(dots) == rows else f" {len(dots):,} of {rows:,} rows are drawn, at equal distances in time."
+    bins = {name: regression.residuals(label, each.score) for name, each in _models(found).items()}
+    ours = bins["challenger"]
+    return [
+        report.section(
+            "Predicted and actual values",
+            f"One dot a row, of the challenger; on the line both agree.{few}",
+            report.scatter_chart(dots, name="challenger", diagonal="exact", y_label="actual, over the predicted value"),
+        ),
+        report.section(
+            "Residuals",
+            f"Actual less predicted value, in up to {curves.BINS} bins of equally many rows: above 0 the model says "
+            "too little, below it too much.",
+            report.line_chart(
+                {
+                    **{f"{name}, mean": [(bin.mean_score, bin.mean) for bin in each] for name, each in bins.items()},
+                    "challenger, nine tenths are above": [(bin.mean_score, bin.low) for bin in ours],
+                    "challenger, nine tenths are below": [(bin.mean_score, bin.high) for bin in ours],
+                    "exact": [(ours[0].mean_score, 0.0), (ours[-1].mean_score, 0.0)],
+                },
+                y_label="residual, over the mean predicted value",
+            ),
+        ),
+    ]

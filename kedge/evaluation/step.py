@@ -1,0 +1,46 @@
+"""Plain values in, plain values out: what the pipeline hands the step and takes from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedge import bundle as bundles
+from kedge import policy as policies
+from kedge import steps
+from kedge.evaluation import curves
+from kedge.evaluation import evaluate as stage
+from kedge.evaluation.evaluation import Evaluation
+from kedge.evaluation.evaluation import metrics as numbers
+from kedge.registry import Registry
+from kedge.store import open_store, write_file
+
+
+def evaluate(
+    policy: dict[str, Any], store: str, registry: str, run: str, fingerprint: str, bundle: str,
+    metrics: Any, curve: Any, report: Any,
+) -> bool:  # fmt: skip
+    """Run the step; the last three are KFP artefacts. Raises what :func:`evaluate.run` raises."""
+    parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
+
+    def judge() -> bool:
+        steps.refuse_lost(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
+        found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
+        for name, value in numbers(parsed, found).items():
+            metrics.log_metric(name, value)
+        if parsed.model.task == "binary":
+            _draw(curve, found, parsed.model.threshold)
+        write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
+        return found.passed
+
+    return steps.perform(opened, parsed.name, "evaluate", judge, run=run)
+
+
+def _draw(curve: Any, found: Evaluation, threshold: float) -> None:
+    points = curves.roc(found.label, found.challenger.score)
+    if points is not None:
+        curve.log_roc_curve(
+            points.false_positive_rate.tolist(), points.true_positive_rate.tolist(), points.threshold.tolist()
+        )
+    counts = curves.confusion(found.label, found.challenger.score, threshold)
+    curve.log_confusion_matrix(["negative", "positive"], counts.tolist())

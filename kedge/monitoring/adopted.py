@@ -1,0 +1,129 @@
+"""A model that kedge did not train has no bundle: it is compared with a table, or with its own first requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+import pyarrow as pa
+
+from kedge import drift, measure, records
+from kedge.drift import Kind, Profile
+from kedge.errors import NothingServed
+from kedge.monitoring.window import Window, comparable, floats
+from kedge.policy import Policy
+from kedge.records import Record
+from kedge.store import Store
+from kedge.tables import log, sources
+
+BUNDLE = "adopted"
+"""Stands where a bundle's id stands for a champion that kedge trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a check compares with: as much of a bundle's manifest as it asks for."""
+
+    created: datetime
+    importance: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """``loss`` and ``rows``: of the first labelled answers, once there are enough."""
+    snapshot: str = ""
+    waits: str = ""
+    """Why there is nothing to compare with yet, in words."""
+
+
+def adopt(store: Store, policy: Policy, time: datetime, *, table: bool, rows: int, about: Mapping[str, str]) -> Record:
+    """Record that a model is watched from now on, and keep its reference if a table holds it.
+
+    Args:
+        table: The reference is the policy's training table; its profile is made now.
+        rows: Else the first so many logged requests are, once they have come.
+        about: What is told of the model in its history.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    if table:
+        store.put(_key(policy.name, "profile"), of_table(store, policy).to_json())
+    made = Record(model=policy.name, kind="adopted", key="1", time=time, data={**about, "rows": 0 if table else rows})
+    records.append(store, made)
+    found = records.find(store, policy.name, "adopted", "1")
+    assert found is not None
+    return found
+
+
+def of_table(store: Store, policy: Policy) -> Profile:
+    """The profile of a training table: features as the log holds them, and its outcomes."""
+    source = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+    names = [*comparable(policy), policy.model.target]
+    renamed = [*names[:-1], "_label"]
+    batches = (batch.select(names).rename_columns(renamed) for batch in source.batches(columns=names))
+    return drift.build(batches, _kinds(policy, renamed))
+
+
+def reference(store: Store, policy: Policy, history: Sequence[Record], window: Window) -> tuple[Basis, Profile]:
+    """What a check of this window compares with; built and kept as soon as enough was logged.
+
+    Raises:
+        NothingServed: not one request was logged since the adoption.
+        DataError, StoreError: the log cannot be read.
+    """
+    adoption = next(item for item in history if item.kind == "adopted")
+    wanted = int(adoption.data["rows"])
+    kept = _kept(store, policy.name, "profile")
+    if kept is not None:
+        metrics = _metrics(store, policy, adoption.time, window.end)
+        return Basis(created=adoption.time, metrics=metrics), Profile.from_json(kept)
+    first = _first(store, policy, adoption.time, window.end, wanted)
+    if not first.num_rows:
+        raise NothingServed(
+            f"model {policy.name}: none of the {wanted:,} requests of its reference was logged since it was adopted; "
+            "if it answers requests, does its logger reach the collector?"
+        )
+    made = drift.build(first.to_batches(), _kinds(policy, first.column_names))
+    if first.num_rows < wanted:
+        waits = f"the reference is not complete: {first.num_rows:,} of {wanted:,} requests"
+        return Basis(created=adoption.time, waits=waits), made
+    store.put_if_absent(_key(policy.name, "profile"), made.to_json())
+    return reference(store, policy, history, window)
+
+
+def _first(store: Store, policy: Policy, start: datetime, end: datetime, count: int) -> pa.Table:
+    columns = ["_time", "_score", *comparable(policy)]
+    rows = log.read_window(store, policy, start, max(start, end), columns=columns, labels="none")
+    return rows.sort_by("_time").slice(0, count).drop_columns(["_time"])
+
+
+def _metrics(store: Store, policy: Policy, start: datetime, end: datetime) -> Mapping[str, float]:
+    """Loss over the first labelled answers, kept once there are ``min_labels`` of them; empty before."""
+    kept = _kept(store, policy.name, "loss")
+    if kept is None:
+        rows = log.read_labelled(store, policy, start, max(start, end), columns=["_time", "_score"]).sort_by("_time")
+        if rows.num_rows < policy.monitor.performance.min_labels:
+            return {}
+        losses = measure.losses(policy.model.task, floats(rows["_label"]), floats(rows["_score"]))
+        body = orjson.dumps({"loss": float(losses.mean()), "rows": float(len(losses))})
+        store.put_if_absent(_key(policy.name, "loss"), body)
+        kept = _kept(store, policy.name, "loss")
+        assert kept is not None
+    found: Mapping[str, float] = orjson.loads(kept)
+    return found
+
+
+def _kinds(policy: Policy, names: Iterable[str]) -> dict[str, Kind]:
+    features = policy.model.features
+    return {name: "category" if name in features and features[name].type == "category" else "number" for name in names}
+
+
+def _kept(store: Store, model: str, what: str) -> bytes | None:
+    try:
+        return store.get(_key(model, what))
+    except KeyError:
+        return None
+
+
+def _key(model: str, what: str) -> str:
+    return f"adopted/{model}/{what}.json"

@@ -1,0 +1,75 @@
+"""What the log itself says about quiet windows: the same hours of earlier weeks, and how much windows vary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import reduce
+
+from kedge.drift import Profile, count
+from kedge.drift.columns import Categories
+from kedge.drift.windows import FEWEST_BLOCKS, design_effects
+from kedge.monitoring.window import Window, comparable
+from kedge.policy import Policy
+from kedge.records import vetoed_windows
+from kedge.store import Store
+from kedge.tables import log
+
+WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier windows tell about this one."""
+
+    reference: Profile | None = None
+    """The same hours of earlier weeks; None: compare with the training rows."""
+    design_effects: Mapping[str, float] = field(default_factory=dict)
+    """Of rows that depend on each other, by column; empty: they count as independent."""
+
+
+NOTHING = Past()
+
+
+def learned(store: Store, policy: Policy, window: Window, profile: Profile) -> Past:
+    """What the policy asks to learn from the log, on the profile's edges; vetoed windows are left out.
+
+    Weeks with fewer than ``min_rows`` rows in all, or too few windows with so many, teach nothing.
+    """
+    drift, least = policy.monitor.drift, policy.monitor.min_rows
+    if not drift.seasonal_weeks and not drift.past_windows:
+        return NOTHING
+    profile = profile.select([name for name in comparable(policy) if name in profile.columns])
+    vetoed, length = vetoed_windows(store, policy.name), window.end - window.start
+
+    def counted(windows: int, step: timedelta) -> list[Profile]:
+        earlier = (_moved(window, k * step) for k in range(1, windows + 1))
+        whole = [one for one in earlier if not any(start < one.end and one.start < end for start, end in vetoed)]
+        return [_counted(store, policy, one, profile) for one in whole]
+
+    weeks = reduce(Profile.merge, counted(drift.seasonal_weeks, WEEK), count(profile, []))
+    blocks = [block for block in counted(drift.past_windows, length) if block.rows >= least]
+    return Past(
+        reference=_as_reference(weeks) if weeks.rows >= least else None,
+        design_effects=design_effects(blocks) if len(blocks) >= FEWEST_BLOCKS else {},
+    )
+
+
+def _counted(store: Store, policy: Policy, window: Window, profile: Profile) -> Profile:
+    names = list(profile.columns)
+    rows = log.read_window(store, policy, window.start, window.end, columns=names, labels="none")
+    return count(profile, rows.select(names).to_batches())
+
+
+def _moved(window: Window, back: timedelta) -> Window:
+    return Window(start=window.start - back, end=window.end - back)
+
+
+def _as_reference(profile: Profile) -> Profile:
+    """Values the training rows never held are to be expected as often as these weeks had them."""
+    columns = {
+        name: replace(column, singletons=column.new) if isinstance(column, Categories) else column
+        for name, column in profile.columns.items()
+    }
+    return replace(profile, columns=columns)

@@ -1,0 +1,175 @@
+"""How wrong the served model was, on rows whose outcome is known. Rows may depend on their neighbours in time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge import measure
+from kedge.monitoring import student
+from kedge.policy import Model
+from kedge.policy.model import Performance as Limits
+
+LEVEL = 0.95
+"""Level of the two-sided intervals that are reported."""
+LARGEST = 1e9
+"""Increase over a reference loss of zero: JSON has no infinity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over rows in time order, with its 95 % interval from block means."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    """Standard error of the mean."""
+    blocks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The champion's loss when it was made, on rows it was not trained on."""
+
+    loss: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """The labelled rows of one window against the champion's reference."""
+
+    verdict: Literal["measured", "too few labels", "no reference"]
+    rows: int
+    reference: Reference | None
+    newest: datetime | None = None
+    """When the newest of these labels became known: the same labels looked at twice are one piece of evidence."""
+    loss: Mean | None = None
+    wrong: Mean | None = None
+    """Share of wrong decisions (binary only)."""
+    naive_wrong: float | None = None
+    """Share wrong of predicting each label by the one before it: what a model must beat on persistent series."""
+    increase: float | None = None
+    """(loss - reference) / reference."""
+    p_value: float | None = None
+    worse: bool | None = None
+    """Whether the loss rose by more than the floor and more than chance; None: no verdict."""
+
+
+def block_mean(values: NDArray[np.float64]) -> Mean:
+    """Mean of values in time order, with a standard error that allows for dependence between neighbours.
+
+    The n values are cut into B = floor(sqrt(n)) blocks of nearly equal size n_b. With block means m_b and the overall
+    mean m, error² = sum(n_b (m_b - m)²) / (n (B - 1)), and (m - mu) / error is compared with Student's t of B - 1
+    degrees of freedom. Dependence that reaches over much more than one block is not seen.
+
+    Args:
+        values: Shape (n,), n at least 4, finite.
+
+    References:
+        J. M. Flegal, G. L. Jones (2010), Batch means and spectral variance estimators in Markov chain Monte Carlo,
+        Annals of Statistics 38, 1034-1070.
+
+    >>> mean = block_mean(np.array([1.0, 3.0, 2.0, 4.0]))
+    >>> mean.value, mean.error, mean.blocks
+    (2.5, 0.5, 2)
+    """
+    count = len(values)
+    blocks = math.isqrt(count)
+    if blocks < 2:
+        raise ValueError(f"a block mean needs at least 4 values, got {count}")
+    starts = np.arange(blocks) * count // blocks
+    sizes = np.diff(np.append(starts, count))
+    mean = float(np.mean(values))
+    spread = np.add.reduceat(values, starts) / sizes - mean
+    error = math.sqrt(float(np.sum(sizes * np.square(spread))) / (count * (blocks - 1)))
+    reach = student.quantile((1 + LEVEL) / 2, blocks - 1) * error
+    return Mean(value=mean, low=mean - reach, high=mean + reach, error=error, blocks=blocks)
+
+
+def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
+    """One-sided p-value of "the loss is not above the reference's".
+
+    t = (loss - reference) / (error * sqrt(1 + n / n_reference)), Student's t with B - 1 degrees of freedom. The root
+    adds the reference's own sampling error, taking its rows to scatter as the window's do.
+
+    >>> steady = Mean(value=0.5, low=0.4, high=0.6, error=0.05, blocks=10)
+    >>> chance_of_rise(steady, 100, Reference(loss=0.5, rows=1000))
+    0.5
+    """
+    above = float(mean.value - reference.loss)
+    error = mean.error * math.sqrt(1 + rows / reference.rows)
+    if error == 0:
+        return 0.0 if above > 0 else 1.0
+    return student.upper_tail(above / error, mean.blocks - 1)
+
+
+def relative_increase(loss: float, reference: float) -> float:
+    """(loss - reference) / reference."""
+    if reference > 0:
+        return float((loss - reference) / reference)
+    return 0.0 if loss <= 0 else LARGEST
+
+
+def judge(
+    model: Model,
+    scores: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    reference: Reference | None,
+    limits: Limits,
+    *,
+    newest: datetime | None = None,
+) -> Performance:
+    """Judge labelled rows, in the order in which they happened, against the champion's reference.
+
+    The verdict is "worse" when the increase reaches ``limits.min_increase`` and ``chance_of_rise`` is at most
+    ``limits.alpha``; both, because with many rows any difference is significant and with few any is large.
+
+    Args:
+        model: Says task and threshold.
+        scores, labels: Shape (n,), in time order; rows with a value that is not finite are left out.
+        reference: None: nothing was recorded, so nothing is judged.
+        limits: From the policy.
+        newest: When the newest label became known.
+    """
+    good = np.isfinite(scores) & np.isfinite(labels)
+    scores, labels = scores[good], labels[good]
+    rows = len(scores)
+    if rows < limits.min_labels:
+        return Performance(verdict="too few labels", rows=rows, reference=reference, newest=newest)
+    loss = block_mean(measure.losses(model.task, labels, scores))
+    wrong, naive = _wrong(model, scores, labels)
+    if reference is None:
+        return Performance(
+            verdict="no reference", rows=rows, reference=None, newest=newest, loss=loss, wrong=wrong, naive_wrong=naive
+        )
+    increase = relative_increase(loss.value, reference.loss)
+    p_value = chance_of_rise(loss, rows, reference)
+    return Performance(
+        verdict="measured",
+        rows=rows,
+        reference=reference,
+        newest=newest,
+        loss=loss,
+        wrong=wrong,
+        naive_wrong=naive,
+        increase=increase,
+        p_value=p_value,
+        worse=increase >= limits.min_increase and increase > 0 and p_value <= limits.alpha,
+    )
+
+
+def _wrong(model: Model, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[Mean | None, float | None]:
+    if model.task != "binary":
+        return None, None
+    mean = block_mean(measure.wrong(labels, scores, model.threshold).astype(np.float64))
+    share = Mean(
+        value=mean.value, low=max(0.0, mean.low), high=min(1.0, mean.high), error=mean.error, blocks=mean.blocks
+    )
+    return share, float(np.mean(labels[1:] != labels[:-1]))

@@ -1,0 +1,71 @@
+"""What a check saw, in the words of its reasons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from kedge.monitoring.check import Check
+
+
+def quiet(check: Check) -> str:
+    """Why nothing is to be done; too few rows are named as such, never as "no drift"."""
+    if check.inputs.verdict != "compared":
+        drift = f"too few rows to say anything about drift: {check.rows:,}"
+    else:
+        drift = "no feature that matters drifted" if check.inputs.drifted else "no feature drifted"
+    performance = check.performance
+    if performance.worse is None:
+        return f"{drift}; {performance.verdict}: {performance.rows:,}"
+    return f"{drift}; {loss(check)}"
+
+
+def error(check: Check) -> str:
+    """That the labelled loss rose, and by how much."""
+    return f"labelled loss rose: {loss(check)}"
+
+
+def loss(check: Check) -> str:
+    """The labelled loss against the reference's."""
+    seen = check.performance
+    if seen.loss is None or seen.reference is None or seen.increase is None or seen.p_value is None:
+        return f"{seen.verdict}: {seen.rows:,} labels"
+    change = f"{100 * seen.increase:+.0f} %, p = {seen.p_value:.2g}"
+    return f"{seen.loss.value:.4g} against {seen.reference.loss:.4g} when trained ({change}, {seen.rows:,} labels)"
+
+
+def inputs(check: Check) -> str:
+    """Which features drifted, at most five by name."""
+    names = list(check.inputs.drifted)
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"inputs drifted: {shown} ({100 * check.inputs.attention:.0f} % of the model's importance)"
+
+
+def estimate(check: Check) -> str:
+    """That the estimated loss rose."""
+    seen = check.estimate
+    if seen is None or seen.loss is None or seen.increase is None:
+        return "no estimate"
+    return f"loss estimated without labels rose to {seen.loss.value:.4g} ({100 * seen.increase:+.0f} %)"
+
+
+def times(count: int) -> str:
+    """How often in a row."""
+    return "1 check" if count == 1 else f"{count} checks in a row"
+
+
+def span(time: timedelta) -> str:
+    """A length of time in words: ``3 days``, ``2.5 h``, ``40 s``.
+
+    >>> span(timedelta(days=3)), span(timedelta(hours=2, minutes=30))
+    ('3 days', '2.5 h')
+    """
+    seconds = time.total_seconds()
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size * (2 if unit == "days" else 1):
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def moment(time: datetime) -> str:
+    """A time as a reason says it: ``2026-03-02 14:00 UTC``."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,97 @@
+"""How a run ended: as a card in Markdown, as one line, and the line posted to a webhook."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from kedge.policy import Policy
+from kedge.records import Record
+
+SECONDS = 10.0
+MOST_TEXT = 2000
+OUTCOMES = {"succeeded": "succeeded", "gated": "did its work, and the candidate did not pass", "failed": "failed"}
+
+
+def text(finished: Record) -> str:
+    """The verdict of a run in one line.
+
+    Args:
+        finished: Its ``run-finished`` record.
+    """
+    data = finished.data
+    step = f" in step {data['step']}" if data.get("step") and data["state"] == "failed" else ""
+    about = f", bundle {str(data['bundle'])[:12]}" if data.get("bundle") else ""
+    why = f": {' '.join(str(data['reason']).split())}" if data.get("reason") else ""
+    line = f"{finished.model}: run {data['run']} {OUTCOMES[data['state']]}{step}{about}{why}"
+    return line if len(line) <= MOST_TEXT else line[: MOST_TEXT - 1] + "…"
+
+
+def send(policy: Policy, finished: Record, environment: Mapping[str, str] = os.environ) -> str:
+    """Post the verdict as ``{"text": ...}``, which Slack's and most chats' incoming webhooks take; say what was done.
+
+    Nothing is raised: a chat that is away is no reason for a run to fail. Only a connection that could not be made is
+    tried again, because what was sent may have arrived. The address is a secret, so it is in no message.
+    """
+    state, variable = finished.data["state"], policy.notify.url_variable
+    if variable is None or state not in policy.notify.states:
+        return "nobody is to be told"
+    url = environment.get(variable, "")
+    if not url.startswith(("https://", "http://")):
+        return f"nobody was told: ${variable} holds no http(s) address here"
+    import httpx
+
+    try:
+        with httpx.Client(timeout=SECONDS, transport=httpx.HTTPTransport(retries=2)) as client:
+            answer = client.post(url, json={"text": escaped(text(finished))})
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        return f"nobody was told: the address in ${variable} did not answer ({type(exc).__name__})"
+    if not answer.is_success:
+        return f"nobody was told: the address in ${variable} answered {answer.status_code}"
+    return f"told the address in ${variable}"
+
+
+def escaped(line: str) -> str:
+    """As Slack asks for it: otherwise ``<!channel>`` in a column's name would call everybody.
+
+    >>> escaped("a < b & c")
+    'a &lt; b &amp; c'
+    """
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def card(finished: Record, evaluated: Record | None) -> str:
+    """The verdict in Markdown, with the gates and figures of the challenger where there was one."""
+    data = finished.data
+    gated = evaluated is not None and (data["state"], data.get("step")) == ("gated", "evaluate")
+    facts = {
+        "run": data["run"],
+        "step": data.get("step") if data["state"] == "failed" else None,
+        "why": None if gated else data.get("reason"),  # the failed gates below say it
+        "bundle": data.get("bundle"),
+        "version": data.get("version"),
+        "outcome": data.get("outcome"),
+    }
+    lines = [f"# {plain(finished.model)}: {OUTCOMES[data['state']]}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {plain(str(value))} |" for name, value in facts.items() if value]
+    return "\n".join([*lines, *(_proof(evaluated) if evaluated is not None else ()), ""])
+
+
+def _proof(evaluated: Record) -> Iterator[str]:
+    yield from ("", "## Gates", "", "| gate | | |", "|---|---|---|")
+    for gate in evaluated.data["gates"]:
+        yield f"| {plain(gate['name'])} | {'passed' if gate['passed'] else '**failed**'} | {plain(gate['sentence'])} |"
+    yield from ("", "## Figures", "", "| figure | value |", "|---|---|")
+    for name, value in evaluated.data["metrics"].items():
+        yield f"| {plain(name)} | {value:.6g} |"
+
+
+def plain(words: str) -> str:
+    """Text that stays text in a table of Markdown.
+
+    >>> plain("a|b <i> *c*")
+    'a\\\\|b &lt;i&gt; \\\\*c\\\\*'
+    """
+    safe = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(words.split()))
+    return safe.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,33 @@
+"""Plain values in, plain values out: what the pipeline hands the step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedge import notify as messages
+from kedge import policy as policies
+from kedge import records, steps
+from kedge.records import Record
+from kedge.store import Store, open_store, write_file
+
+
+def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
+    """Run the step; ``card`` is the KFP Markdown. Never raises: who hears of a run must not decide its end."""
+    try:
+        parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
+        finished = steps.persistent("notify", lambda: steps.conclude(opened, parsed.name, run))
+        write_file(Path(card.path), messages.card(finished, _evaluated(opened, finished)).encode())
+        steps.say(f"notify: {messages.text(finished)}")
+        steps.say(f"notify: {messages.send(parsed, finished)}")
+        return str(finished.data["state"])
+    except Exception as exc:  # noqa: BLE001
+        steps.say(f"notify: failed: {type(exc).__name__}: {exc}")
+        return "unknown"
+
+
+def _evaluated(store: Store, finished: Record) -> Record | None:
+    bundle = finished.data.get("bundle")
+    if not bundle:
+        return None
+    return records.find(store, finished.model, "evaluated", records.evaluation_key(bundle, finished.data["run"]))

@@ -1,0 +1,222 @@
+"""From a file to a policy, with errors that name file, line and field."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from kedge.errors import PolicyError
+from kedge.policy.model import Policy, Source
+
+MOST_BYTES = 1_000_000
+MOST_LEVELS = 20
+LOCAL = ("parquet", "csv", "delta")
+
+
+def load(path: str | Path) -> Policy:
+    """Read a policy file; relative data locations become absolute, seen from the file's folder.
+
+    Raises:
+        PolicyError: the file cannot be read, is not YAML, or breaks a rule; all faults are named at once, each with
+            its line.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise PolicyError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if len(raw) > MOST_BYTES:
+        raise PolicyError(f"{path}: {len(raw):,} bytes; a policy has at most {MOST_BYTES:,}")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = raw[: exc.start].count(b"\n") + 1
+        raise PolicyError(f"{path}:{line}: not UTF-8: byte 0x{raw[exc.start]:02x}; save the file as UTF-8") from exc
+    try:
+        _refuse_growth(text, path)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+        _refuse_duplicates(node, path)
+        value = yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise PolicyError(f"{path}:{line}: not valid YAML: {exc.problem}") from exc
+    except yaml.YAMLError as exc:
+        raise PolicyError(f"{path}: not valid YAML: {exc}") from exc
+    if value is None:
+        raise PolicyError(f"{path}: empty; `kedge init TABLE` writes a first policy from a table")
+    if not isinstance(value, dict):
+        raise PolicyError(f"{path}:1: a policy is a mapping of sections, got {_kind(value)}")
+    policy = _validated(value, str(path), node)
+    return _resolved(policy, path.parent)
+
+
+def parse(value: Mapping[str, Any], *, place: str = "policy") -> Policy:
+    """Read a policy from plain values, as a pipeline parameter carries it.
+
+    The KFP local runner turns nested integers into floats (1 becomes 1.0); a float without a fraction is read as the
+    integer it was.
+
+    Raises:
+        PolicyError: a rule is broken; ``place`` begins each line of the message.
+    """
+    return _validated(dict(value), place, None)
+
+
+def line_of(path: str | Path, field: Sequence[str]) -> int | None:
+    """The line of a policy file that a field stands on, or the deepest section around it; None if it has no lines.
+
+    For what only the world beyond the file can tell: whether a column is in the table, for instance.
+    """
+    try:
+        return _line(yaml.compose(Path(path).read_text("utf-8"), Loader=yaml.CSafeLoader), tuple(field))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def schema() -> dict[str, Any]:
+    """The policy's JSON Schema (draft 2020-12), every field described."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}
+
+
+def _validated(value: dict[str, Any], place: str, node: yaml.Node | None) -> Policy:
+    try:
+        return Policy.model_validate(value)
+    except ValidationError as exc:
+        lines = [_describe(error, place, node) for error in _causes_first(exc.errors(), value)]
+        raise PolicyError("\n".join(lines)) from None
+
+
+def _causes_first(errors: Sequence[ErrorDetails], value: Mapping[str, Any]) -> list[ErrorDetails]:
+    """Unknown fields before all else: what is misspelt is also missing, or has its default.
+
+    So a negative label is not held against the default of a `positive_label` that may be the misspelt one.
+    """
+    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
+    others = [error for error in errors if error["type"] != "extra_forbidden"]
+    if any(error["loc"][:-1] == ("model",) for error in unknown) and "positive_label" not in value["model"]:
+        others = [error for error in others if error["loc"] != ("model", "negative_label")]
+    return unknown + others
+
+
+def _describe(error: ErrorDetails, place: str, node: yaml.Node | None) -> str:
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    field = ".".join(str(part) for part in path) or "policy"
+    line = _line(node, path)
+    where = f"{place}:{line}: {field}" if line else f"{place}: {field}"
+    seen = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            allowed = _fields_at(path[:-1])
+            close = difflib.get_close_matches(str(path[-1]), allowed, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            return f"{where}: unknown field{hint or ';'} allowed here: {', '.join(allowed)}"
+        case "missing":
+            return f"{where}: missing, and it has no default"
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+        case _:
+            message = re.sub(r"^\w+ should ", "must ", error["msg"])
+            return f"{where}: {message}, got {_shown(seen)}"
+
+
+def _fields_at(path: tuple[int | str, ...]) -> list[str]:
+    """Names a mapping at this path may have, walking the models by their annotations."""
+    node: Any = Policy.model_json_schema()
+    definitions = node.get("$defs", {})
+    for part in path:
+        node = _dereferenced(node, definitions)
+        if isinstance(part, int):
+            node = node.get("items", {})
+        elif part in node.get("properties", {}):
+            node = node["properties"][part]
+        else:
+            node = node.get("additionalProperties") or {}
+    return list(_dereferenced(node, definitions).get("properties", {}))
+
+
+def _dereferenced(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    for option in (node, *node.get("anyOf", ())):
+        if "$ref" in option:
+            found: dict[str, Any] = definitions[option["$ref"].rsplit("/", 1)[-1]]
+            return found
+    return node
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
+    """Line of the deepest node along the path that exists, counted from 1."""
+    if node is None:
+        return None
+    line = node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _refuse_growth(text: str, path: Path) -> None:
+    """Aliases can make a small file endless and deep nesting can exhaust the reader; a policy needs neither."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise PolicyError(f"{path}:{line}: alias *{event.anchor}: write the value out; a policy has no aliases")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise PolicyError(f"{path}:{line}: nested deeper than {MOST_LEVELS} levels; no field of a policy is")
+
+
+def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise PolicyError(f"{path}:{key.start_mark.line + 1}: {key.value!r} is given twice in one mapping")
+            seen.add(key.value)
+            _refuse_duplicates(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_duplicates(item, path)
+
+
+def _resolved(policy: Policy, folder: Path) -> Policy:
+    data = policy.data
+    source = _absolute(data.source, folder)
+    labels = data.labels
+    if labels is not None:
+        labels = labels.model_copy(update={"source": _absolute(labels.source, folder)})
+    return policy.model_copy(update={"data": data.model_copy(update={"source": source, "labels": labels})})
+
+
+def _absolute(source: Source, folder: Path) -> Source:
+    if source.format not in LOCAL or "://" in source.location:
+        return source
+    location = Path(source.location)
+    if location.is_absolute():
+        return source
+    return source.model_copy(update={"location": str((folder / location).resolve())})
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,204 @@
+"""The few verbs kedge needs of a model registry, on MLflow. The one place that imports it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from kedge.errors import RegistryError
+
+Alias = Literal["champion", "challenger", "previous"]
+BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""What MLflow is told unless the environment says otherwise. It reads them once, when it is imported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One registered bundle."""
+
+    version: str
+    bundle: str
+    source: str
+    """Where the bundle lies."""
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    created: datetime
+
+
+class Registry:
+    """Versions and aliases of models, each a bundle.
+
+    The registry is asked at the first call, not on construction; that call imports MLflow, which takes 1 to 3 s.
+
+    Args:
+        uri: ``http(s)://host:port`` of an MLflow server, or ``sqlite:///file`` (needs the full ``mlflow`` package).
+
+    Every method raises RegistryError when the registry cannot be reached or refuses.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def register(self, model: str, bundle: str, source: str, tags: Mapping[str, str]) -> str:
+        """Make a version of a bundle and return its number; a bundle that has one keeps it.
+
+        Args:
+            model: The model's name.
+            bundle: The bundle's id.
+            source: Where the bundle lies, for whoever deploys it.
+            tags: Lineage. Values longer than 5,000 characters are cut.
+        """
+        with self._translated(f"register bundle {bundle[:12]} of {model}"):
+            self._ensure(model)
+            for known in self._all(model):
+                if known.tags.get(BUNDLE) == bundle:
+                    return str(known.version)
+            kept = {name: value[:5000] for name, value in {**tags, BUNDLE: bundle, SOURCE: source}.items()}
+            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=self._run(), tags=kept)
+            return str(made.version)
+
+    def alias(self, model: str, alias: Alias) -> str | None:
+        """The bundle id that an alias of a model names, or None."""
+        with self._translated(f"look up {alias} of {model}"):
+            found = next((known for known in self._all(model) if alias in known.aliases), None)
+            return None if found is None else found.tags.get(BUNDLE)
+
+    def set_alias(self, model: str, alias: Alias, bundle: str) -> None:
+        """Let an alias name the version of this bundle. Again is harmless."""
+        with self._translated(f"make bundle {bundle[:12]} the {alias} of {model}"):
+            for known in self._all(model):
+                if known.tags.get(BUNDLE) == bundle:
+                    self._client.set_registered_model_alias(model, alias, known.version)
+                    return
+        raise RegistryError(f"registry {self.uri}: no version of {model} is bundle {bundle}; register it first")
+
+    def versions(self, model: str) -> list[Version]:
+        """All versions, newest first; empty for a model nobody registered."""
+        with self._translated(f"list versions of {model}"):
+            found = [_version(known) for known in self._all(model)]
+        return sorted(found, key=lambda each: int(each.version), reverse=True)
+
+    def _run(self) -> str | None:
+        """The MLflow run that KFP's plugin opened for this task, where it reports to this MLflow and not to another."""
+        from mlflow.exceptions import MlflowException
+
+        run = os.environ.get("MLFLOW_RUN_ID")
+        try:
+            return str(self._client.get_run(run).info.run_id) if run else None
+        except MlflowException as exc:
+            if exc.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+
+    @cached_property
+    def _client(self) -> Any:
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        _make_room(self.uri)
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _ensure(self, model: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _all(self, model: str) -> list[Any]:
+        found, token = [], None
+        while True:
+            page = self._client.search_model_versions(f"name='{model}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return self._with_aliases(model, found)
+
+    def _with_aliases(self, model: str, found: list[Any]) -> list[Any]:
+        """A search over HTTP leaves aliases out; the model itself has them."""
+        if found:
+            by_version: dict[str, list[str]] = {}
+            for alias, version in self._client.get_registered_model(model).aliases.items():
+                by_version.setdefault(str(version), []).append(alias)
+            for known in found:
+                known.aliases = by_version.get(str(known.version), [])
+        return found
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except RegistryError:
+            raise
+        except ImportError as exc:
+            raise RegistryError(
+                f"registry {self.uri}: cannot {what}: {exc}; install mlflow (http: mlflow-skinny)"
+            ) from exc
+        except Exception as exc:  # MLflow's, requests' or SQLAlchemy's own
+            asked = "is MLflow running there" if self.uri.startswith("http") else "can it be written, is the disk full"
+            raise RegistryError(
+                f"registry {self.uri}: cannot {what}: {_first_line(exc)}; {asked}? $MLFLOW_TRACKING_URI names another"
+            ) from exc
+
+
+def acceptable(uri: str, source: str) -> str:
+    """The source as this registry takes it: an MLflow server refuses every path, even on a volume it does not see.
+
+    >>> acceptable("http://mlflow:5000", "/store/bundles/fraud/1f3a"), acceptable("sqlite:///m.db", "/store")
+    ('kedge:///store/bundles/fraud/1f3a', '/store')
+    """
+    return f"kedge://{source}" if uri.startswith("http") and "://" not in source else source
+
+
+def _make_room(uri: str) -> None:
+    """A folder for SQLite's file: MLflow would try for a minute to open a file in none."""
+    if not uri.startswith("sqlite:///"):
+        return
+    file = Path(uri.removeprefix("sqlite:///"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab"):
+            pass
+        with file.open("rb") as opened:
+            head = opened.read(16)
+    except OSError as exc:
+        raise RegistryError(f"registry {uri}: {file} cannot be written: {exc.strerror}") from exc
+    if head and head != b"SQLite format 3\0":
+        raise RegistryError(f"registry {uri}: {file} is not an SQLite database; name another with $MLFLOW_TRACKING_URI")
+
+
+def _version(known: Any) -> Version:
+    return Version(
+        version=str(known.version),
+        bundle=known.tags.get(BUNDLE, ""),
+        source=known.tags.get(SOURCE, known.source),
+        aliases=tuple(sorted(known.aliases)),
+        tags=dict(known.tags),
+        created=datetime.fromtimestamp(known.creation_timestamp / 1000, UTC),
+    )
+
+
+def _first_line(exc: Exception) -> str:
+    cause: BaseException | None = exc
+    while cause is not None:  # the network's own words lie beneath those of four libraries
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    lines = str(exc).strip().splitlines()
+    return lines[0][:300] if lines else type(exc).__name__

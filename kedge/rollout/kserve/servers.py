@@ -1,0 +1,50 @@
+"""The model servers and collectors of a namespace, asked themselves, past every gateway."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
+
+import httpx
+
+from kedge.errors import ReleaseError
+from kedge.rollout.kserve import api, counters, pods
+from kedge.rollout.model import Traffic
+
+SCRAPE_SECONDS = 5.0
+FLUSH_SECONDS = 60.0
+
+
+def counted(http: httpx.Client, found: Iterable[api.Object], bundle: str) -> dict[str, Traffic]:
+    """What each pod of a bundle counted since it started; what a pod that ended had counted is lost.
+
+    Raises:
+        ReleaseError: a pod that takes requests does not tell.
+    """
+    told = {}
+    for pod in pods.running(found, bundle):
+        with nullcontext() if pods.ready(pod) else suppress(ReleaseError):  # one that is not up may not answer
+            told[pods.process(pod)] = _counted(http, pod, bundle)
+    return told
+
+
+def flush(http: httpx.Client, cluster: api.Api) -> None:
+    """Have each collector write what it holds; one that is down is no error."""
+    token = os.environ.get("KEDGE_COLLECT_TOKEN")
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    with suppress(httpx.HTTPError, ReleaseError):
+        for pod in cluster.list(api.PODS, labelSelector="app.kubernetes.io/component=collector"):
+            if pods.ready(pod):
+                http.post(f"{pods.address(pod)}/v1/flush", headers=shown, timeout=FLUSH_SECONDS)
+
+
+def _counted(http: httpx.Client, pod: api.Object, bundle: str) -> Traffic:
+    url = f"{pods.address(pod)}/metrics"
+    try:
+        answer = http.get(url, timeout=SCRAPE_SECONDS)
+        answer.raise_for_status()
+        return counters.traffic(answer.text, bundle)
+    except (httpx.HTTPError, ValueError, KeyError) as exc:
+        name = pod["metadata"]["name"]
+        raise ReleaseError(f"pod {name}: its counters at {url} cannot be read: {exc}") from exc

@@ -1,0 +1,35 @@
+"""Predictions asked of a slot's own server, past every gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import orjson
+
+from kedge.errors import ReleaseError
+
+HEADER = "x-kedge-smoke"
+"""Marks requests that are no part of what was served; the gateways remove it from those of clients."""
+TIMEOUT_SECONDS = 30
+
+
+def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Scores from the server at ``base``.
+
+    Raises:
+        ReleaseError: it did not answer, or not with a score for each row; ``slot`` begins the message.
+    """
+    url = f"{base}/v1/models/{model}:predict"
+    try:
+        body = orjson.dumps({"instances": list(rows)})
+        answer = http.post(url, content=body, headers={HEADER: "true"}, timeout=TIMEOUT_SECONDS)
+        if answer.status_code != httpx.codes.OK:
+            raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
+        scores = [float(score) for score in answer.json()["predictions"]]
+    except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
+        raise ReleaseError(f"slot {slot} at {url} did not predict: {exc}") from exc
+    if len(scores) != len(rows):
+        raise ReleaseError(f"slot {slot} gave {len(scores)} scores for {len(rows)} rows")
+    return scores

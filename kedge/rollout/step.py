@@ -1,0 +1,100 @@
+"""Plain values in, plain values out: what the pipeline and the commands hand the release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kedge import bundle as bundles
+from kedge import policy as policies
+from kedge import steps
+from kedge.errors import SlotNotReady, UsageError
+from kedge.policy import Policy
+from kedge.registry import Registry
+from kedge.rollout import rollback as way_back
+from kedge.rollout import rollout
+from kedge.rollout.drivers import open_driver
+from kedge.rollout.evidence import Observed
+from kedge.rollout.model import Rollout, Span
+from kedge.store import Store, open_store
+
+
+def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
+    """Release a bundle or go on with its release: ``promoted``, ``rolled-back`` or ``refused``.
+
+    A candidate that is taken back or refused is a release that ended as it should: the run's record says ``gated``. One
+    that the platform could not even start is a run that failed, and may be tried again: it raises SlotNotReady. Raises
+    what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
+    """
+    parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
+
+    def release() -> rollout.Outcome:
+        with TemporaryDirectory() as cache:
+            candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
+            asked = _release(parsed, opened, registry, platform)
+            asked.bundle, asked.run, asked.say = candidate, run, steps.say
+            ended = rollout.run(asked)
+            if ended.untried:
+                raise SlotNotReady(f"{ended.reason}; the bundle was not tried, and may be released again")
+            return ended
+
+    outcome = steps.perform(opened, parsed.name, "deploy", release, run=run)
+    state: steps.State = "succeeded" if outcome.result == "promoted" else "gated"
+    steps.finish(
+        opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason
+    )
+    steps.say(f"{outcome.result}: {outcome.reason}")
+    return outcome.result
+
+
+def rollback(
+    policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = ""
+) -> rollout.Outcome:
+    """The operator's rollback; see :func:`kedge.rollout.rollback.rollback`."""
+    return way_back.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
+
+
+def served(model: str, platform: str) -> str:
+    """Who gets the model's traffic, in words."""
+    return way_back.served(open_driver(platform, model).route())
+
+
+def policy_served(model: str, store: str, platform: str) -> Policy:
+    """The policy in the bundle that is being released or has all traffic.
+
+    Raises:
+        UsageError: the model is not served here.
+    """
+    driver, opened = open_driver(platform, model), open_store(store)
+    route = driver.route()
+    serving = driver.slot(route.champion).bundle if route.champion else None
+    bundle = route.rollout.bundle if route.rollout is not None else serving
+    if bundle is None:
+        raise UsageError(f"{model}: not served by the platform {platform}")
+    key = f"{bundles.address(model, bundle)}/bundle.json"
+    return policies.parse(bundles.manifest.parse(opened.get(key), opened.uri(key)).policy)
+
+
+def _release(policy: Policy, store: Store, registry: str, platform: str) -> rollout.Release:
+    return rollout.Release(
+        driver=open_driver(platform, policy.name),
+        policy=policy,
+        store=store,
+        crown=partial(_crown, Registry(registry), policy.name),
+        observe=partial(_observe, store, policy),
+    )
+
+
+def _crown(registry: Registry, model: str, champion: str, previous: str | None) -> None:
+    registry.set_alias(model, "champion", champion)
+    if previous is not None:
+        registry.set_alias(model, "previous", previous)
+
+
+def _observe(store: Store, policy: Policy, stands: Rollout, spans: Sequence[Span]) -> Sequence[Observed]:
+    from kedge.rollout.outcomes import observe
+
+    return observe(store, policy, stands, spans)

@@ -1,0 +1,68 @@
+"""Who a request is: its id, which joins prediction and label, and the time it counts in."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from datetime import datetime
+
+from kedge import clock
+from kedge.serving.refusal import Refusal
+
+PLAIN = re.compile(r"[!-~]{1,128}")
+"""What an id may look like: it goes into a header and into events."""
+
+_prefix = secrets.token_hex(12)
+_numbers = itertools.count()
+
+
+def new_id() -> str:
+    """An id no other request has: 96 random bits of this process and a count."""
+    return f"{_prefix}{next(_numbers):08x}"
+
+
+def checked_id(given: object, field: str) -> str:
+    """The id the client gave.
+
+    Raises:
+        Refusal: it could not stand in a header.
+    """
+    if not isinstance(given, str) or not PLAIN.fullmatch(given):
+        raise Refusal(400, f"{field}: an id must be 1 to 128 visible ASCII characters without spaces")
+    return given
+
+
+def event_time(given: str | None) -> datetime:
+    """The time the client gave in ``ce-time``, or now.
+
+    Raises:
+        Refusal: it is not an RFC 3339 time with an offset.
+    """
+    if given is None:
+        return clock.now()
+    try:
+        time = datetime.fromisoformat(given)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise Refusal(400, "ce-time: must be a time such as 2026-03-02T00:00:00Z")
+    return time
+
+
+def identify(header_id: str | None, body_id: object, time: str | None) -> tuple[str, datetime]:
+    """The id and the event time of a request: ``ce-id``, else the id in its body, else a new one.
+
+    Raises:
+        Refusal: what was given cannot be one.
+    """
+    if header_id is not None:
+        request_id = checked_id(header_id, "ce-id")
+    else:
+        request_id = new_id() if body_id is None else checked_id(body_id, '"id"')
+    return request_id, event_time(time)
+
+
+def row_id(request_id: str, row: int, rows: int) -> str:
+    """The id of a row's prediction: the request's own, or ``<id>-<row>`` where it has several rows."""
+    return request_id if rows == 1 else f"{request_id}-{row}"

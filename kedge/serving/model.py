@@ -1,0 +1,100 @@
+"""One bundle being served: rows in, scores and decisions out, whatever protocol brought the rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kedge.bundle import Bundle, Matrix, Predictor
+from kedge.errors import BundleError, DataError, NotExplainable
+from kedge.serving.refusal import Refusal
+
+Row = Mapping[str, Any]
+
+
+class Scored(NamedTuple):
+    """What one request asked and was told; scores and predictions have one entry a row."""
+
+    rows: Sequence[Row]
+    scores: list[float]
+    predictions: list[float]
+    encode_seconds: float
+    score_seconds: float
+
+
+class ServedModel:
+    """A loaded bundle in a slot.
+
+    Args:
+        bundle: Verified by ``open_bundle``.
+        predictor: Its loaded model.
+        slot: Which of the two places of a release this is, such as ``blue``.
+    """
+
+    def __init__(self, bundle: Bundle, predictor: Predictor, slot: str) -> None:
+        self.name = bundle.manifest.name
+        self.version = bundle.id
+        self.slot = slot
+        self.signature = bundle.signature
+        self.binary = bundle.manifest.task == "binary"
+        self._bundle = bundle
+        self._threshold = bundle.manifest.threshold
+        self._predictor = predictor
+        self.quick = predictor.quick
+
+    def warm_up(self) -> None:
+        """Predict the golden rows once, so that the first request finds everything loaded.
+
+        Raises:
+            BundleError: a score is not finite: the model must not be served.
+        """
+        rows = self._bundle.golden_rows()
+        for some in (rows, rows[:1]):
+            if not np.isfinite(self.score(some).scores).all():
+                raise BundleError(f"bundle {self.version}: a golden row's score is not finite; it must not be served")
+
+    def score(self, rows: Sequence[Row]) -> Scored:
+        """Score rows of features by name.
+
+        Raises:
+            Refusal: 400, naming the row and the feature.
+        """
+        began = time.perf_counter()
+        try:
+            if len(rows) == 1:
+                row = self.signature.encode_row(rows[0])
+                encoded = time.perf_counter()
+                scores = [self._predictor.score_row(row)]
+            else:
+                matrix = self.signature.encode_rows(rows)
+                encoded = time.perf_counter()
+                scores = self._predictor.score(matrix).tolist()
+        except DataError as exc:
+            raise Refusal(400, str(exc)) from None
+        return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
+
+    def decide(self, scores: list[float]) -> list[float]:
+        """1 from the threshold on, else 0 (binary); the value itself (regression)."""
+        if not self.binary:
+            return scores
+        threshold = self._threshold
+        return [1.0 if score >= threshold else 0.0 for score in scores]
+
+    def explain(self, rows: Sequence[Row]) -> list[dict[str, float]]:
+        """What each feature adds to the raw score of each row, and the bias as ``_bias``.
+
+        Raises:
+            Refusal: 400 for rows at fault, 501 for a model that cannot be explained.
+        """
+        try:
+            matrix: Matrix = self.signature.encode_rows(rows)
+            parts = self._predictor.contributions(matrix)
+        except DataError as exc:
+            raise Refusal(400, str(exc)) from None
+        except NotExplainable as exc:
+            raise Refusal(501, f"this model cannot be explained: {exc}") from None
+        names = (*self.signature.names, "_bias")
+        return [dict(zip(names, row, strict=True)) for row in parts.tolist()]

@@ -1,0 +1,188 @@
+"""The Open Inference Protocol (v2): one input tensor a feature, JSON or the binary tensor extension.
+
+Each input is named like a feature and has shape [n] or [n, 1]; categories are BYTES. Outputs are ``score`` and
+``prediction``, FP64 of shape [n]. A missing value is null in JSON and NaN in a binary tensor of floats.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from kedge.serving.model import Row, Scored, ServedModel
+from kedge.serving.refusal import Refusal
+from kedge.serving.v1 import parse
+
+DTYPES = {
+    "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
+    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
+OUTPUTS = ("score", "prediction")
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A v2 request read: its rows, its id if it brought one, and the outputs wanted."""
+
+    rows: list[Row]
+    id: object
+    outputs: tuple[str, ...] = OUTPUTS
+    binary: frozenset[str] = frozenset()
+    """Outputs wanted as binary tensors."""
+
+
+def read(body: bytes, json_length: int | None, names: tuple[str, ...]) -> Inference:
+    """Read a request; with binary tensors ``json_length`` says where its JSON ends.
+
+    Raises:
+        Refusal: 400, naming the input.
+    """
+    if json_length is not None and not 0 < json_length <= len(body):
+        raise Refusal(400, f"inference-header-content-length: {json_length} bytes of JSON in a body of {len(body)}")
+    value = parse(body if json_length is None else body[:json_length])
+    inputs = value.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise Refusal(400, '"inputs": must be a list of tensors, one a feature')
+    outputs, binary = _wanted(value)
+    tail = body[json_length:] if json_length is not None else b""
+    return Inference(rows(inputs, tail, names), value.get("id"), outputs, binary)
+
+
+def rows(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> list[Row]:
+    """The rows of input tensors; ``tail`` holds the binary ones' bytes, one after the other.
+
+    Raises:
+        Refusal: 400, naming the input.
+    """
+    columns = _columns(inputs, tail, names)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def write(request: Inference, scored: Scored, model: ServedModel, request_id: str) -> tuple[bytes, int | None]:
+    """The answer, and where its JSON ends if it has binary tensors."""
+    outputs, tail = [], b""
+    for name in request.outputs:
+        values = scored.scores if name == "score" else scored.predictions
+        output: dict[str, Any] = {"name": name, "datatype": "FP64", "shape": [len(values)]}
+        if name in request.binary:
+            raw = np.asarray(values, dtype="<f8").tobytes()
+            output["parameters"] = {"binary_data_size": len(raw)}
+            tail += raw
+        else:
+            output["data"] = values
+        outputs.append(output)
+    answer = {"model_name": model.name, "model_version": model.version, "id": request_id, "outputs": outputs}
+    head = orjson.dumps(answer)
+    return (head + tail, len(head)) if request.binary else (head, None)
+
+
+def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    place, rows = 0, None
+    for tensor in inputs:
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str):
+            raise Refusal(400, '"inputs": each must be an object with a "name"')
+        if name not in names or name in columns:
+            raise Refusal(400, f"input {name[:60]!r}: {'given twice' if name in columns else 'not a feature'}")
+        count = _count(name, tensor.get("shape"))
+        if rows is not None and count != rows:
+            raise Refusal(400, f"input {name!r}: {count} rows, the inputs before have {rows}")
+        rows = count
+        columns[name], size = _values(name, tensor, count, tail[place:])
+        place += size
+    if place != len(tail):
+        raise Refusal(400, f"{len(tail) - place} bytes of binary data belong to no input")
+    if not rows:
+        raise Refusal(400, '"inputs": at least one row')
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise Refusal(400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown")
+    return columns
+
+
+def _values(name: str, tensor: dict[str, Any], count: int, tail: bytes) -> tuple[list[Any], int]:
+    """One input's values, and how many bytes of the tail they took."""
+    if "data" in tensor:
+        return _flat(name, tensor["data"], count), 0
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if type(size) is not int or not 0 <= size <= len(tail):
+        raise Refusal(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes left")
+    return unpack(name, tensor.get("datatype"), tail[:size], count), size
+
+
+def _count(name: str, shape: object) -> int:
+    if isinstance(shape, list) and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+        count = shape[0]
+        if type(count) is int and count >= 0:
+            return count
+    raise Refusal(400, f"input {name!r}: shape must be [rows] or [rows, 1]")
+
+
+def _flat(name: str, data: object, count: int) -> list[Any]:
+    if isinstance(data, list) and data and all(isinstance(value, list) and len(value) == 1 for value in data):
+        data = [value[0] for value in data]
+    if not isinstance(data, list) or len(data) != count:
+        raise Refusal(400, f"input {name!r}: data must be a list of the {count} values its shape says")
+    return data
+
+
+def unpack(name: str, datatype: object, raw: bytes, count: int) -> list[Any]:
+    """The values of a raw tensor: little endian, or BYTES with a 4-byte length before each.
+
+    Raises:
+        Refusal: 400, the bytes do not fit type and shape.
+    """
+    if datatype == "BYTES":
+        return _texts(name, raw, count)
+    if not isinstance(datatype, str) or datatype not in DTYPES:
+        raise Refusal(400, f"input {name!r}: datatype must be BYTES or one of {', '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[datatype])
+    if len(raw) != count * dtype.itemsize:
+        raise Refusal(400, f"input {name!r}: {len(raw)} bytes for {count} values of {datatype}")
+    values: list[Any] = np.frombuffer(raw, dtype=dtype).tolist()
+    return [None if math.isnan(value) else value for value in values] if dtype.kind == "f" else values
+
+
+def _texts(name: str, raw: bytes, count: int) -> list[Any]:
+    texts, place = [], 0
+    try:
+        while place < len(raw):
+            (length,) = struct.unpack_from("<I", raw, place)
+            place += 4
+            if length > len(raw) - place:
+                raise ValueError
+            texts.append(raw[place : place + length].decode())
+            place += length
+    except (struct.error, ValueError):
+        raise Refusal(400, f"input {name!r}: BYTES must be UTF-8 texts, each after its length in 4 bytes") from None
+    if len(texts) != count:
+        raise Refusal(400, f"input {name!r}: {len(texts)} texts, its shape says {count}")
+    return texts
+
+
+def _wanted(value: dict[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
+    every = _flag(value.get("parameters"), "binary_data_output")
+    wanted = value.get("outputs")
+    if wanted is None:
+        return OUTPUTS, frozenset(OUTPUTS if every else ())
+    names, binary = [], set()
+    for output in wanted if isinstance(wanted, list) else [None]:
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(output, dict) or name not in OUTPUTS:
+            raise Refusal(400, '"outputs": each must be an object whose name is "score" or "prediction"')
+        names.append(name)
+        if _flag(output.get("parameters"), "binary_data", every):
+            binary.add(name)
+    return tuple(dict.fromkeys(names)) or OUTPUTS, frozenset(binary)
+
+
+def _flag(parameters: object, name: str, default: bool = False) -> bool:
+    value = parameters.get(name, default) if isinstance(parameters, dict) else default
+    return value is True

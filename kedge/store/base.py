@@ -1,0 +1,71 @@
+"""The store's verbs and its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from kedge.errors import UsageError
+
+
+class Store(Protocol):
+    """Objects under one root. Keys are relative, with ``/`` between parts.
+
+    Layout: ``logs/<model>/{predictions,labels}`` (Delta tables), ``records/<model>/<kind>/<key>.json``,
+    ``vetoed/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
+    ``reports/<model>/``.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root as one gives it on the command line: an absolute path, or s3://bucket/prefix."""
+
+    def uri(self, key: str) -> str:
+        """Absolute address of a key, for readers that take one (Delta, KServe's storage initializer)."""
+
+    def options(self) -> dict[str, str]:
+        """Storage options for such readers; empty for a local folder."""
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises StoreError, or KeyError if there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace, whole or not at all, durable on return."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write unless the key exists; True if this call wrote it. Of two writers at once, one gets True."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys below ``prefix/``, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove one object; a key that does not exist is fine."""
+
+    def upload(self, folder: Path, prefix: str) -> None:
+        """Copy a folder's files below ``prefix``; readers see all of them or none if they look for the last name in
+        sorted order written last, which is how bundles and snapshots are read: their manifest goes last."""
+
+    def fetch(self, prefix: str, into: Path) -> Path:
+        """A local folder with the files below ``prefix``: the store's own folder if it is local, else a copy in
+        ``into``. Raises KeyError if there are none."""
+
+
+def open_store(url: str | Path) -> Store:
+    """Open the store at a local folder or an ``s3://`` address.
+
+    Raises:
+        UsageError: an address of another kind.
+        StoreError: the place cannot be reached, or be a folder.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        from kedge.store.local import LocalStore
+
+        return LocalStore(Path(text.removeprefix("file://")))
+    if text.startswith("s3://"):
+        from kedge.store.objects import ObjectStore
+
+        return ObjectStore(text)
+    scheme = text.split("://", 1)[0]
+    raise UsageError(f"store {text!r}: {scheme}:// is not supported; use a folder or s3://bucket/prefix")

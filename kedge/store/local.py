@@ -1,0 +1,110 @@
+"""The store in a local folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from kedge.errors import StoreError, UsageError
+from kedge.store.files import manifest_last, sync_folder, write_beside, write_file
+
+
+class LocalStore:
+    """See :class:`kedge.store.Store`.
+
+    >>> import tempfile
+    >>> store = LocalStore(Path(tempfile.mkdtemp()))
+    >>> store.put_if_absent("records/fraud/check/1.json", b"{}"), store.put_if_absent("records/fraud/check/1.json", b"")
+    (True, False)
+    >>> list(store.keys("records/fraud"))
+    ['records/fraud/check/1.json']
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()  # made by the first write: who only reads leaves no folder behind
+        try:
+            there = next(path for path in (self._root, *self._root.parents) if path.exists())
+        except OSError as exc:
+            raise self._refused("be opened", exc) from exc
+        if not there.is_dir():
+            raise StoreError(f"store {self._root}: cannot be a folder: {there} is a file")
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    def uri(self, key: str) -> str:
+        return str(self._path(key))
+
+    def options(self) -> dict[str, str]:
+        return {}
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as exc:
+            raise self._refused(f"read {key}", exc) from exc
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            write_file(self._path(key), data)
+        except OSError as exc:
+            raise self._refused(f"write {key}", exc) from exc
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = write_beside(path, data)
+            try:
+                path.hardlink_to(beside)  # the one operation that is atomic and refuses to replace
+            except FileExistsError:
+                return False
+            finally:
+                beside.unlink()
+            sync_folder(path.parent)
+        except OSError as exc:
+            raise self._refused(f"write {key}", exc) from exc
+        return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix) if prefix else self._root
+        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
+        yield from sorted(path.relative_to(self._root).as_posix() for path in files)
+
+    def delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as exc:
+            raise self._refused(f"delete {key}", exc) from exc
+
+    def upload(self, folder: Path, prefix: str) -> None:
+        for file in manifest_last(folder):
+            self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+    def fetch(self, prefix: str, into: Path) -> Path:  # noqa: ARG002  (the other store needs it)
+        folder = self._path(prefix)
+        if not folder.is_dir():
+            raise KeyError(prefix)
+        return folder
+
+    def _refused(self, what: str, exc: OSError) -> StoreError:
+        return StoreError(f"store {self._root}: cannot {what}: {exc.strerror}{_advice(exc, self._root)}")
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or "\0" in key:
+            raise UsageError(f"store {self._root}: {key!r} is not a key: relative, without '..'")
+        return self._root.joinpath(*parts)
+
+
+def _advice(exc: OSError, root: Path) -> str:
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"; give it to user {os.getuid()}: chown -R {os.getuid()} {root}"
+    if exc.errno == errno.EROFS:
+        return "; mount it to be written to, or name another store"
+    return ""

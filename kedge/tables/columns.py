@@ -1,0 +1,302 @@
+"""From a column as a source holds it to the column kedge works with, and what is wrong with each value.
+
+Every table has one shape inside, that of the prediction log: ``_time`` timestamp[us, UTC], ``_id`` string, numbers,
+integers and booleans as double, categories as string, the target as double (binary: 1.0 if positive). Null, NaN and, in
+text, an empty value all mean missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kedge.errors import DataError
+from kedge.policy import Data, Model
+
+TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+MISSING_NUMBERS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
+"""Texts that mean "no value" where a number or a boolean is read; for a category only "" does: NA is Namibia."""
+
+Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive"]
+Label = str | int | bool
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A column of kedge's own type; unreadable values are null and stand in ``wrong`` with the reason."""
+
+    values: pa.Array
+    wrong: NDArray[np.bool_]
+    reason: str
+
+
+def arrow_type(kind: Kind) -> pa.DataType:
+    """The type a column of this kind has inside."""
+    match kind:
+        case "time":
+            return TIMESTAMP
+        case "category" | "id":
+            return pa.string()
+        case _:
+            return pa.float64()
+
+
+def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_label: Label | None = None) -> Converted:
+    """Read one column; never raises for a value, only for a type no value of which could be read.
+
+    Args:
+        column: Any Arrow type but nested and binary ones.
+        kind: What the policy says it is; ``positive`` is a binary target.
+        positive_label: The value of a binary target that counts as positive.
+        negative_label: The one that counts as negative; None: every other value does.
+
+    Raises:
+        DataError: the type cannot hold such values; without the place, which the caller knows.
+    """
+    column = _plain(column)
+    match kind:
+        case "number":
+            return _numbers(column)
+        case "integer":
+            return _integers(column)
+        case "boolean":
+            return _booleans(column)
+        case "time":
+            return _times(column)
+        case "positive":
+            return _positives(column, positive_label, negative_label)
+        case "category" | "id":
+            return Converted(_texts(column), np.zeros(len(column), bool), "")
+
+
+def kinds(model: Model, *, has_id: bool) -> dict[str, Kind]:
+    """The columns of a model's training table inside, in their order, and what each is."""
+    found: dict[str, Kind] = {TIME: "time"}
+    if has_id:
+        found[ID] = "id"
+    found |= {name: feature.type for name, feature in model.features.items()}
+    found[model.target] = "positive" if model.task == "binary" else "number"
+    return found
+
+
+def named(model: Model, present: Iterable[str]) -> dict[str, str]:
+    """Columns of a table -> the features, and the target, that they hold: as the policy says tables call them, else, in
+    tables that kedge wrote itself, by their own names."""
+    there = set(present)
+    found = ((column if column in there else name, name) for name, column in model.columns.items())
+    return {column: name for column, name in found if column in there}
+
+
+def fields_of(model: Model, data: Data) -> dict[tuple[str, ...], str]:
+    """Fields of a policy -> the columns of the training table that they name."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, feature in model.features.items():
+        found["model", "features", name, *(["column"] if feature.column else [])] = feature.column or name
+    target = model.target_column
+    found["model", "target_column" if target else "target"] = target or model.target
+    for field, column in (("time_column", data.time_column), ("id_column", data.id_column)):
+        if column is not None:
+            found["data", field] = column
+    return found
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise DataError(f"holds {kind}, which no model input is made of; flatten it or leave it out")
+    return column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _numbers(column: pa.Array) -> Converted:
+    kind = column.type
+    if pa.types.is_boolean(kind) or _is_number(kind) or pa.types.is_null(kind):
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        return Converted(_without_nan(column.cast(pa.float64(), safe=False)), np.zeros(len(column), bool), "")
+    if not _is_text(kind):
+        raise DataError(f"holds {kind}; a number is needed")
+    values, wrong = _parsed(column, pa.float64(), float)
+    return Converted(_without_nan(values), wrong, "is not a number")
+
+
+def _integers(column: pa.Array) -> Converted:
+    read = _numbers(column)
+    values = read.values.to_numpy(zero_copy_only=False)
+    fraction = np.isfinite(values) & (values != np.trunc(values))
+    if not fraction.any():
+        return Converted(read.values, read.wrong, read.reason or "is not a whole number")
+    return Converted(_blank(read.values, fraction), read.wrong | fraction, "is not a whole number")
+
+
+def _booleans(column: pa.Array) -> Converted:
+    kind = column.type
+    if _is_text(kind):
+        values, wrong = _parsed(column, pa.bool_(), _boolean)
+        return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, "is not true or false")
+    read = _numbers(column)
+    values = read.values.to_numpy(zero_copy_only=False)
+    other = ~np.isnan(values) & (values != 0) & (values != 1)
+    return Converted(_blank(read.values, other), other, "is not true or false")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "1.0", "0.0"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1", "1.0")
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_floating(kind):  # 3.0 is category "3": pandas turns integers with gaps into floats
+        values = [None if value is None or value != value else f"{value:.15g}" for value in column.to_pylist()]
+        return pa.array(values, pa.string())
+    text = column.cast(pa.string())
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _times(column: pa.Array) -> Converted:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind):
+        if not pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("us"))
+        wrong = np.zeros(len(column), bool)
+        return Converted(column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(TIMESTAMP), wrong, "")
+    if not _is_text(kind):
+        raise DataError(
+            f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
+            "a bare number does not say its unit"
+        )
+    values, wrong = _parsed(column, TIMESTAMP, _time)
+    return Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
+
+
+def _time(text: str) -> datetime:
+    if re.fullmatch(r"[0-9]+", text):
+        raise ValueError(text)
+    value = datetime.fromisoformat(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def negatives(spelled: Iterable[str], positive_label: Label) -> list[str]:
+    """Values of a binary target that count as negative where no negative label is given, each once however written.
+
+    Args:
+        spelled: The values as a source spells them.
+        positive_label: The one that counts as positive.
+
+    >>> negatives(["1", "0", "0.0", "2", "True", "nan"], 1), negatives(["yes", "no", "Yes", ""], "yes")
+    (['0', '2'], ['no', 'Yes'])
+    """
+    missing = ("",) if isinstance(positive_label, str) else MISSING_NUMBERS
+    positive = {*_spellings(positive_label), _as_number(positive_label)}
+    found: dict[str | float, str] = {}
+    for text in spelled:
+        number = _as_number(text)
+        if text in missing or text in positive or number in positive - {None} or number != number:
+            continue
+        found.setdefault(text if number is None else number, text)
+    return list(found.values())
+
+
+def _positives(column: pa.Array, positive_label: Label, negative_label: Label | None) -> Converted:
+    number = _is_number(column.type) or pa.types.is_boolean(column.type)
+    if number:
+        read = _numbers(column).values
+    else:
+        read = _texts(column)
+        if not isinstance(positive_label, str):
+            read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
+
+    def holds(label: Label, field: str) -> pa.Array:
+        if not number:
+            return pc.and_(pc.is_valid(read), pc.is_in(read, pa.array(_spellings(label))))
+        wanted = _as_number(label)
+        if wanted is None:
+            raise DataError(f"holds {column.type}, and model.{field} is {label!r}")
+        return pc.fill_null(pc.equal(read, wanted), False)
+
+    positive = holds(positive_label, "positive_label")
+    values = pc.if_else(pc.is_valid(read), positive, pa.scalar(None, pa.bool_())).cast(pa.int8()).cast(pa.float64())
+    if negative_label is None:
+        return Converted(values, np.zeros(len(column), bool), "")
+    known = pc.or_(positive, holds(negative_label, "negative_label"))
+    neither = pc.and_(pc.is_valid(read), pc.invert(known)).to_numpy(zero_copy_only=False)
+    reason = f"is neither model.positive_label {positive_label!r} nor model.negative_label {negative_label!r}"
+    return Converted(_blank(values, neither), neither, reason)
+
+
+def _spellings(label: Label) -> list[str]:
+    """The texts that say a label in a table that knows only text."""
+    if isinstance(label, bool):
+        return ["true", "True", "TRUE", "1", "1.0"] if label else ["false", "False", "FALSE", "0", "0.0"]
+    return [label] if isinstance(label, str) else [str(label), f"{label}.0"]
+
+
+def _as_number(label: Label) -> float | None:
+    if not isinstance(label, str):
+        return float(label)
+    if label.lower() in ("true", "false"):
+        return float(label.lower() == "true")
+    try:
+        return float(label)
+    except ValueError:
+        return None
+
+
+def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object]) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Text as another type: all at once where every value can be read, else one by one to know which cannot."""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+    try:
+        return text.cast(kind), np.zeros(len(column), bool)
+    except pa.ArrowInvalid:
+        pass
+    values, wrong = [], np.zeros(len(column), bool)
+    for index, value in enumerate(text.to_pylist()):
+        try:
+            values.append(None if value is None else parse(value))
+        except ValueError:
+            values.append(None)
+            wrong[index] = True
+    return pa.array(values, kind), wrong
+
+
+def _without_nan(values: pa.Array) -> pa.Array:
+    """NaN means missing; -0.0 is 0.0, so that equal values have equal bytes."""
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    return pc.add(values, 0.0)
+
+
+def _blank(values: pa.Array, mask: NDArray[np.bool_]) -> pa.Array:
+    return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)
+
+
+def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) -> str:
+    """The message for columns a table lacks: names them, those it has, and the likely spelling."""
+    import difflib
+
+    parts = []
+    for name in wanted:
+        close = difflib.get_close_matches(name, present, n=1)
+        parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
+    return f"{place}: column {', '.join(parts)} is missing; the table has: {shown}"

@@ -1,0 +1,139 @@
+"""CSV files, UTF-8 with a header line. Every value is read as text and turned into what the policy says it is."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from kedge.errors import DataError
+from kedge.tables.columns import describe_missing
+from kedge.tables.files import File, find
+from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+
+DELIMITERS = ",;\t|"
+LONGEST_HEADER = 1_000_000
+BLOCK_BYTES = 4 << 20
+
+
+class CsvReader:
+    """One CSV file, or all below a folder, or a pattern of them. See :class:`kedge.tables.reader.Reader`.
+
+    The delimiter is the one of ``, ; tab |`` that the header holds most; values may be quoted with ``"`` and hold line
+    breaks; an empty value is missing. ``.csv.gz`` and its like are unpacked.
+    """
+
+    version = None
+
+    def __init__(self, location: str) -> None:
+        self.place = location
+        self._files = find(location, (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv"))
+        self.names: list[str] = header(self._files[0])[0]
+
+    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
+        for file in self._files:
+            names, delimiter = header(file)
+            missing = [name for name in columns if name not in names]
+            if missing:
+                raise DataError(describe_missing(missing, names, file.place))
+            yield from _pieces(file, names, delimiter, columns)
+
+
+def _pieces(file: File, names: list[str], delimiter: str, columns: Sequence[str]) -> Iterator[Piece]:
+    first = 1
+    try:
+        for batch in _open(file, names, delimiter, columns):
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                rows = batch.slice(start, BATCH_ROWS)
+                yield Piece(rows, file.place, first)
+                first += rows.num_rows
+    except (pa.ArrowException, OSError) as exc:
+        refuse_bad_bytes(file)
+        raise DataError(f"{file.place}, after row {first - 1}: not readable as CSV: {_line(exc)}") from exc
+
+
+def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) -> Any:
+    return pa_csv.open_csv(
+        _stream(file),
+        pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(columns),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        ),
+    )
+
+
+def header(file: File) -> tuple[list[str], str]:
+    """Column names and delimiter.
+
+    Raises:
+        DataError: empty, not UTF-8, or a name twice.
+    """
+    with _stream(file) as stream:
+        start = _read(stream, LONGEST_HEADER, file)
+    if not start.strip():
+        raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
+    line = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").split(b"\n", 1)[0].rstrip(b"\r")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        refuse_bad_bytes(file)
+        raise
+    delimiter = max(DELIMITERS, key=text.count)
+    names = _split(text, delimiter)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{file.place}, line 1: column {twice[0]!r} is given twice; rename one of them")
+    return names, delimiter
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    import csv
+
+    return next(csv.reader([line], delimiter=delimiter))
+
+
+def _stream(file: File) -> Any:
+    try:
+        return file.system.open_input_stream(file.path)
+    except OSError as exc:
+        raise DataError(f"{file.place}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def _read(stream: Any, count: int, file: File) -> bytes:
+    try:
+        return bytes(stream.read(count))
+    except OSError as exc:
+        raise DataError(f"{file.place}: cannot be read: {_line(exc)}") from exc
+
+
+def refuse_bad_bytes(file: File) -> None:
+    """Name the first bytes that are not UTF-8, if that is what is wrong."""
+    line, rest = 1, b""
+    with _stream(file) as stream:
+        while block := _read(stream, BLOCK_BYTES, file):
+            data = rest + block
+            try:
+                data.decode("utf-8")
+                rest = b""
+            except UnicodeDecodeError as exc:
+                if exc.reason != "unexpected end of data" or len(data) - exc.start > 3:
+                    line += data.count(b"\n", 0, exc.start)
+                    raise DataError(
+                        f"{file.place}, line {line}: not UTF-8: byte 0x{data[exc.start]:02x}; save the file as UTF-8"
+                    ) from exc
+                rest = data[exc.start :]
+            line += data.count(b"\n", 0, len(data) - len(rest))
+    if rest:
+        raise DataError(f"{file.place}, line {line}: not UTF-8: the file ends within a character; was it cut short?")
+
+
+def _line(exc: BaseException) -> str:
+    return str(exc).strip().split("\n", 1)[0]

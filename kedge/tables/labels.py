@@ -1,0 +1,113 @@
+"""Labels where they are: a table the policy declares, read on from where the last time ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kedge import clock
+from kedge.errors import DataError, UsageError
+from kedge.policy import Policy
+from kedge.policy.model import LabelSource
+from kedge.store import Store
+from kedge.tables import appending, log
+from kedge.tables.columns import FAULT, ID, ROW, TIME, Kind, describe_missing
+from kedge.tables.sources import Table, open_reader
+
+WRITER = "label-source"
+OVERLAP = timedelta(days=1)
+"""Read again each time, for rows that came late; what the log has already is left out."""
+MOST_NAMED = 20
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What one reading of the source brought."""
+
+    read: int
+    """Rows of the source that were looked at."""
+    appended: int
+    """Labels that were not in the log before."""
+    offending: int
+    """Rows left out: no id, no outcome, or a value that cannot be read."""
+    faults: tuple[str, ...]
+    """The first of them, with file, row and reason."""
+
+
+def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulled:
+    """Append the labels of ``data.labels`` that the log lacks; calling it twice changes nothing.
+
+    It begins ``overlap`` before the newest label it has seen, or before the clock where that one is dated ahead of it;
+    how far it came is the transaction number of its writer in the labels table, so there is no other state.
+
+    Raises:
+        UsageError: the policy declares no label source.
+        DataError: the source or one of its columns is not there.
+        StoreError: the store refused.
+    """
+    declared = policy.data.labels
+    if declared is None:
+        raise UsageError(f"policy {policy.name}: data.labels is not given; labels come through the collector only")
+    seen = appending.last_sequence(store, policy, "labels", WRITER)
+    start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
+    table = _table(policy, declared)
+    rows, faults, offending = _read(table, start)
+    fresh = _not_logged(store, policy, rows, start)
+    appended = 0
+    if fresh.num_rows:
+        newest = min(int(pc.max(rows["_observed"].cast(pa.int64())).as_py()), (clock.now() - EPOCH) // MICROSECOND)
+        sequence = newest if seen is None else max(newest, seen + 1)
+        if appending.append(store, policy, "labels", fresh, writer=WRITER, sequence=sequence):
+            appended = fresh.num_rows
+    return Pulled(table.rows_read, appended, offending, tuple(faults[:MOST_NAMED]))
+
+
+def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], int]:
+    """Good rows as the log's columns, and what is wrong with the others."""
+    parts = [log.LABELS.empty_table().select(["_id", "_label", "_observed"])]
+    faults: list[str] = []
+    offending = 0
+    for batch in table.batches(start=start, provenance=True):
+        label = batch.column(table.model.target)
+        reasons = batch.column(FAULT)
+        good = pc.and_(pc.and_(pc.is_valid(label), pc.is_valid(batch.column(ID))), pc.is_null(reasons))
+        offending += batch.num_rows - int(pc.sum(good).as_py() or 0)
+        for index in np.flatnonzero(~good.to_numpy(zero_copy_only=False))[: MOST_NAMED - len(faults)]:
+            reason = reasons[int(index)].as_py() or "no id or no outcome"
+            faults.append(f"{table.place}, row {batch.column(ROW)[int(index)].as_py()}: {reason}")
+        columns = [batch.column(ID), label, batch.column(TIME)]
+        parts.append(pa.table(columns, schema=parts[0].schema).filter(good))
+    return pa.concat_tables(parts), faults, offending
+
+
+def _table(policy: Policy, declared: LabelSource) -> Table:
+    reader = open_reader(declared.source)
+    target = policy.model.target
+    outcome: Kind = "positive" if policy.model.task == "binary" else "number"
+    sources = {TIME: declared.observed_column, ID: declared.id_column, target: declared.label_column}
+    missing = [column for column in sources.values() if column not in reader.names]
+    if missing:
+        raise DataError(describe_missing(missing, reader.names, reader.place))
+    return Table(reader=reader, kinds={TIME: "time", ID: "id", target: outcome}, sources=sources, model=policy.model)
+
+
+def _not_logged(store: Store, policy: Policy, rows: pa.Table, start: datetime | None) -> pa.Table:
+    """Rows that the log lacks, each once; the same id with another outcome or time is a correction and is kept."""
+    logged = log.read_labels(store, policy, start).select(rows.column_names)
+    keys = _keys(pa.concat_tables([logged, rows]))
+    _, first = np.unique(keys, return_index=True)
+    fresh = np.sort(first[first >= logged.num_rows]) - logged.num_rows
+    return rows.take(pa.array(fresh))
+
+
+def _keys(rows: pa.Table) -> NDArray[np.str_]:
+    texts = [rows["_id"], rows["_label"].cast(pa.string()), rows["_observed"].cast(pa.int64()).cast(pa.string())]
+    joined = pc.binary_join_element_wise(*texts, "\x1f")
+    return np.asarray(joined.to_pylist(), dtype=str)

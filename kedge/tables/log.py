@@ -1,0 +1,202 @@
+"""The prediction log of a model as it is read: predictions by window, joined with their labels.
+
+What the tables are and how they are written is in :mod:`kedge.tables.appending`. Of an event that two writers
+appended, the row received first is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kedge.errors import UsageError
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables import appending
+from kedge.tables.appending import aware, day_of, days, key_of, open_table, store_errors
+from kedge.tables.ids import Rows, match
+
+Labels = Literal["left", "inner", "none"]
+
+TIME = pa.timestamp("us", tz="UTC")
+LABELS = pa.schema(appending.schema(appending.LABEL_COLUMNS))
+CLOCKS_APART = timedelta(days=1)
+"""A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
+
+
+def schema(policy: Policy) -> pa.Schema:
+    """Columns of ``logs/<model>/predictions``, see :func:`kedge.tables.appending.prediction_columns`."""
+    return pa.schema(appending.schema(appending.prediction_columns(policy)))
+
+
+def read_window(
+    store: Store,
+    policy: Policy,
+    start: datetime,
+    end: datetime,
+    *,
+    columns: Sequence[str] | None = None,
+    labels: Labels = "left",
+) -> pa.Table:
+    """Predictions whose event time lies in ``[start, end)``, with their labels; one row an id, in no given order.
+
+    Args:
+        columns: Which columns of :func:`schema`, in this order; all but ``_day`` by default. Others are not read.
+        labels: ``left`` adds ``_label`` and ``_observed``, null where no label arrived yet; ``inner`` keeps labelled
+            rows only; ``none`` adds nothing. Of several labels of an id the one observed last counts; labels of days
+            before the one before ``start`` are not read.
+
+    Raises:
+        UsageError: a time without offset, or a column that is not in the log.
+        StoreError: the store cannot be read.
+    """
+    aware(start=start, end=end)
+    wanted = _columns(policy, columns)
+    needed = list(dict.fromkeys((*wanted, "_id", "_received")))
+    within = _between("_time", start, end)
+    if labels == "none":
+        predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
+        first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
+        kept = _received_first(predictions["_received"], first)
+        result = predictions.select(wanted)
+        return result if kept.all() else result.filter(pa.array(kept))
+    later = pc.field("_day") >= day_of(start - CLOCKS_APART)
+    names = ["_id", "_label", "_observed", "_received"]
+    with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
+        reading = beside.submit(_read, store, key_of(policy, "labels"), LABELS, names, later)
+        predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
+        found = reading.result()
+    return _joined(predictions, found, wanted, inner=labels == "inner")
+
+
+def read_labelled(
+    store: Store,
+    policy: Policy,
+    observed_start: datetime,
+    observed_end: datetime,
+    *,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Predictions whose label became known in ``[observed_start, observed_end)``, whenever they were made.
+
+    Columns, order and errors as in :func:`read_window`; an id corrected later shows its label of this window.
+    """
+    aware(observed_start=observed_start, observed_end=observed_end)
+    wanted = _columns(policy, columns)
+    names = ["_id", "_label", "_observed", "_received"]
+    found = _read(store, key_of(policy, "labels"), LABELS, names, _between("_observed", observed_start, observed_end))
+    needed = list(dict.fromkeys((*wanted, "_id", "_received")))
+    predictions = _of_ids(store, policy, found["_id"], needed)
+    return _joined(predictions, found, wanted, inner=True)
+
+
+def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Table:
+    """All labels observed from ``start`` on, as they were appended: several of an id if it was corrected."""
+    condition = None
+    if start is not None:
+        aware(start=start)
+        condition = (pc.field("_day") >= day_of(start)) & (pc.field("_observed") >= pa.scalar(start, TIME))
+    names = [name for name in LABELS.names if name != "_day"]
+    return _read(store, key_of(policy, "labels"), LABELS, names, condition)
+
+
+def _read(
+    store: Store, key: str, wanted: pa.Schema, columns: Sequence[str], condition: pc.Expression | None
+) -> pa.Table:
+    """Columns of a table in the log, empty if it does not exist; a column the table lacks is null."""
+    with store_errors(store, key):
+        table = open_table(store, key)
+        if table is None:
+            return wanted.empty_table().select(columns)
+        dataset = table.to_pyarrow_dataset()
+        there = [name for name in columns if name in dataset.schema.names]
+        read = dataset.to_table(columns=there, filter=condition)
+    for name in columns:
+        if name not in there:
+            read = read.append_column(name, pa.nulls(read.num_rows, wanted.field(name).type))
+    return read.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
+
+
+def _of_ids(store: Store, policy: Policy, ids: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
+    """Predictions of these ids, whenever they were made: newest days first, until all are found."""
+    wanted = schema(policy)
+    key = key_of(policy, "predictions")
+    parts = [wanted.empty_table().select(columns)]
+    missing = pc.unique(ids)
+    with store_errors(store, key):
+        listed = days(open_table(store, key))
+    for day in listed:
+        if not len(missing):
+            break
+        condition = (pc.field("_day") == day) & pc.field("_id").isin(missing)
+        part = _read(store, key, wanted, columns, condition)
+        if part.num_rows:
+            parts.append(part)
+            missing = missing.filter(pc.invert(pc.is_in(missing, value_set=part["_id"].combine_chunks())))
+    return pa.concat_tables(parts)
+
+
+def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner: bool) -> pa.Table:
+    first, labelled = match(predictions["_id"], labels["_id"])
+    found = _latest_label(labels, labelled, predictions.num_rows)[first]
+    kept = _received_first(predictions["_received"], first)
+    if inner:
+        kept &= found >= 0
+    result = predictions.select(wanted)
+    if not kept.all():
+        result, found = result.filter(pa.array(kept)), found[kept]
+    rows = pa.array(found, mask=found < 0)
+    for name in ("_label", "_observed"):
+        result = result.append_column(LABELS.field(name), labels[name].take(rows))
+    return result
+
+
+def _received_first(received: pa.ChunkedArray, first: Rows) -> NDArray[np.bool_]:
+    """Which rows are, of their id, the one received first; ``first`` says the first row of the same id."""
+    kept: NDArray[np.bool_] = first == np.arange(len(first))
+    if not kept.all():
+        several = np.flatnonzero((np.bincount(first) > 1)[first])
+        kept[several] = False
+        times = received.cast(pa.int64()).to_numpy()[several]
+        order = several[np.argsort(times, kind="stable")[::-1]]
+        earliest = np.empty(len(first), np.int64)
+        earliest[first[order]] = order
+        kept[earliest[first[several]]] = True
+    return kept
+
+
+def _latest_label(labels: pa.Table, predicted: Rows, count: int) -> Rows:
+    """For each of ``count`` predictions the row of its label observed last (then: received last), -1 without one.
+
+    ``predicted`` says for each label the row of its prediction, -1 without one.
+    """
+    rows = np.full(count, -1)
+    known = np.flatnonzero(predicted >= 0)
+    rows[predicted[known]] = known
+    if np.count_nonzero(rows >= 0) < len(known):
+        several = known[(np.bincount(predicted[known]) > 1)[predicted[known]]]
+        times = [labels[name].cast(pa.int64()).to_numpy()[several] for name in ("_received", "_observed")]
+        order = several[np.lexsort(times)]
+        rows[predicted[order]] = order
+    return rows
+
+
+def _between(column: str, start: datetime, end: datetime) -> pc.Expression:
+    first, last = day_of(start), day_of(end - timedelta(microseconds=1))
+    days = (pc.field("_day") >= first) & (pc.field("_day") <= last)
+    return days & (pc.field(column) >= pa.scalar(start, TIME)) & (pc.field(column) < pa.scalar(end, TIME))
+
+
+def _columns(policy: Policy, columns: Sequence[str] | None) -> list[str]:
+    known = [name for name in schema(policy).names if name != "_day"]
+    unknown = [name for name in columns or () if name not in known]
+    if unknown:
+        raise UsageError(f"prediction log of {policy.name}: no columns {unknown}; it has {known}")
+    return known if columns is None else list(columns)

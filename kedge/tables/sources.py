@@ -1,0 +1,217 @@
+"""A table somewhere, read in batches of one shape. Each format is a file of its own behind the protocol ``Reader``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kedge.errors import DataError
+from kedge.policy import Data, Model, RowTime, Source
+from kedge.store import Store
+from kedge.tables import columns as column_types
+from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
+from kedge.tables.reader import Bounds, Piece, Reader
+
+MOST_TARGET_VALUES = 1000
+
+
+@dataclass
+class Table:
+    """A training table in kedge's own shape: ``_time``, ``_id`` where rows have ids, the features, the target.
+
+    See :mod:`kedge.tables.columns` for the types. ``rows_read`` and ``target_values`` say what the last pass saw.
+    """
+
+    reader: Reader
+    kinds: dict[str, Kind]
+    sources: dict[str, str]
+    """Name inside -> name in the source; without ``_time`` when time goes by row number."""
+    model: Model
+    row_time: RowTime | None = None
+    rows_read: int = 0
+    target_values: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and types of the batches."""
+        return pa.schema([(name, column_types.arrow_type(kind)) for name, kind in self.kinds.items()])
+
+    @property
+    def place(self) -> str:
+        """How a person finds the table."""
+        return self.reader.place
+
+    @property
+    def version(self) -> str | None:
+        """The source's own version, where it has one (Delta)."""
+        return self.reader.version
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        provenance: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of ``[start, end)`` in the source's order, at most 65,536 at a time.
+
+        Args:
+            columns: Names inside; ``_time`` is always there. None: all.
+            start, end: Aware times; None: no limit.
+            provenance: Add ``_file``, ``_row`` (from 1) and ``_fault``: what could not be read in this row, or null.
+                Without it such a row is an error.
+
+        Raises:
+            DataError: names file, row and column.
+        """
+        names = list(self.kinds) if columns is None else list(dict.fromkeys((TIME, *columns)))
+        unknown = [name for name in names if name not in self.kinds]
+        if unknown:
+            raise DataError(column_types.describe_missing(unknown, list(self.kinds), self.place))
+        wanted = list(dict.fromkeys(self.sources[name] for name in names if name in self.sources))
+        bounds = Bounds(self.sources[TIME], start, end) if TIME in self.sources and (start or end) else None
+        self.rows_read = 0
+        self.target_values.clear()
+        for piece in self.reader.pieces(wanted, bounds):
+            batch = self._converted(piece, names, provenance)
+            self.rows_read += piece.rows.num_rows
+            batch = _within(batch, start, end)
+            if batch.num_rows:
+                yield batch
+
+    def _converted(self, piece: Piece, names: list[str], provenance: bool) -> pa.RecordBatch:
+        arrays: dict[str, pa.Array] = {}
+        faults: dict[int, list[str]] = {}
+        for name in names:
+            if name not in self.sources:
+                arrays[name] = self._times_by_row(piece)
+                continue
+            raw = piece.rows.column(self.sources[name])
+            arrays[name] = self._column(piece, name, raw, faults)
+            if name == self.model.target and self.kinds[name] == "positive":
+                self._count_target(raw)
+        if faults and not provenance:
+            index = min(faults)
+            raise DataError(f"{piece.place}, row {piece.first + index}: {'; '.join(faults[index])}")
+        if provenance:
+            count = piece.rows.num_rows
+            said = ["; ".join(faults.get(index, ())) or None for index in range(count)] if faults else [None] * count
+            arrays[FILE] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([piece.place]))
+            arrays[ROW] = pa.array(np.arange(piece.first, piece.first + count, dtype=np.int64))
+            arrays[FAULT] = pa.array(said, pa.string())
+        return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+    def _column(self, piece: Piece, name: str, raw: pa.Array, faults: dict[int, list[str]]) -> pa.Array:
+        source = self.sources[name]
+        try:
+            labels = (self.model.positive_label, self.model.negative_label)
+            read = column_types.convert(raw, self.kinds[name], *labels)
+        except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+            raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
+        for index in np.flatnonzero(read.wrong):
+            faults.setdefault(int(index), []).append(
+                f"column {source!r}: {_shown(raw[int(index)].as_py())} {read.reason}"
+            )
+        if name == TIME and read.values.null_count > read.wrong.sum():
+            for index in np.flatnonzero(read.values.is_null().to_numpy(zero_copy_only=False) & ~read.wrong):
+                faults.setdefault(int(index), []).append(f"column {source!r}: the time is missing")
+        return read.values
+
+    def _times_by_row(self, piece: Piece) -> pa.Array:
+        assert self.row_time is not None
+        start = self.row_time.start
+        start = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
+        first = np.datetime64(start.replace(tzinfo=None), "us")
+        numbers = np.arange(self.rows_read, self.rows_read + piece.rows.num_rows, dtype=np.int64)
+        step = timedelta(seconds=self.row_time.step_seconds) // timedelta(microseconds=1)
+        return pa.array(first + numbers * np.timedelta64(step, "us")).cast(TIMESTAMP)
+
+    def _count_target(self, raw: pa.Array) -> None:
+        for item in pc.value_counts(raw):
+            value = item["values"].as_py()
+            if value is not None and len(self.target_values) < MOST_TARGET_VALUES:
+                self.target_values[str(value)] += item["counts"].as_py()
+
+
+def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Table:
+    """Open the training table a policy names; reads its columns' names, no rows.
+
+    Raises:
+        DataError: nothing there, not readable as this format, empty, or without a column the policy names.
+    """
+    if source.format == "log":
+        from kedge.tables import served
+
+        reader: Reader = served.LogReader(store, model, data)
+        has_id, columns = True, {TIME: TIME, ID: ID, model.target: "_label"}
+    else:
+        reader = open_reader(source)
+        has_id = data.id_column is not None
+        columns = model.columns
+        if data.time_column is not None:
+            columns[TIME] = data.time_column
+        if data.id_column is not None:
+            columns[ID] = data.id_column
+    kinds = column_types.kinds(model, has_id=has_id)
+    if source.format == "log":
+        kinds[model.target] = "number"
+    sources = {name: columns.get(name, name) for name in kinds if name != TIME or TIME in columns}
+    missing = [column for column in sources.values() if column not in reader.names]
+    if missing:
+        said = column_types.describe_missing(missing, reader.names, reader.place)
+        fields = {field: column for field, column in column_types.fields_of(model, data).items() if column in missing}
+        apart = [".".join(field) for field in fields if field[-1] in ("column", "target_column")]
+        raise DataError(said + (f"; see {', '.join(apart)} in the policy" if apart else ""))
+    return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time)
+
+
+def open_reader(source: Source) -> Reader:
+    """Open any table by its format, whatever its columns mean: for labels, and for a first look.
+
+    Raises:
+        DataError: nothing there, not readable as this format, or empty.
+    """
+    match source.format:
+        case "parquet":
+            from kedge.tables import parquet
+
+            return parquet.ParquetReader(source.location)
+        case "csv":
+            from kedge.tables import csv
+
+            return csv.CsvReader(source.location)
+        case "delta":
+            from kedge.tables import delta
+
+            return delta.DeltaReader(source.location)
+        case "sql":
+            from kedge.tables import sql
+
+            return sql.SqlReader(source.location, source.query or "")
+        case "log":
+            raise DataError("the prediction log is a training table only; it has no other columns to read")
+
+
+def _within(batch: pa.RecordBatch, start: datetime | None, end: datetime | None) -> pa.RecordBatch:
+    """Rows of ``[start, end)``; a row whose time could not be read stays, marked by its fault."""
+    time = batch.column(TIME)
+    keep: Any = None
+    if start is not None:
+        keep = pc.greater_equal(time, pa.scalar(start, TIMESTAMP))
+    if end is not None:
+        before = pc.less(time, pa.scalar(end, TIMESTAMP))
+        keep = before if keep is None else pc.and_(keep, before)
+    return batch if keep is None else batch.filter(pc.fill_null(keep, True))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

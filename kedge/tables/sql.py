@@ -1,0 +1,90 @@
+"""One SELECT on a database, streamed. The connection address stays in the environment; no message repeats it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from kedge.errors import DataError
+from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+
+FILTERED = ("postgresql", "mysql", "mariadb", "sqlite")
+"""Databases that are asked for rows from a day on; of others the whole query is read, and filtered here."""
+
+
+class SqlReader:
+    """Rows of a query. See :class:`kedge.tables.reader.Reader`.
+
+    Args:
+        variable: Name of the environment variable with the connection address, such as
+            ``postgresql+psycopg://reader@db/bank``.
+        query: One SELECT.
+    """
+
+    version = None
+
+    def __init__(self, variable: str, query: str) -> None:
+        self.place = f"query on ${variable}"
+        self._query = query
+        self._engine = _engine(variable, query)
+        with self._rows(query) as rows:
+            self.names: list[str] = list(rows.keys())
+
+    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
+        indices = {name: self.names.index(name) for name in columns}
+        query, place, first = self._query, self.place, 1
+        if bounds is not None and bounds.earliest is not None and self._engine.dialect.name in FILTERED:
+            query, place = self._since(bounds.column, bounds.earliest), f"{place} from {bounds.earliest}"
+        with self._rows(query) as rows:
+            for chunk in rows.partitions(BATCH_ROWS):
+                arrays = [self._array(name, [row[index] for row in chunk]) for name, index in indices.items()]
+                yield Piece(pa.RecordBatch.from_arrays(arrays, names=list(indices)), place, first)
+                first += len(chunk)
+
+    def _since(self, column: str, day: str) -> str:
+        """The query's rows from a day on, and those without a time; the database may use an index of that column."""
+        name = self._engine.dialect.identifier_preparer.quote_identifier(column)
+        inner = self._query.strip().rstrip(";")
+        return f"SELECT * FROM (\n{inner}\n) AS kedge_rows WHERE {name} >= '{day}' OR {name} IS NULL"  # noqa: S608
+
+    @contextmanager
+    def _rows(self, query: str) -> Iterator[Any]:
+        try:
+            with self._engine.connect() as connection:
+                options = {"stream_results": True, "max_row_buffer": BATCH_ROWS, "no_parameters": True}
+                yield connection.execution_options(**options).exec_driver_sql(query)
+        except SQLAlchemyError as exc:
+            raise DataError(f"{self.place}: the database refused: {_line(exc)}") from None
+
+    def _array(self, name: str, values: list[Any]) -> pa.Array:
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, ValueError, TypeError):  # mixed types, UUIDs: as text, read by what the policy says
+            try:
+                return pa.array([None if value is None else str(value) for value in values], pa.string())
+            except UnicodeEncodeError as exc:
+                raise DataError(f"{self.place}: column {name!r} holds text that is not Unicode: {exc.reason}") from exc
+
+
+def _engine(variable: str, query: str) -> Any:
+    address = os.environ.get(variable)
+    if not address:
+        raise DataError(f"data.source.location names ${variable}, which is not set: put the connection address there")
+    if not re.match(r"\s*(select|with)\b", query, re.IGNORECASE) or ";" in query.rstrip().rstrip(";"):
+        raise DataError(f"query on ${variable}: must be one SELECT, got {query.strip()[:60]!r}")
+    try:
+        return sa.create_engine(address)
+    except (SQLAlchemyError, ImportError) as exc:
+        reason = f"the driver {exc.name} is not installed" if isinstance(exc, ImportError) else "it is not a URL"
+        raise DataError(f"${variable}: no connection can be made from it: {reason}") from None
+
+
+def _line(exc: SQLAlchemyError) -> str:
+    return str(getattr(exc, "orig", None) or exc).strip().split("\n", 1)[0]

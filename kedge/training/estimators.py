@@ -1,0 +1,206 @@
+"""The two estimators. Each is tried on older rows, judged on newer ones, and can then be fitted on all of both."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge.bundle import Matrix, Signature
+from kedge.measure import Floats, losses
+from kedge.policy import Policy
+
+CGROUP = Path("/sys/fs/cgroup/cpu.max")
+NEAREST = 1e-12
+"""Scores are held this far from 0 and 1 before their log-odds are taken."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows in time order, their outcomes and weights: matrix (n, k), label (n,), weight (n,) or None."""
+
+    matrix: Matrix
+    label: Floats
+    weight: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, part: slice) -> Rows:
+        return Rows(self.matrix[part], self.label[part], None if self.weight is None else self.weight[part])
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An estimator with its settings found: its mean loss on the selection rows, and how to fit it for good."""
+
+    name: str
+    loss: float
+    fit: Callable[[Rows], Any]
+
+
+def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> Tried:
+    """Gradient-boosted trees; the newer rows say after how many trees to stop.
+
+    Categories are split natively (`feature_types` "c"), a missing value takes the branch that lowers the loss.
+    """
+    import xgboost
+
+    settings = policy.train.xgboost
+    parameters = {
+        "objective": "binary:logistic" if policy.model.task == "binary" else "reg:squarederror",
+        "eval_metric": "logloss" if policy.model.task == "binary" else "rmse",
+        "max_depth": settings.depth,
+        "learning_rate": settings.learning_rate,
+        "seed": policy.train.seed,
+        "nthread": policy.train.threads or available_threads(),
+        "tree_method": "hist",
+        "verbosity": 0,
+    }
+
+    def table(rows: Rows) -> Any:
+        return xgboost.DMatrix(
+            rows.matrix, rows.label, weight=rows.weight,
+            feature_names=list(signature.names), feature_types=signature.feature_types,
+            enable_categorical=True, nthread=parameters["nthread"],
+        )  # fmt: skip
+
+    first = xgboost.train(
+        parameters, table(older), settings.trees, evals=[(table(newer), "newer")], verbose_eval=False,
+        early_stopping_rounds=settings.early_stopping_rounds,
+    )  # fmt: skip
+    trees = first.best_iteration + 1
+    loss = mean_loss(policy, newer.label, score(first[:trees], signature, newer.matrix))
+    return Tried("xgboost", loss, lambda rows: xgboost.train(parameters, table(rows), trees))
+
+
+def try_linear(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> Tried:
+    """Logistic or ridge regression: numbers filled with the median and scaled, categories one column each."""
+
+    def fit(rows: Rows) -> Any:
+        return _linear(policy, signature).fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
+
+    return Tried("linear", mean_loss(policy, newer.label, score(fit(older), signature, newer.matrix)), fit)
+
+
+def weights(ages: Floats, half_life: float | None) -> Floats | None:
+    """Weight of rows by age, both shape (n,), ages and half-life in seconds: ``2 ** (-age / half_life)``.
+
+    Old rows still steady the fit where the relation held, and give way where it changed.
+
+    >>> weights(np.array([0.0, 60.0, 120.0]), 60.0).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    return None if half_life is None else np.exp2(-ages / half_life)
+
+
+TRY: Mapping[str, Callable[[Policy, Signature, Rows, Rows], Tried]] = {"xgboost": try_xgboost, "linear": try_linear}
+
+
+def importance(model: Any, signature: Signature) -> dict[str, float]:
+    """Share of each feature in the model, summing to 1: total gain of its splits, or |coefficient| of scaled columns.
+
+    All zeros if the model uses none.
+    """
+    raw = _gain(model, signature) if hasattr(model, "get_score") else _coefficients(model, signature)
+    total = sum(raw.values())
+    return {name: value / total if total else 0.0 for name, value in raw.items()}
+
+
+def score(model: Any, signature: Signature, matrix: Matrix) -> Floats:
+    """Scores of a fitted model, shape (n,): probabilities or values."""
+    if hasattr(model, "get_score"):
+        import xgboost
+
+        rows = xgboost.DMatrix(
+            matrix, feature_names=list(signature.names), feature_types=signature.feature_types, enable_categorical=True
+        )
+        return np.asarray(model.predict(rows), dtype=np.float64)
+    found = model.predict_proba(matrix)[:, 1] if hasattr(model, "predict_proba") else model.predict(matrix)
+    return np.asarray(found, dtype=np.float64)
+
+
+def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
+    """Mean loss of scores, in the unit of the policy's task."""
+    return float(losses(policy.model.task, label, np.asarray(scores, dtype=np.float64)).mean())
+
+
+def calibration(label: Floats, scores: Floats) -> dict[str, float]:
+    """Intercept a and slope b of ``P(positive) = 1 / (1 + exp(-(a + b logit(score))))``, of the greatest likelihood.
+
+    Without both classes there is nothing to fit: empty. J. Platt (1999), on the logit, so that a calibrated model has
+    a = 0 and b = 1.
+    """
+    if label.min() == label.max():
+        return {}
+    from sklearn.linear_model import LogisticRegression
+
+    held = np.clip(scores, NEAREST, 1 - NEAREST)
+    fitted = LogisticRegression(C=1e6).fit(np.log(held / (1 - held)).reshape(-1, 1), label)
+    return {
+        "calibration_intercept": float(fitted.intercept_[0]),
+        "calibration_slope": float(fitted.coef_[0, 0]),
+    }
+
+
+def available_threads() -> int:
+    """Processors this process may use: its affinity, or its container's quota if that is less."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CGROUP.read_text().split()
+        return min(usable, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return usable
+
+
+def _linear(policy: Policy, signature: Signature) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers, categories = _positions(signature)
+    number = Pipeline([
+        ("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())
+    ])  # fmt: skip
+    category = Pipeline([
+        ("fill", SimpleImputer(strategy="constant", fill_value=-1)),
+        ("spread", OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=10)),
+    ])  # fmt: skip
+    columns = ColumnTransformer([("numbers", number, numbers), ("categories", category, categories)])
+    seed = policy.train.seed
+    model = LogisticRegression(max_iter=1000, random_state=seed) if policy.model.task == "binary" else Ridge()
+    return Pipeline([("columns", columns), ("model", model)])
+
+
+def _positions(signature: Signature) -> tuple[list[int], list[int]]:
+    numbers = [place for place, each in enumerate(signature.inputs) if each.type != "category"]
+    categories = [place for place, each in enumerate(signature.inputs) if each.type == "category"]
+    return numbers, categories
+
+
+def _gain(booster: Any, signature: Signature) -> dict[str, float]:
+    gains = booster.get_score(importance_type="total_gain")
+    return {name: float(gains.get(name, 0.0)) for name in signature.names}
+
+
+def _coefficients(pipeline: Any, signature: Signature) -> dict[str, float]:
+    """|coefficient| by feature; a category's columns are added up."""
+    numbers, categories = _positions(signature)
+    sizes = np.abs(np.ravel(pipeline.named_steps["model"].coef_))
+    owners = list(numbers)
+    if categories:
+        spread = pipeline.named_steps["columns"].named_transformers_["categories"].named_steps["spread"]
+        ends = spread.get_feature_names_out([str(place) for place in categories])
+        owners += [int(name.split("_", 1)[0]) for name in ends]
+    found = dict.fromkeys(signature.names, 0.0)
+    for place, size in zip(owners, sizes, strict=True):
+        found[signature.names[place]] += float(size)
+    return found

@@ -1,0 +1,26 @@
+"""Plain values in, plain values out: what the pipeline hands the step and takes from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedge import bundle, steps
+from kedge import policy as policies
+from kedge.store import open_store, write_file
+from kedge.training import train as stage
+
+
+def train(policy: dict[str, Any], store: str, fingerprint: str, metrics: Any, report: Any) -> str:
+    """Run the step; ``metrics`` and ``report`` are the KFP artefacts. Raises what :func:`train.run` raises."""
+    parsed, opened = policies.parse(policy), open_store(store)
+
+    def fit() -> str:
+        steps.refuse_lost(opened, f"snapshots/{parsed.name}/{fingerprint}/snapshot.json", "validate")
+        made = stage.run(parsed, opened, fingerprint)
+        for name, value in made.manifest.metrics.items():
+            metrics.log_metric(name, value)
+        write_file(Path(report.path), opened.get(f"{made.address}/{bundle.folder.REPORT}"))
+        return made.id
+
+    return steps.perform(opened, parsed.name, "train", fit)

@@ -1,0 +1,300 @@
+"""What was acknowledged is kept and comes into the log once, whatever happens to the disk, the store or the process."""
+
+import errno
+import time
+from datetime import UTC, datetime
+
+import httpx
+import orjson
+import pytest
+
+from kedge.collector.collector import Collector
+from kedge.collector.journal import Journal, frame
+from kedge.collector.settings import Settings
+from kedge.errors import UsageError
+from kedge.store import open_store
+from kedge.tables import appending, log
+
+DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+
+
+@pytest.fixture
+def post(event):
+    def send(client, identity, **data):
+        return client.post("/", content=orjson.dumps(event(identity, **data)), headers=STRUCTURED)
+
+    return send
+
+
+@pytest.fixture
+def ids(store, declared):
+    """Ids in the bare table, not through the reader, which would hide a duplicate."""
+
+    def read(table="predictions"):
+        found = appending.open_table(store, f"logs/payments/{table}")
+        return [] if found is None else sorted(found.to_pyarrow_table(columns=["_id"])["_id"].to_pylist())
+
+    return read
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def away(store_folder):
+    """A store that refuses: where its tables should be there is a file."""
+    store_folder.mkdir(exist_ok=True)
+    blocker = store_folder / "logs"
+    if blocker.exists():
+        blocker.rename(store_folder / "logs-hidden")
+    blocker.write_text("away")
+
+
+def back(store_folder):
+    (store_folder / "logs").unlink()
+    if (store_folder / "logs-hidden").exists():
+        (store_folder / "logs-hidden").rename(store_folder / "logs")
+
+
+def test_a_store_that_is_away_is_told_and_what_comes_meanwhile_is_kept_also_over_a_restart(start, post, ids, tmp_path):
+    away(tmp_path / "store")
+    with start() as client:
+        assert post(client, "a").status_code == 202
+        answer = client.post("/v1/flush")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert "safe in the spool" in answer.json()["error"]
+        ready = client.get("/readyz")
+        assert (ready.status_code, "away since" in ready.json()["faults"]["store"]) == (200, True)
+        assert "kedge_collect_store_up 0.0" in client.get("/metrics").text
+        assert post(client, "b").status_code == 202
+    with start() as client:
+        assert post(client, "c").status_code == 202
+        back(tmp_path / "store")
+        assert client.post("/v1/flush").json()["appended"] == 3
+        assert client.get("/readyz").json()["faults"] == {}
+    assert ids() == ["a", "b", "c"]
+
+
+def test_what_an_earlier_process_left_is_appended_without_being_asked(start, post, ids, tmp_path):
+    away(tmp_path / "store")
+    with start() as client:
+        assert post(client, "a").status_code == 202
+    back(tmp_path / "store")
+    assert ids() == []
+    with start():
+        until(ids)
+    assert ids() == ["a"]
+
+
+def test_a_full_disk_is_told_and_nothing_half_written_is_ever_read(start, post, ids, monkeypatch):
+    import os
+
+    real = os.write
+    full = []
+
+    def write(handle, data):
+        if full and len(data) > 40:
+            if len(full) == 1:
+                full.append("torn")
+                return real(handle, bytes(data)[:50])  # a part still fits
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle, data)
+
+    with start() as client:
+        assert post(client, "a").status_code == 202
+        monkeypatch.setattr("kedge.collector.journal.os.write", write)
+        monkeypatch.setattr("kedge.collector.journal.write_file", lambda path, data: write(-1, data * 100))
+        full.append("full")
+        answer = post(client, "b")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert "No space left" in answer.json()["error"]
+        ready = client.get("/readyz")
+        assert (ready.status_code, "No space left" in ready.json()["faults"]["spool"]) == (503, True)
+        monkeypatch.undo()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert post(client, "b", score=0.5).status_code == 202  # refused before, so its id is still free
+        client.post("/v1/flush")
+        assert "kedge_collect_damaged_lines_total 0.0" in client.get("/metrics").text
+    assert ids() == ["a", "b"]
+
+
+def test_when_the_backlog_is_too_long_own_senders_wait_and_kserves_logger_is_taken(start, post, tmp_path):
+    away(tmp_path / "store")
+    with start(most_spool_bytes=100) as client:
+        assert post(client, "a").status_code == 202
+        until(lambda: "wait for the store" in client.get("/readyz").json()["faults"].get("spool", ""))
+        answer = post(client, "b")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        attributes = {"ce-specversion": "1.0", "ce-id": "k", "ce-source": "s", "ce-inferenceservicename": "payments"}
+        attributes["ce-type"] = "org.kubeflow.serving.inference.request"
+        assert client.post("/", json={"instances": [{"amount": 1}]}, headers=attributes).status_code == 202
+
+
+def test_a_batch_whose_commit_was_not_noted_is_not_appended_twice(start, post, ids, tmp_path):
+    """A crash between the append to Delta and the note in the index: the same segment is read again."""
+    with start() as client:
+        post(client, "a")
+        kept = {path.name: path.read_bytes() for path in (tmp_path / "spool").rglob("*.log")}
+        index = (tmp_path / "spool" / "index.db").read_bytes()
+        wal = (tmp_path / "spool" / "index.db-wal").read_bytes()
+        client.post("/v1/flush")
+    for name, data in kept.items():
+        (tmp_path / "spool" / "journal" / name).write_bytes(data)
+    (tmp_path / "spool" / "index.db").write_bytes(index)
+    (tmp_path / "spool" / "index.db-wal").write_bytes(wal)
+    with start() as client:
+        post(client, "b")
+        client.post("/v1/flush")
+    assert ids() == ["a", "b"]
+
+
+def test_a_torn_or_damaged_stretch_of_the_journal_is_counted_and_the_rest_is_read(start, post, ids, tmp_path):
+    away(tmp_path / "store")
+    with start() as client:
+        for identity in "abc":
+            post(client, identity)
+    segments = sorted((tmp_path / "spool" / "journal").glob("*.log"))
+    raw = bytearray(segments[0].read_bytes())
+    second = raw.index(b"KDG", 1)
+    raw[second + 40] ^= 1
+    segments[0].write_bytes(bytes(raw) + frame(b"b", b"payments torn")[:-4])
+    back(tmp_path / "store")
+    with start() as client:
+        client.post("/v1/flush")
+        assert "kedge_collect_damaged_lines_total 2.0" in client.get("/metrics").text
+        assert "check the disk" in client.get("/readyz").json()["faults"]["journal"]
+    assert ids() == ["a", "c"]
+
+
+def test_a_spool_belongs_to_one_collector(start, declared, tmp_path):
+    import asyncio
+
+    with start():
+        second = Collector(open_store(tmp_path / "store"), [declared()], Settings(spool=tmp_path / "spool"))
+        with pytest.raises(UsageError, match="another collector uses it"):
+            asyncio.run(second.start())
+
+
+def test_two_collectors_append_to_one_log_and_an_event_sent_to_both_is_read_once(start, post, store, declared):
+    with start(spool="one") as one, start(spool="two") as two:
+        for identity in ("a", "b"):
+            post(one, identity)
+        for identity in ("b", "c"):
+            post(two, identity)
+        one.post("/v1/flush")
+        two.post("/v1/flush")
+    found = log.read_window(store, declared(), *DAY, labels="none")
+    assert sorted(found["_id"].to_pylist()) == ["a", "b", "c"]
+
+
+def test_rows_of_a_policy_that_is_gone_are_kept_in_the_spool_and_appended_when_it_is_back(
+    start, post, declared, tmp_path, ids
+):
+    away(tmp_path / "store")
+    with start() as client:
+        post(client, "a")
+        labels = [{"id": "a", "label": 1}]
+        client.post("/v1/labels", json={"model": "payments", "labels": labels}).raise_for_status()
+    back(tmp_path / "store")
+    for _ in range(2):  # it is tried at each start
+        with start(declared("fraud")) as client:
+            client.post("/v1/flush")
+            assert "start the collector again" in client.get("/readyz").json()["faults"]["set aside: payments"]
+            assert 'kedge_collect_set_aside_total{model="payments"} 2.0' in client.get("/metrics").text
+    with start() as client:
+        client.post("/v1/flush")
+        assert client.get("/readyz").json()["faults"] == {}
+    assert (ids(), ids("labels")) == (["a"], ["a"])
+    assert list((tmp_path / "spool" / "aside").iterdir()) == []
+
+
+def test_a_policy_that_gains_or_loses_a_feature_while_rows_wait_loses_none_of_them(
+    start, post, store, declared, tmp_path
+):
+    away(tmp_path / "store")
+    with start() as client:
+        post(client, "a", features={"amount": 1.0, "country": "DE"})
+    back(tmp_path / "store")
+    changed = declared(amount={"type": "number"}, age={"type": "integer"})
+    with start(changed) as client:
+        post(client, "b", features={"amount": 2.0, "age": 33})
+        client.post("/v1/flush")
+    rows = log.read_window(store, changed, *DAY, labels="none", columns=["_id", "amount", "age"]).to_pylist()
+    assert sorted(map(tuple, (row.values() for row in rows))) == [("a", 1.0, None), ("b", 2.0, 33.0)]
+
+
+def test_rows_the_log_refuses_hold_up_nobody_and_are_appended_when_the_policy_is_mended(
+    start, post, declared, tmp_path, ids
+):
+    with start() as client:
+        post(client, "a")
+        client.post("/v1/flush")
+    hashed = declared(amount={"type": "number", "privacy": "hash"}, country={"type": "category"})
+    other = declared("other", amount={"type": "number"})
+    with start(hashed, other, hash_key=b"0123456789abcdef") as client:
+        post(client, "b", features={"amount": 12.5, "country": "DE"})
+        post(client, "c", model="other")
+        assert client.post("/v1/flush").json()["appended"] == 1
+        assert "'amount' is logged as double" in client.get("/readyz").json()["faults"]["refused: payments"]
+        post(client, "b", features={"amount": 12.5, "country": "DE"})  # sent again: still one row in the end
+        client.post("/v1/flush")
+    with start(other, declared()) as client:
+        client.post("/v1/flush")
+        post(client, "b", features={"amount": 12.5, "country": "DE"})
+        client.post("/v1/flush")
+    assert ids() == ["a", "b"]
+
+
+def test_a_value_written_before_its_feature_became_private_does_not_come_into_the_log(
+    start, post, store, declared, tmp_path
+):
+    away(tmp_path / "store")
+    with start() as client:
+        post(client, "a", features={"amount": 1.0, "country": "DE"})
+    back(tmp_path / "store")
+    hashed = declared(amount={"type": "number"}, country={"type": "category", "privacy": "hash"})
+    with start(hashed, hash_key=b"0123456789abcdef") as client:
+        client.post("/v1/flush")
+    rows = log.read_window(store, hashed, *DAY, labels="none", columns=["_id", "amount", "country"])
+    assert rows.to_pylist() == [{"_id": "a", "amount": 1.0, "country": None}]
+
+
+def test_segments_are_numbered_on_and_closed_when_they_are_full(tmp_path):
+    journal = Journal(tmp_path, first=7, segment_bytes=50)
+    journal.append(frame(b"l", b"x" * 60))
+    assert journal.full
+    journal.append(frame(b"l", b"y"))
+    assert journal.rotate() == [7, 8]
+    assert [bytes(payload) for _, payload in journal.read(8, print)] == [b"y"]
+    later = Journal(tmp_path, first=0, segment_bytes=50)
+    later.append(frame(b"l", b"z"))
+    assert later.rotate() == [7, 8, 9]
+
+
+def test_an_unreachable_collector_loses_nothing_it_acknowledged(start, post, ids):
+    with start() as client:
+        post(client, "a")
+        address = client.base_url
+    with pytest.raises(httpx.TransportError):
+        httpx.get(address)
+    assert ids() == ["a"]  # a stop appends what it can
+
+
+def test_journal_entries_of_an_earlier_version_are_named_and_stay_in_the_spool(start, post, ids, tmp_path):
+    folder = tmp_path / "spool" / "journal"
+    folder.mkdir(parents=True)
+    old = folder / f"{0:012d}.log"
+    old.write_bytes(frame(b"p", b"payments 00 {}"))
+    with start() as client:
+        post(client, "a")
+        assert "entries of kind 'p'" in client.post("/v1/flush").json()["error"]
+        assert "entries of kind 'p'" in client.get("/readyz").json()["faults"]["store"]
+    assert old.exists()
+    old.unlink()
+    with start() as client:
+        client.post("/v1/flush")
+    assert ids() == ["a"]

@@ -1,0 +1,69 @@
+"""What is appended from memory is what would have been read back from the journal."""
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedge.collector.declared import Declared
+from kedge.collector.entries import PREDICTIONS, Item, Taken, decode, items
+from kedge.collector.fresh import Fresh
+from kedge.collector.journal import frames
+from kedge.errors import StoreError
+from kedge.tables import appending
+
+VALUE = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+def label(number):
+    return Item("l", "payments", f"{number:032x}", b"{}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(st.text(min_size=1), VALUE, VALUE | st.text()), min_size=1, max_size=5))
+def test_entries_in_memory_equal_those_read_from_their_frames(declared, rows):
+    models = {"payments": Declared(declared(), None)}
+    together = list(zip(*rows, strict=True))
+    taken = [*(Taken("payments", PREDICTIONS, rows=(row,)) for row in rows)]
+    taken += [Taken("payments", PREDICTIONS, columns=together), Taken("payments", "l", body=b"{}", key=b"k" * 16)]
+    made = items(taken, models)
+    data = b"".join(item.frame() for item in made)
+    read = [decode(kind, payload) for kind, payload in frames(data, lambda length: None)]
+    assert [(item.kind, item.model, item.key, item.body) for item in made] == [
+        (item.kind, item.model, item.key, item.body) for item in read
+    ]
+    assert [list(map(list, item.values)) for item in made] == [list(item.values) for item in read]
+    kinds = [[[type(value) for value in column] for column in item.values] for item in made]
+    assert kinds == [[[type(value) for value in column] for column in item.values] for item in read]
+
+
+def test_a_segment_is_held_whole_or_not_at_all_and_given_once():
+    fresh = Fresh(most_bytes=100)
+    fresh.note(1, [label(1)], 40)
+    fresh.note(2, [label(2)], 40)
+    fresh.note(2, [label(3)], 40)  # too much: segment 2 has to be read
+    fresh.note(3, [label(4)], 40)
+    fresh.note(2, [label(5)], 1)
+    assert fresh.take(1) == [label(1)]
+    assert fresh.take(1) is None
+    assert fresh.take(2) is None
+    assert fresh.take(3) == [label(4)]
+
+
+def test_a_store_that_was_away_gets_each_row_once_from_the_journal(start, event, store, monkeypatch):
+    append, calls = appending.append, []
+
+    def away_once(*arguments, **options):
+        calls.append(options["sequence"])
+        if len(calls) == 1:
+            raise StoreError("away")
+        return append(*arguments, **options)
+
+    monkeypatch.setattr(appending, "append", away_once)
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    with start() as client:
+        assert client.post("/", content=orjson.dumps([event("a"), event("b")]), headers=headers).status_code == 202
+        assert client.post("/v1/flush").status_code == 503
+        assert client.post("/v1/flush").json()["appended"] == 2
+    assert calls == [0, 0]
+    logged = appending.open_table(store, "logs/payments/predictions").to_pyarrow_table(columns=["_id"])
+    assert sorted(logged["_id"].to_pylist()) == ["a", "b"]

@@ -1,0 +1,146 @@
+"""What the collector tells Prometheus about checks, runs and releases: what the records say, no more."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from kedge import records as ledger
+from kedge.collector.declared import Declared
+from kedge.collector.metrics import Metrics
+from kedge.collector.standing import REFRESH_SECONDS, Standing, limit_seconds
+from kedge.errors import StoreError
+from kedge.records import Record
+from kedge.store import open_store
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def check(action="attention", *, key="20260302T120000Z", loss=0.25, **data):
+    body = {
+        "action": action,
+        "rows": 400,
+        "inputs": {"drifted": ["amount"], "attention": 0.75},
+        "scores": {"drifted": []},
+        "performance": {"rows": 80, "loss": {"value": loss}, "reference": {"loss": 0.2}, "increase": 0.25},
+        "estimate": None,
+    }  # fmt: skip
+    return Record(model="payments", kind="check", key=key, time=NOON, data=body | data, written=NOON)
+
+
+def happened(kind, key, **data):
+    return Record(model="payments", kind=kind, key=key, time=NOON, data=data, written=NOON)
+
+
+@pytest.fixture
+def collector(tmp_path, declared, monkeypatch):
+    """A store, and a way to look at it through a page of metrics."""
+    store, metrics, seconds = open_store(tmp_path), Metrics(), [0.0]
+    monkeypatch.setattr("kedge.collector.standing.monotonic", lambda: seconds[0])
+    standing = Standing(store, {"payments": Declared(declared(), None)}, metrics)
+
+    def look(*records):
+        for each in records:
+            ledger.append(store, each)
+        seconds[0] += REFRESH_SECONDS
+        standing.refresh_if_due()
+        return metrics.page()[0].decode().splitlines()
+
+    look.store, look.metrics = store, metrics
+    return look
+
+
+def test_the_newest_check_is_shown_whatever_order_they_were_written_in(collector):
+    page = collector(check("retrain", key="20260302T130000Z", loss=0.5), check("none", key="20260302T120000Z"))
+    assert 'kedge_check_action{action="retrain",model="payments"} 1.0' in page
+    assert 'kedge_check_action{action="none",model="payments"} 0.0' in page
+    assert 'kedge_check{figure="loss",model="payments"} 0.5' in page
+    assert 'kedge_check{figure="attention",model="payments"} 0.75' in page
+    assert 'kedge_check{figure="drifted_features",model="payments"} 1.0' in page
+    assert 'kedge_checked_timestamp_seconds{model="payments"} 1.7724528e+09' in page
+
+
+def test_what_a_later_check_could_not_measure_shows_no_older_number(collector):
+    collector(check())
+    page = collector(check(key="20260302T130000Z", performance=None))
+    assert 'kedge_check{figure="loss",model="payments"} NaN' in page
+
+
+def test_a_model_that_was_never_checked_shows_no_check_and_its_counts_begin_at_nothing(collector):
+    page = collector()
+    assert not [line for line in page if line.startswith(("kedge_check{", "kedge_checked", "kedge_check_action{"))]
+    assert 'kedge_releases_total{model="payments",outcome="rolled-back"} 0.0' in page
+    assert 'kedge_runs_total{model="payments",pipeline="retrain",state="failed"} 0.0' in page
+
+
+def test_runs_are_counted_by_how_they_ended_and_a_new_attempt_is_a_run_of_its_own(collector):
+    page = collector(
+        happened("run-started", "retrain-payments-a", pipeline="retrain"),
+        happened("run-finished", "retrain-payments-a", state="failed"),
+        happened("run-started", "retrain-payments-a.2", pipeline="retrain"),
+        happened("run-finished", "release-payments-form", state="succeeded"),  # started from the form: no announcement
+    )
+    assert 'kedge_runs_total{model="payments",pipeline="retrain",state="failed"} 1.0' in page
+    assert 'kedge_runs_total{model="payments",pipeline="release",state="succeeded"} 1.0' in page
+    assert 'kedge_runs_under_way{model="payments",pipeline="retrain"} 1.0' in page
+
+
+def test_a_release_is_under_way_until_it_was_promoted_or_taken_back(collector):
+    line = 'kedge_release_started_timestamp_seconds{model="payments"} 1.7724528e+09'
+    assert line in collector(happened("release-started", "abc-1"))
+    page = collector(happened("rolled-back", "abc-1"))
+    assert line not in page
+    assert 'kedge_releases_total{model="payments",outcome="rolled-back"} 1.0' in page
+
+
+def test_a_release_may_take_what_its_policy_gives_it(declared):
+    policy = declared()  # 600 s to come up, three steps of a day, one hour of baking
+    assert policy.release.shadow_percent == 0
+    assert limit_seconds(policy) == 600 + 3 * 86_400 + 3600
+
+
+def test_a_record_is_read_once_and_of_the_checks_only_the_newest(collector, monkeypatch):
+    read = []
+    get = type(collector.store).get
+    monkeypatch.setattr(type(collector.store), "get", lambda store, key: read.append(key) or get(store, key))
+    checks = [check(key=f"20260302T{hour:02}0000Z") for hour in range(12)]
+    collector(*checks, happened("release-started", "abc-1"))
+    collector()
+    assert sorted(read) == [
+        "records/payments/check/20260302T110000Z.json",
+        "records/payments/check/20260302T110000Z.json",
+        "records/payments/release-started/abc-1.json",
+    ]
+
+
+def test_a_store_that_is_away_is_a_fault_in_words_and_the_last_figures_stay(collector, monkeypatch):
+    def away(*_):
+        raise StoreError("the bucket does not answer")
+
+    collector(check())
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "newest", away)
+        assert 'kedge_check{figure="attention",model="payments"} 0.75' in collector()
+        assert "the bucket does not answer" in collector.metrics.faults["records"]
+    collector()
+    assert "records" not in collector.metrics.faults
+
+
+def test_it_looks_at_most_once_a_minute(collector, monkeypatch):
+    collector(check())
+    monkeypatch.setattr("kedge.collector.standing.REFRESH_SECONDS", math.inf)
+    collector(check("none", key="20260302T130000Z"))
+    page = collector(check("veto", key="20260302T140000Z"))
+    assert 'kedge_check_action{action="none",model="payments"} 1.0' in page
+
+
+def test_a_running_collector_shows_what_the_store_says(start, store):
+    ledger.append(store, check())
+    end = time.monotonic() + 20
+    with start(interval_seconds=0.05) as client:
+        while 'kedge_check_action{action="attention",model="payments"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+            time.sleep(0.02)

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn import metrics as reference
+
+from kedge import bundle, records
+from kedge.errors import DataError
+from kedge.evaluation import evaluate, step
+from kedge.evaluation.evaluation import metrics
+from kedge.measure import losses
+from kedge.store import Store, open_store
+from kedge.tables import snapshot
+from kedge.training import train
+from tests.training import rows
+
+RUN = "retrain-fraud-test"
+
+
+class Champion:
+    """A registry that knows who is champion."""
+
+    def __init__(self, bundle_id: str | None = None) -> None:
+        self.bundle_id = bundle_id
+
+    def alias(self, model: str, alias: str) -> str | None:
+        assert (model, alias) == ("fraud", "champion")
+        return self.bundle_id
+
+
+class Made:
+    """A snapshot and a model trained on it."""
+
+    def __init__(self, store: Store, folder: Path, table: pa.Table, asked=None) -> None:
+        self.asked = asked or rows.policy()
+        self.store, self.table = store, table
+        self.fingerprint = rows.taken(store, folder, table, self.asked)
+        self.bundle = train.run(self.asked, store, self.fingerprint).id
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return open_store(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def good(store, folder) -> Made:
+    return Made(store, folder, rows.table())
+
+
+@pytest.fixture(scope="module")
+def stale(store, folder) -> Made:
+    """A model of the opposite relation, of rows long before."""
+    table = rows.table(600, seed=9, sign=-1)
+    earlier = pa.array([time.replace(year=2025) for time in table.column("at").to_pylist()], table.schema.field(0).type)
+    return Made(store, folder, table.set_column(0, "at", earlier))
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(store) -> None:
+    """Each test writes its own records."""
+    for kind in ("evaluated", "run-finished"):
+        for key in list(store.keys(f"records/fraud/{kind}")):
+            store.delete(key)
+
+
+def judged(made: Made, champion: str | None, asked=None, fingerprint: str | None = None):
+    return evaluate.run(
+        asked or made.asked, made.store, Champion(champion), RUN, fingerprint or made.fingerprint, made.bundle
+    )
+
+
+def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
+    found = judged(good, None)
+    assert found.passed
+    assert found.measured.challenger_loss < found.measured.constant_loss
+    (evaluated,) = records.read(good.store, "fraud", ["evaluated"])
+    assert (evaluated.key, evaluated.data["passed"], evaluated.data["champion"]) == (f"{good.bundle}-{RUN}", True, None)
+    assert records.read(good.store, "fraud", ["run-finished"]) == []
+
+
+def test_a_better_challenger_passes_against_the_champion(good, stale) -> None:
+    found = judged(good, stale.bundle)
+    assert found.passed
+    assert found.measured.paired.improvement > 0.3
+    assert found.decisions.only_champion_wrong > found.decisions.only_challenger_wrong
+
+
+def test_both_are_scored_on_the_same_newest_rows(good, stale) -> None:
+    found = judged(good, stale.bundle)
+    newest = good.table.slice(1200)
+    label = newest.column("y").to_numpy().astype(float)
+    assert found.label.tolist() == label.tolist()
+    for scored, made in ((found.challenger, good), (found.champion, stale)):
+        opened = bundle.fetch(made.store, "fraud", made.bundle, Path("unused"))
+        score = opened.load_model().score(opened.signature.encode(newest))
+        assert scored.score.tolist() == score.tolist()
+        assert scored.loss.tolist() == losses("binary", label, score).tolist()
+
+
+def test_a_worse_challenger_ends_the_run_as_gated_with_every_reason(good, stale) -> None:
+    found = evaluate.run(good.asked, good.store, Champion(good.bundle), RUN, good.fingerprint, stale.bundle)
+    assert not found.passed
+    (finished,) = records.read(good.store, "fraud", ["run-finished"])
+    assert (finished.data["state"], finished.data["step"]) == ("gated", "evaluate")
+    assert finished.data["bundle"] == stale.bundle
+    for part in ("always saying the mean", "higher than the champion's", "paired test p = 1)", "worst slice"):
+        assert finished.data["reason"].count(part) == 1
+
+
+def test_the_champion_itself_is_no_better_than_itself(good) -> None:
+    found = judged(good, good.bundle)
+    assert [verdict.name for verdict in found.verdicts if not verdict.passed] == ["improvement"]
+
+
+def test_rows_the_champion_was_trained_on_are_left_out(store, folder, good) -> None:
+    """The champion's snapshot ends where half of the challenger's holdout is over."""
+    champion = Made(store, folder, good.table.slice(0, 1350), rows.policy(train={"holdout_share": 0.01}))
+    asked = rows.policy(gates={"min_rows": 100})
+    found = judged(good, champion.bundle, asked)
+    first_unseen = 1350 - 14  # the champion held out 1 % of its 1,350 rows
+    assert found.measured.rows == 1500 - first_unseen
+    assert found.note.startswith(f"{first_unseen - 1200} held-out rows are left out")
+
+
+def test_where_too_few_others_remain_all_rows_count_and_the_page_says_so(store, folder, good) -> None:
+    champion = Made(store, folder, good.table.slice(0, 1480), rows.policy(train={"holdout_share": 0.01}))
+    found = judged(good, champion.bundle)
+    assert found.measured.rows == 300
+    assert "which favours it" in found.note
+    assert found.note in store.get(evaluate.report_key("fraud", good.bundle)).decode()
+
+
+def test_slices_cover_every_value_and_the_missing_ones(good, stale) -> None:
+    found = judged(good, stale.bundle)
+    country = [each for each in found.measured.slices if each.feature == "country"]
+    assert [each.value for each in country] == ["AT", "BE", "DE", "missing"]
+    assert sum(each.rows for each in country) == 300
+    mask = np.array([value == "BE" for value in good.table.slice(1200).column("country").to_pylist()])
+    assert country[1].challenger_loss == pytest.approx(found.challenger.loss[mask].mean())
+    assert [each.value for each in found.measured.slices if each.feature == "recurring"] == ["false", "true"]
+
+
+def test_a_champion_that_needs_a_column_the_rows_lack_is_a_clear_error(store, folder, good) -> None:
+    narrow = rows.policy(model={"features": {"x0": {"type": "number"}}, "slices": []})
+    challenger = Made(store, folder, good.table.slice(0, 900), narrow)
+    with pytest.raises(DataError, match=r"cannot be scored on this snapshot: feature 'x1': no such column"):
+        judged(challenger, good.bundle)
+
+
+def test_hardly_a_row_held_out_is_said(store, folder, good) -> None:
+    asked = rows.policy(train={"holdout_share": 0.002})
+    with pytest.raises(DataError, match="3 rows held out; 4 is the least"):
+        judged(good, None, asked)
+
+
+@pytest.fixture(scope="module")
+def regression(store, folder) -> Made:
+    return Made(store, folder, rows.table(600, task="regression"), rows.policy(task="regression"))
+
+
+REGRESSION = rows.policy(task="regression", gates={"min_rows": 100})
+
+
+def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(regression) -> None:
+    found = judged(regression, None, REGRESSION)
+    assert found.passed
+    assert found.decisions is None
+    assert found.measured.challenger_loss == pytest.approx(((found.label - found.challenger.score) ** 2).mean())
+    assert not {"roc_area", "wrong"} & set(metrics(REGRESSION, found))
+
+
+def test_a_regressions_errors_are_scikit_learns_for_each_model_on_the_same_rows(store, folder, regression) -> None:
+    champion = Made(store, folder, rows.table(500, seed=5, task="regression"), rows.policy(task="regression"))
+    found = judged(regression, champion.bundle, REGRESSION)
+    recorded = records.read(store, "fraud", ["evaluated"])[0].data["metrics"]
+    mean = regression.table.slice(0, 480).column("y").to_numpy().mean()
+    scores = {
+        "": found.challenger.score, "champion_": found.champion.score, "constant_": np.full(len(found.label), mean)
+    }  # fmt: skip
+    for of, score in scores.items():
+        assert recorded[f"{of}rmse"] == pytest.approx(reference.root_mean_squared_error(found.label, score))
+        assert recorded[f"{of}mae"] == pytest.approx(reference.mean_absolute_error(found.label, score))
+        assert recorded[f"{of}r_squared"] == pytest.approx(reference.r2_score(found.label, score))
+    assert recorded["rmse"] == pytest.approx(recorded["loss"] ** 0.5)
+    assert recorded["constant_r_squared"] <= 0
+    page = store.get(evaluate.report_key("fraud", regression.bundle)).decode()
+    for name, of in (
+        ("challenger", ""),
+        ("champion", "champion_"),
+        ("always the mean of the training rows", "constant_"),
+    ):
+        cells = "".join(
+            f'<td class="number">{recorded[of + figure]:.4g}</td>' for figure in ("loss", "rmse", "mae", "r_squared")
+        )
+        assert f"<tr><td>{name}</td>{cells}</tr>" in page
+    assert page.count("<svg") == 2
+    assert "champion, mean" in page
+    assert "rows are drawn" not in page  # all 120 are
+
+
+def test_of_many_rows_some_are_drawn_and_the_page_says_which(regression, monkeypatch) -> None:
+    monkeypatch.setattr("kedge.evaluation.page.MOST_DOTS", 50)
+    judged(regression, None, REGRESSION)
+    page = regression.store.get(evaluate.report_key("fraud", regression.bundle)).decode()
+    assert "50 of 120 rows are drawn, at equal distances in time" in page
+    assert page.count("h0") == 50
+
+
+class Artefact:
+    """A KFP artefact as a step sees it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.metrics, self.curve, self.matrix = str(path), {}, (), ()
+
+    def log_metric(self, name: str, value: float) -> None:
+        self.metrics[name] = value
+
+    def log_roc_curve(self, *columns: list[float]) -> None:
+        self.curve = columns
+
+    def log_confusion_matrix(self, *parts: list) -> None:
+        self.matrix = parts
+
+
+def test_the_step_hands_kfp_metrics_curve_and_page(good, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+    parts = [Artefact(tmp_path / name) for name in ("metrics", "curve", "page.html")]
+    passed = step.evaluate(good.asked.to_dict(), good.store.url, "registry", RUN, good.fingerprint, good.bundle, *parts)
+    assert passed is True
+    assert parts[0].metrics["rows"] == 300
+    assert 0.7 < parts[0].metrics["roc_area"] <= 1
+    assert parts[1].curve[0][0] == 0.0
+    assert sum(map(sum, parts[1].matrix[1])) == 300
+    page = (tmp_path / "page.html").read_text()
+    assert "Passed every gate" in page
+    assert "<script" not in page
+
+
+def test_the_step_hands_kfp_the_errors_of_a_regression(regression, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+    parts = [Artefact(tmp_path / name) for name in ("metrics", "curve", "page.html")]
+    asked = REGRESSION.to_dict()
+    assert step.evaluate(
+        asked, regression.store.url, "registry", RUN, regression.fingerprint, regression.bundle, *parts
+    )
+    assert {"rmse", "mae", "r_squared", "constant_rmse", "constant_mae", "constant_r_squared"} <= set(parts[0].metrics)
+    assert "champion_rmse" not in parts[0].metrics
+    assert (parts[1].curve, parts[1].matrix) == ((), ())
+
+
+def test_a_snapshot_that_is_not_there_leaves_a_record_of_the_failure(good, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+    with pytest.raises(DataError, match="no snapshot"):
+        step.evaluate(good.asked.to_dict(), good.store.url, "registry", RUN, "0" * 40, good.bundle, None, None, None)
+    (finished,) = records.read(good.store, "fraud", ["run-finished"])
+    assert (finished.data["state"], finished.data["step"], finished.data["exit_code"]) == ("failed", "evaluate", 2)
+    assert "no snapshot" in finished.data["reason"]
+    assert snapshot.load(good.store, "fraud", good.fingerprint).rows == 1500

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedge.monitoring.check import Check, Drift
+from kedge.monitoring.decide import Decision, decide
+from kedge.monitoring.estimate import Estimate
+from kedge.monitoring.history import Champion, retrainings
+from kedge.monitoring.performance import Performance
+from kedge.monitoring.run import to_record
+from kedge.policy import Policy, parse
+from kedge.records import Record
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
+A, B = "a" * 40, "b" * 40
+REIGN = Champion(bundle=A, since=START, reign="promoted/a")
+
+
+def policy(**monitor) -> Policy:
+    return parse(
+        {
+            "model": {"name": "fraud", "target": "y", "features": {"x": {"type": "number"}}},
+            "data": {"source": {"format": "log"}},
+            "monitor": {"budget": {"cooldown_seconds": 0, "min_labels_after_rise": 0}, **monitor},
+        }
+    )
+
+
+def budget(**fields) -> dict[str, object]:
+    return {"cooldown_seconds": 0, "min_labels_after_rise": 0, **fields}
+
+
+def check(
+    day: int,
+    worse: bool | None = False,
+    *,
+    drift: bool = False,
+    risen: bool | None = False,
+    corrupt: bool = False,
+    labels: int = 500,
+    champion: Champion = REIGN,
+    **more,
+) -> Check:
+    end = START + (day + 1) * DAY
+    return Check(
+        model="fraud",
+        champion=champion,
+        start=end - DAY,
+        end=end,
+        rows=1000,
+        inputs=Drift(verdict="compared", drifted=("x",) if drift else (), attention=1.0 if drift else 0.0),
+        scores=Drift(verdict="compared"),
+        corrupt=("x: 60 % missing, 2 % when trained",) if corrupt else (),
+        performance=Performance(
+            verdict="measured" if worse is not None else "too few labels",
+            rows=labels,
+            reference=None,
+            worse=worse,
+            newest=end - timedelta(seconds=1),
+        ),
+        estimate=Estimate(verdict="estimated", rows=1000, calibrated=True, risen=risen),
+        **more,
+    )
+
+
+def live(rules: Policy, checks: list[Check], others: list[Record] = ()) -> list[Decision]:
+    """Check after check, each decision joining the history as the monitor records it."""
+    history, made = list(others), []
+    for one in checks:
+        made.append(decide(rules, history, one, one.end))
+        history.append(to_record(rules, one, made[-1]))
+        history.sort(key=lambda item: item.time)
+    return made
+
+
+def actions(rules: Policy, checks: list[Check], others: list[Record] = ()) -> list[str]:
+    return [one.action for one in live(rules, checks, others)]
+
+
+def started(day: float, run: str, pipeline: str = "retrain") -> Record:
+    data = {"run": run, "attempt": 1, "pipeline": pipeline}
+    return Record(model="fraud", kind="run-started", key=run, time=START + day * DAY, data=data)
+
+
+def finished(day: float, run: str, state: str = "gated", **more) -> Record:
+    data = {"run": run, "state": state, **more}
+    return Record(model="fraud", kind="run-finished", key=run, time=START + day * DAY, data=data)
+
+
+def test_retrains_at_the_second_breach_in_a_row_and_says_why():
+    first, second = live(policy(), [check(0, True), check(1, True)])
+    assert first.action == "attention"
+    assert "1 check of 2 that are needed" in first.reasons[0]
+    assert second.action == "retrain"
+    assert "2 checks in a row" in second.reasons[0]
+
+
+def test_a_good_check_between_two_breaches_starts_the_count_again():
+    assert actions(policy(), [check(0, True), check(1), check(2, True)]) == ["attention", "none", "attention"]
+
+
+def test_a_check_without_a_verdict_neither_counts_nor_starts_again():
+    assert actions(policy(), [check(0, True), check(1, None), check(2, True)])[2] == "retrain"
+
+
+def test_the_same_labels_looked_at_twice_are_one_breach():
+    again = check(0, True)
+    hour = timedelta(hours=1)
+    again = replace(again, start=again.start + hour, end=again.end + hour)
+    assert actions(policy(), [check(0, True), again]) == ["attention", "attention"]
+
+
+def test_one_lucky_window_does_not_end_an_alarm_and_two_do():
+    rules = policy(budget=budget(consecutive_checks=2))
+    lucky = [check(0, True), check(1, True), check(2), check(3, True)]
+    assert actions(rules, lucky) == ["attention", "retrain", "none", "retrain"]
+    over = [check(0, True), check(1, True), check(2), check(3), check(4, True)]
+    assert actions(rules, over)[4] == "attention"
+
+
+def test_cooldown_holds_a_retraining_back_and_the_retry_comes_when_it_ends():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=3 * 86_400))
+    made = live(rules, [check(day, True) for day in range(5)])
+    assert [one.action for one in made] == ["retrain", "attention", "attention", "retrain", "attention"]
+    assert "cooldown after the retraining of 2026-03-03 00:00 UTC until 2026-03-06 00:00 UTC" in made[1].reasons[-1]
+
+
+def test_a_run_started_by_hand_counts_for_cooldown_and_budget():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
+    by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand")]
+    assert actions(rules, [check(0, True)], by_hand) == ["attention"]
+    release = [started(0.5, "a-release", "release"), finished(0.6, "a-release")]
+    assert actions(rules, [check(0, True)], release) == ["retrain"]
+
+
+REFUSED = {"step": None, "reason": "not submitted: nobody answers", "submitted": False}
+
+
+@pytest.mark.parametrize(
+    ("ended", "counts"),
+    [
+        (REFUSED, False),
+        ({"step": "ingest", "exit_code": 2}, False),
+        ({"step": "validate"}, False),
+        ({"step": "train"}, True),
+        ({"step": "evaluate"}, True),
+        ({"step": None, "reason": "interrupted"}, True),
+    ],
+)
+def test_a_run_by_hand_counts_only_if_its_training_may_have_begun(ended, counts):
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
+    by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand", "failed", **ended)]
+    assert len(retrainings(by_hand, START + DAY)) == counts
+    assert len(retrainings(by_hand, START + 0.55 * DAY)) == 1  # then it was still going
+    assert actions(rules, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+    once = policy(budget=budget(consecutive_checks=1, max_retrains=1))
+    assert actions(once, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+
+
+def test_a_run_by_hand_that_trained_at_its_second_try_counts_from_there():
+    tries = [started(0.1, "r"), finished(0.2, "r", "failed", step="ingest"), started(0.5, "r.2")]
+    tries[2].data["run"] = "r"
+    assert [one.time for one in retrainings(tries, START + DAY)] == [START + 0.5 * DAY]
+
+
+def tried(decision: Decision, check: Check, number: int, **ended) -> list[Record]:
+    """A run that a check asked for, and how it failed."""
+    run = f"retrain-fraud-{decision.key}"
+    key, data = run if number == 1 else f"{run}.{number}", {"run": run, "decision_key": decision.key}
+    begun = Record(model="fraud", kind="run-started", key=key, time=check.end, data=data)
+    data = {"run": run, "state": "failed", **ended}
+    return [begun, Record(model="fraud", kind="run-finished", key=key, time=check.end, data=data)]
+
+
+def failing(rules: Policy, days: int, **ended) -> list[str]:
+    """Bad checks day after day, each retraining of which fails three times."""
+    history, made = [], []
+    for seen in (check(day, True) for day in range(days)):
+        made.append(decide(rules, history, seen, seen.end))
+        history.append(to_record(rules, seen, made[-1]))
+        if made[-1].action == "retrain":
+            history += [item for number in (1, 2, 3) for item in tried(made[-1], seen, number, **ended)]
+    return [one.action for one in made]
+
+
+def test_a_retraining_of_a_check_that_fails_in_ingest_is_not_tried_with_every_check():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=2, cooldown_seconds=2 * 86_400))
+    assert failing(rules, 7, step="ingest") == ["retrain", "attention"] * 2 + ["attention"] * 3
+    assert failing(rules, 7, step="train") == ["retrain", "attention"] * 2 + ["attention"] * 3
+
+
+def test_a_retraining_of_a_check_that_nobody_took_waits_a_cooldown_and_leaves_the_budget():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=1, cooldown_seconds=2 * 86_400))
+    assert failing(rules, 7, **REFUSED) == ["retrain", "attention"] * 3 + ["retrain"]
+    one, seen = live(rules, [check(0, True)])[0], check(0, True)
+    history = [to_record(rules, seen, one), *tried(one, seen, 1, **REFUSED), *tried(one, seen, 2, step="ingest")]
+    assert not retrainings(history, START + DAY)[0].refused
+
+
+def test_a_decision_and_the_run_it_started_are_one_retraining():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=2))
+    first = live(rules, [check(0, True)])[0]
+    run = Record(
+        model="fraud",
+        kind="run-started",
+        key="fraud-1",
+        time=START + DAY,
+        data={"decision_key": first.key, "pipeline": "retrain", "run": "fraud-1"},
+    )
+    history = [to_record(rules, check(0, True), first), run]
+    assert len(retrainings(history, START + 9 * DAY)) == 1
+
+
+def test_the_budget_holds_back_until_the_period_has_passed():
+    rules = policy(budget=budget(consecutive_checks=1, max_retrains=2, period_seconds=4 * 86_400))
+    made = live(rules, [check(day, True) for day in range(6)])
+    assert [one.action for one in made] == ["retrain", "retrain", "attention", "attention", "retrain", "retrain"]
+    assert "budget spent: 2 retrainings within 4 days, at most 2" in made[2].reasons[-1]
+
+
+def test_a_run_that_is_going_holds_back_and_one_that_never_ended_blocks_for_a_day_only():
+    rules = policy(budget=budget(consecutive_checks=1))
+    going = live(rules, [check(0, True)], [started(0.9, "r1")])[0]
+    assert going.action == "attention"
+    assert "run r1 is still going" in going.reasons
+    assert actions(rules, [check(1, True)], [started(0.9, "r1")]) == ["retrain"]
+
+
+def test_a_challenger_that_passed_is_released_before_another_is_trained():
+    rules = policy(budget=budget(consecutive_checks=1))
+    asked = live(rules, [check(0, True)])[0]
+    trained, passed = started(1.1, "r1"), finished(1.2, "r1", "succeeded")
+    trained.data["decision_key"], passed.data["bundle"] = asked.key, B
+    waits = live(rules, [check(0, True), check(1, True)], [trained, passed])[1]
+    assert waits.action == "attention"
+    assert f"bundle {B[:12]} passed its gates; its release comes first" in waits.reasons
+    release, refused = started(1.3, "r2", "release"), finished(1.4, "r2", "gated")
+    release.data["bundle"] = B
+    assert actions(rules, [check(0, True), check(1, True)], [trained, passed, release, refused])[1] == "retrain"
+
+
+def test_a_release_that_the_platform_failed_is_tried_again_before_another_challenger_is_trained():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=3 * 86_400))
+    failed = [started(0.1, "r1", "release"), finished(0.2, "r1", "failed")]
+    failed[0].data["bundle"] = B
+    waits = live(rules, [check(0, True)], failed)[0]
+    assert waits.action == "attention"
+    assert waits.reasons[-1] == (
+        f"the release of bundle {B[:12]} failed by no fault of its own; it is tried again first"
+    )
+    for number in (2, 3):
+        again = [started(0.1 * number, f"r1.{number}", "release"), finished(0.1 * number, f"r1.{number}", "failed")]
+        again[0].data.update(run="r1", bundle=B)
+        failed += again
+    assert actions(rules, [check(0, True)], failed) == ["retrain"]  # in its cooldown it holds nobody back
+
+
+def test_waits_until_enough_labels_are_known_since_the_loss_rose():
+    rules = policy(budget=budget(consecutive_checks=2, min_labels_after_rise=250))
+    made = live(rules, [check(day, True, labels=100) for day in range(3)])
+    assert [one.action for one in made] == ["attention", "attention", "retrain"]
+    assert "waits for labels: 200 since the loss rose, 250 are needed" in made[1].reasons
+
+
+def test_labels_of_overlapping_windows_are_not_counted_twice():
+    rules = policy(budget=budget(consecutive_checks=1, min_labels_after_rise=300))
+    hourly = []
+    for hour in range(24):
+        one, shift = check(0, True, labels=200), timedelta(hours=hour)
+        seen = replace(one.performance, newest=one.end + shift)
+        hourly.append(replace(one, start=one.start + shift, end=one.end + shift, performance=seen))
+    assert set(actions(rules, hourly)) == {"attention"}
+    assert actions(rules, [*hourly, check(1, True, labels=200)])[-1] == "retrain"
+
+
+def test_drift_alone_is_attention_however_often():
+    made = live(policy(), [check(day, drift=True) for day in range(10)])
+    assert {one.action for one in made} == {"attention"}
+    assert made[0].reasons == ("inputs drifted: x (100 % of the model's importance)",)
+
+
+def test_a_risen_estimate_alone_is_attention():
+    assert actions(policy(), [check(day, risen=True) for day in range(5)]) == ["attention"] * 5
+
+
+def test_drift_and_a_risen_estimate_retrain_only_where_the_policy_says_so():
+    both = [check(day, drift=True, risen=True) for day in range(2)]
+    assert actions(policy(), both) == ["attention", "attention"]
+    switched = policy(triggers={"drift_and_estimate": True})
+    assert actions(switched, both) == ["attention", "retrain"]
+    assert actions(switched, [check(0, drift=True), check(1, drift=True)])[1] == "attention"
+
+
+def test_drift_of_features_that_hardly_matter_is_no_attention():
+    one = check(0, drift=True)
+    unimportant = replace(one, inputs=replace(one.inputs, attention=0.05))
+    decision = decide(policy(), [], unimportant, one.end)
+    assert decision.action == "none"
+    assert "no feature that matters drifted" in decision.reasons[0]
+
+
+def test_labelled_error_switched_off_is_still_told():
+    rules = policy(triggers={"labelled_error": False})
+    made = live(rules, [check(0, True), check(1, True)])
+    assert [one.action for one in made] == ["attention", "attention"]
+    assert "does not retrain on it" in made[1].reasons[0]
+
+
+def test_old_training_rows_retrain_when_the_policy_has_a_limit():
+    old = check(0, trained_until=START - 40 * DAY)
+    assert actions(policy(), [old]) == ["none"]
+    aged = policy(triggers={"max_age_seconds": 30 * 86_400})
+    made = live(aged, [old])[0]
+    assert made.action == "retrain"
+    assert made.reasons == ("the champion's training rows end 41 days ago; at most 30 days allowed",)
+
+
+def test_new_labels_retrain_when_there_are_enough():
+    rules = policy(triggers={"new_labels": 5000})
+    assert actions(rules, [check(0, new_labels=4999)]) == ["none"]
+    assert actions(rules, [check(0, new_labels=5000)]) == ["retrain"]
+
+
+def test_too_few_rows_are_never_called_no_drift():
+    one = check(0, None)
+    empty = replace(one, rows=0, inputs=Drift(verdict="too few rows"), performance=replace(one.performance, rows=0))
+    decision = decide(policy(), [], empty, one.end)
+    assert decision.action == "none"
+    assert "too few rows" in decision.reasons[0]
+    assert "no feature" not in decision.reasons[0]
+
+
+def test_a_corrupt_window_vetoes_what_would_have_been_a_retraining():
+    rules = policy(budget=budget(consecutive_checks=1), triggers={"max_age_seconds": 1.0, "new_labels": 1})
+    one = check(0, True, corrupt=True, drift=True, risen=True, trained_until=START - DAY, new_labels=10**6)
+    decision = decide(rules, [], one, one.end)
+    assert decision.action == "veto"
+    assert decision.reasons == ("x: 60 % missing, 2 % when trained",)
+
+
+def test_a_vetoed_check_in_between_counts_neither_way():
+    assert actions(policy(), [check(0, True), check(1, True, corrupt=True), check(2, True)])[2] == "retrain"
+
+
+def test_breaches_of_the_champion_before_do_not_count_for_the_next():
+    promoted = Champion(bundle=B, since=START + DAY, reign="promoted/b")
+    assert actions(policy(), [check(0, True), check(1, True, champion=promoted)])[1] == "attention"
+
+
+def test_a_champion_that_came_back_reigns_anew():
+    other = Champion(bundle=B, since=START + DAY, reign="promoted/b")
+    back = Champion(bundle=A, since=START + 2 * DAY, reign="rolled-back/b")
+    assert (
+        actions(policy(), [check(0, True), check(1, champion=other), check(2, True, champion=back)])[2] == "attention"
+    )
+    assert actions(policy(), [check(0, True), check(2, True, champion=back)])[1] == "attention"
+
+
+def test_what_happened_after_the_check_is_not_looked_at():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=9 * 86_400))
+    later = to_record(rules, check(5, True), decide(rules, [], check(5, True), START + 6 * DAY))
+    assert decide(rules, [later], check(0, True), START + DAY).action == "retrain"
+
+
+@pytest.mark.parametrize("sign", ["labelled_error", "drift_and_estimate", "age", "volume"])
+def test_each_trigger_can_be_switched_off(sign):
+    off = policy(budget=budget(consecutive_checks=1), triggers={"labelled_error": False})
+    one = {
+        "labelled_error": check(0, True),
+        "drift_and_estimate": check(0, drift=True, risen=True),
+        "age": check(0, trained_until=START - 1000 * DAY),
+        "volume": check(0, new_labels=10**9),
+    }[sign]
+    assert decide(off, [], one, one.end).action != "retrain"
+
+
+days = st.lists(
+    st.builds(
+        dict,
+        worse=st.sampled_from([True, False, None]),
+        drift=st.booleans(),
+        risen=st.sampled_from([True, False, None]),
+        corrupt=st.booleans(),
+        labels=st.integers(0, 400),
+        new_labels=st.sampled_from([None, 0, 10**6]),
+        reign=st.integers(0, 1),
+    ),
+    min_size=1,
+    max_size=25,
+)
+rules_of = st.builds(
+    lambda needed, cooldown, most, period, both, volume: policy(
+        budget=budget(
+            consecutive_checks=needed,
+            cooldown_seconds=cooldown * 86_400,
+            max_retrains=most,
+            period_seconds=period * 86_400,
+        ),
+        triggers={"drift_and_estimate": both, "new_labels": volume},
+    ),
+    needed=st.integers(1, 3),
+    cooldown=st.integers(0, 4),
+    most=st.integers(1, 3),
+    period=st.integers(1, 10),
+    both=st.booleans(),
+    volume=st.sampled_from([None, 1000]),
+)
+
+
+def story(lived: list[dict]) -> list[Check]:
+    reigns = (REIGN, Champion(bundle=B, since=START, reign="promoted/b"))
+    made = []
+    for day, facts in enumerate(lived):
+        facts = dict(facts)
+        made.append(check(day, facts.pop("worse"), champion=reigns[facts.pop("reign")], **facts))
+    return made
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules_of, days)
+def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_veto(rules, lived):
+    checks = story(lived)
+    made = live(rules, checks)
+    times = [one.end for one, decision in zip(checks, made, strict=True) if decision.action == "retrain"]
+    limits = rules.monitor.budget
+    for time in times:
+        within = [other for other in times if time - timedelta(seconds=limits.period_seconds) < other <= time]
+        assert len(within) <= limits.max_retrains
+    for first, second in pairwise(times):
+        assert (second - first).total_seconds() >= limits.cooldown_seconds
+    for one, decision in zip(checks, made, strict=True):
+        assert (decision.action == "veto") == bool(one.corrupt)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rules_of, days)
+def test_a_quiet_check_never_acts_whatever_came_before(rules, lived):
+    quiet = check(len(lived), False, risen=False, new_labels=0)
+    history = []
+    for one in story(lived):
+        decision = decide(rules, history, one, one.end)
+        history.append(to_record(rules, one, decision))
+    assert decide(rules, history, quiet, quiet.end).action == "none"
+
+
+@settings(max_examples=50, deadline=None)
+@given(rules_of, days)
+def test_the_same_inputs_give_the_same_decision_and_different_windows_different_keys(rules, lived):
+    made = live(rules, story(lived))
+    assert made == live(rules, story(lived))
+    assert len({one.key for one in made}) == len(made)
+    assert all(one.reasons and all(one.reasons) for one in made)

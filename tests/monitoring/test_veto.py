@@ -1,0 +1,76 @@
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pytest
+
+from kedge.monitoring.veto import findings, out_of_range, share
+from kedge.policy import Feature, parse
+
+
+@dataclass
+class Seen:
+    """The part of a feature's comparison that a veto looks at."""
+
+    null_rate: float = 0.0
+    reference_null_rate: float = 0.0
+    new_category_share: float | None = None
+
+
+POLICY = parse(
+    {
+        "model": {
+            "name": "fraud",
+            "target": "y",
+            "features": {"amount": {"type": "number", "min": 0, "max": 10}, "land": {"type": "category"}},
+        },
+        "data": {"source": {"format": "log"}},
+        "monitor": {"veto": {"max_null_increase": 0.2, "max_new_category_share": 0.1, "max_out_of_range_share": 0.25}},
+    }
+)
+
+
+def table(*amounts: float | None) -> pa.Table:
+    return pa.table({"amount": pa.array(amounts, pa.float64()), "land": ["at"] * len(amounts)})
+
+
+def test_a_whole_feed_has_no_findings():
+    compared = {"amount": Seen(null_rate=0.3, reference_null_rate=0.1), "land": Seen(new_category_share=0.1)}
+    assert findings(POLICY, table(1, 2, 3, 99), compared) == ()  # every limit reached, none passed
+
+
+def test_each_limit_that_is_broken_is_a_finding_in_words():
+    compared = {"amount": Seen(null_rate=0.31, reference_null_rate=0.1), "land": Seen(new_category_share=0.4)}
+    missing, unknown, outside = findings(POLICY, table(1, -1, 99, None), compared)
+    assert missing == "amount: 31 % missing, 10 % when trained (at most 20 % more allowed)"
+    assert unknown == "land: 40 % of rows in categories the reference did not know (at most 10 % allowed)"
+    assert outside == "amount: 50 % of rows outside 0 to 10 or infinite (at most 25 % allowed)"
+
+
+def test_features_that_could_not_be_compared_are_not_judged():
+    assert findings(POLICY, pa.table({"land": ["at"]}), {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 10.0], 0.0),
+        ([-0.1, 10.1, 5.0, None], 0.5),
+        ([float("inf"), float("-inf")], 1.0),
+        ([float("nan"), 1.0], 0.0),
+        ([None, None], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_share_of_rows_out_of_range(values, expected):
+    column = pa.chunked_array([pa.array(values, pa.float64())])
+    assert out_of_range(column, Feature(type="number", min=0, max=10)) == expected
+
+
+def test_infinite_values_are_out_of_any_range_and_one_limit_may_be_open():
+    column = pa.chunked_array([pa.array([float("inf"), -5.0, 5.0, 6.0])])
+    assert out_of_range(column, Feature(type="number")) == 0.25
+    assert out_of_range(column, Feature(type="number", min=0)) == 0.5
+
+
+def test_shares_are_written_for_people():
+    assert (share(0.314), share(1.0), share(0.0), share(0.004)) == ("31 %", "100 %", "0 %", "0.4 %")

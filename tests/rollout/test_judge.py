@@ -1,0 +1,208 @@
+"""The decision about a canary: what it waits for, what it proves, and how seldom it is wrong."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kedge import policy as policies
+from kedge.rollout.evidence import Evidence, Observed, Outcomes
+from kedge.rollout.judge import judge, planned_spans
+from kedge.rollout.model import Span, Traffic
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def traffic(requests=0, errors=0, slow=0):
+    return Traffic(requests=requests, errors=errors, latency={2.0: requests - slow, 4.0: 0, 8.0: slow, 16.0: 0})
+
+
+def seen(candidate, champion, *, percent=10, state="canary", labelled=(), champion_labelled=()):
+    span = Span(state=state, percent=percent, began=START, candidate=candidate, champion=champion)
+    return Observed(span=span, candidate=outcomes(*labelled), champion=outcomes(*champion_labelled))
+
+
+def outcomes(rows=0, wrong=0):
+    """Of scores that are exactly 0 or 1, so that the squared error counts wrong decisions."""
+    return Outcomes(rows=rows, loss=float(wrong), squares=float(wrong), wrong=wrong)
+
+
+def decide(policy, *observed, seconds=1e3):
+    return judge(Evidence(observed=observed, seconds=min(seconds, 599)), policy)
+
+
+@pytest.fixture
+def strict(change):
+    steps = change().release.steps
+    return change(steps=(steps[0].model_copy(update={"min_labels": 30}), steps[1]))
+
+
+def test_complete_evidence_without_harm_advances(policy):
+    decision = decide(policy, seen(traffic(100), traffic(900)))
+    assert decision.action == "advance"
+
+
+def test_every_need_that_is_open_is_named(strict):
+    decision = decide(strict, seen(traffic(40), traffic(900), labelled=(7, 0)), seconds=30)
+    assert decision.action == "hold"
+    assert decision.reasons == (
+        "30 of 60 seconds",
+        "40 of 50 requests of the candidate",
+        "7 of 30 labelled outcomes of the candidate",
+    )
+
+
+def test_labels_count_from_the_beginning_of_the_release(strict):
+    first = seen(traffic(100), traffic(900), labelled=(25, 2), champion_labelled=(200, 20))
+    second = seen(traffic(100), traffic(900), labelled=(5, 0))
+    assert decide(strict, first, second).action == "advance"
+
+
+def test_a_candidate_is_not_good_because_there_was_nobody_to_compare_it_with(policy):
+    decision = decide(policy, seen(traffic(1000, errors=500), traffic(0)))
+    assert (decision.action, decision.reasons) == ("hold", ("0 of 20 requests of the champion",))
+    assert decide(policy, seen(traffic(1000, errors=500), traffic(20))).action == "roll back"
+
+
+def test_requests_of_the_champion_never_count_for_the_candidate(policy):
+    assert decide(policy, seen(traffic(0), traffic(100_000))).action == "hold"
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        (seen(traffic(100, errors=30), traffic(900)), "failed requests at 10 %: 30 of 100 (30.0%) against 0 of 900"),
+        (seen(traffic(100, slow=90), traffic(900)), "latency at 10 %: 95th percentile 8 ms against 2 ms"),
+        (
+            seen(traffic(100), traffic(900), labelled=(100, 40), champion_labelled=(900, 90)),
+            "mean squared error at 10 %: 0.4 over 100 labelled rows, 40.0% decided wrongly against 0.1 over 900",
+        ),
+    ],
+)
+def test_proven_harm_is_taken_back_in_words(policy, observed, reason):
+    decision = decide(policy, observed)
+    assert decision.action == "roll back"
+    assert decision.reasons[0].startswith(reason)
+
+
+def test_harm_seen_at_an_earlier_step_still_counts_when_its_labels_arrive_late(policy):
+    late = seen(traffic(100), traffic(900), labelled=(100, 40), champion_labelled=(900, 90))
+    baking = seen(traffic(50), traffic(900), state="bake", percent=100)
+    assert decide(policy, late, baking).action == "roll back"
+
+
+def test_minutes_in_which_both_fail_alike_do_not_count_against_the_candidate(policy):
+    """Pooled over both spans the candidate would look far worse: 105 of 200 against 100 of 990."""
+    quiet = seen(traffic(100, errors=5), traffic(900, errors=45))
+    outage = seen(traffic(900, errors=810), traffic(100, errors=90), percent=50)
+    assert decide(policy, quiet, outage).action != "roll back"
+
+
+def test_tolerated_differences_are_tolerated(change):
+    analysis = change().release.analysis.model_copy(
+        update={"max_error_rate_increase": 0.3, "max_latency_ratio": 8.0, "max_loss_increase": 0.4}
+    )
+    worse = seen(traffic(1000, 250, 900), traffic(9000), labelled=(1000, 400), champion_labelled=(9000, 900))
+    assert decide(change(analysis=analysis), worse).action == "advance"
+
+
+def test_confident_mistakes_are_found_where_the_decisions_alone_prove_nothing(policy):
+    """As many wrong decisions a row in 300 labels, 35 % against 30 %: one side says 0.99, the other 0.65."""
+    confident = Outcomes(rows=300, loss=105 * 0.99**2, squares=105 * 0.99**4, wrong=105)
+    cautious = Outcomes(rows=300, loss=90 * 0.65**2 + 210 * 0.35**2, squares=90 * 0.65**4 + 210 * 0.35**4, wrong=90)
+    base = seen(traffic(300), traffic(300), percent=50)
+    assert decide(policy, replace(base, candidate=confident, champion=cautious)).action == "roll back"
+    decisions = seen(traffic(300), traffic(300), percent=50, labelled=(300, 105), champion_labelled=(300, 90))
+    assert decide(policy, decisions).action == "advance"
+
+
+def test_a_sure_candidate_that_is_always_wrong_is_found_though_its_loss_never_varies(policy):
+    observed = seen(traffic(100), traffic(900), labelled=(100, 100), champion_labelled=(900, 90))
+    assert decide(policy, observed).action == "roll back"
+
+
+def test_regression_is_judged_by_its_squared_error(policy):
+    model = policy.model.model_copy(update={"task": "regression"})
+    regression = policy.model_copy(update={"model": model})
+    champion = Outcomes(rows=900, loss=900.0, squares=2700.0)  # as normal errors of variance 1 give
+    worse = Outcomes(rows=300, loss=600.0, squares=3600.0)
+    base = seen(traffic(100), traffic(900))
+    assert judge(
+        Evidence(observed=(replace(base, candidate=worse, champion=champion),), seconds=99), regression
+    ).action == ("roll back")
+    same = Outcomes(rows=300, loss=300.0, squares=900.0)
+    assert judge(
+        Evidence(observed=(replace(base, candidate=same, champion=champion),), seconds=99), regression
+    ).action == ("advance")
+
+
+def test_late_step_is_taken_back_but_a_bake_is_not(policy):
+    late = judge(Evidence(observed=(seen(traffic(10), traffic(90)),), seconds=600), policy)
+    assert late.action == "roll back"
+    assert "10 of 50 requests of the candidate" in late.reasons[0]
+    baking = judge(Evidence(observed=(seen(traffic(10), traffic(90), state="bake", percent=100),), seconds=600), policy)
+    assert baking.action == "advance"
+
+
+def test_spans_are_planned_with_shadow_and_bake(policy, change):
+    assert planned_spans(policy) == 3
+    assert planned_spans(change(shadow_percent=10)) == 4
+
+
+def releases(policy, runs, *, candidate, champion, seed):
+    """Of each release taken back, the candidate's requests by then. Both sides' rates: failing, slow, wrong.
+
+    Two steps of 20 looks with 40 requests each, every request labelled.
+    """
+    random = np.random.default_rng(seed)
+    requests_at = []
+    for _ in range(runs):
+        spans, total, taken = [], 0, False
+        for percent, share in ((10, 0.1), (50, 0.5)):
+            sides = np.zeros((2, 4), dtype=int)  # requests, errors, slow, wrong of candidate and champion
+            for _look in range(20):
+                n = random.binomial(40, share)
+                for side, count, rates in ((0, n, candidate), (1, 40 - n, champion)):
+                    sides[side] += [count, *random.binomial(count, rates)]
+                observed = seen(
+                    traffic(*sides[0][:3].tolist()), traffic(*sides[1][:3].tolist()), percent=percent,
+                    labelled=sides[0][[0, 3]].tolist(), champion_labelled=sides[1][[0, 3]].tolist(),
+                )  # fmt: skip
+                if decide(policy, *spans, observed).action == "roll back":
+                    requests_at.append(total + int(sides[0][0]))
+                    taken = True
+                    break
+            if taken:
+                break
+            spans.append(observed)
+            total += int(sides[0][0])
+    return requests_at
+
+
+@pytest.fixture
+def exact(change):
+    """No tolerance at all, so that an equal candidate lies on the edge of each null; a large alpha."""
+    analysis = change().release.analysis.model_copy(
+        update={"alpha": 0.2, "max_error_rate_increase": 0.0, "max_latency_ratio": 1.0}
+    )
+    return change(analysis=analysis)
+
+
+def test_equal_candidates_are_taken_back_in_at_most_alpha_of_releases_over_all_looks(exact):
+    runs = 150
+    taken = releases(exact, runs, candidate=(0.05, 0.04, 0.2), champion=(0.05, 0.04, 0.2), seed=5)
+    assert len(taken) <= stats.binom.ppf(0.999, runs, 0.2)
+
+
+@pytest.mark.parametrize("candidate", [(0.35, 0.0, 0.2), (0.05, 0.5, 0.2), (0.05, 0.0, 0.6)])
+def test_bad_candidates_are_found_within_two_hundred_of_their_own_requests(policy, candidate):
+    taken = releases(policy, 30, candidate=candidate, champion=(0.05, 0.0, 0.2), seed=6)
+    assert len(taken) == 30
+    assert np.median(taken) <= 200
+
+
+def test_policy_defaults_are_those_the_documentation_states():
+    analysis = policies.Release().analysis
+    assert (analysis.alpha, analysis.max_error_rate_increase, analysis.max_latency_ratio) == (0.01, 0.01, 2.0)

@@ -1,0 +1,285 @@
+"""The release as a state machine, on a platform in memory."""
+
+from dataclasses import replace
+
+import pytest
+
+from kedge import records
+from kedge.errors import ReleaseError, StoreError
+from kedge.records import Record
+from kedge.rollout.model import Route
+from kedge.rollout.rollout import run
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+def kinds(store):
+    return [item.kind for item in records.read(store, "fraud")]
+
+
+def steps(platform):
+    """Weights of slot green as they changed, each once."""
+    weights = [route.weights.get("green", 0) for route in platform.routes]
+    return [weight for weight, before in zip(weights, [None, *weights], strict=False) if weight != before]
+
+
+def test_first_release_of_a_model_gets_all_traffic_after_the_smoke_test(platform, release, store):
+    asked = release(platform)
+    outcome = run(asked)
+    assert outcome.result == "promoted"
+    assert platform.stands == Route(weights={"blue": 100}, revision=platform.stands.revision)
+    assert asked.crowned == [(NEW, None)]
+    assert kinds(store) == ["release-started", "promoted"]
+
+
+def test_first_release_that_fails_its_smoke_test_leaves_nothing_served(platform, release):
+    platform.behaviours[NEW] = platform.behaviour(NEW).__class__(golden=0.01)
+    outcome = run(release(platform))
+    assert outcome.result == "rolled-back"
+    assert "differ by 0.01 from training" in outcome.reason
+    assert platform.stands.weights == {}
+    assert platform.slots == {}
+
+
+def test_candidate_as_good_as_the_champion_takes_every_step_bakes_and_is_crowned(served, release, store):
+    asked = release(served)
+    outcome = run(asked)
+    assert outcome.result == "promoted", outcome.reason
+    assert steps(served) == [0, 10, 50, 100]
+    assert asked.crowned == [(NEW, OLD)]
+    assert served.slots.keys() == {"green"}
+    assert served.stands.rollout is None
+    promoted = records.latest(store, "fraud", "promoted")
+    assert promoted.data["previous"] == OLD
+    assert [span["percent"] for span in promoted.data["evidence"]] == [10, 50, 100]
+    assert promoted.data["evidence"][0]["candidate"]["requests"] >= 50
+
+
+def test_no_step_is_left_before_its_seconds_and_the_candidates_own_requests(served, release, change):
+    slow_traffic = change(max_step_seconds=10_000)
+    served.rate = 2.0
+    run(release(served, policy=slow_traffic))
+    first, second, baking = (
+        next(route for route in served.routes if route.weights.get("green") == weight) for weight in (10, 50, 100)
+    )
+    at_ten = (second.rollout.since - first.rollout.since).total_seconds()
+    assert at_ten >= 50 / (2.0 * 0.10)
+    assert (baking.rollout.since - second.rollout.since).total_seconds() >= 100 / (2.0 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        ({"failing": 0.3}, "failed requests"),
+        ({"latency_ms": 60.0}, "latency"),
+        ({"wrong": 0.5}, "decided wrongly"),
+        ({"dies_after_s": 20.0}, "not ready"),
+        ({"golden": 0.1}, "smoke"),
+        ({"crashes": True}, "the model cannot be read"),
+        ({"never_ready": True}, "still loading"),
+    ],
+)
+def test_bad_candidate_is_taken_back_with_its_reason(served, release, store, fault, word):
+    served.behaviours[NEW] = replace(served.behaviour(NEW), **fault)
+    asked = release(served)
+    outcome = run(asked)
+    assert outcome.result == "rolled-back"
+    assert word in outcome.reason
+    assert served.stands.weights == {"blue": 100}
+    assert served.slots.keys() == {"blue"}
+    assert asked.crowned == []
+    assert records.latest(store, "fraud", "rolled-back").data["reason"] == outcome.reason
+
+
+def test_dead_candidate_whose_share_moves_to_the_champion_never_looks_healthy(served, release):
+    served.dead_share_moves = True
+    served.behaviours[NEW] = replace(served.behaviour(NEW), dies_after_s=10.0)
+    outcome = run(release(served))
+    assert outcome.result == "rolled-back"
+    assert 50 not in steps(served)
+
+
+def test_step_without_enough_requests_ends_in_a_rollback_that_says_so(served, release):
+    served.rate = 0.1
+    outcome = run(release(served))
+    assert outcome.result == "rolled-back"
+    assert "600 s at 10 % without enough evidence" in outcome.reason
+    assert "of 50 requests of the candidate" in outcome.reason
+
+
+def test_candidate_that_turns_bad_while_baking_goes_back_in_one_change_of_the_weights(served, release):
+    class TurnsBad:
+        def __getattr__(self, name):
+            baking = served.stands.rollout is not None and served.stands.rollout.state == "bake"
+            return {"failing": 0.5 if baking else 0.0}.get(name, getattr(healthy, name))
+
+    healthy = served.behaviour(NEW)
+    served.behaviours[NEW] = TurnsBad()
+    outcome = run(release(served))
+    assert outcome.result == "rolled-back"
+    assert "failed requests at the bake" in outcome.reason
+    assert steps(served) == [0, 10, 50, 100, 0]
+    assert served.slots["blue"][0] == OLD
+
+
+def test_shadow_is_mirrored_first_and_its_slot_gets_no_weight(served, release, change):
+    outcome = run(release(served, policy=change(shadow_percent=50, shadow_requests=200)))
+    assert outcome.result == "promoted"
+    mirrored = [route for route in served.routes if route.mirror is not None]
+    assert mirrored
+    assert all(route.weights == {"blue": 100} for route in mirrored)
+    assert steps(served) == [0, 10, 50, 100]
+
+
+def test_failing_shadow_is_taken_back_before_any_client_saw_it(served, release, change):
+    served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
+    outcome = run(release(served, policy=change(shadow_percent=50)))
+    assert outcome.result == "rolled-back"
+    assert "50 % mirrored" in outcome.reason
+    assert steps(served) == [0]
+
+
+def test_shadow_on_a_platform_that_cannot_mirror_is_refused_before_anything_is_deployed(served, release, change):
+    served.mirrors = False
+    outcome = run(release(served, policy=change(shadow_percent=50)))
+    assert outcome.result == "refused"
+    assert "release.shadow_percent to 0" in outcome.reason
+    assert served.slots.keys() == {"blue"}
+    assert run(release(served)).result == "promoted"
+
+
+def test_mirror_and_weight_are_gone_before_the_slot_is_removed(served, release):
+    served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
+    run(release(served))  # the platform refuses to remove a slot that gets traffic
+    assert served.removed == ["green"]
+
+
+def test_bundle_taken_back_is_refused_until_a_person_approves_it(served, release, store):
+    served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
+    run(release(served))
+    again = run(release(served))
+    assert again.result == "refused"
+    assert "failed requests" in again.reason
+
+    served.behaviours.clear()
+    approval = Record(model="fraud", kind="approved", key=NEW, time=served.now, data={"bundle": NEW}, actor="ada")
+    records.append(store, approval)
+    assert run(release(served)).result == "promoted"
+    assert [item.key[-1] for item in records.read(store, "fraud", ["release-started"])] == ["1", "2"]
+
+
+def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_anyones_word(platform, release, store):
+    platform.behaviours[NEW] = replace(platform.behaviour(NEW), untried=True)
+    outcome = run(release(platform))
+    assert (outcome.result, outcome.untried) == ("rolled-back", True)
+    assert "KServe has not made its Deployment yet" in outcome.reason
+    assert records.latest(store, "fraud", "rolled-back").data["untried"] is True
+    assert (platform.stands.weights, platform.stands.rollout, platform.slots) == ({}, None, {})
+    platform.behaviours.clear()
+    assert run(release(platform)).result == "promoted"
+
+
+def test_slot_that_was_tried_and_did_not_come_up_is_the_bundles_fault(platform, release, store):
+    platform.behaviours[NEW] = replace(platform.behaviour(NEW), never_ready=True)
+    assert run(release(platform)).untried is False
+    assert "untried" not in records.latest(store, "fraud", "rolled-back").data
+    assert run(release(platform)).result == "refused"
+
+
+def test_manual_approval_is_waited_for_before_anything_is_deployed(served, release, change, store):
+    manual = change(approval="manual")
+    assert run(release(served, policy=manual)).result == "refused"
+    assert served.slots.keys() == {"blue"}
+    records.append(store, Record(model="fraud", kind="approved", key=NEW, time=served.now, data={"bundle": NEW}))
+    assert run(release(served, policy=manual)).result == "promoted"
+
+
+def test_release_of_the_bundle_that_has_all_traffic_changes_nothing(served, release, store):
+    outcome = run(release(served, OLD))
+    assert outcome.result == "promoted"
+    assert served.routes == []
+
+
+def test_second_bundle_is_refused_while_another_is_being_released(served, release):
+    first = release(served)
+    served.kill_at = 20
+    with pytest.raises(BaseException):  # noqa: B017, PT011  (killed)
+        run(first)
+    served.kill_at = None
+    outcome = run(release(served, "c" * 40))
+    assert outcome.result == "refused"
+    assert "is being released since" in outcome.reason
+
+
+@pytest.mark.parametrize("fault", [{}, {"failing": 0.4}, {"golden": 1.0}])
+def test_rollout_killed_at_any_effect_goes_on_and_ends_the_same_way(release, fault, tmp_path, request):
+    from kedge.store import open_store
+
+    ends = set()
+    for kill_at in range(1, 400):
+        platform = type(request.getfixturevalue("platform"))()
+        store = open_store(tmp_path / f"store-{kill_at}")
+        platform.slots["blue"] = (OLD, platform.now)
+        platform.stands = Route(weights={"blue": 100}, revision=1)
+        platform.behaviours[NEW] = replace(platform.behaviour(NEW), **fault)
+        platform.kill_at = kill_at
+        first = release(platform)
+        first.store = store
+        try:
+            run(first)
+        except BaseException as exc:
+            assert type(exc).__name__ == "Killed", exc  # noqa: PT017
+        else:
+            break  # every effect of the release was a place to die at
+        platform.kill_at = None
+        second = release(platform)
+        second.store = store
+        outcome = run(second)
+        reasons = [item.data["reason"] for item in records.read(store, "fraud", ["promoted", "rolled-back"])]
+        ends.add((outcome.result, platform.stands.rollout, tuple(sorted(platform.slots)), len(reasons)))
+        assert kinds(store).count("release-started") == 1
+    else:
+        pytest.fail("the release never ended")
+    expected = ("promoted", None, ("green",), 1) if not fault else ("rolled-back", None, ("blue",), 1)
+    alternative = ("refused", *expected[1:])  # killed after the route was cleared: nothing was left to do
+    assert ends <= {expected, alternative}
+    assert kill_at > 10
+
+
+def test_two_processes_on_one_rollout_do_no_harm(served, release, store):
+    """The other process does a whole round whenever this one sleeps."""
+    other = release(served)
+    one = release(served)
+    busy = False
+
+    def sleep(seconds):
+        nonlocal busy
+        served.sleep(seconds)
+        if not busy:
+            busy = True
+            other.sleep = served.sleep
+            run(other)
+
+    one.sleep = sleep
+    assert run(one).result == "promoted"
+    assert kinds(store).count("promoted") == 2  # the champion's and, once, the candidate's
+    assert served.stands.weights == {"green": 100}
+
+
+def test_candidate_nobody_can_see_is_taken_back(served, release):
+    asked = release(served)
+
+    def blind(rollout, spans):
+        raise StoreError("the log cannot be read")
+
+    asked.observe = blind
+    outcome = run(asked)
+    assert outcome.result == "rolled-back"
+    assert "no evidence could be read 5 times in a row: the log cannot be read" in outcome.reason
+
+
+def test_traffic_on_both_slots_without_a_rollout_is_refused_not_guessed_at(served, release):
+    served.slots["green"] = (NEW, served.now)
+    served.stands = Route(weights={"blue": 60, "green": 40}, revision=1)
+    with pytest.raises(ReleaseError, match="both slots"):
+        run(release(served, "c" * 40))

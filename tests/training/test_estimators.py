@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kedge.bundle import Signature, observed_categories
+from kedge.training import estimators
+from kedge.training.estimators import TRY, Rows
+from tests.training import rows
+
+ASKED = rows.policy()
+
+
+def encoded(task: str = "binary", count: int = 800) -> tuple[Signature, Rows]:
+    table = rows.table(count, task=task)
+    asked = rows.policy(task=task)
+    signature = Signature.of(asked.model, observed_categories(asked.model, table))
+    return signature, Rows(signature.encode(table), np.asarray(table.column("y").to_numpy(), dtype=float))
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("name", ["xgboost", "linear"])
+def test_selection_loss_is_the_mean_loss_of_the_newer_rows(name: str, task: str) -> None:
+    signature, all_rows = encoded(task)
+    asked = rows.policy(task=task)
+    tried = TRY[name](asked, signature, all_rows[:600], all_rows[600:])
+    scores = estimators.score(tried.fit(all_rows[:600]), signature, all_rows.matrix[600:])
+    label = all_rows.label[600:]
+    by_hand = (
+        -(label * np.log(scores) + (1 - label) * np.log(1 - scores)) if task == "binary" else (label - scores) ** 2
+    )
+    assert tried.loss == pytest.approx(by_hand.mean(), rel=1e-5)
+
+
+def test_trees_stop_early_on_noise() -> None:
+    signature, all_rows = encoded()
+    noise = Rows(all_rows.matrix, np.random.default_rng(3).permutation(all_rows.label))
+    asked = rows.policy(train={"xgboost": {"trees": 300, "depth": 6, "learning_rate": 0.3, "early_stopping_rounds": 5}})
+    model = TRY["xgboost"](asked, signature, noise[:600], noise[600:]).fit(noise)
+    assert model.num_boosted_rounds() < 50
+
+
+@pytest.mark.parametrize("name", ["xgboost", "linear"])
+def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
+    signature, all_rows = encoded("regression")
+    asked = rows.policy(task="regression")
+    model = TRY[name](asked, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
+    shares = estimators.importance(model, signature)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares) == list(signature.names)
+    assert shares["x0"] == max(shares[name] for name in ("x0", "x2", "x3"))
+    assert shares["x2"] < 0.1
+
+
+def test_a_feature_without_any_value_is_no_obstacle() -> None:
+    signature, all_rows = encoded()
+    all_rows.matrix[:, 2] = np.nan
+    for name in TRY:
+        model = TRY[name](ASKED, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
+        assert np.isfinite(estimators.score(model, signature, all_rows.matrix)).all()
+
+
+def test_calibration_finds_the_line_scores_were_bent_by() -> None:
+    rng = np.random.default_rng(0)
+    true_logit = rng.normal(size=20_000)
+    label = (rng.random(20_000) < 1 / (1 + np.exp(-true_logit))).astype(float)
+    bent = 1 / (1 + np.exp(-(true_logit - 0.5) / 0.5))  # so that true = 0.5 + 0.5 * logit(bent)
+    found = estimators.calibration(label, bent)
+    assert found["calibration_intercept"] == pytest.approx(0.5, abs=0.05)
+    assert found["calibration_slope"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_calibration_of_one_class_is_left_out() -> None:
+    assert estimators.calibration(np.ones(5), np.full(5, 0.9)) == {}
+
+
+@pytest.mark.parametrize(("text", "threads"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
+def test_threads_obey_the_quota_of_the_container(tmp_path, monkeypatch, text: str, threads: int) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(text)
+    monkeypatch.setattr(estimators, "CGROUP", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert estimators.available_threads() == threads

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kedge import bundle
+from kedge.drift import Profile
+from kedge.errors import DataError
+from kedge.store import open_store
+from kedge.training import train
+from tests.training import rows
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The bundle of the usual 1,500 rows."""
+    folder = tmp_path_factory.mktemp("usual")
+    return trained(open_store(folder / "store"), folder, rows.table(), rows.policy())
+
+
+def trained(store, tmp_path, table, asked):
+    made = train.run(asked, store, rows.taken(store, tmp_path, table, asked))
+    return bundle.fetch(store, asked.name, made.id, tmp_path / "cache")
+
+
+def test_metrics_are_those_of_the_published_model_on_the_newest_rows(usual) -> None:
+    table = rows.table()
+    newest = table.slice(1200)
+    score = usual.load_model().score(usual.signature.encode(newest))
+    label = newest.column("y").to_numpy().astype(float)
+    metrics = usual.manifest.metrics
+    assert metrics["rows"] == 300
+    assert metrics["loss"] == pytest.approx(-np.log(np.where(label == 1, score, 1 - score)).mean(), rel=1e-6)
+    assert metrics["wrong"] == pytest.approx(((score >= 0.5) != (label == 1)).mean())
+    base = table.slice(0, 1200).column("y").to_numpy().mean()
+    assert metrics["constant_score"] == pytest.approx(base)
+    assert metrics["constant_loss"] == pytest.approx(-np.log(np.where(label == 1, base, 1 - base)).mean())
+
+
+def test_no_choice_reads_the_holdout(usual, store, tmp_path) -> None:
+    table = rows.table()
+    turned = table.column("y").to_numpy().copy()
+    turned[1200:] = 1 - turned[1200:]
+    other = table.set_column(table.schema.get_field_index("y"), "y", pa.array(turned))
+    for column in ("x0", "x1"):
+        shifted = other.column(column).to_numpy().copy()
+        shifted[1200:] += 100
+        other = other.set_column(other.schema.get_field_index(column), column, pa.array(shifted))
+    second = trained(store, tmp_path, other, rows.policy())
+    assert usual.manifest.files["model.ubj"] == second.manifest.files["model.ubj"]
+    assert usual.manifest.metrics["loss"] < second.manifest.metrics["loss"]
+
+
+@pytest.mark.parametrize("estimator", ["xgboost", "linear"])
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_the_same_rows_and_policy_give_the_same_model(store, tmp_path, estimator: str, task: str) -> None:
+    asked = rows.policy(task=task, train={"estimators": [estimator]})
+    table = rows.table(600, task=task)
+    first, second = (trained(store, tmp_path, table, asked) for _ in range(2))
+    assert first.manifest.estimator == second.manifest.estimator == estimator
+    scores = [made.load_model().score(made.signature.encode(table)).tolist() for made in (first, second)]
+    assert scores[0] == scores[1]
+
+
+def test_the_estimator_with_the_lower_loss_on_the_selection_rows_is_chosen(usual) -> None:
+    metrics = usual.manifest.metrics
+    losses = {name: metrics[f"selection_loss_of_{name}"] for name in ("xgboost", "linear")}
+    assert usual.manifest.estimator == min(losses, key=losses.get) == "xgboost"
+    assert metrics["loss_of_xgboost"] == metrics["loss"] != metrics["loss_of_linear"]
+
+
+def test_the_reference_profile_has_features_of_all_rows_and_scores_of_unseen_ones(usual) -> None:
+    profile = Profile.from_json(usual.profile())
+    assert {name: column.rows for name, column in profile.columns.items() if name.startswith("_")} == {
+        "_label": 300,
+        "_score": 300,
+    }
+    assert {column.rows for name, column in profile.columns.items() if not name.startswith("_")} == {1500}
+
+
+def test_golden_rows_are_spread_over_the_whole_time(usual) -> None:
+    golden = usual.golden
+    wanted = rows.table().column("x0").to_numpy()[np.linspace(0, 1499, 64).round().astype(int)]
+    assert golden.column("x0").to_numpy().tolist() == wanted.tolist()
+
+
+def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
+    page = (usual.folder / "report.html").read_text()
+    assert "fraud: trained xgboost" in page
+    assert f"{usual.manifest.metrics['loss_of_linear']:.4g}" in page
+
+
+def test_too_few_rows_are_refused_by_their_number(store, tmp_path) -> None:
+    asked = rows.policy()
+    with pytest.raises(DataError, match=r"499 rows; train\.min_rows is 500"):
+        train.run(asked, store, rows.taken(store, tmp_path, rows.table(499), asked))
+
+
+def test_one_class_among_the_older_rows_is_refused(store, tmp_path) -> None:
+    table = rows.table(600)
+    label = np.ones(600, dtype=np.int64)
+    label[500:] = 0  # both classes in the table, one in the rows to learn from
+    table = table.set_column(table.schema.get_field_index("y"), "y", pa.array(label))
+    asked = rows.policy()
+    with pytest.raises(DataError, match="one class only: all of the 384 oldest rows of 'y' are positive"):
+        train.run(asked, store, rows.taken(store, tmp_path, table, asked))
+
+
+def test_column_names_with_spaces_are_fine(store, tmp_path) -> None:
+    features = {"x0": {"type": "number"}, "x 1": {"type": "number"}, "country": {"type": "category"}}
+    asked = rows.policy(model={"features": features, "slices": []})
+    table = rows.table(600).rename_columns({"x1": "x 1"})
+    made = trained(store, tmp_path, table, asked)
+    assert made.manifest.importance["x 1"] > 0.1
+
+
+def test_a_category_seen_only_in_the_holdout_is_not_in_the_signature(store, tmp_path) -> None:
+    table = rows.table(600)
+    country = table.column("country").to_pylist()
+    country[-10:] = ["ZZ"] * 10
+    table = table.set_column(table.schema.get_field_index("country"), "country", pa.array(country))
+    made = trained(store, tmp_path, table, rows.policy())
+    assert made.signature.inputs[4].categories == ("AT", "BE", "DE")
