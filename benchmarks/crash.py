@@ -102,12 +102,12 @@ class Sender(threading.Thread):
 
     def _pair(self, client: httpx.Client) -> None:
         identity = "pair-" + self._id()
-        halves = [
+        unmatched = [
             ("request", {"instances": [{"amount": 1.0}]}, self._ledger.requests),
             ("response", {"predictions": [0.5]}, self._ledger.responses),
         ]
-        self._random.shuffle(halves)
-        for kind, body, ledger in halves:
+        self._random.shuffle(unmatched)
+        for kind, body, ledger in unmatched:
             headers = {
                 "ce-specversion": "1.0", "ce-id": identity, "ce-source": "http://localhost:9081/", "ce-time": TIME,
                 "ce-type": f"org.kubeflow.serving.inference.{kind}", "ce-inferenceservicename": "crash-blue",

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from drift import write
 
 from kedge import drift
-from kedge.drift.display import drift_page
+from kedge.drift.html_view import drift_page
 from kedge.tables.scan import open_table
 
 COLUMNS = (20, 50, 100, 200)

@@ -24,9 +24,9 @@ from scipy import stats
 
 from kedge import drift
 from kedge.drift import Profile, hashing
+from kedge.drift.arrow_reader import texts
 from kedge.drift.columns import Categories, Column, Numbers
 from kedge.drift.compare import ALPHA
-from kedge.drift.reading import texts
 
 Floats = NDArray[np.float64]
 MISSING = 0.05

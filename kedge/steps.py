@@ -21,17 +21,17 @@ from kedge import clock, records
 from kedge.errors import KedgeError, RunError, StoreError, UsageError
 from kedge.store import Store
 
-State = Literal["succeeded", "gated", "failed"]
+State = Literal["succeeded", "rejected", "failed"]
 Result = TypeVar("Result")
 
 PIPELINE_RUN = "KEDGE_PIPELINE_RUN"
 """Environment variable with the id of the pipeline's run: the pod's label on a cluster, set by the local runner. It is
 no parameter, because a step's parameters are the key of KFP's cache."""
-MOST_REASON = 4000
+MAX_REASON = 4000
 TRIES = 5
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 """Seconds between two tries; the first wait is at most 2 s, and each is a random share of its limit."""
-LONGEST_TRYING = 600.0
+MAX_TRYING = 600.0
 """Seconds after which nothing is tried again."""
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP answers that may be others in a moment."""
@@ -60,7 +60,7 @@ WORDS = re.compile(
 )
 
 
-def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, run: str | None = None) -> Result:
+def run_step(store: Store, model: str, step: str, work: Callable[[], Result], *, run: str | None = None) -> Result:
     """Do a step's work: say that it begins and ends, try again after a passing fault, leave the reason if it fails.
 
     Every step may be done again from its beginning, which is what a new try does: snapshots, bundles and records lie
@@ -68,7 +68,7 @@ def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, 
 
     A step that knows its run ends it with a ``run-finished`` record: ``state`` "failed", ``step``, ``reason``,
     ``exit_code`` (2: the user's mistake, so the same run would fail again; 1: anything else). Of a step that does not,
-    because KFP may answer for it from another run's result, :func:`conclude` finds the reason later.
+    because KFP may answer for it from another run's result, :func:`finalize_run` finds the reason later.
 
     Raises:
         Whatever the work raises.
@@ -77,7 +77,7 @@ def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, 
     _note(store, model, step=step, state="started")
     say(f"{step}: started")
     try:
-        result = persistent(step, work)
+        result = with_retries(step, work)
     except Exception as exc:
         failure = {"step": step, "reason": _reason(exc), "exit_code": _exit_code(exc)}
         _note(store, model, state="failed", **failure)
@@ -91,7 +91,7 @@ def perform(store: Store, model: str, step: str, work: Callable[[], Result], *, 
     return result
 
 
-def persistent(what: str, work: Callable[[], Result]) -> Result:
+def with_retries(what: str, work: Callable[[], Result]) -> Result:
     """Do what may safely be done twice, again as long as it ends with a passing fault: ``TRIES`` times at most."""
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
     from tenacity.wait import wait_random_exponential
@@ -105,8 +105,8 @@ def persistent(what: str, work: Callable[[], Result]) -> Result:
 
     trying = Retrying(
         retry=retry_if_exception(transient),
-        stop=stop_after_attempt(TRIES) | stop_after_delay(LONGEST_TRYING),
-        wait=wait_random_exponential(multiplier=2, max=LONGEST_WAIT),
+        stop=stop_after_attempt(TRIES) | stop_after_delay(MAX_TRYING),
+        wait=wait_random_exponential(multiplier=2, max=MAX_WAIT),
         sleep=lambda seconds: time.sleep(seconds),
         before_sleep=tell,
         reraise=True,
@@ -147,7 +147,7 @@ def _status(exc: BaseException) -> int | None:
     return said if isinstance(said, int) else None
 
 
-def refuse_lost(store: Store, key: str, step: str) -> None:
+def require_artifact(store: Store, key: str, step: str) -> None:
     """Refuse to go on from a result that is not in the store (any more), though a step named it.
 
     Raises:
@@ -181,7 +181,7 @@ def finish(store: Store, model: str, run: str, state: State, **data: Any) -> boo
     return records.append(store, records.Record(model=model, kind="run-finished", key=key, time=clock.now(), data=data))
 
 
-def conclude(store: Store, model: str, run: str) -> records.Record:
+def finalize_run(store: Store, model: str, run: str) -> records.Record:
     """The verdict of the run's current attempt; if no step left one, it failed, and what is known of why is recorded.
 
     Called when nothing of the run goes on any more.
@@ -189,13 +189,13 @@ def conclude(store: Store, model: str, run: str) -> records.Record:
     key = attempt_key(run, max(1, len(attempts(store, model, run))))
     found = records.find(store, model, "run-finished", key)
     if found is None:
-        finish(store, model, run, "failed", **_last_words(store, model))
+        finish(store, model, run, "failed", **_failure_reason(store, model))
         found = records.find(store, model, "run-finished", key)
     assert found is not None
     return found
 
 
-def _last_words(store: Store, model: str) -> dict[str, Any]:
+def _failure_reason(store: Store, model: str) -> dict[str, Any]:
     """Step, reason and exit code from what the steps of this pipeline's run noted."""
     try:
         noted = orjson.loads(store.get(_note_key(model)))
@@ -249,4 +249,4 @@ def _exit_code(exc: Exception) -> int:
 
 def _reason(exc: BaseException) -> str:
     text = str(exc) if isinstance(exc, KedgeError) else f"{type(exc).__name__}: {exc}"
-    return text if len(text) <= MOST_REASON else text[: MOST_REASON - 1] + "…"
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

@@ -113,7 +113,7 @@ class Endpoint:
         """
         question = {"page_size": 1, "sort_by": "created_at desc", "filter": _named(name)}
         what = f"look for run {name}"
-        found = steps.persistent(
+        found = steps.with_retries(
             what, lambda: self._call(what, lambda: self._client.list_runs(namespace=self._namespace, **question))
         )
         if not found.runs:

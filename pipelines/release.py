@@ -9,10 +9,10 @@ from components.notify.component import notify
 
 
 @dsl.pipeline(  # type: ignore[untyped-decorator]
-    name="release", description="Bring a registered bundle to traffic by canary, or take it back."
+    name="release", description="Bring a registered bundle to traffic by canary, or roll it back."
 )
 def release(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str = "") -> None:
-    """Bring a registered bundle to traffic by canary, or take it back.
+    """Bring a registered bundle to traffic by canary, or roll it back.
 
     Args:
         policy: The whole policy.

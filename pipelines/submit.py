@@ -32,12 +32,12 @@ class RunOutcome:
     """How a run ended, read from the records."""
 
     run: str
-    state: Literal["running", "succeeded", "gated", "failed"]
-    """``gated``: it did its work, and the challenger did not pass."""
+    state: Literal["running", "succeeded", "rejected", "failed"]
+    """``rejected``: it did its work, and the challenger did not pass."""
     step: str | None = None
     """Where it ended, if not at the end."""
     reason: str | None = None
-    """Why it failed or was gated."""
+    """Why it failed or was rejected."""
     bundle: str | None = None
     version: str | None = None
     """In the registry."""
@@ -119,7 +119,7 @@ def submit_release(
         policy: The whole policy.
         bundle: The bundle's id.
         reason: Why, for people.
-        key: To release the same bundle once more, after it was taken back.
+        key: To release the same bundle once more, after it was rolled back.
         wait: As for :func:`submit_retrain`.
         say: Told a line a step.
 
@@ -310,7 +310,7 @@ class _Submission:
         if steps.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1, **more):
             policy = policies.parse(self.arguments["policy"])
             if policy.notify.url_variable is not None:
-                self.say(f"notify: {notify.send(policy, steps.conclude(store, self.model, self.run))}")
+                self.say(f"notify: {notify.send(policy, steps.finalize_run(store, self.model, self.run))}")
 
 
 def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:
@@ -327,4 +327,6 @@ def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> Run
 
 def _for_good(found: RunOutcome) -> bool:
     """Whether trying again would be no use: it did its work, or failed by a mistake only its user can mend."""
-    return found.state in ("succeeded", "gated") or (found.state == "failed" and found.exit_code == UserError.exit_code)
+    return found.state in ("succeeded", "rejected") or (
+        found.state == "failed" and found.exit_code == UserError.exit_code
+    )

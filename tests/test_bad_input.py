@@ -75,27 +75,27 @@ class Place:
         cells = [row.split(",") for row in self.rows[1:]]
         self.write([self.rows[0], *(",".join([*row[:at], value, *row[at + 1 :]]) for row in cells)])
 
-    def run(self, *words: str, most_file_bytes: int | None = None, **variables: str) -> Ended:
+    def run(self, *words: str, max_file_bytes: int | None = None, **variables: str) -> Ended:
         """Run ``python -m <words>`` in the folder."""
 
         def limit() -> None:
-            assert most_file_bytes is not None
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
+            assert max_file_bytes is not None
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("KEDGE", "MLFLOW"))}
         ended = subprocess.run(
             [sys.executable, "-m", *words], cwd=self.folder, env=environment | variables, capture_output=True,
-            text=True, timeout=120, preexec_fn=limit if most_file_bytes else None, check=False,
+            text=True, timeout=120, preexec_fn=limit if max_file_bytes else None, check=False,
         )  # fmt: skip
         assert "Traceback" not in ended.stderr, ended.stderr
         return Ended(ended.returncode, ended.stderr)
 
-    def kedge(self, *words: str, most_file_bytes: int | None = None, **variables: str) -> Ended:
-        return self.run("kedge.cli", *words, most_file_bytes=most_file_bytes, **variables)
+    def kedge(self, *words: str, max_file_bytes: int | None = None, **variables: str) -> Ended:
+        return self.run("kedge.cli", *words, max_file_bytes=max_file_bytes, **variables)
 
-    def submit(self, most_file_bytes: int | None = None, **variables: str) -> Ended:
+    def submit(self, max_file_bytes: int | None = None, **variables: str) -> Ended:
         words = ("submit", "--policy", "payments.yaml", "--local", "--key", "k")
-        return self.kedge(*words, most_file_bytes=most_file_bytes, **variables)
+        return self.kedge(*words, max_file_bytes=max_file_bytes, **variables)
 
     def kept(self) -> set[str]:
         """Kinds of things in the store."""
@@ -322,13 +322,13 @@ def test_a_path_that_cannot_be_written_is_the_users_mistake(place: Place) -> Non
 
 @pytest.mark.parametrize("words", [("init", "rows.csv", "-o", "made"), ("profile", "rows.csv", "-o", "made")])
 def test_a_full_disk_leaves_no_half_of_a_file(place: Place, words: tuple[str, ...]) -> None:
-    ended = place.kedge(*words, most_file_bytes=1000)
+    ended = place.kedge(*words, max_file_bytes=1000)
     assert (ended.code, ended.said.splitlines()[-1]) == (1, "error: made: File too large")
     assert sorted(path.name for path in place.folder.iterdir()) == ["payments.yaml", "rows.csv"]
 
 
 def test_a_full_disk_fails_the_run_with_the_place_and_the_next_one_goes_on(place: Place) -> None:
-    ended = place.submit(most_file_bytes=8192)
+    ended = place.submit(max_file_bytes=8192)
     assert ended.code == 1
     assert f"in step ingest: store {place.folder}/.kedge: cannot write snapshots/payments/" in ended.said
     assert "File too large" in ended.said

@@ -9,7 +9,7 @@ from kedge.image import STEP_IMAGE
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
 def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Markdown]) -> str:
-    """Record how the run ended if no step did, and tell those the policy names: ``succeeded``, ``gated``, ``failed``.
+    """Record how the run ended if no step did, and tell those the policy names.
 
     Args:
         policy: The policy as plain values.

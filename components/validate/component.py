@@ -15,7 +15,7 @@ def validate(
     rows: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """Leave offending rows out up to the share the policy allows; above it the step fails.
+    """Leave invalid rows out up to the share the policy allows; above it the step fails.
 
     Args:
         policy: The policy as plain values.

@@ -15,7 +15,7 @@ from kedge.bundle.signature import Matrix
 from kedge.errors import BundleError, NotExplainable
 
 Scores = NDArray[np.float64]
-MOST_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
+MAX_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
 TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep one
 
 
@@ -52,7 +52,7 @@ class TreesPredictor:
         self.score_row: Callable[[bytes], float] = self._forest.score_row if self._forest else self._score_row
 
     def score(self, matrix: Matrix) -> Scores:
-        forest = self._forest if len(matrix) <= MOST_ROWS else None
+        forest = self._forest if len(matrix) <= MAX_ROWS else None
         return (forest.score if forest else self._booster.predict)(matrix).astype(np.float64)
 
     def contributions(self, matrix: Matrix) -> Scores:

@@ -24,7 +24,7 @@ Matrix = NDArray[np.float32]
 
 MISSING = float("nan")
 LARGEST = float(np.finfo(np.float32).max)
-MOST_PLANS = 256
+MAX_PLANS = 256
 Plan = tuple[list[tuple[int, dict[str, float]]], list[tuple[int, Callable[[Any], float]]]]
 """Of a row: the places of categories with their codes, and the places of values to look at more closely."""
 
@@ -145,7 +145,7 @@ class Signature:
         plan = self._plans.get(types)
         if plan is None:
             plan = _planned(self.inputs, types)
-            if len(self._plans) < MOST_PLANS:
+            if len(self._plans) < MAX_PLANS:
                 self._plans[types] = plan
         return plan
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LANES = 8, BLOCK = 64, MOST_FEATURES = 1024 };
+enum { LANES = 8, BLOCK = 64, MAX_FEATURES = 1024 };
 
 typedef union {
     float number;
@@ -75,7 +75,7 @@ static float linked(const Forest *forest, float margin)
 /* The score of one row. Its sum is made in the order of the trees: the last bit depends on it. */
 float kedge_score_row(const Forest *forest, const float *row)
 {
-    Value values[MOST_FEATURES + 1];
+    Value values[MAX_FEATURES + 1];
     const Value *rows[LANES];
     const Node *trees[LANES];
     float leaves[LANES], sum = forest->base;

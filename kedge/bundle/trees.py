@@ -23,7 +23,7 @@ from kedge.bundle.native import Booster
 LIBRARY = Path(__file__).with_name("libtrees.so")
 LAYOUT = 1
 """What trees.c has to agree on: the arrays below."""
-MOST_FEATURES, MOST_NODES = 1024, 1 << 16
+MAX_FEATURES, MAX_NODES = 1024, 1 << 16
 BLOCK = 64  # rows that trees.c works on at a time
 PROBES = 256
 LOGISTIC = {"binary:logistic": 1, "reg:squarederror": 0}
@@ -137,7 +137,7 @@ def build(booster: Booster, feature_types: list[str]) -> Forest | None:
     trees = learner["gradient_booster"].get("model", {}).get("trees", [])
     if library is None or logistic is None or learner["gradient_booster"]["name"] != "gbtree" or not trees:
         return None
-    if len(feature_types) > MOST_FEATURES or max(len(tree["left_children"]) for tree in trees) > MOST_NODES:
+    if len(feature_types) > MAX_FEATURES or max(len(tree["left_children"]) for tree in trees) > MAX_NODES:
         return None
     base = float(np.float32(learner["learner_model_param"]["base_score"].strip("[]")))
     codes = _codes(trees, feature_types)

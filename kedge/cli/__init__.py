@@ -39,7 +39,7 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
     """The command line with these commands registered."""
     app = typer.Typer(
         name="kedge",
-        help="Keep a tabular model on KServe good: notice drift, retrain, prove, release by canary, take back.",
+        help="Keep a tabular model on KServe good: notice drift, retrain, prove, release by canary, roll back.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

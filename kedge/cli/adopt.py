@@ -43,7 +43,7 @@ def adopt(
 ) -> None:
     """Watch a model that KServe serves already: drift and, with labels, its error. Nothing is trained or released.
 
-    Writes a policy without a trigger, so that a check raises attention and never more, and prints the patch that sends
+    Writes a policy without a trigger, so that a check warns and never more, and prints the patch that sends
     requests and answers to the collector (--apply makes it). The model goes on as it is, but for a restart of its pods.
 
     Example: kedge adopt churn -n ml --collector http://kedge-collector.ml:8080 --reference s3://lake/churn.parquet

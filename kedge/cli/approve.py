@@ -27,7 +27,7 @@ def approve(
 ) -> None:
     """Approve a registered bundle, in your name, and release it.
 
-    Needed where the policy says `approval: manual`, and to release a bundle that was taken back before.
+    Needed where the policy says `approval: manual`, and to release a bundle that was rolled back before.
 
     Example: kedge approve --policy payments.yaml 3f9a1c20
     """
@@ -68,7 +68,7 @@ def registered(store: Store, policy: Policy, begin: str) -> str:
 
 
 def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
-    """Write the approval, a new one if the bundle was taken back since the last; which approval of the bundle it is."""
+    """Write the approval, a new one if the bundle was rolled back since the last; its number among the bundle's."""
     from kedge import clock
     from kedge import records as ledger
     from kedge.records import Record

@@ -66,7 +66,7 @@ def drift(
     counted = replace(counted, extra=extra)
     comparison = profiles.compare(known, counted, **thresholds)
     if html is not None:
-        from kedge.drift.display import drift_page
+        from kedge.drift.html_view import drift_page
         from kedge.store.files import write_file
 
         write_file(html, drift_page(comparison, known, counted, title=f"Drift of {current}").encode())

@@ -66,8 +66,12 @@ def lines(store: Store, records: Sequence[Record]) -> list[tuple[str, ...]]:
     judged = {item.data.get("run") for item in records if item.kind == "evaluated"}
 
     def reason(item: Record) -> str:
-        gated = (item.kind, item.data.get("state"), item.data.get("step")) == ("run-finished", "gated", "evaluate")
-        return "" if gated and item.data.get("run") in judged else why(item.data)  # the evaluation's line said it
+        rejected = (item.kind, item.data.get("state"), item.data.get("step")) == (
+            "run-finished",
+            "rejected",
+            "evaluate",
+        )
+        return "" if rejected and item.data.get("run") in judged else why(item.data)  # the evaluation's line said it
 
     return [
         (

@@ -176,8 +176,8 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
         f"report: {address(data['report'])}",
     ]
     source = data.get("label_source")
-    if source and source["offending"]:
-        lines.append(f"label source: {source['offending']:,} rows left out; the first: {source['faults'][0]}")
+    if source and source["invalid"]:
+        lines.append(f"label source: {source['invalid']:,} rows left out; the first: {source['faults'][0]}")
     if outcome.due is not None and outcome.due.key != item.key:
         lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
     return lines

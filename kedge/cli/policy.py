@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kedge.tables.columns import Label
     from kedge.tables.reader import Reader
 
-MOST_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
 """Rows looked through for a label; one that is rarer is not missed."""
 WORDS: dict[bool, tuple[str, ...]] = {True: ("yes", "on"), False: ("no", "off")}
 """What YAML reads as true and false where it stands without quotes, besides these two words."""
@@ -107,7 +107,7 @@ def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
             except DataError:  # the label is text, and the column holds numbers
                 never.add(field)
         rows += len(raw)
-        if not wanted or rows >= MOST_ROWS:
+        if not wanted or rows >= MAX_ROWS:
             break
     if not values:
         return []
@@ -118,7 +118,7 @@ def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
         if word is not None:
             yaml = str(label).lower()
             said = f'{yaml} is what YAML makes of an unquoted {word}; {held}: write "{word}" in quotes'
-        elif rows < MOST_ROWS or field in never:
+        elif rows < MAX_ROWS or field in never:
             said = f"no row has {label!r}; {held}"
         else:
             continue

@@ -1,4 +1,4 @@
-"""``kedge rollback``: the operator's way back."""
+"""``kedge rollback``: a rollback by hand."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def register(app: typer.Typer) -> None:
 def rollback(
     model: Annotated[str | None, typer.Option(help="The model's name; or give --policy.")] = None,
     policy: Annotated[Path | None, typer.Option(help="The policy file; or give --model.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "taken back by an operator",
+    reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "rolled back by an operator",
     store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Take the candidate of a running release back, or put the champion before this one back, at once.
+    """Roll back the candidate of a running release, or put the champion before this one back, at once.
 
-    One change of the weights where the other bundle still runs, else it is deployed first. The bundle taken back is not
-    released again unless it is approved.
+    One change of the weights where the other bundle still runs, else it is deployed first. The bundle rolled back is
+    not released again unless it is approved.
 
     Example: kedge rollback --model payments --reason "complaints from the branch offices"
     """

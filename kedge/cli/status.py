@@ -51,7 +51,7 @@ def status(
     from kedge import policy as policies
     from kedge.cli.history import unknown_model
     from kedge.errors import UsageError
-    from kedge.monitoring.history import recall
+    from kedge.monitoring.history import load_history
     from kedge.settings import Settings
     from kedge.store import open_store
 
@@ -62,7 +62,7 @@ def status(
     settings = Settings.of(store)
     now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
     opened = open_store(settings.store)
-    records, rollout = recall(opened, name, needed, now), _rollout(Path(settings.platform), name)
+    records, rollout = load_history(opened, name, needed, now), _rollout(Path(settings.platform), name)
     if asked is None and not records and rollout is None:
         raise unknown_model(opened, name)
     seen = look(name, records, asked, rollout, now)
@@ -183,7 +183,7 @@ def screen(seen: Status) -> list[str]:
 def _champion(seen: Status) -> str:
     if seen.champion is None:
         return "none"
-    from kedge.monitoring.words import span
+    from kedge.monitoring.messages import span
 
     version = f"version {seen.version}, " if seen.version else ""
     age = span(seen.now - seen.champion.since)
@@ -228,6 +228,6 @@ def _rollout(platform: Path, model: str) -> Rollout | None:
 
 
 def _moment(time: datetime) -> str:
-    from kedge.monitoring.words import moment
+    from kedge.monitoring.messages import moment
 
     return moment(time)

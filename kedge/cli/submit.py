@@ -38,7 +38,7 @@ def submit(
     """Retrain on fresh rows, and release what passes its gates (unless the policy asks for an approval first).
 
     With the local runner a release goes to the platform of `kedge up`; where none runs, what passed is registered only.
-    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says gated); 1: it failed; 2: a
+    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says rejected); 1: it failed; 2: a
     mistake in what was given.
 
     Example: kedge submit --policy fraud.yaml --local

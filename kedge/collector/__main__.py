@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ from kedge.errors import KedgeError, UsageError
 from kedge.listener import bound
 
 SMALLEST_KEY = 16
+RENAMED = {f"--most-{name}": f"--max-{name}" for name in ("spool-mb", "body-kb", "bulk-mb", "connections")}
+"""Options that an earlier version called otherwise."""
 DELTA_LAKE_MEMORY = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0"
 """For its own allocator, jemalloc: with an arena for each thread, 2,000 appends keep 128 MB that nobody uses."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -30,11 +33,11 @@ def main(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     interval_seconds: Annotated[float, typer.Option(min=0.1, help="How often the log is appended to.")] = 10,
-    most_spool_mb: Annotated[int, typer.Option(min=1, help="Backlog above which senders are told to wait.")] = 8192,
+    max_spool_mb: Annotated[int, typer.Option(min=1, help="Backlog above which senders are told to wait.")] = 8192,
     reserve_mb: Annotated[int, typer.Option(min=0, help="Free disk kept for senders that cannot repeat.")] = 256,
-    most_body_kb: Annotated[int, typer.Option(min=1, help="Largest event body.")] = 4096,
-    most_bulk_mb: Annotated[int, typer.Option(min=1, help="Largest file of labels.")] = 256,
-    most_connections: Annotated[int, typer.Option(min=1, help="Connections served at once.")] = 1000,
+    max_body_kb: Annotated[int, typer.Option(min=1, help="Largest event body.")] = 4096,
+    max_bulk_mb: Annotated[int, typer.Option(min=1, help="Largest file of labels.")] = 256,
+    max_connections: Annotated[int, typer.Option(min=1, help="Connections served at once.")] = 1000,
     max_ahead_seconds: Annotated[
         float, typer.Option(min=0, help="Refuse events dated further ahead; 0: no limit.")
     ] = 3600,
@@ -58,10 +61,10 @@ def main(
     settings = Settings(
         spool=spool.expanduser().absolute(),
         interval_seconds=interval_seconds,
-        most_spool_bytes=most_spool_mb << 20,
+        max_spool_bytes=max_spool_mb << 20,
         reserve_bytes=reserve_mb << 20,
-        most_body_bytes=most_body_kb << 10,
-        most_bulk_bytes=most_bulk_mb << 20,
+        max_body_bytes=max_body_kb << 10,
+        max_bulk_bytes=max_bulk_mb << 20,
         max_ahead_seconds=max_ahead_seconds,
         max_age_seconds=max_age_seconds,
         sample=sample,
@@ -72,10 +75,10 @@ def main(
         hash_key=_key(_secret(hash_key_file, "KEDGE_HASH_KEY")),
         version_annotation=version_annotation,
     )
-    _serve(store, policy, settings, host, port, most_connections)
+    _serve(store, policy, settings, host, port, max_connections)
 
 
-def _serve(store: str, files: list[Path], settings: Settings, host: str, port: int, most_connections: int) -> None:
+def _serve(store: str, files: list[Path], settings: Settings, host: str, port: int, max_connections: int) -> None:
     import uvicorn
 
     from kedge.collector.app import App
@@ -96,7 +99,7 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=most_connections,
+        limit_concurrency=max_connections,
         timeout_graceful_shutdown=10,
     )
     _keep_memory_low()
@@ -109,6 +112,13 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     server.run(sockets=[listener])
     if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)
+
+
+def _refuse_earlier_names(words: Sequence[str]) -> None:
+    for word in words:
+        option = word.partition("=")[0]
+        if option in RENAMED:
+            raise UsageError(f"{option} is called {RENAMED[option]} now")
 
 
 def _drained(number: int, frame: object) -> None:
@@ -145,6 +155,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # one append at a time: more threads only wake each other
     os.environ.setdefault("_RJEM_MALLOC_CONF", DELTA_LAKE_MEMORY)  # read when Delta Lake is loaded
     try:
+        _refuse_earlier_names(sys.argv[1:])
         typer.run(main)
     except KedgeError as fault:
         sys.stderr.write(f"error: {fault}\n")

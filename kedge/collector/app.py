@@ -23,8 +23,8 @@ from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.entries import Taken
 from kedge.collector.labels import from_json
 from kedge.collector.openapi import document
-from kedge.collector.own import MOST_BATCH
-from kedge.collector.refusal import Reason, Refused, shown
+from kedge.collector.own import MAX_BATCH
+from kedge.collector.rejection import Reason, RequestRejected, shown
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError
 
@@ -46,9 +46,9 @@ STATUS: dict[Reason, int] = {
 HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large"}
 """Why a request's head was refused, by the answer's status."""
 RETRY_AFTER = b"2"
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Faults named in one answer."""
-MOST_DISCARDED = 64 << 20
+MAX_DISCARDED = 64 << 20
 """Bytes read and dropped before a refusal, which a sender that still sends would not see."""
 
 ACCEPTED: Any = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]}
@@ -83,13 +83,13 @@ class App:
         """
         try:
             fields = dict(headers)
-            if _kind(fields) == events.BATCHED or len(body) > self._settings.most_body_bytes:
+            if _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
                 return False
             self._authorise(fields)
             taken = (self._event(fields, body),)
             kept = self._collector.submit(taken, len(body))
-        except Refused as exc:
-            answer(self._refusal(exc))
+        except RequestRejected as exc:
+            answer(self._rejection(exc))
         except Exception:  # noqa: BLE001  (the ordinary way logs it and answers)
             return False
         else:
@@ -100,7 +100,7 @@ class App:
         if fault is None:
             return None
         if isinstance(fault, OSError):
-            return self._refusal(self._collector.not_kept(taken, fault))
+            return self._rejection(self._collector.not_kept(taken, fault))
         logging.error("an event was not taken", exc_info=fault)
         return _json({"error": "an unexpected fault; see the collector's own log"}, 500)
 
@@ -118,8 +118,8 @@ class App:
                 await answer(scope, receive, send)
                 return
             await self._collector.keep((self._event(headers, body),), len(body))
-        except Refused as exc:
-            await self._refusal(exc)(scope, receive, send)
+        except RequestRejected as exc:
+            await self._rejection(exc)(scope, receive, send)
         else:
             await send(ACCEPTED)
             await send(EMPTY)
@@ -133,7 +133,7 @@ class App:
     async def _batch(self, body: bytes) -> Response:
         """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""
         now = now_microseconds()
-        faults: dict[int, Refused] = {}
+        faults: dict[int, RequestRejected] = {}
         taken = self._collector.intake.batch(body, now)
         if taken is None:
             taken, faults = self._sorted(body, now)
@@ -142,20 +142,20 @@ class App:
             self._collector.metrics.refuse(fault.reason)
         return _partial(sum(one.count for one in taken), faults) if faults else Response(status_code=202)
 
-    def _sorted(self, body: bytes, now: int) -> tuple[list[Taken], dict[int, Refused]]:
+    def _sorted(self, body: bytes, now: int) -> tuple[list[Taken], dict[int, RequestRejected]]:
         """The events of a batch one by one: what is good, and what is not by its place."""
         values = events.json_of(body)
         if type(values) is not list:
-            raise Refused("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
-        if len(values) > MOST_BATCH:
-            raise Refused("too-large", f"a batch has at most {MOST_BATCH:,} events, got {len(values):,}")
+            raise RequestRejected("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
+        if len(values) > MAX_BATCH:
+            raise RequestRejected("too-large", f"a batch has at most {MAX_BATCH:,} events, got {len(values):,}")
         taken: list[Taken] = []
-        faults: dict[int, Refused] = {}
+        faults: dict[int, RequestRejected] = {}
         take = self._collector.intake.event
         for index, value in enumerate(values):
             try:
                 taken.append(take(events.structured(value), now))
-            except Refused as exc:
+            except RequestRejected as exc:
                 faults[index] = exc
         return taken, faults
 
@@ -172,11 +172,11 @@ class App:
         now = now_microseconds()
         intake = self._collector.intake
         taken: list[Taken] = []
-        faults: dict[int, Refused] = {}
+        faults: dict[int, RequestRejected] = {}
         for index, item in enumerate(items):
             try:
                 taken.append(intake.label(name, item, now))
-            except Refused as exc:
+            except RequestRejected as exc:
                 faults[index] = exc
         if faults:
             raise _together(faults, "labels")
@@ -189,26 +189,28 @@ class App:
         headers = dict(request.scope["headers"])
         kind = events.media_type(headers.get(b"content-type", events.JSON))
         if kind != events.JSON:
-            raise Refused("media-type", f"a check cannot be {shown(kind.decode('latin-1'))}; send application/json")
+            raise RequestRejected(
+                "media-type", f"a check cannot be {shown(kind.decode('latin-1'))}; send application/json"
+            )
         body = await self._body(headers, request.receive)
         try:
             await asyncio.to_thread(self._collector.checks.take, body)
         except OSError as exc:
-            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
+            raise RequestRejected("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
         return Response(status_code=202)
 
     async def _flush(self, request: Request) -> Response:  # noqa: ARG002
         try:
             done = await self._collector.flush()
         except KedgeError as exc:
-            raise Refused(
+            raise RequestRejected(
                 "busy", f"what was acknowledged is safe in the spool, the log cannot be written: {exc}"
             ) from exc
         return _json(
             {
                 "appended": done.appended,
                 "labels_without_prediction": done.labels_without_prediction,
-                "waiting_halves": done.waiting_halves,
+                "unmatched": done.unmatched,
             }
         )
 
@@ -222,9 +224,9 @@ class App:
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, if it is small and soon enough."""
-        most = self._settings.most_body_bytes
+        most = self._settings.max_body_bytes
         declared = int(headers.get(b"content-length", b"0"))
-        if declared > MOST_DISCARDED or (declared > most and b"expect" in headers):
+        if declared > MAX_DISCARDED or (declared > most and b"expect" in headers):
             raise _too_large(most)
         message = await receive()
         body: bytes = message.get("body", b"")
@@ -243,32 +245,32 @@ class App:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refused("malformed", "the sender went away within the body")
+                        raise RequestRejected("malformed", "the sender went away within the body")
                     parts.append(message.get("body", b""))
                     length += len(parts[-1])
                     if length > most:
                         parts.clear()
-                    if length > MOST_DISCARDED or (length > most and not message.get("more_body")):
+                    if length > MAX_DISCARDED or (length > most and not message.get("more_body")):
                         raise _too_large(most)
                     now_held = length if length <= most else 0
                     self._reading += now_held - held
                     held = now_held
-                    if self._reading > self._settings.most_waiting_bytes:
-                        raise Refused("busy", "too many large bodies at once; send again later")
+                    if self._reading > self._settings.max_waiting_bytes:
+                        raise RequestRejected("busy", "too many large bodies at once; send again later")
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
-            raise Refused("too-slow", f"the body took longer than {self._settings.body_seconds:g} s") from None
+            raise RequestRejected("too-slow", f"the body took longer than {self._settings.body_seconds:g} s") from None
         finally:
             self._reading -= held
 
     def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
         if self._token is not None and not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
-            raise Refused("unauthorized", "the header `Authorization: Bearer <token>` is missing or wrong")
+            raise RequestRejected("unauthorized", "the header `Authorization: Bearer <token>` is missing or wrong")
 
-    def _refusal(self, exc: Refused) -> Response:
+    def _rejection(self, exc: RequestRejected) -> Response:
         self._collector.metrics.refuse(exc.reason)
-        return _refusal(exc)
+        return _rejection(exc)
 
     def _routes(self) -> ASGIApp:
         app = Starlette(
@@ -293,12 +295,12 @@ class App:
         assert isinstance(exc, HTTPException)
         allowed = (exc.headers or {}).get("Allow", "")
         if exc.status_code == 405:
-            fault = Refused(
+            fault = RequestRejected(
                 "method", f"{shown(request.method)} is not served at {shown(request.url.path)}; {allowed} is"
             )
         else:
-            fault = Refused("not-found", f"nothing is served at {shown(request.url.path)}; see /openapi.json")
-        answer = self._refusal(fault)
+            fault = RequestRejected("not-found", f"nothing is served at {shown(request.url.path)}; see /openapi.json")
+        answer = self._rejection(fault)
         if allowed:
             answer.headers["allow"] = allowed
         return answer
@@ -308,8 +310,8 @@ class App:
             try:
                 self._authorise(dict(request.scope["headers"]))
                 answer: Response = await endpoint(request)
-            except Refused as exc:
-                return self._refusal(exc)
+            except RequestRejected as exc:
+                return self._rejection(exc)
             return answer
 
         return guarded
@@ -344,11 +346,11 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def _too_large(most: int) -> Refused:
-    return Refused("too-large", f"the body has more than {most:,} bytes")
+def _too_large(most: int) -> RequestRejected:
+    return RequestRejected("too-large", f"the body has more than {most:,} bytes")
 
 
-def _refusal(exc: Refused) -> Response:
+def _rejection(exc: RequestRejected) -> Response:
     answer = _json({"error": str(exc), "reason": exc.reason}, STATUS[exc.reason])
     if exc.reason == "busy":
         answer.headers["retry-after"] = RETRY_AFTER.decode()
@@ -359,22 +361,22 @@ def _refusal(exc: Refused) -> Response:
     return answer
 
 
-def _partial(accepted: int, faults: dict[int, Refused]) -> Response:
+def _partial(accepted: int, faults: dict[int, RequestRejected]) -> Response:
     named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in sorted(faults.items())]
     status = max(STATUS[exc.reason] for exc in faults.values())
     value = {
         "error": f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken",
         "accepted": accepted,
-        "refused": named[:MOST_NAMED],
+        "refused": named[:MAX_NAMED],
     }
     return _json(value, status)
 
 
-def _together(faults: dict[int, Refused], what: str) -> Refused:
-    first = list(faults.items())[:MOST_NAMED]
+def _together(faults: dict[int, RequestRejected], what: str) -> RequestRejected:
+    first = list(faults.items())[:MAX_NAMED]
     named = "; ".join(f"{what}[{index}]: {exc}" for index, exc in first)
-    more = f"; and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
-    return Refused(first[0][1].reason, f"nothing was taken: {named}{more}")
+    more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+    return RequestRejected(first[0][1].reason, f"nothing was taken: {named}{more}")
 
 
 def _flag(value: str | None) -> bool:
@@ -382,4 +384,4 @@ def _flag(value: str | None) -> bool:
         return False
     if value in ("true", "1"):
         return True
-    raise Refused("invalid", f"require_known must be true or false, got {shown(value)}")
+    raise RequestRejected("invalid", f"require_known must be true or false, got {shown(value)}")

@@ -37,7 +37,7 @@ class Segment:
     """Predictions by model, in the columns its policy has today."""
     labels: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """By model and key."""
-    halves: list[Item] = field(default_factory=list)
+    unmatched: list[Item] = field(default_factory=list)
     aside: list[Item] = field(default_factory=list)
     """What the log does not take under today's policies."""
     duplicates: int = 0
@@ -116,7 +116,7 @@ class Appender:
                 segment.duplicates += key in segment.labels[item.model]
                 segment.labels[item.model].setdefault(key, item.body)
             else:
-                segment.halves.append(item)
+                segment.unmatched.append(item)
         return segment
 
     def _items(self, number: int) -> Iterable[Item]:
@@ -144,13 +144,13 @@ class Appender:
 
     def _pair(self, segment: Segment, change: Change) -> None:
         """Join requests with their answers, those of this segment and those that waited."""
-        models = {bytes.fromhex(half.key): half.model for half in segment.halves}
+        models = {bytes.fromhex(half.key): half.model for half in segment.unmatched}
         for key in self._index.known(models):
             del models[key]
-        here = self._index.halves(models)
+        here = self._index.unmatched(models)
         waited = set(here)
         joined: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        for half in segment.halves:
+        for half in segment.unmatched:
             key = bytes.fromhex(half.key)
             segment.duplicates += key not in models or (key, half.kind) in here
             here.setdefault((key, half.kind), half.body)
@@ -164,7 +164,7 @@ class Appender:
                 continue
             kind, body = ("q", request) if request is not None else ("r", response)
             if (key, kind) not in waited and body is not None:
-                change.halves.append((key, kind, model, orjson.loads(body)["_received"], body))
+                change.unmatched.append((key, kind, model, orjson.loads(body)["_received"], body))
         for (model, schema), rows in joined.items():
             if rows:
                 self._take_rows(segment, Item(PREDICTIONS, model, schema, values=list(zip(*rows, strict=True))))

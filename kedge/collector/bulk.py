@@ -15,13 +15,13 @@ from kedge.collector import labels
 from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.declared import Declared
 from kedge.collector.entries import Taken
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError
 
 CHUNK = 5_000
-MOST_NAMED = 20
-MOST_RECEIVED = 4
+MAX_NAMED = 20
+MAX_RECEIVED = 4
 """Files received at once; they lie in the spool."""
 SLOWEST_BYTES = 256 << 10
 """A second, once the time every body has is over."""
@@ -36,27 +36,27 @@ class Bulk:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._settings = settings
-        self._received = asyncio.Semaphore(MOST_RECEIVED)
+        self._received = asyncio.Semaphore(MAX_RECEIVED)
         self._one = asyncio.Semaphore(1)  # one file read at a time bounds the memory
 
     async def keep(self, kind: bytes, name: str | None, body: AsyncIterator[bytes], *, require_known: bool) -> int:
         """Make a file's labels durable; how many.
 
         Raises:
-            Refused: unknown content type or model, a file too large or too slow, or rows that are no labels (nothing
-                is kept); or the disk is full.
+            RequestRejected: unknown content type or model, a file too large or too slow, or rows that are no labels
+                (nothing is kept); or the disk is full.
         """
         if kind not in (*LINES, CSV, PARQUET):
-            raise Refused(
+            raise RequestRejected(
                 "media-type",
                 f"labels cannot be {shown(kind.decode('latin-1'))}; send application/json, application/x-ndjson, "
                 "text/csv or application/vnd.apache.parquet",
             )
         if name is None:
-            raise Refused("invalid", "which model? add ?model=NAME to the address")
+            raise RequestRejected("invalid", "which model? add ?model=NAME to the address")
         model = self._collector.intake.model(name)
         if self._received.locked():
-            raise Refused("busy", f"{MOST_RECEIVED} files of labels are being received; send again later")
+            raise RequestRejected("busy", f"{MAX_RECEIVED} files of labels are being received; send again later")
         try:
             async with self._received:
                 with tempfile.TemporaryDirectory(dir=self._settings.spool, prefix="bulk-") as folder:
@@ -65,17 +65,17 @@ class Bulk:
                     async with self._one:
                         return await self._whole(model, kind, path, require_known=require_known)
         except OSError as exc:
-            raise Refused("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
+            raise RequestRejected("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
 
     async def refuse_unknown(self, name: str, ids: Sequence[str]) -> None:
-        """Raise Refused, naming them, if there is no prediction of some ids."""
+        """Raise RequestRejected, naming them, if there is no prediction of some ids."""
         try:
             unknown = await self._collector.unknown_ids(self._collector.declared[name], ids)
         except KedgeError as exc:
-            raise Refused("busy", f"whether the ids are known cannot be told: {exc}") from exc
+            raise RequestRejected("busy", f"whether the ids are known cannot be told: {exc}") from exc
         if unknown:
-            named = ", ".join(shown(identity) for identity in unknown[:MOST_NAMED])
-            raise Refused(
+            named = ", ".join(shown(identity) for identity in unknown[:MAX_NAMED])
+            raise RequestRejected(
                 "invalid", f"nothing was taken: model {name} has no prediction of {len(unknown)} ids: {named}"
             )
 
@@ -88,16 +88,16 @@ class Bulk:
                 async with asyncio.timeout(seconds) as limit:
                     async for part in body:
                         length += len(part)
-                        if length > self._settings.most_bulk_bytes:
-                            most = f"{self._settings.most_bulk_bytes:,}"
-                            raise Refused("too-large", f"the file has more than {most} bytes")
+                        if length > self._settings.max_bulk_bytes:
+                            most = f"{self._settings.max_bulk_bytes:,}"
+                            raise RequestRejected("too-large", f"the file has more than {most} bytes")
                         file.write(part)
                         limit.reschedule(began + seconds + length / SLOWEST_BYTES)
         except TimeoutError:
             slowest = f"{SLOWEST_BYTES >> 10} KiB a second after {seconds:g} s"
-            raise Refused("too-slow", f"the file came in slower than {slowest}") from None
+            raise RequestRejected("too-slow", f"the file came in slower than {slowest}") from None
         except ClientDisconnect:
-            raise Refused("malformed", "the sender went away within the file") from None
+            raise RequestRejected("malformed", "the sender went away within the file") from None
 
     async def _whole(self, model: Declared, kind: bytes, path: Path, *, require_known: bool) -> int:
         ids = await asyncio.to_thread(self._checked, model, kind, path)
@@ -110,12 +110,12 @@ class Bulk:
         for place, item in _items(model, kind, path):
             try:
                 ids.append(self._collector.intake.checked_label(model, item, now)[0]["_id"])
-            except Refused as exc:
+            except RequestRejected as exc:
                 faults.append(f"{place}: {exc}")
-                if len(faults) == MOST_NAMED:
+                if len(faults) == MAX_NAMED:
                     break
         if faults:
-            raise Refused("invalid", f"nothing was taken: {'; '.join(faults)}")
+            raise RequestRejected("invalid", f"nothing was taken: {'; '.join(faults)}")
         return ids
 
     async def _kept(self, model: Declared, kind: bytes, path: Path) -> int:

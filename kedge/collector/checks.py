@@ -12,11 +12,11 @@ import orjson
 from kedge.collector.declared import Declared
 from kedge.collector.events import json_of
 from kedge.collector.metrics import Metrics
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.store import write_file
 
 FIGURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-MOST_FIGURES = 64
+MAX_FIGURES = 64
 
 
 class Checks:
@@ -38,15 +38,17 @@ class Checks:
         """Keep a check: ``{"model": ..., "figures": {...}}``, numbers by name; durable on return.
 
         Raises:
-            Refused: malformed, or the model is not declared.
+            RequestRejected: malformed, or the model is not declared.
             OSError: the disk refused.
         """
         value = json_of(body)
         if type(value) is not dict:
-            raise Refused("malformed", f'a check is {{"model": ..., "figures": {{...}}}}, got {shown(value)}')
+            raise RequestRejected("malformed", f'a check is {{"model": ..., "figures": {{...}}}}, got {shown(value)}')
         name = value.get("model")
         if type(name) is not str or name not in self._declared:
-            raise Refused("unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are")
+            raise RequestRejected(
+                "unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are"
+            )
         figures = _figures(value.get("figures"))
         write_file(self._folder / f"{name}.json", orjson.dumps(figures))
         self._show(name, figures)
@@ -57,11 +59,13 @@ class Checks:
 
 
 def _figures(value: Any) -> dict[str, float]:
-    if type(value) is not dict or not 0 < len(value) <= MOST_FIGURES:
-        raise Refused("invalid", f"figures must be an object of 1 to {MOST_FIGURES} numbers, got {shown(value)}")
+    if type(value) is not dict or not 0 < len(value) <= MAX_FIGURES:
+        raise RequestRejected("invalid", f"figures must be an object of 1 to {MAX_FIGURES} numbers, got {shown(value)}")
     for name, number in value.items():
         if not FIGURE.fullmatch(name):
-            raise Refused("invalid", f"figure {shown(name)} must be lower-case letters, digits and _, at most 64")
+            raise RequestRejected(
+                "invalid", f"figure {shown(name)} must be lower-case letters, digits and _, at most 64"
+            )
         if type(number) not in (int, float, bool):
-            raise Refused("invalid", f"figure {name} must be a number, got {shown(number)}")
+            raise RequestRejected("invalid", f"figure {name} must be a number, got {shown(number)}")
     return {name: float(number) for name, number in value.items()}

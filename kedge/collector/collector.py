@@ -24,9 +24,9 @@ from kedge.collector.index import Index
 from kedge.collector.intake import MICROSECONDS, Intake
 from kedge.collector.journal import Journal
 from kedge.collector.metrics import Metrics
-from kedge.collector.refusal import Refused
+from kedge.collector.model_state import ModelStates
+from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
-from kedge.collector.standing import Standing
 from kedge.collector.upkeep import Upkeep
 from kedge.errors import KedgeError, StoreError, UsageError
 from kedge.policy import Policy
@@ -34,7 +34,7 @@ from kedge.store import Store
 from kedge.tables import appending
 
 TICK_SECONDS = 0.25
-MOST_BACKOFF_SECONDS = 60.0
+MAX_BACKOFF_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Flushed:
     """Rows appended by it."""
     labels_without_prediction: dict[str, int] = field(default_factory=dict)
     """By model, labels whose prediction this collector has not seen yet."""
-    waiting_halves: int = 0
+    unmatched: int = 0
     """Requests and answers of KServe's logger that wait for each other."""
 
 
@@ -66,7 +66,7 @@ class Collector:
         self.metrics = Metrics()
         self.intake = Intake(self.declared, settings)
         self.checks = Checks(settings.spool / "checks", self.declared, self.metrics)
-        self._standing = Standing(store, self.declared, self.metrics)
+        self._model_states = ModelStates(store, self.declared, self.metrics)
         self._background = ThreadPoolExecutor(1, "append")
         self._pressed = ""
         self._spool_fault = ""
@@ -84,7 +84,7 @@ class Collector:
         restore(settings.spool / "aside", self._journal)
         schemas = Schemas(settings.spool / "schemas", self.declared.values())
         self._fresh = Fresh()
-        self._commit = GroupCommit(self._write, self.metrics, most_bytes=settings.most_waiting_bytes)
+        self._commit = GroupCommit(self._write, self.metrics, max_bytes=settings.max_waiting_bytes)
         self._appender = Appender(
             self._store,
             self.declared,
@@ -139,7 +139,7 @@ class Collector:
             size: Bytes it was sent in.
 
         Raises:
-            Refused: the disk is full, away or too far behind: send again later.
+            RequestRejected: the disk is full, away or too far behind: send again later.
         """
         if not taken:
             return
@@ -152,17 +152,17 @@ class Collector:
         """The same without waiting: the future has the OSError if the disk fails, see :meth:`not_kept`."""
         try:
             if self._pressed and any(one.patient for one in taken):
-                raise Refused("busy", self._pressed)
+                raise RequestRejected("busy", self._pressed)
             return self._commit.submit(taken, size)
-        except Refused:
+        except RequestRejected:
             self._forget(taken)
             raise
 
-    def not_kept(self, taken: Sequence[Taken], fault: OSError) -> Refused:
+    def not_kept(self, taken: Sequence[Taken], fault: OSError) -> RequestRejected:
         """Note that the disk failed; what to tell the sender."""
         self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
         self._forget(taken)
-        return Refused("busy", f"{self._spool_fault}; send again later")
+        return RequestRejected("busy", f"{self._spool_fault}; send again later")
 
     async def flush(self) -> Flushed:
         """Append everything acknowledged so far.
@@ -208,7 +208,7 @@ class Collector:
                 continue
             begun = True
             failures = await self._attempt(failures)
-            wait = min(MOST_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
+            wait = min(MAX_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
             due = time.monotonic() + max(self._settings.interval_seconds, wait)
 
     async def _watch(self) -> None:
@@ -227,7 +227,7 @@ class Collector:
             async with self._appending:
                 await self._append()
                 await self._in_background(self._upkeep.run_if_due)
-                await self._in_background(self._standing.refresh_if_due)
+                await self._in_background(self._model_states.refresh_if_due)
                 await self._in_background(self._forget_old)
         except KedgeError:
             return failures + 1
@@ -268,8 +268,8 @@ class Collector:
         self.metrics.spool_free_bytes.set(free)
         self.metrics.oldest_seconds.set(oldest)
         settings = self._settings
-        if size > settings.most_spool_bytes:
-            self._pressed = f"{size:,} bytes wait for the store, {settings.most_spool_bytes:,} may; send again later"
+        if size > settings.max_spool_bytes:
+            self._pressed = f"{size:,} bytes wait for the store, {settings.max_spool_bytes:,} may; send again later"
         elif free < settings.reserve_bytes:
             self._pressed = f"{free:,} bytes are left on the spool's disk; send again later"
         else:
@@ -289,18 +289,18 @@ class Collector:
     def _forget_old(self) -> None:
         now = time.time()
         day = int(now // DAY_SECONDS) - self._settings.remember_days
-        halves = int((now - self._settings.pair_seconds) * MICROSECONDS)
-        gone = self._index.forget(before_day=day, most_ids=self._settings.remember_ids, halves_before=halves)
-        self.metrics.unpaired.inc(gone["halves"])
+        unmatched = int((now - self._settings.pair_seconds) * MICROSECONDS)
+        gone = self._index.forget(before_day=day, max_ids=self._settings.remember_ids, unmatched_before=unmatched)
+        self.metrics.unpaired.inc(gone["unmatched"])
         self._waiting()
 
     def _waiting(self) -> tuple[dict[str, int], int]:
         by_model = dict.fromkeys(self.declared, 0) | self._index.waiting_labels()
         for name, count in by_model.items():
             self.metrics.waiting_labels.labels(name).set(count)
-        halves = self._index.waiting_halves()
-        self.metrics.waiting_halves.set(halves)
-        return by_model, halves
+        unmatched = self._index.unmatched_count()
+        self.metrics.unmatched.set(unmatched)
+        return by_model, unmatched
 
     async def _in_background(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._background, work)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from kedge.collector.entries import Taken
 from kedge.collector.metrics import Metrics
-from kedge.collector.refusal import Refused
+from kedge.collector.rejection import RequestRejected
 
 COMPANY_SECONDS = 0.003
 """A group waits so long for more: a sync and two changes of thread cost as much for one event as for a hundred."""
@@ -21,18 +21,18 @@ T = TypeVar("T")
 class GroupCommit:
     """Hands groups to the journal's one thread: while one is synced the next one gathers."""
 
-    def __init__(self, write: Callable[[Sequence[Taken]], None], metrics: Metrics, *, most_bytes: int) -> None:
+    def __init__(self, write: Callable[[Sequence[Taken]], None], metrics: Metrics, *, max_bytes: int) -> None:
         """Prepare.
 
         Args:
             write: Makes a group durable, or raises OSError.
-            most_bytes: What may wait for the disk, as it was sent.
+            max_bytes: What may wait for the disk, as it was sent.
         """
         self._write = write
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, "journal")
         self._loop = asyncio.get_running_loop()
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._bytes = 0
         self._gathering: list[Taken] = []
         self._next: asyncio.Future[None] = self._loop.create_future()
@@ -44,10 +44,10 @@ class GroupCommit:
         Four times as much may wait of a sender that cannot send again.
 
         Raises:
-            Refused: as much is waiting as may wait.
+            RequestRejected: as much is waiting as may wait.
         """
-        if self._bytes > self._most_bytes and (taken[0].patient or self._bytes > 4 * self._most_bytes):
-            raise Refused("busy", f"{self._bytes:,} bytes wait for the disk; send again later")
+        if self._bytes > self._max_bytes and (taken[0].patient or self._bytes > 4 * self._max_bytes):
+            raise RequestRejected("busy", f"{self._bytes:,} bytes wait for the disk; send again later")
         self._bytes += size
         self._gathering.extend(taken)
         if not self._busy:

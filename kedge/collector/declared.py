@@ -9,14 +9,14 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from kedge.collector.privacy import Features
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.policy import Policy
 from kedge.tables import appending
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MOST_ID = 256
+MAX_ID = 256
 """Characters."""
-MOST_NAME = 128
+MAX_NAME = 128
 """Characters of a version or a slot."""
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -62,11 +62,11 @@ class Declared:
         """A prediction from an own event's ``data``; features changed as the policy's privacy asks.
 
         Raises:
-            Refused: a field is missing or of the wrong type.
+            RequestRejected: a field is missing or of the wrong type.
         """
         features = data.get("features")
         if type(features) is not dict:
-            raise Refused("invalid", f"model {self.name}: features must be an object, got {shown(features)}")
+            raise RequestRejected("invalid", f"model {self.name}: features must be an object, got {shown(features)}")
         score = self.score(data.get("score"))
         decision = data.get("prediction")
         latency = data.get("latency_ms")
@@ -85,9 +85,11 @@ class Declared:
     def score(self, value: Any) -> float:
         """The model's answer: a probability (binary) or a finite number (regression)."""
         if type(value) not in (float, int) or not isfinite(value):
-            raise Refused("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
+            raise RequestRejected("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
         if self.binary and not 0 <= value <= 1:
-            raise Refused("invalid", f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}")
+            raise RequestRejected(
+                "invalid", f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}"
+            )
         return float(value)
 
     def decision(self, score: float) -> float:
@@ -111,9 +113,9 @@ def key_of(model: str, identity: str, what: str = "") -> bytes:
 
 def identity_of(value: Any) -> str:
     """An id as it may be logged: 1 to 256 printable characters."""
-    if type(value) is str and 0 < len(value) <= MOST_ID and value.isprintable():
+    if type(value) is str and 0 < len(value) <= MAX_ID and value.isprintable():
         return value
-    raise Refused("invalid", f"id must be 1 to {MOST_ID} printable characters, got {shown(value)}")
+    raise RequestRejected("invalid", f"id must be 1 to {MAX_ID} printable characters, got {shown(value)}")
 
 
 def time_of(value: Any, name: str = "time") -> int:
@@ -128,7 +130,7 @@ def time_of(value: Any, name: str = "time") -> int:
             return microseconds(time)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise Refused(
+    raise RequestRejected(
         "invalid", f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}"
     ) from None
 
@@ -142,13 +144,13 @@ def text(value: Any, name: str) -> str:
     """A short name from outside; missing is empty."""
     if value is None:
         return ""
-    if type(value) is str and len(value) <= MOST_NAME and value.isprintable():
+    if type(value) is str and len(value) <= MAX_NAME and value.isprintable():
         return value
-    raise Refused("invalid", f"{name} must be at most {MOST_NAME} printable characters, got {shown(value)}")
+    raise RequestRejected("invalid", f"{name} must be at most {MAX_NAME} printable characters, got {shown(value)}")
 
 
 def finite(value: Any, name: str) -> float:
     """A finite number; true and false count as 1 and 0."""
     if type(value) in (float, int, bool) and isfinite(value):
         return float(value)
-    raise Refused("invalid", f"{name} must be a finite number, got {shown(value)}")
+    raise RequestRejected("invalid", f"{name} must be a finite number, got {shown(value)}")

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import orjson
 
 from kedge.collector.declared import identity_of
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 
 PREDICTION = "dev.kedge.prediction"
 REQUEST = "org.kubeflow.serving.inference.request"
@@ -41,12 +41,12 @@ def json_of(body: bytes) -> Any:
     """The JSON value in a body. NaN, Infinity and nesting beyond 1,024 levels are not JSON here.
 
     Raises:
-        Refused: malformed.
+        RequestRejected: malformed.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise Refused("malformed", f"the body is not JSON: {exc}") from None
+        raise RequestRejected("malformed", f"the body is not JSON: {exc}") from None
 
 
 def media_type(header: bytes) -> bytes:
@@ -59,7 +59,7 @@ def binary(headers: Mapping[bytes, bytes], body: bytes) -> Event:
     attributes = {name[3:].decode("latin-1"): _header(value) for name, value in headers.items() if name[:3] == b"ce-"}
     kind = media_type(headers.get(b"content-type", JSON))
     if not attributes:
-        raise Refused(
+        raise RequestRejected(
             "media-type",
             f"content type {shown(kind.decode('latin-1'))} without ce- headers is not a CloudEvent; send "
             "application/cloudevents+json, application/cloudevents-batch+json, or ce-id, ce-type, ce-source and "
@@ -67,7 +67,9 @@ def binary(headers: Mapping[bytes, bytes], body: bytes) -> Event:
         )
     is_json = kind == JSON or kind.endswith(b"+json")
     if not is_json and attributes.get("type") == PREDICTION:
-        raise Refused("media-type", f"{PREDICTION} carries JSON, got content type {shown(kind.decode('latin-1'))}")
+        raise RequestRejected(
+            "media-type", f"{PREDICTION} carries JSON, got content type {shown(kind.decode('latin-1'))}"
+        )
     raw = attributes.get("type") in (REQUEST, RESPONSE)  # the agent labels the answer with the request's content type
     return _event(attributes, body if raw else json_of(body))
 
@@ -75,7 +77,7 @@ def binary(headers: Mapping[bytes, bytes], body: bytes) -> Event:
 def structured(value: Any) -> Event:
     """An event that is one JSON object."""
     if type(value) is not dict:
-        raise Refused("malformed", f"a CloudEvent is a JSON object, got {shown(value)}")
+        raise RequestRejected("malformed", f"a CloudEvent is a JSON object, got {shown(value)}")
     if "data_base64" in value:
         return _event(value, _decoded(value["data_base64"], value.get("type")))
     return _event(value, value.get("data"))
@@ -83,14 +85,16 @@ def structured(value: Any) -> Event:
 
 def _event(attributes: Mapping[str, Any], data: Any) -> Event:
     if attributes.get("specversion") != "1.0":
-        raise Refused("malformed", f"CloudEvent: specversion must be '1.0', got {shown(attributes.get('specversion'))}")
+        raise RequestRejected(
+            "malformed", f"CloudEvent: specversion must be '1.0', got {shown(attributes.get('specversion'))}"
+        )
     kind = attributes.get("type")
     if kind not in (PREDICTION, REQUEST, RESPONSE):
-        raise Refused(
+        raise RequestRejected(
             "unknown-type", f"event type {shown(kind)} is not collected; {PREDICTION}, {REQUEST} and {RESPONSE} are"
         )
     if not attributes.get("source"):
-        raise Refused("malformed", "CloudEvent: source is missing")
+        raise RequestRejected("malformed", "CloudEvent: source is missing")
     return Event(identity_of(attributes.get("id")), kind, attributes.get("time"), attributes, data)
 
 
@@ -103,5 +107,5 @@ def _decoded(value: Any, kind: Any) -> Any:
     try:
         raw = base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as exc:
-        raise Refused("malformed", f"CloudEvent: data_base64 is not base64: {exc}") from None
+        raise RequestRejected("malformed", f"CloudEvent: data_base64 is not base64: {exc}") from None
     return json_of(raw) if kind == PREDICTION else raw

@@ -19,7 +19,7 @@ from kedge.collector.index import Index
 from kedge.errors import StoreError
 from kedge.store import Store
 
-MOST_SHARED = 10_000
+MAX_SHARED = 10_000
 """Requests of a model that one collector offers at a time."""
 MICROSECONDS = 1_000_000
 
@@ -50,7 +50,7 @@ class Exchange:
         Raises:
             StoreError: the store refused.
         """
-        waiting = self._index.old_halves(time.time_ns() // 1000 - self._after)
+        waiting = self._index.old_unmatched(time.time_ns() // 1000 - self._after)
         taken: list[Taken] = []
         for name in self._declared:
             mine = [(key, kind, body) for key, kind, model, body in waiting if model == name]
@@ -76,7 +76,7 @@ class Exchange:
     def _offer(self, name: str, requests: dict[str, str]) -> None:
         since = time.monotonic() - self._pair_seconds
         self._joined[name] = {key: when for key, when in self._joined[name].items() if when > since}
-        offered = dict(list(requests.items())[:MOST_SHARED])
+        offered = dict(list(requests.items())[:MAX_SHARED])
         content = orjson.dumps({"requests": offered, "joined": list(self._joined[name])})
         if self._written.get(name) != content:
             self._store.put(f"{_folder(name)}/{self._index.writer}.json", content)
@@ -94,4 +94,4 @@ class Exchange:
 
 
 def _folder(name: str) -> str:
-    return f"logs/{name}/halves"
+    return f"logs/{name}/halves"  # the name that collectors of every version share

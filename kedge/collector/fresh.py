@@ -7,15 +7,15 @@ from threading import Lock
 
 from kedge.collector.entries import Item
 
-MOST_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 """Of the journal, that is held as Python's objects: a full segment and the next one. A longer backlog is read back."""
 
 
 class Fresh:
     """Entries by segment, all of a segment's or none. One thread notes, another takes."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most = most_bytes
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._most = max_bytes
         self._lock = Lock()
         self._items: dict[int, list[Item] | None] = {}
         self._sizes: dict[int, int] = {}

@@ -19,7 +19,7 @@ from kedge.errors import StoreError, UsageError
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS halves (
+CREATE TABLE IF NOT EXISTS halves ( -- unmatched requests and responses: the table keeps its earlier name
   key BLOB, kind TEXT, model TEXT, received INTEGER, body BLOB, PRIMARY KEY (key, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (key BLOB PRIMARY KEY, model TEXT, day INTEGER) WITHOUT ROWID;
 """
@@ -38,7 +38,7 @@ class Change:
     """Days since 1970 on which it is appended, for forgetting."""
     appended: list[bytes] = field(default_factory=list)
     """Keys of predictions and labels that are now in the store."""
-    halves: list[tuple[bytes, str, str, int, bytes]] = field(default_factory=list)
+    unmatched: list[tuple[bytes, str, str, int, bytes]] = field(default_factory=list)
     """Key, kind, model, received (microseconds) and body of requests or answers whose other half is not here yet."""
     paired: list[bytes] = field(default_factory=list)
     """Keys of halves that found each other."""
@@ -85,12 +85,12 @@ class Index:
         """Those keys that were appended before."""
         return self._runs.known(keys)
 
-    def halves(self, keys: Iterable[bytes]) -> dict[tuple[bytes, str], bytes]:
+    def unmatched(self, keys: Iterable[bytes]) -> dict[tuple[bytes, str], bytes]:
         """Waiting halves of these keys: body by key and kind."""
         rows: Iterable[Any] = self._chosen("SELECT key, kind, body FROM halves WHERE key IN", list(keys))
         return {(key, kind): body for key, kind, body in rows}
 
-    def old_halves(self, before: int) -> list[tuple[bytes, str, str, bytes]]:
+    def old_unmatched(self, before: int) -> list[tuple[bytes, str, str, bytes]]:
         """Key, kind, model and body of halves that were received before a time (microseconds since 1970)."""
         chosen = "SELECT key, kind, model, body FROM halves WHERE received < ? ORDER BY received"
         return self._db.execute(chosen, (before,)).fetchall()
@@ -103,7 +103,7 @@ class Index:
         """Number of labels without a prediction, by model."""
         return dict(self._db.execute("SELECT model, COUNT(*) FROM waiting GROUP BY model").fetchall())
 
-    def waiting_halves(self) -> int:
+    def unmatched_count(self) -> int:
         """Number of requests and answers that wait for each other."""
         return int(self._db.execute("SELECT COUNT(*) FROM halves").fetchone()[0])
 
@@ -114,7 +114,7 @@ class Index:
             db.executemany("DELETE FROM halves WHERE key = ?", ((key,) for key in change.paired))
             db.executemany(
                 "INSERT OR IGNORE INTO halves VALUES (?, ?, ?, ?, ?)",
-                change.halves,
+                change.unmatched,
             )
             db.executemany(
                 "INSERT OR IGNORE INTO waiting VALUES (?, ?, ?)",
@@ -124,17 +124,17 @@ class Index:
                 db.executemany("DELETE FROM waiting WHERE key = ?", ((key,) for key in change.predicted))
             db.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (str(change.segment),))
 
-    def forget(self, *, before_day: int, most_ids: int, halves_before: int) -> Mapping[str, int]:
+    def forget(self, *, before_day: int, max_ids: int, unmatched_before: int) -> Mapping[str, int]:
         """Drop halves received before a time, ids appended before a day, and the oldest beyond so many; how many of
         each.
 
-        Ids lie in chapters, which go when their youngest id is so old, or when those after it have as many.
+        Ids lie in generations, which go when their youngest id is so old, or when those after it have as many.
         """
         with self._transaction() as db:
-            halves = db.execute("DELETE FROM halves WHERE received < ?", (halves_before,)).rowcount
-            appended = self._runs.forget(before_day, most_ids)
+            unmatched = db.execute("DELETE FROM halves WHERE received < ?", (unmatched_before,)).rowcount
+            appended = self._runs.forget(before_day, max_ids)
             db.execute("DELETE FROM waiting WHERE day < ?", (before_day,))
-        return {"halves": halves, "appended": appended}
+        return {"unmatched": unmatched, "appended": appended}
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,7 @@ from kedge.collector.entries import PREDICTIONS, Kind, Taken
 from kedge.collector.events import PREDICTION, REQUEST, Event
 from kedge.collector.own import OwnEvents
 from kedge.collector.recent import Recent
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.collector.settings import Settings
 
 MICROSECONDS = 1_000_000
@@ -38,7 +38,7 @@ class Intake:
         """One CloudEvent, received ``now`` (microseconds since 1970).
 
         Raises:
-            Refused: what is wrong with it.
+            RequestRejected: what is wrong with it.
         """
         return self._prediction(event, now) if event.type == PREDICTION else self._half(event, now)
 
@@ -74,7 +74,9 @@ class Intake:
         columns, observed = labels.row(model.policy, label)
         if observed is not None and self._ahead and observed - now > self._ahead:
             ahead = (observed - now) / MICROSECONDS
-            raise Refused("clock", f"observed_at is {ahead:,.0f} s ahead of the collector's clock; set the sender's")
+            raise RequestRejected(
+                "clock", f"observed_at is {ahead:,.0f} s ahead of the collector's clock; set the sender's"
+            )
         return columns, observed
 
     def label(self, name: str, label: Any, now: int) -> Taken:
@@ -91,7 +93,9 @@ class Intake:
         """The declared model of this name."""
         found = self._declared.get(name) if type(name) is str else None
         if found is None:
-            raise Refused("unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are")
+            raise RequestRejected(
+                "unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are"
+            )
         return found
 
     def forget(self, taken: Taken) -> None:
@@ -102,7 +106,7 @@ class Intake:
     def _prediction(self, event: Event, now: int) -> Taken:
         data = event.data
         if type(data) is not dict:
-            raise Refused("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
+            raise RequestRejected("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
         model = self.model(data.get("model"))
         return self._taken(model, model.row(event.id, data, self._time(event.time, now), now))
 
@@ -144,7 +148,7 @@ class Intake:
         time = time_of(given)
         fault = self._mistimed(time, now)
         if fault:
-            raise Refused("clock", f"time {shown(given)} is {fault}")
+            raise RequestRejected("clock", f"time {shown(given)} is {fault}")
         return time
 
     def _mistimed(self, time: int, now: int) -> str:
@@ -157,7 +161,9 @@ class Intake:
 
     def _refuse_conflict(self, key: str, digest: int, identity: str) -> None:
         if self._recent.conflicts(key, digest):
-            raise Refused("conflict", f"another payload was acknowledged under id {shown(identity)}; the first stays")
+            raise RequestRejected(
+                "conflict", f"another payload was acknowledged under id {shown(identity)}; the first stays"
+            )
 
     def _sampled(self, identity: str) -> bool:
         return self._sample >= 1 or sampled(identity, self._sample)

@@ -17,9 +17,9 @@ import orjson
 
 from kedge.collector.declared import Declared, Row, text
 from kedge.collector.privacy import Logged
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 
-MOST_ROWS = 100_000
+MAX_ROWS = 100_000
 SLOTS = ("blue", "green")
 STRUCTS = {
     "BOOL": "<?", "INT8": "<b", "INT16": "<h", "INT32": "<i", "INT64": "<q", "UINT8": "<B", "UINT16": "<H",
@@ -50,7 +50,7 @@ def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]]:
     """The features of each row of a v1 or v2 request, as they may be logged.
 
     Raises:
-        Refused: the body is neither, or its rows do not fit the policy's features.
+        RequestRejected: the body is neither, or its rows do not fit the policy's features.
     """
     body, tail = _parsed(data)
     if isinstance(body.get("instances"), list):
@@ -58,7 +58,7 @@ def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]]:
     elif isinstance(body.get("inputs"), list):
         rows = _rows(model, _tensors(body["inputs"], tail))
     else:
-        raise Refused("malformed", f"request of {model.name}: neither v1 `instances` nor v2 `inputs`")
+        raise RequestRejected("malformed", f"request of {model.name}: neither v1 `instances` nor v2 `inputs`")
     return rows
 
 
@@ -66,7 +66,7 @@ def response_scores(model: Declared, data: Any) -> list[float]:
     """The score of each row of a v1 or v2 answer; of two class probabilities a row, the positive's.
 
     Raises:
-        Refused: the body is neither, or a score is not a number.
+        RequestRejected: the body is neither, or a score is not a number.
     """
     body, tail = _parsed(data)
     if isinstance(body.get("predictions"), list):
@@ -74,10 +74,10 @@ def response_scores(model: Declared, data: Any) -> list[float]:
     if isinstance(body.get("outputs"), list):
         tensors = _tensors(body["outputs"], tail)
         if not tensors:
-            raise Refused("invalid", f"answer of {model.name}: no outputs")
+            raise RequestRejected("invalid", f"answer of {model.name}: no outputs")
         values = tensors.get("score") or next(iter(tensors.values()))
         return [model.score(_last(value)) for value in values]
-    raise Refused("malformed", f"answer of {model.name}: neither v1 `predictions` nor v2 `outputs`")
+    raise RequestRejected("malformed", f"answer of {model.name}: neither v1 `predictions` nor v2 `outputs`")
 
 
 def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
@@ -90,7 +90,7 @@ def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
         except orjson.JSONDecodeError as exc:
             body, tail = _split(data, exc)
     if not isinstance(body, dict):
-        raise Refused("malformed", f"a payload is a JSON object, got {shown(body)}")
+        raise RequestRejected("malformed", f"a payload is a JSON object, got {shown(body)}")
     return body, tail
 
 
@@ -100,12 +100,12 @@ def _split(data: bytes, fault: Exception) -> tuple[Any, bytes]:
         _, end = json.JSONDecoder().raw_decode(head)
         return orjson.loads(data[:end]), data[end:]
     except (ValueError, RecursionError):
-        raise Refused("malformed", f"the payload is not JSON: {fault}") from None
+        raise RequestRejected("malformed", f"the payload is not JSON: {fault}") from None
 
 
 def _bounded(rows: list[Any]) -> list[Any]:
-    if not 0 < len(rows) <= MOST_ROWS:
-        raise Refused("invalid", f"a payload holds 1 to {MOST_ROWS:,} rows, got {len(rows):,}")
+    if not 0 < len(rows) <= MAX_ROWS:
+        raise RequestRejected("invalid", f"a payload holds 1 to {MAX_ROWS:,} rows, got {len(rows):,}")
     return rows
 
 
@@ -116,7 +116,7 @@ def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
     elif isinstance(row, list) and len(row) == len(names):
         values = dict(zip(names, row, strict=True))
     else:
-        raise Refused(
+        raise RequestRejected(
             "invalid", f"request of {model.name}: a row is an object or a list of {len(names)} values, got {shown(row)}"
         )
     return model.features.read(values)
@@ -135,7 +135,7 @@ def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, 
     known = {name: [_last(value) for value in column] for name, column in tensors.items()}
     lengths = {len(column) for column in known.values()}
     if len(lengths) != 1:
-        raise Refused("invalid", f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
+        raise RequestRejected("invalid", f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
     names = list(known)
     return [model.features.read(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
 
@@ -145,7 +145,7 @@ def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for tensor in described:
         if not isinstance(tensor, dict):
-            raise Refused("malformed", f"a tensor is an object, got {shown(tensor)}")
+            raise RequestRejected("malformed", f"a tensor is an object, got {shown(tensor)}")
         values, tail = _values(tensor, tail)
         found[text(tensor.get("name"), "tensor name")] = _shaped(values, tensor.get("shape"))
     return found
@@ -157,10 +157,12 @@ def _values(tensor: dict[str, Any], tail: bytes) -> tuple[list[Any], bytes]:
     if size is None:
         data = tensor.get("data")
         if not isinstance(data, list):
-            raise Refused("malformed", f"tensor {shown(tensor.get('name'))} has no data")
+            raise RequestRejected("malformed", f"tensor {shown(tensor.get('name'))} has no data")
         return _flat(data), tail
     if type(size) is not int or not 0 <= size <= len(tail):
-        raise Refused("malformed", f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body")
+        raise RequestRejected(
+            "malformed", f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body"
+        )
     return _unpacked(tensor.get("datatype"), tail[:size]), tail[size:]
 
 
@@ -169,7 +171,7 @@ def _unpacked(datatype: Any, raw: bytes) -> list[Any]:
         return _texts(raw)
     kind = STRUCTS.get(datatype) if isinstance(datatype, str) else None
     if kind is None or len(raw) % struct.calcsize(kind):
-        raise Refused("malformed", f"{len(raw)} bytes are not a tensor of {shown(datatype)}")
+        raise RequestRejected("malformed", f"{len(raw)} bytes are not a tensor of {shown(datatype)}")
     return [None if value != value else value for (value,) in struct.iter_unpack(kind, raw)]
 
 
@@ -179,11 +181,11 @@ def _texts(raw: bytes) -> list[Any]:
     while raw:
         size = int.from_bytes(raw[:4], "little")
         if len(raw) < 4 + size:
-            raise Refused("malformed", "a BYTES tensor ends within a string")
+            raise RequestRejected("malformed", "a BYTES tensor ends within a string")
         try:
             found.append(raw[4 : 4 + size].decode())
         except UnicodeDecodeError:
-            raise Refused("malformed", "a BYTES tensor holds a string that is not UTF-8") from None
+            raise RequestRejected("malformed", "a BYTES tensor holds a string that is not UTF-8") from None
         raw = raw[4 + size :]
     return found
 
@@ -192,20 +194,20 @@ def _flat(data: list[Any]) -> list[Any]:
     flat = data
     while flat and isinstance(flat[0], list):
         if not all(isinstance(row, list) for row in flat):
-            raise Refused("malformed", "a tensor's data mix values and lists")
+            raise RequestRejected("malformed", "a tensor's data mix values and lists")
         flat = [value for row in flat for value in row]
     return flat
 
 
 def _shaped(values: list[Any], shape: Any) -> list[Any]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
-        raise Refused("malformed", f"a tensor's shape is a list of sizes, got {shown(shape)}")
+        raise RequestRejected("malformed", f"a tensor's shape is a list of sizes, got {shown(shape)}")
     rows = shape[0] if shape else 1
     width = prod(shape[1:])
     if rows * width != len(values) or width == 0:
-        raise Refused("malformed", f"a tensor of shape {shape} has {len(values)} values")
-    if not 0 < rows <= MOST_ROWS:
-        raise Refused("invalid", f"a payload holds 1 to {MOST_ROWS:,} rows, got {rows:,}")
+        raise RequestRejected("malformed", f"a tensor of shape {shape} has {len(values)} values")
+    if not 0 < rows <= MAX_ROWS:
+        raise RequestRejected("invalid", f"a payload holds 1 to {MAX_ROWS:,} rows, got {rows:,}")
     if len(shape) < 2:
         return values
     return [values[start : start + width] for start in range(0, len(values), width)]

@@ -14,28 +14,28 @@ from deltalake import DeltaTable, convert_to_deltalake
 
 from kedge.collector.declared import identity_of, time_of
 from kedge.collector.events import json_of
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.policy import Policy
 
 COLUMNS = ("id", "label", "observed_at")
-MOST_ROWS = 5_000_000
-MOST_LINE_BYTES = 64 << 10
+MAX_ROWS = 5_000_000
+MAX_LINE_BYTES = 64 << 10
 
 
 def value_of(policy: Policy, label: Any) -> float:
     """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not; of a regression the number.
 
     Raises:
-        Refused: null, not a plain value, of another type than the policy's positive label; neither it nor the negative
-            label or, where the policy has none, almost spelt like the positive one.
+        RequestRejected: null, not a plain value, of another type than the policy's positive label; neither it nor the
+            negative label or, where the policy has none, almost spelt like the positive one.
     """
     model = policy.model
     if model.task == "regression":
         if type(label) in (int, float):
             return float(label)
-        raise Refused("invalid", f"model {policy.name}: label must be a number, got {shown(label)}")
+        raise RequestRejected("invalid", f"model {policy.name}: label must be a number, got {shown(label)}")
     if not _same_kind(label, model.positive_label):
-        raise Refused(
+        raise RequestRejected(
             "invalid",
             f"model {policy.name}: label must be of the kind of the positive label {model.positive_label!r}, "
             f"got {shown(label)}",
@@ -43,13 +43,13 @@ def value_of(policy: Policy, label: Any) -> float:
     if model.negative_label is not None:
         if label in (model.positive_label, model.negative_label):
             return float(label == model.positive_label)
-        raise Refused(
+        raise RequestRejected(
             "invalid",
             f"model {policy.name}: label {shown(label)} is neither the positive label {model.positive_label!r} nor the "
             f"negative label {model.negative_label!r}",
         )
     if label != model.positive_label and str(label).strip().casefold() == str(model.positive_label).casefold():
-        raise Refused(
+        raise RequestRejected(
             "invalid",
             f"model {policy.name}: label {shown(label)} would count as negative; the positive label is spelt "
             f"{model.positive_label!r}",
@@ -61,14 +61,16 @@ def from_json(body: bytes, model: str | None) -> tuple[str, list[Mapping[str, An
     """Model and labels of ``{"model": ..., "labels": [{"id", "label", "observed_at"}]}``.
 
     Raises:
-        Refused: malformed.
+        RequestRejected: malformed.
     """
     value = json_of(body)
     if type(value) is not dict or type(value.get("labels")) is not list:
-        raise Refused("malformed", 'labels are sent as {"model": ..., "labels": [{"id", "label", "observed_at"}]}')
+        raise RequestRejected(
+            "malformed", 'labels are sent as {"model": ..., "labels": [{"id", "label", "observed_at"}]}'
+        )
     unknown = value.keys() - {"model", "labels"}
     if unknown:
-        raise Refused("malformed", f"unknown fields {shown(sorted(unknown))}; model and labels are allowed")
+        raise RequestRejected("malformed", f"unknown fields {shown(sorted(unknown))}; model and labels are allowed")
     return _model(value.get("model", model)), value["labels"]
 
 
@@ -79,7 +81,7 @@ def from_lines(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 yield f"line {number}", orjson.loads(line)
             except orjson.JSONDecodeError as exc:
-                raise Refused("malformed", f"line {number} is not JSON: {exc}") from None
+                raise RequestRejected("malformed", f"line {number} is not JSON: {exc}") from None
 
 
 def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
@@ -97,7 +99,9 @@ def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
                 yield f"line {reader.line_num}", _of_texts(dict(zip(names, values, strict=True)), texts)
     except (csv.Error, ValueError) as exc:
         place = f"line {reader.line_num}"
-        raise Refused("malformed", f"not a CSV file with the columns {', '.join(COLUMNS)}: {place}: {exc}") from None
+        raise RequestRejected(
+            "malformed", f"not a CSV file with the columns {', '.join(COLUMNS)}: {place}: {exc}"
+        ) from None
 
 
 def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
@@ -113,29 +117,33 @@ def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
         names = [field.name for field in table.schema().fields]
         _named(names)
         rows = table.count()
-        if rows > MOST_ROWS:
-            raise Refused("too-large", f"{rows:,} rows; send at most {MOST_ROWS:,} at once")
+        if rows > MAX_ROWS:
+            raise RequestRejected("too-large", f"{rows:,} rows; send at most {MAX_ROWS:,} at once")
         for batch in table.scan(columns=[name for name in COLUMNS if name in names]):
             for label in _plain(batch):
                 yield f"id {shown(label['id'])}", label
-    except Refused:
+    except RequestRejected:
         raise
     except Exception as exc:  # noqa: BLE001  (Delta Lake and the Arrow below it have no exception in common)
         first = str(exc).strip().partition("\n")[0]
-        raise Refused("malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {first}") from None
+        raise RequestRejected(
+            "malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {first}"
+        ) from None
 
 
 def row(policy: Policy, label: Any) -> tuple[dict[str, Any], int | None]:
     """A label's columns, and when it was observed in microseconds since 1970 if it says so.
 
     Raises:
-        Refused: not an object, or a field is missing, unknown or of the wrong type.
+        RequestRejected: not an object, or a field is missing, unknown or of the wrong type.
     """
     if type(label) is not dict:
-        raise Refused("invalid", f"a label is an object with id and label, got {shown(label)}")
+        raise RequestRejected("invalid", f"a label is an object with id and label, got {shown(label)}")
     unknown = label.keys() - set(COLUMNS)
     if unknown:
-        raise Refused("invalid", f"label: unknown fields {shown(sorted(unknown))}; allowed are {', '.join(COLUMNS)}")
+        raise RequestRejected(
+            "invalid", f"label: unknown fields {shown(sorted(unknown))}; allowed are {', '.join(COLUMNS)}"
+        )
     identity = identity_of(label.get("id"))
     observed = label.get("observed_at")
     columns = {"_id": identity, "_label": value_of(policy, label.get("label"))}
@@ -154,10 +162,10 @@ def _same_kind(label: Any, positive: str | int | bool) -> bool:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines of a file, each of bounded length."""
     with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), 1):
-            if len(line) > MOST_LINE_BYTES:
-                raise Refused(
-                    "too-large", f"line {number} has more than {MOST_LINE_BYTES:,} bytes; a label needs fewer"
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise RequestRejected(
+                    "too-large", f"line {number} has more than {MAX_LINE_BYTES:,} bytes; a label needs fewer"
                 )
             yield number, line
 
@@ -166,7 +174,7 @@ def _decoded(number: int, line: bytes) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as exc:
-        raise Refused("malformed", f"line {number} is not UTF-8: {exc.reason}") from None
+        raise RequestRejected("malformed", f"line {number} is not UTF-8: {exc.reason}") from None
 
 
 def _of_texts(values: dict[str, str], texts: bool) -> dict[str, Any]:
@@ -195,7 +203,7 @@ def _plain(batch: RecordBatch) -> Iterator[dict[str, Any]]:
         observed = label.get("observed_at")
         if isinstance(observed, datetime):
             if observed.tzinfo is None:
-                raise Refused("invalid", "observed_at has no time zone; use timestamps with UTC")
+                raise RequestRejected("invalid", "observed_at has no time zone; use timestamps with UTC")
             label["observed_at"] = observed.isoformat()
         yield label
 
@@ -203,10 +211,10 @@ def _plain(batch: RecordBatch) -> Iterator[dict[str, Any]]:
 def _named(names: list[str]) -> None:
     missing = [name for name in COLUMNS[:2] if name not in names]
     if missing:
-        raise Refused("malformed", f"columns {missing} are missing; the file has {shown(names)}")
+        raise RequestRejected("malformed", f"columns {missing} are missing; the file has {shown(names)}")
 
 
 def _model(value: Any) -> str:
     if type(value) is str:
         return value
-    raise Refused("malformed", f"model must be the name of a model, got {shown(value)}")
+    raise RequestRejected("malformed", f"model must be the name of a model, got {shown(value)}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from kedge.collector.entries import Kind, Taken
-from kedge.collector.refusal import Reason
+from kedge.collector.rejection import Reason
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 KINDS: dict[Kind, str] = {"c": "prediction", "q": "request", "r": "response", "l": "label"}
@@ -67,8 +67,8 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self.waiting_halves = Gauge(
-            "kedge_collect_waiting_halves", "Requests and answers waiting for each other", registry=registry
+        self.unmatched = Gauge(
+            "kedge_collect_unmatched", "Requests and answers waiting for each other", registry=registry
         )
         self.check = Gauge(
             "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry

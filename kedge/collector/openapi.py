@@ -127,7 +127,7 @@ def _flush() -> dict[str, Any]:
     answer = {
         "appended": {"type": "integer"},
         "labels_without_prediction": counts,
-        "waiting_halves": {"type": "integer"},
+        "unmatched": {"type": "integer"},
     }
     return {
         "summary": "Append everything acknowledged to the prediction log now.",

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import astuple
 
-from kedge.collector.declared import EARLIEST, LATEST, MOST_ID, MOST_NAME, Declared, Row, Values, microseconds
+from kedge.collector.declared import EARLIEST, LATEST, MAX_ID, MAX_NAME, Declared, Row, Values, microseconds
 from kedge.collector.events import PREDICTION
 
-MOST_BATCH = 10_000
+MAX_BATCH = 10_000
 """Events of a batch."""
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Whole | float  # finite, as any number in JSON
@@ -27,8 +27,8 @@ FEATURES: dict[str, Any] = {
     "category": str | None,
 }
 """What a feature of a type may be; of a boolean feature, numbers need a look at each value."""
-Identity = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_ID)]
-Name = Annotated[str, msgspec.Meta(max_length=MOST_NAME)]
+Identity = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Given = Annotated[str, msgspec.Meta(min_length=1)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -50,7 +50,7 @@ class OwnEvents:
         event: Any = msgspec.defstruct("Event", fields, gc=False)
         self._models: dict[type, Declared] = kinds
         self._one = msgspec.json.Decoder(event)
-        self._many = msgspec.json.Decoder(Annotated[list[event], msgspec.Meta(max_length=MOST_BATCH)])
+        self._many = msgspec.json.Decoder(Annotated[list[event], msgspec.Meta(max_length=MAX_BATCH)])
 
     def row(self, body: bytes, received: int) -> tuple[Declared, Row] | None:
         """The prediction in an event, with its model; None of any but a whole and right one.

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kedge.collector.refusal import Refused, shown
+from kedge.collector.rejection import RequestRejected, shown
 from kedge.errors import UsageError
 from kedge.policy import Feature, Policy
 
@@ -16,7 +16,7 @@ Reader = Callable[[Any], Logged]
 
 FAULTS = (TypeError, ValueError, OverflowError)
 """What readers raise at a value of the wrong type."""
-MOST_SHAPES = 1000
+MAX_SHAPES = 1000
 SURE: dict[str, frozenset[type]] = {
     "number": frozenset({float, int, bool, type(None)}),
     "integer": frozenset({float, int, bool, type(None)}),
@@ -58,7 +58,7 @@ class Features:
         """The declared features' values as they may be logged; one that is missing is None.
 
         Raises:
-            Refused: a value is not of its feature's type.
+            RequestRejected: a value is not of its feature's type.
         """
         raw = tuple(map(values.get, self.names))
         shape = tuple(map(type, raw))
@@ -92,9 +92,9 @@ class Features:
             try:
                 reader(value)
             except FAULTS as exc:
-                raise Refused("invalid", f"model {self.model}: feature {name!r} must be {exc}") from None
+                raise RequestRejected("invalid", f"model {self.model}: feature {name!r} must be {exc}") from None
         if all(kind in sure for kind, sure in zip(shape, self._sure, strict=True)):
-            if len(self._shapes) >= MOST_SHAPES:
+            if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes.add(shape)
 

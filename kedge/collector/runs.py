@@ -1,9 +1,9 @@
 """Which keys are in the log, for any number of them: runs in the index's file, a few bits of each key in memory.
 
 A segment's keys are written as one run, in pieces by their first byte; runs of like size are put together, piece by
-piece. So the file grows at its end instead of at random places. Two million keys make a chapter, which knows a new key
-to be new without a look at the disk, but for a few. (A log-structured merge tree whose levels are hashed instead of
-sorted: O'Neil et al., Acta Informatica 33, 1996.)
+piece. So the file grows at its end instead of at random places. Two million keys make a generation, which knows a
+new key to be new without a look at the disk, but for a few. (A log-structured merge tree whose levels are hashed
+instead of sorted: O'Neil et al., Acta Informatica 33, 1996.)
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from kedge.collector.seen import Seen
 
 KEY_BYTES = 16
 """Of a hash: any bytes of it are evenly spread."""
-CHAPTER = 2_000_000
+GENERATION = 2_000_000
 """Keys that are forgotten together."""
 LIKE = 3
 """So many runs that are not much longer than the youngest are put together with it."""
 PIECES = 256
 AT_ONCE = 250_000
-"""Keys that are put together at a time: a chapter's would take a hundred megabytes."""
+"""Keys that are put together at a time: a generation's would take a hundred megabytes."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, day INTEGER, seen BLOB);
@@ -45,10 +45,10 @@ class Run:
 
 
 @dataclass
-class Chapter:
-    """Runs that are asked together. All but the last chapter are whole: one run, with what it has seen in the file."""
+class Generation:
+    """Runs that are asked together. All but the last are whole: one run, with what it has seen in the file."""
 
-    seen: Seen = field(default_factory=lambda: Seen(CHAPTER))
+    seen: Seen = field(default_factory=lambda: Seen(GENERATION))
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -68,71 +68,71 @@ class Runs:
     def load(self) -> None:
         """Read what the file holds."""
         chosen = "SELECT number, day, seen, SUM(LENGTH(keys)) FROM runs JOIN pieces USING (number) GROUP BY number"
-        self._chapters, last = [], Chapter()
+        self._generations, last = [], Generation()
         for number, day, seen, size in self._db.execute(chosen):
             run = Run(number, day, size // KEY_BYTES)
             if seen is not None:
-                self._chapters.append(Chapter(Seen(CHAPTER, seen), [run]))
+                self._generations.append(Generation(Seen(GENERATION, seen), [run]))
             else:
                 last.runs.append(run)
                 for _, keys in self._pieces(run, range(PIECES)):
                     last.seen.add(_numbers(keys))
-        self._chapters.append(last)
+        self._generations.append(last)
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those keys that were added before."""
         asked = list(keys)
         numbers = _numbers(b"".join(asked))
         known: set[bytes] = set()
-        for chapter in self._chapters:
-            found = set(chapter.seen.among(numbers))
+        for generation in self._generations:
+            found = set(generation.seen.among(numbers))
             if found:
                 likely = _by_piece(key for key, number in zip(asked, numbers, strict=True) if number in found)
-                known.update(key for run in chapter.runs for key in self._within(run, likely))
+                known.update(key for run in generation.runs for key in self._within(run, likely))
         return known
 
     def add(self, number: int, day: int, keys: Sequence[bytes]) -> None:
         """Add new keys under a number above those of earlier calls."""
         if not keys:
             return
-        chapter = self._chapters[-1]
-        if chapter.runs and chapter.count + len(keys) > CHAPTER:
-            self._close(chapter)
-            chapter = Chapter()
-            self._chapters.append(chapter)
-        chapter.seen.add(_numbers(b"".join(keys)))
+        generation = self._generations[-1]
+        if generation.runs and generation.count + len(keys) > GENERATION:
+            self._close(generation)
+            generation = Generation()
+            self._generations.append(generation)
+        generation.seen.add(_numbers(b"".join(keys)))
         merged, count = list[Run](), len(keys)
-        while like := _like(chapter.runs, count):
+        while like := _like(generation.runs, count):
             merged += like
             count += sum(run.count for run in like)
-            del chapter.runs[-len(like) :]
-        self._write(chapter, Run(number, day, count), merged, _by_piece(keys))
+            del generation.runs[-len(like) :]
+        self._write(generation, Run(number, day, count), merged, _by_piece(keys))
 
     def forget(self, before_day: int, most: int) -> int:
-        """Drop the chapters whose youngest key is of an earlier day, or which ``most`` newer keys follow; how many keys
-        went."""
+        """Drop the generations whose youngest key is of an earlier day, or which ``most`` newer keys follow; how many
+        keys went."""
         old, newer = [], 0
-        for chapter in reversed(self._chapters):
-            if chapter.runs and (chapter.runs[-1].day < before_day or newer >= most):
-                old.append(chapter)
-            newer += chapter.count
-        for chapter in old:
-            self._delete(chapter.runs)
+        for generation in reversed(self._generations):
+            if generation.runs and (generation.runs[-1].day < before_day or newer >= most):
+                old.append(generation)
+            newer += generation.count
+        for generation in old:
+            self._delete(generation.runs)
         if old:
             self.load()
-        return sum(chapter.count for chapter in old)
+        return sum(generation.count for generation in old)
 
-    def _close(self, chapter: Chapter) -> None:
-        """Make one run of a chapter, and write down what it has seen."""
-        whole = Run(chapter.runs[-1].number, chapter.runs[-1].day, chapter.count)
-        merged = chapter.runs.copy()
-        chapter.runs.clear()
-        self._write(chapter, whole, merged, {})
-        self._db.execute("UPDATE runs SET seen = ? WHERE number = ?", (chapter.seen.bits, whole.number))
+    def _close(self, generation: Generation) -> None:
+        """Make one run of a generation, and write down what it has seen."""
+        whole = Run(generation.runs[-1].number, generation.runs[-1].day, generation.count)
+        merged = generation.runs.copy()
+        generation.runs.clear()
+        self._write(generation, whole, merged, {})
+        self._db.execute("UPDATE runs SET seen = ? WHERE number = ?", (generation.seen.bits, whole.number))
 
-    def _write(self, chapter: Chapter, run: Run, merged: Sequence[Run], keys: Mapping[int, list[bytes]]) -> None:
+    def _write(self, generation: Generation, run: Run, merged: Sequence[Run], keys: Mapping[int, list[bytes]]) -> None:
         """Make one run of others, which are deleted, and of new keys."""
-        chapter.runs.append(run)
+        generation.runs.append(run)
         width = max(1, PIECES * AT_ONCE // max(run.count, AT_ONCE))
         for first in range(0, PIECES, width):
             some = range(first, min(first + width, PIECES))

@@ -16,15 +16,15 @@ class Settings:
     """How often what was acknowledged is appended to the log."""
     segment_bytes: int = 4 << 20
     """A journal segment of this size is appended without waiting for the interval."""
-    most_spool_bytes: int = 8 << 30
+    max_spool_bytes: int = 8 << 30
     """Above this, senders that can repeat are told to; KServe's logger, which cannot, is taken while a disk is left."""
     reserve_bytes: int = 256 << 20
     """Free disk kept back from senders that can repeat."""
-    most_body_bytes: int = 4 << 20
+    max_body_bytes: int = 4 << 20
     """Largest event body."""
-    most_bulk_bytes: int = 256 << 20
+    max_bulk_bytes: int = 256 << 20
     """Largest file of labels."""
-    most_waiting_bytes: int = 32 << 20
+    max_waiting_bytes: int = 32 << 20
     """Bodies being read and lines waiting for the disk, together; above it senders are told to come again."""
     body_seconds: float = 15.0
     """A body that takes longer to arrive is refused."""

@@ -15,7 +15,7 @@ from pandera.errors import SchemaErrors
 from kedge.policy import Feature, Model
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, negatives
 
-MOST_VALUES = 10
+MAX_VALUES = 10
 """Values of the target named in a message."""
 
 
@@ -27,9 +27,9 @@ class Failure:
     rule: str
     """What is allowed, to be read after "must be"."""
     rows: NDArray[np.int64]
-    """Positions of the offending rows, ascending."""
+    """Positions of the invalid rows, ascending."""
     seen: Sequence[str]
-    """The first offending values, as shown to people, at most five different ones."""
+    """The first invalid values, as shown to people, at most five different ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class Findings:
     """What is no fault and may be a mistake: several labels that count as negative."""
 
     @property
-    def offending(self) -> NDArray[np.int64]:
+    def invalid(self) -> NDArray[np.int64]:
         """Positions of rows that break any rule, ascending."""
         found = [failure.rows for failure in self.failures]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     @property
     def share(self) -> float:
-        """Offending rows as a share of all."""
-        return len(self.offending) / self.rows if self.rows else 0.0
+        """Invalid rows as a share of all."""
+        return len(self.invalid) / self.rows if self.rows else 0.0
 
 
 def check(rows: pa.Table, model: Model, target_values: Mapping[str, int] | None = None) -> Findings:
@@ -171,13 +171,13 @@ def _class_notes(model: Model, spelled: Mapping[str, int]) -> list[str]:
     return [
         f"column {model.target!r}: {len(negative)} different labels count as negative: "
         f"{_seen({value: spelled[value] for value in negative})}; model.positive_label is {model.positive_label!r}: if "
-        "only one of them is the other class, name it as model.negative_label, and rows with any other are offending"
+        "only one of them is the other class, name it as model.negative_label, and rows with any other are invalid"
     ]
 
 
 def _seen(spelled: Mapping[str, int]) -> str:
-    more = ", ..." if len(spelled) > MOST_VALUES else ""
-    return ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:MOST_VALUES]) + more
+    more = ", ..." if len(spelled) > MAX_VALUES else ""
+    return ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:MAX_VALUES]) + more
 
 
 def place(rows: pa.Table, index: int) -> str:

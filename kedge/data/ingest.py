@@ -24,5 +24,5 @@ def run(policy: Policy, store: Store, end: datetime | None) -> str:
         StoreError: the store refused.
     """
     table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
-    corrupt = records.vetoed_windows(store, policy.name)
+    corrupt = records.quarantined_windows(store, policy.name)
     return snapshot.take(table, policy, store, end=end, without=corrupt).fingerprint

@@ -11,38 +11,38 @@ from kedge.policy import Policy
 from kedge.report import facts, page, section, table
 from kedge.tables.snapshot import Snapshot
 
-MOST_ROWS = 200
-LONGEST_VALUE = 200
+MAX_ROWS = 200
+MAX_VALUE = 200
 
 
 def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, faults: list[str]) -> str:
-    """The page as HTML; at most 200 offending rows are shown one by one, the rest is counted."""
+    """The page as HTML; at most 200 invalid rows are shown one by one, the rest is counted."""
     return page(
         f"{policy.name}: rows checked",
         section("Verdict", _verdict(findings, faults), _facts(policy, taken, findings)),
         *([section("Why these rows are not trained on", *faults)] if faults else []),
         *([section("Is this meant?", *findings.notes)] if findings.notes else []),
         section("Rules broken", _rules(rows, findings)),
-        section("Offending rows", _rows(rows, findings)),
+        section("Invalid rows", _rows(rows, findings)),
         section("Columns", _columns(policy, rows)),
         subtitle=f"Snapshot {taken.fingerprint} of {taken.source}",
     )
 
 
 def _verdict(findings: Findings, faults: list[str]) -> str:
-    count = len(findings.offending)
+    count = len(findings.invalid)
     if faults:
         return "Refused: nothing is trained on these rows."
     if not count:
         return "Good: every row is what the policy says."
-    return f"Good, less {count:,} offending {'row' if count == 1 else 'rows'} left out."
+    return f"Good, less {count:,} invalid {'row' if count == 1 else 'rows'} left out."
 
 
 def _facts(policy: Policy, taken: Snapshot, findings: Findings) -> Markup:
     return facts(
         {
             "rows": findings.rows,
-            "offending": len(findings.offending),
+            "invalid": len(findings.invalid),
             "share": f"{findings.share:.2%}",
             "allowed": f"{policy.data.max_bad_row_share:.2%}",
             "oldest": taken.oldest,
@@ -72,16 +72,16 @@ def _rules(rows: pa.Table, findings: Findings) -> Markup | str:
 
 
 def _rows(rows: pa.Table, findings: Findings) -> Markup | str:
-    offending = findings.offending
-    if not len(offending):
+    invalid = findings.invalid
+    if not len(invalid):
         return "None."
-    shown = offending[:MOST_ROWS]
+    shown = invalid[:MAX_ROWS]
     broken: dict[int, list[str]] = {int(index): [] for index in shown}
     for failure in findings.failures:
         for index in failure.rows[np.isin(failure.rows, shown)]:
             broken[int(index)].append(_broken(rows, failure, int(index)))
     lines = table(("row", "what is wrong"), [(place(rows, index), "; ".join(said)) for index, said in broken.items()])
-    more = len(offending) - len(shown)
+    more = len(invalid) - len(shown)
     return lines if not more else lines + Markup("<p>and {} more</p>").format(f"{more:,}")
 
 
@@ -107,4 +107,4 @@ def _seen(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -26,7 +26,7 @@ def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: Any) ->
         rows.metadata |= {"fingerprint": name, "rows": taken.rows, "newest": str(taken.newest)}
         return name
 
-    return steps.perform(opened, parsed.name, "ingest", keep, run=run)
+    return steps.run_step(opened, parsed.name, "ingest", keep, run=run)
 
 
 def validate(policy: dict[str, Any], store: str, fingerprint: str, rows: Any, report: Any) -> str:
@@ -40,7 +40,7 @@ def validate(policy: dict[str, Any], store: str, fingerprint: str, rows: Any, re
         rows.metadata |= {"fingerprint": name, "rows": cleaned.rows}
         return name
 
-    return steps.perform(opened, parsed.name, "validate", check)
+    return steps.run_step(opened, parsed.name, "validate", check)
 
 
 def _time(text: str) -> datetime | None:

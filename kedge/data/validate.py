@@ -19,13 +19,13 @@ from kedge.tables.snapshot import Snapshot
 
 
 def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None = None) -> str:
-    """Leave offending rows out, report them, and return the fingerprint of the snapshot that is left.
+    """Leave invalid rows out, report them, and return the fingerprint of the snapshot that is left.
 
-    A snapshot without offending rows is its own result. The page is written whether or not the rows pass, to
+    A snapshot without invalid rows is its own result. The page is written whether or not the rows pass, to
     ``reports/<model>/validate-<fingerprint>.html`` in the store and to ``report_path``.
 
     Raises:
-        DataError: too many offending rows, a column without any value, or one class only; all of it in one message.
+        DataError: too many invalid rows, a column without any value, or one class only; all of it in one message.
         StoreError: the store refused.
     """
     taken = snapshot.load(store, policy.name, fingerprint)
@@ -41,10 +41,10 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
         write_file(report_path, page)
     if faults:
         raise DataError(_message(policy, taken, rows, findings, faults, f"{store.url}/{key}"))
-    if not len(findings.offending):
+    if not len(findings.invalid):
         return fingerprint
     good = np.ones(rows.num_rows, bool)
-    good[findings.offending] = False
+    good[findings.invalid] = False
     kept = rows.filter(pa.array(good))
     if FAULT in kept.column_names:
         kept = kept.drop_columns([FAULT])
@@ -52,13 +52,13 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
 
 
 def refusal(findings: Findings, policy: Policy) -> list[str]:
-    """Why these rows may not be trained on; empty if they may, less the offending ones. Pure."""
+    """Why these rows may not be trained on; empty if they may, less the invalid ones. Pure."""
     faults = list(findings.faults)
     allowed = policy.data.max_bad_row_share
     if findings.share > allowed:
         faults.insert(
             0,
-            f"{len(findings.offending):,} of {findings.rows:,} rows ({findings.share:.2%}) are offending; "
+            f"{len(findings.invalid):,} of {findings.rows:,} rows ({findings.share:.2%}) are invalid; "
             f"data.max_bad_row_share allows {allowed:.2%}",
         )
     return faults

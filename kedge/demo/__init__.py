@@ -1,1 +1,1 @@
-"""The demonstration: a served model goes bad, is noticed, retrained, released, and a bad candidate is taken back."""
+"""The demonstration: a served model goes bad, is noticed, retrained, released, and a bad candidate is rolled back."""

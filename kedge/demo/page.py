@@ -75,7 +75,7 @@ def _mark(event: Record) -> str:
     match event.kind:
         case "check":
             action = str(event.data.get("action"))
-            return action if action in ("veto", "retrain", "attention") else ""
+            return action if action in ("quarantine", "retrain", "warn") else ""
         case "promoted" | "rolled-back":
             return event.kind
         case _:

@@ -23,7 +23,7 @@ HISTORY_DAYS = 14
 
 
 @dataclass(frozen=True)
-class Chapter:
+class Episode:
     """Some days, what the world and the feed are like, and what is expected of kedge."""
 
     letter: str
@@ -44,27 +44,27 @@ class Chapter:
         return START + timedelta(days=self.last + 1)
 
 
-CHAPTERS = (
-    Chapter("a", "quiet days", 0, 6),
-    Chapter("b", "many small payments by app", 7, 8, Weather(campaign=True)),
-    Chapter("a", "quiet days", 9, 10),
-    Chapter("c", "a corrupt feed", 11, 11, Weather(broken_feed=True)),
-    Chapter("a", "quiet days", 12, 13),
-    Chapter("d", "banks change their rules", 14, 24, Weather(new_rules=True)),
-    Chapter("e", "the warehouse leaks the outcome", 25, 30, Weather(new_rules=True), leak=True),
+EPISODES = (
+    Episode("a", "quiet days", 0, 6),
+    Episode("b", "many small payments by app", 7, 8, Weather(campaign=True)),
+    Episode("a", "quiet days", 9, 10),
+    Episode("c", "a corrupt feed", 11, 11, Weather(broken_feed=True)),
+    Episode("a", "quiet days", 12, 13),
+    Episode("d", "banks change their rules", 14, 24, Weather(new_rules=True)),
+    Episode("e", "the warehouse leaks the outcome", 25, 30, Weather(new_rules=True), leak=True),
 )
 
 
 def blocks(warehouse: Path, retrain: Callable[[], None]) -> Iterator[Block]:
     """The days of the story; ``retrain`` is called on the morning the leak begins, as an engineer would."""
-    for chapter in CHAPTERS:
-        for number in range(chapter.first, chapter.last + 1):
+    for episode in EPISODES:
+        for number in range(episode.first, episode.last + 1):
             yield Block(
-                name=f"({chapter.letter}) {START + timedelta(days=number):%a %d %b} {chapter.title}",
+                name=f"({episode.letter}) {START + timedelta(days=number):%a %d %b} {episode.title}",
                 start=START + timedelta(days=number),
                 end=START + timedelta(days=number + 1),
-                rows=_asked(payments.day(number, ROWS, chapter.weather)),
-                before=_morning(warehouse, number, chapter, retrain),
+                rows=_asked(payments.day(number, ROWS, episode.weather)),
+                before=_morning(warehouse, number, episode, retrain),
             )
 
 
@@ -74,12 +74,12 @@ def write_history(warehouse: Path) -> None:
         _store(warehouse, number, payments.day(number, ROWS, Weather()))
 
 
-def _morning(warehouse: Path, number: int, chapter: Chapter, retrain: Callable[[], None]) -> Callable[[], None]:
+def _morning(warehouse: Path, number: int, episode: Episode, retrain: Callable[[], None]) -> Callable[[], None]:
     def begin() -> None:
         yesterday = number - 1
         if yesterday >= 0:
             _store(warehouse, yesterday, payments.day(yesterday, ROWS, _weather(yesterday)))
-        if chapter.leak and number == chapter.first:
+        if episode.leak and number == episode.first:
             for file in sorted(warehouse.glob("*.parquet")):
                 pq.write_table(payments.leaked(pq.read_table(file)), file)
             retrain()
@@ -88,7 +88,7 @@ def _morning(warehouse: Path, number: int, chapter: Chapter, retrain: Callable[[
 
 
 def _weather(number: int) -> Weather:
-    return next((x.weather for x in CHAPTERS if x.first <= number <= x.last), Weather())
+    return next((x.weather for x in EPISODES if x.first <= number <= x.last), Weather())
 
 
 def _store(warehouse: Path, number: int, table: pa.Table) -> None:
@@ -110,48 +110,48 @@ class Expectation:
 
 
 def expectations(records: Sequence[Record]) -> list[Expectation]:
-    """What must have happened, chapter by chapter, read from the records alone."""
+    """What must have happened, episode by episode, read from the records alone."""
     return [*_quiet(records), *_shifted(records), *_corrupt(records), *_changed(records), *_leaked(records)]
 
 
 def _quiet(records: Sequence[Record]) -> list[Expectation]:
-    actions = [x.data.get("action") for c in CHAPTERS if c.letter == "a" for x in _checks(records, c)]
+    actions = [x.data.get("action") for c in EPISODES if c.letter == "a" for x in _checks(records, c)]
     alarms = [x for x in actions if x != "none"]
     return [Expectation("(a) quiet days raise no alarm", bool(actions) and not alarms, _counted(actions))]
 
 
 def _shifted(records: Sequence[Record]) -> list[Expectation]:
-    actions = [x.data.get("action") for x in _checks(records, _chapter("b"))]
-    came = bool(actions) and set(actions) == {"attention"} and not _runs(records, _chapter("b"))
-    return [Expectation("(b) shifted inputs raise attention, no retraining", came, _counted(actions))]
+    actions = [x.data.get("action") for x in _checks(records, _episode("b"))]
+    came = bool(actions) and set(actions) == {"warn"} and not _runs(records, _episode("b"))
+    return [Expectation("(b) shifted inputs warn, no retraining", came, _counted(actions))]
 
 
 def _corrupt(records: Sequence[Record]) -> list[Expectation]:
-    chapter = _chapter("c")
-    actions = [x.data.get("action") for x in _checks(records, chapter)]
-    came = actions == ["veto"] and not _runs(records, chapter)
-    return [Expectation("(c) a corrupt feed is vetoed, nothing is trained on it", came, _counted(actions))]
+    episode = _episode("c")
+    actions = [x.data.get("action") for x in _checks(records, episode)]
+    came = actions == ["quarantine"] and not _runs(records, episode)
+    return [Expectation("(c) a corrupt feed is quarantined, nothing is trained on it", came, _counted(actions))]
 
 
 def _changed(records: Sequence[Record]) -> list[Expectation]:
-    chapter = _chapter("d")
-    asked = [x for x in _checks(records, chapter) if x.data.get("action") == "retrain"]
-    promoted = _within(records, "promoted", chapter)
-    early = _within(records, "rolled-back", chapter)
+    episode = _episode("d")
+    asked = [x for x in _checks(records, episode) if x.data.get("action") == "retrain"]
+    promoted = _within(records, "promoted", episode)
+    early = _within(records, "rolled-back", episode)
     return [
         Expectation("(d) the labelled error rises and a retraining is asked for", bool(asked), f"{len(asked)} asked"),
         Expectation(
             "(d) the challenger passes its canary and is promoted", len(promoted) == 1, f"{len(promoted)} promoted"
         ),
-        Expectation("(d) no candidate is taken back", not early, f"{len(early)} taken back"),
+        Expectation("(d) no candidate is rolled back", not early, f"{len(early)} rolled back"),
     ]
 
 
 def _leaked(records: Sequence[Record]) -> list[Expectation]:
-    chapter = _chapter("e")
-    passed = [x for x in _within(records, "evaluated", chapter) if x.data.get("passed")]
-    back = _within(records, "rolled-back", chapter)
-    promoted = _within(records, "promoted", chapter)
+    episode = _episode("e")
+    passed = [x for x in _within(records, "evaluated", episode) if x.data.get("passed")]
+    back = _within(records, "rolled-back", episode)
+    promoted = _within(records, "promoted", episode)
     reason = str(back[0].data.get("reason", "")) if back else "not rolled back"
     return [
         Expectation("(e) the candidate passes every gate offline", bool(passed), f"{len(passed)} passed"),
@@ -159,21 +159,21 @@ def _leaked(records: Sequence[Record]) -> list[Expectation]:
     ]
 
 
-def _chapter(letter: str) -> Chapter:
-    return next(x for x in CHAPTERS if x.letter == letter)
+def _episode(letter: str) -> Episode:
+    return next(x for x in EPISODES if x.letter == letter)
 
 
-def _checks(records: Sequence[Record], chapter: Chapter) -> list[Record]:
-    """Checks whose window lies in the chapter: a check belongs to the day that it ends."""
-    return [x for x in records if x.kind == "check" and chapter.start < x.time <= chapter.end]
+def _checks(records: Sequence[Record], episode: Episode) -> list[Record]:
+    """Checks whose window lies in the episode: a check belongs to the day that it ends."""
+    return [x for x in records if x.kind == "check" and episode.start < x.time <= episode.end]
 
 
-def _runs(records: Sequence[Record], chapter: Chapter) -> list[Record]:
-    return [x for x in records if x.kind == "run-started" and chapter.start < x.time <= chapter.end]
+def _runs(records: Sequence[Record], episode: Episode) -> list[Record]:
+    return [x for x in records if x.kind == "run-started" and episode.start < x.time <= episode.end]
 
 
-def _within(records: Sequence[Record], kind: str, chapter: Chapter) -> list[Record]:
-    return [x for x in records if x.kind == kind and chapter.start <= x.time <= chapter.end]
+def _within(records: Sequence[Record], kind: str, episode: Episode) -> list[Record]:
+    return [x for x in records if x.kind == kind and episode.start <= x.time <= episode.end]
 
 
 def _counted(actions: Sequence[object]) -> str:

@@ -16,7 +16,7 @@ from kedge.doctor.finding import Finding, bad, good, skipped, warning
 AUDIENCE = "pipelines.kubeflow.org"
 GRANT = f"helm upgrade ... --set kfp.audience={AUDIENCE} --set kfp.rbac=true; kfp.namespace: the profile"
 SECONDS = 10.0
-MOST_SKEW = timedelta(seconds=30)
+MAX_SKEW = timedelta(seconds=30)
 
 
 def kfp(host: str | None, token: Path | None) -> list[Finding]:
@@ -64,7 +64,7 @@ def skew(whose: str, date: str | None, now: datetime | None = None) -> list[Find
         return []
     apart = abs((now or datetime.now(UTC)) - theirs)
     seen = f"{apart.total_seconds():.0f} s apart from that of {whose}"
-    return [bad("clock", seen, "timedatectl set-ntp true") if apart > MOST_SKEW else good("clock", seen)]
+    return [bad("clock", seen, "timedatectl set-ntp true") if apart > MAX_SKEW else good("clock", seen)]
 
 
 def token(path: Path | None, *, now: datetime | None = None) -> list[Finding]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kedge.drift.columns import Counts
 
 CHUNK = 65_536
-MOST_CELLS = 16_384
+MAX_CELLS = 16_384
 
 Floats = NDArray[np.float64]
 
@@ -129,10 +129,10 @@ def _grid_of(edges: Floats, span: tuple[float, float] | None) -> tuple[Grid | No
     if member.sum() < 2 or abs(fineness) > 900:
         return None, none
     members = edges[member]
-    member &= np.abs(edges - members[len(members) // 2]) < math.ldexp(MOST_CELLS, -fineness)
+    member &= np.abs(edges - members[len(members) // 2]) < math.ldexp(MAX_CELLS, -fineness)
     width = math.ldexp(1.0, -fineness)
     least, most = float(edges[member][0]) - width, float(edges[member][-1]) + width
-    if span and span[1] - span[0] < MOST_CELLS * width:
+    if span and span[1] - span[0] < MAX_CELLS * width:
         least, most = min(least, span[0]), max(most, span[1])
     exact = max(abs(least), abs(most)) < 2.0**50 * width
     return (Grid(fineness, least, most), member) if exact else (None, none)

@@ -9,16 +9,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge.drift import hashing
-from kedge.drift.columns import MOST_NEW_VALUES, Categories, Counts
-from kedge.drift.reading import codes, flags, lengths, places, texts, view
+from kedge.drift.arrow_reader import codes, flags, lengths, places, texts, view
+from kedge.drift.columns import MAX_NEW_VALUES, Categories, Counts
 
-MOST_NAMED = 1000
+MAX_NAMED = 1000
 """The reference's most frequent values counted by name."""
-MOST_HELD = 200_000
+MAX_HELD = 200_000
 """Distinct values counted exactly while a reference is read; later ones only as rows."""
 FEW = 2000
 """So many values are looked up in a dict: sooner done than importing Arrow's functions."""
-LONGEST_NAME = 200
+MAX_NAME = 200
 """Longer texts are never kept by name."""
 
 
@@ -123,13 +123,13 @@ class CategoryCounter:
     def _name_new(self, values: pa.Array, counts: Counts) -> None:
         if self._new_values is None or not len(values):
             return
-        if len(values) > MOST_NEW_VALUES:
+        if len(values) > MAX_NEW_VALUES:
             self._new_values = None
             return
         for value, rows in zip(values.to_pylist(), counts.tolist(), strict=True):
-            name = value[:LONGEST_NAME]
+            name = value[:MAX_NAME]
             self._new_values[name] = self._new_values.get(name, 0) + rows
-        if len(self._new_values) > MOST_NEW_VALUES:
+        if len(self._new_values) > MAX_NEW_VALUES:
             self._new_values = None
 
 
@@ -154,7 +154,7 @@ class CategoryBuilder:
         """The most frequent values by name, the others as a tail."""
         self._hold(*self._tally.take())
         ranked = sorted(self._held.items(), key=lambda item: (-item[1], item[0]))
-        named = [item for item in ranked if len(item[0]) <= LONGEST_NAME][:MOST_NAMED]
+        named = [item for item in ranked if len(item[0]) <= MAX_NAME][:MAX_NAMED]
         names = {value for value, _ in named}
         tail = [value for value in self._held if value not in names]
         hashed = hashing.hashes(texts(tail))
@@ -179,12 +179,12 @@ class CategoryBuilder:
         for k, (value, rows) in enumerate(zip(values.to_pylist(), counts.tolist(), strict=True)):
             if value in held:
                 held[value] += rows
-            elif len(held) < MOST_HELD:
+            elif len(held) < MAX_HELD:
                 held[value] = rows
             else:
                 self._late += rows
                 late.append(k)
-        if late and sum(map(len, self._late_hashes)) < MOST_HELD:
+        if late and sum(map(len, self._late_hashes)) < MAX_HELD:
             self._late_hashes.append(hashed[late])
 
 

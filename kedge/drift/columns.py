@@ -15,7 +15,7 @@ from kedge.errors import DataError
 
 Counts = NDArray[np.int64]
 
-MOST_NEW_VALUES = 1000
+MAX_NEW_VALUES = 1000
 """Values the reference did not know are counted by name up to this many distinct ones; beyond, only their rows."""
 
 
@@ -198,23 +198,23 @@ class Categories:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unread:
+class NotCounted:
     """A column that could not be counted: its type is not the reference's, or no model input is made of it."""
 
     kind: Literal["unread"] = "unread"
     type: str
     rows: int
 
-    def merge(self, other: Column) -> Unread:
+    def merge(self, other: Column) -> NotCounted:
         """Add; whatever a shard of another type counted, the column as a whole has mixed types."""
-        return Unread(type=types(self.type, other.type), rows=self.rows + other.rows)
+        return NotCounted(type=types(self.type, other.type), rows=self.rows + other.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return dict(vars(self))
 
 
-Column = Numbers | Categories | Unread
+Column = Numbers | Categories | NotCounted
 
 
 def merged(first: Column, second: Column) -> Column:
@@ -228,9 +228,9 @@ def merged(first: Column, second: Column) -> Column:
             return first.merge(second)
         case Categories(), Categories():
             return first.merge(second)
-        case Unread(), _:
+        case NotCounted(), _:
             return first.merge(second)
-        case _, Unread():
+        case _, NotCounted():
             return second.merge(first)
         case _:
             raise ValueError(f"one is a {first.kind}, the other a {second.kind}")
@@ -248,7 +248,7 @@ def from_dict(body: Mapping[str, Any]) -> Column:
         case "category":
             return Categories.from_dict(body)
         case "unread":
-            return Unread(**body)
+            return NotCounted(**body)
         case kind:
             raise DataError(f"column kind {kind!r} is not known to this version of kedge")
 
@@ -270,7 +270,7 @@ def _added(first: Mapping[str, int] | None, second: Mapping[str, int] | None) ->
     total = dict(first)
     for value, rows in second.items():
         total[value] = total.get(value, 0) + rows
-    return total if len(total) <= MOST_NEW_VALUES else None
+    return total if len(total) <= MAX_NEW_VALUES else None
 
 
 def _counts(values: Any) -> Counts:

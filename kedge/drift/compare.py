@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kedge.drift import distances, significance
-from kedge.drift.columns import Categories, Column, Numbers, Unread
+from kedge.drift.columns import Categories, Column, NotCounted, Numbers
 from kedge.drift.dependence import Pair, changed_pairs
 from kedge.drift.profile import Profile
 from kedge.errors import DataError
@@ -91,7 +91,7 @@ class Comparison:
     """Columns the reference does not have, with their type."""
     pairs: Sequence[Pair] = ()
     """Pairs of columns whose dependence changed while neither drifted itself; empty if pairs were not counted."""
-    attention: float
+    drifted_importance: float
     """Share of importance, 0 to 1, of the columns that drifted; columns of kedge's own (``_label``) do not count."""
 
     @property
@@ -107,7 +107,7 @@ class Comparison:
             "rows": self.rows,
             "reference_rows": self.reference_rows,
             "drifted": self.drifted,
-            "attention": self.attention,
+            "drifted_importance": self.drifted_importance,
             "features": {name: _plain(feature) for name, feature in self.features.items()},
             "pairs": [vars(pair) for pair in self.pairs],
             "extra_columns": dict(self.extra),
@@ -136,7 +136,8 @@ def compare(
         alpha: False discovery rate over the columns; without drift, the chance of any call.
         min_psi: Effect floor, debiased PSI in nats.
         min_rows: With fewer rows on either side the verdict is "too few rows" and nothing is called drifted.
-        importance: Weight of each feature in :attr:`Comparison.attention`, not negative; without it all count alike.
+        importance: Weight of each feature in :attr:`Comparison.drifted_importance`, not negative; without it all
+            count alike.
         design_effects: For windows of dependent rows, by column, from
             :func:`~kedge.drift.windows.design_effects`.
 
@@ -159,14 +160,14 @@ def compare(
         features=features,
         extra=current.extra,
         pairs=_pairs(reference, current, features, alpha) if enough else (),
-        attention=attention(features, importance) if enough else 0.0,
+        drifted_importance=drifted_importance(features, importance) if enough else 0.0,
     )
 
 
-def attention(features: Mapping[str, Feature], importance: Mapping[str, float] | None) -> float:
+def drifted_importance(features: Mapping[str, Feature], importance: Mapping[str, float] | None) -> float:
     """Share of importance that drifted, so that a noise feature alone never raises it.
 
-    >>> attention({"noise": Feature(kind="number", drifted=True), "signal": Feature(kind="number")},
+    >>> drifted_importance({"noise": Feature(kind="number", drifted=True), "signal": Feature(kind="number")},
     ...           {"noise": 0.01, "signal": 0.99})
     0.01
     """
@@ -225,11 +226,11 @@ def _measured(reference: Column, current: Column, design_effect: float, name: st
         case Categories(), Categories():
             _must_match(reference.values == current.values, name)
             return _categories(reference, current, design_effect)
-        case Unread(), _:
+        case NotCounted(), _:
             return Feature(
                 kind=reference.kind, verdict="not comparable", note=f"{reference.type} columns are not compared"
             )
-        case _, Unread():
+        case _, NotCounted():
             return Feature(
                 kind=reference.kind, verdict="type changed", note=f"was {reference.type}, is {current.type or 'absent'}"
             )

@@ -9,18 +9,18 @@ from functools import reduce
 
 import pyarrow as pa
 
+from kedge.drift.arrow_reader import Kind, kind_of, readable
 from kedge.drift.binning import Scratch
 from kedge.drift.categories import CategoryBuilder, CategoryCounter, type_of
-from kedge.drift.columns import Categories, Column, Numbers, Unread, types
+from kedge.drift.columns import Categories, Column, NotCounted, Numbers, types
 from kedge.drift.dependence import DependenceCounter, choose_levels
 from kedge.drift.numeric import NumberBuilder, NumberCounter
 from kedge.drift.profile import Profile
-from kedge.drift.reading import Kind, kind_of, readable
 from kedge.errors import DataError
 
 HELD_BYTES = 24_000_000
 """Of a reference's first rows, held to choose edges on."""
-FEWEST_HELD = 4096
+MIN_HELD = 4096
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -56,7 +56,7 @@ def build(
     if not rows or schema is None:
         raise DataError("the reference has no rows: a profile needs some")
     columns: dict[str, Column] = {name: builder.result() for name, builder in builders.items()}
-    unread = {n: Unread(type=str(t), rows=rows) for n, t in zip(schema.names, schema.types, strict=True)}
+    unread = {n: NotCounted(type=str(t), rows=rows) for n, t in zip(schema.names, schema.types, strict=True)}
     columns = {name: columns.get(name, unread[name]) for name in schema.names}
     return Profile(rows=rows, columns=columns, dependence=pairs.result() if pairs else None)
 
@@ -99,7 +99,7 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
         if name not in schema.names:
             raise DataError(f"column {name!r} is to be profiled, but the table has: {', '.join(schema.names[:20])}")
     builders: dict[str, NumberBuilder | CategoryBuilder] = {}
-    scratch, hold_rows = Scratch(), max(FEWEST_HELD, HELD_BYTES // (8 * len(schema)))
+    scratch, hold_rows = Scratch(), max(MIN_HELD, HELD_BYTES // (8 * len(schema)))
     for column in schema:
         natural = kind_of(column.type)
         kind = kinds.get(column.name, natural)
@@ -126,7 +126,7 @@ def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
     scratch = Scratch()
     counters = {name: _counter(column, scratch) for name, column in reference.columns.items()}
     pairs = DependenceCounter(reference.dependence.levels) if reference.dependence else None
-    unread: dict[str, Unread] = {}
+    unread: dict[str, NotCounted] = {}
     extra: dict[str, str] = {}
     for batch in batches:
         rows += batch.num_rows
@@ -140,7 +140,7 @@ def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
             elif _fits(reference.columns[name], array.type):
                 counter.add(array)
             else:
-                odd = Unread(type=type_of(array.type), rows=len(array))
+                odd = NotCounted(type=type_of(array.type), rows=len(array))
                 unread[name] = unread[name].merge(odd) if name in unread else odd
         extra |= {name: types(extra.get(name, ""), type_of(array.type)) for name, array in found.items()}
     columns: dict[str, Column] = {}
@@ -153,15 +153,15 @@ def _count(reference: Profile, batches: Iterator[pa.RecordBatch]) -> Profile:
 class _Ignored:
     """Stands for a reference column that was never read."""
 
-    def __init__(self, column: Unread) -> None:
+    def __init__(self, column: NotCounted) -> None:
         self.absent = 0
         self._type, self._rows = column.type, 0
 
     def add(self, array: pa.Array) -> None:
         self._rows += len(array)
 
-    def result(self) -> Unread:
-        return Unread(type=self._type if self._rows else "", rows=self._rows + self.absent)
+    def result(self) -> NotCounted:
+        return NotCounted(type=self._type if self._rows else "", rows=self._rows + self.absent)
 
 
 def _counter(column: Column, scratch: Scratch) -> NumberCounter | CategoryCounter | _Ignored:
@@ -170,12 +170,12 @@ def _counter(column: Column, scratch: Scratch) -> NumberCounter | CategoryCounte
             return NumberCounter(column, scratch)
         case Categories():
             return CategoryCounter(column)
-        case Unread():
+        case NotCounted():
             return _Ignored(column)
 
 
 def _fits(column: Column, found: pa.DataType) -> bool:
-    if isinstance(column, Unread):
+    if isinstance(column, NotCounted):
         return column.type == str(found)
     return readable(column.kind, column.type, found)
 

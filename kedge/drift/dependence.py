@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kedge.drift.arrow_reader import aligned_numbers, flags, kind_of, texts, view
 from kedge.drift.binning import Floats
-from kedge.drift.reading import aligned_numbers, flags, kind_of, texts, view
 from kedge.drift.significance import false_discovery_q_values
 
-MOST_COLUMNS = 50
+MAX_COLUMNS = 50
 LEVELS = 7
 BLOCK_ROWS = 4096
 """Sums of 4096 products of squared scores stay below 2^24, so single precision adds them without rounding."""
@@ -114,7 +114,7 @@ def choose_levels(batch: pa.RecordBatch, names: Sequence[str]) -> Levels:
         found = _text_levels(column) if kind_of(column.type) == "category" else _number_levels(column)
         if found:
             levels[name] = found
-    return dict(list(levels.items())[:MOST_COLUMNS])
+    return dict(list(levels.items())[:MAX_COLUMNS])
 
 
 def changed_pairs(reference: Dependence, current: Dependence, *, skip: Sequence[str] = ()) -> list[Pair]:

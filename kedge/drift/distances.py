@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MOST_GROUPS = 16
+MAX_GROUPS = 16
 ROWS_A_GROUP = 20
 FAR = 3.0
 """Values further beyond the outer edges than so many times the distance between these edges count as lying there."""
@@ -41,7 +41,7 @@ def grouped(reference: Any, current: Any) -> tuple[Floats, Floats]:
     pooled = r + c
     if not pooled.sum():
         return r[:1], c[:1]
-    wanted = max(2, min(MOST_GROUPS, int(min(r.sum(), c.sum())) // ROWS_A_GROUP))
+    wanted = max(2, min(MAX_GROUPS, int(min(r.sum(), c.sum())) // ROWS_A_GROUP))
     middle = (np.cumsum(pooled) - pooled / 2) / pooled.sum()
     group = np.minimum((middle * wanted).astype(int), wanted - 1)
     joined = np.zeros((2, wanted))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge.drift.binning import MOST_CELLS, Floats, on_grid
+from kedge.drift.binning import MAX_CELLS, Floats, on_grid
 from kedge.drift.columns import Counts
 
 BINS = 64
@@ -97,7 +97,7 @@ def _gridded(values: Floats) -> Floats:
             if not 0 < span < math.inf:
                 continue
             needed = math.ceil(math.log2(6 / float(gap[inner].min()))) if np.isfinite(gap[inner].min()) else -900
-            fineness = min(needed, math.floor(math.log2(MOST_CELLS / span)))
+            fineness = min(needed, math.floor(math.log2(MAX_CELLS / span)))
             served = int((gap[inner] * 2.0**fineness >= 4).sum()) if abs(fineness) < 900 else 0
             if best is None or served > best[0]:
                 best = (served, fineness, low, high)
@@ -127,7 +127,7 @@ def _between(distinct: Floats) -> Floats:
     if not len(gaps):
         return gaps
     fineness = math.ceil(math.log2(2 / float(gaps.min())))
-    if abs(fineness) > 900 or math.ldexp(float(distinct[-1] - distinct[0]), fineness) > MOST_CELLS:
+    if abs(fineness) > 900 or math.ldexp(float(distinct[-1] - distinct[0]), fineness) > MAX_CELLS:
         return distinct[1:]
     half = np.floor((np.ldexp(distinct[1:], fineness) + 0.5) / 2)
     cuts = np.ldexp(2 * half - 0.5, -fineness)

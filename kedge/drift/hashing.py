@@ -15,7 +15,7 @@ REGISTERS = 1024
 BITS_PER_VALUE = 10
 """Of the Bloom filter: with four probes 1.2 % of foreign values are taken for known ones."""
 PROBES = 4
-MOST_BITS = 1 << 20
+MAX_BITS = 1 << 20
 
 
 def hashes(values: pa.Array) -> Hashes:
@@ -70,7 +70,7 @@ def bloom(values: Hashes) -> bytes:
     """A Bloom filter of the values (B. Bloom, CACM 1970); empty for none. At most 128 KiB."""
     if not len(values):
         return b""
-    bits = min(1 << max(6, math.ceil(math.log2(len(values) * BITS_PER_VALUE))), MOST_BITS)
+    bits = min(1 << max(6, math.ceil(math.log2(len(values) * BITS_PER_VALUE))), MAX_BITS)
     field = np.zeros(bits, np.uint8)
     for probe in _probes(values, bits):
         field[probe] = 1

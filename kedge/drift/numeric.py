@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kedge.drift.arrow_reader import numbers
 from kedge.drift.binning import Binner, Scratch
 from kedge.drift.columns import Counts, Numbers
 from kedge.drift.edges import atoms, fine_cuts, thinned
-from kedge.drift.reading import numbers
 
 HOUR = 3_600_000_000
 SAMPLE = 16_384

@@ -122,7 +122,7 @@ def pooled_cells(reference: Any, current: Any, rest: tuple[int, int], *, floor: 
     return np.append(r[keep], last[0]), np.append(c[keep], last[1])
 
 
-def safe_floor(least_named: int, m: int, n: int) -> float:
+def safe_floor(min_named: int, m: int, n: int) -> float:
     """Least pooled count of a category that would have been named whatever chance did to its reference count.
 
     Naming the most frequent categories of a reference favours those that chance made frequent there. A category with
@@ -134,7 +134,7 @@ def safe_floor(least_named: int, m: int, n: int) -> float:
     """
     share = m / (m + n) if m + n else 1.0
     spread = math.sqrt(share * (1 - share))
-    root = (4 * spread + math.sqrt(16 * spread * spread + 4 * share * least_named)) / (2 * share)
+    root = (4 * spread + math.sqrt(16 * spread * spread + 4 * share * min_named)) / (2 * share)
     return root * root
 
 

@@ -16,7 +16,7 @@ from kedge.errors import DataError
 
 Span = tuple[datetime, datetime]
 
-FEWEST_BLOCKS = 8
+MIN_BLOCKS = 8
 """Fewer say too little about how much windows vary on their own."""
 
 
@@ -90,9 +90,9 @@ def design_effects(blocks: Sequence[Profile]) -> dict[str, float]:
     Raises:
         DataError: there are fewer than 8 blocks, or they were counted on different references.
     """
-    if len(blocks) < FEWEST_BLOCKS:
+    if len(blocks) < MIN_BLOCKS:
         raise DataError(
-            f"{len(blocks)} blocks: at least {FEWEST_BLOCKS} are needed to see how much windows vary on their own"
+            f"{len(blocks)} blocks: at least {MIN_BLOCKS} are needed to see how much windows vary on their own"
         )
     whole = reduce(Profile.merge, blocks)
     return {

@@ -11,7 +11,7 @@ from scipy.special import bdtr, stdtr, stdtrit
 
 from kedge.measure import Floats
 
-MOST_BLOCKS = 30
+MAX_BLOCKS = 30
 """More blocks buy hardly any power, longer ones see longer dependence."""
 LEVEL = 0.95
 
@@ -66,7 +66,7 @@ def paired(champion: Floats, challenger: Floats) -> Paired:
         raise ValueError(f"need the losses of the same rows, at least 4; got {champion.shape}, {challenger.shape}")
     difference = champion - challenger
     count = len(difference)
-    blocks = min(MOST_BLOCKS, math.isqrt(count))
+    blocks = min(MAX_BLOCKS, math.isqrt(count))
     starts = np.arange(blocks) * count // blocks
     sizes = np.diff(np.append(starts, count))
     mean = float(difference.mean())

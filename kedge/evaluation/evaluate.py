@@ -28,14 +28,14 @@ from kedge.registry import Registry
 from kedge.store import Store
 from kedge.tables import snapshot
 
-LEAST_ROWS = 4
+MIN_ROWS = 4
 """The paired test needs two blocks of two rows."""
 
 
 def run(
     policy: Policy, store: Store, registry: Registry, run_name: str, fingerprint: str, bundle_id: str
 ) -> Evaluation:
-    """Judge a challenger; write the page and the ``evaluated`` record. If a gate failed, the run ends as "gated".
+    """Judge a challenger; write the page and the ``evaluated`` record. If a gate failed, the run ends as "rejected".
 
     Rows that the champion was trained on are left out where enough others remain: on them it would look better than
     it is.
@@ -59,9 +59,9 @@ def run(
 
 def judge(policy: Policy, challenger: Bundle, champion: Bundle | None, table: pa.Table, note: str = "") -> Evaluation:
     """Score both on these rows, in time order, and hold the difference against the policy's gates."""
-    if table.num_rows < LEAST_ROWS:
+    if table.num_rows < MIN_ROWS:
         raise DataError(
-            f"snapshot of {policy.name}: {table.num_rows} rows held out; {LEAST_ROWS} is the least a test can be made "
+            f"snapshot of {policy.name}: {table.num_rows} rows held out; {MIN_ROWS} is the least a test can be made "
             "on: raise train.holdout_share or wait for more rows"
         )
     label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
@@ -177,6 +177,6 @@ def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> Non
     records.append(store, Record(model=policy.name, kind="evaluated", key=evaluated, time=clock.now(), data=data))
     if not found.passed:
         steps.finish(
-            store, policy.name, run_name, "gated", step="evaluate", reason="; ".join(found.reasons),
+            store, policy.name, run_name, "rejected", step="evaluate", reason="; ".join(found.reasons),
             bundle=found.challenger.bundle,
         )  # fmt: skip

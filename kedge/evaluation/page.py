@@ -13,7 +13,7 @@ from kedge.policy import Policy
 
 UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
 FIGURES = {"binary": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
-MOST_DOTS = 600
+MAX_DOTS = 600
 """Rows drawn one by one; more hide each other."""
 
 
@@ -118,7 +118,7 @@ def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
 def _errors(found: Evaluation) -> list[Markup]:
     label, score = found.label, found.challenger.score
     rows = len(label)
-    shown = np.unique(np.linspace(0, rows - 1, min(MOST_DOTS, rows)).round().astype(np.int64))
+    shown = np.unique(np.linspace(0, rows - 1, min(MAX_DOTS, rows)).round().astype(np.int64))
     dots = list(zip(score[shown].tolist(), label[shown].tolist(), strict=True))
     few = "" if len(dots) == rows else f" {len(dots):,} of {rows:,} rows are drawn, at equal distances in time."
     bins = {name: regression.residuals(label, each.score) for name, each in _models(found).items()}

@@ -24,7 +24,7 @@ def evaluate(
     parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
 
     def judge() -> bool:
-        steps.refuse_lost(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
+        steps.require_artifact(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
         found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
         for name, value in numbers(parsed, found).items():
             metrics.log_metric(name, value)
@@ -33,7 +33,7 @@ def evaluate(
         write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
         return found.passed
 
-    return steps.perform(opened, parsed.name, "evaluate", judge, run=run)
+    return steps.run_step(opened, parsed.name, "evaluate", judge, run=run)
 
 
 def _draw(curve: Any, found: Evaluation, threshold: float) -> None:

@@ -1,4 +1,4 @@
-"""When a bad sign, seen again and again, is believed; and when it is over."""
+"""When a signal that was breached again and again is believed; and when it is over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """Whether a bad sign has been seen long enough to be believed."""
+    """Whether a signal has been breached long enough to be believed."""
 
     on: bool
     count: int
@@ -21,50 +21,50 @@ class Alarm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What one check of this reign, past or present, says about one sign."""
+class Observation:
+    """What one check of this tenure, past or present, says about one signal."""
 
-    bad: bool | None
+    breached: bool | None
     """None: no verdict."""
     start: datetime
     end: datetime
     labels: int
-    evidence: str
-    """What it was seen on: a second look at the same evidence counts for nothing."""
+    evidence_id: str
+    """What it was seen on: a second observation of the same evidence counts for nothing."""
 
 
-def alarm(looks: Iterable[Look], needed: int) -> Alarm:
-    """Fold looks, oldest first, into an alarm with hysteresis.
+def alarm(observations: Iterable[Observation], needed: int) -> Alarm:
+    """Fold observations, oldest first, into an alarm with hysteresis.
 
-    ``needed`` bad looks in a row switch it on; ``needed`` good ones in a row switch it off, so that one lucky window
-    does not end it. A look without a verdict, or at evidence already seen, counts neither way.
+    ``needed`` breaches in a row switch it on; ``needed`` good ones in a row switch it off, so that one lucky window
+    does not end it. An observation without a verdict, or of evidence already seen, counts neither way.
     """
-    on, bad, good = False, 0, 0
-    since: list[Look] = []
+    on, breaches, good = False, 0, 0
+    since: list[Observation] = []
     seen: str | None = None
-    for look in looks:
-        if look.bad is None or look.evidence == seen:
+    for observation in observations:
+        if observation.breached is None or observation.evidence_id == seen:
             continue
-        seen = look.evidence
-        if look.bad:
-            bad, good = bad + 1, 0
-            on = on or bad >= needed
+        seen = observation.evidence_id
+        if observation.breached:
+            breaches, good = breaches + 1, 0
+            on = on or breaches >= needed
         else:
-            bad, good = 0, good + 1
+            breaches, good = 0, good + 1
             on = on and good < needed
-        if on or bad:
-            since.append(look)
+        if on or breaches:
+            since.append(observation)
         else:
             since.clear()
-    return Alarm(on=on, count=bad, since=since[0].start if since else None, labels=_disjoint_labels(since))
+    return Alarm(on=on, count=breaches, since=since[0].start if since else None, labels=_disjoint_labels(since))
 
 
-def _disjoint_labels(looks: Sequence[Look]) -> int:
+def _disjoint_labels(observations: Sequence[Observation]) -> int:
     """Labels of windows that do not overlap, newest first: a lower bound where windows are longer than the time between
     checks."""
     total = 0
     start: datetime | None = None
-    for look in reversed(looks):
-        if start is None or look.end <= start:
-            total, start = total + look.labels, look.start
+    for observation in reversed(observations):
+        if start is None or observation.end <= start:
+            total, start = total + observation.labels, observation.start
     return total

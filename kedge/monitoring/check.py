@@ -14,21 +14,21 @@ import pyarrow as pa
 from kedge import bundle
 from kedge.bundle import Manifest
 from kedge.drift import Comparison, Profile, compare, count
-from kedge.drift.display import Histogram, histogram
+from kedge.drift.html_view import Histogram, histogram
 from kedge.errors import DataError, NothingServed
-from kedge.monitoring import adopted, estimate, performance, veto
+from kedge.monitoring import adopted, estimate, performance, quarantine
 from kedge.monitoring.adopted import Basis
+from kedge.monitoring.baseline import NOTHING, Baseline, estimated
 from kedge.monitoring.estimate import Estimate
 from kedge.monitoring.history import Champion, champion, retrainings
-from kedge.monitoring.past import NOTHING, Past, learned
 from kedge.monitoring.performance import Performance, Reference
 from kedge.monitoring.window import Labelled, Window, comparable, floats, labelled, of_version, served
 from kedge.policy import Policy
-from kedge.records import Record, vetoed_windows
+from kedge.records import Record, quarantined_windows
 from kedge.store import Store
 from kedge.tables import log, snapshot
 
-MOST_DRAWN = 24
+MAX_DRAWN = 24
 """Drifted columns the page draws."""
 TRAINING, SEASON = "training rows", "the same hours of earlier weeks"
 
@@ -40,7 +40,7 @@ class Drift:
     verdict: str
     """``compared`` or ``too few rows``, which is never "no drift"."""
     drifted: tuple[str, ...] = ()
-    attention: float = 0.0
+    drifted_importance: float = 0.0
     """Share of the model's importance that drifted."""
     against: str = TRAINING
     """What the window was compared with: those, or the same hours of earlier weeks."""
@@ -108,13 +108,13 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         manifest, profile = _reference(store, policy.name, serving.bundle)
     rows = served(store, policy, window)
     own = of_version(rows, own_version)
-    before = learned(store, policy, window, profile)
+    before = estimated(store, policy, window, profile)
     current = _counted(profile, rows, comparable(policy))
     inputs = _compared(policy, manifest, before.reference or profile, current, before)
-    # A feed that has been broken for weeks is still broken: the veto asks the training rows, not those weeks.
+    # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
     trained = _compared(policy, manifest, profile, current, before) if before.reference else inputs
     scores = _counted(profile, own, ["_score"])
-    known = labelled(store, policy, window, own_version, vetoed_windows(store, policy.name))
+    known = labelled(store, policy, window, own_version, quarantined_windows(store, policy.name))
     reference = _loss_when_made(manifest)
     limits = policy.monitor.performance
     newest_row, labels_until = _trained(store, policy, manifest)
@@ -126,7 +126,7 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
         rows=rows.num_rows,
         inputs=_drift(inputs, before.reference or profile, current, before, _waits(manifest)),
         scores=_drift(_compared(policy, manifest, profile, scores), profile, scores),
-        corrupt=veto.findings(policy, rows, trained.features) if inputs.verdict == "compared" else (),
+        corrupt=quarantine.findings(policy, rows, trained.features) if inputs.verdict == "compared" else (),
         performance=_judged(policy, known, reference),
         estimate=estimate.expect(
             policy.model,
@@ -154,7 +154,7 @@ def _counted(profile: Profile, rows: pa.Table, names: list[str]) -> Profile:
 
 
 def _compared(
-    policy: Policy, manifest: Manifest | Basis, reference: Profile, current: Profile, before: Past = NOTHING
+    policy: Policy, manifest: Manifest | Basis, reference: Profile, current: Profile, before: Baseline = NOTHING
 ) -> Comparison:
     importance = {name: manifest.importance.get(name, 0.0) for name in current.columns} if manifest.importance else None
     return compare(
@@ -168,16 +168,18 @@ def _compared(
     )
 
 
-def _drift(seen: Comparison, reference: Profile, current: Profile, before: Past = NOTHING, waits: str = "") -> Drift:
+def _drift(
+    seen: Comparison, reference: Profile, current: Profile, before: Baseline = NOTHING, waits: str = ""
+) -> Drift:
     if waits:
         return Drift(verdict=waits, detail=seen.to_dict() | {"verdict": waits})
     return Drift(
         verdict=seen.verdict,
         drifted=tuple(seen.drifted),
-        attention=float(seen.attention),
+        drifted_importance=float(seen.drifted_importance),
         against=SEASON if before.reference else TRAINING,
         design_effects=before.design_effects,
-        histograms=_drawn(reference, current, seen.drifted[:MOST_DRAWN]),
+        histograms=_drawn(reference, current, seen.drifted[:MAX_DRAWN]),
         detail=seen.to_dict(),
     )
 

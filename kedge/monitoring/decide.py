@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from kedge.monitoring import words
-from kedge.monitoring.alarm import Alarm, Look, alarm
+from kedge.monitoring import messages
+from kedge.monitoring.alarm import Alarm, Observation, alarm
 from kedge.monitoring.check import Check
 from kedge.monitoring.history import awaits_release, due_release, retrainings, spent
 from kedge.policy import Policy
 from kedge.records import Record, window_of
 
-Action = Literal["none", "attention", "retrain", "veto"]
+Action = Literal["none", "warn", "retrain", "quarantine"]
 
-LONGEST_TRAINING = timedelta(days=1)
+MAX_TRAINING_TIME = timedelta(days=1)
 """A training that started longer ago than this and never said it ended is taken for dead, and blocks nothing."""
 
 
@@ -33,10 +33,10 @@ class Decision:
 def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetime) -> Decision:
     """Decide what a check asks for.
 
-    A corrupt window vetoes everything. Otherwise each trigger the policy switched on is a cause to retrain; the
-    policy's budget, a cooldown, a run still going, a challenger whose release is to come or too few labels since the
-    error rose hold it back, and then the decision is attention. Drift or a risen estimate alone are attention, never
-    more. A check that saw nothing asks for nothing.
+    A corrupt window is quarantined, and nothing else counts. Otherwise each trigger the policy switched on is a cause
+    to retrain; the policy's budget, a cooldown, a run still going, a challenger whose release is to come or too few
+    labels since the error rose hold it back, and then the decision is to warn. Drift alone or a risen estimate alone
+    warns, and never more. A check that saw nothing asks for nothing.
 
     Args:
         policy: Its ``monitor`` section rules.
@@ -49,15 +49,15 @@ def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetim
     """
     key = decision_key(check)
     if check.corrupt:
-        return Decision(action="veto", reasons=check.corrupt, key=key)
+        return Decision(action="quarantine", reasons=check.corrupt, key=key)
     before = [item for item in history if item.time < check.end or (item.kind != "check" and item.time <= now)]
-    error = alarm([*_looks(before, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
+    error = alarm([*_observations(before, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
     causes = _causes(policy, before, check, error, now)
     if not causes:
         notes = _notes(policy, check, error)
-        return Decision(action="attention" if notes else "none", reasons=notes or (words.quiet(check),), key=key)
+        return Decision(action="warn" if notes else "none", reasons=notes or (messages.quiet(check),), key=key)
     held = _held_back(policy, before, check, error, now)
-    return Decision(action="attention" if held else "retrain", reasons=(*causes, *held), key=key)
+    return Decision(action="warn" if held else "retrain", reasons=(*causes, *held), key=key)
 
 
 def decision_key(check: Check) -> str:
@@ -65,23 +65,23 @@ def decision_key(check: Check) -> str:
 
     A run submitted under it is submitted once, whoever tries again.
     """
-    text = f"{check.model}\n{check.champion.bundle}\n{check.champion.reign}\n{check.end.isoformat()}"
+    text = f"{check.model}\n{check.champion.bundle}\n{check.champion.tenure_id}\n{check.end.isoformat()}"
     return f"{check.end:%Y%m%dt%H%M%S}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _error_now(check: Check) -> Look:
-    return _look(check, check.performance.worse, check.performance.rows, error_evidence(check))
+def _error_now(check: Check) -> Observation:
+    return _observation(check, check.performance.worse, check.performance.rows, error_evidence_id(check))
 
 
-def _shift_now(policy: Policy, check: Check) -> Look:
-    return _look(check, shifted_and_risen(policy, check), 0, check.end.isoformat())
+def _shift_now(policy: Policy, check: Check) -> Observation:
+    return _observation(check, shifted_and_risen(policy, check), 0, check.end.isoformat())
 
 
-def _look(check: Check, bad: bool | None, labels: int, evidence: str) -> Look:
-    return Look(bad=bad, start=check.start, end=check.end, labels=labels, evidence=evidence)
+def _observation(check: Check, breached: bool | None, labels: int, evidence_id: str) -> Observation:
+    return Observation(breached=breached, start=check.start, end=check.end, labels=labels, evidence_id=evidence_id)
 
 
-def error_evidence(check: Check) -> str:
+def error_evidence_id(check: Check) -> str:
     """Names the labels a check judged."""
     newest = check.performance.newest
     return f"{newest.isoformat() if newest else 'none'}/{check.performance.rows}"
@@ -96,22 +96,24 @@ def shifted_and_risen(policy: Policy, check: Check) -> bool | None:
 
 def drifted(policy: Policy, check: Check) -> bool:
     """Whether features that matter drifted."""
-    return bool(check.inputs.drifted) and check.inputs.attention >= policy.monitor.drift.attention_share
+    return bool(check.inputs.drifted) and check.inputs.drifted_importance >= policy.monitor.drift.min_drifted_importance
 
 
-def _looks(before: Sequence[Record], check: Check, sign: str) -> list[Look]:
-    """The past checks since this reign began; a vetoed one has no verdict."""
-    found: list[Look] = []
+def _observations(before: Sequence[Record], check: Check, signal: str) -> list[Observation]:
+    """The past checks since this tenure began; a quarantined one has no verdict."""
+    found: list[Observation] = []
     for item in before:
         if item.kind != "check":
             continue
-        if item.data["champion"]["reign"] != check.champion.reign:
+        if item.data["champion"]["tenure_id"] != check.champion.tenure_id:
             found.clear()
             continue
-        seen = item.data["signs"][sign]
-        bad = None if item.data["action"] == "veto" else seen["bad"]
+        seen = item.data["signals"][signal]
+        breached = None if item.data["action"] == "quarantine" else seen["breached"]
         start, end = window_of(item.data)
-        found.append(Look(bad=bad, start=start, end=end, labels=seen["labels"], evidence=seen["evidence"]))
+        found.append(
+            Observation(breached=breached, start=start, end=end, labels=seen["labels"], evidence_id=seen["evidence_id"])
+        )
     return found
 
 
@@ -119,16 +121,18 @@ def _causes(policy: Policy, before: Sequence[Record], check: Check, error: Alarm
     triggers, needed = policy.monitor.triggers, policy.monitor.budget.consecutive_checks
     found = []
     if triggers.labelled_error and error.on and check.performance.worse:
-        found.append(f"{words.error(check)}, {words.times(error.count)}")
+        found.append(f"{messages.error(check)}, {messages.times(error.count)}")
     if triggers.drift_and_estimate and shifted_and_risen(policy, check):
-        both = alarm([*_looks(before, check, "shift"), _shift_now(policy, check)], needed)
+        both = alarm([*_observations(before, check, "shift"), _shift_now(policy, check)], needed)
         if both.on:
-            found.append(f"{words.inputs(check)}; {words.estimate(check)}, {words.times(both.count)}")
+            found.append(f"{messages.inputs(check)}; {messages.estimate(check)}, {messages.times(both.count)}")
     if triggers.max_age_seconds is not None and check.trained_until is not None:
         age = now - check.trained_until
         if age.total_seconds() > triggers.max_age_seconds:
             limit = timedelta(seconds=triggers.max_age_seconds)
-            found.append(f"the champion's training rows end {words.span(age)} ago; at most {words.span(limit)} allowed")
+            found.append(
+                f"the champion's training rows end {messages.span(age)} ago; at most {messages.span(limit)} allowed"
+            )
     if triggers.new_labels is not None and check.new_labels is not None and check.new_labels >= triggers.new_labels:
         found.append(f"{check.new_labels:,} new labels; {triggers.new_labels:,} ask for a retraining")
     return tuple(found)
@@ -140,11 +144,11 @@ def _notes(policy: Policy, check: Check, error: Alarm) -> tuple[str, ...]:
     if check.performance.worse:
         waits = "" if error.on else f" of {needed} that are needed"
         off = "" if policy.monitor.triggers.labelled_error else "; the policy does not retrain on it"
-        found.append(f"{words.error(check)}, {words.times(error.count)}{waits}{off}")
+        found.append(f"{messages.error(check)}, {messages.times(error.count)}{waits}{off}")
     if drifted(policy, check):
-        found.append(words.inputs(check))
+        found.append(messages.inputs(check))
     if check.estimate is not None and check.estimate.risen:
-        found.append(f"{words.estimate(check)}; an estimate warns, it does not act alone")
+        found.append(f"{messages.estimate(check)}; an estimate warns, it does not act alone")
     return tuple(found)
 
 
@@ -167,10 +171,10 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
         )
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
-        found.append(f"cooldown after the retraining of {words.moment(past[-1].time)} until {words.moment(ends)}")
+        found.append(f"cooldown after the retraining of {messages.moment(past[-1].time)} until {messages.moment(ends)}")
     period = timedelta(seconds=budget.period_seconds)
     if (used := spent(past, budget, now)) >= budget.max_retrains:
-        found.append(f"budget spent: {used} retrainings within {words.span(period)}, at most {budget.max_retrains}")
+        found.append(f"budget spent: {used} retrainings within {messages.span(period)}, at most {budget.max_retrains}")
     return tuple(found)
 
 
@@ -179,12 +183,12 @@ def _still_going(policy: Policy, before: Sequence[Record], now: datetime) -> str
     ended = {item.key for item in before if item.kind == "run-finished"}
     newest = {item.data.get("run", item.key): item for item in before if item.kind == "run-started"}
     for run, item in newest.items():
-        longest = _longest_release(policy) if item.data.get("pipeline") == "release" else LONGEST_TRAINING
+        longest = _max_release_time(policy) if item.data.get("pipeline") == "release" else MAX_TRAINING_TIME
         if item.key not in ended and now - longest < item.time <= now:
             return str(run)
     return None
 
 
-def _longest_release(policy: Policy) -> timedelta:
+def _max_release_time(policy: Policy) -> timedelta:
     release = policy.release
     return timedelta(seconds=(len(release.steps) + 1) * release.max_step_seconds + release.bake_seconds)

@@ -1,4 +1,4 @@
-"""What the records say: who is champion, what was retrained when, what is not done yet. Pure, but for ``recall``."""
+"""What the records say: who is champion, what was retrained when, what is not done. Pure, but for ``load_history``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BUNDLE = re.compile(r"[0-9a-f]{40}")
 DECIDED = re.compile(r"(\d{8})t(\d{6})-[0-9a-f]{8}")
 CHECKS = 100
 """Checks looked back at, if they tell whether the alarm is on; more are read until they do."""
-MOST_CHECKS = 1000
+MAX_CHECKS = 1000
 """Checks looked back at whatever they tell: an alarm that none of them ended or confirmed is taken for over."""
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 """How often a run that failed is submitted for one decision; then the next decision must come. A release is tried on
 after that, more rarely: see :meth:`Stalled.next_try`."""
 BEFORE_TRAINING = ("ingest", "validate")
@@ -32,11 +32,11 @@ class Champion:
 
     bundle: str
     since: datetime
-    reign: str
-    """``promoted/<key>`` or ``rolled-back/<key>``: a bundle that comes back after a rollback reigns anew."""
+    tenure_id: str
+    """``promoted/<key>`` or ``rolled-back/<key>``: a bundle that comes back after a rollback begins a new tenure."""
 
 
-def recall(store: Store, model: str, needed: int, end: datetime) -> list[Record]:
+def load_history(store: Store, model: str, needed: int, end: datetime) -> list[Record]:
     """What has to be known of a model's past to decide on a window that ends then, in order: all but old checks.
 
     Checks come by the hour and stay for ever, so only the newest are read: at least ``CHECKS``, and as far back as it
@@ -54,7 +54,7 @@ def recall(store: Store, model: str, needed: int, end: datetime) -> list[Record]
     past = checks
     if checks and checks[-1].time >= end:  # a check of the past, made by hand
         past = ledger.newest(store, model, "check", CHECKS, before=key_of(end))
-    while past and len(past) < MOST_CHECKS and not _settled(past, needed):
+    while past and len(past) < MAX_CHECKS and not _settled(past, needed):
         older = ledger.newest(store, model, "check", CHECKS, before=past[0].key)
         if not older:
             break
@@ -69,23 +69,23 @@ def key_of(end: datetime) -> str:
 
 
 def _settled(checks: Sequence[Record], needed: int) -> bool:
-    """Whether older checks cannot change what these say of the alarm: another champion reigned before them, enough good
+    """Whether older checks cannot change what these say of the alarm: they begin under another champion, enough good
     ones in a row ended whatever was, or not one of them was bad."""
-    if checks[0].data["champion"]["reign"] != checks[-1].data["champion"]["reign"]:
+    if checks[0].data["champion"]["tenure_id"] != checks[-1].data["champion"]["tenure_id"]:
         return True
-    return all(_ended(checks, sign, needed) for sign in ("error", "shift"))
+    return all(_ended(checks, signal, needed) for signal in ("error", "shift"))
 
 
-def _ended(checks: Sequence[Record], sign: str, needed: int) -> bool:
-    looks = [item.data["signs"][sign] for item in checks if item.data["action"] != "veto"]
-    known = [look for look in looks if look["bad"] is not None]
-    good, seen = 0, known[0]["evidence"] if known else None  # the first may repeat one that is not here
+def _ended(checks: Sequence[Record], signal: str, needed: int) -> bool:
+    looks = [item.data["signals"][signal] for item in checks if item.data["action"] != "quarantine"]
+    known = [look for look in looks if look["breached"] is not None]
+    good, seen = 0, known[0]["evidence_id"] if known else None  # the first may repeat one that is not here
     for look in known[1:]:
-        if look["evidence"] != seen:
-            seen, good = look["evidence"], 0 if look["bad"] else good + 1
+        if look["evidence_id"] != seen:
+            seen, good = look["evidence_id"], 0 if look["breached"] else good + 1
             if good >= needed:
                 return True
-    return not any(look["bad"] for look in known)
+    return not any(look["breached"] for look in known)
 
 
 def _asked(store: Store, model: str, others: Sequence[Record]) -> list[Record]:
@@ -99,23 +99,23 @@ def _asked(store: Store, model: str, others: Sequence[Record]) -> list[Record]:
 def champion(records: Iterable[Record]) -> Champion | None:
     """Who serves after these records, in their order; None before the first promotion.
 
-    A promotion puts its bundle on the throne. Rolling back the bundle on the throne puts the one before it back;
-    rolling back a candidate that never got there changes nothing. A model that was adopted reigns until a promotion.
+    A promotion makes its bundle the champion. Rolling back the champion brings the one before it back; rolling back a
+    candidate that never was champion changes nothing. A model that was adopted is the champion until a promotion.
     """
-    line: list[str] = []
+    lineage: list[str] = []
     found: Champion | None = None
     for item in records:
         bundle = bundle_of(item)
-        if item.kind == "adopted" and not line:
-            found = Champion(bundle="adopted", since=item.time, reign=f"adopted/{item.key}")
+        if item.kind == "adopted" and not lineage:
+            found = Champion(bundle="adopted", since=item.time, tenure_id=f"adopted/{item.key}")
             continue
-        if item.kind == "promoted" and bundle is not None and (not line or line[-1] != bundle):
-            line.append(bundle)
-        elif item.kind == "rolled-back" and len(line) > 1 and line[-1] == bundle:
-            line.pop()
+        if item.kind == "promoted" and bundle is not None and (not lineage or lineage[-1] != bundle):
+            lineage.append(bundle)
+        elif item.kind == "rolled-back" and len(lineage) > 1 and lineage[-1] == bundle:
+            lineage.pop()
         else:
             continue
-        found = Champion(bundle=line[-1], since=item.time, reign=f"{item.kind}/{item.key}")
+        found = Champion(bundle=lineage[-1], since=item.time, tenure_id=f"{item.kind}/{item.key}")
     return found
 
 
@@ -191,7 +191,7 @@ def unfinished(records: Sequence[Record], *, by_hand: bool = False) -> Record | 
 
     Not submitted yet, because the process died or nobody answered, unless a later check saw nothing bad, a corrupt feed
     or another champion; under way, perhaps with nobody left to drive it; failed by something that trying again may
-    mend, up to ``MOST_ATTEMPTS`` times; passed its gates, and no release was begun.
+    mend, up to ``MAX_ATTEMPTS`` times; passed its gates, and no release was begun.
 
     Args:
         records: All of the model, in order.
@@ -233,11 +233,11 @@ class Stalled:
     def next_try(self, budget: Budget) -> datetime:
         """From when on a check tries it again.
 
-        At once up to ``MOST_ATTEMPTS`` tries, as a fault often passes; then a cooldown after the last one, and never
+        At once up to ``MAX_ATTEMPTS`` tries, as a fault often passes; then a cooldown after the last one, and never
         more of them within the budget's period than it allows retrainings. Each costs a run, and tells people.
         """
         soonest = self.tries[-1]
-        if len(self.tries) >= MOST_ATTEMPTS:
+        if len(self.tries) >= MAX_ATTEMPTS:
             soonest += timedelta(seconds=budget.cooldown_seconds)
         if len(self.tries) < budget.max_retrains:
             return soonest
@@ -247,7 +247,7 @@ class Stalled:
 def stalled(records: Sequence[Record]) -> Stalled | None:
     """The release that was begun last, by a check or by hand, if it failed and nobody judged its bundle.
 
-    Not one whose bundle was taken back after it was tried, by a test or by a person; nor one that a newer challenger
+    Not one whose bundle was rolled back after it was tried, by a test or by a person; nor one that a newer challenger
     has overtaken.
     """
     begun = [item for item in records if item.kind == "run-started" and item.data.get("pipeline") == "release"]
@@ -277,8 +277,8 @@ def due_release(records: Sequence[Record], policy: Policy, now: datetime) -> Sta
 
 
 def _tried(item: Record) -> bool:
-    """Whether a release that was taken back had begun a process with its bundle."""
-    return not item.data.get("untried", False)
+    """Whether a release that was rolled back had begun a process with its bundle."""
+    return not item.data.get("not_started", False)
 
 
 def _newest_training(records: Sequence[Record], checks: Sequence[Record]) -> tuple[Record | None, _Attempt | None]:
@@ -311,7 +311,7 @@ class _Attempt:
     @property
     def again(self) -> bool:
         """Whether to submit it again: if it lives, that waits for it or does nothing."""
-        return self.state == "running" or (self.state == "failed" and self.mendable and self.number < MOST_ATTEMPTS)
+        return self.state == "running" or (self.state == "failed" and self.mendable and self.number < MAX_ATTEMPTS)
 
 
 def _last_attempt(records: Sequence[Record], wanted: Callable[[Mapping[str, Any]], bool]) -> _Attempt | None:
@@ -326,5 +326,5 @@ def _last_attempt(records: Sequence[Record], wanted: Callable[[Mapping[str, Any]
 
 def _overtaken(asked: Record, checks: Sequence[Record]) -> bool:
     later = checks[checks.index(asked) + 1 :]
-    reign = asked.data["champion"]["reign"]
-    return any(item.data["action"] != "attention" or item.data["champion"]["reign"] != reign for item in later)
+    tenure_id = asked.data["champion"]["tenure_id"]
+    return any(item.data["action"] != "warn" or item.data["champion"]["tenure_id"] != tenure_id for item in later)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge import measure
-from kedge.monitoring import student
+from kedge.monitoring import student_t
 from kedge.policy import Model
 from kedge.policy.model import Performance as Limits
 
@@ -89,7 +89,7 @@ def block_mean(values: NDArray[np.float64]) -> Mean:
     mean = float(np.mean(values))
     spread = np.add.reduceat(values, starts) / sizes - mean
     error = math.sqrt(float(np.sum(sizes * np.square(spread))) / (count * (blocks - 1)))
-    reach = student.quantile((1 + LEVEL) / 2, blocks - 1) * error
+    reach = student_t.quantile((1 + LEVEL) / 2, blocks - 1) * error
     return Mean(value=mean, low=mean - reach, high=mean + reach, error=error, blocks=blocks)
 
 
@@ -107,7 +107,7 @@ def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
     error = mean.error * math.sqrt(1 + rows / reference.rows)
     if error == 0:
         return 0.0 if above > 0 else 1.0
-    return student.upper_tail(above / error, mean.blocks - 1)
+    return student_t.upper_tail(above / error, mean.blocks - 1)
 
 
 def relative_increase(loss: float, reference: float) -> float:

@@ -13,9 +13,9 @@ from kedge.records import Record, window_of
 from kedge.report import facts, histogram_pair, line_chart, page, section, table
 from kedge.report.page import small_multiples
 
-MOST_CHECKS = 90
+MAX_CHECKS = 90
 """Checks the chart goes back."""
-MOST_FEATURES = 100
+MAX_FEATURES = 100
 """Rows of the table of features: the drifted ones, then the most important."""
 EVENTS = {"promoted": "promoted", "rolled-back": "rolled back", "run-started": "run"}
 
@@ -51,22 +51,22 @@ def _summary(data: Mapping[str, Any]) -> Markup:
             "labels": data["performance"]["rows"],
             "champion": champion["bundle"][:12],
             "champion since": datetime.fromisoformat(champion["since"]),
-            "drifted": f"{100 * data['inputs']['attention']:.0f} % of importance",
+            "drifted": f"{100 * data['inputs']['drifted_importance']:.0f} % of importance",
         }
     )
 
 
 def _chart(records: Sequence[Record]) -> Markup | str:
-    checks = [item for item in records if item.kind == "check"][-MOST_CHECKS:]
+    checks = [item for item in records if item.kind == "check"][-MAX_CHECKS:]
     measured = [(item.time, _value(item.data["performance"])) for item in checks]
     expected = [(item.time, _value(item.data["estimate"])) for item in checks]
     if not any(value is not None for _, value in (*measured, *expected)):
         return "No loss was measured or expected yet."
     reference = [(item.time, (item.data["performance"]["reference"] or {}).get("loss")) for item in checks]
     events = [
-        (item.time, EVENTS.get(item.kind, "veto"))
+        (item.time, EVENTS.get(item.kind, "quarantine"))
         for item in records
-        if item.time >= checks[0].time and (item.kind in EVENTS or item.data.get("action") == "veto")
+        if item.time >= checks[0].time and (item.kind in EVENTS or item.data.get("action") == "quarantine")
     ]
     curves = {"labelled": measured, "expected without labels": expected, "when trained": reference}
     return line_chart(curves, events=events, y_label="loss")
@@ -130,10 +130,10 @@ def _inputs(seen: Mapping[str, Any]) -> list[Markup | str]:
     if seen["verdict"] != "compared" or not detail:
         return [f"{seen['verdict']}: that says nothing about drift, neither way."]
     names = sorted(detail, key=lambda name: (not detail[name]["drifted"], -(detail[name].get("psi_debiased") or 0.0)))
-    rows = [(name, *(detail[name].get(column) for column in COLUMNS)) for name in names[:MOST_FEATURES]]
+    rows = [(name, *(detail[name].get(column) for column in COLUMNS)) for name in names[:MAX_FEATURES]]
     parts: list[Markup | str] = [table(("column", *(column.replace("_", " ") for column in COLUMNS)), rows)]
-    if len(names) > MOST_FEATURES:
-        parts.append(f"{len(names) - MOST_FEATURES:,} more are in the check's record.")
+    if len(names) > MAX_FEATURES:
+        parts.append(f"{len(names) - MAX_FEATURES:,} more are in the check's record.")
     return [*parts, *_drawn(seen)]
 
 

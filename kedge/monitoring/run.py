@@ -11,8 +11,8 @@ import orjson
 from kedge import records
 from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
-from kedge.monitoring.decide import Decision, decide, drifted, error_evidence, shifted_and_risen
-from kedge.monitoring.history import Stalled, due_release, key_of, recall, unfinished
+from kedge.monitoring.decide import Decision, decide, drifted, error_evidence_id, shifted_and_risen
+from kedge.monitoring.history import Stalled, due_release, key_of, load_history, unfinished
 from kedge.monitoring.window import Window
 from kedge.policy import Policy
 from kedge.records import Record
@@ -48,7 +48,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     """
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
-    history = recall(store, policy.name, policy.monitor.budget.consecutive_checks, window.end)
+    history = load_history(store, policy.name, policy.monitor.budget.consecutive_checks, window.end)
     known = records.find(store, policy.name, "check", key_of(window.end))
     if known is not None:
         return Outcome(record=known, written=False, due=unfinished(history, by_hand=by_hand))
@@ -58,15 +58,15 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
     made = to_record(policy, seen, decision, report=place, pulled=pulled)
     store.put(place, report.html(policy, made, history).encode())
-    if decision.action == "veto":
-        records.veto(store, policy.name, window.start, window.end)
+    if decision.action == "quarantine":
+        records.quarantine(store, policy.name, window.start, window.end)
     written = records.append(store, made)
-    stands = records.find(store, policy.name, "check", made.key)
-    assert stands is not None
+    kept = records.find(store, policy.name, "check", made.key)
+    assert kept is not None
     if not written:  # another process was faster: the page must tell what its record says
-        store.put(place, report.html(policy, stands, history).encode())
-    after = records.in_order([*history, stands])
-    return Outcome(record=stands, written=written, due=unfinished(after, by_hand=by_hand))
+        store.put(place, report.html(policy, kept, history).encode())
+    after = records.in_order([*history, kept])
+    return Outcome(record=kept, written=written, due=unfinished(after, by_hand=by_hand))
 
 
 def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | None:
@@ -75,7 +75,7 @@ def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | N
     Raises:
         StoreError: a record cannot be read.
     """
-    return due_release(recall(store, policy.name, policy.monitor.budget.consecutive_checks, now), policy, now)
+    return due_release(load_history(store, policy.name, policy.monitor.budget.consecutive_checks, now), policy, now)
 
 
 def to_record(
@@ -91,13 +91,13 @@ def to_record(
         "window": {"start": seen.start, "end": seen.end},
         "rows": seen.rows,
         "champion": asdict(seen.champion),
-        "signs": {
+        "signals": {
             "error": {
-                "bad": seen.performance.worse,
+                "breached": seen.performance.worse,
                 "labels": seen.performance.rows,
-                "evidence": error_evidence(seen),
+                "evidence_id": error_evidence_id(seen),
             },
-            "shift": {"bad": shift, "labels": 0, "evidence": seen.end.isoformat()},
+            "shift": {"breached": shift, "labels": 0, "evidence_id": seen.end.isoformat()},
         },
         "corrupt": seen.corrupt,
         "performance": asdict(seen.performance),

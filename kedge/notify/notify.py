@@ -10,8 +10,8 @@ from kedge.policy import Policy
 from kedge.records import Record
 
 SECONDS = 10.0
-MOST_TEXT = 2000
-OUTCOMES = {"succeeded": "succeeded", "gated": "did its work, and the candidate did not pass", "failed": "failed"}
+MAX_TEXT = 2000
+OUTCOMES = {"succeeded": "succeeded", "rejected": "did its work, and the candidate did not pass", "failed": "failed"}
 
 
 def text(finished: Record) -> str:
@@ -25,7 +25,7 @@ def text(finished: Record) -> str:
     about = f", bundle {str(data['bundle'])[:12]}" if data.get("bundle") else ""
     why = f": {' '.join(str(data['reason']).split())}" if data.get("reason") else ""
     line = f"{finished.model}: run {data['run']} {OUTCOMES[data['state']]}{step}{about}{why}"
-    return line if len(line) <= MOST_TEXT else line[: MOST_TEXT - 1] + "…"
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
 
 
 def send(policy: Policy, finished: Record, environment: Mapping[str, str] = os.environ) -> str:
@@ -64,11 +64,11 @@ def escaped(line: str) -> str:
 def card(finished: Record, evaluated: Record | None) -> str:
     """The verdict in Markdown, with the gates and figures of the challenger where there was one."""
     data = finished.data
-    gated = evaluated is not None and (data["state"], data.get("step")) == ("gated", "evaluate")
+    rejected = evaluated is not None and (data["state"], data.get("step")) == ("rejected", "evaluate")
     facts = {
         "run": data["run"],
         "step": data.get("step") if data["state"] == "failed" else None,
-        "why": None if gated else data.get("reason"),  # the failed gates below say it
+        "why": None if rejected else data.get("reason"),  # the failed gates below say it
         "bundle": data.get("bundle"),
         "version": data.get("version"),
         "outcome": data.get("outcome"),

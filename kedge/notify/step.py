@@ -16,7 +16,7 @@ def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
     """Run the step; ``card`` is the KFP Markdown. Never raises: who hears of a run must not decide its end."""
     try:
         parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
-        finished = steps.persistent("notify", lambda: steps.conclude(opened, parsed.name, run))
+        finished = steps.with_retries("notify", lambda: steps.finalize_run(opened, parsed.name, run))
         write_file(Path(card.path), messages.card(finished, _evaluated(opened, finished)).encode())
         steps.say(f"notify: {messages.text(finished)}")
         steps.say(f"notify: {messages.send(parsed, finished)}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 class Described:
     """Mixed into a model: its JSON Schema describes each field by the docstring beneath it."""
 
+    EARLIER: ClassVar[Mapping[str, str]] = {}
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         reference = handler(core_schema)
@@ -26,6 +29,8 @@ class Described:
         for name, text in docstrings(cls).items():
             if name in properties:
                 properties[name].setdefault("description", text)
+        for earlier, name in cls.EARLIER.items():
+            properties[earlier] = {**properties[name], "deprecated": True, "description": f"Earlier name of {name}."}
         return reference
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from kedge.policy import cron
@@ -16,7 +27,7 @@ from kedge.policy.described import Described
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
-MOST_CHARACTERS = 128
+MAX_CHARACTERS = 128
 """Of the name of a feature or a target."""
 OBJECT = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
@@ -41,7 +52,7 @@ def may_name(name: str) -> bool:
     >>> may_name("order total"), may_name("Umsatz.netto"), may_name("_id")
     (True, False, False)
     """
-    return bool(COLUMN.fullmatch(name)) and len(name) <= MOST_CHARACTERS
+    return bool(COLUMN.fullmatch(name)) and len(name) <= MAX_CHARACTERS
 
 
 def _fault_of_name(name: str, field: str) -> str | None:
@@ -50,7 +61,7 @@ def _fault_of_name(name: str, field: str) -> str | None:
         return None
     return (
         f"column {name!r} must be letters, digits, _ and single spaces, must not start with _ "
-        f"(reserved for kedge's own columns) and have at most {MOST_CHARACTERS} characters; call it otherwise here, "
+        f"(reserved for kedge's own columns) and have at most {MAX_CHARACTERS} characters; call it otherwise here, "
         f"and write what the table calls it into {field}"
     )
 
@@ -60,6 +71,19 @@ class Section(Described, BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    EARLIER: ClassVar[Mapping[str, str]] = {}
+    """Names that earlier versions had for fields -> their names today: a policy that holds them means the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_names_of_today(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or cls.EARLIER.keys().isdisjoint(value):
+            return value
+        for earlier, name in cls.EARLIER.items():
+            if earlier in value and name in value:
+                raise ValueError(f"{earlier} is the earlier name of {name}; write one of them")
+        return {cls.EARLIER.get(name, name): field for name, field in value.items()}
+
 
 class Feature(Section):
     """One input column of the model."""
@@ -67,13 +91,13 @@ class Feature(Section):
     type: Literal["number", "integer", "boolean", "category"]
     """How the column is read. A category is text; the other three reach the model as one float each."""
     min: float | None = None
-    """Smallest value allowed, inclusive. Rows below it are offending rows; null: no limit."""
+    """Smallest value allowed, inclusive. Rows below it are invalid rows; null: no limit."""
     max: float | None = None
     """Largest value allowed, inclusive."""
     values: tuple[str, ...] | None = None
     """Categories allowed. Without it, those of the training rows; a category never seen is treated as missing."""
     nullable: bool = True
-    """Whether a row may lack this value. If false, such a request gets 400 and such a training row is offending."""
+    """Whether a row may lack this value. If false, such a request gets 400 and such a training row is invalid."""
     privacy: Literal["keep", "drop", "hash", "mask", "bucket"] = "keep"
     """What the prediction log may hold: the value, nothing, a keyed hash, the mere fact that it was there, or only its
     bucket. Whatever is not `keep` never reaches a disk of the collector."""
@@ -132,7 +156,7 @@ class Model(Section):
     positive_label: str | int | bool = 1
     """The value of `target` that counts as positive (binary only)."""
     negative_label: str | int | bool | None = None
-    """The one other value of `target` (binary only): a label that is neither is an offending row in training, and
+    """The one other value of `target` (binary only): a label that is neither is an invalid row in training, and
     refused by the collector. Null: every value but `positive_label` counts as negative."""
     features: dict[str, Feature] = Field(min_length=1, max_length=2000)
     """The model's inputs by name; this order is the order of the columns the model sees."""
@@ -295,13 +319,13 @@ class Data(Section):
     row_time: RowTime | None = None
     """Time by row number, for tables without a time column."""
     id_column: str | None = None
-    """Unique per row; a duplicate is an offending row. Null: rows have no id."""
+    """Unique per row; a duplicate is an invalid row. Null: rows have no id."""
     label_delay_seconds: Seconds = 0
     """How long after the event its outcome is known. Rows younger than this are not used for training or scoring."""
     history_seconds: Annotated[float, Field(gt=0)] | None = None
     """Train on rows at most this old; null: on all."""
     max_bad_row_share: Share = 0.01
-    """Offending rows are left out and reported up to this share; above it the run stops."""
+    """Invalid rows are left out and reported up to this share; above it the run stops."""
     labels: LabelSource | None = None
     """A table of outcomes to read labels from, besides the collector's API."""
 
@@ -388,7 +412,7 @@ class Analysis(Section):
     """How a canary is judged: always against the champion of the same minutes."""
 
     alpha: Probability = 0.01
-    """Chance, over the whole release and all looks at it, to take back a candidate that is no worse."""
+    """Chance, over the whole release and all looks at it, to roll back a candidate that is no worse."""
     max_error_rate_increase: Share = 0.01
     """Failed requests (5xx, time-outs): increase over the champion's rate that is tolerated."""
     max_latency_ratio: Annotated[float, Field(ge=1)] = 2.0
@@ -433,12 +457,14 @@ class Release(Section):
 class Drift(Section):
     """When inputs count as drifted."""
 
+    EARLIER: ClassVar[Mapping[str, str]] = {"attention_share": "min_drifted_importance"}
+
     alpha: Probability = 0.05
     """False discovery rate over the features of one check (Benjamini-Hochberg)."""
     min_psi: Annotated[float, Field(ge=0)] = 0.02
     """Effect floor: debiased population stability index, in nats. 0.02 is a shift of about 0.15 standard deviations."""
-    attention_share: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Attention is raised when features with at least this share of the model's importance drift."""
+    min_drifted_importance: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """A check warns when features with at least this share of the model's importance drift."""
     seasonal_weeks: Annotated[int, Field(ge=0, le=52)] = 0
     """Compare with the same weekday and hours of so many weeks before; 0: with the champion's training rows."""
     past_windows: Annotated[int, Field(ge=0, le=200)] = 0
@@ -463,7 +489,7 @@ class Performance(Section):
     """Effect floor: increase of the mean loss as a share of the reference loss."""
 
 
-class Veto(Section):
+class Quarantine(Section):
     """What counts as a corrupt feed: the check is marked, and nothing is trained on it."""
 
     max_null_increase: Share = 0.2
@@ -475,7 +501,7 @@ class Veto(Section):
 
 
 class Triggers(Section):
-    """What may start a retraining. Each can be switched off; a corrupt window vetoes all."""
+    """What may start a retraining. Each can be switched off; a corrupt window is quarantined and starts none."""
 
     labelled_error: bool = True
     """The labelled error rose."""
@@ -505,6 +531,8 @@ class Budget(Section):
 class Monitor(Section):
     """How the served model is watched."""
 
+    EARLIER: ClassVar[Mapping[str, str]] = {"veto": "quarantine"}
+
     schedule: str = "0 * * * *"
     """When a check runs: the five fields of cron, UTC. Sunday is 0, as in Kubernetes."""
     window_seconds: Annotated[float, Field(gt=0)] = 86_400
@@ -515,7 +543,7 @@ class Monitor(Section):
     """When inputs count as drifted."""
     performance: Performance = Performance()
     """When labelled error counts as risen."""
-    veto: Veto = Veto()
+    quarantine: Quarantine = Quarantine()
     """What counts as a corrupt feed."""
     triggers: Triggers = Triggers()
     """What may start a retraining."""
@@ -590,6 +618,17 @@ class Cluster(Section):
     """Claims that every step mounts."""
 
 
+def _state_of_today(value: object) -> object:
+    return "rejected" if value == "gated" else value  # its earlier name
+
+
+RunState = Annotated[
+    Literal["succeeded", "rejected", "failed"],
+    BeforeValidator(_state_of_today),
+    WithJsonSchema({"type": "string", "enum": ["succeeded", "rejected", "failed", "gated"]}),
+]
+
+
 class Notify(Section):
     """Who is told how a run ended."""
 
@@ -597,8 +636,8 @@ class Notify(Section):
     """Name of the environment variable with the address to post to, so that no secret is in a policy: the incoming
     webhook of a chat, or anything that takes `{"text": "..."}`. On a cluster it comes from a Secret in
     `cluster.secrets`. Null: nobody."""
-    states: tuple[Literal["succeeded", "gated", "failed"], ...] = ("succeeded", "gated", "failed")
-    """Ends that are told; `gated` is a candidate that did not pass or was taken back."""
+    states: tuple[RunState, ...] = ("succeeded", "rejected", "failed")
+    """Ends that are told; `rejected` is a candidate that did not pass or was rolled back."""
 
 
 class Policy(Section):

@@ -15,8 +15,8 @@ from pydantic_core import ErrorDetails
 from kedge.errors import PolicyError
 from kedge.policy.model import Policy, Source
 
-MOST_BYTES = 1_000_000
-MOST_LEVELS = 20
+MAX_BYTES = 1_000_000
+MAX_LEVELS = 20
 LOCAL = ("parquet", "csv", "delta")
 
 
@@ -32,8 +32,8 @@ def load(path: str | Path) -> Policy:
         raw = path.read_bytes()
     except OSError as exc:
         raise PolicyError(f"{path}: cannot be read: {exc.strerror}") from exc
-    if len(raw) > MOST_BYTES:
-        raise PolicyError(f"{path}: {len(raw):,} bytes; a policy has at most {MOST_BYTES:,}")
+    if len(raw) > MAX_BYTES:
+        raise PolicyError(f"{path}: {len(raw):,} bytes; a policy has at most {MAX_BYTES:,}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -138,7 +138,8 @@ def _fields_at(path: tuple[int | str, ...]) -> list[str]:
             node = node["properties"][part]
         else:
             node = node.get("additionalProperties") or {}
-    return list(_dereferenced(node, definitions).get("properties", {}))
+    properties = _dereferenced(node, definitions).get("properties", {})
+    return [name for name, field in properties.items() if not field.get("deprecated")]
 
 
 def _dereferenced(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +177,8 @@ def _refuse_growth(text: str, path: Path) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise PolicyError(f"{path}:{line}: alias *{event.anchor}: write the value out; a policy has no aliases")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_LEVELS:
-            raise PolicyError(f"{path}:{line}: nested deeper than {MOST_LEVELS} levels; no field of a policy is")
+        if depth > MAX_LEVELS:
+            raise PolicyError(f"{path}:{line}: nested deeper than {MAX_LEVELS} levels; no field of a policy is")
 
 
 def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:

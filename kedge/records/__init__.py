@@ -1,7 +1,7 @@
 """Immutable records of what happened to a model: the only state, from which status and decisions are computed."""
 
+from kedge.records.quarantined import quarantine, quarantined_windows, window_of
 from kedge.records.record import KINDS, Kind, Record, append, evaluation_key, find, in_order, latest, newest, read
-from kedge.records.vetoed import veto, vetoed_windows, window_of
 
 __all__ = [
     "KINDS",
@@ -13,8 +13,8 @@ __all__ = [
     "in_order",
     "latest",
     "newest",
+    "quarantine",
+    "quarantined_windows",
     "read",
-    "veto",
-    "vetoed_windows",
     "window_of",
 ]

@@ -6,19 +6,20 @@ import getpass
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import orjson
 
 from kedge.errors import StoreError, UsageError
+from kedge.records.upgrade import upgrade
 from kedge.store import Store
 
 Kind = Literal[
     "check",  # a monitoring check: key is the window's end
     "run-started",  # a pipeline run was submitted: key is the run's name
-    "run-finished",  # it ended: data has state ("succeeded", "failed", "gated"), step, reason, bundle
+    "run-finished",  # it ended: data has state ("succeeded", "failed", "rejected"), step, reason, bundle
     # and, where the run was refused so that nothing ran, submitted: false
     "evaluated",  # champion against challenger: key is the challenger's bundle id and the run
     "registered",  # a challenger that passed its gates: key is the bundle id
@@ -136,7 +137,8 @@ def _parsed(raw: bytes, place: str) -> Record:
         body = orjson.loads(raw)
         body["time"] = datetime.fromisoformat(body["time"])
         body["written"] = datetime.fromisoformat(body["written"])
-        return Record(**body)
+        record = Record(**body)
+        return replace(record, data=upgrade(record.kind, dict(record.data)))
     except (ValueError, TypeError, KeyError) as exc:
         raise StoreError(f"{place}: not a record kedge wrote ({exc}); restore it or move it away") from exc
 

@@ -14,6 +14,6 @@ from kedge.store import open_store
 def register(policy: dict[str, Any], store: str, registry: str, run: str, bundle: str) -> str:
     """Run the step. Raises what :func:`register.run` raises."""
     parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
-    return steps.perform(
+    return steps.run_step(
         opened, parsed.name, "register", lambda: stage.run(parsed, opened, Registry(registry), run, bundle), run=run
     )

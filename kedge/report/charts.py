@@ -11,7 +11,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
 COLOURS = 6
-MOST_LABELLED, LANE = 12, 14
+MAX_LABELLED, LANE = 12, 14
 """More events than can be labelled in the plot get a lane of ticks each kind below it, of this height."""
 
 Position = datetime | float
@@ -53,7 +53,7 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_
     down = (min(down[0], y_ticks[0][0]), max(down[1], y_ticks[-1][0]))
     drawn = [
         _grid(x_ticks, y_ticks, across, down),
-        *(_lanes(events, across) if len(events) > MOST_LABELLED else _lines(events, across)),
+        *(_lanes(events, across) if len(events) > MAX_LABELLED else _lines(events, across)),
         *(_curve(points, across, down, k) for k, points in enumerate(series.values())),
         Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
     ]
@@ -235,7 +235,7 @@ def _lanes(events: Events, across: Interval) -> list[Markup]:
 
 def _below(events: Events) -> int:
     """Height of the lanes."""
-    return LANE * len({label for _, label in events}) if len(events) > MOST_LABELLED else 0
+    return LANE * len({label for _, label in events}) if len(events) > MAX_LABELLED else 0
 
 
 def _event(x: float, label: str, k: int) -> Markup:

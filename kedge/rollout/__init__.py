@@ -1,1 +1,1 @@
-"""The release: candidate dark, smoke, shadow, canary steps, promotion, and the way back."""
+"""The release: candidate dark, smoke, shadow, canary steps, promotion, and rollback."""

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from kedge.records import Record
 
 
-def reigns(records: Sequence[Record]) -> list[str]:
-    """Bundles that served all traffic and were not taken back, oldest first; the last one is the champion."""
-    line: list[str] = []
+def lineage(records: Sequence[Record]) -> list[str]:
+    """Bundles that served all traffic and were not rolled back, oldest first; the last one is the champion."""
+    bundles: list[str] = []
     for item in records:
         bundle = item.data.get("bundle")
-        if item.kind == "promoted" and (not line or line[-1] != bundle):
-            line.append(str(bundle))
-        elif item.kind == "rolled-back" and len(line) > 1 and line[-1] == bundle:
-            line.pop()
-    return line
+        if item.kind == "promoted" and (not bundles or bundles[-1] != bundle):
+            bundles.append(str(bundle))
+        elif item.kind == "rolled-back" and len(bundles) > 1 and bundles[-1] == bundle:
+            bundles.pop()
+    return bundles
 
 
 def previous(records: Sequence[Record], bundle: str) -> str | None:
     """The bundle that served before this one; None if there was none."""
-    line = reigns(records)
-    return line[line.index(bundle) - 1] if bundle in line[1:] else None
+    champions = lineage(records)
+    return champions[champions.index(bundle) - 1] if bundle in champions[1:] else None
 
 
 def attempts(records: Sequence[Record], bundle: str) -> int:
@@ -31,13 +31,13 @@ def attempts(records: Sequence[Record], bundle: str) -> int:
 
 
 def refusal(records: Sequence[Record], bundle: str) -> str | None:
-    """Why the bundle must not be released again: it was tried and taken back, and nobody approved it since."""
-    last = _last([item for item in records if not item.data.get("untried")], "rolled-back", bundle)
+    """Why the bundle must not be released again: it was tried and rolled back, and nobody approved it since."""
+    last = _last([item for item in records if not item.data.get("not_started")], "rolled-back", bundle)
     approved = _last(records, "approved", bundle)
     if last is None or (approved is not None and _order(approved) > _order(last)):
         return None
     return (
-        f"bundle {bundle[:12]} was taken back at {last.time:%Y-%m-%d %H:%M} UTC: {last.data.get('reason')}; "
+        f"bundle {bundle[:12]} was rolled back at {last.time:%Y-%m-%d %H:%M} UTC: {last.data.get('reason')}; "
         "`kedge approve` releases it all the same"
     )
 

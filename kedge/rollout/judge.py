@@ -14,7 +14,7 @@ from kedge.rollout.model import Traffic
 Action = Literal["advance", "hold", "roll back"]
 TESTS = 3
 """Failed requests, latency, loss: each may spend a third of alpha."""
-FEWEST_COMPARED = 20
+MIN_COMPARED = 20
 """Requests of the champion without which a step proves nothing: no worse than nobody is not good."""
 
 
@@ -48,7 +48,7 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     """Decide about the current span: advance, hold or roll back.
 
     Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss, or if the span lasted
-    ``max_step_seconds`` without the evidence it needs. A candidate that is not worse is taken back in at most
+    ``max_step_seconds`` without the evidence it needs. A candidate that is not worse is rolled back in at most
     ``release.analysis.alpha`` of releases, over all tests, spans and looks together: each test gets a third of alpha,
     and within a test only the same minutes are compared: the spans' e-values are averaged over the planned number of
     spans, the spans' mean losses weighted by their precision.
@@ -84,7 +84,7 @@ def _lacking(evidence: Evidence, policy: Policy) -> list[str]:
         needs = (
             (evidence.seconds, step.min_seconds, "seconds"),
             (span.candidate.requests, step.min_requests, "requests of the candidate"),
-            (span.champion.requests, min(step.min_requests, FEWEST_COMPARED), "requests of the champion"),
+            (span.champion.requests, min(step.min_requests, MIN_COMPARED), "requests of the champion"),
             (evidence.labels, step.min_labels, "labelled outcomes of the candidate"),
         )
     return [f"{has:,.0f} of {need:,.0f} {what}" for has, need, what in needs if has < need]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from kedge.errors import ReleaseError
 
@@ -33,7 +33,7 @@ class SlotStatus:
     """It answers, with that bundle."""
     failed: bool = False
     """It will not come up by waiting; ``reason`` says why."""
-    untried: bool = False
+    not_started: bool = False
     """No process was ever begun with the bundle: what does not come up is the platform, not the bundle."""
     reason: str = ""
     """What its pods or process said."""
@@ -123,9 +123,9 @@ class Rollout:
     reason: str = ""
     """Why it ended as it did."""
     actor: str = ""
-    """Who took it back, when a person did."""
-    untried: bool = False
-    """It was taken back before any process was begun with the bundle: the platform was at fault, nothing was judged."""
+    """Who rolled it back, when a person did."""
+    not_started: Annotated[bool, Field(validation_alias=AliasChoices("not_started", "untried"))] = False
+    """Rolled back before any process was begun with the bundle: the platform was at fault, nothing was judged."""
 
     @property
     def ended(self) -> bool:

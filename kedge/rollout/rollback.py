@@ -1,4 +1,4 @@
-"""The operator's way back: end a release that runs, or put the champion before this one back."""
+"""A rollback by hand: end a release that runs, or put the champion before this one back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from kedge.errors import Conflict, UsageError
 from kedge.rollout import history
 from kedge.rollout.model import Rollout, Route, Slot, other
-from kedge.rollout.rollout import Outcome, Release, finish, take_back, wait_ready
+from kedge.rollout.rollout import Outcome, Release, finish, roll_back, wait_ready
 
 
 def rollback(release: Release, *, reason: str, actor: str = "") -> Outcome:
@@ -40,17 +40,17 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
     if rollout is None:
         champion = route.champion
         if champion is None:
-            raise UsageError(f"{release.policy.name}: no model is served, so there is nothing to take back")
+            raise UsageError(f"{release.policy.name}: no model is served, so there is nothing to roll back")
         rollout = _back_from(release, champion)
         route = replace(route, rollout=rollout)
         wait_ready(release, other(champion), str(rollout.champion))
     if rollout.state != "rolled-back":
-        route = take_back(release, route, rollout, reason, actor)
+        route = roll_back(release, route, rollout, reason, actor)
     return finish(release, route, route.rollout or rollout)
 
 
 def _back_from(release: Release, champion: Slot) -> Rollout:
-    """The release that made the champion, as if it still ran: taking it back is what is asked for."""
+    """The release that made the champion, as if it still ran: rolling it back is what is asked for."""
     records = release.records()
     bundle = release.driver.slot(champion).bundle or ""
     before = history.previous(records, bundle)

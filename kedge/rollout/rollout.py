@@ -31,12 +31,12 @@ from kedge.store import Store
 
 Observe = Callable[[Rollout, Sequence[Span]], Sequence[Observed]]
 """Adds labelled outcomes to spans."""
-Crown = Callable[[str, str | None], None]
+SetChampion = Callable[[str, str | None], None]
 """Is told who is champion now and who was before. Again is harmless."""
 
-MOST_BLIND_LOOKS = 5
-"""Looks in a row without evidence after which a candidate is taken back: nobody could see it fail."""
-LONGEST_WAIT = 1.0
+MAX_BLIND_LOOKS = 5
+"""Looks in a row without evidence after which a candidate is rolled back: nobody could see it fail."""
+MAX_WAIT = 1.0
 """Seconds between looks at a slot that is coming up."""
 
 
@@ -46,8 +46,8 @@ class Outcome:
 
     result: Literal["promoted", "rolled-back", "refused"]
     reason: str
-    untried: bool = False
-    """Taken back before any process was begun with the bundle, which therefore may be released again."""
+    not_started: bool = False
+    """Rolled back before any process was begun with the bundle, which therefore may be released again."""
 
 
 @dataclass(kw_only=True)
@@ -57,10 +57,10 @@ class Release:
     driver: Driver
     policy: Policy
     store: Store
-    crown: Crown
+    set_champion: SetChampion
     observe: Observe
     bundle: Bundle | None = None
-    """The candidate; None to finish or take back what stands on the route."""
+    """The candidate; None to finish or roll back what stands on the route."""
     run: str = ""
     """Name of the pipeline run, for the records."""
     clock: Callable[[], datetime] = clock.now
@@ -101,10 +101,10 @@ def run(release: Release) -> Outcome:
                 if outcome is not None:
                     return outcome
         except Conflict:
-            release.sleep(min(release.policy.release.interval_seconds, LONGEST_WAIT))
+            release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
 
 
-def take_back(release: Release, route: Route, rollout: Rollout, reason: str, actor: str = "") -> Route:
+def roll_back(release: Release, route: Route, rollout: Rollout, reason: str, actor: str = "") -> Route:
     """Give all traffic to the champion and none to the candidate, mirrored or not, in one write of the route."""
     champion = other(rollout.slot)
     if rollout.champion is not None and not route.weights.get(champion):
@@ -116,21 +116,21 @@ def take_back(release: Release, route: Route, rollout: Rollout, reason: str, act
 
 
 def finish(release: Release, route: Route, rollout: Rollout) -> Outcome:
-    """Crown and record what was decided, empty the slot that lost its traffic, clear the route. May be repeated."""
+    """Set the champion, record the decision, empty the slot that lost its traffic, clear the route. May be repeated."""
     key = f"{rollout.bundle}-{rollout.attempt}"
     records = release.records()
     if rollout.state == "promoted":
-        release.crown(rollout.bundle, rollout.champion)
+        release.set_champion(rollout.bundle, rollout.champion)
         result: Literal["promoted", "rolled-back"] = "promoted"
     else:
         if rollout.champion is not None and any(item.kind == "promoted" and item.key == key for item in records):
-            release.crown(rollout.champion, history.previous(records, rollout.champion))
+            release.set_champion(rollout.champion, history.previous(records, rollout.champion))
         result = "rolled-back"
     _record(release, result, rollout)
     loser = other(rollout.slot) if rollout.state == "promoted" else rollout.slot
     release.driver.remove(loser)
     release.driver.set_route(replace(route, rollout=None))
-    return Outcome(result=result, reason=rollout.reason, untried=rollout.untried)
+    return Outcome(result=result, reason=rollout.reason, not_started=rollout.not_started)
 
 
 def wait_ready(release: Release, slot: Slot, bundle: str) -> None:
@@ -147,7 +147,7 @@ def wait_ready(release: Release, slot: Slot, bundle: str) -> None:
                 f"slot {release.policy.name}-{slot} with bundle {bundle[:12]} not ready after {waited:,.0f} s: "
                 f"{status.reason or 'it gave no reason'}"
             )
-        release.sleep(min(release.policy.release.interval_seconds, LONGEST_WAIT))
+        release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
 
 
 def _begin(release: Release, route: Route) -> Rollout | Outcome:
@@ -160,7 +160,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
             return Outcome(
                 result="refused",
                 reason=f"bundle {rollout.bundle[:12]} is being released since {rollout.started:%Y-%m-%d %H:%M} UTC "
-                f"(now: {rollout.state}); wait for it, or take it back with `kedge rollback`",
+                f"(now: {rollout.state}); wait for it, or roll it back with `kedge rollback`",
             )
         release.say(f"going on with {bundle[:12]} at: {rollout.state}")
         if rollout.state == "deploy":  # the time to come up counts from the process that waits for it
@@ -225,16 +225,16 @@ def _deploy(release: Release, route: Route, rollout: Rollout) -> None:
         _go(release, route, rollout, "smoke")
     elif status.failed or waited > release.policy.release.ready_seconds:
         said = status.reason or "it gave no reason"
-        rollout = replace(rollout, untried=status.untried and status.bundle == rollout.bundle)
-        take_back(release, route, rollout, f"slot {rollout.slot} not ready after {waited:,.0f} s: {said}")
+        rollout = replace(rollout, not_started=status.not_started and status.bundle == rollout.bundle)
+        roll_back(release, route, rollout, f"slot {rollout.slot} not ready after {waited:,.0f} s: {said}")
     else:
-        release.sleep(min(release.policy.release.interval_seconds, LONGEST_WAIT))
+        release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
 
 
 def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
     fault = _smoke_fault(release, rollout)
     if fault:
-        take_back(release, route, rollout, fault)
+        roll_back(release, route, rollout, fault)
     elif rollout.champion is None:
         reason = "the model's first release; golden rows agree in the slot"
         ended = replace(rollout, state="promoted", since=release.clock(), reason=reason)
@@ -269,8 +269,8 @@ def _watch(release: Release, route: Route, rollout: Rollout) -> None:
         raise
     except KedgeError as exc:
         release.blind += 1
-        if release.blind >= MOST_BLIND_LOOKS:
-            take_back(release, route, rollout, f"no evidence could be read {release.blind} times in a row: {exc}")
+        if release.blind >= MAX_BLIND_LOOKS:
+            roll_back(release, route, rollout, f"no evidence could be read {release.blind} times in a row: {exc}")
         else:
             release.sleep(release.policy.release.interval_seconds)
         return
@@ -278,7 +278,7 @@ def _watch(release: Release, route: Route, rollout: Rollout) -> None:
     decision = judge(evidence, release.policy)
     worse = (*_silent(release, rollout), *(decision.reasons if decision.action == "roll back" else ()))
     if worse:
-        take_back(release, route, ended, "; ".join(worse))
+        roll_back(release, route, ended, "; ".join(worse))
     elif decision.action == "advance":
         _go(release, route, ended, *_after(release.policy, rollout))
     else:
@@ -289,7 +289,7 @@ def _silent(release: Release, rollout: Rollout) -> tuple[str, ...]:
     """Why the candidate's slot is not ready, if two looks in a row find it so: a dead one gets no requests to judge."""
     if release.driver.slot(rollout.slot).ready:
         return ()
-    release.sleep(min(release.policy.release.interval_seconds, LONGEST_WAIT))
+    release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
     status = release.driver.slot(rollout.slot)
     return () if status.ready else (f"slot {rollout.slot} is not ready: {status.reason or 'it gave no reason'}",)
 
@@ -372,8 +372,8 @@ def _ended_elsewhere(release: Release, mine: Rollout) -> Outcome:
     key = f"{mine.bundle}-{mine.attempt}"
     for item in release.records():
         if item.kind in ("promoted", "rolled-back") and item.key == key:
-            untried = bool(item.data.get("untried", False))
-            return Outcome(result=item.kind, reason=str(item.data["reason"]), untried=untried)
+            not_started = bool(item.data.get("not_started", False))
+            return Outcome(result=item.kind, reason=str(item.data["reason"]), not_started=not_started)
     raise ReleaseError(f"the rollout {key} of {release.policy.name} is gone from the route and has no record")
 
 
@@ -387,8 +387,8 @@ def _record(release: Release, kind: Literal["release-started", "promoted", "roll
     }
     if kind != "release-started":
         data |= {"reason": rollout.reason, "evidence": _evidence_kept(release, rollout)}
-    if rollout.untried:
-        data["untried"] = True
+    if rollout.not_started:
+        data["not_started"] = True
     ledger.append(
         release.store,
         Record(

@@ -14,7 +14,7 @@ from kedge import steps
 from kedge.errors import SlotNotReady, UsageError
 from kedge.policy import Policy
 from kedge.registry import Registry
-from kedge.rollout import rollback as way_back
+from kedge.rollout import rollback as rollbacks
 from kedge.rollout import rollout
 from kedge.rollout.drivers import open_driver
 from kedge.rollout.evidence import Observed
@@ -25,9 +25,9 @@ from kedge.store import Store, open_store
 def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
     """Release a bundle or go on with its release: ``promoted``, ``rolled-back`` or ``refused``.
 
-    A candidate that is taken back or refused is a release that ended as it should: the run's record says ``gated``. One
-    that the platform could not even start is a run that failed, and may be tried again: it raises SlotNotReady. Raises
-    what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
+    A candidate that is rolled back or refused is a release that ended as it should: the run's record says ``rejected``.
+    One that the platform could not even start is a run that failed, and may be tried again: it raises SlotNotReady.
+    Raises what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
     """
     parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
 
@@ -37,12 +37,12 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
             asked = _release(parsed, opened, registry, platform)
             asked.bundle, asked.run, asked.say = candidate, run, steps.say
             ended = rollout.run(asked)
-            if ended.untried:
+            if ended.not_started:
                 raise SlotNotReady(f"{ended.reason}; the bundle was not tried, and may be released again")
             return ended
 
-    outcome = steps.perform(opened, parsed.name, "deploy", release, run=run)
-    state: steps.State = "succeeded" if outcome.result == "promoted" else "gated"
+    outcome = steps.run_step(opened, parsed.name, "deploy", release, run=run)
+    state: steps.State = "succeeded" if outcome.result == "promoted" else "rejected"
     steps.finish(
         opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason
     )
@@ -54,12 +54,12 @@ def rollback(
     policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = ""
 ) -> rollout.Outcome:
     """The operator's rollback; see :func:`kedge.rollout.rollback.rollback`."""
-    return way_back.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
+    return rollbacks.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
 
 
 def served(model: str, platform: str) -> str:
     """Who gets the model's traffic, in words."""
-    return way_back.served(open_driver(platform, model).route())
+    return rollbacks.served(open_driver(platform, model).route())
 
 
 def policy_served(model: str, store: str, platform: str) -> Policy:
@@ -83,18 +83,18 @@ def _release(policy: Policy, store: Store, registry: str, platform: str) -> roll
         driver=open_driver(platform, policy.name),
         policy=policy,
         store=store,
-        crown=partial(_crown, Registry(registry), policy.name),
+        set_champion=partial(_set_champion, Registry(registry), policy.name),
         observe=partial(_observe, store, policy),
     )
 
 
-def _crown(registry: Registry, model: str, champion: str, previous: str | None) -> None:
+def _set_champion(registry: Registry, model: str, champion: str, previous: str | None) -> None:
     registry.set_alias(model, "champion", champion)
     if previous is not None:
         registry.set_alias(model, "previous", previous)
 
 
-def _observe(store: Store, policy: Policy, stands: Rollout, spans: Sequence[Span]) -> Sequence[Observed]:
+def _observe(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span]) -> Sequence[Observed]:
     from kedge.rollout.outcomes import observe
 
-    return observe(store, policy, stands, spans)
+    return observe(store, policy, rollout, spans)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal
 
 from kedge.errors import UsageError
-from kedge.policy.model import MOST_CHARACTERS, may_name
+from kedge.policy.model import MAX_CHARACTERS, may_name
 from kedge.scaffold.look import Column, Look
 
 # fmt: off
@@ -25,8 +25,8 @@ POSITIVE = (
     "1", "1.0", "true", "yes", "y", "t", "positive", "pos", "up", "fraud", "churn", "default", "bad", "returned",
 )
 # fmt: on
-MOST_CATEGORIES = 500
-MOST_NAMED = 5
+MAX_CATEGORIES = 500
+MAX_NAMED = 5
 REWRITTEN = {
     "a date": "a date; write it as 2026-05-01",
     "a number with a decimal comma": "a number; write 0,25 as 0.25",
@@ -85,7 +85,7 @@ def guess(look: Look, target: str | None = None) -> Guesses:
     if not features:
         raise UsageError(
             f"{look.source.location}: no column is left that could be a feature beside {outcome.column.name!r}"
-            + "".join(f"; {found.column.name}: {found.why}" for found in others[:MOST_NAMED])
+            + "".join(f"; {found.column.name}: {found.why}" for found in others[:MAX_NAMED])
         )
     task, positive, why = _task(outcome.column)
     outcome, *features = _called([outcome, *features])
@@ -121,7 +121,7 @@ def plain_name(column: str, taken: Collection[str] = ()) -> str:
     >>> plain_name("Umsatz.netto"), plain_name("order total (EUR)"), plain_name("%"), plain_name("a/b", ["a_b"])
     ('Umsatz_netto', 'order_total_EUR', 'column', 'a_b_2')
     """
-    plain = re.sub(r"[\W_]+", "_", column).strip("_")[: MOST_CHARACTERS - 5].strip("_") or "column"
+    plain = re.sub(r"[\W_]+", "_", column).strip("_")[: MAX_CHARACTERS - 5].strip("_") or "column"
     numbers = count(2)
     name = plain
     while name in taken:
@@ -255,6 +255,6 @@ def _no_feature(column: Column) -> str:
         return "a number that only names the row"
     if column.resembles:
         return f"looks like {REWRITTEN[column.resembles]}"
-    if column.kind == "text" and (column.distinct > MOST_CATEGORIES or column.distinct > column.rows / 2):
+    if column.kind == "text" and (column.distinct > MAX_CATEGORIES or column.distinct > column.rows / 2):
         return f"{column.distinct:,} different texts in {column.rows:,} rows: too many for a category"
     return ""

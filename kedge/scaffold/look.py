@@ -21,8 +21,8 @@ from kedge.tables import sources
 
 Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other"]
 
-MOST_ROWS = 200_000
-MOST_VALUES = 1000
+MAX_ROWS = 200_000
+MAX_VALUES = 1000
 RESEMBLES = {
     "a date": re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})([ T].*)?"),
     "a number with a decimal comma": re.compile(r"-?\d{1,3}(\.?\d{3})*,\d+"),
@@ -104,7 +104,7 @@ def look(source: Source) -> Look:
     reader = sources.open_reader(source)
     batches, count, whole = [], 0, True
     for piece in reader.pieces(reader.names):
-        if count >= MOST_ROWS:
+        if count >= MAX_ROWS:
             whole = False
             break
         batches.append(pa.Table.from_batches([piece.rows]))
@@ -112,10 +112,10 @@ def look(source: Source) -> Look:
     if not count:
         raise DataError(f"{source.location}: empty: not one row")
     try:
-        table = pa.concat_tables(batches, promote_options="permissive").slice(0, MOST_ROWS).combine_chunks()
+        table = pa.concat_tables(batches, promote_options="permissive").slice(0, MAX_ROWS).combine_chunks()
     except pa.ArrowException as exc:
         raise DataError(f"{source.location}: its parts disagree about the columns' types: {exc}") from exc
-    whole = whole and count <= MOST_ROWS
+    whole = whole and count <= MAX_ROWS
     columns = [_column(name, _one_array(table[name])) for name in reader.names]
     return Look(source=source, rows=table.num_rows, whole=whole, columns=columns)
 
@@ -145,7 +145,7 @@ def _column(name: str, raw: pa.Array) -> Column:
         least=least,
         most=most,
         values=dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
-        if len(counted) <= MOST_VALUES
+        if len(counted) <= MAX_VALUES
         else {},
         stored_as=str(raw.type),
         resembles=_resembles(counted) if kind == "text" else "",
@@ -153,7 +153,7 @@ def _column(name: str, raw: pa.Array) -> Column:
 
 
 def _resembles(texts: Iterable[str]) -> str:
-    some = list(islice(texts, MOST_VALUES))
+    some = list(islice(texts, MAX_VALUES))
     for what, pattern in RESEMBLES.items():
         if sum(bool(pattern.fullmatch(text.strip())) for text in some) >= READABLE * len(some):
             return what

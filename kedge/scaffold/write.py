@@ -141,7 +141,7 @@ def _data(guesses: Guesses) -> list[str]:
     return [
         *lines,
         "  label_delay_seconds: 0         # how long after the event the outcome is known: CHANGE if not at once",
-        "  max_bad_row_share: 0.01        # offending rows are left out up to this share; above it the run stops",
+        "  max_bad_row_share: 0.01        # invalid rows are left out up to this share; above it the run stops",
     ]
 
 

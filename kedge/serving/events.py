@@ -22,12 +22,12 @@ from kedge.serving.identity import row_id
 from kedge.serving.model import Scored, ServedModel
 
 TYPE = "dev.kedge.prediction"
-MOST_WAITING = 20_000  # rows; about 1 KB each
-MOST_WAITING_BYTES = 64 * 2**20  # of the requests that brought them
+MAX_WAITING = 20_000  # rows; about 1 KB each
+MAX_WAITING_BYTES = 64 * 2**20  # of the requests that brought them
 BATCH_ROWS, BATCH_BYTES = 500, 2**20  # whichever comes first; the collector takes 4 MiB
 SLICE_ROWS = 25  # encoded at a time, a quarter of a millisecond; then requests that wait are answered
 GATHER_SECONDS = 0.2
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
 AGAIN = (408, 425, 429)  # and all of the 5xx: sent once more
 SEND_SECONDS = 10.0
 SAID_SECONDS = 60.0  # between two lines of the log about events that are dropped
@@ -53,16 +53,16 @@ class Outbox:
         model: Whose predictions these are.
         address: Of the collector, such as ``http://127.0.0.1:8090``, or None.
         token: Shown to the collector as a bearer token.
-        most_waiting: Rows kept at most.
+        max_waiting: Rows kept at most.
     """
 
     def __init__(
-        self, model: ServedModel, address: str | None, *, token: str | None = None, most_waiting: int = MOST_WAITING
+        self, model: ServedModel, address: str | None, *, token: str | None = None, max_waiting: int = MAX_WAITING
     ) -> None:
         self._model = model
         self._address = address
         self._token = token
-        self._most = most_waiting
+        self._most = max_waiting
         self._queue: deque[Prediction] = deque()
         self._bytes = 0
         self._say_again = 0.0
@@ -78,7 +78,7 @@ class Outbox:
         if self._address is None:
             return
         rows = len(prediction.scored.rows)
-        if self.waiting >= self._most or self._bytes >= MOST_WAITING_BYTES:  # one request, bounded itself, may exceed
+        if self.waiting >= self._most or self._bytes >= MAX_WAITING_BYTES:  # one request, bounded itself, may exceed
             self.dropped += rows
             self._say_dropped()
             return
@@ -168,7 +168,7 @@ class Outbox:
             if answer is not None and answer.status_code < 500 and answer.status_code not in AGAIN:
                 break
             await self._pause(max(pause, _asked_pause(answer)))
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
         self._forget(rows)
         taken = rows if answer.status_code < 300 else _accepted(answer, rows)
         self.sent += taken
@@ -224,7 +224,7 @@ class Outbox:
 def _asked_pause(answer: Any) -> float:
     """Seconds the collector asks to wait, at most the longest pause."""
     after = answer.headers.get("retry-after", "") if answer is not None else ""
-    return min(float(after), LONGEST_PAUSE_SECONDS) if after.isdigit() and len(after) < 9 else 0.0
+    return min(float(after), MAX_PAUSE_SECONDS) if after.isdigit() and len(after) < 9 else 0.0
 
 
 def _accepted(answer: Any, rows: int) -> int:

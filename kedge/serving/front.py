@@ -18,7 +18,7 @@ from kedge.serving import v1, v2
 from kedge.serving.events import Prediction
 from kedge.serving.identity import checked_id, new_id
 from kedge.serving.model import Scored
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 from kedge.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -27,8 +27,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
-MOST_BYTES = 4 * 2**20
-MOST_DISCARDED = 64 * 2**20  # read and dropped before the refusal, which a client that still sends would not see
+MAX_BYTES = 4 * 2**20
+MAX_DISCARDED = 64 * 2**20  # read and dropped before the rejection, which a client that still sends would not see
 BODY_SECONDS = 10.0
 WANTED = frozenset({
     b"content-type", b"content-length", b"ce-id", b"ce-time", b"expect", b"inference-header-content-length",
@@ -94,8 +94,8 @@ class Front:
                 return  # the client went away
             read = time.perf_counter()
             answer = await self._service.worked(len(body), verb, headers, body)
-        except Refusal as refusal:
-            await self._refuse(send, protocol, refusal, _harmless_id(headers))
+        except RequestRejected as rejection:
+            await self._refuse(send, protocol, rejection, _harmless_id(headers))
             return
         await self._send(send, 200, answer)
         if answer.scored is None or answer.time is None:
@@ -131,10 +131,12 @@ class Front:
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind not in READABLE:
-            raise Refusal(415, "content-type: must be application/json, or application/octet-stream with v2 tensors")
+            raise RequestRejected(
+                415, "content-type: must be application/json, or application/octet-stream with v2 tensors"
+            )
         length = headers.get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
-        if declared > MOST_DISCARDED or (declared > MOST_BYTES and b"expect" in headers):
+        if declared > MAX_DISCARDED or (declared > MAX_BYTES and b"expect" in headers):
             raise _too_large()
         parts, size = [], 0
         try:
@@ -145,34 +147,36 @@ class Front:
                         return None
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > MOST_BYTES:
+                    if size > MAX_BYTES:
                         parts.clear()
-                    if size > MOST_DISCARDED or (size > MOST_BYTES and not message.get("more_body")):
+                    if size > MAX_DISCARDED or (size > MAX_BYTES and not message.get("more_body")):
                         raise _too_large()
                     if not message.get("more_body"):
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
-            raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+            raise RequestRejected(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything but a prediction. KServe's repository verbs stay shut: anyone could unload the model."""
         path, method = scope["path"], scope["method"]
         if path in self._gets and method == "GET":
             if self.draining and path.endswith("/ready"):
-                await self._refuse(send, "health", Refusal(503, "shutting down"), None)
+                await self._refuse(send, "health", RequestRejected(503, "shutting down"), None)
             else:
                 await self._inner(scope, receive, send)
         elif path in self._gets or path in self._verbs:
             allowed = "GET" if path in self._gets else "POST"
-            await self._refuse(send, "other", Refusal(405, f"{method[:20]} is not allowed here; use {allowed}"), None)
+            await self._refuse(
+                send, "other", RequestRejected(405, f"{method[:20]} is not allowed here; use {allowed}"), None
+            )
         else:
             known = f"this server has the model {self._model.name!r}"
-            await self._refuse(send, "other", Refusal(404, f"nothing at {path[:100]!r}; {known}"), None)
+            await self._refuse(send, "other", RequestRejected(404, f"nothing at {path[:100]!r}; {known}"), None)
 
-    async def _refuse(self, send: Send, protocol: str, refusal: Refusal, request_id: str | None) -> None:
-        self._service.refused(protocol, refusal)
-        answer = Answer(orjson.dumps({"error": refusal.message}), request_id or new_id())
-        await self._send(send, refusal.status, answer, close=refusal.status in (408, 413))
+    async def _refuse(self, send: Send, protocol: str, rejection: RequestRejected, request_id: str | None) -> None:
+        self._service.refused(protocol, rejection)
+        answer = Answer(orjson.dumps({"error": rejection.message}), request_id or new_id())
+        await self._send(send, rejection.status, answer, close=rejection.status in (408, 413))
 
     async def _send(self, send: Send, status: int, answer: Answer, close: bool = False) -> None:
         headers = [
@@ -195,7 +199,7 @@ def _text(header: bytes | None) -> str | None:
 
 def _refuse_octets(headers: Headers) -> None:
     if headers.get(b"content-type", b"").startswith(OCTETS):
-        raise Refusal(415, "content-type: must be application/json here; binary tensors go to v2")
+        raise RequestRejected(415, "content-type: must be application/json here; binary tensors go to v2")
 
 
 def _json_length(headers: Headers) -> int | None:
@@ -203,7 +207,7 @@ def _json_length(headers: Headers) -> int | None:
     if given is None:
         return None
     if not given.isdigit() or len(given) > 9:
-        raise Refusal(400, "inference-header-content-length: must be a number of bytes")
+        raise RequestRejected(400, "inference-header-content-length: must be a number of bytes")
     return int(given)
 
 
@@ -211,9 +215,9 @@ def _harmless_id(headers: Headers) -> str | None:
     """The client's id for an answer that refuses it, unless the id is the fault."""
     try:
         return checked_id(headers.get(b"ce-id", b"").decode("latin-1"), "ce-id")
-    except Refusal:
+    except RequestRejected:
         return None
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, f"the body is larger than {MOST_BYTES // 2**20} MiB; send fewer rows a request")
+def _too_large() -> RequestRejected:
+    return RequestRejected(413, f"the body is larger than {MAX_BYTES // 2**20} MiB; send fewer rows a request")

@@ -16,9 +16,9 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from kedge.serving import v2
 from kedge.serving.events import Prediction
-from kedge.serving.front import MOST_BYTES
+from kedge.serving.front import MAX_BYTES
 from kedge.serving.model import Row, Scored
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 from kedge.serving.service import Service
 
 FIELDS = {
@@ -40,7 +40,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to listen."""
-        limits = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.max_send_message_length", MOST_BYTES)]
+        limits = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.max_send_message_length", MAX_BYTES)]
         self._server = aio.server(ThreadPoolExecutor(1), interceptors=(ExceptionToStatusInterceptor(),), options=limits)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         self._server.add_insecure_port(self._address)
@@ -72,8 +72,8 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
                 metadata.get("ce-id"), request.id or None, metadata.get("ce-time")
             )
             scored, read = await self._service.worked(request.ByteSize(), self._scored, request)
-        except Refusal as refusal:
-            raise self._refused(refusal) from None
+        except RequestRejected as rejection:
+            raise self._refused(rejection) from None
         latency = 1000 * (time.perf_counter() - began)
         prediction = Prediction(request_id, when, scored, latency, request.ByteSize())
         self._service.answered("grpc", prediction, read - began, smoke="x-kedge-smoke" in metadata)
@@ -90,7 +90,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         model = self._model
         if name != model.name or version not in ("", model.version):
             asked = f"{name[:60]!r}, version {version[:60]!r}"
-            raise Refusal(404, f"no model {asked}; this server has the model {model.name!r}, version {model.version}")
+            raise RequestRejected(
+                404, f"no model {asked}; this server has the model {model.name!r}, version {model.version}"
+            )
 
     def _answer(self, request_id: str, scored: Scored) -> Any:
         outputs = [
@@ -112,9 +114,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             outputs=outputs,
         )
 
-    def _refused(self, refusal: Refusal) -> GrpcException:
-        self._service.refused("grpc", refusal)
-        return GrpcException(status_code=CODES[refusal.status], details=refusal.message)
+    def _refused(self, rejection: RequestRejected) -> GrpcException:
+        self._service.refused("grpc", rejection)
+        return GrpcException(status_code=CODES[rejection.status], details=rejection.message)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model is ready; KServe would log a trace and the name for one it does not know."""
@@ -127,8 +129,8 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
     async def _told(self, verb: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Any:
         try:
             self._refuse_another(request.name, request.version)
-        except Refusal as refusal:
-            raise self._refused(refusal) from None
+        except RequestRejected as rejection:
+            raise self._refused(rejection) from None
         return await verb(request, context)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
@@ -147,7 +149,7 @@ def _rows(request: Any, names: tuple[str, ...]) -> list[Row]:
     """The rows of input tensors, whose values lie in typed fields, or raw, one after the other."""
     raw = list(request.raw_input_contents)
     if raw and len(raw) != len(request.inputs):
-        raise Refusal(400, f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
+        raise RequestRejected(400, f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs")
     inputs: list[Mapping[str, Any]] = []
     for place, tensor in enumerate(request.inputs):
         described = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
@@ -161,11 +163,11 @@ def _rows(request: Any, names: tuple[str, ...]) -> list[Row]:
 def _values(tensor: Any) -> list[Any]:
     field = FIELDS.get(tensor.datatype)
     if field is None:
-        raise Refusal(400, f"input {tensor.name[:60]!r}: datatype must be one of {', '.join(FIELDS)}")
+        raise RequestRejected(400, f"input {tensor.name[:60]!r}: datatype must be one of {', '.join(FIELDS)}")
     values = list(getattr(tensor.contents, field))
     if tensor.datatype == "BYTES":
         try:
             return [value.decode() for value in values]
         except UnicodeDecodeError:
-            raise Refusal(400, f"input {tensor.name[:60]!r}: BYTES must be UTF-8 texts") from None
+            raise RequestRejected(400, f"input {tensor.name[:60]!r}: BYTES must be UTF-8 texts") from None
     return [None if value != value else value for value in values]

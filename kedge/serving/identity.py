@@ -8,7 +8,7 @@ import secrets
 from datetime import datetime
 
 from kedge import clock
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 
 PLAIN = re.compile(r"[!-~]{1,128}")
 """What an id may look like: it goes into a header and into events."""
@@ -26,10 +26,10 @@ def checked_id(given: object, field: str) -> str:
     """The id the client gave.
 
     Raises:
-        Refusal: it could not stand in a header.
+        RequestRejected: it could not stand in a header.
     """
     if not isinstance(given, str) or not PLAIN.fullmatch(given):
-        raise Refusal(400, f"{field}: an id must be 1 to 128 visible ASCII characters without spaces")
+        raise RequestRejected(400, f"{field}: an id must be 1 to 128 visible ASCII characters without spaces")
     return given
 
 
@@ -37,7 +37,7 @@ def event_time(given: str | None) -> datetime:
     """The time the client gave in ``ce-time``, or now.
 
     Raises:
-        Refusal: it is not an RFC 3339 time with an offset.
+        RequestRejected: it is not an RFC 3339 time with an offset.
     """
     if given is None:
         return clock.now()
@@ -46,7 +46,7 @@ def event_time(given: str | None) -> datetime:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise Refusal(400, "ce-time: must be a time such as 2026-03-02T00:00:00Z")
+        raise RequestRejected(400, "ce-time: must be a time such as 2026-03-02T00:00:00Z")
     return time
 
 
@@ -54,7 +54,7 @@ def identify(header_id: str | None, body_id: object, time: str | None) -> tuple[
     """The id and the event time of a request: ``ce-id``, else the id in its body, else a new one.
 
     Raises:
-        Refusal: what was given cannot be one.
+        RequestRejected: what was given cannot be one.
     """
     if header_id is not None:
         request_id = checked_id(header_id, "ce-id")

@@ -10,7 +10,7 @@ import numpy as np
 
 from kedge.bundle import Bundle, Matrix, Predictor
 from kedge.errors import BundleError, DataError, NotExplainable
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 
 Row = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ class ServedModel:
         """Score rows of features by name.
 
         Raises:
-            Refusal: 400, naming the row and the feature.
+            RequestRejected: 400, naming the row and the feature.
         """
         began = time.perf_counter()
         try:
@@ -73,7 +73,7 @@ class ServedModel:
                 encoded = time.perf_counter()
                 scores = self._predictor.score(matrix).tolist()
         except DataError as exc:
-            raise Refusal(400, str(exc)) from None
+            raise RequestRejected(400, str(exc)) from None
         return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
 
     def decide(self, scores: list[float]) -> list[float]:
@@ -87,14 +87,14 @@ class ServedModel:
         """What each feature adds to the raw score of each row, and the bias as ``_bias``.
 
         Raises:
-            Refusal: 400 for rows at fault, 501 for a model that cannot be explained.
+            RequestRejected: 400 for rows at fault, 501 for a model that cannot be explained.
         """
         try:
             matrix: Matrix = self.signature.encode_rows(rows)
             parts = self._predictor.contributions(matrix)
         except DataError as exc:
-            raise Refusal(400, str(exc)) from None
+            raise RequestRejected(400, str(exc)) from None
         except NotExplainable as exc:
-            raise Refusal(501, f"this model cannot be explained: {exc}") from None
+            raise RequestRejected(501, f"this model cannot be explained: {exc}") from None
         names = (*self.signature.names, "_bias")
         return [dict(zip(names, row, strict=True)) for row in parts.tolist()]

@@ -30,7 +30,7 @@ GRACE_SECONDS = 30
 FLUSH_SECONDS = 5.0
 LINGER_SECONDS = 0.25
 """Open connections live so much longer than the listener: a request that is on its way is answered."""
-MOST_CONNECTIONS = 2000
+MAX_CONNECTIONS = 2000
 KEEP_ALIVE_SECONDS = 75  # longer than a gateway keeps its own side, or it meets a closed connection
 
 
@@ -148,7 +148,7 @@ class Server(ModelServer):  # type: ignore[misc]
         config = uvicorn.Config(
             front, http=bounded(self._service.metrics.refused), ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
         )  # fmt: skip
         return DrainingServer(config, front, self._drain_seconds)
 

@@ -14,7 +14,7 @@ from kedge.serving.events import Outbox, Prediction
 from kedge.serving.identity import identify, new_id
 from kedge.serving.metrics import Metrics
 from kedge.serving.model import ServedModel
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 
 INLINE_BYTES = 16 * 1024  # a longer request is worth a thread, so that short ones do not wait for it
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ class Service:
         """The id and the time of a request.
 
         Raises:
-            Refusal: what was given cannot be one.
+            RequestRejected: what was given cannot be one.
         """
         return identify(header_id, body_id, header_time if self.trust_event_time else None)
 
@@ -48,18 +48,18 @@ class Service:
         """What ``work`` returns for a request of so many bytes: from a thread, unless it takes microseconds.
 
         Raises:
-            Refusal: the request is at fault; 500 for whatever the model may raise, with the trace in the log.
+            RequestRejected: the request is at fault; 500 for whatever the model may raise, with the trace in the log.
         """
         try:
             if size <= INLINE_BYTES and self.model.quick:
                 return work(*arguments)
             return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)
-        except Refusal:
+        except RequestRejected:
             raise
         except Exception:
             request_id = new_id()
             log.exception("request %s failed", request_id)
-            raise Refusal(500, f"the model failed; see the log for {request_id}") from None
+            raise RequestRejected(500, f"the model failed; see the log for {request_id}") from None
 
     def answered(self, protocol: str, prediction: Prediction, read_seconds: float, *, smoke: bool) -> None:
         """Count a prediction and tell the collector, but for a smoke test: it asks for rows of the past."""
@@ -67,6 +67,6 @@ class Service:
         if not smoke:
             self.outbox.add(prediction)
 
-    def refused(self, protocol: str, refusal: Refusal) -> None:
+    def refused(self, protocol: str, rejection: RequestRejected) -> None:
         """Count a request at fault."""
-        self.metrics.requests[protocol, refusal.status] += 1
+        self.metrics.requests[protocol, rejection.status] += 1

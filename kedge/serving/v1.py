@@ -7,19 +7,19 @@ from typing import Any
 
 import orjson
 
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 
 
 def read(body: bytes, names: Sequence[str]) -> list[Any]:
     """The rows of a request; a list of values is a row of the features in this order, ``names``.
 
     Raises:
-        Refusal: 400, saying where the JSON breaks or what is missing.
+        RequestRejected: 400, saying where the JSON breaks or what is missing.
     """
     value = parse(body)
     rows = value.get("instances")
     if not isinstance(rows, list) or not rows:
-        raise Refusal(400, '"instances": must be a list of at least one object of features by name')
+        raise RequestRejected(400, '"instances": must be a list of at least one object of features by name')
     if list in map(type, rows):
         return [_named(row, place, names) if type(row) is list else row for place, row in enumerate(rows)]
     return rows
@@ -29,7 +29,7 @@ def _named(values: list[Any], place: int, names: Sequence[str]) -> dict[str, Any
     if len(values) != len(names):
         text = ", ".join(names)
         text = text if len(text) <= 400 else text[:397] + "..."
-        raise Refusal(400, f"row {place}: {len(values)} values for the {len(names)} features {text}")
+        raise RequestRejected(400, f"row {place}: {len(values)} values for the {len(names)} features {text}")
     return dict(zip(names, values, strict=True))
 
 
@@ -42,12 +42,12 @@ def parse(body: bytes | memoryview) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        Refusal: it is none; NaN and Infinity are no JSON either.
+        RequestRejected: it is none; NaN and Infinity are no JSON either.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise Refusal(400, f"the body is not JSON: {exc}") from None
+        raise RequestRejected(400, f"the body is not JSON: {exc}") from None
     if not isinstance(value, dict):
-        raise Refusal(400, "the body must be a JSON object")
+        raise RequestRejected(400, "the body must be a JSON object")
     return value

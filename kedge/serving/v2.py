@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from kedge.serving.model import Row, Scored, ServedModel
-from kedge.serving.refusal import Refusal
+from kedge.serving.rejection import RequestRejected
 from kedge.serving.v1 import parse
 
 DTYPES = {
@@ -40,14 +40,16 @@ def read(body: bytes, json_length: int | None, names: tuple[str, ...]) -> Infere
     """Read a request; with binary tensors ``json_length`` says where its JSON ends.
 
     Raises:
-        Refusal: 400, naming the input.
+        RequestRejected: 400, naming the input.
     """
     if json_length is not None and not 0 < json_length <= len(body):
-        raise Refusal(400, f"inference-header-content-length: {json_length} bytes of JSON in a body of {len(body)}")
+        raise RequestRejected(
+            400, f"inference-header-content-length: {json_length} bytes of JSON in a body of {len(body)}"
+        )
     value = parse(body if json_length is None else body[:json_length])
     inputs = value.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise Refusal(400, '"inputs": must be a list of tensors, one a feature')
+        raise RequestRejected(400, '"inputs": must be a list of tensors, one a feature')
     outputs, binary = _wanted(value)
     tail = body[json_length:] if json_length is not None else b""
     return Inference(rows(inputs, tail, names), value.get("id"), outputs, binary)
@@ -57,7 +59,7 @@ def rows(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> list[Row]:
     """The rows of input tensors; ``tail`` holds the binary ones' bytes, one after the other.
 
     Raises:
-        Refusal: 400, naming the input.
+        RequestRejected: 400, naming the input.
     """
     columns = _columns(inputs, tail, names)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -87,22 +89,24 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
     for tensor in inputs:
         name = tensor.get("name") if isinstance(tensor, dict) else None
         if not isinstance(name, str):
-            raise Refusal(400, '"inputs": each must be an object with a "name"')
+            raise RequestRejected(400, '"inputs": each must be an object with a "name"')
         if name not in names or name in columns:
-            raise Refusal(400, f"input {name[:60]!r}: {'given twice' if name in columns else 'not a feature'}")
+            raise RequestRejected(400, f"input {name[:60]!r}: {'given twice' if name in columns else 'not a feature'}")
         count = _count(name, tensor.get("shape"))
         if rows is not None and count != rows:
-            raise Refusal(400, f"input {name!r}: {count} rows, the inputs before have {rows}")
+            raise RequestRejected(400, f"input {name!r}: {count} rows, the inputs before have {rows}")
         rows = count
         columns[name], size = _values(name, tensor, count, tail[place:])
         place += size
     if place != len(tail):
-        raise Refusal(400, f"{len(tail) - place} bytes of binary data belong to no input")
+        raise RequestRejected(400, f"{len(tail) - place} bytes of binary data belong to no input")
     if not rows:
-        raise Refusal(400, '"inputs": at least one row')
+        raise RequestRejected(400, '"inputs": at least one row')
     missing = [name for name in names if name not in columns]
     if missing:
-        raise Refusal(400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown")
+        raise RequestRejected(
+            400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown"
+        )
     return columns
 
 
@@ -113,7 +117,7 @@ def _values(name: str, tensor: dict[str, Any], count: int, tail: bytes) -> tuple
     parameters = tensor.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if type(size) is not int or not 0 <= size <= len(tail):
-        raise Refusal(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes left")
+        raise RequestRejected(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes left")
     return unpack(name, tensor.get("datatype"), tail[:size], count), size
 
 
@@ -122,14 +126,14 @@ def _count(name: str, shape: object) -> int:
         count = shape[0]
         if type(count) is int and count >= 0:
             return count
-    raise Refusal(400, f"input {name!r}: shape must be [rows] or [rows, 1]")
+    raise RequestRejected(400, f"input {name!r}: shape must be [rows] or [rows, 1]")
 
 
 def _flat(name: str, data: object, count: int) -> list[Any]:
     if isinstance(data, list) and data and all(isinstance(value, list) and len(value) == 1 for value in data):
         data = [value[0] for value in data]
     if not isinstance(data, list) or len(data) != count:
-        raise Refusal(400, f"input {name!r}: data must be a list of the {count} values its shape says")
+        raise RequestRejected(400, f"input {name!r}: data must be a list of the {count} values its shape says")
     return data
 
 
@@ -137,15 +141,15 @@ def unpack(name: str, datatype: object, raw: bytes, count: int) -> list[Any]:
     """The values of a raw tensor: little endian, or BYTES with a 4-byte length before each.
 
     Raises:
-        Refusal: 400, the bytes do not fit type and shape.
+        RequestRejected: 400, the bytes do not fit type and shape.
     """
     if datatype == "BYTES":
         return _texts(name, raw, count)
     if not isinstance(datatype, str) or datatype not in DTYPES:
-        raise Refusal(400, f"input {name!r}: datatype must be BYTES or one of {', '.join(DTYPES)}")
+        raise RequestRejected(400, f"input {name!r}: datatype must be BYTES or one of {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[datatype])
     if len(raw) != count * dtype.itemsize:
-        raise Refusal(400, f"input {name!r}: {len(raw)} bytes for {count} values of {datatype}")
+        raise RequestRejected(400, f"input {name!r}: {len(raw)} bytes for {count} values of {datatype}")
     values: list[Any] = np.frombuffer(raw, dtype=dtype).tolist()
     return [None if math.isnan(value) else value for value in values] if dtype.kind == "f" else values
 
@@ -161,9 +165,11 @@ def _texts(name: str, raw: bytes, count: int) -> list[Any]:
             texts.append(raw[place : place + length].decode())
             place += length
     except (struct.error, ValueError):
-        raise Refusal(400, f"input {name!r}: BYTES must be UTF-8 texts, each after its length in 4 bytes") from None
+        raise RequestRejected(
+            400, f"input {name!r}: BYTES must be UTF-8 texts, each after its length in 4 bytes"
+        ) from None
     if len(texts) != count:
-        raise Refusal(400, f"input {name!r}: {len(texts)} texts, its shape says {count}")
+        raise RequestRejected(400, f"input {name!r}: {len(texts)} texts, its shape says {count}")
     return texts
 
 
@@ -176,7 +182,7 @@ def _wanted(value: dict[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
     for output in wanted if isinstance(wanted, list) else [None]:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(output, dict) or name not in OUTPUTS:
-            raise Refusal(400, '"outputs": each must be an object whose name is "score" or "prediction"')
+            raise RequestRejected(400, '"outputs": each must be an object whose name is "score" or "prediction"')
         names.append(name)
         if _flag(output.get("parameters"), "binary_data", every):
             binary.add(name)

@@ -13,7 +13,7 @@ class Store(Protocol):
     """Objects under one root. Keys are relative, with ``/`` between parts.
 
     Layout: ``logs/<model>/{predictions,labels}`` (Delta tables), ``records/<model>/<kind>/<key>.json``,
-    ``vetoed/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
+    ``quarantined/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
     ``reports/<model>/``.
     """
 

@@ -15,7 +15,7 @@ from kedge.tables.files import File, find
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
 
 DELIMITERS = ",;\t|"
-LONGEST_HEADER = 1_000_000
+MAX_HEADER = 1_000_000
 BLOCK_BYTES = 4 << 20
 
 
@@ -77,7 +77,7 @@ def header(file: File) -> tuple[list[str], str]:
         DataError: empty, not UTF-8, or a name twice.
     """
     with _stream(file) as stream:
-        start = _read(stream, LONGEST_HEADER, file)
+        start = _read(stream, MAX_HEADER, file)
     if not start.strip():
         raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
     line = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").split(b"\n", 1)[0].rstrip(b"\r")

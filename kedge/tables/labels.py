@@ -22,7 +22,7 @@ from kedge.tables.sources import Table, open_reader
 WRITER = "label-source"
 OVERLAP = timedelta(days=1)
 """Read again each time, for rows that came late; what the log has already is left out."""
-MOST_NAMED = 20
+MAX_NAMED = 20
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ class Pulled:
     """Rows of the source that were looked at."""
     appended: int
     """Labels that were not in the log before."""
-    offending: int
+    invalid: int
     """Rows left out: no id, no outcome, or a value that cannot be read."""
     faults: tuple[str, ...]
     """The first of them, with file, row and reason."""
@@ -58,7 +58,7 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
     seen = appending.last_sequence(store, policy, "labels", WRITER)
     start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
     table = _table(policy, declared)
-    rows, faults, offending = _read(table, start)
+    rows, faults, invalid = _read(table, start)
     fresh = _not_logged(store, policy, rows, start)
     appended = 0
     if fresh.num_rows:
@@ -66,25 +66,25 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
         sequence = newest if seen is None else max(newest, seen + 1)
         if appending.append(store, policy, "labels", fresh, writer=WRITER, sequence=sequence):
             appended = fresh.num_rows
-    return Pulled(table.rows_read, appended, offending, tuple(faults[:MOST_NAMED]))
+    return Pulled(table.rows_read, appended, invalid, tuple(faults[:MAX_NAMED]))
 
 
 def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], int]:
     """Good rows as the log's columns, and what is wrong with the others."""
     parts = [log.LABELS.empty_table().select(["_id", "_label", "_observed"])]
     faults: list[str] = []
-    offending = 0
+    invalid = 0
     for batch in table.batches(start=start, provenance=True):
         label = batch.column(table.model.target)
         reasons = batch.column(FAULT)
         good = pc.and_(pc.and_(pc.is_valid(label), pc.is_valid(batch.column(ID))), pc.is_null(reasons))
-        offending += batch.num_rows - int(pc.sum(good).as_py() or 0)
-        for index in np.flatnonzero(~good.to_numpy(zero_copy_only=False))[: MOST_NAMED - len(faults)]:
+        invalid += batch.num_rows - int(pc.sum(good).as_py() or 0)
+        for index in np.flatnonzero(~good.to_numpy(zero_copy_only=False))[: MAX_NAMED - len(faults)]:
             reason = reasons[int(index)].as_py() or "no id or no outcome"
             faults.append(f"{table.place}, row {batch.column(ROW)[int(index)].as_py()}: {reason}")
         columns = [batch.column(ID), label, batch.column(TIME)]
         parts.append(pa.table(columns, schema=parts[0].schema).filter(good))
-    return pa.concat_tables(parts), faults, offending
+    return pa.concat_tables(parts), faults, invalid
 
 
 def _table(policy: Policy, declared: LabelSource) -> Table:

@@ -92,7 +92,7 @@ def take(
     _refuse_backwards(store, policy.name, (table.place, time), end, before, _span(rows)[1])
     rows, all_rows = _outside(rows, without), rows.num_rows
     if not rows.num_rows:
-        raise DataError(_all_vetoed(table, all_rows, without))
+        raise DataError(_all_quarantined(table, all_rows, without))
     faults = rows.num_rows - rows[FAULT].null_count
     if not faults:
         rows = rows.drop_columns([FAULT])
@@ -118,7 +118,7 @@ def _outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
     return rows
 
 
-def _all_vetoed(table: Table, rows: int, windows: Sequence[Window]) -> str:
+def _all_quarantined(table: Table, rows: int, windows: Sequence[Window]) -> str:
     spans = ", ".join(f"{start.isoformat()} to {end.isoformat()}" for start, end in windows)
     return f"{table.place}: all {rows:,} rows lie in times whose feed was found corrupt ({spans}); nothing to train on"
 

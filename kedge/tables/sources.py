@@ -19,7 +19,7 @@ from kedge.tables import columns as column_types
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
 from kedge.tables.reader import Bounds, Piece, Reader
 
-MOST_TARGET_VALUES = 1000
+MAX_TARGET_VALUES = 1000
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Table:
     def _count_target(self, raw: pa.Array) -> None:
         for item in pc.value_counts(raw):
             value = item["values"].as_py()
-            if value is not None and len(self.target_values) < MOST_TARGET_VALUES:
+            if value is not None and len(self.target_values) < MAX_TARGET_VALUES:
                 self.target_values[str(value)] += item["counts"].as_py()
 
 

@@ -17,7 +17,7 @@ from kedge.measure import Floats, losses
 from kedge.policy import Policy
 
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
-NEAREST = 1e-12
+CLIP = 1e-12
 """Scores are held this far from 0 and 1 before their log-odds are taken."""
 
 
@@ -37,7 +37,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Tried:
+class FittedCandidate:
     """An estimator with its settings found: its mean loss on the selection rows, and how to fit it for good."""
 
     name: str
@@ -45,7 +45,7 @@ class Tried:
     fit: Callable[[Rows], Any]
 
 
-def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> Tried:
+def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> FittedCandidate:
     """Gradient-boosted trees; the newer rows say after how many trees to stop.
 
     Categories are split natively (`feature_types` "c"), a missing value takes the branch that lowers the loss.
@@ -77,16 +77,16 @@ def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) 
     )  # fmt: skip
     trees = first.best_iteration + 1
     loss = mean_loss(policy, newer.label, score(first[:trees], signature, newer.matrix))
-    return Tried("xgboost", loss, lambda rows: xgboost.train(parameters, table(rows), trees))
+    return FittedCandidate("xgboost", loss, lambda rows: xgboost.train(parameters, table(rows), trees))
 
 
-def try_linear(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> Tried:
+def try_linear(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> FittedCandidate:
     """Logistic or ridge regression: numbers filled with the median and scaled, categories one column each."""
 
     def fit(rows: Rows) -> Any:
         return _linear(policy, signature).fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
 
-    return Tried("linear", mean_loss(policy, newer.label, score(fit(older), signature, newer.matrix)), fit)
+    return FittedCandidate("linear", mean_loss(policy, newer.label, score(fit(older), signature, newer.matrix)), fit)
 
 
 def weights(ages: Floats, half_life: float | None) -> Floats | None:
@@ -100,7 +100,10 @@ def weights(ages: Floats, half_life: float | None) -> Floats | None:
     return None if half_life is None else np.exp2(-ages / half_life)
 
 
-TRY: Mapping[str, Callable[[Policy, Signature, Rows, Rows], Tried]] = {"xgboost": try_xgboost, "linear": try_linear}
+ESTIMATORS: Mapping[str, Callable[[Policy, Signature, Rows, Rows], FittedCandidate]] = {
+    "xgboost": try_xgboost,
+    "linear": try_linear,
+}
 
 
 def importance(model: Any, signature: Signature) -> dict[str, float]:
@@ -141,7 +144,7 @@ def calibration(label: Floats, scores: Floats) -> dict[str, float]:
         return {}
     from sklearn.linear_model import LogisticRegression
 
-    held = np.clip(scores, NEAREST, 1 - NEAREST)
+    held = np.clip(scores, CLIP, 1 - CLIP)
     fitted = LogisticRegression(C=1e6).fit(np.log(held / (1 - held)).reshape(-1, 1), label)
     return {
         "calibration_intercept": float(fitted.intercept_[0]),

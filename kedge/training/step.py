@@ -16,11 +16,11 @@ def train(policy: dict[str, Any], store: str, fingerprint: str, metrics: Any, re
     parsed, opened = policies.parse(policy), open_store(store)
 
     def fit() -> str:
-        steps.refuse_lost(opened, f"snapshots/{parsed.name}/{fingerprint}/snapshot.json", "validate")
+        steps.require_artifact(opened, f"snapshots/{parsed.name}/{fingerprint}/snapshot.json", "validate")
         made = stage.run(parsed, opened, fingerprint)
         for name, value in made.manifest.metrics.items():
             metrics.log_metric(name, value)
         write_file(Path(report.path), opened.get(f"{made.address}/{bundle.folder.REPORT}"))
         return made.id
 
-    return steps.perform(opened, parsed.name, "train", fit)
+    return steps.run_step(opened, parsed.name, "train", fit)

@@ -20,7 +20,7 @@ from kedge.policy import Policy
 from kedge.steps import say
 from kedge.store import Store
 from kedge.tables import snapshot
-from kedge.training.estimators import TRY, Rows, calibration, importance, mean_loss, score, weights
+from kedge.training.estimators import ESTIMATORS, Rows, calibration, importance, mean_loss, score, weights
 from kedge.training.page import page
 
 SELECTION_SHARE = 0.2
@@ -94,7 +94,7 @@ def challenger(asked: Policy, table: pa.Table, *, place: str) -> Challenger:
     _refuse_one_class(asked, label[:older], place)
     signature = Signature.of(asked.model, bundle.observed_categories(asked.model, table))
     rows = Rows(signature.encode(table), label, weights(_ages(table), asked.train.half_life_seconds))
-    tried = [TRY[name](asked, signature, rows[:older], rows[older:]) for name in asked.train.estimators]
+    tried = [ESTIMATORS[name](asked, signature, rows[:older], rows[older:]) for name in asked.train.estimators]
     return Challenger(
         estimator=min(tried, key=lambda each: each.loss).name,  # the first of the policy's list where two agree
         fitted={each.name: each.fit(rows) for each in tried},
@@ -151,7 +151,7 @@ def _kind(feature_type: str) -> Kind:
     return "category" if feature_type == "category" else "number"
 
 
-def spread(table: pa.Table, rows: int) -> pa.Table:
+def stride_sample(table: pa.Table, rows: int) -> pa.Table:
     """Rows at equal distances over the table's time, the first and the last among them."""
     return table.take(np.unique(np.linspace(0, table.num_rows - 1, rows).round().astype(np.int64)))
 
@@ -165,7 +165,7 @@ def _write(folder: Path, asked: Policy, made: Challenger, table: pa.Table, start
         signature=made.signature,
         policy=asked,
         estimator=made.estimator,
-        golden=spread(table, bundle.folder.GOLDEN_ROWS),
+        golden=stride_sample(table, bundle.folder.GOLDEN_ROWS),
         profile=reference(asked, made, table, start),
         snapshot=fingerprint,
         metrics=metrics,

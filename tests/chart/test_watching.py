@@ -52,22 +52,22 @@ def collectors_page() -> str:
     """A collector's metrics, with one of everything counted."""
     from kedge import policy
     from kedge.collector.metrics import Metrics
-    from kedge.collector.standing import Stand, Standing
+    from kedge.collector.model_state import ModelState, ModelStates
     from kedge.records import Record
     from tests.chart.test_values import FRAUD
 
     metrics = Metrics()
     declared = {"fraud": SimpleNamespace(policy=policy.parse(FRAUD))}
-    standing = Standing(None, declared, metrics)
+    model_states = ModelStates(None, declared, metrics)
     check = Record(model="fraud", kind="check", key="x", time=_noon(), data={"action": "none"})
-    standing._stands["fraud"] = Stand(check=check, runs={}, under_way={}, releases={}, release_since=1.0)
+    model_states._states["fraud"] = ModelState(check=check, runs={}, under_way={}, releases={}, release_since=1.0)
     metrics.accepted.labels("fraud", "prediction")
     metrics.refused.labels("busy")
     metrics.sampled_out.labels("fraud")
     metrics.appended.labels("fraud", "labels")
     metrics.set_aside.labels("fraud")
     metrics.waiting_labels.labels("fraud")
-    metrics.check.labels("fraud", "attention")
+    metrics.check.labels("fraud", "warn")
     return metrics.page()[0].decode()
 
 

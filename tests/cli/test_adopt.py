@@ -172,7 +172,7 @@ def test_a_check_before_the_first_request_says_what_is_missing_and_fails_nothing
         checked(store, 1)
 
 
-def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_attention(kedge, store) -> None:
+def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_a_warning(kedge, store) -> None:
     done = kedge(*by_feature("--reference-rows", "700"))
     assert "reference: the first 700 requests" in done.output
     answered(store, 0)
@@ -187,7 +187,7 @@ def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_attention(
     for day in (2, 3, 4):
         answered(store, day, shift=400.0, wrong=0.6)
         seen.append(checked(store, day + 1))
-    assert [each["action"] for each in seen] == ["attention"] * 3
+    assert [each["action"] for each in seen] == ["warn"] * 3
     assert "amount" in seen[0]["inputs"]["drifted"]
     assert seen[2]["performance"]["worse"]
     assert "the policy does not retrain on it" in " ".join(seen[2]["reasons"])
@@ -203,7 +203,7 @@ def test_a_table_is_the_reference_from_the_first_check_on(kedge, store, tmp_path
     assert checked(store, 1)["verdict"] == "quiet"
     answered(store, 1, shift=400.0)
     drifted = checked(store, 2)
-    assert (drifted["verdict"], drifted["action"]) == ("inputs drifted", "attention")
+    assert (drifted["verdict"], drifted["action"]) == ("inputs drifted", "warn")
 
 
 def test_adopting_again_keeps_policy_reference_and_record(kedge, store, tmp_path) -> None:

@@ -66,14 +66,14 @@ def test_a_reason_with_markup_is_shown_as_it_is(store):
 
 def test_why_a_challenger_was_refused_is_said_once_where_its_evaluation_stands(store):
     data = {"run": "r9", "reasons": ["loss 0.4, must be below 0.3"]}
-    ended = {"run": "r9", "state": "gated", "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
+    ended = {"run": "r9", "state": "rejected", "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
     for hour, (kind, item) in enumerate({"evaluated": data | {"passed": False}, "run-finished": ended}.items()):
         records.append(
             store, Record(model="fraud", kind=kind, key="r9", time=START + timedelta(hours=9 + hour), data=item)
         )
     judged, finished = run(store, "--model", "fraud").output.splitlines()[-2:]
     assert judged.endswith("loss 0.4, must be below 0.3")
-    assert "run gated: r9" in finished
+    assert "run rejected: r9" in finished
     assert "0.4" not in finished
     alone = run(store, "--model", "fraud", "--limit", "1").output.splitlines()[-1]
     assert alone.endswith("evaluate: loss 0.4, must be below 0.3")

@@ -381,7 +381,7 @@ def test_a_location_outside_the_policys_folder_is_absolute(table: Path, tmp_path
 def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kedge.scaffold import look
 
-    monkeypatch.setattr(look, "MOST_ROWS", 100)
+    monkeypatch.setattr(look, "MAX_ROWS", 100)
     pq.write_table(payments(300), tmp_path / "t.parquet")
     seen = look.look(look.source_of(str(tmp_path / "t.parquet")))
     assert (seen.rows, seen.whole) == (100, False)

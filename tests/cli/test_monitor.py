@@ -35,7 +35,7 @@ class Ended:
 class Pipeline:
     """Stands in for the process of the local runner: a run takes no time and ends with a verdict in the records."""
 
-    def __init__(self, store, state: str = "gated", **data) -> None:
+    def __init__(self, store, state: str = "rejected", **data) -> None:
         self.store, self.state, self.data = store, state, data
         self.runs: list[tuple[str, str]] = []
 
@@ -84,13 +84,13 @@ def test_exits_0_and_says_why_whether_or_not_it_submits(world, file, pipeline): 
     first = monitor(world, file, 0)
     assert first.exit_code == 0
     assert "fraud, 2026-03-02T00:00 to 2026-03-03T00:00 UTC, 600 rows: loss rose" in first.output
-    assert "action: attention" in first.output
+    assert "action: warn" in first.output
     assert f"report: {world.store.url}/reports/fraud/check-20260303T000000Z.html" in first.output
     assert pipeline.runs == []
     second = monitor(world, file, 1)
     assert second.exit_code == 0
     assert "action: retrain" in second.output
-    assert "gated: loss 0.61 is not below 0.60" in second.output
+    assert "rejected: loss 0.61 is not below 0.60" in second.output
     assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
 
 
@@ -122,7 +122,7 @@ def test_what_nobody_submitted_is_submitted_by_the_next_days_check(world, file, 
         yaml.safe_dump({**RULES, "monitor": {**RULES["monitor"], "budget": {"cooldown_seconds": 10 * 86_400}}})
     )
     third = monitor(world, file, 2)
-    assert "action: attention" in third.output
+    assert "action: warn" in third.output
     assert "the retraining decided on at 20260304T000000Z is not done yet" in third.output
     assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
 
@@ -137,7 +137,10 @@ def test_a_run_that_could_not_be_submitted_is_exit_code_1_and_taken_up_again(wor
     monkeypatch.setattr(submit, "run_local", away)
     with pytest.raises(RunError, match="connection refused"):
         monitor(world, file, 1)
-    assert [item.data["action"] for item in records.read(world.store, "fraud", ["check"])] == ["attention", "retrain"]
+    assert [item.data["action"] for item in records.read(world.store, "fraud", ["check"])] == [
+        "warn",
+        "retrain",
+    ]
     back = Pipeline(world.store)
     monkeypatch.setattr(submit, "run_local", back)
     monitor(world, file, 1)
@@ -256,7 +259,7 @@ def test_json_is_the_record_and_the_runs_and_nothing_else(world, file, pipeline)
     body = json.loads(monitor(world, file, 1, "--json").stdout)
     assert body["data"]["action"] == "retrain"
     assert body["written_now"] is True
-    assert body["runs"][0]["state"] == "gated"
+    assert body["runs"][0]["state"] == "rejected"
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-03-02", "2026-03-02T00:00:00"])

@@ -42,8 +42,8 @@ def check(hour: float, action: str, **data) -> Record:
         reasons=["labelled loss rose: 0.5 against 0.3"],
         report="reports/fraud/check-x.html",
         decision_key=f"key-{hour:g}",
-        champion={"reign": f"promoted/{A}-1"},
-        signs={sign: {"bad": True, "evidence": f"{hour:g}"} for sign in ("error", "shift")},
+        champion={"tenure_id": f"promoted/{A}-1"},
+        signs={sign: {"breached": True, "evidence": f"{hour:g}"} for sign in ("error", "shift")},
         **data,
     )
 
@@ -74,8 +74,8 @@ def test_the_champion_is_told_with_version_age_and_since_when():
 
 
 def test_the_last_check_is_told_with_its_reasons():
-    text = seen([*PROMOTED, check(2, "none"), check(3, "attention")])
-    assert "2026-03-02 03:00 UTC: loss rose; action: attention; 1,234 rows; reports/fraud/check-x.html" in text
+    text = seen([*PROMOTED, check(2, "none"), check(3, "warn")])
+    assert "2026-03-02 03:00 UTC: loss rose; action: warn; 1,234 rows; reports/fraud/check-x.html" in text
     assert "labelled loss rose: 0.5 against 0.3" in text
 
 
@@ -91,7 +91,7 @@ def test_the_run_that_started_last_counts_and_may_still_be_going():
     runs = [
         event(2, "run-started", "r1", run="r1"),
         event(3, "run-started", "r2", run="r2"),
-        event(4, "run-finished", "r1", state="gated"),
+        event(4, "run-finished", "r1", state="rejected"),
     ]
     assert "r2 is going since 2026-03-02 03:00 UTC" in seen([*PROMOTED, *runs])
 
@@ -123,7 +123,7 @@ def test_cooldown_budget_and_schedule_are_what_comes_next():
     asked = policy.parse(RULES)
     run = [
         event(9, "run-started", "r1", run="r1", pipeline="retrain"),
-        event(9.5, "run-finished", "r1", state="gated"),
+        event(9.5, "run-finished", "r1", state="rejected"),
     ]
     text = seen([*PROMOTED, *run], asked=asked)
     assert "checks ask for no retraining before 2026-03-03 09:00 UTC (cooldown)" in text
@@ -137,7 +137,7 @@ def test_a_decision_nobody_submitted_is_driven_on_by_the_next_check():
     assert "the retraining decided on at 2026-03-02 03:00 UTC is not done" in text
     done = [
         event(4, "run-started", "r", run="r", pipeline="retrain", decision_key="key-3"),
-        event(5, "run-finished", "r", state="gated"),
+        event(5, "run-finished", "r", state="rejected"),
     ]
     assert "is not done" not in seen([*PROMOTED, check(3, "retrain"), *done])
 
@@ -167,7 +167,7 @@ def test_a_rollout_under_way_is_told_and_an_ended_one_is_not():
 @pytest.fixture
 def store(tmp_path):
     opened = open_store(tmp_path)
-    for item in [*PROMOTED, check(3, "attention")]:
+    for item in [*PROMOTED, check(3, "warn")]:
         ledger.append(opened, item)
     return opened
 
@@ -177,7 +177,7 @@ def test_the_command_reads_records_and_the_local_platforms_route(store, tmp_path
     done = CliRunner().invoke(build(), ["status", "--model", "fraud", "--store", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "canary step 2" in done.output
-    assert "action: attention" in done.output
+    assert "action: warn" in done.output
 
 
 def test_the_command_prints_json_for_scripts(store, tmp_path):
@@ -185,7 +185,7 @@ def test_the_command_prints_json_for_scripts(store, tmp_path):
     body = json.loads(done.output)
     assert body["champion"]["bundle"] == A
     assert body["version"] == "3"
-    assert body["check"]["data"]["action"] == "attention"
+    assert body["check"]["data"]["action"] == "warn"
     assert body["rollout"] is None
 
 

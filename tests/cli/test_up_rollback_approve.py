@@ -123,7 +123,7 @@ def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
     platform = Folder(tmp_path / "store" / "platform")
     platform.swap_route("fraud", Route(weights={"blue": 90, "green": 10}, rollout=rollout))
     out = kedge("rollback", "--policy", tmp_path / "fraud.yaml", "--reason", "odd", "--json")
-    assert json.loads(out) == {"result": "rolled-back", "reason": "odd", "untried": False}
+    assert json.loads(out) == {"result": "rolled-back", "reason": "odd", "not_started": False}
     assert platform.route("fraud").weights == {"blue": 100}
     assert records.latest(store, "fraud", "rolled-back").actor == "ada"
 

@@ -237,11 +237,11 @@ def test_share_that_a_gitops_tool_applies_is_an_error_that_names_it(canary, api,
 
 
 def test_service_that_was_deleted_meanwhile_is_not_made_anew_by_an_apply(canary, api, namespace):
-    stands = canary._seen()
-    asked = inference_service(Address(namespace=api.namespace), "fraud", "green", stands.placed, 20, stands.service)
+    current = canary._seen()
+    asked = inference_service(Address(namespace=api.namespace), "fraud", "green", current.placed, 20, current.service)
     namespace.kubectl("delete", "inferenceservice", "fraud")
     with pytest.raises(Conflict):
-        canary._apply(asked, stands.service)
+        canary._apply(asked, current.service)
     assert api.get(SLOTS, "fraud") is None
 
 

@@ -272,7 +272,7 @@ def release_of(driver_of, tmp_path):
 
     def make(bundle, sleep=time.sleep):
         return Release(
-            driver=driver_of(), policy=policies.parse(POLICY), store=store, crown=lambda *_: None,
+            driver=driver_of(), policy=policies.parse(POLICY), store=store, set_champion=lambda *_: None,
             bundle=Golden(bundle), run="traffic",
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=lambda: datetime.now(UTC), sleep=sleep, say=print,
@@ -307,7 +307,7 @@ def test_release_that_is_killed_in_a_canary_goes_on_and_promotes_without_a_faile
     print(f"release, killed once: {len(asking.answers)} requests, 0 failed")
 
 
-def test_candidate_without_endpoints_is_taken_back_though_no_client_saw_a_failure(driver, clients, release_of):
+def test_candidate_without_endpoints_is_rolled_back_though_no_client_saw_a_failure(driver, clients, release_of):
     """Its share moves silently to the champion: only its own count and its pods tell."""
     driver.remove("green")
     until("an empty slot", lambda: driver.slot("green").bundle is None)

@@ -96,7 +96,7 @@ def test_content_types_nobody_reads_are_refused(start, event):
 
 
 def test_a_large_body_is_refused_before_and_while_it_is_read(start):
-    with start(most_body_bytes=100_000) as client:
+    with start(max_body_bytes=100_000) as client:
         assert client.post("/", content=b"x" * 10_000_000, headers=STRUCTURED).status_code == 413
 
         def endless():

@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_ever_read(start, post, 
 
 def test_when_the_backlog_is_too_long_own_senders_wait_and_kserves_logger_is_taken(start, post, tmp_path):
     away(tmp_path / "store")
-    with start(most_spool_bytes=100) as client:
+    with start(max_spool_bytes=100) as client:
         assert post(client, "a").status_code == 202
         until(lambda: "wait for the store" in client.get("/readyz").json()["faults"].get("spool", ""))
         answer = post(client, "b")

@@ -37,7 +37,7 @@ def test_entries_in_memory_equal_those_read_from_their_frames(declared, rows):
 
 
 def test_a_segment_is_held_whole_or_not_at_all_and_given_once():
-    fresh = Fresh(most_bytes=100)
+    fresh = Fresh(max_bytes=100)
     fresh.note(1, [label(1)], 40)
     fresh.note(2, [label(2)], 40)
     fresh.note(2, [label(3)], 40)  # too much: segment 2 has to be read

@@ -77,16 +77,16 @@ def test_a_request_and_its_answer_become_one_prediction_in_whichever_order_they_
     with start() as client:
         sent = client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
         assert sent.status_code == 202
-        assert client.post("/v1/flush").json()["waiting_halves"] == 1
+        assert client.post("/v1/flush").json()["unmatched"] == 1
         client.post("/", json=bodies[second], headers=headers(second, time=times[second]))
         client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
         assert client.post("/v1/flush").json() == {
             "appended": 1,
             "labels_without_prediction": {"payments": 0},
-            "waiting_halves": 0,
+            "unmatched": 0,
         }
         client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
-        assert client.post("/v1/flush").json()["waiting_halves"] == 0
+        assert client.post("/v1/flush").json()["unmatched"] == 0
     (row,) = rows()
     assert row.pop("_received") > datetime(2026, 3, 2, tzinfo=UTC)
     assert row == {
@@ -165,11 +165,11 @@ def test_halves_that_reached_different_collectors_find_each_other(start, rows):
     with start(spool="one", share_seconds=0) as one, start(spool="two", share_seconds=0) as two:
         one.post("/", json={"instances": [ROW]}, headers=headers("request"))
         two.post("/", json={"predictions": [0.75]}, headers=headers("response"))
-        assert one.post("/v1/flush").json()["waiting_halves"] == 1
+        assert one.post("/v1/flush").json()["unmatched"] == 1
         done = two.post("/v1/flush").json()
-        assert (done["appended"], done["waiting_halves"]) == (1, 0)
+        assert (done["appended"], done["unmatched"]) == (1, 0)
         two.post("/v1/flush")
-        assert one.post("/v1/flush").json()["waiting_halves"] == 0
+        assert one.post("/v1/flush").json()["unmatched"] == 0
     assert [(row["_id"], row["_score"], row["amount"]) for row in rows()] == [("a", 0.75, 12.5)]
 
 

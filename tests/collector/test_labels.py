@@ -121,7 +121,7 @@ def test_text_that_looks_like_a_number_is_text_where_the_outcome_is(start, store
 
 
 def test_a_file_needs_a_model_and_may_not_be_too_large(start):
-    with start(most_bulk_bytes=1000) as client:
+    with start(max_bulk_bytes=1000) as client:
         headers = {"content-type": "text/csv"}
         assert client.post("/v1/labels", content=b"id,label\n", headers=headers).status_code == 422
         assert client.post("/v1/labels?model=x", content=b"id,label\n", headers=headers).status_code == 422
@@ -142,7 +142,7 @@ def test_labels_of_ids_nobody_predicted_are_refused_where_that_is_asked_for(star
 
 
 def test_a_check_shows_in_the_metrics_also_after_a_restart(start):
-    figures = {"drifted_features": 3, "attention": 0.5}
+    figures = {"drifted_features": 3, "drifted_importance": 0.5}
     with start() as client:
         assert client.post("/v1/checks", json={"model": "payments", "figures": figures}).status_code == 202
         for bad in (

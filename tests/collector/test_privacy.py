@@ -11,7 +11,7 @@ from kedge import policy as policies
 from kedge.collector.declared import Declared
 from kedge.collector.intake import sampled
 from kedge.collector.privacy import Features
-from kedge.collector.refusal import Refused
+from kedge.collector.rejection import RequestRejected
 from kedge.errors import UsageError
 from kedge.tables import appending, log
 
@@ -90,7 +90,7 @@ def test_a_row_is_read_or_refused_by_name_whatever_rows_came_before(rows):
             )
         }
         if faults:
-            with pytest.raises(Refused, match="|".join(f"feature '{name}'" for name in faults)):
+            with pytest.raises(RequestRejected, match="|".join(f"feature '{name}'" for name in faults)):
                 FEATURES.read(row)
         else:
             assert len(FEATURES.read(row)) == len(KINDS)
@@ -119,7 +119,7 @@ def test_prediction_halves_and_label_of_an_id_are_kept_or_left_out_together(star
         client.post("/v1/labels", json={"model": "payments", "labels": labels})
         done = client.post("/v1/flush").json()
         assert done["labels_without_prediction"] == {"payments": 0}
-        assert done["waiting_halves"] == 0
+        assert done["unmatched"] == 0
     logged = {}
     for table in ("predictions", "labels"):
         found = appending.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id"])
@@ -135,10 +135,10 @@ def test_a_positive_label_is_one_and_any_other_zero(declared):
     assert [value_of(declared(positive=True), label) for label in (True, 0)] == [1.0, 0.0]
     assert value_of(declared(task="regression"), 3) == 3.0
     for policy, label in ((declared(), "1"), (declared(positive="yes"), 1), (declared(task="regression"), True)):
-        with pytest.raises(Refused):
+        with pytest.raises(RequestRejected):
             value_of(policy, label)
     for label in ("Yes", " yes", "YES"):
-        with pytest.raises(Refused, match="the positive label is spelt 'yes'"):
+        with pytest.raises(RequestRejected, match="the positive label is spelt 'yes'"):
             value_of(declared(positive="yes"), label)
     assert Declared(declared(), None).decision(0.5) == 1.0
 
@@ -151,10 +151,10 @@ def test_with_a_negative_label_one_that_is_neither_is_refused(declared):
     assert [value_of(numbers, label) for label in (1, 0, True, False, 0.0)] == [1.0, 0.0, 1.0, 0.0, 0.0]
     for label in ("maybe", "Yes", "No", "no ", ""):
         with pytest.raises(
-            Refused, match=f"label '{label}' is neither the positive label 'yes' nor the negative label"
+            RequestRejected, match=f"label '{label}' is neither the positive label 'yes' nor the negative label"
         ):
             value_of(texts, label)
-    with pytest.raises(Refused, match="label 2 is neither the positive label 1 nor the negative label 0"):
+    with pytest.raises(RequestRejected, match="label 2 is neither the positive label 1 nor the negative label 0"):
         value_of(numbers, 2)
-    with pytest.raises(Refused, match="must be of the kind of the positive label 'yes'"):
+    with pytest.raises(RequestRejected, match="must be of the kind of the positive label 'yes'"):
         value_of(texts, 0)

@@ -23,14 +23,14 @@ def key(number):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(runs, "CHAPTER", 40)
+    monkeypatch.setattr(runs, "GENERATION", 40)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12))
 def test_keys_that_were_added_are_known_and_no_others(sizes):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "CHAPTER", 40)
-        patch.setattr(runs, "AT_ONCE", 15)  # a chapter is put together in three turns
+        patch.setattr(runs, "GENERATION", 40)
+        patch.setattr(runs, "AT_ONCE", 15)  # a generation is put together in three turns
         db = sqlite3.connect(":memory:", isolation_level=None)
         kept, count = Runs(db), 0
         for number, size in enumerate(sizes):
@@ -55,20 +55,20 @@ def test_a_run_is_forgotten_when_its_youngest_key_is_old_enough(tmp_path):
     index = Index(tmp_path / "index.db")
     index.apply(Change(0, day=1, appended=[key(number) for number in range(40)]))
     index.apply(Change(1, day=2, appended=[key(number) for number in range(40, 50)]))
-    assert index.forget(before_day=1, most_ids=1000, halves_before=0)["appended"] == 0
-    assert index.forget(before_day=2, most_ids=1000, halves_before=0)["appended"] == 40
+    assert index.forget(before_day=1, max_ids=1000, unmatched_before=0)["appended"] == 0
+    assert index.forget(before_day=2, max_ids=1000, unmatched_before=0)["appended"] == 40
     assert index.known(map(key, range(50))) == set(map(key, range(40, 50)))
 
 
 @pytest.mark.usefixtures("small")
-def test_of_more_keys_than_may_be_remembered_the_oldest_chapters_go(tmp_path):
+def test_of_more_keys_than_may_be_remembered_the_oldest_generations_go(tmp_path):
     index = Index(tmp_path / "index.db")
     for number in range(5):
-        chapter = [key(40 * number + place) for place in range(40)]
-        index.apply(Change(number, day=1, appended=chapter))
-    assert index.forget(before_day=1, most_ids=120, halves_before=0)["appended"] == 80
+        generation = [key(40 * number + place) for place in range(40)]
+        index.apply(Change(number, day=1, appended=generation))
+    assert index.forget(before_day=1, max_ids=120, unmatched_before=0)["appended"] == 80
     assert index.known(map(key, range(200))) == set(map(key, range(80, 200)))
-    assert index.forget(before_day=1, most_ids=120, halves_before=0)["appended"] == 0
+    assert index.forget(before_day=1, max_ids=120, unmatched_before=0)["appended"] == 0
 
 
 @pytest.mark.usefixtures("small")
@@ -76,7 +76,7 @@ def test_a_change_that_fails_half_way_leaves_nothing_behind(tmp_path):
     index = Index(tmp_path / "index.db")
     index.apply(Change(0, day=1, appended=[key(1), key(2)]))
     with pytest.raises(sqlite3.Error):
-        index.apply(Change(1, day=1, appended=[key(3)], halves=[("too", "few")]))
+        index.apply(Change(1, day=1, appended=[key(3)], unmatched=[("too", "few")]))
     assert index.known([key(1), key(2), key(3)]) == {key(1), key(2)}
     index.apply(Change(1, day=1, appended=[key(3)]))
     index.close()
@@ -86,9 +86,9 @@ def test_a_change_that_fails_half_way_leaves_nothing_behind(tmp_path):
 def test_few_keys_that_were_never_added_are_looked_for_in_the_file():
     kept = Runs(sqlite3.connect(":memory:", isolation_level=None))
     kept.add(1, 0, [os.urandom(16) for _ in range(100_000)])
-    (chapter,) = kept._chapters
-    assert len(chapter.seen.bits) <= 5 * runs.CHAPTER
-    assert len(chapter.seen.among(int.from_bytes(os.urandom(8)) for _ in range(20_000))) < 20_000 / 600
+    (generation,) = kept._generations
+    assert len(generation.seen.bits) <= 5 * runs.GENERATION
+    assert len(generation.seen.among(int.from_bytes(os.urandom(8)) for _ in range(20_000))) < 20_000 / 600
 
 
 def test_a_spool_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):

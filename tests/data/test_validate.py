@@ -102,18 +102,18 @@ def test_good_rows_are_their_own_cleaned_snapshot(tmp_path: Path, store: Store) 
         ({"at": None}, "a value cannot be read, saw column 'at': the time is missing"),
     ],
 )
-def test_an_offending_row_is_left_out_up_to_the_share_and_an_error_above_it(
+def test_an_invalid_row_is_left_out_up_to_the_share_and_an_error_above_it(
     values: dict[str, Any], said: str, tmp_path: Path, store: Store
 ) -> None:
     name = outcome(tmp_path, store, put(**values), max_bad_row_share=0.01)
     kept = snapshot.load(store, "shop", name)
     assert (kept.rows, kept.faults) == (99, 0)
     assert 6.0 not in snapshot.read(store, kept, ["items"])["items"].to_pylist()
-    assert "Good, less 1 offending row left out." in (tmp_path / "page.html").read_text()
+    assert "Good, less 1 invalid row left out." in (tmp_path / "page.html").read_text()
     with pytest.raises(DataError) as raised:
         outcome(tmp_path, store, put(**values), max_bad_row_share=0.005)
     message = str(raised.value)
-    assert "1 of 100 rows (1.00%) are offending; data.max_bad_row_share allows 0.50%" in message
+    assert "1 of 100 rows (1.00%) are invalid; data.max_bad_row_share allows 0.50%" in message
     assert said in message
     assert f"first in {tmp_path}/rows.csv, row 7" in message
     assert raised.value.exit_code == 2
@@ -128,7 +128,7 @@ def test_a_value_that_could_not_be_read_is_not_called_missing_too(tmp_path: Path
     with pytest.raises(DataError) as raised:
         outcome(tmp_path, store, change, max_bad_row_share=0)
     lines = str(raised.value).splitlines()
-    assert lines[1].startswith("  3 of 100 rows (3.00%) are offending")
+    assert lines[1].startswith("  3 of 100 rows (3.00%) are invalid")
     present = [line for line in lines if "must be present" in line]
     assert len(present) == 1
     assert present[0].startswith("  2 rows: column 'size' must be present, saw missing; first in")
@@ -156,7 +156,7 @@ def test_all_failures_are_named_at_once_and_a_row_counts_once(tmp_path: Path, st
     with pytest.raises(DataError) as raised:
         outcome(tmp_path, store, change, max_bad_row_share=0.02)
     lines = str(raised.value).splitlines()
-    assert lines[1] == "  3 of 100 rows (3.00%) are offending; data.max_bad_row_share allows 2.00%"
+    assert lines[1] == "  3 of 100 rows (3.00%) are invalid; data.max_bad_row_share allows 2.00%"
     assert lines[2].startswith("  2 rows: column 'size' must be at least 0, saw -1.0, -2.0; first in")
     assert len([line for line in lines if line.startswith("  1 row: ")]) == 2
     assert lines[-1].startswith(f"  all of it: {store.url}/reports/shop/validate-")
@@ -197,7 +197,7 @@ def labelled(folder: Path, **labels: str) -> Policy:
     return policies.parse(value)
 
 
-def test_a_label_that_is_neither_is_an_offending_row(tmp_path: Path, store: Store, capsys) -> None:
+def test_a_label_that_is_neither_is_an_invalid_row(tmp_path: Path, store: Store, capsys) -> None:
     rows = hundred()
     worded(rows)
     lay(tmp_path, rows)
@@ -271,7 +271,7 @@ def test_the_page_is_written_also_when_the_rows_are_refused_and_escapes_what_it_
     assert "row 7" in page
 
 
-def test_the_page_shows_some_offending_rows_and_counts_the_rest(tmp_path: Path, store: Store) -> None:
+def test_the_page_shows_some_invalid_rows_and_counts_the_rest(tmp_path: Path, store: Store) -> None:
     def change(rows: list[dict[str, Any]]) -> None:
         rows += [row | {"id": f"x{k}", "size": -1} for k in range(250) for row in [rows[k % 100]]]
 
@@ -287,7 +287,7 @@ def test_checking_is_pure_and_says_which_rows(tmp_path: Path, store: Store) -> N
     policy = asked(tmp_path)
     taken = snapshot.load(store, "shop", ingest.run(policy, store, END))
     findings = checks.check(snapshot.read(store, taken, provenance=True), policy.model)
-    assert findings.offending.tolist() == [2, 8]
+    assert findings.invalid.tolist() == [2, 8]
     assert findings.share == 0.02
     assert {(failure.column, failure.rule): failure.rows.tolist() for failure in findings.failures} == {
         ("size", "at least 0"): [2],
@@ -295,7 +295,7 @@ def test_checking_is_pure_and_says_which_rows(tmp_path: Path, store: Store) -> N
         ("shop", "one of A, B"): [8],
     }
     assert validate.refusal(findings, policy) == [
-        "2 of 100 rows (2.00%) are offending; data.max_bad_row_share allows 1.00%"
+        "2 of 100 rows (2.00%) are invalid; data.max_bad_row_share allows 1.00%"
     ]
 
 
@@ -326,8 +326,8 @@ def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(
     kept, page = (SimpleNamespace(path=str(tmp_path / "out" / name), metadata={}) for name in ("rows", "page"))
     with pytest.raises(DataError):
         step.validate(policy.to_dict(), store.url, taken, kept, page)
-    left = steps.conclude(store, "shop", "run-1")  # as the last task of the run does
+    left = steps.finalize_run(store, "shop", "run-1")  # as the last task of the run does
     assert (left.data["step"], left.data["state"], left.data["exit_code"]) == ("validate", "failed", 2)
-    assert "10 of 100 rows (10.00%) are offending" in left.data["reason"]
+    assert "10 of 100 rows (10.00%) are invalid" in left.data["reason"]
     assert len(snapshot.all_of(store, "shop")) == 1
     assert not Path(kept.path).exists()

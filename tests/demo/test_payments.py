@@ -54,5 +54,5 @@ def test_the_policy_of_the_demo_names_the_columns_of_its_payments():
 
 
 def test_the_days_of_the_story_follow_each_other_without_a_gap():
-    days = [number for chapter in story.CHAPTERS for number in range(chapter.first, chapter.last + 1)]
+    days = [number for episode in story.EPISODES for number in range(episode.first, episode.last + 1)]
     assert days == list(range(31))

@@ -8,7 +8,7 @@ from kedge.demo import story
 from kedge.demo.payments import START
 from kedge.records import Record
 
-ACTIONS = {"a": "none", "b": "attention", "c": "veto", "d": "none", "e": "none"}
+ACTIONS = {"a": "none", "b": "warn", "c": "quarantine", "d": "none", "e": "none"}
 
 
 def event(day: float, kind: str, **data: object) -> Record:
@@ -17,9 +17,9 @@ def event(day: float, kind: str, **data: object) -> Record:
 
 def good_story() -> list[Record]:
     checks = [
-        event(number + 1, "check", action=ACTIONS[chapter.letter])
-        for chapter in story.CHAPTERS
-        for number in range(chapter.first, chapter.last + 1)
+        event(number + 1, "check", action=ACTIONS[episode.letter])
+        for episode in story.EPISODES
+        for number in range(episode.first, episode.last + 1)
     ]
     return [
         *checks,
@@ -41,23 +41,23 @@ def test_the_story_as_told_comes_true():
 @pytest.mark.parametrize(
     ("extra", "claim"),
     [
-        (event(3, "check", action="attention"), "(a)"),
+        (event(3, "check", action="warn"), "(a)"),
         (event(8.5, "run-started"), "(b)"),
         (event(11.5, "run-started"), "(c)"),
         (event(20, "rolled-back"), "(d)"),
         (event(28, "promoted"), "(e)"),
     ],
 )
-def test_one_event_too_many_spoils_its_chapter(extra, claim):
+def test_one_event_too_many_spoils_its_episode(extra, claim):
     assert failed([*good_story(), extra]) == [claim]
 
 
 @pytest.mark.parametrize(("kind", "claim"), [("promoted", "(d)"), ("rolled-back", "(e)"), ("evaluated", "(e)")])
-def test_one_event_too_few_spoils_its_chapter(kind, claim):
+def test_one_event_too_few_spoils_its_episode(kind, claim):
     assert failed([x for x in good_story() if x.kind != kind]) == [claim]
 
 
-def test_a_demo_without_any_record_fails_every_chapter_but_says_so():
+def test_a_demo_without_any_record_fails_every_episode_but_says_so():
     missing = story.expectations([])
     assert {x.claim[:3] for x in missing if not x.came_true} == {"(a)", "(b)", "(c)", "(d)", "(e)"}
     assert missing[0].seen == "no check"

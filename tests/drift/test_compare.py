@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from kedge import drift
-from kedge.drift import Feature, purposes
-from kedge.drift.compare import attention
-from kedge.drift.display import drift_page, worst_first
+from kedge.drift import Feature, drift_types
+from kedge.drift.compare import drifted_importance
+from kedge.drift.html_view import drift_page, worst_first
 from kedge.errors import DataError
 
 N = 5000
@@ -237,19 +237,19 @@ def test_pairs_of_a_number_and_a_category_are_compared():
     assert [(pair.first, pair.second) for pair in against(known, draw(N, tied=False)).pairs] == [("x", "c")]
 
 
-def test_attention_is_the_share_of_importance_that_drifted(reference):
+def test_drifted_importance_is_the_share_of_importance_that_drifted(reference):
     rng = np.random.default_rng(22)
     drifted = table(rng, number=rng.standard_normal(N) + 1)
     importance = {"number": 0.01, "heavy": 0.99}
-    assert against(reference, drifted, importance=importance).attention == pytest.approx(0.01)
-    assert against(reference, drifted).attention == pytest.approx(1 / 6)
-    assert attention({"_score": Feature(kind="number", drifted=True)}, None) == 0
+    assert against(reference, drifted, importance=importance).drifted_importance == pytest.approx(0.01)
+    assert against(reference, drifted).drifted_importance == pytest.approx(1 / 6)
+    assert drifted_importance({"_score": Feature(kind="number", drifted=True)}, None) == 0
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
 def test_importance_must_be_a_weight(weight):
     with pytest.raises(DataError, match="finite and not negative"):
-        attention({"x": Feature(kind="number")}, {"x": weight})
+        drifted_importance({"x": Feature(kind="number")}, {"x": weight})
 
 
 def test_a_profile_not_counted_on_the_reference_is_refused(reference):
@@ -258,27 +258,27 @@ def test_a_profile_not_counted_on_the_reference_is_refused(reference):
         drift.compare(reference, other)
 
 
-def test_purposes_compare_their_columns():
+def test_drift_types_compare_their_columns():
     rng = np.random.default_rng(24)
 
     def served(n, spread):
         scores = 1 / (1 + np.exp(-spread * rng.standard_normal(n)))
         return pa.record_batch({"x": rng.standard_normal(n), "_score": scores, "_label": rng.random(n) < 0.3})
 
-    known = drift.build(purposes.with_confidence([served(20_000, 2.0)]))
-    current = drift.count(known, purposes.with_confidence([served(N, 1.5)]))
-    assert purposes.prediction_drift(known, current).drifted == ["_score"]
-    assert purposes.confidence_drift(known, current).drifted == ["_confidence"]
-    assert purposes.target_drift(known, current).drifted == []
-    assert purposes.training_serving_skew(known, current, ["x"]).drifted == []
-    assert purposes.new_data_drift(known, current, ["x"]).drifted == []
+    known = drift.build(drift_types.with_confidence([served(20_000, 2.0)]))
+    current = drift.count(known, drift_types.with_confidence([served(N, 1.5)]))
+    assert drift_types.prediction_drift(known, current).drifted == ["_score"]
+    assert drift_types.confidence_drift(known, current).drifted == ["_confidence"]
+    assert drift_types.target_drift(known, current).drifted == []
+    assert drift_types.training_serving_skew(known, current, ["x"]).drifted == []
+    assert drift_types.new_data_drift(known, current, ["x"]).drifted == []
     with pytest.raises(DataError, match="no column '_score'"):
-        purposes.prediction_drift(drift.build([pa.record_batch({"x": [1.0]})]), current)
+        drift_types.prediction_drift(drift.build([pa.record_batch({"x": [1.0]})]), current)
 
 
 def test_confidence_refuses_what_is_no_probability():
     with pytest.raises(DataError, match=r"1\.5, which is no probability"):
-        list(purposes.with_confidence([pa.record_batch({"_score": [0.5, 1.5]})]))
+        list(drift_types.with_confidence([pa.record_batch({"_score": [0.5, 1.5]})]))
 
 
 def test_the_page_shows_every_column_worst_first(reference):

@@ -126,4 +126,4 @@ def test_grouping_keeps_every_row(counts):
     r, c = distances.grouped(counts, counts[::-1])
     assert r.sum() == sum(counts)
     assert c.sum() == sum(counts)
-    assert len(r) <= distances.MOST_GROUPS
+    assert len(r) <= distances.MAX_GROUPS

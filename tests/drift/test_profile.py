@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from kedge import drift
 from kedge.drift import Profile, hashing
+from kedge.drift.arrow_reader import texts
 from kedge.drift.binning import Binner, Scratch
 from kedge.drift.edges import fine_cuts, thinned
 from kedge.drift.numeric import NumberBuilder
-from kedge.drift.reading import texts
 from kedge.drift.windows import design_effects, seasonal_reference, sliding, tumbling, window
 from kedge.errors import DataError
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kedge.drift import significance
-from kedge.drift.repeated import e_process, lord_levels, spread_level
+from kedge.drift.repeated_testing import e_process, lord_levels, spread_level
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 

@@ -107,11 +107,11 @@ def test_both_are_scored_on_the_same_newest_rows(good, stale) -> None:
         assert scored.loss.tolist() == losses("binary", label, score).tolist()
 
 
-def test_a_worse_challenger_ends_the_run_as_gated_with_every_reason(good, stale) -> None:
+def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(good, stale) -> None:
     found = evaluate.run(good.asked, good.store, Champion(good.bundle), RUN, good.fingerprint, stale.bundle)
     assert not found.passed
     (finished,) = records.read(good.store, "fraud", ["run-finished"])
-    assert (finished.data["state"], finished.data["step"]) == ("gated", "evaluate")
+    assert (finished.data["state"], finished.data["step"]) == ("rejected", "evaluate")
     assert finished.data["bundle"] == stale.bundle
     for part in ("always saying the mean", "higher than the champion's", "paired test p = 1)", "worst slice"):
         assert finished.data["reason"].count(part) == 1
@@ -209,7 +209,7 @@ def test_a_regressions_errors_are_scikit_learns_for_each_model_on_the_same_rows(
 
 
 def test_of_many_rows_some_are_drawn_and_the_page_says_which(regression, monkeypatch) -> None:
-    monkeypatch.setattr("kedge.evaluation.page.MOST_DOTS", 50)
+    monkeypatch.setattr("kedge.evaluation.page.MAX_DOTS", 50)
     judged(regression, None, REGRESSION)
     page = regression.store.get(evaluate.report_key("fraud", regression.bundle)).decode()
     assert "50 of 120 rows are drawn, at equal distances in time" in page

@@ -10,7 +10,7 @@ from kedge import bundle, policy, records
 from kedge.errors import BundleError, NothingServed
 from kedge.monitoring import run
 from kedge.monitoring.run import key_of
-from kedge.records import Record, vetoed_windows
+from kedge.records import Record, quarantined_windows
 from kedge.tables import appending
 from tests.monitoring.world import DAY, RULES, START, rows
 
@@ -46,7 +46,7 @@ def test_a_changed_relation_is_worse_and_retrains_at_the_second_day(world):
     for day in range(2):
         world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
     first, second = look(world, 0), look(world, 1)
-    assert (first.record.data["verdict"], first.record.data["action"]) == ("loss rose", "attention")
+    assert (first.record.data["verdict"], first.record.data["action"]) == ("loss rose", "warn")
     assert second.record.data["action"] == "retrain"
     assert second.due.key == second.record.key
 
@@ -58,7 +58,7 @@ def test_shifted_inputs_are_named_and_only_attended_to(world):
     world.serve(table.set_column(2, "age", older).set_column(1, "amount", small), labels_after=None)
     data = look(world, 0).record.data
     assert set(data["inputs"]["drifted"]) == {"age", "amount"}
-    assert data["action"] == "attention"
+    assert data["action"] == "warn"
     assert "inputs drifted" in data["reasons"][0]
 
 
@@ -68,19 +68,19 @@ def corrupt_day(day: int, seed: int) -> pa.Table:
     return table.set_column(1, "amount", pa.array(table["amount"].to_numpy(), mask=lost))
 
 
-def test_a_corrupt_feed_is_vetoed_and_its_window_remembered(world):
+def test_a_corrupt_feed_is_quarantined_and_its_window_remembered(world):
     world.serve(corrupt_day(0, 4), labels_after=None)
     found = look(world, 0).record
-    assert (found.data["action"], found.data["verdict"]) == ("veto", "corrupt feed")
+    assert (found.data["action"], found.data["verdict"]) == ("quarantine", "corrupt feed")
     assert "amount: 66 % missing, 0 % when trained" in found.data["reasons"][0]
-    assert vetoed_windows(world.store, "fraud") == [(START, START + DAY)]
+    assert quarantined_windows(world.store, "fraud") == [(START, START + DAY)]
 
 
-def test_labels_of_a_vetoed_windows_rows_are_no_error_of_the_model(world):
+def test_labels_of_a_quarantined_windows_rows_are_no_error_of_the_model(world):
     world.serve(corrupt_day(0, 4), labels_after=DAY)
     world.serve(rows(600, START + DAY, 5))
-    with_veto = look(world, 1)  # nobody looked at day 0: its rows count, and the loss rises
-    assert with_veto.record.data["performance"]["rows"] == 1200
+    quarantined = look(world, 1)  # nobody looked at day 0: its rows count, and the loss rises
+    assert quarantined.record.data["performance"]["rows"] == 1200
     world.serve(corrupt_day(2, 6), labels_after=DAY)
     look(world, 2)
     world.serve(rows(600, START + 3 * DAY, 7))
@@ -89,7 +89,7 @@ def test_labels_of_a_vetoed_windows_rows_are_no_error_of_the_model(world):
     assert data["performance"]["worse"] is False
 
 
-def test_rows_out_of_the_policys_range_are_a_veto(world):
+def test_rows_out_of_the_policys_range_are_quarantined(world):
     table = rows(600, START, 8)
     amount = table["amount"].to_numpy().copy()
     amount[::10] = -1.0
@@ -112,7 +112,7 @@ def test_too_few_rows_are_not_compared_however_different_they_are(world):
     assert (data["verdict"], data["rows"]) == ("too few rows", 150)
 
 
-def test_a_handful_of_rows_is_no_veto_whatever_they_hold(world):
+def test_a_handful_of_rows_is_no_quarantine_whatever_they_hold(world):
     world.serve(corrupt_day(0, 4).slice(0, 40), labels_after=None)
     data = look(world, 0).record.data
     assert (data["verdict"], data["action"]) == ("too few rows", "none")
@@ -130,7 +130,7 @@ def test_performance_and_scores_are_the_champions_own_rows(world):
 
 def test_after_a_promotion_the_new_champion_begins_with_a_clean_slate(world):
     world.serve(rows(600, START, 10, flipped=True))
-    assert look(world, 0).record.data["action"] == "attention"
+    assert look(world, 0).record.data["action"] == "warn"
     records.append(
         world.store,
         Record(model="fraud", kind="promoted", key="again", time=START + DAY, data={"bundle": "d" * 40}),
@@ -141,9 +141,9 @@ def test_after_a_promotion_the_new_champion_begins_with_a_clean_slate(world):
     )
     world.serve(rows(600, START + DAY, 11, flipped=True))
     data = look(world, 1).record.data
-    assert data["champion"]["reign"] == "rolled-back/again"
+    assert data["champion"]["tenure_id"] == "rolled-back/again"
     assert data["champion"]["bundle"] == world.champion
-    assert data["action"] == "attention"  # the first breach of this reign, not the second
+    assert data["action"] == "warn"  # the first breach of this tenure, not the second
 
 
 def test_new_labels_are_counted_since_the_champion_was_trained(world):

@@ -20,7 +20,7 @@ from kedge.records import Record
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 A, B = "a" * 40, "b" * 40
-REIGN = Champion(bundle=A, since=START, reign="promoted/a")
+TENURE = Champion(bundle=A, since=START, tenure_id="promoted/a")
 
 
 def policy(**monitor) -> Policy:
@@ -45,7 +45,7 @@ def check(
     risen: bool | None = False,
     corrupt: bool = False,
     labels: int = 500,
-    champion: Champion = REIGN,
+    champion: Champion = TENURE,
     **more,
 ) -> Check:
     end = START + (day + 1) * DAY
@@ -55,7 +55,7 @@ def check(
         start=end - DAY,
         end=end,
         rows=1000,
-        inputs=Drift(verdict="compared", drifted=("x",) if drift else (), attention=1.0 if drift else 0.0),
+        inputs=Drift(verdict="compared", drifted=("x",) if drift else (), drifted_importance=1.0 if drift else 0.0),
         scores=Drift(verdict="compared"),
         corrupt=("x: 60 % missing, 2 % when trained",) if corrupt else (),
         performance=Performance(
@@ -89,21 +89,21 @@ def started(day: float, run: str, pipeline: str = "retrain") -> Record:
     return Record(model="fraud", kind="run-started", key=run, time=START + day * DAY, data=data)
 
 
-def finished(day: float, run: str, state: str = "gated", **more) -> Record:
+def finished(day: float, run: str, state: str = "rejected", **more) -> Record:
     data = {"run": run, "state": state, **more}
     return Record(model="fraud", kind="run-finished", key=run, time=START + day * DAY, data=data)
 
 
 def test_retrains_at_the_second_breach_in_a_row_and_says_why():
     first, second = live(policy(), [check(0, True), check(1, True)])
-    assert first.action == "attention"
+    assert first.action == "warn"
     assert "1 check of 2 that are needed" in first.reasons[0]
     assert second.action == "retrain"
     assert "2 checks in a row" in second.reasons[0]
 
 
 def test_a_good_check_between_two_breaches_starts_the_count_again():
-    assert actions(policy(), [check(0, True), check(1), check(2, True)]) == ["attention", "none", "attention"]
+    assert actions(policy(), [check(0, True), check(1), check(2, True)]) == ["warn", "none", "warn"]
 
 
 def test_a_check_without_a_verdict_neither_counts_nor_starts_again():
@@ -114,28 +114,28 @@ def test_the_same_labels_looked_at_twice_are_one_breach():
     again = check(0, True)
     hour = timedelta(hours=1)
     again = replace(again, start=again.start + hour, end=again.end + hour)
-    assert actions(policy(), [check(0, True), again]) == ["attention", "attention"]
+    assert actions(policy(), [check(0, True), again]) == ["warn", "warn"]
 
 
 def test_one_lucky_window_does_not_end_an_alarm_and_two_do():
     rules = policy(budget=budget(consecutive_checks=2))
     lucky = [check(0, True), check(1, True), check(2), check(3, True)]
-    assert actions(rules, lucky) == ["attention", "retrain", "none", "retrain"]
+    assert actions(rules, lucky) == ["warn", "retrain", "none", "retrain"]
     over = [check(0, True), check(1, True), check(2), check(3), check(4, True)]
-    assert actions(rules, over)[4] == "attention"
+    assert actions(rules, over)[4] == "warn"
 
 
 def test_cooldown_holds_a_retraining_back_and_the_retry_comes_when_it_ends():
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=3 * 86_400))
     made = live(rules, [check(day, True) for day in range(5)])
-    assert [one.action for one in made] == ["retrain", "attention", "attention", "retrain", "attention"]
+    assert [one.action for one in made] == ["retrain", "warn", "warn", "retrain", "warn"]
     assert "cooldown after the retraining of 2026-03-03 00:00 UTC until 2026-03-06 00:00 UTC" in made[1].reasons[-1]
 
 
 def test_a_run_started_by_hand_counts_for_cooldown_and_budget():
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
     by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand")]
-    assert actions(rules, [check(0, True)], by_hand) == ["attention"]
+    assert actions(rules, [check(0, True)], by_hand) == ["warn"]
     release = [started(0.5, "a-release", "release"), finished(0.6, "a-release")]
     assert actions(rules, [check(0, True)], release) == ["retrain"]
 
@@ -159,9 +159,9 @@ def test_a_run_by_hand_counts_only_if_its_training_may_have_begun(ended, counts)
     by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand", "failed", **ended)]
     assert len(retrainings(by_hand, START + DAY)) == counts
     assert len(retrainings(by_hand, START + 0.55 * DAY)) == 1  # then it was still going
-    assert actions(rules, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+    assert actions(rules, [check(0, True)], by_hand) == ["warn" if counts else "retrain"]
     once = policy(budget=budget(consecutive_checks=1, max_retrains=1))
-    assert actions(once, [check(0, True)], by_hand) == ["attention" if counts else "retrain"]
+    assert actions(once, [check(0, True)], by_hand) == ["warn" if counts else "retrain"]
 
 
 def test_a_run_by_hand_that_trained_at_its_second_try_counts_from_there():
@@ -192,13 +192,13 @@ def failing(rules: Policy, days: int, **ended) -> list[str]:
 
 def test_a_retraining_of_a_check_that_fails_in_ingest_is_not_tried_with_every_check():
     rules = policy(budget=budget(consecutive_checks=1, max_retrains=2, cooldown_seconds=2 * 86_400))
-    assert failing(rules, 7, step="ingest") == ["retrain", "attention"] * 2 + ["attention"] * 3
-    assert failing(rules, 7, step="train") == ["retrain", "attention"] * 2 + ["attention"] * 3
+    assert failing(rules, 7, step="ingest") == ["retrain", "warn"] * 2 + ["warn"] * 3
+    assert failing(rules, 7, step="train") == ["retrain", "warn"] * 2 + ["warn"] * 3
 
 
 def test_a_retraining_of_a_check_that_nobody_took_waits_a_cooldown_and_leaves_the_budget():
     rules = policy(budget=budget(consecutive_checks=1, max_retrains=1, cooldown_seconds=2 * 86_400))
-    assert failing(rules, 7, **REFUSED) == ["retrain", "attention"] * 3 + ["retrain"]
+    assert failing(rules, 7, **REFUSED) == ["retrain", "warn"] * 3 + ["retrain"]
     one, seen = live(rules, [check(0, True)])[0], check(0, True)
     history = [to_record(rules, seen, one), *tried(one, seen, 1, **REFUSED), *tried(one, seen, 2, step="ingest")]
     assert not retrainings(history, START + DAY)[0].refused
@@ -221,14 +221,14 @@ def test_a_decision_and_the_run_it_started_are_one_retraining():
 def test_the_budget_holds_back_until_the_period_has_passed():
     rules = policy(budget=budget(consecutive_checks=1, max_retrains=2, period_seconds=4 * 86_400))
     made = live(rules, [check(day, True) for day in range(6)])
-    assert [one.action for one in made] == ["retrain", "retrain", "attention", "attention", "retrain", "retrain"]
+    assert [one.action for one in made] == ["retrain", "retrain", "warn", "warn", "retrain", "retrain"]
     assert "budget spent: 2 retrainings within 4 days, at most 2" in made[2].reasons[-1]
 
 
 def test_a_run_that_is_going_holds_back_and_one_that_never_ended_blocks_for_a_day_only():
     rules = policy(budget=budget(consecutive_checks=1))
     going = live(rules, [check(0, True)], [started(0.9, "r1")])[0]
-    assert going.action == "attention"
+    assert going.action == "warn"
     assert "run r1 is still going" in going.reasons
     assert actions(rules, [check(1, True)], [started(0.9, "r1")]) == ["retrain"]
 
@@ -239,9 +239,9 @@ def test_a_challenger_that_passed_is_released_before_another_is_trained():
     trained, passed = started(1.1, "r1"), finished(1.2, "r1", "succeeded")
     trained.data["decision_key"], passed.data["bundle"] = asked.key, B
     waits = live(rules, [check(0, True), check(1, True)], [trained, passed])[1]
-    assert waits.action == "attention"
+    assert waits.action == "warn"
     assert f"bundle {B[:12]} passed its gates; its release comes first" in waits.reasons
-    release, refused = started(1.3, "r2", "release"), finished(1.4, "r2", "gated")
+    release, refused = started(1.3, "r2", "release"), finished(1.4, "r2", "rejected")
     release.data["bundle"] = B
     assert actions(rules, [check(0, True), check(1, True)], [trained, passed, release, refused])[1] == "retrain"
 
@@ -251,7 +251,7 @@ def test_a_release_that_the_platform_failed_is_tried_again_before_another_challe
     failed = [started(0.1, "r1", "release"), finished(0.2, "r1", "failed")]
     failed[0].data["bundle"] = B
     waits = live(rules, [check(0, True)], failed)[0]
-    assert waits.action == "attention"
+    assert waits.action == "warn"
     assert waits.reasons[-1] == (
         f"the release of bundle {B[:12]} failed by no fault of its own; it is tried again first"
     )
@@ -265,7 +265,7 @@ def test_a_release_that_the_platform_failed_is_tried_again_before_another_challe
 def test_waits_until_enough_labels_are_known_since_the_loss_rose():
     rules = policy(budget=budget(consecutive_checks=2, min_labels_after_rise=250))
     made = live(rules, [check(day, True, labels=100) for day in range(3)])
-    assert [one.action for one in made] == ["attention", "attention", "retrain"]
+    assert [one.action for one in made] == ["warn", "warn", "retrain"]
     assert "waits for labels: 200 since the loss rose, 250 are needed" in made[1].reasons
 
 
@@ -276,31 +276,31 @@ def test_labels_of_overlapping_windows_are_not_counted_twice():
         one, shift = check(0, True, labels=200), timedelta(hours=hour)
         seen = replace(one.performance, newest=one.end + shift)
         hourly.append(replace(one, start=one.start + shift, end=one.end + shift, performance=seen))
-    assert set(actions(rules, hourly)) == {"attention"}
+    assert set(actions(rules, hourly)) == {"warn"}
     assert actions(rules, [*hourly, check(1, True, labels=200)])[-1] == "retrain"
 
 
-def test_drift_alone_is_attention_however_often():
+def test_drift_alone_only_warns_however_often():
     made = live(policy(), [check(day, drift=True) for day in range(10)])
-    assert {one.action for one in made} == {"attention"}
+    assert {one.action for one in made} == {"warn"}
     assert made[0].reasons == ("inputs drifted: x (100 % of the model's importance)",)
 
 
-def test_a_risen_estimate_alone_is_attention():
-    assert actions(policy(), [check(day, risen=True) for day in range(5)]) == ["attention"] * 5
+def test_a_risen_estimate_alone_only_warns():
+    assert actions(policy(), [check(day, risen=True) for day in range(5)]) == ["warn"] * 5
 
 
 def test_drift_and_a_risen_estimate_retrain_only_where_the_policy_says_so():
     both = [check(day, drift=True, risen=True) for day in range(2)]
-    assert actions(policy(), both) == ["attention", "attention"]
+    assert actions(policy(), both) == ["warn", "warn"]
     switched = policy(triggers={"drift_and_estimate": True})
-    assert actions(switched, both) == ["attention", "retrain"]
-    assert actions(switched, [check(0, drift=True), check(1, drift=True)])[1] == "attention"
+    assert actions(switched, both) == ["warn", "retrain"]
+    assert actions(switched, [check(0, drift=True), check(1, drift=True)])[1] == "warn"
 
 
-def test_drift_of_features_that_hardly_matter_is_no_attention():
+def test_drift_of_features_that_hardly_matter_does_not_warn():
     one = check(0, drift=True)
-    unimportant = replace(one, inputs=replace(one.inputs, attention=0.05))
+    unimportant = replace(one, inputs=replace(one.inputs, drifted_importance=0.05))
     decision = decide(policy(), [], unimportant, one.end)
     assert decision.action == "none"
     assert "no feature that matters drifted" in decision.reasons[0]
@@ -309,7 +309,7 @@ def test_drift_of_features_that_hardly_matter_is_no_attention():
 def test_labelled_error_switched_off_is_still_told():
     rules = policy(triggers={"labelled_error": False})
     made = live(rules, [check(0, True), check(1, True)])
-    assert [one.action for one in made] == ["attention", "attention"]
+    assert [one.action for one in made] == ["warn", "warn"]
     assert "does not retrain on it" in made[1].reasons[0]
 
 
@@ -337,30 +337,28 @@ def test_too_few_rows_are_never_called_no_drift():
     assert "no feature" not in decision.reasons[0]
 
 
-def test_a_corrupt_window_vetoes_what_would_have_been_a_retraining():
+def test_a_corrupt_window_is_quarantined_though_it_would_have_been_a_retraining():
     rules = policy(budget=budget(consecutive_checks=1), triggers={"max_age_seconds": 1.0, "new_labels": 1})
     one = check(0, True, corrupt=True, drift=True, risen=True, trained_until=START - DAY, new_labels=10**6)
     decision = decide(rules, [], one, one.end)
-    assert decision.action == "veto"
+    assert decision.action == "quarantine"
     assert decision.reasons == ("x: 60 % missing, 2 % when trained",)
 
 
-def test_a_vetoed_check_in_between_counts_neither_way():
+def test_a_quarantined_check_in_between_counts_neither_way():
     assert actions(policy(), [check(0, True), check(1, True, corrupt=True), check(2, True)])[2] == "retrain"
 
 
 def test_breaches_of_the_champion_before_do_not_count_for_the_next():
-    promoted = Champion(bundle=B, since=START + DAY, reign="promoted/b")
-    assert actions(policy(), [check(0, True), check(1, True, champion=promoted)])[1] == "attention"
+    promoted = Champion(bundle=B, since=START + DAY, tenure_id="promoted/b")
+    assert actions(policy(), [check(0, True), check(1, True, champion=promoted)])[1] == "warn"
 
 
-def test_a_champion_that_came_back_reigns_anew():
-    other = Champion(bundle=B, since=START + DAY, reign="promoted/b")
-    back = Champion(bundle=A, since=START + 2 * DAY, reign="rolled-back/b")
-    assert (
-        actions(policy(), [check(0, True), check(1, champion=other), check(2, True, champion=back)])[2] == "attention"
-    )
-    assert actions(policy(), [check(0, True), check(2, True, champion=back)])[1] == "attention"
+def test_a_champion_that_came_back_begins_a_new_tenure():
+    other = Champion(bundle=B, since=START + DAY, tenure_id="promoted/b")
+    back = Champion(bundle=A, since=START + 2 * DAY, tenure_id="rolled-back/b")
+    assert actions(policy(), [check(0, True), check(1, champion=other), check(2, True, champion=back)])[2] == "warn"
+    assert actions(policy(), [check(0, True), check(2, True, champion=back)])[1] == "warn"
 
 
 def test_what_happened_after_the_check_is_not_looked_at():
@@ -369,15 +367,15 @@ def test_what_happened_after_the_check_is_not_looked_at():
     assert decide(rules, [later], check(0, True), START + DAY).action == "retrain"
 
 
-@pytest.mark.parametrize("sign", ["labelled_error", "drift_and_estimate", "age", "volume"])
-def test_each_trigger_can_be_switched_off(sign):
+@pytest.mark.parametrize("trigger", ["labelled_error", "drift_and_estimate", "age", "volume"])
+def test_each_trigger_can_be_switched_off(trigger):
     off = policy(budget=budget(consecutive_checks=1), triggers={"labelled_error": False})
     one = {
         "labelled_error": check(0, True),
         "drift_and_estimate": check(0, drift=True, risen=True),
         "age": check(0, trained_until=START - 1000 * DAY),
         "volume": check(0, new_labels=10**9),
-    }[sign]
+    }[trigger]
     assert decide(off, [], one, one.end).action != "retrain"
 
 
@@ -390,7 +388,7 @@ days = st.lists(
         corrupt=st.booleans(),
         labels=st.integers(0, 400),
         new_labels=st.sampled_from([None, 0, 10**6]),
-        reign=st.integers(0, 1),
+        tenure_id=st.integers(0, 1),
     ),
     min_size=1,
     max_size=25,
@@ -415,17 +413,17 @@ rules_of = st.builds(
 
 
 def story(lived: list[dict]) -> list[Check]:
-    reigns = (REIGN, Champion(bundle=B, since=START, reign="promoted/b"))
+    tenures = (TENURE, Champion(bundle=B, since=START, tenure_id="promoted/b"))
     made = []
     for day, facts in enumerate(lived):
         facts = dict(facts)
-        made.append(check(day, facts.pop("worse"), champion=reigns[facts.pop("reign")], **facts))
+        made.append(check(day, facts.pop("worse"), champion=tenures[facts.pop("tenure_id")], **facts))
     return made
 
 
 @settings(max_examples=150, deadline=None)
 @given(rules_of, days)
-def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_veto(rules, lived):
+def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_quarantine(rules, lived):
     checks = story(lived)
     made = live(rules, checks)
     times = [one.end for one, decision in zip(checks, made, strict=True) if decision.action == "retrain"]
@@ -436,7 +434,7 @@ def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_veto
     for first, second in pairwise(times):
         assert (second - first).total_seconds() >= limits.cooldown_seconds
     for one, decision in zip(checks, made, strict=True):
-        assert (decision.action == "veto") == bool(one.corrupt)
+        assert (decision.action == "quarantine") == bool(one.corrupt)
 
 
 @settings(max_examples=100, deadline=None)

@@ -114,7 +114,7 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
     proof = Record(
         model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {"loss": 0.2}}
     )
-    shown = notify.card(finished("gated", reason="[click](http://evil)\n# big", bundle=BUNDLE), proof)
+    shown = notify.card(finished("rejected", reason="[click](http://evil)\n# big", bundle=BUNDLE), proof)
     lines = shown.splitlines()
     assert lines[0] == "# fraud: did its work, and the candidate did not pass"
     assert "| constant | passed | 0.2 &lt; 0.3 |" in lines
@@ -126,9 +126,11 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
 def test_the_card_says_why_a_challenger_was_refused_once_and_why_a_release_was_beside_its_gates() -> None:
     gates = [{"name": "loss", "passed": False, "sentence": "loss 0.4, must be below 0.3"}]
     proof = Record(model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {}})
-    shown = notify.card(finished("gated", step="evaluate", reason="loss 0.4, must be below 0.3"), proof)
+    shown = notify.card(finished("rejected", step="evaluate", reason="loss 0.4, must be below 0.3"), proof)
     assert shown.count("loss 0.4, must be below 0.3") == 1
-    assert "| why | too many errors |" in notify.card(finished("gated", step="deploy", reason="too many errors"), proof)
+    assert "| why | too many errors |" in notify.card(
+        finished("rejected", step="deploy", reason="too many errors"), proof
+    )
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ BUNDLE = "b" * 40
 
 
 def verdict(policy: dict[str, Any], store: str, run: str, passed: bool) -> bool:
-    return steps.perform(open_store(store), policy["model"]["name"], "verdict", lambda: passed, run=run)
+    return steps.run_step(open_store(store), policy["model"]["name"], "verdict", lambda: passed, run=run)
 
 
 def closing(policy: dict[str, Any], store: str, run: str) -> str:
     opened, model = open_store(store), policy["model"]["name"]
     done = lambda: steps.finish(opened, model, run, "succeeded", bundle=BUNDLE, version="7")  # noqa: E731
-    steps.perform(opened, model, "closing", done, run=run)
+    steps.run_step(opened, model, "closing", done, run=run)
     return "7"
 
 
@@ -35,7 +35,7 @@ def broken(policy: dict[str, Any], store: str, run: str, how: str) -> bool:
         os.kill(os.getpid(), signal.SIGKILL)
         return True
 
-    return steps.perform(open_store(store), policy["model"]["name"], "broken", work, run=run)
+    return steps.run_step(open_store(store), policy["model"]["name"], "broken", work, run=run)
 
 
 def slow(policy: dict[str, Any], store: str, run: str) -> str:
@@ -46,5 +46,5 @@ def slow(policy: dict[str, Any], store: str, run: str) -> str:
         while not Path(store, "go-on").exists():
             time.sleep(0.05)
 
-    steps.perform(opened, policy["model"]["name"], "slow", wait, run=run)
+    steps.run_step(opened, policy["model"]["name"], "slow", wait, run=run)
     return closing(policy, store, run)

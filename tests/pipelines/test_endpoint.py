@@ -118,10 +118,10 @@ def test_the_runs_page_is_said_when_it_starts_and_when_it_is_found_again(kfp, se
 
 def test_the_outcome_is_read_from_the_records_the_steps_wrote(kfp, settings) -> None:
     retrain(settings)
-    steps.finish(open_store(settings.store), POLICY.name, NAME, "gated", step="evaluate", reason="p = 0.3")
+    steps.finish(open_store(settings.store), POLICY.name, NAME, "rejected", step="evaluate", reason="p = 0.3")
     kfp.runs[NAME]["state"] = "SUCCEEDED"
     outcome = retrain(settings, wait=True)
-    assert (outcome.state, outcome.reason) == ("gated", "p = 0.3")
+    assert (outcome.state, outcome.reason) == ("rejected", "p = 0.3")
 
 
 def test_a_run_that_succeeded_without_a_verdict_failed_and_is_tried_again(kfp, settings) -> None:

@@ -119,7 +119,7 @@ def failing(*faults: BaseException):
 
 def test_work_is_tried_again_and_the_log_says_why(waits, capsys) -> None:
     fault = because(StoreError("store s3://b: cannot read k: reset"), ConnectionResetError())
-    assert steps.persistent("train", failing(fault, TimeoutError("late"))) == "done"
+    assert steps.with_retries("train", failing(fault, TimeoutError("late"))) == "done"
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("kedge: train: try 2 of 5 in ")
     assert first.endswith("after a fault that may pass: store s3://b: cannot read k: reset")
@@ -130,9 +130,9 @@ def test_work_is_tried_again_and_the_log_says_why(waits, capsys) -> None:
 def test_waits_grow_are_random_and_have_a_limit(waits) -> None:
     for _ in range(40):
         with pytest.raises(TimeoutError):
-            steps.persistent("x", failing(*[TimeoutError()] * steps.TRIES))
+            steps.with_retries("x", failing(*[TimeoutError()] * steps.TRIES))
     assert len(waits) == 40 * (steps.TRIES - 1)
-    assert 0 < max(waits) <= steps.LONGEST_WAIT
+    assert 0 < max(waits) <= steps.MAX_WAIT
     assert max(waits[0::4]) <= 2
     assert max(waits[3::4]) > 2
     assert len(set(waits)) > 100
@@ -141,13 +141,13 @@ def test_waits_grow_are_random_and_have_a_limit(waits) -> None:
 def test_after_the_last_try_the_fault_itself_is_raised(waits) -> None:
     last = TimeoutError("the last")
     with pytest.raises(TimeoutError, match="the last"):
-        steps.persistent("x", failing(*[TimeoutError()] * (steps.TRIES - 1), last, RuntimeError("never")))
+        steps.with_retries("x", failing(*[TimeoutError()] * (steps.TRIES - 1), last, RuntimeError("never")))
 
 
 def test_the_users_mistake_is_not_tried_again(waits, tmp_path) -> None:
     store = open_store(tmp_path)
     with pytest.raises(DataError):
-        steps.perform(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
+        steps.run_step(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
     (finished,) = records.read(store, "fraud", ["run-finished"])
     assert (finished.data["step"], finished.data["exit_code"]) == ("ingest", 2)
     assert waits == []
@@ -157,7 +157,7 @@ def test_a_network_that_stays_away_is_no_mistake_of_the_user(waits, tmp_path) ->
     store = open_store(tmp_path)
     fault = because(DataError("source s3://lake: unreadable"), TimeoutError())
     with pytest.raises(DataError):
-        steps.perform(store, "fraud", "ingest", failing(*[fault] * steps.TRIES), run="r")
+        steps.run_step(store, "fraud", "ingest", failing(*[fault] * steps.TRIES), run="r")
     (finished,) = records.read(store, "fraud", ["run-finished"])
     assert finished.data["exit_code"] == 1  # so the run is tried again
 
@@ -170,12 +170,12 @@ def store(tmp_path, monkeypatch):
 
 def test_a_step_that_knows_no_run_leaves_its_reason_for_the_last_step(store) -> None:
     with pytest.raises(DataError):
-        steps.perform(store, "fraud", "validate", failing(DataError("3 % of the rows are offending")))
+        steps.run_step(store, "fraud", "validate", failing(DataError("3 % of the rows are invalid")))
     assert records.read(store, "fraud") == []
-    concluded = steps.conclude(store, "fraud", "by-hand")
+    concluded = steps.finalize_run(store, "fraud", "by-hand")
     assert concluded.key == "by-hand"
     assert concluded.data == {
-        "run": "by-hand", "state": "failed", "step": "validate", "reason": "3 % of the rows are offending",
+        "run": "by-hand", "state": "failed", "step": "validate", "reason": "3 % of the rows are invalid",
         "exit_code": 2,
     }  # fmt: skip
 
@@ -185,8 +185,8 @@ def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
         pass
 
     with pytest.raises(Killed):
-        steps.perform(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
-    data = steps.conclude(store, "fraud", "by-hand").data
+        steps.run_step(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
+    data = steps.finalize_run(store, "fraud", "by-hand").data
     assert (data["step"], data["exit_code"]) == ("train", 1)
     assert data["reason"].startswith("the step ended without a word; was it killed")
 
@@ -196,20 +196,20 @@ def test_a_step_does_not_fail_for_want_of_its_note(store, monkeypatch) -> None:
         raise StoreError(f"store s3://b: cannot write {key}: timed out")
 
     monkeypatch.setattr(store, "put", away)
-    assert steps.perform(store, "fraud", "train", lambda: "bundle") == "bundle"
+    assert steps.run_step(store, "fraud", "train", lambda: "bundle") == "bundle"
 
 
 def test_a_run_whose_steps_all_ended_well_without_a_verdict_failed(store) -> None:
-    steps.perform(store, "fraud", "evaluate", lambda: True)
-    data = steps.conclude(store, "fraud", "by-hand").data
+    steps.run_step(store, "fraud", "evaluate", lambda: True)
+    data = steps.finalize_run(store, "fraud", "by-hand").data
     assert data["reason"].startswith("after evaluate no step left a verdict")
     assert data["state"] == "failed"
 
 
 def test_another_pipelines_notes_are_not_this_ones(store, monkeypatch) -> None:
-    steps.perform(store, "fraud", "evaluate", lambda: True)
+    steps.run_step(store, "fraud", "evaluate", lambda: True)
     monkeypatch.setenv(steps.PIPELINE_RUN, "another")
-    assert steps.conclude(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
+    assert steps.finalize_run(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
 
 
 def test_the_verdict_a_step_left_stands(store) -> None:
@@ -217,17 +217,17 @@ def test_the_verdict_a_step_left_stands(store) -> None:
     for attempt in (1, 2):
         key = steps.attempt_key("r", attempt)
         records.append(store, Record(model="fraud", kind="run-started", key=key, time=rows.END, data=data))
-    steps.finish(store, "fraud", "r", "gated", step="evaluate", reason="p = 0.3")
-    concluded = steps.conclude(store, "fraud", "r")
-    assert (concluded.key, concluded.data["state"]) == ("r.2", "gated")
+    steps.finish(store, "fraud", "r", "rejected", step="evaluate", reason="p = 0.3")
+    concluded = steps.finalize_run(store, "fraud", "r")
+    assert (concluded.key, concluded.data["state"]) == ("r.2", "rejected")
     assert len(records.read(store, "fraud", ["run-finished"])) == 1
 
 
 def test_a_result_that_is_gone_is_no_mistake_of_the_user_and_is_made_anew_by_the_next_attempt(store) -> None:
     store.put("bundles/fraud/b/bundle.json", b"{}")
-    steps.refuse_lost(store, "bundles/fraud/b/bundle.json", "train")
+    steps.require_artifact(store, "bundles/fraud/b/bundle.json", "train")
     with pytest.raises(RunError, match=r"bundles/fraud/c/bundle\.json is not there, though train named it") as refused:
-        steps.refuse_lost(store, "bundles/fraud/c/bundle.json", "train")
+        steps.require_artifact(store, "bundles/fraud/c/bundle.json", "train")
     assert refused.value.exit_code == 1
 
 

@@ -240,7 +240,7 @@ def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
         raise ValueError("x" * 10_000)
 
     with pytest.raises(ValueError, match="xxx"):
-        steps.perform(store, "fraud", "deploy", work, run="by-hand")
+        steps.run_step(store, "fraud", "deploy", work, run="by-hand")
     (finished,) = ledger.read(store, "fraud", ["run-finished"])
     assert finished.key == "by-hand"  # submitted from KFP's own page: nobody announced it
     assert finished.data["reason"].startswith("ValueError: xxx")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedge.errors import StoreError, UsageError
-from kedge.records import Record, append, find, latest, newest, read, veto, vetoed_windows
+from kedge.records import Record, append, find, latest, newest, quarantine, quarantined_windows, read
 from kedge.records.record import KINDS
 from kedge.store import Store, open_store
 from tests.records.counting import Counting
@@ -145,14 +145,14 @@ def test_a_record_is_found_by_its_key_with_one_read() -> None:
     assert find(counted, "fraud", "check", "c") is None
 
 
-def test_vetoed_windows_are_joined_where_they_touch_and_none_is_read() -> None:
+def test_quarantined_windows_are_joined_where_they_touch_and_none_is_read() -> None:
     counted = Counting()
     hours = [NOON + timedelta(hours=hour) for hour in range(12)]
     for start, end in ((0, 2), (1, 3), (3, 4), (9, 10), (9, 10)):
-        veto(counted, "fraud", hours[start], hours[end])
-    veto(counted, "churn", hours[5], hours[6])
-    assert vetoed_windows(counted, "fraud") == [(hours[0], hours[4]), (hours[9], hours[10])]
+        quarantine(counted, "fraud", hours[start], hours[end])
+    quarantine(counted, "churn", hours[5], hours[6])
+    assert quarantined_windows(counted, "fraud") == [(hours[0], hours[4]), (hours[9], hours[10])]
     assert counted.reads == 0
-    counted.put("vetoed/fraud/notes.txt", b"")
-    with pytest.raises(StoreError, match=r"vetoed/fraud/notes\.txt: not a mark kedge made"):
-        vetoed_windows(counted, "fraud")
+    counted.put("quarantined/fraud/notes.txt", b"")
+    with pytest.raises(StoreError, match=r"quarantined/fraud/notes\.txt: not a mark kedge made"):
+        quarantined_windows(counted, "fraud")

@@ -1,7 +1,7 @@
 """Events of a chart: labelled where they fit, in lanes where they do not."""
 
 from kedge import report
-from kedge.report.charts import MOST_LABELLED
+from kedge.report.charts import MAX_LABELLED
 
 
 def chart(events):
@@ -9,17 +9,17 @@ def chart(events):
 
 
 def test_a_few_events_are_lines_with_their_labels():
-    drawn = chart([(k, f"event {k}") for k in range(MOST_LABELLED)])
-    assert drawn.count('class="event"') == MOST_LABELLED
+    drawn = chart([(k, f"event {k}") for k in range(MAX_LABELLED)])
+    assert drawn.count('class="event"') == MAX_LABELLED
     assert 'class="tick"' not in drawn
 
 
 def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():
-    drawn = chart([(k, "veto" if k % 5 else "promoted") for k in range(100)])
+    drawn = chart([(k, "quarantine" if k % 5 else "promoted") for k in range(100)])
     assert drawn.count('class="tick"') == 100
     assert drawn.count('class="lane"') == 2
     assert 'class="event"' not in drawn
-    assert (drawn.count("<title>veto"), drawn.count("<title>promoted")) == (80, 20)
+    assert (drawn.count("<title>quarantine"), drawn.count("<title>promoted")) == (80, 20)
 
 
 def test_lanes_escape_what_they_name():

@@ -35,7 +35,7 @@ class Behaviour:
     golden: float = 0.0
     """Added to the score of each golden row."""
     never_ready: bool = False
-    untried: bool = False
+    not_started: bool = False
     """Nothing of it is ever begun: no controller, no node, no image."""
     crashes: bool = False
     dies_after_s: float | None = None
@@ -59,7 +59,7 @@ class Platform:
     rate: float = 20.0
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     now: datetime = START
-    stands: Route = field(default_factory=Route)
+    current_route: Route = field(default_factory=Route)
     slots: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     counters: dict[str, Traffic] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
@@ -95,8 +95,8 @@ class Platform:
         does, age = self.behaviour(bundle), (self.now - since).total_seconds()
         if does.crashes:
             return SlotStatus(bundle=bundle, failed=True, reason="the model cannot be read")
-        if does.untried:
-            return SlotStatus(bundle=bundle, untried=True, reason="KServe has not made its Deployment yet")
+        if does.not_started:
+            return SlotStatus(bundle=bundle, not_started=True, reason="KServe has not made its Deployment yet")
         if does.never_ready or age < 3:
             return SlotStatus(bundle=bundle, reason="still loading")
         if does.dies_after_s is not None and age > does.dies_after_s:
@@ -105,23 +105,25 @@ class Platform:
 
     def remove(self, slot):
         self._effect()
-        if self.stands.weights.get(slot) or (self.stands.mirror and self.stands.mirror.slot == slot):
+        if self.current_route.weights.get(slot) or (
+            self.current_route.mirror and self.current_route.mirror.slot == slot
+        ):
             raise ReleaseError(f"slot {slot} still gets traffic")
         self.slots.pop(slot, None)
         self.removed.append(slot)
 
     def route(self):
-        return self.stands
+        return self.current_route
 
     def set_route(self, route):
         self._effect()
-        if route.revision != self.stands.revision:
+        if route.revision != self.current_route.revision:
             raise Conflict("changed by someone else")
         for slot, weight in route.weights.items():
             assert not weight or self.slot(slot).bundle, f"traffic to the empty slot {slot}"
-        self.stands = replace(route, revision=route.revision + 1)
-        self.routes.append(self.stands)
-        return self.stands
+        self.current_route = replace(route, revision=route.revision + 1)
+        self.routes.append(self.current_route)
+        return self.current_route
 
     def predict(self, slot, rows):
         self._effect()
@@ -165,13 +167,13 @@ class Platform:
         )
 
     def _traffic(self, seconds):
-        for slot, weight in self.stands.weights.items():
+        for slot, weight in self.current_route.weights.items():
             up = self.slot(slot).ready
             moved = self.dead_share_moves and not up
             self._count(other(slot) if moved else slot, slot, self.rate * seconds * weight / 100)
-        if self.stands.mirror:
-            slot = self.stands.mirror.slot
-            self._count(f"{slot}-mirrored", slot, self.rate * seconds * self.stands.mirror.percent / 100)
+        if self.current_route.mirror:
+            slot = self.current_route.mirror.slot
+            self._count(f"{slot}-mirrored", slot, self.rate * seconds * self.current_route.mirror.percent / 100)
 
     def _count(self, counter, slot, requests):
         slot = counter.removesuffix("-mirrored")
@@ -226,7 +228,7 @@ def platform():
 def served(platform, store):
     """A champion has all traffic in slot blue."""
     platform.slots["blue"] = (OLD, START - timedelta(days=1))
-    platform.stands = Route(weights={"blue": 100}, revision=1)
+    platform.current_route = Route(weights={"blue": 100}, revision=1)
     append(
         store,
         Record(
@@ -242,19 +244,19 @@ def release(policy, store):
     """Makes the release of a bundle on a platform, as a new process would."""
 
     def made(platform, bundle=NEW, *, policy=policy):
-        crowned = []
+        champions_set = []
         made = Release(
             driver=platform,
             policy=policy,
             store=store,
-            crown=lambda champion, previous: crowned.append((champion, previous)),
+            set_champion=lambda champion, previous: champions_set.append((champion, previous)),
             observe=platform.observe,
             bundle=Golden(bundle) if bundle else None,
             run="release-1",
             clock=platform.clock,
             sleep=platform.sleep,
         )
-        made.crowned = crowned
+        made.champions_set = champions_set
         return made
 
     return made

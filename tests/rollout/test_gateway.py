@@ -107,7 +107,7 @@ def test_slot_is_ready_with_address_when_its_pods_take_requests(driver):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "failed", "untried", "reason"),
+    ("behaviour", "failed", "not_started", "reason"),
     [
         ("crashes", True, False, "ended 3 times, exit code 1: bundle altered: model.ubj"),
         ("no image", False, True, "ImagePullBackOff: kedge/serve:9 not found"),
@@ -116,12 +116,12 @@ def test_slot_is_ready_with_address_when_its_pods_take_requests(driver):
     ],
 )
 def test_slot_that_does_not_come_up_says_why_though_kserve_calls_it_ready(
-    driver, cluster, behaviour, failed, untried, reason
+    driver, cluster, behaviour, failed, not_started, reason
 ):
     cluster.behaviours[NEW] = behaviour
     driver.deploy("green", NEW, S3 + NEW)
     status = driver.slot("green")
-    assert (status.bundle, status.ready, status.failed, status.untried) == (NEW, False, failed, untried)
+    assert (status.bundle, status.ready, status.failed, status.not_started) == (NEW, False, failed, not_started)
     assert reason in status.reason
 
 
@@ -130,7 +130,7 @@ def test_slot_that_no_controller_makes_anything_of_was_not_tried(driver, cluster
     for each in [key for key in cluster.objects if key[0] in ("deployments", "pods")]:
         del cluster.objects[each]
     status = driver.slot("green")
-    assert (status.ready, status.untried, status.reason) == (False, True, "KServe has not made its Deployment yet")
+    assert (status.ready, status.not_started, status.reason) == (False, True, "KServe has not made its Deployment yet")
 
 
 def test_slot_with_an_older_pod_template_is_not_ready(driver, cluster):
@@ -466,7 +466,7 @@ class Traffic:
 def release_of(policy, store):
     def make(driver, traffic, bundle):
         return Release(
-            driver=driver, policy=policy, store=store, crown=lambda *_: None, bundle=Golden(bundle),
+            driver=driver, policy=policy, store=store, set_champion=lambda *_: None, bundle=Golden(bundle),
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=traffic.clock, sleep=traffic.sleep,
         )  # fmt: skip
@@ -497,7 +497,7 @@ def test_failing_candidate_loses_its_traffic_before_its_slot_goes(made, cluster,
     assert cluster.history[gone - 1] == ("PATCH", "httproutes", "fraud")
 
 
-def test_candidate_whose_pods_die_is_taken_back(made, cluster, release_of):
+def test_candidate_whose_pods_die_is_rolled_back(made, cluster, release_of):
     traffic = Traffic(cluster)
     run(release_of(made(), traffic, OLD))
     asked = release_of(made(), traffic, NEW)

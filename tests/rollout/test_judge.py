@@ -81,7 +81,7 @@ def test_requests_of_the_champion_never_count_for_the_candidate(policy):
         ),
     ],
 )
-def test_proven_harm_is_taken_back_in_words(policy, observed, reason):
+def test_proven_harm_is_rolled_back_in_words(policy, observed, reason):
     decision = decide(policy, observed)
     assert decision.action == "roll back"
     assert decision.reasons[0].startswith(reason)
@@ -138,7 +138,7 @@ def test_regression_is_judged_by_its_squared_error(policy):
     ).action == ("advance")
 
 
-def test_late_step_is_taken_back_but_a_bake_is_not(policy):
+def test_late_step_is_rolled_back_but_a_bake_is_not(policy):
     late = judge(Evidence(observed=(seen(traffic(10), traffic(90)),), seconds=600), policy)
     assert late.action == "roll back"
     assert "10 of 50 requests of the candidate" in late.reasons[0]
@@ -152,7 +152,7 @@ def test_spans_are_planned_with_shadow_and_bake(policy, change):
 
 
 def releases(policy, runs, *, candidate, champion, seed):
-    """Of each release taken back, the candidate's requests by then. Both sides' rates: failing, slow, wrong.
+    """Of each release rolled back, the candidate's requests by then. Both sides' rates: failing, slow, wrong.
 
     Two steps of 20 looks with 40 requests each, every request labelled.
     """
@@ -190,7 +190,7 @@ def exact(change):
     return change(analysis=analysis)
 
 
-def test_equal_candidates_are_taken_back_in_at_most_alpha_of_releases_over_all_looks(exact):
+def test_equal_candidates_are_rolled_back_in_at_most_alpha_of_releases_over_all_looks(exact):
     runs = 150
     taken = releases(exact, runs, candidate=(0.05, 0.04, 0.2), champion=(0.05, 0.04, 0.2), seed=5)
     assert len(taken) <= stats.binom.ppf(0.999, runs, 0.2)

@@ -243,7 +243,7 @@ def test_last_slot_takes_the_service_with_it(driver, cluster):
 
 
 def test_champion_that_kserve_swapped_for_an_older_revision_comes_back_as_a_new_one(driver, cluster, seconds, served):
-    """Two reigns, then KServe takes 0 without a new revision for a rollback and gives all to the first."""
+    """Two tenures, then KServe takes 0 without a new revision for a rollback and gives all to the first."""
     driver.deploy("green", NEW, S3 + NEW)
     seconds.sleep(20)
     driver.set_route(replace(driver.route(), weights={"green": 100}))
@@ -259,7 +259,7 @@ def test_champion_that_kserve_swapped_for_an_older_revision_comes_back_as_a_new_
     assert driver.slot("green").ready
 
 
-def test_share_that_somebody_removed_by_hand_is_taken_back_by_a_new_revision(driver, cluster, canary, seconds):
+def test_share_that_somebody_removed_by_hand_is_rolled_back_by_a_new_revision(driver, cluster, canary, seconds):
     edit(cluster, canaryTrafficPercent=None)  # all traffic on the candidate now
     back = driver.set_route(replace(canary, weights={"blue": 100}))
     assert spec(cluster)["canaryTrafficPercent"] == 0
@@ -335,9 +335,9 @@ def test_format_without_runtime_ends_the_wait(driver, cluster, served):
     driver.deploy("green", NEW, S3 + NEW)
     info = {"reason": "NoSupportingRuntime", "message": "No runtime found"}
     said = {"modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": info}}
-    stands = driver._seen()
-    stands = replace(stands, service={**stands.service, "status": said}, created=stands.rolledout)
-    told = slot_status("green", Placed(bundle=NEW, storage="s"), stands, ())
+    current = driver._seen()
+    current = replace(current, service={**current.service, "status": said}, created=current.rolledout)
+    told = slot_status("green", Placed(bundle=NEW, storage="s"), current, ())
     assert told.failed
     assert "NoSupportingRuntime" in told.reason
 
@@ -351,7 +351,7 @@ def test_candidate_whose_pods_are_gone_is_not_ready(driver, cluster, canary):
 
 
 @pytest.fixture
-def second_reign(driver, cluster, served, seconds):
+def second_tenure(driver, cluster, served, seconds):
     """Green has all traffic and blue had it before."""
     driver.deploy("green", NEW, S3 + NEW)
     seconds.sleep(20)
@@ -360,7 +360,7 @@ def second_reign(driver, cluster, served, seconds):
 
 
 def test_spec_that_knative_refuses_is_told_by_its_event_and_leaves_no_way_back_to_an_older_revision(
-    driver, cluster, second_reign, seconds
+    driver, cluster, second_tenure, seconds
 ):
     """The champion's spec at 0 was once what its revision was made from: KServe took that for a rollback."""
     assert status_of(cluster) == (2, 2, 2, 1)
@@ -374,7 +374,7 @@ def test_spec_that_knative_refuses_is_told_by_its_event_and_leaves_no_way_back_t
     assert "canaryTrafficPercent" not in spec(cluster)
 
 
-def test_warning_from_before_the_spec_was_written_is_not_told(driver, cluster, second_reign, seconds):
+def test_warning_from_before_the_spec_was_written_is_not_told(driver, cluster, second_tenure, seconds):
     cluster._refuse(cluster.service)
     cluster.objects["events", "fraud"]["lastTimestamp"] = "2026-03-01T23:59:59Z"
     cluster.refuses_until = seconds.passed + 10
@@ -383,13 +383,13 @@ def test_warning_from_before_the_spec_was_written_is_not_told(driver, cluster, s
     assert driver.slot("blue").reason.startswith("KServe has made no revision of it yet")
 
 
-def test_status_that_names_a_revision_of_an_earlier_spec_settles_nothing(driver, cluster, second_reign):
+def test_status_that_names_a_revision_of_an_earlier_spec_settles_nothing(driver, cluster, second_tenure):
     """The same bundle again, before KServe told of it: the revision that is named may not be the latest."""
-    stands = driver._seen()
-    assert stands.settled("green", stands.placed)
-    meta = stands.service["metadata"]
-    again = {**stands.service, "metadata": {**meta, "annotations": {**meta["annotations"], "kedge.dev/written": "9"}}}
-    assert not replace(stands, service=again).settled("green", stands.placed)
+    current = driver._seen()
+    assert current.settled("green", current.placed)
+    meta = current.service["metadata"]
+    again = {**current.service, "metadata": {**meta, "annotations": {**meta["annotations"], "kedge.dev/written": "9"}}}
+    assert not replace(current, service=again).settled("green", current.placed)
 
 
 # -- the declaration
@@ -451,7 +451,7 @@ def test_writer_that_slept_over_anothers_declaration_ends_with_that_one(made, cl
     slow, other = made(), made()
     raised = slow._write
 
-    def write(write, stands):
+    def write(write, current):
         slow._write = raised
         now = other.route()
         other.set_route(replace(now, weights={"blue": 100}))
@@ -465,8 +465,8 @@ def test_writer_that_slept_over_anothers_declaration_ends_with_that_one(made, cl
 def test_service_that_another_keeps_writing_is_an_error_not_a_loop(driver, cluster, canary):
     written = driver._write
 
-    def reverted(write, stands):
-        written(write, stands)
+    def reverted(write, current):
+        written(write, current)
         edit(cluster, canaryTrafficPercent=77)
 
     driver._write = reverted
@@ -535,7 +535,7 @@ def release_of(policy, store, cluster, seconds):
             seconds.sleep(passing)
 
         return Release(
-            driver=made(sleep=sleep), policy=policy, store=store, crown=lambda *_: None,
+            driver=made(sleep=sleep), policy=policy, store=store, set_champion=lambda *_: None,
             bundle=Golden(bundle) if bundle else None,
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=lambda: START + timedelta(seconds=seconds.passed), sleep=sleep,
@@ -554,7 +554,7 @@ def test_first_release_and_the_next_two_are_promoted(made, cluster, release_of):
     assert [share for share in bore(cluster, NEW) if share][:3] == [10, 50, 99]
 
 
-def test_failing_candidate_is_taken_back_and_the_next_one_never_lets_it_serve_again(made, cluster, release_of):
+def test_failing_candidate_is_rolled_back_and_the_next_one_never_lets_it_serve_again(made, cluster, release_of):
     run(release_of(made, OLD))
     outcome = run(release_of(made, NEW, failing=0.5))
     assert outcome.result == "rolled-back"

@@ -358,7 +358,7 @@ def test_release_through_a_real_gateway_ends_as_the_candidate_deserves(platform,
         driver=platform.driver,
         policy=quick,
         store=store,
-        crown=lambda champion, previous: None,
+        set_champion=lambda champion, previous: None,
         observe=observe_nothing,
         bundle=Golden("two"),
     )

@@ -1,4 +1,4 @@
-"""The operator's way back."""
+"""A rollback by hand."""
 
 import pytest
 
@@ -19,13 +19,13 @@ def promoted(served, release):
     return served
 
 
-def test_champion_is_taken_back_to_the_one_before_and_the_reason_is_kept(promoted, release, store):
+def test_champion_is_rolled_back_to_the_one_before_and_the_reason_is_kept(promoted, release, store):
     asked = release(promoted, None)
     outcome = rollback(asked, reason="complaints", actor="ada")
     assert (outcome.result, outcome.reason) == ("rolled-back", "complaints")
-    assert promoted.stands.weights == {"blue": 100}
+    assert promoted.current_route.weights == {"blue": 100}
     assert {slot: bundle for slot, (bundle, _) in promoted.slots.items()} == {"blue": OLD}
-    assert asked.crowned == [(OLD, None)]
+    assert asked.champions_set == [(OLD, None)]
     kept = records.latest(store, "fraud", "rolled-back")
     assert (kept.actor, kept.data["bundle"], kept.data["previous"], kept.data["reason"]) == (
         "ada", NEW, OLD, "complaints",
@@ -38,7 +38,7 @@ def test_warm_champion_is_back_with_the_first_write_of_the_route(served, release
     stop = RuntimeError("enough")
 
     def sleep(seconds):
-        if served.stands.rollout and served.stands.rollout.state == "bake":
+        if served.current_route.rollout and served.current_route.rollout.state == "bake":
             raise stop
         served.sleep(seconds)
 
@@ -56,13 +56,13 @@ def test_rollback_ends_the_release_that_runs_in_another_process(served, release)
 
     def sleep(seconds):
         served.sleep(seconds)
-        if served.stands.rollout and served.stands.rollout.state == "canary":
+        if served.current_route.rollout and served.current_route.rollout.state == "canary":
             rollback(operator, reason="seen enough", actor="ada")
 
     asked.sleep = sleep
     outcome = run(asked)
     assert (outcome.result, outcome.reason) == ("rolled-back", "seen enough")
-    assert served.stands == Route(weights={"blue": 100}, revision=served.stands.revision)
+    assert served.current_route == Route(weights={"blue": 100}, revision=served.current_route.revision)
 
 
 def test_bundle_an_operator_took_back_is_refused(promoted, release):
@@ -73,7 +73,7 @@ def test_bundle_an_operator_took_back_is_refused(promoted, release):
 def test_nothing_to_go_back_to_is_said(served, platform, release, store):
     with pytest.raises(UsageError, match="no bundle served before"):
         rollback(release(served, None), reason="x")
-    served.stands = Route()
+    served.current_route = Route()
     with pytest.raises(UsageError, match="no model is served"):
         rollback(release(served, None), reason="x")
 
@@ -82,7 +82,7 @@ def test_traffic_stays_where_it_is_when_the_old_bundle_does_not_come_up(promoted
     promoted.behaviours[OLD] = type(promoted.behaviour(OLD))(crashes=True)
     with pytest.raises(SlotNotReady, match="the model cannot be read"):
         rollback(release(promoted, None), reason="x")
-    assert promoted.stands.weights == {"green": 100}
+    assert promoted.current_route.weights == {"green": 100}
 
 
 def test_rollback_killed_at_any_effect_never_goes_back_twice(served, release, request, tmp_path):
@@ -92,7 +92,7 @@ def test_rollback_killed_at_any_effect_never_goes_back_twice(served, release, re
     for kill_at in range(1, 100):
         platform = type(served)()
         platform.slots["blue"], store = (OLD, platform.now), open_store(tmp_path / str(kill_at))
-        platform.stands = Route(weights={"blue": 100}, revision=1)
+        platform.current_route = Route(weights={"blue": 100}, revision=1)
         for bundle in (OLD, NEW, third):
             data = {"bundle": bundle, "attempt": 1, "reason": "good"}
             for kind in ("release-started", "promoted"):
@@ -106,7 +106,11 @@ def test_rollback_killed_at_any_effect_never_goes_back_twice(served, release, re
             operator = release(platform, None)
             operator.store = store
             try:
-                if killed and platform.stands.rollout is None and platform.stands.weights == {"green": 100}:
+                if (
+                    killed
+                    and platform.current_route.rollout is None
+                    and platform.current_route.weights == {"green": 100}
+                ):
                     break  # done: asking again would be asking for one more step back
                 rollback(operator, reason="x")
                 break

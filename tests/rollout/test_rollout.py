@@ -27,8 +27,8 @@ def test_first_release_of_a_model_gets_all_traffic_after_the_smoke_test(platform
     asked = release(platform)
     outcome = run(asked)
     assert outcome.result == "promoted"
-    assert platform.stands == Route(weights={"blue": 100}, revision=platform.stands.revision)
-    assert asked.crowned == [(NEW, None)]
+    assert platform.current_route == Route(weights={"blue": 100}, revision=platform.current_route.revision)
+    assert asked.champions_set == [(NEW, None)]
     assert kinds(store) == ["release-started", "promoted"]
 
 
@@ -37,18 +37,18 @@ def test_first_release_that_fails_its_smoke_test_leaves_nothing_served(platform,
     outcome = run(release(platform))
     assert outcome.result == "rolled-back"
     assert "differ by 0.01 from training" in outcome.reason
-    assert platform.stands.weights == {}
+    assert platform.current_route.weights == {}
     assert platform.slots == {}
 
 
-def test_candidate_as_good_as_the_champion_takes_every_step_bakes_and_is_crowned(served, release, store):
+def test_candidate_as_good_as_the_champion_takes_every_step_bakes_and_becomes_champion(served, release, store):
     asked = release(served)
     outcome = run(asked)
     assert outcome.result == "promoted", outcome.reason
     assert steps(served) == [0, 10, 50, 100]
-    assert asked.crowned == [(NEW, OLD)]
+    assert asked.champions_set == [(NEW, OLD)]
     assert served.slots.keys() == {"green"}
-    assert served.stands.rollout is None
+    assert served.current_route.rollout is None
     promoted = records.latest(store, "fraud", "promoted")
     assert promoted.data["previous"] == OLD
     assert [span["percent"] for span in promoted.data["evidence"]] == [10, 50, 100]
@@ -79,15 +79,15 @@ def test_no_step_is_left_before_its_seconds_and_the_candidates_own_requests(serv
         ({"never_ready": True}, "still loading"),
     ],
 )
-def test_bad_candidate_is_taken_back_with_its_reason(served, release, store, fault, word):
+def test_bad_candidate_is_rolled_back_with_its_reason(served, release, store, fault, word):
     served.behaviours[NEW] = replace(served.behaviour(NEW), **fault)
     asked = release(served)
     outcome = run(asked)
     assert outcome.result == "rolled-back"
     assert word in outcome.reason
-    assert served.stands.weights == {"blue": 100}
+    assert served.current_route.weights == {"blue": 100}
     assert served.slots.keys() == {"blue"}
-    assert asked.crowned == []
+    assert asked.champions_set == []
     assert records.latest(store, "fraud", "rolled-back").data["reason"] == outcome.reason
 
 
@@ -110,7 +110,7 @@ def test_step_without_enough_requests_ends_in_a_rollback_that_says_so(served, re
 def test_candidate_that_turns_bad_while_baking_goes_back_in_one_change_of_the_weights(served, release):
     class TurnsBad:
         def __getattr__(self, name):
-            baking = served.stands.rollout is not None and served.stands.rollout.state == "bake"
+            baking = served.current_route.rollout is not None and served.current_route.rollout.state == "bake"
             return {"failing": 0.5 if baking else 0.0}.get(name, getattr(healthy, name))
 
     healthy = served.behaviour(NEW)
@@ -131,7 +131,7 @@ def test_shadow_is_mirrored_first_and_its_slot_gets_no_weight(served, release, c
     assert steps(served) == [0, 10, 50, 100]
 
 
-def test_failing_shadow_is_taken_back_before_any_client_saw_it(served, release, change):
+def test_failing_shadow_is_rolled_back_before_any_client_saw_it(served, release, change):
     served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
     outcome = run(release(served, policy=change(shadow_percent=50)))
     assert outcome.result == "rolled-back"
@@ -154,7 +154,7 @@ def test_mirror_and_weight_are_gone_before_the_slot_is_removed(served, release):
     assert served.removed == ["green"]
 
 
-def test_bundle_taken_back_is_refused_until_a_person_approves_it(served, release, store):
+def test_bundle_rolled_back_is_refused_until_a_person_approves_it(served, release, store):
     served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
     run(release(served))
     again = run(release(served))
@@ -169,20 +169,20 @@ def test_bundle_taken_back_is_refused_until_a_person_approves_it(served, release
 
 
 def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_anyones_word(platform, release, store):
-    platform.behaviours[NEW] = replace(platform.behaviour(NEW), untried=True)
+    platform.behaviours[NEW] = replace(platform.behaviour(NEW), not_started=True)
     outcome = run(release(platform))
-    assert (outcome.result, outcome.untried) == ("rolled-back", True)
+    assert (outcome.result, outcome.not_started) == ("rolled-back", True)
     assert "KServe has not made its Deployment yet" in outcome.reason
-    assert records.latest(store, "fraud", "rolled-back").data["untried"] is True
-    assert (platform.stands.weights, platform.stands.rollout, platform.slots) == ({}, None, {})
+    assert records.latest(store, "fraud", "rolled-back").data["not_started"] is True
+    assert (platform.current_route.weights, platform.current_route.rollout, platform.slots) == ({}, None, {})
     platform.behaviours.clear()
     assert run(release(platform)).result == "promoted"
 
 
 def test_slot_that_was_tried_and_did_not_come_up_is_the_bundles_fault(platform, release, store):
     platform.behaviours[NEW] = replace(platform.behaviour(NEW), never_ready=True)
-    assert run(release(platform)).untried is False
-    assert "untried" not in records.latest(store, "fraud", "rolled-back").data
+    assert run(release(platform)).not_started is False
+    assert "not_started" not in records.latest(store, "fraud", "rolled-back").data
     assert run(release(platform)).result == "refused"
 
 
@@ -220,7 +220,7 @@ def test_rollout_killed_at_any_effect_goes_on_and_ends_the_same_way(release, fau
         platform = type(request.getfixturevalue("platform"))()
         store = open_store(tmp_path / f"store-{kill_at}")
         platform.slots["blue"] = (OLD, platform.now)
-        platform.stands = Route(weights={"blue": 100}, revision=1)
+        platform.current_route = Route(weights={"blue": 100}, revision=1)
         platform.behaviours[NEW] = replace(platform.behaviour(NEW), **fault)
         platform.kill_at = kill_at
         first = release(platform)
@@ -236,7 +236,7 @@ def test_rollout_killed_at_any_effect_goes_on_and_ends_the_same_way(release, fau
         second.store = store
         outcome = run(second)
         reasons = [item.data["reason"] for item in records.read(store, "fraud", ["promoted", "rolled-back"])]
-        ends.add((outcome.result, platform.stands.rollout, tuple(sorted(platform.slots)), len(reasons)))
+        ends.add((outcome.result, platform.current_route.rollout, tuple(sorted(platform.slots)), len(reasons)))
         assert kinds(store).count("release-started") == 1
     else:
         pytest.fail("the release never ended")
@@ -263,10 +263,10 @@ def test_two_processes_on_one_rollout_do_no_harm(served, release, store):
     one.sleep = sleep
     assert run(one).result == "promoted"
     assert kinds(store).count("promoted") == 2  # the champion's and, once, the candidate's
-    assert served.stands.weights == {"green": 100}
+    assert served.current_route.weights == {"green": 100}
 
 
-def test_candidate_nobody_can_see_is_taken_back(served, release):
+def test_candidate_nobody_can_see_is_rolled_back(served, release):
     asked = release(served)
 
     def blind(rollout, spans):
@@ -280,6 +280,6 @@ def test_candidate_nobody_can_see_is_taken_back(served, release):
 
 def test_traffic_on_both_slots_without_a_rollout_is_refused_not_guessed_at(served, release):
     served.slots["green"] = (NEW, served.now)
-    served.stands = Route(weights={"blue": 60, "green": 40}, revision=1)
+    served.current_route = Route(weights={"blue": 60, "green": 40}, revision=1)
     with pytest.raises(ReleaseError, match="both slots"):
         run(release(served, "c" * 40))

@@ -15,7 +15,7 @@ ALPHA = 0.1
 LIMIT = math.log(1 / ALPHA)
 
 
-def most_false_alarms(runs: int) -> int:
+def max_false_alarms(runs: int) -> int:
     """More than so many of the runs would refute a false alarm rate of ALPHA at the 0.1 % level."""
     return int(stats.binom.ppf(0.999, runs, ALPHA))
 
@@ -140,7 +140,7 @@ def test_equal_rates_are_told_apart_in_at_most_alpha_of_runs_over_all_looks(shar
         champion_bad = np.cumsum(random.binomial(np.diff(champion_rows, prepend=0), 0.2))
         seen = zip(bad.tolist(), rows.tolist(), champion_bad.tolist(), champion_rows.tolist(), strict=True)
         alarms += any(two_rates(*counts, 0.0) >= LIMIT for counts in seen)
-    assert alarms <= most_false_alarms(runs)
+    assert alarms <= max_false_alarms(runs)
 
 
 def test_equal_latencies_are_told_apart_in_at_most_alpha_of_runs_over_all_looks():
@@ -157,7 +157,7 @@ def test_equal_latencies_are_told_apart_in_at_most_alpha_of_runs_over_all_looks(
             >= LIMIT
             for a, b in zip(candidate, champion, strict=True)
         )
-    assert alarms <= most_false_alarms(runs)
+    assert alarms <= max_false_alarms(runs)
 
 
 def test_equal_squared_errors_are_told_apart_in_at_most_alpha_of_runs_over_all_looks():
@@ -176,7 +176,7 @@ def test_equal_squared_errors_are_told_apart_in_at_most_alpha_of_runs_over_all_l
     for _ in range(runs):
         both = zip(sides(10), sides(40), strict=True)
         alarms += any(two_means([losses(*candidate, *champion)], 0.0) >= LIMIT for candidate, champion in both)
-    assert alarms <= most_false_alarms(runs)
+    assert alarms <= max_false_alarms(runs)
 
 
 @settings(max_examples=30, deadline=None)

@@ -38,13 +38,13 @@ def released(tmp_path, monkeypatch):
     return end
 
 
-def test_candidate_that_was_taken_back_is_a_run_that_did_its_work(released):
+def test_candidate_that_was_rolled_back_is_a_run_that_did_its_work(released):
     found = released(Outcome(result="rolled-back", reason="worse"))
-    assert (found.data["state"], found.data["outcome"], found.data["reason"]) == ("gated", "rolled-back", "worse")
+    assert (found.data["state"], found.data["outcome"], found.data["reason"]) == ("rejected", "rolled-back", "worse")
 
 
 def test_candidate_that_was_not_tried_is_a_run_that_failed_and_may_be_tried_again(released, tmp_path):
     with pytest.raises(SlotNotReady, match="no controller; the bundle was not tried"):
-        released(Outcome(result="rolled-back", reason="no controller", untried=True))
+        released(Outcome(result="rolled-back", reason="no controller", not_started=True))
     found = records.find(open_store(tmp_path), "fraud", "run-finished", "r")
     assert (found.data["state"], found.data["step"], found.data["exit_code"]) == ("failed", "deploy", 1)

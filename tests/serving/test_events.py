@@ -45,7 +45,7 @@ def delivered(outbox):
 
 
 def test_rows_beyond_the_bound_are_dropped_and_counted(model):
-    outbox = Outbox(model, "http://127.0.0.1:9", most_waiting=10)
+    outbox = Outbox(model, "http://127.0.0.1:9", max_waiting=10)
     for _ in range(5):
         outbox.add(prediction(rows=3))
     assert (outbox.waiting, outbox.dropped, outbox.sent) == (12, 3, 0)
@@ -55,7 +55,7 @@ def test_rows_beyond_the_bound_are_dropped_and_counted(model):
 
 
 def test_a_request_of_more_rows_than_may_wait_is_told_whole(model, caplog):
-    outbox = Outbox(model, "http://127.0.0.1:9", most_waiting=10)
+    outbox = Outbox(model, "http://127.0.0.1:9", max_waiting=10)
     outbox.add(prediction(rows=25))
     assert (outbox.waiting, outbox.dropped) == (25, 0)
     outbox.add(prediction(rows=2))
@@ -73,7 +73,7 @@ def test_requests_beyond_the_bytes_that_may_wait_are_dropped_and_their_room_is_f
         outbox.add(prediction(size=4 * 2**20))
     assert (outbox.waiting, outbox.dropped) == (16, 4)
     delivered(outbox)
-    outbox.add(prediction(size=events.MOST_WAITING_BYTES))
+    outbox.add(prediction(size=events.MAX_WAITING_BYTES))
     assert (outbox.waiting, outbox.dropped) == (1, 4)
 
 

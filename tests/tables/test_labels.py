@@ -191,7 +191,7 @@ def test_rows_older_than_the_overlap_are_not_read_again(store, parquet):
 def test_rows_without_id_or_outcome_are_counted_and_named(store, parquet):
     policy = parquet(outcomes(("a", "yes", 0), (None, "no", 0), ("c", None, 0)))
     pulled = labels.pull(store, policy)
-    assert (pulled.appended, pulled.offending) == (1, 2)
+    assert (pulled.appended, pulled.invalid) == (1, 2)
     assert "row 2" in pulled.faults[0]
 
 
@@ -200,7 +200,7 @@ def test_a_label_that_is_neither_is_left_out_and_named_with_row_value_and_what_i
     model = policy.model.model_copy(update={"negative_label": "no"})
     policy = policy.model_copy(update={"model": model})
     pulled = labels.pull(store, policy)
-    assert (pulled.appended, pulled.offending) == (2, 1)
+    assert (pulled.appended, pulled.invalid) == (2, 1)
     assert logged(store, policy) == [("a", 1.0, 0), ("c", 0.0, 0)]
     assert pulled.faults[0].endswith(
         "row 2: column 'came_back': 'maybe' is neither model.positive_label 'yes' nor model.negative_label 'no'"

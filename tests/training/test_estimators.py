@@ -5,7 +5,7 @@ import pytest
 
 from kedge.bundle import Signature, observed_categories
 from kedge.training import estimators
-from kedge.training.estimators import TRY, Rows
+from kedge.training.estimators import ESTIMATORS, Rows
 from tests.training import rows
 
 ASKED = rows.policy()
@@ -23,7 +23,7 @@ def encoded(task: str = "binary", count: int = 800) -> tuple[Signature, Rows]:
 def test_selection_loss_is_the_mean_loss_of_the_newer_rows(name: str, task: str) -> None:
     signature, all_rows = encoded(task)
     asked = rows.policy(task=task)
-    tried = TRY[name](asked, signature, all_rows[:600], all_rows[600:])
+    tried = ESTIMATORS[name](asked, signature, all_rows[:600], all_rows[600:])
     scores = estimators.score(tried.fit(all_rows[:600]), signature, all_rows.matrix[600:])
     label = all_rows.label[600:]
     by_hand = (
@@ -36,7 +36,7 @@ def test_trees_stop_early_on_noise() -> None:
     signature, all_rows = encoded()
     noise = Rows(all_rows.matrix, np.random.default_rng(3).permutation(all_rows.label))
     asked = rows.policy(train={"xgboost": {"trees": 300, "depth": 6, "learning_rate": 0.3, "early_stopping_rounds": 5}})
-    model = TRY["xgboost"](asked, signature, noise[:600], noise[600:]).fit(noise)
+    model = ESTIMATORS["xgboost"](asked, signature, noise[:600], noise[600:]).fit(noise)
     assert model.num_boosted_rounds() < 50
 
 
@@ -44,7 +44,7 @@ def test_trees_stop_early_on_noise() -> None:
 def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
     signature, all_rows = encoded("regression")
     asked = rows.policy(task="regression")
-    model = TRY[name](asked, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
+    model = ESTIMATORS[name](asked, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
     shares = estimators.importance(model, signature)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares) == list(signature.names)
@@ -55,8 +55,8 @@ def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
 def test_a_feature_without_any_value_is_no_obstacle() -> None:
     signature, all_rows = encoded()
     all_rows.matrix[:, 2] = np.nan
-    for name in TRY:
-        model = TRY[name](ASKED, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
+    for name in ESTIMATORS:
+        model = ESTIMATORS[name](ASKED, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
         assert np.isfinite(estimators.score(model, signature, all_rows.matrix)).all()
 
 

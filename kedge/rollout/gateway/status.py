@@ -30,9 +30,9 @@ def slot_status(
         ours = running(pods, bundle)
         failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
         reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events)))
-        untried = not any(words.begun(pod) for pod in pods if bundle_of(pod) == bundle)
+        not_started = not any(words.begun(pod) for pod in pods if bundle_of(pod) == bundle)
         reason = reason or _progress(bundle, deployment)
-        return SlotStatus(bundle=bundle, failed=failed, untried=untried, reason=reason)
+        return SlotStatus(bundle=bundle, failed=failed, not_started=not_started, reason=reason)
     if not any(ready(pod) for pod in running(pods, bundle)):
         return SlotStatus(bundle=bundle, reason="no pod of it takes requests")
     namespace = service["metadata"]["namespace"]

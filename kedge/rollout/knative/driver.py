@@ -29,7 +29,7 @@ RESTORED_SECONDS = 900.0
 """Longest wait for what stays to have all traffic when the other slot is emptied."""
 NOISE_SECONDS = 10.0
 """How long a revision must say that it failed before it is believed."""
-MOST_WRITES = 20
+MAX_WRITES = 20
 
 
 @dataclass(eq=False)
@@ -49,14 +49,14 @@ class KnativeDriver(KServeDriver):
         self._follow()
 
     def slot(self, slot: Slot) -> SlotStatus:
-        placed, stands = self._declared()[1].slots.get(slot), self._seen()
+        placed, current = self._declared()[1].slots.get(slot), self._seen()
         if placed is None:
             return SlotStatus()
-        if stands is None:
+        if current is None:
             return SlotStatus(bundle=placed.bundle, reason=f"inferenceservice {self.model} is not there")
-        revision = stands.revision(slot, placed)
-        events = () if revision else self._events(stands.service)
-        told = status.slot_status(slot, placed, stands, self._pods(revision.name) if revision else (), events)
+        revision = current.revision(slot, placed)
+        events = () if revision else self._events(current.service)
+        told = status.slot_status(slot, placed, current, self._pods(revision.name) if revision else (), events)
         since = self._failing_since(revision.name, revision.ready) if revision else None
         if not told.ready and since is not None and self.monotonic() - since >= NOISE_SECONDS:
             return replace(told, failed=True)
@@ -123,23 +123,23 @@ class KnativeDriver(KServeDriver):
         The declaration is read again after every write: of two processes, one that slept over the other's declaration
         ends by writing that one.
         """
-        for _ in range(MOST_WRITES):
-            declared, stands = self._declared()[1], self._seen()
-            write = next_write(declared, stands)
+        for _ in range(MAX_WRITES):
+            declared, current = self._declared()[1], self._seen()
+            write = next_write(declared, current)
             if write is None:
                 return
             with suppress(Conflict):  # KServe and others write the service too: look again
-                self._write(write, stands)
+                self._write(write, current)
                 self._wait_routed(write)
-        raise ReleaseError(f"inferenceservice {self.model}: {MOST_WRITES} writes did not last; who else writes it?")
+        raise ReleaseError(f"inferenceservice {self.model}: {MAX_WRITES} writes did not last; who else writes it?")
 
-    def _write(self, write: Write, stands: Seen | None) -> None:
-        like = stands.service if stands else None
+    def _write(self, write: Write, current: Seen | None) -> None:
+        like = current.service if current else None
         asked = objects.inference_service(self.address, self.model, write.slot, write.placed, write.percent, like)
-        if stands is None:
+        if current is None:
             self.cluster.create(api.SLOTS, asked)
             return
-        written = self._apply(asked, stands.service)
+        written = self._apply(asked, current.service)
         if write.percent is None and "canaryTrafficPercent" in written["spec"]["predictor"]:
             # Another owns the field too, so leaving it out does not remove it: take it first. 100 is promoted as well.
             full = {"predictor": {**asked["spec"]["predictor"], "canaryTrafficPercent": 100}}
@@ -154,11 +154,11 @@ class KnativeDriver(KServeDriver):
         """Give KServe and Knative the time to route a share; what takes longer is seen by the next look."""
         ends = self.monotonic() + APPLIED_SECONDS
         while self.monotonic() < ends:
-            stands = self._seen()
-            if stands is None or stands.percent != write.percent or not stands.settled(write.slot, write.placed):
+            current = self._seen()
+            if current is None or current.percent != write.percent or not current.settled(write.slot, write.placed):
                 return  # another wrote, or a revision must come up first
             wanted = 100 if write.percent is None else write.percent
-            if stands.created is None or stands.traffic.get(stands.created.name) == wanted:
+            if current.created is None or current.traffic.get(current.created.name) == wanted:
                 return
             self.sleep(0.2)
 
@@ -167,8 +167,8 @@ class KnativeDriver(KServeDriver):
         began = self.monotonic()
         while True:
             self._follow()
-            stands, slots = self._seen(), self._declared()[1].slots
-            if stands is None or (stands.percent is None and _alone(stands, slots)):
+            current, slots = self._seen(), self._declared()[1].slots
+            if current is None or (current.percent is None and _alone(current, slots)):
                 return
             if self.monotonic() - began > RESTORED_SECONDS:
                 told = "; ".join(f"{slot}: {self.slot(slot).reason}" for slot in slots)
@@ -180,16 +180,16 @@ class KnativeDriver(KServeDriver):
 
     def _must_be_up(self, declared: Declared, route: Route) -> None:
         """A share that is raised goes to an empty slot or, until a revision is the latest ready one, to another."""
-        stands = self._seen()
+        current = self._seen()
         for slot, weight in route.weights.items():
             if weight <= declared.route.weights.get(slot, 0):
                 continue
             placed = declared.slots.get(slot)
             if placed is None:
                 raise ReleaseError(f"slot {self.model}-{slot} is empty, so no traffic is sent to it")
-            latest = stands is not None and (stands.slot, stands.placed.bundle) == (slot, placed.bundle)
-            if stands is not None and latest and not stands.settled(slot, placed):
-                name = stands.ready.name if stands.ready else "none"
+            latest = current is not None and (current.slot, current.placed.bundle) == (slot, placed.bundle)
+            if current is not None and latest and not current.settled(slot, placed):
+                name = current.ready.name if current.ready else "none"
                 raise ReleaseError(
                     f"slot {self.model}-{slot}: the latest ready revision is {name}, not that of bundle "
                     f"{placed.bundle[:12]}, so its share is not raised"
@@ -224,6 +224,6 @@ class KnativeDriver(KServeDriver):
         return self._failing.setdefault(name, self.monotonic())
 
 
-def _alone(stands: Seen, slots: Mapping[Slot, Placed]) -> bool:
+def _alone(current: Seen, slots: Mapping[Slot, Placed]) -> bool:
     """Whether the latest revision is of the one slot that is left, ready, and had all traffic."""
-    return stands.created == stands.rolledout and any(stands.settled(slot, placed) for slot, placed in slots.items())
+    return current.created == current.rolledout and any(current.settled(slot, placed) for slot, placed in slots.items())

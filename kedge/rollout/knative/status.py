@@ -31,31 +31,31 @@ def seen(service: Object, revision: Callable[[str], Object | None]) -> Seen:
 
 
 def slot_status(
-    slot: Slot, placed: Placed, stands: Seen, pods: Sequence[Object], events: Sequence[Object] = ()
+    slot: Slot, placed: Placed, current: Seen, pods: Sequence[Object], events: Sequence[Object] = ()
 ) -> SlotStatus:
     """The status of a slot that holds a bundle: ``pods`` of its revision, ``events`` that tell why there is none."""
-    revision = stands.revision(slot, placed)
+    revision = current.revision(slot, placed)
     ours = words.running(pods, placed.bundle)
-    if revision is not None and revision.ready == "True" and revision in (stands.rolledout, _latest(stands)):
+    if revision is not None and revision.ready == "True" and revision in (current.rolledout, _latest(current)):
         up = next((pod for pod in ours if words.ready(pod)), None)
         if up is None:
             return SlotStatus(bundle=placed.bundle, reason=f"no pod of revision {revision.name} takes requests")
         return SlotStatus(bundle=placed.bundle, ready=True, address=words.address(up))
-    refused = "" if revision is not None else words.refused(stands.service)
+    refused = "" if revision is not None else words.refused(current.service)
     failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
-    reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, stands)))
-    untried = revision is None  # of a revision that failed Knative takes the pods away, so they would not tell
-    return SlotStatus(bundle=placed.bundle, failed=failed, untried=untried, reason=reason)
+    reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, current)))
+    not_started = revision is None  # of a revision that failed Knative takes the pods away, so they would not tell
+    return SlotStatus(bundle=placed.bundle, failed=failed, not_started=not_started, reason=reason)
 
 
-def _latest(stands: Seen) -> Revision | None:
+def _latest(current: Seen) -> Revision | None:
     """The revision that gets the percentage, if it is that of the latest spec."""
-    return stands.created if stands.created == stands.ready else None
+    return current.created if current.created == current.ready else None
 
 
-def _progress(revision: Revision | None, stands: Seen) -> str:
-    if revision is None and stands.rolledout is not None and stands.created == stands.rolledout:
-        return f"KServe has made no revision of it yet; {stands.rolledout.name} has the traffic"
+def _progress(revision: Revision | None, current: Seen) -> str:
+    if revision is None and current.rolledout is not None and current.created == current.rolledout:
+        return f"KServe has made no revision of it yet; {current.rolledout.name} has the traffic"
     if revision is None:
         return "KServe has made no revision of it yet"
     return revision.reason or f"revision {revision.name} is coming up"

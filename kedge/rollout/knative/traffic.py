@@ -21,7 +21,7 @@ from kedge.rollout.kserve.api import Object
 from kedge.rollout.kserve.pods import bundle_of
 from kedge.rollout.model import Slot, other
 
-MOST_PERCENT = 99
+MAX_PERCENT = 99
 """Largest share of a candidate. At 100 the champion loses its tag and, minutes later, its pods: a rollback would wait
 for a cold start."""
 
@@ -137,7 +137,7 @@ def _percent(declared: Declared, seen: Seen, latest: Slot) -> int | None:
         return 0 if seen.created != seen.rolledout else seen.percent
     beside = declared.slots.get(other(latest))
     if seen.rolledout.holds(other(latest), beside):
-        return min(MOST_PERCENT, declared.route.weights.get(latest, 0))
+        return min(MAX_PERCENT, declared.route.weights.get(latest, 0))
     return None
 
 

@@ -128,9 +128,9 @@ class Api:
             return self._call("PATCH", kind, name, query=query, body=body)
         except Conflict as exc:
             rivals = _rivals(exc)
-            standing = {field: rival for field, rival in rivals.items() if rival.applies}
-            if standing:
-                raise _contested(f"{kind.plural} {self.namespace}/{name}", standing) from exc
+            contested = {field: rival for field, rival in rivals.items() if rival.applies}
+            if contested:
+                raise _contested(f"{kind.plural} {self.namespace}/{name}", contested) from exc
             if not rivals:
                 raise
         return self._call("PATCH", kind, name, query={**query, "force": "true"}, body=body)
@@ -217,11 +217,12 @@ def _rivals(exc: Conflict) -> dict[str, Rival]:
     return found
 
 
-def _contested(what: str, standing: Mapping[str, Rival]) -> ReleaseError:
-    owners = ", ".join(sorted({rival.name for rival in standing.values()}))
+def _contested(what: str, contested: Mapping[str, Rival]) -> ReleaseError:
+    owners = ", ".join(sorted({rival.name for rival in contested.values()}))
     return ReleaseError(
-        f"{what}: {', '.join(sorted(standing))} {'is' if len(standing) == 1 else 'are'} applied by {owners} too, which "
-        f"would undo a release at its next round; take the fields out of what {owners} applies, or the whole object"
+        f"{what}: {', '.join(sorted(contested))} {'is' if len(contested) == 1 else 'are'} applied by {owners} too, "
+        "which would undo a release at its next round; "
+        f"take the fields out of what {owners} applies, or the whole object"
     )
 
 

@@ -8,7 +8,7 @@ from kedge.rollout.kserve.api import Object
 
 BUNDLE = "kedge.dev/bundle"
 """Annotation with a bundle's id. KServe copies it to the pods, where it says what really runs."""
-MOST_STARTS = 3
+MAX_STARTS = 3
 """Ends of a server before it was ready after which waiting is over."""
 HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 SERVER = "kserve-container"
@@ -35,7 +35,7 @@ def ready(pod: Object) -> bool:
 def hopeless(pod: Object) -> bool:
     """Whether waiting does not help: its server ended again and again, or its image cannot exist."""
     return any(
-        each.get("restartCount", 0) >= MOST_STARTS
+        each.get("restartCount", 0) >= MAX_STARTS
         or ((each.get("state") or {}).get("waiting") or {}).get("reason") in HOPELESS
         for each in _containers(pod)
     )

@@ -48,7 +48,7 @@ class LocalDriver:
             return SlotStatus(bundle=wanted.bundle, reason=NOT_RUNNING)
         seen = self._folder.seen(self._model, slot)
         if seen is None or seen.generation != wanted.generation:
-            return SlotStatus(bundle=wanted.bundle, untried=True, reason="the platform has not started it yet")
+            return SlotStatus(bundle=wanted.bundle, not_started=True, reason="the platform has not started it yet")
         return SlotStatus(
             bundle=seen.bundle, ready=seen.ready, failed=seen.failed, reason=seen.reason, address=seen.address
         )

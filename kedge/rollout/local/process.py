@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds before a process that ended is started again: doubled each time up to the longest."""
 STEADY = 30.0
 """Seconds a process must have lived for the pause to begin anew."""
-MOST_LOG_BYTES = 4_000_000
+MAX_LOG_BYTES = 4_000_000
 TAIL_BYTES = 2_000
 
 _LIBC = ctypes.CDLL(None)
@@ -28,7 +28,7 @@ class Process:
 
     Args:
         command: Words of the command; asked anew at each start, as a free port may be another by then.
-        log: File its output is appended to, held below twice ``MOST_LOG_BYTES``.
+        log: File its output is appended to, held below twice ``MAX_LOG_BYTES``.
     """
 
     def __init__(self, command: Callable[[], Sequence[str]], log: Path) -> None:
@@ -88,9 +88,9 @@ class Process:
     def trim_log(self) -> None:
         """Move a long log to ``<name>.1`` and begin it anew; the process keeps writing to the same file."""
         with contextlib.suppress(FileNotFoundError):
-            if self._log.stat().st_size > MOST_LOG_BYTES:
+            if self._log.stat().st_size > MAX_LOG_BYTES:
                 with self._log.open("r+b") as file:
-                    file.seek(-MOST_LOG_BYTES // 2, os.SEEK_END)
+                    file.seek(-MAX_LOG_BYTES // 2, os.SEEK_END)
                     self._log.with_suffix(".log.1").write_bytes(file.read())
                     file.truncate(0)
                 self._log_from = 0
@@ -128,7 +128,7 @@ class Process:
         if now - self._started > STEADY:
             self._pause = FIRST_PAUSE
         self._again_at = now + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, MAX_PAUSE)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -3,13 +3,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from kedge.monitoring.veto import findings, out_of_range, share
+from kedge.monitoring.quarantine import findings, out_of_range, share
 from kedge.policy import Feature, parse
 
 
 @dataclass
 class Seen:
-    """The part of a feature's comparison that a veto looks at."""
+    """The part of a feature's comparison that the quarantine looks at."""
 
     null_rate: float = 0.0
     reference_null_rate: float = 0.0
@@ -24,7 +24,9 @@ POLICY = parse(
             "features": {"amount": {"type": "number", "min": 0, "max": 10}, "land": {"type": "category"}},
         },
         "data": {"source": {"format": "log"}},
-        "monitor": {"veto": {"max_null_increase": 0.2, "max_new_category_share": 0.1, "max_out_of_range_share": 0.25}},
+        "monitor": {
+            "quarantine": {"max_null_increase": 0.2, "max_new_category_share": 0.1, "max_out_of_range_share": 0.25}
+        },
     }
 )
 

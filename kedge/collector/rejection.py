@@ -25,7 +25,7 @@ Reason = Literal[
 WORDS = {None: "null", True: "true", False: "false"}
 
 
-class Refused(DataError):
+class RequestRejected(DataError):
     """Not taken; the message names the fault, ``reason`` is its kind."""
 
     def __init__(self, reason: Reason, message: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kedge.drift.arrow_reader import aligned_numbers
 from kedge.drift.compare import Comparison, compare
 from kedge.drift.profile import Profile
-from kedge.drift.reading import aligned_numbers
 from kedge.errors import DataError
 
 SCORE, LABEL, CONFIDENCE = "_score", "_label", "_confidence"

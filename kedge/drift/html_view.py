@@ -16,7 +16,7 @@ from kedge.drift.profile import Profile
 from kedge.report.page import small_multiples
 
 BARS = 24
-MOST_CATEGORIES = 12
+MAX_CATEGORIES = 12
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Histogram = tuple[list[str], Sequence[float], Sequence[float]]
@@ -44,7 +44,7 @@ def summary(comparison: Comparison) -> Markup:
         "Rows": comparison.rows,
         "Reference rows": comparison.reference_rows,
         "Columns drifted": f"{len(drifted)} of {len(comparison.features)}",
-        "Share of importance drifted": f"{comparison.attention:.0%}",
+        "Share of importance drifted": f"{comparison.drifted_importance:.0%}",
     }
     return report.section("Verdict", sentence, *([extra] if extra else []), report.facts(tiles))
 
@@ -159,7 +159,7 @@ def _atoms(reference: Numbers, current: Numbers) -> Histogram:
 def _categories(reference: Categories, current: Categories) -> Histogram | None:
     m, n = max(reference.present, 1), max(current.present, 1)
     importance = np.maximum(reference.counts / m, current.counts / n)
-    shown = np.sort(np.argsort(-importance, kind="stable")[:MOST_CATEGORIES])
+    shown = np.sort(np.argsort(-importance, kind="stable")[:MAX_CATEGORIES])
     labels = [reference.values[k] for k in shown]
     before, after = reference.counts[shown].tolist(), current.counts[shown].tolist()
     for label, old, new in (

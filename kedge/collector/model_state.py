@@ -1,4 +1,4 @@
-"""How each model stands, read from its records, for Prometheus.
+"""The state of each model, read from its records, for Prometheus.
 
 A check ends long before anybody could scrape it, and so do the steps of a run. What they found lies in the store as
 records, which the collector reads here: any number of collectors show the same, and nothing has to be pushed. A record
@@ -27,15 +27,15 @@ from kedge.records import Kind, Record
 from kedge.store import Store
 
 REFRESH_SECONDS = 60.0
-ACTIONS = ("none", "attention", "retrain", "veto")
+ACTIONS = ("none", "warn", "retrain", "quarantine")
 PIPELINES = ("retrain", "release")
-STATES = ("succeeded", "gated", "failed")
+STATES = ("succeeded", "rejected", "failed")
 OUTCOMES = ("promoted", "rolled-back")
 READ: tuple[Kind, ...] = ("run-started", "run-finished", "release-started", "promoted", "rolled-back")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stand:
+class ModelState:
     """What the records of one model say."""
 
     check: Record | None
@@ -49,7 +49,7 @@ class Stand:
     """When the release under way began, Unix seconds; None: there is none."""
 
 
-class Standing(Collector):
+class ModelStates(Collector):
     """The newest check, the runs and the releases of every declared model."""
 
     def __init__(self, store: Store, declared: Mapping[str, Declared], metrics: Metrics) -> None:
@@ -57,7 +57,7 @@ class Standing(Collector):
         self._policies = {name: model.policy for name, model in declared.items()}
         self._metrics = metrics
         self._read: dict[str, Record] = {}
-        self._stands: dict[str, Stand] = {}
+        self._states: dict[str, ModelState] = {}
         self._due = 0.0
         metrics.registry.register(self)
 
@@ -69,7 +69,7 @@ class Standing(Collector):
         try:
             for name in self._policies:
                 newest = ledger.newest(self._store, name, "check", 1)
-                self._stands[name] = stand_of(newest[0] if newest else None, self._records(name))
+                self._states[name] = state_of(newest[0] if newest else None, self._records(name))
                 self._show(name)
         except (StoreError, KeyError) as exc:  # a key: somebody removed it, or it is no check that kedge wrote
             self._metrics.faults["records"] = f"a record cannot be read: {exc}"
@@ -82,13 +82,13 @@ class Standing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families, as of the last look."""
-        stands = dict(self._stands)
-        yield from _checks(stands)
-        yield from _runs(stands)
-        yield from _releases(stands, self._policies)
+        states = dict(self._states)
+        yield from _checks(states)
+        yield from _runs(states)
+        yield from _releases(states, self._policies)
 
     def _show(self, name: str) -> None:
-        for figure, number in figures(self._stands[name].check).items():
+        for figure, number in figures(self._states[name].check).items():
             self._metrics.check.labels(name, figure).set(number)
 
     def _records(self, name: str) -> list[Record]:
@@ -109,13 +109,13 @@ class Standing(Collector):
         return replace(item, data={name: item.data[name] for name in ("pipeline", "state") if name in item.data})
 
 
-def stand_of(check: Record | None, records: list[Record]) -> Stand:
+def state_of(check: Record | None, records: list[Record]) -> ModelState:
     """What runs and releases came to. Pure."""
     started = {item.key: str(item.data.get("pipeline", "retrain")) for item in records if item.kind == "run-started"}
     finished = {item.key: str(item.data["state"]) for item in records if item.kind == "run-finished"}
     ended = {item.key for item in records if item.kind in OUTCOMES}
     open_releases = [item for item in records if item.kind == "release-started" and item.key not in ended]
-    return Stand(
+    return ModelState(
         check=check,
         runs=Counter((started.get(key, _pipeline(key)), state) for key, state in finished.items()),
         under_way=Counter(pipeline for key, pipeline in started.items() if key not in finished),
@@ -143,7 +143,7 @@ def figures(check: Record | None) -> dict[str, float]:
     return {
         "rows": _number(data.get("rows")),
         "drifted_features": float(len(data["inputs"]["drifted"])),
-        "attention": _number(data["inputs"]["attention"]),
+        "drifted_importance": _number(data["inputs"]["drifted_importance"]),
         "scores_drifted": float(len(data["scores"]["drifted"])),
         "labelled_rows": _number(performance.get("rows")),
         "loss": _number((performance.get("loss") or {}).get("value")),
@@ -165,31 +165,31 @@ def limit_seconds(policy: Policy) -> float:
     return release.ready_seconds + steps * release.max_step_seconds + release.bake_seconds
 
 
-def _checks(stands: Mapping[str, Stand]) -> Iterator[Metric]:
+def _checks(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     when = GaugeMetricFamily("kedge_checked_timestamp_seconds", "When the newest check was made.", labels=["model"])
     action = GaugeMetricFamily("kedge_check_action", "1 for what the newest check decided.", labels=["model", "action"])
-    for name, stand in stands.items():
-        if stand.check is not None:
-            when.add_metric([name], _made(stand.check))
+    for name, state in states.items():
+        if state.check is not None:
+            when.add_metric([name], _made(state.check))
             for each in ACTIONS:
-                action.add_metric([name, each], float(stand.check.data["action"] == each))
+                action.add_metric([name, each], float(state.check.data["action"] == each))
     yield when
     yield action
 
 
-def _runs(stands: Mapping[str, Stand]) -> Iterator[Metric]:
+def _runs(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_runs", "Runs that ended, by state.", labels=["model", "pipeline", "state"])
     going = GaugeMetricFamily("kedge_runs_under_way", "Runs that began and did not end.", labels=["model", "pipeline"])
-    for name, stand in stands.items():
+    for name, state in states.items():
         for pipeline in PIPELINES:
-            going.add_metric([name, pipeline], stand.under_way.get(pipeline, 0))
-            for state in STATES:
-                ended.add_metric([name, pipeline, state], stand.runs.get((pipeline, state), 0))
+            going.add_metric([name, pipeline], state.under_way.get(pipeline, 0))
+            for ended_as in STATES:
+                ended.add_metric([name, pipeline, ended_as], state.runs.get((pipeline, ended_as), 0))
     yield ended
     yield going
 
 
-def _releases(stands: Mapping[str, Stand], policies: Mapping[str, Policy]) -> Iterator[Metric]:
+def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_releases", "Releases that ended, by outcome.", labels=["model", "outcome"])
     since = GaugeMetricFamily(
         "kedge_release_started_timestamp_seconds", "When the release under way began; none: absent.", labels=["model"]
@@ -197,10 +197,10 @@ def _releases(stands: Mapping[str, Stand], policies: Mapping[str, Policy]) -> It
     limit = GaugeMetricFamily(
         "kedge_release_limit_seconds", "The longest a release takes by its policy.", labels=["model"]
     )
-    for name, stand in stands.items():
+    for name, state in states.items():
         limit.add_metric([name], limit_seconds(policies[name]))
-        if stand.release_since is not None:
-            since.add_metric([name], stand.release_since)
+        if state.release_since is not None:
+            since.add_metric([name], state.release_since)
         for outcome in OUTCOMES:
-            ended.add_metric([name, outcome], stand.releases.get(outcome, 0))
+            ended.add_metric([name, outcome], state.releases.get(outcome, 0))
     yield from (ended, since, limit)

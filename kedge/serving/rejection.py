@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RequestRejected(Exception):
     """A request that is not answered. Not a KedgeError: it ends a request, never the server."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -37,7 +37,7 @@ def inputs(check: Check) -> str:
     """Which features drifted, at most five by name."""
     names = list(check.inputs.drifted)
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"inputs drifted: {shown} ({100 * check.inputs.attention:.0f} % of the model's importance)"
+    return f"inputs drifted: {shown} ({100 * check.inputs.drifted_importance:.0f} % of the model's importance)"
 
 
 def estimate(check: Check) -> str:

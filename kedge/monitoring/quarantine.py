@@ -13,14 +13,14 @@ from kedge.policy import Policy
 
 
 def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) -> tuple[str, ...]:
-    """Each limit of ``monitor.veto`` that the window breaks, in words; empty: the feed is whole.
+    """Each limit of ``monitor.quarantine`` that the window breaks, in words; empty: the feed is whole.
 
     Args:
         policy: Limits, and the range of each feature.
         rows: The window's rows, at least ``monitor.min_rows``: of a handful, chance alone would break the limits.
         compared: For each feature its comparison with the reference (``Comparison.features``).
     """
-    limits = policy.monitor.veto
+    limits = policy.monitor.quarantine
     found = []
     for name, seen in compared.items():
         missing, before = seen.null_rate or 0.0, seen.reference_null_rate or 0.0

@@ -9,10 +9,10 @@ from functools import reduce
 
 from kedge.drift import Profile, count
 from kedge.drift.columns import Categories
-from kedge.drift.windows import FEWEST_BLOCKS, design_effects
+from kedge.drift.windows import MIN_BLOCKS, design_effects
 from kedge.monitoring.window import Window, comparable
 from kedge.policy import Policy
-from kedge.records import vetoed_windows
+from kedge.records import quarantined_windows
 from kedge.store import Store
 from kedge.tables import log
 
@@ -20,7 +20,7 @@ WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Past:
+class Baseline:
     """What earlier windows tell about this one."""
 
     reference: Profile | None = None
@@ -29,11 +29,11 @@ class Past:
     """Of rows that depend on each other, by column; empty: they count as independent."""
 
 
-NOTHING = Past()
+NOTHING = Baseline()
 
 
-def learned(store: Store, policy: Policy, window: Window, profile: Profile) -> Past:
-    """What the policy asks to learn from the log, on the profile's edges; vetoed windows are left out.
+def estimated(store: Store, policy: Policy, window: Window, profile: Profile) -> Baseline:
+    """What the policy asks to learn from the log, on the profile's edges; quarantined windows are left out.
 
     Weeks with fewer than ``min_rows`` rows in all, or too few windows with so many, teach nothing.
     """
@@ -41,18 +41,18 @@ def learned(store: Store, policy: Policy, window: Window, profile: Profile) -> P
     if not drift.seasonal_weeks and not drift.past_windows:
         return NOTHING
     profile = profile.select([name for name in comparable(policy) if name in profile.columns])
-    vetoed, length = vetoed_windows(store, policy.name), window.end - window.start
+    quarantined, length = quarantined_windows(store, policy.name), window.end - window.start
 
     def counted(windows: int, step: timedelta) -> list[Profile]:
         earlier = (_moved(window, k * step) for k in range(1, windows + 1))
-        whole = [one for one in earlier if not any(start < one.end and one.start < end for start, end in vetoed)]
+        whole = [one for one in earlier if not any(start < one.end and one.start < end for start, end in quarantined)]
         return [_counted(store, policy, one, profile) for one in whole]
 
     weeks = reduce(Profile.merge, counted(drift.seasonal_weeks, WEEK), count(profile, []))
     blocks = [block for block in counted(drift.past_windows, length) if block.rows >= least]
-    return Past(
+    return Baseline(
         reference=_as_reference(weeks) if weeks.rows >= least else None,
-        design_effects=design_effects(blocks) if len(blocks) >= FEWEST_BLOCKS else {},
+        design_effects=design_effects(blocks) if len(blocks) >= MIN_BLOCKS else {},
     )
 
 

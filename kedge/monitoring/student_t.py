@@ -6,7 +6,7 @@ import math
 
 SMALLEST = 1e-300
 CLOSE = 1e-15
-MOST_TERMS = 10_000
+MAX_TERMS = 10_000
 
 
 def upper_tail(t: float, degrees: float) -> float:
@@ -57,7 +57,7 @@ def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
 def _fraction(x: float, a: float, b: float) -> float:
     """1 / (1 + d1 / (1 + d2 / (1 + ...))); with 1 added, from the front (W. J. Lentz, Applied Optics 15, 1976)."""
     value, c, d = 1.0, 1.0, 0.0
-    for term in range(MOST_TERMS):
+    for term in range(MAX_TERMS):
         m = term // 2
         if term == 0:
             step = 1.0

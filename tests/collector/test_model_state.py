@@ -11,7 +11,7 @@ import pytest
 from kedge import records as ledger
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
-from kedge.collector.standing import REFRESH_SECONDS, Standing, limit_seconds
+from kedge.collector.model_state import REFRESH_SECONDS, ModelStates, limit_seconds
 from kedge.errors import StoreError
 from kedge.records import Record
 from kedge.store import open_store
@@ -19,11 +19,11 @@ from kedge.store import open_store
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def check(action="attention", *, key="20260302T120000Z", loss=0.25, **data):
+def check(action="warn", *, key="20260302T120000Z", loss=0.25, **data):
     body = {
         "action": action,
         "rows": 400,
-        "inputs": {"drifted": ["amount"], "attention": 0.75},
+        "inputs": {"drifted": ["amount"], "drifted_importance": 0.75},
         "scores": {"drifted": []},
         "performance": {"rows": 80, "loss": {"value": loss}, "reference": {"loss": 0.2}, "increase": 0.25},
         "estimate": None,
@@ -39,14 +39,14 @@ def happened(kind, key, **data):
 def collector(tmp_path, declared, monkeypatch):
     """A store, and a way to look at it through a page of metrics."""
     store, metrics, seconds = open_store(tmp_path), Metrics(), [0.0]
-    monkeypatch.setattr("kedge.collector.standing.monotonic", lambda: seconds[0])
-    standing = Standing(store, {"payments": Declared(declared(), None)}, metrics)
+    monkeypatch.setattr("kedge.collector.model_state.monotonic", lambda: seconds[0])
+    model_states = ModelStates(store, {"payments": Declared(declared(), None)}, metrics)
 
     def look(*records):
         for each in records:
             ledger.append(store, each)
         seconds[0] += REFRESH_SECONDS
-        standing.refresh_if_due()
+        model_states.refresh_if_due()
         return metrics.page()[0].decode().splitlines()
 
     look.store, look.metrics = store, metrics
@@ -58,7 +58,7 @@ def test_the_newest_check_is_shown_whatever_order_they_were_written_in(collector
     assert 'kedge_check_action{action="retrain",model="payments"} 1.0' in page
     assert 'kedge_check_action{action="none",model="payments"} 0.0' in page
     assert 'kedge_check{figure="loss",model="payments"} 0.5' in page
-    assert 'kedge_check{figure="attention",model="payments"} 0.75' in page
+    assert 'kedge_check{figure="drifted_importance",model="payments"} 0.75' in page
     assert 'kedge_check{figure="drifted_features",model="payments"} 1.0' in page
     assert 'kedge_checked_timestamp_seconds{model="payments"} 1.7724528e+09' in page
 
@@ -88,7 +88,7 @@ def test_runs_are_counted_by_how_they_ended_and_a_new_attempt_is_a_run_of_its_ow
     assert 'kedge_runs_under_way{model="payments",pipeline="retrain"} 1.0' in page
 
 
-def test_a_release_is_under_way_until_it_was_promoted_or_taken_back(collector):
+def test_a_release_is_under_way_until_it_was_promoted_or_rolled_back(collector):
     line = 'kedge_release_started_timestamp_seconds{model="payments"} 1.7724528e+09'
     assert line in collector(happened("release-started", "abc-1"))
     page = collector(happened("rolled-back", "abc-1"))
@@ -123,7 +123,7 @@ def test_a_store_that_is_away_is_a_fault_in_words_and_the_last_figures_stay(coll
     collector(check())
     with monkeypatch.context() as patched:
         patched.setattr(ledger, "newest", away)
-        assert 'kedge_check{figure="attention",model="payments"} 0.75' in collector()
+        assert 'kedge_check{figure="drifted_importance",model="payments"} 0.75' in collector()
         assert "the bucket does not answer" in collector.metrics.faults["records"]
     collector()
     assert "records" not in collector.metrics.faults
@@ -131,9 +131,9 @@ def test_a_store_that_is_away_is_a_fault_in_words_and_the_last_figures_stay(coll
 
 def test_it_looks_at_most_once_a_minute(collector, monkeypatch):
     collector(check())
-    monkeypatch.setattr("kedge.collector.standing.REFRESH_SECONDS", math.inf)
+    monkeypatch.setattr("kedge.collector.model_state.REFRESH_SECONDS", math.inf)
     collector(check("none", key="20260302T130000Z"))
-    page = collector(check("veto", key="20260302T140000Z"))
+    page = collector(check("quarantine", key="20260302T140000Z"))
     assert 'kedge_check_action{action="none",model="payments"} 1.0' in page
 
 
@@ -141,6 +141,6 @@ def test_a_running_collector_shows_what_the_store_says(start, store):
     ledger.append(store, check())
     end = time.monotonic() + 20
     with start(interval_seconds=0.05) as client:
-        while 'kedge_check_action{action="attention",model="payments"} 1.0' not in client.get("/metrics").text:
+        while 'kedge_check_action{action="warn",model="payments"} 1.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
             time.sleep(0.02)

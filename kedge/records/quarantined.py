@@ -13,21 +13,23 @@ from kedge.errors import StoreError
 from kedge.store import Store
 
 MOMENT = "%Y%m%dT%H%M%S.%fZ"
+FOLDERS = ("quarantined", "vetoed")
+"""Of the store: where the marks lie, and where earlier versions put them."""
 
 
-def veto(store: Store, model: str, start: datetime, end: datetime) -> None:
+def quarantine(store: Store, model: str, start: datetime, end: datetime) -> None:
     """Mark the rows of a window ``[start, end)`` as corrupt. Again is harmless."""
-    store.put_if_absent(f"vetoed/{model}/{_text(start)}_{_text(end)}", b"")
+    store.put_if_absent(f"quarantined/{model}/{_text(start)}_{_text(end)}", b"")
 
 
-def vetoed_windows(store: Store, model: str) -> list[tuple[datetime, datetime]]:
+def quarantined_windows(store: Store, model: str) -> list[tuple[datetime, datetime]]:
     """Windows ``[start, end)`` of event time whose rows were found corrupt, joined where they touch, in time order.
 
     Training leaves these rows out, and so does the measure of labelled error: wrong inputs make wrong predictions, and
     their labels arrive when the feed is long whole again.
     """
     joined: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(_window(key) for key in store.keys(f"vetoed/{model}")):
+    for start, end in sorted(_window(key) for folder in FOLDERS for key in store.keys(f"{folder}/{model}")):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from kedge import policy
-from kedge.drift.windows import FEWEST_BLOCKS
+from kedge.drift.windows import MIN_BLOCKS
 from kedge.errors import UserError
 from kedge.monitoring import run
 from tests.monitoring.world import DAY, RULES, START, World, rows
@@ -47,7 +47,7 @@ def test_the_same_hours_of_earlier_weeks_are_the_reference_where_the_policy_asks
     assert seasonal["detail"]["reference_rows"] == 1200
 
 
-def test_a_feed_broken_for_weeks_is_vetoed_by_the_training_rows_though_no_drift_from_those_weeks(world):
+def test_a_feed_broken_for_weeks_is_quarantined_by_the_training_rows_though_no_drift_from_those_weeks(world):
     for day in (0, 7, 14):
         table = rows(600, START + day * DAY, 100 + day)
         gaps = pa.array(table["age"].to_numpy(), mask=np.arange(600) % 5 < 4)
@@ -87,6 +87,6 @@ def test_the_page_draws_the_drifted_columns_only(world):
 
 
 def test_fewer_past_windows_than_can_teach_anything_are_refused():
-    policy.parse({**RULES, "monitor": {"drift": {"past_windows": FEWEST_BLOCKS}}})
+    policy.parse({**RULES, "monitor": {"drift": {"past_windows": MIN_BLOCKS}}})
     with pytest.raises(UserError, match="at least 8"):
-        policy.parse({**RULES, "monitor": {"drift": {"past_windows": FEWEST_BLOCKS - 1}}})
+        policy.parse({**RULES, "monitor": {"drift": {"past_windows": MIN_BLOCKS - 1}}})

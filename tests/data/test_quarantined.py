@@ -41,13 +41,15 @@ def kept(policy: Policy, store: Store) -> list[float]:
     return snapshot.read(store, taken)["x"].to_pylist()
 
 
-def test_rows_of_a_vetoed_window_are_left_out_and_the_others_stay(policy: Policy, store: Store) -> None:
-    records.veto(store, "m", hours(3), hours(5))
+def test_rows_of_a_quarantined_window_are_left_out_and_the_others_stay(policy: Policy, store: Store) -> None:
+    records.quarantine(store, "m", hours(3), hours(5))
     assert kept(policy, store) == [0, 1, 2, 5, 6, 7, 8, 9]
 
 
-def test_a_source_all_of_whose_rows_are_vetoed_is_an_error_that_names_the_times(policy: Policy, store: Store) -> None:
-    records.veto(store, "m", hours(-1), hours(12))
+def test_a_source_all_of_whose_rows_are_quarantined_is_an_error_that_names_the_times(
+    policy: Policy, store: Store
+) -> None:
+    records.quarantine(store, "m", hours(-1), hours(12))
     with pytest.raises(DataError, match=r"all 10 rows lie in times whose feed was found corrupt \(2026-03-01T23:00"):
         ingest.run(policy, store, hours(24))
     assert list(store.keys("snapshots")) == []
