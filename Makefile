@@ -43,11 +43,12 @@ promtool: ## The same with promtool for the tests of the alerts, as large a buil
 images: ## Build the container images with docker, podman or buildah, whichever is there
 	images/build
 
-lint: install ## Style, types, import contract
+lint: install ## Style, types, import contract, words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/words.py
 
 format: install ## Rewrite files in the one style
 	$(BIN)/ruff format .
