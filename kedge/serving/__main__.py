@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kedge.cpus import usable_cpus
 from kedge.errors import KedgeError, UsageError
 from kedge.listener import bound
-from kedge.serving.cpus import usable_cpus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge.bundle import Matrix, Signature
+from kedge.cpus import usable_cpus
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 
-CGROUP = Path("/sys/fs/cgroup/cpu.max")
 CLIP = 1e-12
 """Scores are held this far from 0 and 1 before their log-odds are taken."""
 
@@ -59,7 +56,7 @@ def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) 
         "max_depth": settings.depth,
         "learning_rate": settings.learning_rate,
         "seed": policy.train.seed,
-        "nthread": policy.train.threads or available_threads(),
+        "nthread": policy.train.threads or usable_cpus(),
         "tree_method": "hist",
         "verbosity": 0,
     }
@@ -122,8 +119,9 @@ def score(model: Any, signature: Signature, matrix: Matrix) -> Floats:
         import xgboost
 
         rows = xgboost.DMatrix(
-            matrix, feature_names=list(signature.names), feature_types=signature.feature_types, enable_categorical=True
-        )
+            matrix, feature_names=list(signature.names), feature_types=signature.feature_types,
+            enable_categorical=True, nthread=usable_cpus(),
+        )  # fmt: skip
         return np.asarray(model.predict(rows), dtype=np.float64)
     found = model.predict_proba(matrix)[:, 1] if hasattr(model, "predict_proba") else model.predict(matrix)
     return np.asarray(found, dtype=np.float64)
@@ -150,16 +148,6 @@ def calibration(label: Floats, scores: Floats) -> dict[str, float]:
         "calibration_intercept": float(fitted.intercept_[0]),
         "calibration_slope": float(fitted.coef_[0, 0]),
     }
-
-
-def available_threads() -> int:
-    """Processors this process may use: its affinity, or its container's quota if that is less."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CGROUP.read_text().split()
-        return min(usable, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return usable
 
 
 def _linear(policy: Policy, signature: Signature) -> Any:

@@ -72,12 +72,3 @@ def test_calibration_finds_the_line_scores_were_bent_by() -> None:
 
 def test_calibration_of_one_class_is_left_out() -> None:
     assert estimators.calibration(np.ones(5), np.full(5, 0.9)) == {}
-
-
-@pytest.mark.parametrize(("text", "threads"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
-def test_threads_obey_the_quota_of_the_container(tmp_path, monkeypatch, text: str, threads: int) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(text)
-    monkeypatch.setattr(estimators, "CGROUP", file)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert estimators.available_threads() == threads

@@ -1,4 +1,4 @@
-"""How many processors this process may really use."""
+"""How many processors this process may really use: training, serving, whatever starts threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def usable_cpus(root: Path = CGROUP) -> int:
 
     Libraries that ask the machine start 64 threads in a container that has one processor, and then wait for each other.
     """
-    count = len(os.sched_getaffinity(0))
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(root)
     return max(1, min(count, math.ceil(quota)) if quota else count)
 
