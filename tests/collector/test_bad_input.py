@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from tests import metrics
+
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
 
 
 def refused(client, reason):
-    lines = client.get("/metrics").text.splitlines()
-    found = [line for line in lines if line.startswith(f'kedge_collect_refused_total{{reason="{reason}"}}')]
-    return float(found[0].split()[-1]) if found else 0.0
+    return metrics.total(client.get("/metrics").text, "kedge_collect_refused_total", reason=reason)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from moto.server import ThreadedMotoServer
 
 from kedge.store import open_store
 from kedge.tables import appending, log
+from tests import metrics
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -84,8 +85,7 @@ def test_what_came_while_the_object_storage_was_away_is_in_the_log_once_with_its
 
 
 def figure(client, name):
-    lines = client.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+    return metrics.total(client.get("/metrics").text, name)
 
 
 def until(condition):

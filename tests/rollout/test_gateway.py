@@ -367,6 +367,17 @@ def test_what_the_model_server_really_writes_is_understood():
     assert counters.traffic(generate_latest(registry).decode(), OLD).requests == 0
 
 
+def test_a_brace_in_a_label_is_read_as_what_it_is():
+    page = f'kedge_requests_total{{model_name="a}}b",model_version="{NEW}",status="503"}} 2.0\n'
+    seen = counters.traffic(page, NEW)
+    assert (seen.requests, seen.errors) == (2, 2)
+
+
+def test_what_is_no_page_of_counters_is_an_error_and_not_a_zero():
+    with pytest.raises(ValueError, match="invalid metric name"):
+        counters.traffic("<html>not here</html>", NEW)
+
+
 # -- errors of the API
 
 

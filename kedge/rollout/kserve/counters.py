@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from kedge.rollout.model import Mark, Slot, Traffic
 
 REQUEST_SECONDS = 30
 """A request without an answer for so long ends as 504."""
-
-_LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def traffic(text: str, bundle: str) -> Traffic:
@@ -24,19 +22,21 @@ def traffic(text: str, bundle: str) -> Traffic:
     Traffic(requests=2, errors=2, latency={})
 
     Raises:
-        ValueError: a count is no number.
+        ValueError: this is not Prometheus' text, or a count is no whole number.
     """
     requests = errors = 0
     up_to: dict[float, int] = {}
-    for name, labels, value in _samples(text):
+    for sample in (each for family in text_string_to_metric_families(text) for each in family.samples):
+        labels = sample.labels
         if labels.get("model_version") != bundle:
             continue
-        if name == "kedge_requests_total":
-            requests += value
-            errors += value if labels["status"].startswith("5") else 0
-        elif name == "kedge_request_seconds_bucket" and labels.get("stage") == "total":
+        if sample.name == "kedge_requests_total":
+            count = int(sample.value)
+            requests += count
+            errors += count if labels["status"].startswith("5") else 0
+        elif sample.name == "kedge_request_seconds_bucket" and labels.get("stage") == "total":
             edge = REQUEST_SECONDS if labels["le"] == "+Inf" else float(labels["le"])
-            up_to[round(edge * 1000, 6)] = value
+            up_to[round(edge * 1000, 6)] = int(sample.value)
     return Traffic(requests=requests, errors=errors, latency=_disjoint(up_to))
 
 
@@ -61,17 +61,6 @@ def since(mark: Mark, servers: Mapping[Slot, Mapping[str, Traffic]]) -> dict[Slo
         slot: total(traffic.since(mark.servers.get(key, Traffic())) for key, traffic in told.items())
         for slot, told in servers.items()
     }
-
-
-def _samples(text: str) -> Iterator[tuple[str, dict[str, str], int]]:
-    for line in text.splitlines():
-        found = _LINE.match(line)
-        if found and found["name"].startswith("kedge_request"):
-            yield found["name"], dict(_LABEL.findall(found["labels"])), _whole(found)
-
-
-def _whole(found: re.Match[str]) -> int:
-    return int(float(found["value"]))
 
 
 def _disjoint(up_to: dict[float, int]) -> dict[float, int]:

@@ -45,6 +45,6 @@ def _counted(http: httpx.Client, pod: api.Object, bundle: str) -> Traffic:
         answer = http.get(url, timeout=SCRAPE_SECONDS)
         answer.raise_for_status()
         return counters.traffic(answer.text, bundle)
-    except (httpx.HTTPError, ValueError, KeyError) as exc:
+    except (httpx.HTTPError, ValueError, OverflowError, KeyError) as exc:
         name = pod["metadata"]["name"]
         raise ReleaseError(f"pod {name}: its counters at {url} cannot be read: {exc}") from exc
