@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from kedge import clock
 from kedge.bundle import manifest as manifests
-from kedge.bundle.manifest import Item, Manifest
+from kedge.bundle.committee import Committee
+from kedge.bundle.manifest import Fits, Item, Manifest
 from kedge.bundle.predictor import Predictor, load_sklearn, load_xgboost
 from kedge.bundle.signature import Signature
 from kedge.errors import BundleError
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
     from kedge.policy import Policy  # a server need not build the policy's schema
 
-MODELS = {"xgboost": "model.ubj", "sklearn": "model.skops"}
+MODEL, JUDGED = "model", "judged"
+ENDINGS = {"xgboost": "ubj", "sklearn": "skops"}
+LOADERS: dict[str, Callable[[Path, Manifest, int], Predictor]] = {"xgboost": load_xgboost, "sklearn": load_sklearn}
 PROFILE, GOLDEN, REPORT = "profile.json", "golden.parquet", "report.html"
 GOLDEN_ROWS = 64
 
@@ -61,8 +64,19 @@ class Bundle:
         Raises:
             BundleError: the file is not one the library can read, or does not fit the signature.
         """
-        load = {"xgboost": load_xgboost, "sklearn": load_sklearn}[self.manifest.format]
-        return load(self.folder / MODELS[self.manifest.format], self.manifest, threads)
+        return self._load(MODEL, threads)
+
+    def load_judged(self, *, threads: int = 1) -> Predictor:
+        """Load the fit that never read the holdout, of which all figures are; where there is only one fit, that one.
+
+        Raises:
+            BundleError: as :meth:`load_model`.
+        """
+        return self._load(JUDGED if file_name(JUDGED, self.manifest.format) in self.manifest.files else MODEL, threads)
+
+    def _load(self, fit: str, threads: int) -> Predictor:
+        kind = self.manifest.format
+        return LOADERS[kind](self.folder / file_name(fit, kind), self.manifest, threads)
 
     def profile(self) -> bytes:
         """The reference profile's JSON: features, ``_label`` and ``_score`` on rows not trained on."""
@@ -90,10 +104,17 @@ def address(model: str, bundle_id: str) -> str:
     return f"bundles/{model}/{bundle_id}"
 
 
+def file_name(fit: str, kind: str) -> str:
+    """Of the served model (``model``) or the judged fit (``judged``), as the format wants it."""
+    return f"{fit}.{ENDINGS[kind]}"
+
+
 def write(
     folder: Path,
     *,
     model: Any,
+    judged: Any = None,
+    fits: Fits | None = None,
     signature: Signature,
     policy: Policy,
     estimator: str,
@@ -111,8 +132,10 @@ def write(
 
     Args:
         folder: Must not exist.
-        model: An ``xgboost.Booster`` (or a scikit-learn wrapper around one) or a scikit-learn estimator, fitted on
-            matrices of ``signature``.
+        model: What is served: an ``xgboost.Booster`` (or a scikit-learn wrapper around one), a scikit-learn estimator
+            or what :func:`kedge.bundle.merge` made of several, fitted on matrices of ``signature``.
+        judged: The fit of the same kind that never read the holdout; default: ``model`` is that fit.
+        fits: Which rows both fits read.
         signature: Of the matrices.
         policy: Of the model; task and threshold come from it.
         estimator: Which of the policy's estimators this is.
@@ -136,7 +159,8 @@ def write(
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         kind = _save_model(beside, model)
-        loaded = {"xgboost": load_xgboost, "sklearn": load_sklearn}[kind]
+        if judged is not None and _save_model(beside, judged, JUDGED) != kind:
+            raise BundleError(f"the served model is of format {kind}, the judged fit is not")
         draft = Manifest(
             name=policy.name,
             task=policy.model.task,
@@ -153,8 +177,9 @@ def write(
             importance=_shares(importance or {}),
             parents=tuple(parents),
             created=created or clock.now(),
+            **dict(fits or Fits()),
         )
-        predictor = loaded(beside / MODELS[kind], draft, 1)
+        predictor = LOADERS[kind](beside / file_name(MODEL, kind), draft, 1)
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
@@ -192,7 +217,7 @@ def open_bundle(folder: Path, *, expect: str | None = None) -> Bundle:
     manifest = manifests.parse(raw, str(place))
     for name, item in manifest.files.items():
         _verify(folder / name, item)
-    for name in (MODELS[manifest.format], PROFILE, GOLDEN):
+    for name in (file_name(MODEL, manifest.format), PROFILE, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"{place}: lists no {name}")
     manifests.refuse_other_libraries(manifest, str(place))
@@ -236,20 +261,21 @@ def golden_difference(bundle: Bundle, score: Callable[[list[dict[str, Any]]], It
     return float(np.abs(seen - wanted).max(initial=0.0))
 
 
-def _save_model(folder: Path, model: Any) -> Literal["xgboost", "sklearn"]:
+def _save_model(folder: Path, model: Any, fit: str = MODEL) -> Literal["xgboost", "sklearn"]:
     import xgboost
 
     if isinstance(model, xgboost.XGBModel):
         model = model.get_booster()
     if isinstance(model, xgboost.Booster):
-        write_file(folder / MODELS["xgboost"], bytes(_best(model).save_raw("ubj")))
+        write_file(folder / file_name(fit, "xgboost"), bytes(_best(model).save_raw("ubj")))
         return "xgboost"
     from sklearn.base import BaseEstimator
 
-    if isinstance(model, BaseEstimator):
+    if isinstance(model, (BaseEstimator, Committee)):
         import skops.io
 
-        write_file(folder / MODELS["sklearn"], skops.io.dumps(model))
+        plain = {"members": model.members, "weights": model.weights} if isinstance(model, Committee) else model
+        write_file(folder / file_name(fit, "sklearn"), skops.io.dumps(plain))
         return "sklearn"
     raise BundleError(f"a model of type {type(model).__name__} cannot be kept; give an XGBoost or scikit-learn one")
 

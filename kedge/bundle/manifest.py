@@ -29,10 +29,59 @@ class Item(BaseModel):
     size: int = Field(ge=0)
 
 
-class Manifest(BaseModel):
-    """Everything known about a bundle when it was made."""
+class Holdout(BaseModel):
+    """The newest rows of the snapshot, which the judged fit never read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: datetime
+    """Time of the oldest of them."""
+    rows: int = Field(ge=1)
+
+
+class Window(BaseModel):
+    """The rows that one member of the model learned from; all windows end at the same row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """`since change`, `newest <rows>` or `all`."""
+    rows: int = Field(ge=1)
+    """Of the judged fit. In the served one `newest` has as many, the others have the holdout's besides."""
+    weight: float = Field(gt=0, le=1)
+    """Of the member in the sum of raw scores."""
+
+
+class Agreement(BaseModel):
+    """How near both fits are to each other on the holdout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    difference: float = Field(ge=0)
+    """Mean absolute difference of their scores: probabilities or values."""
+    bound: float = Field(ge=0)
+    """Most that may be released."""
+
+
+class Fits(BaseModel):
+    """Which rows the judged and the served fit read. A bundle of before there were two fits says nothing of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    holdout: Holdout | None = None
+    """Rows that all figures in this manifest are of."""
+    windows: tuple[Window, ...] = ()
+    """By member; the weights sum to 1."""
+    change_point: datetime | None = None
+    """Since when the relation is another one, as the run was told."""
+    agreement: Agreement | None = None
+    """Of judged and served fit."""
+    trained_until: datetime | None = None
+    """Time of the newest row that the served fit read."""
+
+
+class Manifest(Fits):
+    """Everything known about a bundle when it was made. `model.*` is served, all figures are of `judged.*`."""
 
     version: Literal[1] = 1
     """Version of this format."""
@@ -43,7 +92,7 @@ class Manifest(BaseModel):
     threshold: float
     """Probability from which on the decision is 1 (binary)."""
     format: Literal["xgboost", "sklearn"]
-    """What wrote the model file: `model.ubj` or `model.skops`."""
+    """What wrote the model files: `model.ubj` and `judged.ubj`, or the same with `.skops`."""
     estimator: str
     """Which of the policy's estimators won."""
     signature: Signature
@@ -59,7 +108,7 @@ class Manifest(BaseModel):
     policy: dict[str, Any]
     """The policy as it was."""
     metrics: dict[str, float]
-    """Measured on rows no training step has read."""
+    """Measured on the holdout, of the judged fit."""
     importance: dict[str, float]
     """Share of each feature in the model's decisions; sums to 1."""
     parents: tuple[str, ...]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.bundle import additive, native, trees
+from kedge.bundle.committee import Committee
 from kedge.bundle.manifest import Manifest
 from kedge.bundle.signature import Matrix
 from kedge.errors import BundleError, NotExplainable
@@ -87,7 +88,7 @@ def _matrix(row: bytes) -> Matrix:
 
 
 def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
-    """Load ``model.ubj``."""
+    """Load a ``.ubj`` file."""
     booster = native.Booster(file, threads)
     if booster.features != len(manifest.signature.inputs):
         raise BundleError(
@@ -97,7 +98,7 @@ def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
 
 
 def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # noqa: ARG001
-    """Load ``model.skops``: a format that runs no code; types beyond scikit-learn's and numpy's are refused."""
+    """Load a ``.skops`` file: a format that runs no code; types beyond scikit-learn's and numpy's are refused."""
     import skops.io
 
     try:
@@ -105,6 +106,8 @@ def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # 
         if unknown:
             raise BundleError(f"{file}: holds types that are not trusted: {', '.join(sorted(unknown))}")
         estimator = skops.io.load(file, trusted=sorted(TRUSTED))
+        if isinstance(estimator, dict):
+            estimator = Committee(**estimator)
     except BundleError:
         raise
     except Exception as exc:  # whatever a damaged archive raises

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+import xgboost
 
 from kedge import bundle, store
 from kedge.bundle import manifest
@@ -132,3 +133,32 @@ def test_skops_file_with_a_type_that_is_not_trusted_is_refused(tmp_path):
 
     with pytest.raises(BundleError, match=r"types that are not trusted: .*system"):
         models.written(tmp_path / "made", model=FunctionTransformer(os.system))
+
+
+SIGNATURE = bundle.Signature.of(models.payments_policy().model)
+
+
+def predicted(booster, rows):
+    names, types = list(SIGNATURE.names), SIGNATURE.feature_types
+    return booster.predict(xgboost.DMatrix(rows, feature_names=names, feature_types=types, enable_categorical=True))
+
+
+def test_a_bundle_holds_both_fits_and_its_golden_rows_are_of_the_served_one(tmp_path):
+    served, judged = models.booster(trees=30), models.booster(trees=5)
+    made = bundle.open_bundle(models.written(tmp_path / "made", model=served, judged=judged).folder)
+    rows = SIGNATURE.encode(models.payments().slice(0, 100))
+    assert set(made.manifest.files) >= {"model.ubj", "judged.ubj"}
+    assert made.load_model().score(rows).tolist() == predicted(served, rows).tolist()
+    assert made.load_judged().score(rows).tolist() == predicted(judged, rows).tolist()
+    assert bundle.golden_difference(made, lambda golden: made.load_model().score(SIGNATURE.encode_rows(golden))) == 0
+
+
+def test_the_judged_fit_of_a_bundle_with_one_fit_is_its_model(tmp_path):
+    made = models.written(tmp_path / "made")
+    rows = SIGNATURE.encode(models.payments().slice(0, 100))
+    assert made.load_judged().score(rows).tolist() == made.load_model().score(rows).tolist()
+
+
+def test_two_fits_of_several_formats_are_refused(tmp_path):
+    with pytest.raises(BundleError, match="format xgboost, the judged fit is not"):
+        models.written(tmp_path / "made", judged=models.linear())

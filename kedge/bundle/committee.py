@@ -1,0 +1,131 @@
+"""Several fitted models as one: their raw scores (log-odds, or values) added up with weights.
+
+A weighted mean of log-odds keeps the models' own form: trees beside trees are one model of more trees, linear terms
+added up are linear terms. So what is served costs one call and explains itself like a single model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge.errors import BundleError
+
+if TYPE_CHECKING:
+    from xgboost import Booster
+
+LINKS = {"binary:logistic": "5E-1", "reg:squarederror": "0E0"}
+"""By objective the base score whose margin is zero."""
+
+
+@dataclass(frozen=True)
+class Committee:
+    """Fitted scikit-learn models whose raw scores are added up; asked like one of them."""
+
+    members: Sequence[Any]
+    weights: Sequence[float]
+
+    def decision_function(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
+        """The weighted sum of the log-odds (binary), shape (n,)."""
+        return self._sum([member.decision_function(matrix) for member in self.members])
+
+    def predict_proba(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of both classes, shape (n, 2)."""
+        from scipy.special import expit
+
+        positive = expit(self.decision_function(matrix))
+        return np.column_stack([1 - positive, positive])
+
+    def predict(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
+        """The weighted sum of the values (regression), shape (n,)."""
+        return self._sum([member.predict(matrix) for member in self.members])
+
+    def _sum(self, parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.asarray(np.average(parts, axis=0, weights=self.weights) * sum(self.weights), dtype=np.float64)
+
+
+def merge(members: Sequence[Any], weights: Sequence[float]) -> Any:
+    """One model whose raw score is the weighted sum of the members': log-odds (binary) or values (regression).
+
+    Args:
+        members: ``xgboost.Booster`` of one objective and one signature, or scikit-learn models; at least one.
+        weights: One for each.
+
+    Returns:
+        What :func:`kedge.bundle.write` keeps: the only member, a ``Booster``, or a :class:`Committee`.
+
+    Raises:
+        BundleError: boosters that cannot be added up, such as of several objectives.
+    """
+    if len(members) == 1 and weights[0] == 1:
+        return members[0]
+    if all(hasattr(member, "save_raw") for member in members):
+        return _merged_booster(members, weights)
+    return Committee(list(members), [float(weight) for weight in weights])
+
+
+def _merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Booster:
+    """All trees in one booster: leaves scaled by the weights, what was scaled of the base scores in the first tree.
+
+    The base score is a probability in 32 bits, which near 1 is too coarse for a sum of log-odds; a leaf is not.
+    """
+    import xgboost
+
+    forms = [json.loads(member.save_raw("json")) for member in members]  # XGBoost's documented form
+    learners = [form["learner"] for form in forms]
+    first = learners[0]
+    objective = first["objective"]["name"]
+    alike = {
+        (one["objective"]["name"], one["gradient_booster"]["name"], *one["feature_names"], *one["feature_types"])
+        for one in learners
+    }
+    if objective not in LINKS or len(alike) > 1 or first["gradient_booster"]["name"] != "gbtree":
+        raise BundleError(f"boosters of {', '.join(sorted({one[0] for one in alike}))} cannot be added up")
+    trees: list[dict[str, Any]] = []
+    base = 0.0
+    for learner, weight in zip(learners, weights, strict=True):
+        base += weight * _margin(objective, learner["learner_model_param"]["base_score"])
+        for tree in learner["gradient_booster"]["model"]["trees"]:
+            trees.append(_scaled(tree, weight) | {"id": len(trees)})
+    trees[0] = _raised(trees[0], base)
+    model = first["gradient_booster"]["model"]
+    model["trees"] = trees
+    model["tree_info"] = [0] * len(trees)
+    model["iteration_indptr"] = list(range(len(trees) + 1))
+    model["gbtree_model_param"] |= {"num_trees": str(len(trees)), "num_parallel_tree": "1"}
+    first["learner_model_param"]["base_score"] = f"[{LINKS[objective]}]"
+    first["attributes"] = {}
+    return xgboost.Booster(model_file=bytearray(json.dumps(forms[0]).encode()))
+
+
+def _margin(objective: str, base_score: str) -> float:
+    """The raw score of a booster without trees, in XGBoost's own 32 bits; it writes its base score as a list of one."""
+    base, one = np.float32(base_score.strip("[]")), np.float32(1)
+    return float(-np.log(one / base - one) if objective == "binary:logistic" else base)
+
+
+def _scaled(tree: dict[str, Any], weight: float) -> dict[str, Any]:
+    """The tree with its leaves times a weight; an inner node's ``split_conditions`` is a threshold and stays."""
+    inner = [left >= 0 for left in tree["left_children"]]
+    return tree | {
+        "split_conditions": [
+            value if split else value * weight for value, split in zip(tree["split_conditions"], inner, strict=True)
+        ],
+        "base_weights": [value * weight for value in tree["base_weights"]],
+    }
+
+
+def _raised(tree: dict[str, Any], by: float) -> dict[str, Any]:
+    """The tree with so much more in each leaf."""
+    inner = [left >= 0 for left in tree["left_children"]]
+    return tree | {
+        "split_conditions": [
+            value if split else value + by for value, split in zip(tree["split_conditions"], inner, strict=True)
+        ],
+        "base_weights": [value + by for value in tree["base_weights"]],
+    }
