@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kedge import policy as policies
 from kedge import steps
 from kedge.errors import RunError
+from kedge.policy import Policy
 from pipelines.compile import ADDRESSES, compiled, names, write
 
 EXPERIMENT = "kedge"
@@ -60,7 +60,7 @@ class Endpoint:
         self._image = image
         self._seconds = seconds
 
-    def start(self, pipeline: str, name: str, arguments: dict[str, Any], *, cached: bool = True) -> str:
+    def start(self, pipeline: str, name: str, policy: Policy, arguments: dict[str, Any], *, cached: bool = True) -> str:
         """Start a run and return its id. Not tried again: a call that was not answered may have started it.
 
         It is a run of the version that ``kedge compile --kubernetes`` made of the same pipeline, policy, image and
@@ -70,13 +70,14 @@ class Endpoint:
         Args:
             pipeline: ``retrain`` or ``release``.
             name: Of the run.
-            arguments: Its parameters.
+            policy: The parameter ``policy``; it also says what the steps may use.
+            arguments: The other parameters.
             cached: Whether KFP's cache may answer for the steps that allow it.
 
         Raises:
             RunError: the endpoint cannot be reached, refused, or did not answer in time.
         """
-        policy = policies.parse(arguments["policy"])  # says what the steps may use
+        arguments = {"policy": policy.to_dict(), **arguments}
         addresses = {key: arguments[key] for key in ADDRESSES if key in arguments}
         documents = compiled(pipeline, policy, image=self._image, addresses=addresses, cached=cached)
         what = f"start run {name}"

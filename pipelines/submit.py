@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from kedge import clock, notify, owner, records, steps
-from kedge import policy as policies
 from kedge.errors import RunError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import Record
@@ -92,14 +91,13 @@ def submit_retrain(
     """
     name = run_name("retrain", policy.name, key)
     arguments = {
-        "policy": policy.to_dict(),
         "store": settings.store,
         "registry": settings.registry,
         "run": name,
         "end": (end or clock.now()).isoformat(),
     }
     about = {"reason": reason, "decision_key": key}
-    return _Submission(settings, policy.name, "retrain", name, arguments, about, say).outcome(wait=wait)
+    return _Submission(settings, policy, "retrain", name, arguments, about, say).outcome(wait=wait)
 
 
 def submit_release(
@@ -131,7 +129,6 @@ def submit_release(
     refuse_unready(store, policy, bundle)
     name = run_name("release", policy.name, bundle[:12] if key is None else f"{bundle[:12]}-{key}")
     arguments = {
-        "policy": policy.to_dict(),
         "store": settings.store,
         "registry": settings.registry,
         "platform": settings.platform,
@@ -139,7 +136,7 @@ def submit_release(
         "run": name,
     }
     about = {"reason": reason, "bundle": bundle}
-    return _Submission(settings, policy.name, "release", name, arguments, about, say).outcome(wait=wait)
+    return _Submission(settings, policy, "release", name, arguments, about, say).outcome(wait=wait)
 
 
 def retrain_and_release(
@@ -203,14 +200,19 @@ class _Submission:
     """One run that is to happen once."""
 
     settings: Settings
-    model: str
+    policy: Policy
     pipeline: str
     run: str
     arguments: dict[str, Any]
+    """The pipeline's parameters but ``policy``."""
     about: Mapping[str, Any]
     say: Say
     address: str | None = None
     """Of the run's page, once it is known."""
+
+    @property
+    def model(self) -> str:
+        return self.policy.name
 
     def outcome(self, *, wait: bool) -> RunOutcome:
         """Start the run unless it is under way or ended for good; then say how it ended."""
@@ -246,11 +248,12 @@ class _Submission:
     def _start(self, store: Store, attempt: int, wait: bool) -> RunOutcome:
         try:
             if self.settings.kfp_host is None:
-                ended = run_local(LOCAL[self.pipeline], self.arguments, self.say)
+                arguments = {"policy": self.policy.to_dict(), **self.arguments}
+                ended = run_local(LOCAL[self.pipeline], arguments, self.say)
                 return self._ended(store, well=ended.well, last_step=ended.last_step, tail=ended.tail)
             name = steps.attempt_key(self.run, attempt)
             host = self.settings.kfp_host
-            started = self._endpoint(host).start(self.pipeline, name, self.arguments, cached=attempt == 1)
+            started = self._endpoint(host).start(self.pipeline, name, self.policy, self.arguments, cached=attempt == 1)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 self._failed(store, None, f"not submitted: {exc!s}", submitted=False)
@@ -307,10 +310,10 @@ class _Submission:
 
     def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
         """Record a failure that the run itself could not, and tell those its last step would have told."""
-        if steps.finish(store, self.model, self.run, "failed", step=last_step, reason=reason, exit_code=1, **more):
-            policy = policies.parse(self.arguments["policy"])
-            if policy.notify.url_variable is not None:
-                self.say(f"notify: {notify.send(policy, steps.finalize_run(store, self.model, self.run))}")
+        about = {"step": last_step, "reason": reason, "exit_code": 1, **more}
+        first = steps.finish(store, self.model, self.run, "failed", **about)
+        if first and self.policy.notify.url_variable is not None:
+            self.say(f"notify: {notify.send(self.policy, steps.finalize_run(store, self.model, self.run))}")
 
 
 def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:

@@ -48,8 +48,6 @@ def adopt(
 
     Example: kedge adopt churn -n ml --collector http://kedge-collector.ml:8080 --reference s3://lake/churn.parquet
     """
-    import yaml
-
     from kedge import clock
     from kedge import policy as policies
     from kedge.errors import UsageError
@@ -77,10 +75,12 @@ def adopt(
             if reference is not None
             else adoption.policy_of_features(name, feature or [], target, task)
         )
-        policies.parse(yaml.safe_load(text), place=str(file))
+        asked = policies.read(text, file)
         write_file(file, text.encode())
         typer.echo(f"wrote {file}: look through it; it says what is compared and when to worry")
-    asked, opened = policies.load(file), open_store(Settings.of(store).store)
+    else:
+        asked = policies.load(file)
+    opened = open_store(Settings.of(store).store)
     about = {"service": f"{namespace}/{name}", "serves": seen.serves, "model": seen.model}
     made = adopted.adopt(opened, asked, clock.now(), table=reference is not None, rows=reference_rows, about=about)
     rows = made.data["rows"]

@@ -28,6 +28,7 @@ def init(
 
     Example: kedge init examples/payments.csv -o payments.yaml
     """
+    from kedge import policy
     from kedge.errors import UsageError
     from kedge.scaffold import guess, look, write
     from kedge.store import write_file
@@ -39,7 +40,7 @@ def init(
     seen = look.look(look.source_of(table))
     guesses = guess.guess(seen, target)
     text = write.policy_text(model, seen, guesses, _location(table, file))
-    _check(text, file)
+    policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
     write_file(file, text.encode())
     _say(seen, guesses)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
@@ -51,15 +52,6 @@ def _location(table: str, file: Path) -> str:
     if "://" in table:
         return table
     return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place)
-
-
-def _check(text: str, file: Path) -> None:
-    """Nothing is written that `kedge policy check` would refuse."""
-    import yaml
-
-    from kedge import policy
-
-    policy.parse(yaml.safe_load(text), place=str(file))
 
 
 def _say(seen: Look, guesses: Guesses) -> None:

@@ -1,7 +1,7 @@
 """What a user writes about one model: one strict YAML file, typed, every field documented."""
 
 from kedge.policy.model import Budget, Data, Feature, Gates, Model, Monitor, Policy, Release, RowTime, Source, Train
-from kedge.policy.parse import line_of, load, parse, schema
+from kedge.policy.parse import line_of, load, parse, read, schema
 
 __all__ = [
     "Budget",
@@ -18,5 +18,6 @@ __all__ = [
     "line_of",
     "load",
     "parse",
+    "read",
     "schema",
 ]

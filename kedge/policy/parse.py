@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from yaml.constructor import SafeConstructor
 
 from kedge.errors import PolicyError
 from kedge.policy.model import Policy, Source
@@ -39,11 +40,21 @@ def load(path: str | Path) -> Policy:
     except UnicodeDecodeError as exc:
         line = raw[: exc.start].count(b"\n") + 1
         raise PolicyError(f"{path}:{line}: not UTF-8: byte 0x{raw[exc.start]:02x}; save the file as UTF-8") from exc
+    return read(text, path)
+
+
+def read(text: str, path: str | Path) -> Policy:
+    """Read the text of a policy file, which need not be written yet; else as :func:`load`.
+
+    Raises:
+        PolicyError: as :func:`load`.
+    """
+    path = Path(path)
     try:
         _refuse_growth(text, path)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         _refuse_duplicates(node, path)
-        value = yaml.load(text, Loader=yaml.CSafeLoader)
+        value = None if node is None else SafeConstructor().construct_document(node)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise PolicyError(f"{path}:{line}: not valid YAML: {exc.problem}") from exc

@@ -57,6 +57,17 @@ def test_a_run_arrives_whole_and_once(kfp, settings) -> None:
     assert {executor["container"]["image"] for executor in executors} == {"i@x"}
 
 
+def test_a_submission_does_not_read_its_policy_again_whether_it_arrives_or_fails(kfp, settings, monkeypatch) -> None:
+    def read_again(*_: object) -> None:
+        raise AssertionError("the policy was read again")
+
+    monkeypatch.setattr(Policy, "model_validate", read_again)
+    assert retrain(settings).state == "running"
+    kfp.refuses = 403
+    with pytest.raises(RunError, match="403"):
+        submit.submit_retrain(settings, POLICY, reason="test", key="k2", end=rows.END, wait=False)
+
+
 def kept(kfp: FakeKfp, settings: Settings, policy: Policy = POLICY, **addresses: str) -> str:
     """Keep the pipeline that `kedge compile --kubernetes` makes, and return its version's name."""
     given = {"store": settings.store, "registry": settings.registry} | addresses
