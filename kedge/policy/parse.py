@@ -58,7 +58,7 @@ def read(text: str, path: str | Path) -> Policy:
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise PolicyError(f"{path}:{line}: not valid YAML: {exc.problem}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError) as exc:  # a value: 2026-13-45, which looks like a day
         raise PolicyError(f"{path}: not valid YAML: {exc}") from exc
     if value is None:
         raise PolicyError(f"{path}: empty; `kedge init TABLE` writes a first policy from a table")
@@ -196,6 +196,8 @@ def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise PolicyError(f"{path}:{key.start_mark.line + 1}: a list or a mapping cannot be a field's name")
             if key.value in seen:
                 raise PolicyError(f"{path}:{key.start_mark.line + 1}: {key.value!r} is given twice in one mapping")
             seen.add(key.value)

@@ -236,6 +236,11 @@ def test_a_field_given_twice_is_named_with_its_second_line(file: Path) -> None:
     assert refused(file, text) == "F:4: 'name' is given twice in one mapping"
 
 
+def test_yaml_that_makes_no_value_is_named(file: Path) -> None:
+    assert refused(file, "model:\n  name: 2026-13-45\n") == "F: not valid YAML: month must be in 1..12"
+    assert refused(file, "model:\n  [name]: x\n") == "F:2: a list or a mapping cannot be a field's name"
+
+
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "model: !!python/name:os.system x"])
 def test_yaml_that_would_run_code_is_refused(text: str, file: Path) -> None:
     assert "not valid YAML" in refused(file, text)
