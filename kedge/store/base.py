@@ -39,6 +39,9 @@ class Store(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below ``prefix/``, sorted."""
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names directly below ``prefix/`` that have keys below them, sorted: one listing, however many keys."""
+
     def delete(self, key: str) -> None:
         """Remove one object; a key that does not exist is fine."""
 

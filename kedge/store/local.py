@@ -76,6 +76,10 @@ class LocalStore:
         files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
         yield from sorted(path.relative_to(self._root).as_posix() for path in files)
 
+    def folders(self, prefix: str) -> list[str]:
+        folder = self._path(prefix)
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
     def delete(self, key: str) -> None:
         try:
             self._path(key).unlink(missing_ok=True)

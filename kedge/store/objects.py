@@ -70,6 +70,11 @@ class ObjectStore:
             found = [str(item["path"]) for page in self._store.list(prefix or None) for item in page]
         yield from sorted(found)
 
+    def folders(self, prefix: str) -> list[str]:
+        with self._translated("list", prefix):
+            found = self._store.list_with_delimiter(prefix)["common_prefixes"]
+        return sorted(PurePosixPath(path).name for path in found)
+
     def delete(self, key: str) -> None:
         with suppress(KeyError), self._translated("delete", key):
             self._store.delete(self._key(key))

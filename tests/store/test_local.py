@@ -205,3 +205,11 @@ def test_a_disk_that_fills_in_the_middle_of_a_write_leaves_no_part_behind(
         with pytest.raises(StoreError, match="No space left on device"):
             verb("b", b"new")
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["a"]
+
+
+def test_folders_are_listed_without_their_keys(tmp_path):
+    store = open_store(tmp_path)
+    assert store.folders("records") == []
+    for key in ("records/b/check/1.json", "records/a/check/1.json", "records/a/promoted/1.json", "records/stray.json"):
+        store.put(key, b"{}")
+    assert store.folders("records") == ["a", "b"]

@@ -42,6 +42,7 @@ def test_the_verbs_behave_as_on_a_disk(store: Store) -> None:
     assert store.put_if_absent("records/a/0/z.json", b"")
     assert list(store.keys("records/a")) == ["records/a/0/z.json", "records/a/1.json"]
     assert len(list(store.keys(""))) == 3
+    assert (store.folders("records"), store.folders("records/a"), store.folders("no")) == (["a", "ab"], ["0"], [])
     store.delete("records/a/1.json")
     store.delete("records/a/1.json")
     with pytest.raises(KeyError):
