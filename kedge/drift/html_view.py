@@ -1,4 +1,4 @@
-"""Comparisons for people: reference against current as small histograms, worst first."""
+"""Profiles and comparisons for people: small histograms of every column, of a comparison the worst first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from kedge import report
-from kedge.drift.columns import Categories, Column, Counts, Numbers
+from kedge.drift.columns import Categories, Column, Counts, NotCounted, Numbers
 from kedge.drift.compare import Comparison, Feature
 from kedge.drift.profile import Profile
 from kedge.report.page import small_multiples
@@ -24,9 +24,21 @@ Histogram = tuple[list[str], Sequence[float], Sequence[float]]
 
 def drift_page(comparison: Comparison, reference: Profile, current: Profile, *, title: str = "Drift") -> str:
     """A whole page about one window."""
+    return report.page(title, *drift_sections(comparison, reference, current))
+
+
+def drift_sections(comparison: Comparison, reference: Profile, current: Profile) -> list[Markup]:
+    """The page's parts: the verdict, pairs if any changed, every column drawn, every column in figures."""
     pairs = [pairs_table(comparison)] if comparison.pairs else []
     drawn = small_histograms(comparison, reference, current)
-    return report.page(title, summary(comparison), *pairs, drawn, columns_table(comparison))
+    return [summary(comparison), *pairs, drawn, columns_table(comparison)]
+
+
+def profile_section(profile: Profile) -> Markup:
+    """A profile in a few facts and a small histogram of every column."""
+    figures = [_single(name, column, profile.rows) for name, column in profile.columns.items()]
+    tiles = {"Rows": profile.rows, "Columns": len(profile.columns)}
+    return report.section("Profile", report.facts(tiles), small_multiples(figures))
 
 
 def summary(comparison: Comparison) -> Markup:
@@ -130,6 +142,17 @@ def _figure(name: str, feature: Feature, reference: Column, current: Column) -> 
     if drawn is None:
         return Markup("<figure><figcaption>{}</figcaption></figure>").format(caption)
     return report.histogram_pair(*drawn, caption=caption)
+
+
+def _single(name: str, column: Column, rows: int) -> Markup:
+    missing = 0 if isinstance(column, NotCounted) else column.missing
+    notes = [column.type, *([f"missing {missing / rows:.1%}"] if missing and rows else [])]
+    caption = Markup("<b>{}</b><br>{}").format(name, " · ".join(notes))
+    drawn = histogram(column, column)
+    if drawn is None:
+        return Markup("<figure><figcaption>{}</figcaption></figure>").format(caption)
+    labels, counts, _ = drawn
+    return report.histogram(labels, counts, caption=caption)
 
 
 def _bars(reference: Numbers, current: Numbers) -> Histogram | None:

@@ -72,6 +72,13 @@ class Profile:
                 raise DataError(f"the profile has no column {name!r}; it has: {', '.join(list(self.columns)[:20])}")
         return Profile(rows=self.rows, columns={name: self.columns[name] for name in names}, extra=self.extra)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from kedge.drift.html_view import profile_section
+        from kedge.report import fragment
+
+        return fragment(profile_section(self))
+
     def to_json(self) -> bytes:
         """The profile as JSON; the same counts give the same bytes."""
         return orjson.dumps(

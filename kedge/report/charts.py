@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
+SMALL_WIDTH, BASE = 240.0, 66.0
+"""Of a small histogram, and where its bars stand."""
 COLOURS = 6
 MAX_LABELLED, LANE = 12, 14
 """More events than can be labelled in the plot get a lane of ticks each kind below it, of this height."""
@@ -103,33 +105,53 @@ def histogram_pair(
     before, after = _shares(reference), _shares(current)
     if not len(labels) == len(before) == len(after):
         raise ValueError(f"{len(labels)} labels, {len(before)} reference and {len(after)} current bins must agree")
-    width, height, base = 240.0, 80.0, 66.0
-    tallest = max([*before, *after, 1e-12])
-    step = width / max(len(labels), 1)
-    bars = Markup("").join(
-        Markup('<rect class="bars" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
-            _r(k * step), _r(base - base * share / tallest), _r(max(step - 1, 0.5)), _r(base * share / tallest),
-            f"{label}: reference {before[k]:.2%}, current {after[k]:.2%}",
-        )
-        for k, (label, share) in enumerate(zip(labels, before, strict=True))
-    )  # fmt: skip
+    tallest, step = max([*before, *after, 1e-12]), SMALL_WIDTH / max(len(labels), 1)
     steps = " ".join(
-        f"L{_r(k * step)},{_r(base - base * share / tallest)}L{_r((k + 1) * step)},{_r(base - base * share / tallest)}"
+        f"L{_r(k * step)},{_r(BASE - BASE * share / tallest)}L{_r((k + 1) * step)},{_r(BASE - BASE * share / tallest)}"
         for k, share in enumerate(after)
     )
     outline = Markup('<path class="curve" style="stroke:var(--series-1)" d="M0,{}{}L{},{}"/>').format(
-        _r(base), steps, _r(width), _r(base)
+        _r(BASE), steps, _r(SMALL_WIDTH), _r(BASE)
     )
+    told = [
+        f"{label}: reference {old:.2%}, current {new:.2%}"
+        for label, old, new in zip(labels, before, after, strict=True)
+    ]
+    drawn = _bars(before, tallest, told) + outline
+    return _small(drawn, labels, "reference (bars) and current (outline)", caption)
+
+
+def histogram(labels: Sequence[str], counts: Sequence[float], *, caption: Markup | str = "") -> Markup:
+    """One histogram, as small as those of :func:`histogram_pair`.
+
+    Raises:
+        ValueError: lengths differ or a value is negative or not finite.
+    """
+    shares = _shares(counts)
+    told = [f"{label}: {share:.2%}" for label, share in zip(labels, shares, strict=True)]
+    return _small(_bars(shares, max([*shares, 1e-12]), told), labels, "histogram", caption)
+
+
+def _bars(shares: Sequence[float], tallest: float, told: Sequence[str]) -> Markup:
+    step = SMALL_WIDTH / max(len(shares), 1)
+    return Markup("").join(
+        Markup('<rect class="bars" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
+            _r(k * step), _r(BASE - BASE * share / tallest), _r(max(step - 1, 0.5)), _r(BASE * share / tallest), words
+        )
+        for k, (share, words) in enumerate(zip(shares, told, strict=True))
+    )
+
+
+def _small(drawn: Markup, labels: Sequence[str], name: str, caption: Markup | str) -> Markup:
     ends = Markup("")
     if labels:
         ends = Markup('<text x="0" y="78">{}</text><text x="{}" y="78" text-anchor="end">{}</text>').format(
-            _short(labels[0]), _r(width), _short(labels[-1]) if len(labels) > 1 else ""
+            _short(labels[0]), _r(SMALL_WIDTH), _short(labels[-1]) if len(labels) > 1 else ""
         )
     below = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
-    return Markup(
-        '<figure><svg viewBox="0 -2 {} {}" role="img" aria-label="reference (bars) and current (outline)">{}{}{}</svg>'
-        "{}</figure>"
-    ).format(_r(width), _r(height + 4), bars, outline, ends, below)
+    return Markup('<figure><svg viewBox="0 -2 {} 84" role="img" aria-label="{}">{}{}</svg>{}</figure>').format(
+        _r(SMALL_WIDTH), name, drawn, ends, below
+    )
 
 
 def _figure(drawn: Sequence[Markup], names: Sequence[str], y_label: str, *, height: int = HEIGHT) -> Markup:

@@ -30,10 +30,20 @@ def page(title: str, *sections: Markup | str, subtitle: str = "") -> str:
         Markup(
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            '<meta name="color-scheme" content="light dark">\n'
             '<meta http-equiv="Content-Security-Policy" content="{}">\n<title>{}</title>\n<style>{}</style>\n</head>\n'
-            "<body>\n<header><h1>{}</h1>{}</header>\n<main>\n{}\n</main>\n</body>\n</html>\n"
+            '<body class="kedge">\n<header><h1>{}</h1>{}</header>\n<main>\n{}\n</main>\n</body>\n</html>\n'
         ).format(POLICY, title, STYLESHEET, title, below, _joined(sections))
     )
+
+
+def fragment(*sections: Markup | str) -> str:
+    """A piece of a page for a notebook, with its style.
+
+    >>> fragment("All <quiet>.").endswith('<div class="kedge"><p>All &lt;quiet&gt;.</p></div>')
+    True
+    """
+    return str(Markup('<style>{}</style>\n<div class="kedge">{}</div>').format(STYLESHEET, _joined(sections)))
 
 
 def section(heading: str, *parts: Markup | str) -> Markup:
