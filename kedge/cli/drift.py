@@ -1,15 +1,15 @@
-"""``kedge drift``: what changed between a profile and a table."""
+"""``kedge drift``: what changed between two tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from kedge.drift import Comparison, Feature, Profile
-    from kedge.policy import Policy
+    from kedge.api.comparison import ComparedTables
+    from kedge.drift import Feature
 
 
 def register(app: typer.Typer) -> None:
@@ -18,8 +18,16 @@ def register(app: typer.Typer) -> None:
 
 
 def drift(
-    reference: Annotated[Path, typer.Option(help="Profile written by `kedge profile`.")],
-    current: Annotated[str, typer.Option(help="Parquet or CSV file, folder or pattern of them, or Delta table.")],
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="REFERENCE CURRENT", help="What is compared with what: the same as the two options."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A table, or the profile of one that `kedge profile` wrote.")
+    ] = None,
+    current: Annotated[
+        str | None, typer.Option(help="Parquet or CSV file, folder or pattern of them, or Delta table.")
+    ] = None,
     policy: Annotated[Path | None, typer.Option(help="Compare its features by its thresholds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with every column to this file.")] = None,
@@ -30,88 +38,48 @@ def drift(
     min_rows: Annotated[int | None, typer.Option(min=1, help="Fewer rows give no verdict; 200.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="More are faster and need up to 50 MB more memory.")] = 1,
 ) -> None:
-    """Compare a table with a reference profile. Exit code 0: compared, drifted or not; 2: a mistake in what was given.
+    """Compare a table with a reference: another table, or its profile.
 
-    Example: kedge drift --reference reference.json --current today.parquet --html drift.html
+    Exit code 0: compared, drifted or not; 2: a mistake in what was given.
+
+    Example: kedge drift january.parquet today.parquet --html drift.html
     """
-    from dataclasses import replace
-
     import pyarrow as pa
 
-    from kedge import drift as profiles
-    from kedge.drift.compare import MIN_ROWS
-    from kedge.progress import watched
-    from kedge.tables.columns import named
-    from kedge.tables.scan import open_table
+    from kedge.api.comparison import compare
 
     if "jemalloc" in pa.supported_memory_backends():  # with this decay it keeps 15 MB less than Arrow's own choice
         pa.set_memory_pool(pa.jemalloc_memory_pool())
         pa.jemalloc_set_decay_ms(100)
-    known = _read(reference)
-    thresholds: dict[str, Any] = {}
-    asked, profiled = None, set(known.columns)  # a policy compares its features, and not the target that is there too
-    if policy is not None:
-        asked, known, thresholds = _by_policy(known, policy, reference)
-    given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
-    thresholds |= {name: value for name, value in given.items() if value is not None}
-    table = open_table(current)
-    schema = table.schema()
-    names = {each: each for each in schema.names} if asked is None else named(asked.model, schema.names)
-    columns = [column for column, name in names.items() if name in known.columns]
-    rows = watched(table.batches(columns, threads=threads > 1), current)
-    batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in rows)
-    counted = profiles.count(known, batches, threads=threads)
-    new = [each for each in schema if not {each.name, names.get(each.name)} & profiled]
-    extra = {column.name: str(column.type) for column in new}
-    counted = replace(counted, extra=extra)
-    comparison = profiles.compare(known, counted, **thresholds)
+    before, now = _two(tables or [], reference, current)
+    compared = compare(before, now, policy=policy, alpha=alpha, min_psi=min_psi, min_rows=min_rows, threads=threads)
     if html is not None:
-        from kedge.drift.html_view import drift_page
         from kedge.store.files import write_file
 
-        write_file(html, drift_page(comparison, known, counted, title=f"Drift of {current}").encode())
-    typer.echo(_json(comparison) if as_json else _text(comparison, thresholds.get("min_rows", MIN_ROWS)))
+        write_file(html, compared.to_html(title=f"Drift of {now}").encode())
+    typer.echo(_json(compared) if as_json else _text(compared))
 
 
-def _read(path: Path) -> Profile:
-    from kedge.drift import Profile
-    from kedge.errors import DataError
+def _two(tables: list[str], reference: str | None, current: str | None) -> tuple[str, str]:
+    """Reference and current table, as arguments or as options."""
+    from kedge.errors import UsageError
 
-    try:
-        raw = path.read_bytes()
-    except OSError as exc:
-        raise DataError(f"{path}: cannot be read: {exc.strerror}; `kedge profile DATA -o {path}` writes it") from exc
-    try:
-        return Profile.from_json(raw)
-    except DataError as exc:
-        raise DataError(f"{path}: {exc}") from exc
+    given = [*tables, *(each for each in (reference, current) if each is not None)]
+    if len(given) != 2 or (tables and len(tables) != 2):
+        raise UsageError("give two tables: kedge drift REFERENCE CURRENT, or --reference and --current")
+    return given[0], given[1]
 
 
-def _by_policy(known: Profile, path: Path, reference: Path) -> tuple[Policy, Profile, dict[str, Any]]:
-    """The policy, its features of the profile, and its thresholds."""
-    from kedge import policy
-    from kedge.errors import DataError
-
-    asked = policy.load(path)
-    monitor = asked.monitor
-    try:
-        selected = known.select(list(asked.model.features))
-    except DataError as exc:
-        raise DataError(f"{reference}: {exc}; profile the table again with --policy {path}") from exc
-    drift, least = monitor.drift, monitor.min_rows
-    return asked, selected, {"alpha": drift.alpha, "min_psi": drift.min_psi, "min_rows": least}
-
-
-def _json(comparison: Comparison) -> str:
+def _json(comparison: ComparedTables) -> str:
     import orjson
 
     return orjson.dumps(comparison.to_dict(), option=orjson.OPT_INDENT_2).decode()
 
 
-def _text(comparison: Comparison, min_rows: int) -> str:
+def _text(comparison: ComparedTables) -> str:
     rows = f"{comparison.rows:,} rows against {comparison.reference_rows:,}"
     if comparison.verdict == "too few rows":
-        return f"too few rows: {rows}, of {min_rows:,} needed; no verdict, which is not the same as no drift"
+        return f"too few rows: {rows}, of {comparison.min_rows:,} needed; no verdict, which is not the same as no drift"
     lines = [f"{len(comparison.drifted)} of {len(comparison.features)} columns drifted ({rows})"]
     for name in comparison.drifted:
         feature = comparison.features[name]

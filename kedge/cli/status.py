@@ -49,7 +49,7 @@ def status(
     """
     from kedge import clock
     from kedge import policy as policies
-    from kedge.cli.history import unknown_model
+    from kedge.api.history import unknown_model
     from kedge.errors import UsageError
     from kedge.monitoring.history import load_history
     from kedge.settings import Settings

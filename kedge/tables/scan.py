@@ -1,4 +1,4 @@
-"""Reading any table for profiles: Parquet, CSV or Delta, no policy, columns as they are and as fast as they decode."""
+"""Reading any table for profiles: Parquet, CSV, Delta or in memory, columns as they are, as fast as they decode."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from kedge.errors import DataError
+
+if TYPE_CHECKING:
+    from kedge.tables.stream import ArrowStream
 
 BATCH_ROWS = 32_768
 """Large enough that a batch costs its rows and not its calls; small enough for several threads to hold one each."""
@@ -34,13 +37,19 @@ class Table(Protocol):
         """
 
 
-def open_table(location: str) -> Table:
-    """Open a Parquet or CSV file, a folder or a pattern of them, or a Delta table.
+def open_table(source: str | Path | ArrowStream) -> Table:
+    """Open a Parquet or CSV file, a folder or a pattern of them, a Delta table, or one that a library holds in memory.
 
     Raises:
         DataError: nothing is there, or it is none of these.
     """
-    path = Path(location)
+    if not isinstance(source, str | Path):
+        from kedge.tables.stream import ArrowStream, StreamTable, described
+
+        if not isinstance(source, ArrowStream):
+            raise DataError(f"a table is a path, or of pandas, Polars, DuckDB or Arrow; not {described(source)}")
+        return StreamTable(source)
+    location, path = str(source), Path(source)
     if "://" in location or (path / "_delta_log").is_dir():
         return _Delta(location)
     files = _files(path)

@@ -186,7 +186,11 @@ def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
     for words, said in (
         (("drift", "--reference", tmp_path / "gone.json", "--current", good), "gone.json: cannot be read"),
         (("drift", "--reference", tmp_path / "no.json", "--current", good), "not a profile of this version"),
-        (("drift", "--reference", good, "--current", good), "not a profile: not JSON"),
+        (("drift", "--reference", tmp_path / "p.yaml", "--current", good), "not a profile: not JSON"),
+        (("drift", good), "give two tables: kedge drift REFERENCE CURRENT"),
+        (("drift", good, "--current", good), "give two tables"),
+        (("drift", "--reference", reference), "give two tables"),
+        (("drift", good, good, good), "give two tables"),
         (("drift", "--reference", reference, "--current", tmp_path / "gone.parquet"), "no such table"),
         (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "a table is a .parquet"),
         (("drift", "--reference", reference, "--current", tmp_path / "half.parquet"), "not a whole Parquet file"),
@@ -200,6 +204,15 @@ def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
         assert code == 2, (words, err)
         assert said in err
     assert not (tmp_path / "x.json").exists()
+
+
+def test_two_tables_are_compared_as_a_table_is_with_a_profile(kedge, reference, tmp_path):
+    current = written(tmp_path, table(1, 1.0), "parquet")
+    by_profile = kedge("drift", "--reference", reference, "--current", current)
+    assert "amount: distribution" in by_profile[1]
+    assert kedge("drift", tmp_path / "reference.parquet", current) == by_profile
+    assert kedge("drift", "--reference", tmp_path / "reference.parquet", "--current", current) == by_profile
+    assert kedge("drift", reference, current) == by_profile
 
 
 def test_a_corrupt_page_is_an_error_that_names_the_file(kedge, reference, tmp_path):

@@ -1,0 +1,1 @@
+"""What ``import kedge`` offers: tables of any library in, results that a notebook shows."""

@@ -1,0 +1,196 @@
+"""Profile a table, compare two: pandas, Polars, DuckDB, Arrow, or where one lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedge import drift
+from kedge import policy as policies
+from kedge.drift import Comparison, Kind, Profile
+from kedge.drift.compare import MIN_ROWS
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.progress import watched
+from kedge.tables.columns import describe_missing, named
+from kedge.tables.scan import CSV, PARQUET, Table, open_table
+from kedge.tables.stream import ArrowStream, described
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
+    AnyTable = str | Path | ArrowStream
+    """A Parquet or CSV file, a folder or a pattern of them, a Delta table, or what has ``__arrow_c_stream__``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedTables(Comparison):
+    """A table against a reference, with the profiles of both, which a notebook draws."""
+
+    reference: Profile
+    current: Profile
+    min_rows: int
+    """Rows needed on either side for a verdict."""
+
+    def to_html(self, title: str = "Drift") -> str:
+        """A whole page with every column, to be kept or sent."""
+        from kedge.drift.html_view import drift_page
+
+        return drift_page(self, self.reference, self.current, title=title)
+
+    def _repr_html_(self) -> str:
+        from kedge.drift.html_view import drift_sections
+        from kedge.report import fragment
+
+        return fragment(*drift_sections(self, self.reference, self.current))
+
+
+def profile(table: AnyTable, *, policy: Policy | str | Path | None = None, dependence: bool = False) -> Profile:
+    """Profile a reference table: of every column the counts that later tables are compared with.
+
+    Args:
+        table: Of pandas, Polars, DuckDB or Arrow, or a path; read once, never held whole.
+        policy: Profile the features and the target of this policy, by their names; else all columns.
+        dependence: Also count pairs of columns; their dependence is then compared, at twice the time.
+
+    Returns:
+        A few kilobytes, which ``to_json()`` keeps and a notebook draws.
+
+    Raises:
+        DataError: not a table, not one row, or a feature's column is missing.
+        PolicyError: the policy cannot be read.
+
+    >>> import pyarrow as pa
+    >>> amounts = profile(pa.table({"amount": [10.0, 20.0, None]}))
+    >>> amounts.rows, amounts.columns["amount"].missing
+    (3, 1)
+    """
+    opened, what = open_table(table), label(table)
+    names, kinds = _features(policy, opened.schema().names, what) if policy is not None else (None, None)
+    read = opened.batches(list(names) if names is not None else None, spread=True)
+    batches = _some(watched(read, what), what)
+    if names is not None:
+        batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in batches)
+    return drift.build(batches, kinds, dependence=dependence)
+
+
+def compare(
+    reference: Profile | AnyTable,
+    current: AnyTable,
+    *,
+    policy: Policy | str | Path | None = None,
+    alpha: float | None = None,
+    min_psi: float | None = None,
+    min_rows: int | None = None,
+    threads: int = 1,
+) -> ComparedTables:
+    """Say which columns of a table drifted from a reference.
+
+    Args:
+        reference: What :func:`profile` gave, the file it was written to, or a table.
+        current: The table to judge.
+        policy: Compare its features by its thresholds; else all columns of the reference.
+        alpha: False discovery rate over the columns; default the policy's, else 0.05.
+        min_psi: Effect floor, debiased PSI in nats; default the policy's, else 0.005.
+        min_rows: Fewer rows on either side give no verdict; default the policy's, else 200.
+        threads: More are faster and need up to 50 MB more memory; the result does not depend on it.
+
+    Raises:
+        DataError: not a table or a profile, or the profile lacks a feature.
+        PolicyError: the policy cannot be read.
+
+    >>> import pyarrow as pa
+    >>> before = pa.table({"amount": [float(k % 100) for k in range(5000)]})
+    >>> now = pa.table({"amount": [float(k % 100) + 30 for k in range(5000)]})
+    >>> compare(before, now).drifted, compare(before, before).drifted
+    (['amount'], [])
+    """
+    policy = policies.load(policy) if isinstance(policy, str | Path) else policy
+    known = _reference(reference, policy)
+    profiled = set(known.columns)  # a policy compares its features, and not the target that is there too
+    thresholds: dict[str, Any] = {}
+    if policy is not None:
+        known = _selected(known, policy, label(reference))
+        monitor = policy.monitor
+        thresholds = {"alpha": monitor.drift.alpha, "min_psi": monitor.drift.min_psi, "min_rows": monitor.min_rows}
+    given = {"alpha": alpha, "min_psi": min_psi, "min_rows": min_rows}
+    thresholds |= {name: value for name, value in given.items() if value is not None}
+    counted = _counted(known, open_table(current), policy, profiled, label(current), threads)
+    compared = drift.compare(known, counted, **thresholds)
+    least = thresholds.get("min_rows", MIN_ROWS)
+    return ComparedTables(**vars(compared), reference=known, current=counted, min_rows=least)
+
+
+def label(table: Profile | AnyTable) -> str:
+    """What a table is called in messages: where it lies, or whose it is."""
+    return str(table) if isinstance(table, str | Path) else described(table)
+
+
+def _reference(reference: Profile | AnyTable, policy: Policy | None) -> Profile:
+    if isinstance(reference, Profile):
+        return reference
+    if isinstance(reference, str | Path) and not _is_table(str(reference)):
+        return _read(Path(reference))
+    return profile(reference, policy=policy)
+
+
+def _is_table(location: str) -> bool:
+    """Whether an address is a table's by its look; else it is a profile's."""
+    path = Path(location)
+    return "://" in location or "*" in location or path.name.endswith(PARQUET + CSV) or path.is_dir()
+
+
+def _read(path: Path) -> Profile:
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be read: {exc.strerror}; `kedge profile DATA -o {path}` writes it") from exc
+    try:
+        return Profile.from_json(raw)
+    except DataError as exc:
+        raise DataError(f"{path}: {exc}") from exc
+
+
+def _selected(known: Profile, policy: Policy, what: str) -> Profile:
+    try:
+        return known.select(list(policy.model.features))
+    except DataError as exc:
+        raise DataError(f"{what}: {exc}; profile the table again with the policy") from exc
+
+
+def _counted(
+    known: Profile, table: Table, policy: Policy | None, profiled: set[str], what: str, threads: int
+) -> Profile:
+    schema = table.schema()
+    names = {each: each for each in schema.names} if policy is None else named(policy.model, schema.names)
+    columns = [column for column, name in names.items() if name in known.columns]
+    rows = watched(table.batches(columns, threads=threads > 1), what)
+    batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in rows)
+    counted = drift.count(known, batches, threads=threads)
+    new = [each for each in schema if not {each.name, names.get(each.name)} & profiled]
+    return replace(counted, extra={column.name: str(column.type) for column in new})
+
+
+def _some(batches: Iterable[RecordBatch], what: str) -> Iterator[RecordBatch]:
+    """The batches; refuses a table without a row by its name."""
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield batch
+    if not rows:
+        raise DataError(f"{what}: empty: not one row")
+
+
+def _features(policy: Policy | str | Path, present: list[str], what: str) -> tuple[dict[str, str], dict[str, Kind]]:
+    """A policy's features, and its target if the table has it, by their columns; and how the features are counted."""
+    model = (policy if isinstance(policy, Policy) else policies.load(policy)).model
+    names = named(model, present)
+    missing = [column for name, column in model.columns.items() if name != model.target and name not in names.values()]
+    if missing:
+        raise DataError(describe_missing(missing, present, what))
+    kinds: dict[str, Kind] = {
+        name: "category" if feature.type == "category" else "number" for name, feature in model.features.items()
+    }
+    return names, kinds
