@@ -135,7 +135,7 @@ class Loop:
         set_clock(self.folder, times[0])
         self._bank.tell(times[0])
         asked = [Request(*row) for row in zip(ids, times, values, strict=True)]
-        delay = timedelta(seconds=self.policy.data.label_delay_seconds)
+        delay = timedelta(seconds=self.policy.labels.due_seconds or 0)
         for answer, frozen, label, key, when in zip(
             self._clients.ask(asked), self._frozen(rows), labels, ids, times, strict=True
         ):

@@ -1,6 +1,19 @@
 """What a user writes about one model: one strict YAML file, typed, every field documented."""
 
-from kedge.policy.model import Budget, Data, Feature, Gates, Model, Monitor, Policy, Release, RowTime, Source, Train
+from kedge.policy.model import (
+    Budget,
+    Data,
+    Feature,
+    Gates,
+    Labels,
+    Model,
+    Monitor,
+    Policy,
+    Release,
+    RowTime,
+    Source,
+    Train,
+)
 from kedge.policy.parse import line_of, load, parse, read, schema
 
 __all__ = [
@@ -8,6 +21,7 @@ __all__ = [
     "Data",
     "Feature",
     "Gates",
+    "Labels",
     "Model",
     "Monitor",
     "Policy",

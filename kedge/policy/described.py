@@ -21,6 +21,7 @@ class Described:
     """Mixed into a model: its JSON Schema describes each field by the docstring beneath it."""
 
     EARLIER: ClassVar[Mapping[str, str]] = {}
+    MOVED: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -31,6 +32,8 @@ class Described:
                 properties[name].setdefault("description", text)
         for earlier, name in cls.EARLIER.items():
             properties[earlier] = {**properties[name], "deprecated": True, "description": f"Earlier name of {name}."}
+        for earlier, name in cls.MOVED.items():
+            properties[earlier] = {"deprecated": True, "description": f"Earlier place of {name}."}
         return reference
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -38,7 +39,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0)]
 TableColumn = Annotated[str, Field(min_length=1, max_length=1000)]
-Labels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
+NodeLabels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
 
 
 def _fault(field: tuple[str, ...], seen: object, said: str) -> InitErrorDetails:
@@ -73,6 +74,8 @@ class Section(Described, BaseModel):
 
     EARLIER: ClassVar[Mapping[str, str]] = {}
     """Names that earlier versions had for fields -> their names today: a policy that holds them means the same."""
+    MOVED: ClassVar[Mapping[str, str]] = {}
+    """Fields that have a place in another section today."""
 
     @model_validator(mode="before")
     @classmethod
@@ -312,6 +315,8 @@ class LabelSource(Section):
 class Data(Section):
     """The rows a model is trained on."""
 
+    MOVED: ClassVar[Mapping[str, str]] = {"label_delay_seconds": "labels.delay_seconds"}
+
     source: Source
     """The training table, one row an event."""
     time_column: str | None = None
@@ -320,8 +325,6 @@ class Data(Section):
     """Time by row number, for tables without a time column."""
     id_column: str | None = None
     """Unique per row; a duplicate is an invalid row. Null: rows have no id."""
-    label_delay_seconds: Seconds = 0
-    """How long after the event its outcome is known. Rows younger than this are not used for training or scoring."""
     history_seconds: Annotated[float, Field(gt=0)] | None = None
     """Train on rows at most this old; null: on all."""
     max_bad_row_share: Share = 0.01
@@ -336,6 +339,42 @@ class Data(Section):
                 raise ValueError("the prediction log has its own times: leave time_column and row_time out")
         elif (self.time_column is None) == (self.row_time is None):
             raise ValueError("give either time_column or row_time")
+        return self
+
+
+class Labels(Section):
+    """When outcomes become known, whoever brings them. A prediction is *due* once its outcome should be known: only
+    rows that are due are judged or trained on, because labels that come early are not those that come late."""
+
+    delay_seconds: Seconds | None = None
+    """How long after the event its outcome is known. Null: estimated from the prediction log by each check; a training
+    table is then taken as it is."""
+    complete_after_seconds: Seconds | None = None
+    """After this time no more outcomes come, where that is later than `delay_seconds`, such as 30 days of charge-backs;
+    rows are due from then on."""
+    absent_means: Literal["unknown", "negative"] = "unknown"
+    """What a row is that is due and has no outcome: `unknown` is left out, `negative` counts as the negative class,
+    where only positives are ever told, such as frauds."""
+    min_coverage: Share = 0.5
+    """Least share of the rows due that must have an outcome, and about as large a share for low as for high scores;
+    else the check says "labels incomplete" and does not judge. 0: judge whatever outcomes there are."""
+
+    @property
+    def due_seconds(self) -> float | None:
+        """Age at which a row's outcome is due; None: not stated."""
+        return self.delay_seconds if self.complete_after_seconds is None else self.complete_after_seconds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Labels:
+        if self.complete_after_seconds is not None and self.complete_after_seconds < (self.delay_seconds or 0):
+            raise ValueError(
+                f"complete_after_seconds {self.complete_after_seconds:g} is below delay_seconds {self.delay_seconds:g}"
+            )
+        if self.absent_means == "negative" and self.due_seconds is None:
+            raise ValueError(
+                "absent_means: negative needs complete_after_seconds, the age from which a row without an outcome "
+                "counts as negative"
+            )
         return self
 
 
@@ -597,7 +636,7 @@ class StepUse(Section):
     """Memory such as 4Gi, asked for and at most: above it the step is killed."""
     max_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
     """A pod of this step still running after this time is ended; the step has failed."""
-    node_selector: Labels | None = None
+    node_selector: NodeLabels | None = None
     """Nodes for this step, instead of those for all."""
     tolerations: tuple[Toleration, ...] | None = None
     """Taints this step tolerates, instead of those for all."""
@@ -608,7 +647,7 @@ class Cluster(Section):
 
     steps: dict[Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "notify"], StepUse] = {}
     """Step by step; `deploy` is the one step of a release and lasts as long as it; `notify` is the last of both."""
-    node_selector: Labels = {}
+    node_selector: NodeLabels = {}
     """Labels that nodes of every step have, such as those of a node pool."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that every step tolerates."""
@@ -649,6 +688,8 @@ class Policy(Section):
     """What is predicted, from what."""
     data: Data
     """The rows it is trained on."""
+    labels: Labels = Labels()
+    """When their outcomes, and those of predictions, become known."""
     train: Train = Train()
     """How a challenger is made."""
     gates: Gates = Gates()
@@ -690,11 +731,32 @@ class Policy(Section):
         plain["model"]["positive_label"] = self.model.positive_label
         return plain
 
+    @model_validator(mode="before")
+    @classmethod
+    def _delay_where_it_is_today(cls, value: Any) -> Any:
+        """``data.label_delay_seconds`` was the delay's earlier place; 0 was its default there, and stated nothing."""
+        data = value.get("data") if isinstance(value, dict) else None
+        if not isinstance(data, dict) or "label_delay_seconds" not in data:
+            return value
+        field, seconds, labels = ("data", "label_delay_seconds"), data["label_delay_seconds"], value.get("labels") or {}
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+            fault = _fault(field, seconds, f"must be greater than or equal to 0, got {seconds!r}")
+            raise ValidationError.from_exception_data("policy", [fault])
+        if isinstance(labels, dict) and "delay_seconds" in labels:
+            fault = _fault(field, seconds, "is the earlier name of labels.delay_seconds; write one of them")
+            raise ValidationError.from_exception_data("policy", [fault])
+        rest = {name: part for name, part in data.items() if name != "label_delay_seconds"}
+        stated = {**labels, "delay_seconds": seconds} if seconds and isinstance(labels, dict) else labels
+        return {**value, "data": rest, **({"labels": stated} if stated else {})}
+
     @model_validator(mode="after")
     def _consistent(self) -> Policy:
         columns = self.model.columns
         target = columns.pop(self.model.target)
         faults = []
+        if self.labels.absent_means == "negative" and self.model.task != "binary":
+            said = f"negative belongs to task binary, not to {self.model.task}"
+            faults.append(_fault(("labels", "absent_means"), "negative", said))
         for field, column in (("time_column", self.data.time_column), ("id_column", self.data.id_column)):
             if column is not None and column in columns.values():
                 said = f"{column!r} is also a feature: a model that learns it cannot generalise"

@@ -16,6 +16,15 @@ ENOUGH_ROWS = 1000
 """With fewer rows than this the defaults of train.min_rows (500) and gates.min_rows (200) may not be met."""
 
 
+LABELS = (
+    "labels:",
+    "  delay_seconds: null            # how long after the event its outcome is known: SAY IT, else checks estimate it",
+    "  # complete_after_seconds: 2592000   # if some come later, such as charge-backs: none after 30 days",
+    "  # absent_means: negative       # if only positives are ever told; no outcome by then is the negative class",
+)
+"""What a table does not tell: when the outcomes became known."""
+
+
 def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
     """The policy file. ``location`` is the table's address as the file shall say it."""
     return "\n".join(
@@ -30,6 +39,7 @@ def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
             "data:",
             f"  source: {{format: {look.source.format}, location: {_quoted(location)}}}",
             *_data(guesses),
+            *LABELS,
             *_sizes(look),
             *_watching(),
             "",
@@ -140,7 +150,6 @@ def _data(guesses: Guesses) -> list[str]:
         lines.append("  # id_column: NAME            # none found: duplicates cannot be told")
     return [
         *lines,
-        "  label_delay_seconds: 0         # how long after the event the outcome is known: CHANGE if not at once",
         "  max_bad_row_share: 0.01        # invalid rows are left out up to this share; above it the run stops",
     ]
 

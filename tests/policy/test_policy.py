@@ -175,6 +175,14 @@ def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, sai
     [
         ("data.max_bad_row_share", 1.5, "policy: data.max_bad_row_share: must be less than or equal to 1, got 1.5"),
         ("data.label_delay_seconds", -1, "data.label_delay_seconds: must be greater than or equal to 0, got -1"),
+        ("labels.min_coverage", 1.5, "labels.min_coverage: must be less than or equal to 1, got 1.5"),
+        ("labels.delay_second", 5, "labels.delay_second: unknown field; did you mean 'delay_seconds'?"),
+        (
+            "labels",
+            {"delay_seconds": 9, "complete_after_seconds": 3},
+            "labels: complete_after_seconds 3 is below delay_seconds 9",
+        ),
+        ("labels", {"absent_means": "negative"}, "labels: absent_means: negative needs complete_after_seconds"),
         ("train.estimators", [], "train: estimators must be at least one, each once"),
         ("train.holdout_share", 0.9, "train.holdout_share: must be less than or equal to 0.5, got 0.9"),
         ("train.min_rows", 10, "train.min_rows: must be greater than or equal to 50, got 10"),
@@ -311,14 +319,41 @@ RICH = {
     "data": {
         "source": {"format": "delta", "location": "s3://bank/rows"},
         "row_time": {"start": "1996-05-07T00:00:00+00:00", "step_seconds": 1800},
-        "label_delay_seconds": 3600,
         "labels": {"source": {"format": "csv", "location": "labels.csv"}},
     },
+    "labels": {"delay_seconds": 60, "complete_after_seconds": 3600, "absent_means": "negative"},
     "train": {"xgboost": {"trees": 50, "depth": 3}, "threads": 2, "seed": 7},
     "gates": {"min_rows": 100},
     "release": {"steps": [{"percent": 10, "min_requests": 5}, {"percent": 100}]},
     "monitor": {"triggers": {"new_labels": 500}, "budget": {"max_retrains": 3}},
 }
+
+
+def test_the_label_delay_is_read_where_it_stood_before() -> None:
+    before, today = changed("data.label_delay_seconds", 3600), changed("labels.delay_seconds", 3600)
+    assert policies.parse(before) == policies.parse(today)
+    assert policies.parse(before).hash == policies.parse(today).hash
+    assert policies.parse(changed("data.label_delay_seconds", 0)).labels.due_seconds is None  # its default said nothing
+    assert Draft202012Validator(policies.schema()).is_valid(before)
+
+
+def test_a_label_delay_under_both_names_is_refused() -> None:
+    both = {**changed("data.label_delay_seconds", 3600), "labels": {"delay_seconds": 3600}}
+    with pytest.raises(PolicyError, match=r"data\.label_delay_seconds: is the earlier name of labels\.delay_seconds"):
+        policies.parse(both)
+
+
+def test_rows_are_due_when_no_more_outcomes_come() -> None:
+    assert policies.parse(SMALL).labels.due_seconds is None
+    assert policies.parse(RICH).labels.due_seconds == 3600
+    assert policies.parse(changed("labels.delay_seconds", 0)).labels.due_seconds == 0
+
+
+def test_a_regression_has_no_negative_class_to_fill_in() -> None:
+    value = changed("labels", {"complete_after_seconds": 1, "absent_means": "negative"})
+    value["model"] = {**value["model"], "task": "regression"}
+    with pytest.raises(PolicyError, match=r"labels\.absent_means: negative belongs to task binary, not to regression"):
+        policies.parse(value)
 
 
 @pytest.mark.parametrize("value", [SMALL, RICH])
