@@ -14,9 +14,6 @@ from kedge.errors import ReleaseError
 Slot = Literal["blue", "green"]
 State = Literal["deploy", "smoke", "shadow", "canary", "bake", "promoted", "rolled-back"]
 
-MIRRORED = "-mirrored"
-"""What the gateway adds to the id of a mirrored request: the log holds one row an id, and it is the answer's."""
-
 
 def other(slot: Slot) -> Slot:
     """The slot that is not this one."""

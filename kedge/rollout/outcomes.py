@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from kedge import measure
 from kedge.policy import Policy
 from kedge.rollout.evidence import Agreement, Observed, Outcomes
-from kedge.rollout.model import MIRRORED, Rollout, Span
+from kedge.rollout.model import Rollout, Span
 from kedge.store import Store
-from kedge.tables import log
+from kedge.tables import MIRRORED, log
 
 AHEAD = timedelta(days=365)
 """The span that runs has no end yet; rows from clocks that run ahead belong to it."""

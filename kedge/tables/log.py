@@ -6,9 +6,10 @@ appended, the row received first is read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ Labels = Literal["left", "inner", "none"]
 
 TIME = pa.timestamp("us", tz="UTC")
 LABELS = pa.schema(appending.schema(appending.LABEL_COLUMNS))
+LABELLING = ["_id", "_label", "_observed", "_received"]
+"""What a join needs of a label."""
+FILES = ("partition._day", "num_records")
+MICROSECOND = timedelta(microseconds=1)
 CLOCKS_APART = timedelta(days=1)
 """A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
 
@@ -44,6 +49,7 @@ def read_window(
     *,
     columns: Sequence[str] | None = None,
     labels: Labels = "left",
+    known_at: datetime | None = None,
 ) -> pa.Table:
     """Predictions whose event time lies in ``[start, end)``, with their labels; one row an id, in no given order.
 
@@ -52,6 +58,7 @@ def read_window(
         labels: ``left`` adds ``_label`` and ``_observed``, null where no label arrived yet; ``inner`` keeps labelled
             rows only; ``none`` adds nothing. Of several labels of an id the one observed last counts; labels of days
             before the one before ``start`` are not read.
+        known_at: Labels and corrections observed after it are not read; None: all are.
 
     Raises:
         UsageError: a time without offset, or a column that is not in the log.
@@ -68,7 +75,10 @@ def read_window(
         result = predictions.select(wanted)
         return result if kept.all() else result.filter(pa.array(kept))
     later = pc.field("_day") >= day_of(start - CLOCKS_APART)
-    names = ["_id", "_label", "_observed", "_received"]
+    if known_at is not None:
+        aware(known_at=known_at)
+        later &= _until("_observed", known_at)
+    names = LABELLING
     with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
         reading = beside.submit(_read, store, key_of(policy, "labels"), LABELS, names, later)
         predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
@@ -90,11 +100,68 @@ def read_labelled(
     """
     aware(observed_start=observed_start, observed_end=observed_end)
     wanted = _columns(policy, columns)
-    names = ["_id", "_label", "_observed", "_received"]
-    found = _read(store, key_of(policy, "labels"), LABELS, names, _between("_observed", observed_start, observed_end))
+    within = _between("_observed", observed_start, observed_end)
+    found = _read(store, key_of(policy, "labels"), LABELS, LABELLING, within)
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
     predictions = _of_ids(store, policy, found["_id"], needed)
     return _joined(predictions, found, wanted, inner=True)
+
+
+def read_late(
+    store: Store,
+    policy: Policy,
+    start: datetime,
+    end: datetime,
+    *,
+    since: datetime,
+    known_at: datetime,
+    columns: Sequence[str] | None = None,
+    without: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    """Predictions made in ``[start, end)`` that got a label after ``since``, at the latest at ``known_at``.
+
+    Columns, order and errors as in :func:`read_window`, and ``_corrected``: whether it had a label before.
+
+    Args:
+        without: Ids of predictions that are of no interest, because they were made later, for instance.
+    """
+    aware(start=start, end=end, since=since, known_at=known_at)
+    wanted = _columns(policy, columns)
+    names = list(dict.fromkeys(("_id", *wanted)))
+    key = key_of(policy, "labels")
+    within = _between("_observed", since + MICROSECOND, known_at + MICROSECOND)
+    found = _read(store, key, LABELS, LABELLING, within)
+    if without is not None and len(without):
+        found = found.filter(pc.invert(pc.is_in(found["_id"], value_set=without.combine_chunks())))
+    predictions = _of_ids(store, policy, found["_id"], [*names, "_received"], (start, end))
+    late = _joined(predictions, found, names, inner=True)
+    before = late.slice(0, 0)["_id"]
+    if late.num_rows:
+        earlier = (pc.field("_day") >= day_of(start - CLOCKS_APART)) & _until("_observed", since)
+        before = _read(store, key, LABELS, ["_id"], earlier & pc.field("_id").isin(late["_id"]))["_id"]
+    corrected = pc.is_in(late["_id"], value_set=before.combine_chunks())
+    return late.select([*wanted, "_label", "_observed"]).append_column("_corrected", corrected)
+
+
+def newest_days(store: Store, policy: Policy, rows: int, end: datetime) -> datetime | None:
+    """Midnight before the newest days up to ``end`` that together hold at most so many predictions, one day at least.
+
+    None: the log holds none. Reads no row: Delta Lake keeps each file's count.
+    """
+    key = key_of(policy, "predictions")
+    with store_errors(store, key):
+        table = open_table(store, key)
+        files = table.get_add_actions(flatten=True) if table is not None else None
+        counts: Counter[str] = Counter()
+        for day, count in zip(*(files[name].to_pylist() for name in FILES), strict=True) if files is not None else ():
+            counts[day] += count
+    total, first = 0, None
+    for day in sorted((day for day in counts if day <= day_of(end)), reverse=True):
+        total += counts[day]
+        if total > rows and first is not None:
+            break
+        first = day
+    return None if first is None else datetime.fromisoformat(first).replace(tzinfo=UTC)
 
 
 def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Table:
@@ -124,8 +191,14 @@ def _read(
     return read.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
 
 
-def _of_ids(store: Store, policy: Policy, ids: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
-    """Predictions of these ids, whenever they were made: newest days first, until all are found."""
+def _of_ids(
+    store: Store,
+    policy: Policy,
+    ids: pa.ChunkedArray,
+    columns: Sequence[str],
+    within: tuple[datetime, datetime] | None = None,
+) -> pa.Table:
+    """Predictions of these ids, made whenever or within a time: newest days first, until all are found."""
     wanted = schema(policy)
     key = key_of(policy, "predictions")
     parts = [wanted.empty_table().select(columns)]
@@ -136,6 +209,10 @@ def _of_ids(store: Store, policy: Policy, ids: pa.ChunkedArray, columns: Sequenc
         if not len(missing):
             break
         condition = (pc.field("_day") == day) & pc.field("_id").isin(missing)
+        if within is not None:
+            if not day_of(within[0]) <= day <= day_of(within[1]):
+                continue
+            condition &= _between("_time", *within)
         part = _read(store, key, wanted, columns, condition)
         if part.num_rows:
             parts.append(part)
@@ -192,6 +269,10 @@ def _between(column: str, start: datetime, end: datetime) -> pc.Expression:
     first, last = day_of(start), day_of(end - timedelta(microseconds=1))
     days = (pc.field("_day") >= first) & (pc.field("_day") <= last)
     return days & (pc.field(column) >= pa.scalar(start, TIME)) & (pc.field(column) < pa.scalar(end, TIME))
+
+
+def _until(column: str, end: datetime) -> pc.Expression:
+    return (pc.field("_day") <= day_of(end)) & (pc.field(column) <= pa.scalar(end, TIME))
 
 
 def _columns(policy: Policy, columns: Sequence[str] | None) -> list[str]:

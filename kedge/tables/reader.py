@@ -30,6 +30,10 @@ class Bounds:
     column: str
     start: datetime | None
     end: datetime | None
+    known_at: datetime | None = None
+    """Outcomes observed later are not known yet, where the source knows when each was; None: all are known."""
+    unlabelled: bool = False
+    """Whether rows without an outcome are wanted too, where the source could leave them out."""
 
     @property
     def earliest(self) -> str | None:

@@ -17,8 +17,10 @@ from kedge import clock
 from kedge.errors import DataError, StoreError
 from kedge.policy import Data, Policy
 from kedge.store import Store
+from kedge.tables import delays
 from kedge.tables.columns import FAULT, FILE, ROW, TIME
 from kedge.tables.fingerprint import canonical_order, fingerprint
+from kedge.tables.served import LogReader
 from kedge.tables.sources import Table
 
 Window = tuple[datetime, datetime]
@@ -69,8 +71,10 @@ def take(
 ) -> Snapshot:
     """Keep the table's rows up to ``end``: sorted in time, whatever the source's order.
 
-    Rows at or after ``end``, rows younger than the label delay and rows older than ``history_seconds`` are left out.
-    A value that could not be read is missing in the snapshot, and the row's ``_fault`` says so; validate decides.
+    Rows at or after ``end``, rows whose outcome is not due by then and rows older than ``history_seconds`` are left
+    out. Of the prediction log only outcomes observed by then are known. Where an absent outcome means the negative
+    class, it is filled in. A value that could not be read is missing, and the row's ``_fault`` says so; validate
+    decides.
 
     Args:
         end: The run's point in time, aware; None: now.
@@ -82,12 +86,15 @@ def take(
     """
     end = (end or clock.now()).astimezone(UTC)
     data = policy.data
-    before = end - timedelta(seconds=data.label_delay_seconds)
+    delay = _label_delay(policy, store, end)
+    before = end - timedelta(seconds=delay)
+    negative = policy.labels.absent_means == "negative"
     start = end - timedelta(seconds=data.history_seconds) if data.history_seconds else None
-    batches = list(table.batches(start=start, end=before, provenance=True))
+    batches = list(table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True))
     if not batches:
-        raise DataError(_nothing(table, start, before, data.label_delay_seconds))
-    rows = canonical_order(pa.Table.from_batches([_plain_files(batch) for batch in batches]))
+        raise DataError(_nothing(table, start, before, end, delay))
+    rows = pa.Table.from_batches([_plain_files(batch) for batch in batches])
+    rows = canonical_order(_absent_as_negative(rows, policy.model.target) if negative else rows)
     time = _time_of(data)
     _refuse_backwards(store, policy.name, (table.place, time), end, before, _span(rows)[1])
     rows, all_rows = _outside(rows, without), rows.num_rows
@@ -107,6 +114,21 @@ def take(
         target_values=dict(table.target_values),
         faults=faults,
     )
+
+
+def _label_delay(policy: Policy, store: Store, end: datetime) -> float:
+    """Age in seconds from which a row's outcome is due. Of the prediction log it is estimated if it is not stated."""
+    stated = policy.labels.due_seconds
+    if stated is not None or policy.data.source.format != "log":
+        return stated or 0.0
+    return delays.estimate(store, policy, end).due_seconds or 0.0
+
+
+def _absent_as_negative(rows: pa.Table, target: str) -> pa.Table:
+    """A missing outcome as 0; one that could not be read stays missing."""
+    absent = pc.and_(pc.is_null(rows[target]), pc.is_null(rows[FAULT]))
+    outcome = pc.if_else(absent, pa.scalar(0.0), rows[target])
+    return rows.set_column(rows.schema.get_field_index(target), target, outcome)
 
 
 def _outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
@@ -280,11 +302,12 @@ def _time_of(data: Data) -> str:
     return f"column {data.time_column or TIME}"
 
 
-def _nothing(table: Table, start: datetime | None, before: datetime, delay: float) -> str:
+def _nothing(table: Table, start: datetime | None, before: datetime, end: datetime, delay: float) -> str:
     """Why no row was taken: read once more, times only, to say where they lie."""
-    times = [pc.min_max(batch.column(TIME)).as_py() for batch in table.batches([], provenance=True)]
+    times = [pc.min_max(batch.column(TIME)).as_py() for batch in table.batches([], known_at=end, provenance=True)]
     if not table.rows_read:
-        return f"{table.place}: empty: not one row"
+        outcome = f" with an outcome known at {end.isoformat()}" if isinstance(table.reader, LogReader) else ""
+        return f"{table.place}: empty: not one row{outcome}"
     known = [time for limits in times for time in limits.values() if time is not None]
     lie = f"from {min(known).isoformat()} to {max(known).isoformat()}" if known else "at times that cannot be read"
     since = f"from {start.isoformat()} " if start else ""

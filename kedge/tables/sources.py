@@ -59,6 +59,8 @@ class Table:
         start: datetime | None = None,
         end: datetime | None = None,
         *,
+        known_at: datetime | None = None,
+        unlabelled: bool = False,
         provenance: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """The rows of ``[start, end)`` in the source's order, at most 65,536 at a time.
@@ -66,6 +68,8 @@ class Table:
         Args:
             columns: Names inside; ``_time`` is always there. None: all.
             start, end: Aware times; None: no limit.
+            known_at: The prediction log is read as it was known then; None: with all outcomes observed since.
+            unlabelled: Read rows of the prediction log that have no outcome, too.
             provenance: Add ``_file``, ``_row`` (from 1) and ``_fault``: what could not be read in this row, or null.
                 Without it such a row is an error.
 
@@ -77,7 +81,9 @@ class Table:
         if unknown:
             raise DataError(column_types.describe_missing(unknown, list(self.kinds), self.place))
         wanted = list(dict.fromkeys(self.sources[name] for name in names if name in self.sources))
-        bounds = Bounds(self.sources[TIME], start, end) if TIME in self.sources and (start or end) else None
+        bounds = None
+        if TIME in self.sources and (start or end or known_at or unlabelled):
+            bounds = Bounds(self.sources[TIME], start, end, known_at, unlabelled)
         self.rows_read = 0
         self.target_values.clear()
         for piece in self.reader.pieces(wanted, bounds):

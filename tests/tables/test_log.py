@@ -118,6 +118,38 @@ def test_the_label_observed_last_wins_whatever_the_order_it_arrived_in(store):
     assert hour(store)["_label"].to_pylist() == [1.0]
 
 
+def test_labels_and_corrections_observed_later_are_not_known_yet(store):
+    appending.append(store, POLICY, "predictions", predictions(["a", "b"]), writer="w", sequence=1)
+    appending.append(store, POLICY, "labels", labels(["a"], [0.0]), writer="w", sequence=1)
+    later = labels(["a", "b"], [1.0, 1.0], observed=NOON + timedelta(days=2))
+    appending.append(store, POLICY, "labels", later, writer="w", sequence=2)
+    known = hour(store, known_at=NOON + timedelta(days=1))
+    assert {(row["_id"], row["_label"]) for row in known.to_pylist()} == {("a", 0.0), ("b", None)}
+    known = hour(store, known_at=NOON + timedelta(days=2))  # observed at that very moment
+    assert {(row["_id"], row["_label"]) for row in known.to_pylist()} == {("a", 1.0), ("b", 1.0)}
+
+
+def test_late_labels_are_those_of_earlier_predictions_and_corrections_are_told_apart(store):
+    day = timedelta(days=1)
+    for sequence, days in enumerate((0, 1, 9)):
+        made = predictions([f"late-{days}", f"corrected-{days}"], time=NOON - days * day)
+        appending.append(store, POLICY, "predictions", made, writer="w", sequence=sequence)
+    names = ["late-0", "late-1", "late-9", "corrected-0", "corrected-1", "corrected-9"]
+    appending.append(store, POLICY, "labels", labels(names[3:], [0.0] * 3), writer="w", sequence=1)
+    again = labels(names, [1.0] * 6, observed=NOON + 2 * day)
+    appending.append(store, POLICY, "labels", again, writer="w", sequence=2)
+    unknown = labels(["late-1"], [0.0], observed=NOON + 5 * day)
+    appending.append(store, POLICY, "labels", unknown, writer="w", sequence=3)
+    span = {"since": NOON + day, "known_at": NOON + 3 * day, "columns": ["_time"]}
+    found = log.read_late(store, POLICY, NOON - 5 * day, NOON, **span)
+    assert found.column_names == ["_time", "_label", "_observed", "_corrected"]
+    assert {(row["_label"], row["_corrected"]) for row in found.to_pylist()} == {(1.0, False), (1.0, True)}
+    assert set(found["_time"].to_pylist()) == {NOON - day}
+    ids = pa.chunked_array([["late-1", "corrected-1"]])
+    assert log.read_late(store, POLICY, NOON - 5 * day, NOON, **span, without=ids).num_rows == 0
+    assert log.read_late(store, POLICY, NOON - 20 * day, NOON - 5 * day, **span).num_rows == 2
+
+
 def test_the_window_holds_its_start_and_not_its_end(store):
     for sequence, minutes in enumerate((-60, 0, 59, 60)):
         batch = predictions([str(minutes)], time=NOON + timedelta(minutes=minutes))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kedge.rollout import smoke
-from kedge.rollout.model import MIRRORED, Readings, Route, Slot, Traffic
+from kedge.rollout.model import Readings, Route, Slot, Traffic
+from kedge.tables import MIRRORED
 
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 PIN = "x-kedge-slot"
