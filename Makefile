@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TREES := kedge/bundle/libtrees.so
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo test test-cluster tools promtool lint format lock images clean
+.PHONY: help install demo test test-cluster tools promtool lint format specs lock images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: install ## Style, types, import contract, words
 format: install ## Rewrite files in the one style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
+
+specs: install ## Compile the pipelines to the specs that the package carries, after a change of pipelines/ or components/
+	$(BIN)/python -m pipelines.compile
 
 lock: install ## Write the hash-locked requirements anew
 	$(BIN)/$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt

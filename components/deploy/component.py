@@ -1,4 +1,4 @@
-"""The deploy step: a registered bundle's id in, how its release ended out. The work is in rollout.py."""
+"""The deploy step: a registered bundle's id in, how its release ended out. The work is in kedge/rollout."""
 
 from typing import Any
 

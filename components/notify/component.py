@@ -1,4 +1,4 @@
-"""The notify step: the last of every run, whatever became of the others. The work is in notify.py."""
+"""The notify step: the last of every run, whatever became of the others. The work is in kedge/notify."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ def approve(
     from kedge import policy as policies
     from kedge.settings import Settings
     from kedge.store import open_store
-    from pipelines import submit
+    from kedge.submission import submit
 
     settings = Settings.of(store)
     asked, opened = policies.load(policy), open_store(settings.store)

@@ -51,7 +51,7 @@ def compile_pipelines(
     --image registry.example/kedge/step@sha256:0f3a... --kubernetes && kubectl apply -f compiled/kubernetes
     """
     from kedge import policy as policies
-    from pipelines.compile import compile_all, compile_objects
+    from kedge.submission.compile import compile_all, compile_objects
 
     _refuse_namespace(namespace, kubernetes=kubernetes)
     addresses = _addresses(store, registry, platform)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kedge.policy import Policy
     from kedge.records import Record
     from kedge.settings import Settings
-    from pipelines.submit import RunOutcome
+    from kedge.submission.submit import RunOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -112,7 +112,7 @@ def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[
     Raises:
         RunError: a run could not be submitted.
     """
-    from pipelines import submit
+    from kedge.submission import submit
 
     reason, key = "; ".join(due.data["reasons"]), due.data["decision_key"]
     if settings.kfp_host is None:
@@ -130,7 +130,7 @@ def release_again(settings: Settings, policy: Policy, failed: Stalled, *, say: C
     Raises:
         RunError: the run could not be submitted.
     """
-    from pipelines import submit
+    from kedge.submission import submit
 
     say(f"the release of bundle {failed.bundle[:12]} is tried again, for the {_nth(len(failed.tries) + 1)} time")
     key = failed.run.removeprefix(submit.run_name("release", policy.name, failed.bundle[:12])).removeprefix("-")

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from kedge.settings import Settings
-    from pipelines.submit import RunOutcome
+    from kedge.submission.submit import RunOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def submit(
     from kedge.cli.approve import registered
     from kedge.settings import Settings
     from kedge.store import open_store
-    from pipelines.submit import retrain_and_release, submit_release, submit_retrain
+    from kedge.submission.submit import retrain_and_release, submit_release, submit_retrain
 
     settings = Settings.of(store)
     if local:

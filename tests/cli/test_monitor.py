@@ -16,7 +16,7 @@ from kedge.cli import build
 from kedge.cli.monitor import time_of
 from kedge.errors import UsageError
 from kedge.records import Record
-from pipelines import submit
+from kedge.submission import submit
 from tests.monitoring.conftest import trained, world  # noqa: F401  (fixtures)
 from tests.monitoring.world import DAY, RULES, START, rows
 
@@ -217,7 +217,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 from kedge.store import open_store
-from pipelines import submit
+from kedge.submission import submit
 from kedge.cli import build
 from tests.cli.test_monitor import Pipeline
 policy, store, now, mine, go = sys.argv[1:]

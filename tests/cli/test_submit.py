@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 from kedge.cli import build
 from kedge.errors import PolicyError, UsageError, UserError
-from pipelines import submit
-from tests.pipelines.fake_kfp import FakeKfp
-from tests.pipelines.steps import BUNDLE
+from kedge.submission import submit
+from tests.submission import small
+from tests.submission.fake_kfp import FakeKfp
+from tests.submission.steps import BUNDLE
 
 POLICY = """
 model: {name: fraud, target: y, features: {amount: {type: number}}}
@@ -30,8 +31,8 @@ def run(words: list[str], *more: str):
     return CliRunner().invoke(build(), [*words, *more])
 
 
-def test_submit_tells_each_step_and_the_end(words, monkeypatch) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+def test_submit_tells_each_step_and_the_end(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
     result = run(words, "--key", "first")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
@@ -43,8 +44,8 @@ def test_submit_tells_each_step_and_the_end(words, monkeypatch) -> None:
     assert (outcome["state"], outcome["bundle"]) == ("succeeded", BUNDLE)
 
 
-def test_a_failed_run_is_printed_and_raised_with_its_exit_code(words, monkeypatch) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:mistaken")
+def test_a_failed_run_is_printed_and_raised_with_its_exit_code(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("mistaken", tmp_path))
     result = run(words, "--key", "first", "--json")
     assert isinstance(result.exception, UserError)
     assert "column 'amount' is missing" in str(result.exception)
@@ -79,8 +80,8 @@ def test_the_users_mistakes_are_named(words, more: list[str], error: type[UserEr
     assert error.exit_code == 2
 
 
-def test_where_nothing_serves_what_passed_is_registered_and_the_way_to_its_release_is_said(words, monkeypatch) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+def test_where_nothing_serves_what_passed_is_registered_and_its_release_explained(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
     policy = Path(words[2])
     policy.write_text(POLICY.replace("manual", "auto"))
     result = run(words, "--key", "first")

@@ -86,7 +86,7 @@ def test_bundle_that_is_not_registered_cannot_be_approved(kedge, store, tmp_path
 
 
 def test_approval_submits_the_release(kedge, store, tmp_path, monkeypatch):
-    from pipelines import submit
+    from kedge.submission import submit
 
     asked = []
 

@@ -36,9 +36,7 @@ def install(image: str, folder: Path) -> Path:
         (packages,) = (place / "venv" / "lib").glob("python3.*/site-packages")
         slim = subprocess.run([sys.executable, ROOT / "images/slim.py", packages], capture_output=True, text=True)
         assert slim.returncode == 0, slim.stderr
-    for package in ("kedge", "components", "pipelines"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, place / "app" / package, ignore=ignore)
+    shutil.copytree(ROOT / "kedge", place / "app" / "kedge", ignore=shutil.ignore_patterns("__pycache__"))
     return place
 
 

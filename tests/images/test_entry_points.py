@@ -93,7 +93,12 @@ def test_the_step_image_compiles_the_pipelines_it_runs_in(file_set):
 
 def test_the_step_image_holds_what_every_step_imports(file_set):
     rooms = ("data", "training", "evaluation", "registry", "rollout", "notify")
-    modules = ["pipelines.endpoint", "kedge.monitoring.run", *(f"kedge.{room}.step" for room in rooms)]
+    modules = [
+        "kfp.dsl.executor_main",
+        "kedge.submission.submit",
+        "kedge.monitoring.run",
+        *(f"kedge.{room}.step" for room in rooms),
+    ]
     done = run(file_set("step"), "python", "-c", f"import {', '.join(modules)}")
     assert done.returncode == 0, done.stderr
 

@@ -15,7 +15,7 @@ from kedge.policy import Policy
 from kedge.registry import Registry
 from kedge.settings import Settings
 from kedge.store import open_store
-from pipelines.submit import RunOutcome, submit_retrain
+from kedge.submission.submit import RunOutcome, submit_retrain
 from tests.training import rows
 
 pytestmark = pytest.mark.slow

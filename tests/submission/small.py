@@ -1,34 +1,43 @@
 """Pipelines of the shape of ours that take a second, to see what becomes of their runs."""
 
+from pathlib import Path
 from typing import Any
 
 from kfp import dsl
+from kfp.compiler import Compiler
+
+
+def compiled(name: str, folder: Path) -> Path:
+    """The file of a pipeline's spec, written into a folder that is there."""
+    path = folder / f"{name}.yaml"
+    Compiler().compile(globals()[name], str(path))
+    return path
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def verdict(policy: dict[str, Any], store: str, run: str, passed: bool) -> bool:
-    from tests.pipelines import steps
+    from tests.submission import steps
 
     return steps.verdict(policy, store, run, passed)
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def closing(policy: dict[str, Any], store: str, run: str) -> str:
-    from tests.pipelines import steps
+    from tests.submission import steps
 
     return steps.closing(policy, store, run)
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def broken(policy: dict[str, Any], store: str, run: str, how: str) -> bool:
-    from tests.pipelines import steps
+    from tests.submission import steps
 
     return steps.broken(policy, store, run, how)
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def slow(policy: dict[str, Any], store: str, run: str) -> str:
-    from tests.pipelines import steps
+    from tests.submission import steps
 
     return steps.slow(policy, store, run)
 

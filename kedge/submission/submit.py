@@ -15,13 +15,14 @@ from kedge.policy import Policy
 from kedge.records import Record
 from kedge.settings import Settings
 from kedge.store import Store, open_store
-from pipelines.endpoint import Endpoint
-from pipelines.launch import run_local
+from kedge.submission.compile import PIPELINES, SPECS
+from kedge.submission.endpoint import Endpoint
+from kedge.submission.launch import run_local
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 POLL_SECONDS = 1.0
-LOCAL = {"retrain": "pipelines.retrain:retrain", "release": "pipelines.release:release"}
-"""Where the local runner finds a pipeline."""
+LOCAL = {name: SPECS / f"{name}.yaml" for name in PIPELINES}
+"""What the local runner runs."""
 
 Say = Callable[[str], None]
 

@@ -16,10 +16,10 @@ from kedge.errors import RunError
 from kedge.policy import Policy
 from kedge.settings import Settings
 from kedge.store import open_store
-from pipelines import submit
-from pipelines.compile import compiled, names
-from pipelines.endpoint import Endpoint
-from tests.pipelines.fake_kfp import FakeKfp
+from kedge.submission import submit
+from kedge.submission.compile import compiled, names
+from kedge.submission.endpoint import Endpoint
+from tests.submission.fake_kfp import FakeKfp
 from tests.training import rows
 
 POLICY = rows.policy()

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from kedge.policy import Policy
 from kedge.policy.model import Cluster
-from pipelines.compile import PIPELINES, compile_all, compile_objects
+from kedge.submission.compile import PIPELINES, compile_all, compile_objects
 from tests.training import rows
 
 CLUSTER = {

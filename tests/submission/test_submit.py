@@ -18,8 +18,9 @@ from kedge.errors import RunError, UsageError, UserError
 from kedge.records import Record
 from kedge.settings import Settings
 from kedge.store import open_store
-from pipelines import submit
-from tests.pipelines.steps import BUNDLE
+from kedge.submission import submit
+from tests.submission import small
+from tests.submission.steps import BUNDLE
 from tests.training import rows
 
 POLICY = rows.policy()
@@ -32,11 +33,11 @@ def settings(tmp_path) -> Settings:
 
 
 @pytest.fixture
-def runs(monkeypatch, settings) -> Callable[..., submit.RunOutcome]:
+def runs(monkeypatch, settings, tmp_path) -> Callable[..., submit.RunOutcome]:
     """Submit one of the small pipelines in the place of retrain."""
 
     def run(pipeline: str, key: str = "k", **words) -> submit.RunOutcome:
-        monkeypatch.setitem(submit.LOCAL, "retrain", f"tests.pipelines.small:{pipeline}")
+        monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled(pipeline, tmp_path))
         return submit.submit_retrain(settings, POLICY, reason="test", key=key, end=rows.END, **words)
 
     return run
@@ -120,13 +121,13 @@ def test_a_second_submitter_of_a_running_key_waits_for_the_first(runs, settings)
     assert len(records(settings, "run-started")) == 1
 
 
-def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs, settings) -> None:
+def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs, settings, tmp_path) -> None:
     program = f"""
         from pathlib import Path
-        from pipelines import submit
+        from kedge.submission import submit
         from kedge.settings import Settings
         from tests.training import rows
-        submit.LOCAL["retrain"] = "tests.pipelines.small:waiting"
+        submit.LOCAL["retrain"] = Path({str(small.compiled("waiting", tmp_path))!r})
         settings = Settings(store={settings.store!r}, registry="none", platform=".", kfp_host=None)
         submit.submit_retrain(settings, rows.policy(), reason="test", key="k", end=rows.END)
     """
@@ -215,8 +216,8 @@ def test_a_release_waits_for_the_approval_the_policy_asks_for(settings) -> None:
     submit.refuse_unready(open_store(settings.store), manual, BUNDLE)
 
 
-def test_retrain_and_release_stops_where_an_approval_is_missing(settings, monkeypatch) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
+def test_retrain_and_release_stops_where_an_approval_is_missing(settings, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
     said: list[str] = []
     manual = rows.policy(release={"approval": "manual"})
     outcomes = submit.retrain_and_release(settings, manual, reason="test", key="k", end=rows.END, say=said.append)
@@ -224,9 +225,9 @@ def test_retrain_and_release_stops_where_an_approval_is_missing(settings, monkey
     assert said[-1] == f"bundle {BUNDLE} waits for approval: kedge approve"
 
 
-def test_retrain_and_release_releases_what_passed(settings, monkeypatch) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", "tests.pipelines.small:passing")
-    monkeypatch.setitem(submit.LOCAL, "release", "tests.pipelines.small:releasing")
+def test_retrain_and_release_releases_what_passed(settings, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
+    monkeypatch.setitem(submit.LOCAL, "release", small.compiled("releasing", tmp_path))
     registered(settings, "registered")
     outcomes = submit.retrain_and_release(settings, POLICY, reason="test", key="k", end=rows.END)
     assert [outcome.run for outcome in outcomes] == ["retrain-fraud-k", f"release-fraud-{BUNDLE[:12]}"]

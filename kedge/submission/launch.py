@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kedge.errors import RunError
@@ -35,8 +36,8 @@ class Ended:
     """The end of what it printed."""
 
 
-def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], None]) -> Ended:
-    """Run a pipeline, named ``module:name``, in a process group of its own, and wait for it.
+def run_local(spec: Path, arguments: dict[str, Any], say: Callable[[str], None]) -> Ended:
+    """Run a compiled pipeline in a process group of its own, and wait for it.
 
     ``say`` is told the steps' own lines.
 
@@ -46,10 +47,10 @@ def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], Non
     Raises:
         RunError: the process could not be started.
     """
-    asked = json.dumps({"pipeline": pipeline, "arguments": arguments}).encode() + b"\n"
+    order = json.dumps({"spec": str(spec), "arguments": arguments}).encode() + b"\n"
     try:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-u", "-W", "ignore", "-m", "pipelines.local"],
+            [sys.executable, "-P", "-u", "-W", "ignore", "-m", "kedge.submission.local"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             env={**PASSIVE, **os.environ, **STEPS},
         )  # fmt: skip
@@ -60,7 +61,7 @@ def run_local(pipeline: str, arguments: dict[str, Any], say: Callable[[str], Non
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     last_step = None
     try:
-        child.stdin.write(asked)
+        child.stdin.write(order)
         child.stdin.flush()
         for raw in child.stdout:
             line = raw.decode("utf-8", "replace").strip()

@@ -1,0 +1,99 @@
+"""What each step of a pipeline uses on a cluster, on which nodes, never as root, and what KFP may cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kedge.policy.model import Cluster, StepUse, Toleration
+from kedge.steps import PIPELINE_RUN
+
+CACHED = ("validate", "train")
+"""Steps that make the same of the same policy, rows and code, and leave nothing but what they made, under its hash.
+``ingest`` is none: it reads a table whose rows no parameter holds, and says which they are."""
+RUN_LABEL = "metadata.labels['pipeline/runid']"
+
+Spec = dict[str, Any]
+
+
+def containers(spec: Spec) -> Iterator[tuple[str, Spec]]:
+    """Each step of a compiled pipeline with its container."""
+    for label, executor in spec["deploymentSpec"]["executors"].items():
+        yield label.removeprefix("exec-"), executor["container"]
+
+
+def limit_caching(spec: Spec, *, cached: bool) -> None:
+    """Say for each step whether KFP's cache may answer for it.
+
+    The cache takes a step for the same by its image's name and its parameters, so it may be asked (``cached``) only
+    where the name is a digest, and is, only for steps whose parameters are all they depend on.
+    """
+    steps = {name for name, _ in containers(spec)}
+    for dag in (each["dag"] for each in (spec["root"], *spec["components"].values()) if "dag" in each):
+        for name in steps & dag["tasks"].keys():
+            dag["tasks"][name]["cachingOptions"] = {"enableCache": True} if cached and name in CACHED else {}
+
+
+def limit_resources(spec: Spec, cluster: Cluster) -> None:
+    """Give each step the processors and the memory that the policy names for it."""
+    for name, container in containers(spec):
+        use = _use(name, cluster)
+        amounts = {"Cpu": None if use.cpu is None else f"{use.cpu:g}", "Memory": use.memory}
+        resources = {
+            f"resource{what}{kind}": amount
+            for what, amount in amounts.items()
+            for kind in ("Request", "Limit")
+            if amount is not None
+        }
+        if resources:
+            container["resources"] = resources
+
+
+def platform_spec(spec: Spec, cluster: Cluster) -> Spec:
+    """What the pods of a pipeline's steps use, as the spec of the platform Kubernetes.
+
+    A policy is a value of the run, and what a pod uses must be known before: it is set when a pipeline is compiled.
+    """
+    executors = {f"exec-{name}": _pod(_use(name, cluster), cluster) for name, _ in containers(spec)}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+
+
+def _use(step: str, cluster: Cluster) -> StepUse:
+    return next((use for name, use in cluster.steps.items() if name == step), StepUse())
+
+
+def _pod(use: StepUse, cluster: Cluster) -> Spec:
+    """One step's pod. Names stand twice, as KFP 2.17 writes them: for drivers that read only the older field."""
+    labels = cluster.node_selector if use.node_selector is None else use.node_selector
+    taints = cluster.tolerations if use.tolerations is None else use.tolerations
+    pod: Spec = {
+        "fieldPathAsEnv": [{"name": PIPELINE_RUN, "fieldPath": RUN_LABEL}],
+        "securityContext": {"runAsNonRoot": True},  # KFP drops capabilities, but would run as root
+        "activeDeadlineSeconds": None if use.max_seconds is None else str(use.max_seconds),
+        "nodeSelector": {"labels": dict(labels)} if labels else None,
+        "tolerations": [_toleration(taint) for taint in taints],
+        "secretAsEnv": [
+            {
+                "secretName": secret.name,
+                "secretNameParameter": _constant(secret.name),
+                "keyToEnv": [{"secretKey": key, "envVar": key} for key in secret.keys],
+                "optional": False,
+            }
+            for secret in cluster.secrets
+        ],
+        "pvcMount": [
+            {"constant": volume.claim, "pvcNameParameter": _constant(volume.claim), "mountPath": volume.path}
+            for volume in cluster.volumes
+        ],
+    }
+    return {name: value for name, value in pod.items() if value}
+
+
+def _toleration(taint: Toleration) -> Spec:
+    operator = "Exists" if taint.value is None else "Equal"
+    toleration = {"key": taint.key, "operator": operator, "value": taint.value, "effect": taint.effect}
+    return {name: text for name, text in toleration.items() if text is not None}
+
+
+def _constant(text: str) -> Spec:
+    return {"runtimeValue": {"constant": text}}
