@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,7 +23,7 @@ from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.entries import Taken
 from kedge.collector.labels import from_json
 from kedge.collector.openapi import document
-from kedge.collector.own import MAX_BATCH
+from kedge.collector.payloads import MAX_BATCH, Accepted, Readiness, Refusal, RefusedEvent
 from kedge.collector.rejection import Reason, RequestRejected, shown
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError
@@ -102,7 +102,7 @@ class App:
         if isinstance(fault, OSError):
             return self._rejection(self._collector.not_kept(taken, fault))
         logging.error("an event was not taken", exc_info=fault)
-        return _json({"error": "an unexpected fault; see the collector's own log"}, 500)
+        return _json(Refusal("an unexpected fault; see the collector's own log"), 500)
 
     def refused_connection(self, status: int) -> None:
         """Count a connection that brought no whole request head."""
@@ -166,7 +166,7 @@ class App:
         require_known = _flag(request.query_params.get("require_known"))
         if kind != events.JSON:
             count = await self._bulk.keep(kind, name, request.stream(), require_known=require_known)
-            return _json({"accepted": count}, 202)
+            return _json(Accepted(count), 202)
         name, items = from_json(await self._body(headers, request.receive), name)
         self._collector.intake.model(name)
         now = now_microseconds()
@@ -183,7 +183,7 @@ class App:
         if require_known:
             await self._bulk.refuse_unknown(name, [item["id"] for item in items])
         await self._collector.keep(taken, 200 * len(taken))
-        return _json({"accepted": len(taken)}, 202)
+        return _json(Accepted(len(taken)), 202)
 
     async def _check(self, request: Request) -> Response:
         headers = dict(request.scope["headers"])
@@ -201,22 +201,15 @@ class App:
 
     async def _flush(self, request: Request) -> Response:  # noqa: ARG002
         try:
-            done = await self._collector.flush()
+            return _json(await self._collector.flush())
         except KedgeError as exc:
             raise RequestRejected(
                 "busy", f"what was acknowledged is safe in the spool, the log cannot be written: {exc}"
             ) from exc
-        return _json(
-            {
-                "appended": done.appended,
-                "labels_without_prediction": done.labels_without_prediction,
-                "unmatched": done.unmatched,
-            }
-        )
 
     async def _ready(self, request: Request) -> Response:  # noqa: ARG002
         ready = self._collector.ready()
-        return _json({"ready": ready, "faults": self._collector.faults()}, 200 if ready else 503)
+        return _json(Readiness(ready, self._collector.faults()), 200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:  # noqa: ARG002
         content, kind = self._collector.metrics.page()
@@ -334,7 +327,7 @@ async def _healthy(request: Request) -> Response:  # noqa: ARG001
 
 
 async def _openapi(request: Request) -> Response:  # noqa: ARG001
-    return _json(document())
+    return Response(document(), media_type="application/json")
 
 
 async def _only_post(request: Request) -> Response:  # noqa: ARG001
@@ -343,7 +336,7 @@ async def _only_post(request: Request) -> Response:  # noqa: ARG001
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def _too_large(most: int) -> RequestRejected:
@@ -351,7 +344,7 @@ def _too_large(most: int) -> RequestRejected:
 
 
 def _rejection(exc: RequestRejected) -> Response:
-    answer = _json({"error": str(exc), "reason": exc.reason}, STATUS[exc.reason])
+    answer = _json(Refusal(str(exc), exc.reason), STATUS[exc.reason])
     if exc.reason == "busy":
         answer.headers["retry-after"] = RETRY_AFTER.decode()
     if exc.reason == "unauthorized":
@@ -362,14 +355,10 @@ def _rejection(exc: RequestRejected) -> Response:
 
 
 def _partial(accepted: int, faults: dict[int, RequestRejected]) -> Response:
-    named = [{"index": index, "error": str(exc), "reason": exc.reason} for index, exc in sorted(faults.items())]
+    refused = [RefusedEvent(index, str(exc), exc.reason) for index, exc in sorted(faults.items())[:MAX_NAMED]]
     status = max(STATUS[exc.reason] for exc in faults.values())
-    value = {
-        "error": f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken",
-        "accepted": accepted,
-        "refused": named[:MAX_NAMED],
-    }
-    return _json(value, status)
+    error = f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken"
+    return _json(Refusal(error, accepted=accepted, refused=refused), status)
 
 
 def _together(faults: dict[int, RequestRejected], what: str) -> RequestRejected:

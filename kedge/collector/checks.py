@@ -12,11 +12,9 @@ import orjson
 from kedge.collector.declared import Declared
 from kedge.collector.events import json_of
 from kedge.collector.metrics import Metrics
+from kedge.collector.payloads import FIGURE, MAX_FIGURES
 from kedge.collector.rejection import RequestRejected, shown
 from kedge.store import write_file
-
-FIGURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-MAX_FIGURES = 64
 
 
 class Checks:
@@ -62,7 +60,7 @@ def _figures(value: Any) -> dict[str, float]:
     if type(value) is not dict or not 0 < len(value) <= MAX_FIGURES:
         raise RequestRejected("invalid", f"figures must be an object of 1 to {MAX_FIGURES} numbers, got {shown(value)}")
     for name, number in value.items():
-        if not FIGURE.fullmatch(name):
+        if not re.fullmatch(FIGURE, name):
             raise RequestRejected(
                 "invalid", f"figure {shown(name)} must be lower-case letters, digits and _, at most 64"
             )

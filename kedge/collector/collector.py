@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kedge.collector.appender import DAY_SECONDS, Appender, restore
@@ -25,6 +24,7 @@ from kedge.collector.intake import MICROSECONDS, Intake
 from kedge.collector.journal import Journal
 from kedge.collector.metrics import Metrics
 from kedge.collector.model_state import ModelStates
+from kedge.collector.payloads import Flushed
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.collector.upkeep import Upkeep
@@ -37,18 +37,6 @@ TICK_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Flushed:
-    """What a flush found."""
-
-    appended: int
-    """Rows appended by it."""
-    labels_without_prediction: dict[str, int] = field(default_factory=dict)
-    """By model, labels whose prediction this collector has not seen yet."""
-    unmatched: int = 0
-    """Requests and answers of KServe's logger that wait for each other."""
 
 
 class Collector:

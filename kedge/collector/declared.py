@@ -8,16 +8,13 @@ from hashlib import blake2b, sha256
 from math import isfinite
 from typing import Any, NamedTuple
 
+from kedge.collector.payloads import MAX_ID, MAX_NAME
 from kedge.collector.privacy import Features
 from kedge.collector.rejection import RequestRejected, shown
 from kedge.policy import Policy
 from kedge.tables import appending
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_ID = 256
-"""Characters."""
-MAX_NAME = 128
-"""Characters of a version or a slot."""
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from urllib.parse import unquote
 import orjson
 
 from kedge.collector.declared import identity_of
+from kedge.collector.payloads import PREDICTION
 from kedge.collector.rejection import RequestRejected, shown
 
-PREDICTION = "dev.kedge.prediction"
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
 

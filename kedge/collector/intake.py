@@ -12,8 +12,9 @@ import orjson
 from kedge.collector import kserve, labels
 from kedge.collector.declared import Declared, Row, key_of, time_of
 from kedge.collector.entries import PREDICTIONS, Kind, Taken
-from kedge.collector.events import PREDICTION, REQUEST, Event
+from kedge.collector.events import REQUEST, Event
 from kedge.collector.own import OwnEvents
+from kedge.collector.payloads import PREDICTION
 from kedge.collector.recent import Recent
 from kedge.collector.rejection import RequestRejected, shown
 from kedge.collector.settings import Settings

@@ -14,10 +14,11 @@ from deltalake import DeltaTable, convert_to_deltalake
 
 from kedge.collector.declared import identity_of, time_of
 from kedge.collector.events import json_of
+from kedge.collector.payloads import Label, Labels
 from kedge.collector.rejection import RequestRejected, shown
 from kedge.policy import Policy
 
-COLUMNS = ("id", "label", "observed_at")
+COLUMNS = Label.__struct_fields__
 MAX_ROWS = 5_000_000
 MAX_LINE_BYTES = 64 << 10
 
@@ -68,7 +69,7 @@ def from_json(body: bytes, model: str | None) -> tuple[str, list[Mapping[str, An
         raise RequestRejected(
             "malformed", 'labels are sent as {"model": ..., "labels": [{"id", "label", "observed_at"}]}'
         )
-    unknown = value.keys() - {"model", "labels"}
+    unknown = value.keys() - set(Labels.__struct_fields__)
     if unknown:
         raise RequestRejected("malformed", f"unknown fields {shown(sorted(unknown))}; model and labels are allowed")
     return _model(value.get("model", model)), value["labels"]

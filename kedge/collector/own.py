@@ -13,13 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import astuple
 
-from kedge.collector.declared import EARLIEST, LATEST, MAX_ID, MAX_NAME, Declared, Row, Values, microseconds
-from kedge.collector.events import PREDICTION
+from kedge.collector.declared import EARLIEST, LATEST, Declared, Row, Values, microseconds
+from kedge.collector.payloads import MAX_BATCH, Given, Identity, Moment, Name, Number, PredictionType
 
-MAX_BATCH = 10_000
-"""Events of a batch."""
-Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Number = Whole | float  # finite, as any number in JSON
 FEATURES: dict[str, Any] = {
     "number": Number | bool | None,
     "integer": Number | bool | None,
@@ -27,10 +23,6 @@ FEATURES: dict[str, Any] = {
     "category": str | None,
 }
 """What a feature of a type may be; of a boolean feature, numbers need a look at each value."""
-Identity = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
-Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
-Given = Annotated[str, msgspec.Meta(min_length=1)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class OwnEvents:
@@ -42,7 +34,7 @@ class OwnEvents:
             ("specversion", Literal["1.0"]),
             ("id", Identity),
             ("source", Given),
-            ("type", Literal[PREDICTION]),
+            ("type", PredictionType),
             ("time", Moment),
             ("data", _any_of(kinds)),
             ("data_base64", Any, msgspec.UNSET),

@@ -123,3 +123,15 @@ def test_answers_keep_to_the_openapi_document(client):
             )
 
     each()
+
+
+def test_the_described_fields_are_those_that_are_taken(client, event):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    whole = event()
+    assert set(whole) == set(schemas["Prediction"]["properties"])
+    assert set(whole["data"]) == set(schemas["PredictionData"]["properties"])
+    bare = {name: whole[name] for name in schemas["Prediction"]["required"]}
+    bare |= {"id": "b", "data": {name: whole["data"][name] for name in schemas["PredictionData"]["required"]}}
+    for sent in (whole, bare):
+        headers = {"content-type": "application/cloudevents+json"}
+        assert client.post("/", content=orjson.dumps(sent), headers=headers).status_code == 202
