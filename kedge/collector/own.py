@@ -23,6 +23,9 @@ FEATURES: dict[str, Any] = {
     "category": str | None,
 }
 """What a feature of a type may be; of a boolean feature, numbers need a look at each value."""
+Never = Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
+NOBODYS: Any = msgspec.defstruct("Nobodys", [("never", Never)], tag_field="model", tag="")
+"""What no data can be: of a single type, msgspec takes data that do not name their model."""
 
 
 class OwnEvents:
@@ -36,7 +39,7 @@ class OwnEvents:
             ("source", Given),
             ("type", PredictionType),
             ("time", Moment),
-            ("data", _any_of(kinds)),
+            ("data", _any_of((NOBODYS, *kinds))),
             ("data_base64", Any, msgspec.UNSET),
         ]
         event: Any = msgspec.defstruct("Event", fields, gc=False)

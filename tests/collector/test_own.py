@@ -47,6 +47,19 @@ def test_a_batch_of_good_events_is_read_by_column(declared, event):
     assert own.row(orjson.dumps(event("a")), NOW)[1][0] == "a"
 
 
+def test_an_event_names_its_model_though_there_is_only_one(declared, event, start):
+    nameless = event("a")
+    del nameless["data"]["model"]
+    own = OwnEvents({"payments": Declared(declared(), None)})
+    assert own.row(orjson.dumps(nameless), NOW) is None
+    assert own.columns(orjson.dumps([event("b"), nameless]), NOW) is None
+    with start() as client:
+        answer = client.post(
+            "/", content=orjson.dumps(nameless), headers={"content-type": "application/cloudevents+json"}
+        )
+    assert (answer.status_code, answer.json()["reason"]) == (422, "unknown-model")
+
+
 def test_any_name_of_a_feature_is_read_and_models_are_told_apart(declared, event):
     odd = declared(**{"class": {"type": "number"}, "order total": {"type": "boolean"}})
     other = declared("returns", **{"class": {"type": "category"}})
