@@ -1,4 +1,4 @@
-"""Dashboards and alerts: they ask only for what kedge's own pages, or kube-state-metrics, have; both ways alike."""
+"""Dashboards and alerts: they ask only for what kedge's own pages, or kube-state-metrics, have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from tests.chart.promql import asked, grouped
-from tests.chart.render import CHART, ROOT, one, render, tool
+from tests.chart.render import CHART, one, render, tool
 
 FULL = CHART / "ci" / "full-values.yaml"
 DASHBOARDS = sorted(CHART.glob("files/dashboards/*.json"))
@@ -160,6 +160,15 @@ def test_every_rule_watches_only_its_own_namespace():
         assert re.findall(r'"([^"]*)"', rule["expr"])[0] == "ml", rule
 
 
+def test_the_rules_of_a_release_of_another_name_watch_its_objects():
+    values = yaml.safe_load(FULL.read_text()) | {"fullnameOverride": "other"}
+    groups = one(render(values), "PrometheusRule", "other")["spec"]["groups"]
+    text = " ".join(rule["expr"] for group in groups for rule in group["rules"])
+    assert '"other-check-' in text
+    assert '"other-collector"' in text
+    assert not re.search(r'"kedge-(check|collector)', text)
+
+
 def test_a_dashboard_names_its_panels_and_lays_them_side_by_side():
     for path in DASHBOARDS:
         board = json.loads(path.read_text())
@@ -170,9 +179,3 @@ def test_a_dashboard_names_its_panels_and_lays_them_side_by_side():
         assert len({panel["id"] for panel in board["panels"]}) == len(places)
         assert all(panel["title"] for panel in board["panels"])
     assert len({json.loads(path.read_text())["uid"] for path in DASHBOARDS}) == len(DASHBOARDS) == 3
-
-
-def test_kustomize_has_the_charts_dashboards():
-    """Kustomize reads nothing outside its folder, so it has copies."""
-    copies = ROOT / "manifests" / "components" / "dashboards"
-    assert {p.name: p.read_text() for p in copies.glob("*.json")} == {p.name: p.read_text() for p in DASHBOARDS}

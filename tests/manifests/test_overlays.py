@@ -74,7 +74,14 @@ def test_a_changed_policy_rolls_the_collector(tmp_path):
 
 
 def test_yamllint_finds_nothing():
-    places = ["manifests", "charts/kedge/values.yaml", "charts/kedge/Chart.yaml", "charts/kedge/ci", "skaffold.yaml"]
+    places = [
+        "manifests",
+        "charts/kedge/values.yaml",
+        "charts/kedge/Chart.yaml",
+        "charts/kedge/ci",
+        "charts/kedge/files",
+        "skaffold.yaml",
+    ]
     found = subprocess.run(
         [sys.executable, "-m", "yamllint", "--strict", "--config-file", "tests/manifests/yamllint.yaml", *places],
         cwd=ROOT, capture_output=True, text=True, timeout=60,
