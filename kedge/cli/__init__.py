@@ -12,10 +12,13 @@ import typer
 
 from kedge.errors import KedgeError, UserError
 from kedge.image import VERSION
+from kedge.renamed import refuse_earlier_names
 
 WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
 
+RENAMED = {"compile": {"--out": "--output"}}
+"""By command, the options that an earlier version called otherwise."""
 COMMANDS = (
     "adopt",
     "approve",
@@ -69,8 +72,9 @@ def _options(
 def main() -> None:
     """Run the command; an error becomes one message on standard error and its exit code."""
     try:
-        asked = [name for name in sys.argv[1:2] if name in COMMANDS]  # the others would cost an hourly check 40 ms
-        build(asked or COMMANDS)()
+        names = [name for name in sys.argv[1:2] if name in COMMANDS]  # the others would cost an hourly check 40 ms
+        refuse_earlier_names(sys.argv[2:], RENAMED.get("".join(names), {}))
+        build(names or COMMANDS)()
     except KedgeError as exc:
         sys.stderr.write(f"error: {exc}\n")
         if os.environ.get("KEDGE_DEBUG"):

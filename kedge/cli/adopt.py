@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kedge.cli.options import StoreRoot
+
 if TYPE_CHECKING:
     from kedge.scaffold.adopt import Found
 
@@ -38,10 +40,12 @@ def adopt(
         Literal["binary", "regression"], typer.Option(help="Without a table: what it predicts.")
     ] = "binary",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    store: StoreRoot = None,
     apply: Annotated[bool, typer.Option("--apply", help="Point the logger at the collector now.")] = False,
 ) -> None:
-    """Watch a model that KServe serves already: drift and, with labels, its error. Nothing is trained or released.
+    """Watch a model that KServe serves already: drift and error.
+
+    Its error needs labels. Nothing is trained or released.
 
     Writes a policy without a trigger, so that a check warns and never more, and prints the patch that sends
     requests and answers to the collector (--apply makes it). The model goes on as it is, but for a restart of its pods.

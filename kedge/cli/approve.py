@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
@@ -20,9 +21,10 @@ def register(app: typer.Typer) -> None:
 
 def approve(
     bundle: Annotated[str, typer.Argument(help="The bundle's id, or its first digits (8 or more).")],
-    policy: Annotated[Path, typer.Option(help="The policy file.")],
+    policy: PolicyFile = None,
+    model: ModelName = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "",
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    store: StoreRoot = None,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start no release.")] = False,
 ) -> None:
     """Approve a registered bundle, in your name, and release it.
@@ -31,13 +33,12 @@ def approve(
 
     Example: kedge approve --policy payments.yaml 3f9a1c20
     """
-    from kedge import policy as policies
     from kedge.settings import Settings
     from kedge.store import open_store
     from kedge.submission import submit
 
     settings = Settings.of(store)
-    asked, opened = policies.load(policy), open_store(settings.store)
+    asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
     chosen = registered(opened, asked, bundle)
     times = write(opened, asked, chosen, reason)
     typer.echo(f"{asked.name}: bundle {chosen} approved")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from kedge.cli.options import ModelName, optional_policy
 from kedge.errors import UsageError
 
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -21,13 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def compile_pipelines(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for retrain.yaml and release.yaml.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for retrain.yaml and release.yaml.")] = Path(
         "compiled"
     ),
     policy: Annotated[
         Path | None,
         typer.Option(help="Policy file: default of the parameter `policy`, and what the steps use on a cluster."),
     ] = None,
+    model: ModelName = None,
     image: Annotated[str | None, typer.Option(help="Step image, at best by digest.")] = None,
     store: Annotated[str | None, typer.Option(help="Default of the parameter `store`; else $KEDGE_STORE.")] = None,
     registry: Annotated[
@@ -37,28 +39,28 @@ def compile_pipelines(
         str | None, typer.Option(help="Default of the release's parameter `platform`; else $KEDGE_PLATFORM.")
     ] = None,
     kubernetes: Annotated[
-        bool, typer.Option("--kubernetes", help="Also write Pipeline and PipelineVersion, into OUT/kubernetes.")
+        bool, typer.Option("--kubernetes", help="Also write Pipeline and PipelineVersion, into OUTPUT/kubernetes.")
     ] = False,
     namespace: Annotated[
         str | None, typer.Option(help="Namespace of these objects; default the one kubectl is set to.")
     ] = None,
 ) -> None:
-    """Write the compiled pipelines, to upload, to apply, or to keep beside a release.
+    """Write the compiled pipelines, to upload or to apply.
 
     With a policy, a store and a registry every field of the form for retraining is filled in.
 
     Example: kedge compile --policy fraud.yaml --store s3://kedge/prod --registry http://mlflow.mlflow:5000
     --image registry.example/kedge/step@sha256:0f3a... --kubernetes && kubectl apply -f compiled/kubernetes
     """
-    from kedge import policy as policies
+    from kedge.settings import Settings
     from kedge.submission.compile import compile_all, compile_objects
 
     _refuse_namespace(namespace, kubernetes=kubernetes)
     addresses = _addresses(store, registry, platform)
-    asked = policies.load(policy) if policy else None
-    paths = compile_all(out, asked, image=image, addresses=addresses)
+    asked = optional_policy(policy, model, Settings.of(store))
+    paths = compile_all(output, asked, image=image, addresses=addresses)
     if kubernetes:
-        paths += compile_objects(out / "kubernetes", asked, image=image, namespace=namespace, addresses=addresses)
+        paths += compile_objects(output / "kubernetes", asked, image=image, namespace=namespace, addresses=addresses)
     for path in paths:
         typer.echo(str(path))
 

@@ -20,7 +20,9 @@ def demo(
     warm_up: Annotated[int, typer.Option(min=1, help="Blocks of --data the first model is trained on.")] = 8,
     blocks: Annotated[int | None, typer.Option(min=1, help="Blocks of --data to replay; default: all.")] = None,
 ) -> None:
-    """Watch a served model go bad, be noticed, retrained, released, and a bad candidate be rolled back.
+    """Watch the loop close: drift, retraining, canary, rollback.
+
+    A served model goes bad, is noticed, retrained and released; a bad candidate is rolled back.
 
     Real parts on loopback: KServe model servers in two slots behind Envoy, the collector, MLflow on SQLite, the
     pipelines in KFP's local runner. The clock runs as fast as the machine; it stands still while a model trains.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kedge.cli.options import StoreRoot
+
 if TYPE_CHECKING:
     from kedge.doctor.finding import Finding
 
@@ -19,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    store: StoreRoot = None,
     namespace: Annotated[str | None, typer.Option(help="Where kedge is, or will be; default the current one.")] = None,
     prometheus: Annotated[
         str | None, typer.Option(envvar="KEDGE_PROMETHEUS", help="Prometheus' address, if there is one.")
@@ -29,7 +31,9 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check store, registry, Kubeflow Pipelines, KServe, gateway, what must run, permissions, images; say what to type.
+    """Check that everything kedge needs is there; say what to type.
+
+    Looks at store, registry, Kubeflow Pipelines, KServe, gateway, what must run, permissions and images.
 
     Exit code 1 if anything is bad; a warning or what could not be looked at is none.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kedge.cli.options import ModelName, StoreRoot, optional_policy
+
 if TYPE_CHECKING:
     from kedge.api.comparison import ComparedTables
     from kedge.drift import Feature
@@ -29,6 +31,7 @@ def drift(
         str | None, typer.Option(help="Parquet or CSV file, folder or pattern of them, or Delta table.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="Compare its features by its thresholds.")] = None,
+    model: ModelName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with every column to this file.")] = None,
     alpha: Annotated[
@@ -37,8 +40,9 @@ def drift(
     min_psi: Annotated[float | None, typer.Option(min=0, help="Effect floor: debiased PSI in nats; 0.005.")] = None,
     min_rows: Annotated[int | None, typer.Option(min=1, help="Fewer rows give no verdict; 200.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="More are faster and need up to 50 MB more memory.")] = 1,
+    store: StoreRoot = None,
 ) -> None:
-    """Compare a table with a reference: another table, or its profile.
+    """Compare a table with a reference: a table, or its profile.
 
     Exit code 0: compared, drifted or not; 2: a mistake in what was given.
 
@@ -47,12 +51,14 @@ def drift(
     import pyarrow as pa
 
     from kedge.api.comparison import compare
+    from kedge.settings import Settings
 
     if "jemalloc" in pa.supported_memory_backends():  # with this decay it keeps 15 MB less than Arrow's own choice
         pa.set_memory_pool(pa.jemalloc_memory_pool())
         pa.jemalloc_set_decay_ms(100)
+    rules = optional_policy(policy, model, Settings.of(store))
     before, now = _two(tables or [], reference, current)
-    compared = compare(before, now, policy=policy, alpha=alpha, min_psi=min_psi, min_rows=min_rows, threads=threads)
+    compared = compare(before, now, policy=rules, alpha=alpha, min_psi=min_psi, min_rows=min_rows, threads=threads)
     if html is not None:
         from kedge.store.files import write_file
 

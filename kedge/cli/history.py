@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name
+
 
 def register(app: typer.Typer) -> None:
     """Add ``kedge history``."""
@@ -14,13 +16,16 @@ def register(app: typer.Typer) -> None:
 
 
 def history(
-    model: Annotated[str, typer.Option(help="The model's name.")],
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    policy: PolicyFile = None,
+    model: ModelName = None,
+    store: StoreRoot = None,
     limit: Annotated[int, typer.Option(min=1, help="Newest lines shown.")] = 50,
     every: Annotated[bool, typer.Option("--all", help="Also checks that asked for nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole records, one JSON array.")] = False,
 ) -> None:
-    """Show who released what, on which data and code, and why; newest last. Of the checks, the last thousand.
+    """Show who released what, on which data and code, and why.
+
+    Newest last; of the checks, the last thousand.
 
     Every line is an immutable record in the store. `rows` is the fingerprint of the snapshot a bundle was trained on,
     `code` the git commit of the training code, both from the bundle's own manifest.
@@ -30,17 +35,19 @@ def history(
     from kedge.api.history import CHECKS, COLUMNS, read_history
     from kedge.settings import Settings
 
-    shown = read_history(Settings.of(store).store, model, checks=max(limit, CHECKS)).newest(limit, every=every)
+    shown = read_history(Settings.of(store).store, chosen_name(policy, model), checks=max(limit, CHECKS)).newest(
+        limit, every=every
+    )
     if as_json:
         import orjson
 
         typer.echo(orjson.dumps(shown.records, option=orjson.OPT_INDENT_2).decode())
     else:
-        print_table(COLUMNS, shown.lines())
+        typer.echo("\n".join(table(COLUMNS, shown.lines())))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; where there is none, no line is cut or wrapped."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table as wide as the terminal; where there is none, no line is cut or wrapped."""
     import sys
 
     from rich.console import Console
@@ -50,12 +57,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     wide = (
         None if sys.stdout.isatty() else sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True))
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(cell) for cell in row))
     console = Console(width=wide, highlight=False)
     with console.capture() as shown:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in shown.get().splitlines()))
+        console.print(drawn)
+    return [line.rstrip() for line in shown.get().splitlines()]

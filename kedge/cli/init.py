@@ -24,7 +24,9 @@ def init(
     name: Annotated[str | None, typer.Option(help="The model's name. Default: from the table's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the policy file if it exists.")] = False,
 ) -> None:
-    """Look at a table and write a commented first policy; each guess and its reason is said on standard error.
+    """Look at a table and write a commented first policy.
+
+    Each guess and its reason is said on standard error.
 
     Example: kedge init examples/payments.csv -o payments.yaml
     """

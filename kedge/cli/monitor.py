@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.monitoring.history import Stalled
@@ -28,13 +29,14 @@ def register(app: typer.Typer) -> None:
 
 
 def monitor(
-    policy: Annotated[Path, typer.Option(help="The policy file.")],
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    policy: PolicyFile = None,
+    model: ModelName = None,
+    store: StoreRoot = None,
     now: Annotated[str | None, typer.Option(help="Check the window that ends then, ISO 8601 with offset.")] = None,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Decide and record, start no run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the check's record as JSON.")] = False,
 ) -> None:
-    """Check the served model once; retrain and release if the check says so.
+    """Check the served model once; retrain and release if need be.
 
     A window is checked once: again tells what stands, and submits what was decided and not yet submitted. A release
     that failed because of the cluster is tried again, also the first one. Exit code 0 whatever is decided, and before
@@ -48,14 +50,13 @@ def monitor(
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the other pools keep what they freed: 27 MB at 100k rows
 
     from kedge import clock
-    from kedge import policy as policies
     from kedge.errors import NothingServed
     from kedge.monitoring import run
     from kedge.settings import Settings
     from kedge.store import open_store
 
     settings = Settings.of(store)
-    asked, opened = policies.load(policy), open_store(settings.store)
+    asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
     moment, outcome = time_of(now) if now else clock.now(), None
 
     def say(line: str) -> None:

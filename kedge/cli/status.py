@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both
+
 if TYPE_CHECKING:
     from kedge.monitoring.history import Champion, Stalled
     from kedge.policy import Policy
     from kedge.records import Record
     from kedge.rollout.model import Rollout
+    from kedge.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,40 +41,75 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    policy: Annotated[Path | None, typer.Option(help="The policy file.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model's name, where no policy is at hand.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    policy: PolicyFile = None,
+    model: ModelName = None,
+    store: StoreRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show the champion, the last check and its verdict, the last run and why it failed, a rollout, what comes next.
+    """Show how a model is, on one screen; without a name, all models.
 
-    Example: kedge status --policy payments.yaml
+    The champion, the last check and its verdict, the last run and why it failed, a rollout, what comes next. Without
+    --policy or --model every model of the store has a line.
+
+    Example: kedge status --model payments
     """
     from kedge import clock
-    from kedge import policy as policies
-    from kedge.api.history import unknown_model
-    from kedge.errors import UsageError
-    from kedge.monitoring.history import load_history
     from kedge.settings import Settings
-    from kedge.store import open_store
 
-    if (policy is None) == (model is None):
-        raise UsageError("give --policy FILE, or --model NAME where no policy is at hand")
-    asked = policies.load(policy) if policy else None
-    name = asked.name if asked else str(model)
-    settings = Settings.of(store)
-    now, needed = clock.now(), asked.monitor.budget.consecutive_checks if asked else 1
-    opened = open_store(settings.store)
-    records, rollout = load_history(opened, name, needed, now), _rollout(Path(settings.platform), name)
-    if asked is None and not records and rollout is None:
-        raise unknown_model(opened, name)
-    seen = look(name, records, asked, rollout, now)
+    settings, now = Settings.of(store), clock.now()
+    if policy is None and model is None:
+        statuses = list(_all(settings, now))
+        texts = _table(statuses) if statuses else [f"store {settings.store}: no models yet; `kedge init TABLE` begins"]
+        value: object = [asdict(each) for each in statuses]
+    else:
+        found = _one(policy, model, settings, now)
+        texts, value = screen(found), asdict(found)
     if as_json:
         import orjson
 
-        typer.echo(orjson.dumps(asdict(seen), option=orjson.OPT_INDENT_2).decode())
+        typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
     else:
-        typer.echo("\n".join(screen(seen)))
+        typer.echo("\n".join(texts))
+
+
+def _one(policy: Path | None, model: str | None, settings: Settings, now: datetime) -> Status:
+    from kedge import policy as policies
+    from kedge.api.history import unknown_model
+    from kedge.monitoring.history import load_history
+    from kedge.store import open_store
+
+    refuse_both(policy, model)
+    asked = policies.load(policy) if policy else None
+    name, needed = (asked.name, asked.monitor.budget.consecutive_checks) if asked else (str(model), 1)
+    store = open_store(settings.store)
+    records, rollout = load_history(store, name, needed, now), _rollout(Path(settings.platform), name)
+    if asked is None and not records and rollout is None:
+        raise unknown_model(store, name)
+    return look(name, records, asked, rollout, now)
+
+
+def _all(settings: Settings, now: datetime) -> Iterator[Status]:
+    from kedge.api.history import models
+    from kedge.monitoring.history import load_history
+    from kedge.store import open_store
+
+    store = open_store(settings.store)
+    for name in models(store):
+        rollout = _rollout(Path(settings.platform), name)
+        yield look(name, load_history(store, name, 1, now), None, rollout, now)
+
+
+def _table(statuses: Sequence[Status]) -> list[str]:
+    """One line a model."""
+    from kedge.cli.history import table
+
+    lines = []
+    for each in statuses:
+        data = each.check.data if each.check else {}
+        check = f"{_moment(each.check.time)}: {data['verdict']}" if each.check else "none yet"
+        champion = f"{each.champion.bundle[:12]} since {_moment(each.champion.since)}" if each.champion else "none"
+        lines.append((each.model, champion, check, str(data.get("action", "-")), _run(each.run)))
+    return table(("model", "champion", "last check", "action", "last run"), lines)
 
 
 def look(model: str, records: Sequence[Record], asked: Policy | None, rollout: Rollout | None, now: datetime) -> Status:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+
 if TYPE_CHECKING:
     from kedge.settings import Settings
     from kedge.submission.submit import RunOutcome
@@ -19,8 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    policy: Annotated[Path, typer.Option(help="The policy file.")],
-    store: Annotated[str | None, typer.Option(help="Root of the store; default $KEDGE_STORE, then .kedge.")] = None,
+    policy: PolicyFile = None,
+    model: ModelName = None,
+    store: StoreRoot = None,
     local: Annotated[
         bool, typer.Option("--local", help="Use the local runner even if $KEDGE_KFP_HOST is set.")
     ] = False,
@@ -35,9 +38,10 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Wait for the end. The local runner always waits.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON.")] = False,
 ) -> None:
-    """Retrain on fresh rows, and release what passes its gates (unless the policy asks for an approval first).
+    """Retrain on fresh rows, and release what passes its gates.
 
-    With the local runner a release goes to the platform of `kedge up`; where none runs, what passed is registered only.
+    A policy may ask for an approval first. With the local runner a release goes to the platform of `kedge up`; where
+    none runs, what passed is registered only.
     Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says rejected); 1: it failed; 2: a
     mistake in what was given.
 
@@ -46,7 +50,6 @@ def submit(
     import dataclasses
 
     from kedge import clock
-    from kedge import policy as policies
     from kedge.cli.approve import registered
     from kedge.settings import Settings
     from kedge.store import open_store
@@ -55,7 +58,7 @@ def submit(
     settings = Settings.of(store)
     if local:
         settings = dataclasses.replace(settings, kfp_host=None)
-    asked = policies.load(policy)
+    asked = chosen_policy(policy, model, settings)
     until = _time(end) if end else clock.now()
     name = key or f"{until:%Y%m%dT%H%M%S}"
     unserved = release is None and asked.release.approval == "auto" and _nothing_serves(settings)
@@ -73,8 +76,9 @@ def submit(
     _tell(outcomes, as_json)
     if unserved and outcomes[0].state == "succeeded":
         say("nothing serves on this machine, so it is registered and not released. To release it:")
-        say(f"  kedge up --policy {policy}        # in another terminal, left running")
-        say(f"  kedge submit --policy {policy} --local --release {outcomes[0].bundle}")
+        given = f"--policy {policy}" if policy is not None else f"--model {model}"
+        say(f"  kedge up {given}        # in another terminal, left running")
+        say(f"  kedge submit {given} --local --release {outcomes[0].bundle}")
     for outcome in outcomes:
         outcome.raise_if_failed()
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kedge.cli.options import StoreRoot, stored_policy
+
 
 def register(app: typer.Typer) -> None:
     """Add ``kedge up``."""
@@ -14,8 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    policy: Annotated[list[Path], typer.Option(help="A policy file; once for each model to serve.")],
-    store: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; default $KEDGE_STORE.")] = None,
+    policy: Annotated[list[Path] | None, typer.Option(help="A policy file; once for each model to serve.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model's name, once for each; its policy is then the one in the store.")
+    ] = None,
+    store: StoreRoot = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0: any free one.")] = 0,
     collector_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the collector, which takes labels; 0: any free one.")
@@ -24,10 +29,11 @@ def up(
         bool, typer.Option("--trust-event-time", help="Take a request's ce-time as its event time: for replays.")
     ] = False,
 ) -> None:
-    """Serve models on this machine until Ctrl-C: Envoy, two slots a model, the collector.
+    """Serve models on this machine until Ctrl-C.
 
-    Everything listens on 127.0.0.1. What is released to which slot, with which weights, is declared by `kedge submit`,
-    `kedge rollback` and the release pipeline; nothing is served before the first release. Ends all it started.
+    Envoy, two slots a model, the collector. Everything listens on 127.0.0.1. What is released to which slot, with
+    which weights, is declared by `kedge submit`, `kedge rollback` and the release pipeline; nothing is served before
+    the first release. Ends all it started.
 
     Example: kedge up --policy payments.yaml --port 8080 --collector-port 8081
     """
@@ -35,17 +41,25 @@ def up(
     import threading
 
     from kedge import policy as policies
+    from kedge.errors import UsageError
     from kedge.rollout.local.supervisor import Settings as PlatformSettings
     from kedge.rollout.local.supervisor import Supervisor
     from kedge.settings import Settings
+    from kedge.store import write_file
 
     settings = Settings.of(store)
+    files = [path.absolute() for path in policy or ()]
+    for name in model or ():
+        files.append(Path(settings.platform) / "policies" / f"{name}.json")
+        write_file(files[-1], stored_policy(name, settings).model_dump_json().encode())
+    if not files:
+        raise UsageError("give --policy FILE or --model NAME, once for each model to serve")
     supervisor = Supervisor(
         PlatformSettings(
             folder=Path(settings.platform),
             store=settings.store,
-            policies=[path.absolute() for path in policy],
-            models=distinct([policies.load(path).name for path in policy]),
+            policies=files,
+            models=distinct([policies.load(path).name for path in files]),
             port=port,
             collector_port=collector_port,
             trust_event_time=trust_event_time,
@@ -67,5 +81,5 @@ def distinct(models: list[str]) -> list[str]:
 
     twice = sorted({name for name in models if models.count(name) > 1})
     if twice:
-        raise UsageError(f"--policy: two files are of the model {twice[0]!r}; give each model once")
+        raise UsageError(f"the model {twice[0]!r} is given twice; give each once")
     return models

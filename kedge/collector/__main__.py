@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from kedge import policy as policies
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError, UsageError
 from kedge.listener import bound
+from kedge.renamed import refuse_earlier_names
 
 SMALLEST_KEY = 16
 RENAMED = {f"--most-{name}": f"--max-{name}" for name in ("spool-mb", "body-kb", "bulk-mb", "connections")}
@@ -114,13 +114,6 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
         raise SystemExit(1)
 
 
-def _refuse_earlier_names(words: Sequence[str]) -> None:
-    for word in words:
-        option = word.partition("=")[0]
-        if option in RENAMED:
-            raise UsageError(f"{option} is called {RENAMED[option]} now")
-
-
 def _drained(number: int, frame: object) -> None:
     """uvicorn raises a signal again after it has shut down: ended as asked is exit 0, not death by a signal."""
 
@@ -155,7 +148,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # one append at a time: more threads only wake each other
     os.environ.setdefault("_RJEM_MALLOC_CONF", DELTA_LAKE_MEMORY)  # read when Delta Lake is loaded
     try:
-        _refuse_earlier_names(sys.argv[1:])
+        refuse_earlier_names(sys.argv[1:], RENAMED)
         typer.run(main)
     except KedgeError as fault:
         sys.stderr.write(f"error: {fault}\n")

@@ -20,7 +20,7 @@ def test_compile_writes_both_pipelines_with_the_image_and_the_policy_asked_for(t
         "data: {source: {format: csv, location: /data/rows.csv}, time_column: at}\n"
     )
     out = tmp_path / "compiled"
-    result = invoke("--out", out, "--policy", policy, "--image", "registry.example/step@sha256:00")
+    result = invoke("--output", out, "--policy", policy, "--image", "registry.example/step@sha256:00")
     assert result.exit_code == 0
     assert result.output.split() == [str(out / "retrain.yaml"), str(out / "release.yaml")]
     for path in out.iterdir():

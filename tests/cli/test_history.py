@@ -86,6 +86,13 @@ def test_the_limit_keeps_the_newest(store):
     assert "promoted" in lines[2]
 
 
+def test_the_policy_file_names_the_model_as_well(store, tmp_path):
+    features = {"x": {"type": "number"}}
+    rules = {"model": {"name": "fraud", "target": "y", "features": features}, "data": {"source": {"format": "log"}}}
+    (tmp_path / "p.yaml").write_text(json.dumps(rules))
+    assert run(store, "--policy", str(tmp_path / "p.yaml")).output == run(store, "--model", "fraud").output
+
+
 def test_json_holds_whole_records(store):
     body = json.loads(run(store, "--model", "fraud", "--json", "--limit", "1").output)
     assert body[0]["kind"] == "promoted"

@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from kedge.cli import COMMANDS, build
 from kedge.image import VERSION
 
 
@@ -35,11 +38,35 @@ def test_a_mistake_of_the_user_is_one_message_without_a_trace_and_exit_code_2(tm
     assert done.stderr == f"error: {tmp_path}/absent.yaml: cannot be read: No such file or directory\n"
 
 
+def test_the_help_of_every_command_fits_its_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(build(), ["--help"]).output.partition("Commands:")[2].strip().splitlines()
+    assert len(lines) == len(COMMANDS)
+    assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
+
+
+def options(name):
+    return {word for option in get_command(build()).commands[name].params for word in option.opts}
+
+
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("adopt", "demo", "doctor", "init", "policy")])
+def test_every_command_that_knows_a_model_takes_its_policy_or_its_name(name):
+    assert {"--policy", "--model", "--store"} <= options(name)
+
+
+def test_an_option_that_was_renamed_says_its_new_name():
+    done = kedge("compile", "--out=specs")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --out is called --output now\n")
+    assert "Possible options: --output" in kedge("compile", "--outt").stderr
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_is_close():
+    done = kedge("drfit")
+    assert done.returncode == 2
+    assert "Did you mean 'drift'?" in done.stderr
+
+
 def test_every_command_has_a_help_text_with_an_example():
-    from typer.main import get_command
-
-    from kedge.cli import build
-
     commands = get_command(build()).commands
     leaves = [
         leaf for group in commands.values() for leaf in (getattr(group, "commands", None) or {"": group}).values()

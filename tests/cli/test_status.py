@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -189,9 +190,29 @@ def test_the_command_prints_json_for_scripts(store, tmp_path):
     assert body["rollout"] is None
 
 
-@pytest.mark.parametrize("words", [[], ["--model", "fraud", "--policy", "x.yaml"]])
-def test_neither_or_both_of_policy_and_model_are_a_usage_error(words, tmp_path):
-    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path), *words])
+def test_without_a_name_every_model_of_the_store_has_a_line(store, tmp_path):
+    ledger.append(store, replace(PROMOTED[0], model="churn"))
+    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path)])
+    head, churn, fraud = done.output.splitlines()
+    assert head.split("  ")[0] == "model"
+    assert churn.split() == ["churn", "none", "none", "yet", "-", "none", "yet"]
+    assert fraud.startswith("fraud  aaaaaaaaaaaa since 2026-03-02 01:00 UTC  2026-03-02 03:00 UTC: loss rose")
+    body = json.loads(CliRunner().invoke(build(), ["status", "--store", str(tmp_path), "--json"]).output)
+    assert [(each["model"], each["check"] and each["check"]["data"]["action"]) for each in body] == [
+        ("churn", None),
+        ("fraud", "warn"),
+    ]
+
+
+def test_a_store_without_a_model_says_how_one_begins(tmp_path):
+    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path / "new")])
+    assert (done.exit_code, "no models yet; `kedge init TABLE` begins" in done.output) == (0, True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_policy_and_model_together_are_a_usage_error(tmp_path):
+    words = ["status", "--store", str(tmp_path), "--model", "fraud", "--policy", "x.yaml"]
+    done = CliRunner().invoke(build(), words)
     assert isinstance(done.exception, UsageError)
     assert done.exception.exit_code == 2
 

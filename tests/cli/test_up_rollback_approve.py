@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kedge import records
+from kedge import policy, records
 from kedge.cli import build
 from kedge.records import Record
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
 from kedge.store import open_store
+from tests.bundle import models
 
 NEW = "b" * 40
 POLICY = """
@@ -102,7 +103,7 @@ def test_approval_submits_the_release(kedge, store, tmp_path, monkeypatch):
 
 def test_rollback_wants_a_model_or_a_policy(kedge, tmp_path):
     for words in ((), ("--model", "fraud", "--policy", tmp_path / "fraud.yaml")):
-        with pytest.raises(Exception, match="either --model NAME or --policy FILE"):
+        with pytest.raises(Exception, match="either --policy FILE or --model NAME"):
             kedge("rollback", *words)
 
 
@@ -128,9 +129,29 @@ def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
     assert records.latest(store, "fraud", "rolled-back").actor == "ada"
 
 
-def test_up_refuses_two_policies_of_one_model(kedge, tmp_path):
-    with pytest.raises(Exception, match="two files are of the model 'fraud'"):
+def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch):
+    started = []
+
+    class Platform:
+        def __init__(self, settings):
+            started.append(settings)
+
+        def run(self, stop, say):
+            pass
+
+    monkeypatch.setattr("kedge.rollout.local.supervisor.Supervisor", Platform)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test's own process keeps its handlers
+    made = models.written(tmp_path / "made")
+    store.upload(made.folder, made.address)
+    time = datetime(2026, 3, 2, tzinfo=UTC)
+    records.append(store, Record(model="payments", kind="registered", key=made.id, time=time, data={"bundle": made.id}))
+    kedge("up", "--policy", tmp_path / "fraud.yaml", "--model", "payments")
+    assert started[0].models == ["fraud", "payments"]
+    assert [policy.load(path).name for path in started[0].policies] == ["fraud", "payments"]
+    with pytest.raises(Exception, match="the model 'fraud' is given twice"):
         kedge("up", "--policy", tmp_path / "fraud.yaml", "--policy", tmp_path / "fraud.yaml")
+    with pytest.raises(Exception, match="give --policy FILE or --model NAME, once for each model to serve"):
+        kedge("up")
 
 
 def test_up_serves_until_it_is_told_to_stop(tmp_path):

@@ -86,7 +86,7 @@ def test_the_command_checks_a_policy(file_set, image):
 
 
 def test_the_step_image_compiles_the_pipelines_it_runs_in(file_set):
-    command = "python -m kedge.cli compile --out out && grep -h kedge/step out/*.yaml"
+    command = "python -m kedge.cli compile --output out && grep -h kedge/step out/*.yaml"
     done = run(file_set("step"), "sh", "-c", command)
     assert done.stdout.count("kedge/step:0.1.0") == 8, done.stderr  # one a step, one how the run ended
 

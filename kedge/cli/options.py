@@ -1,0 +1,90 @@
+"""What several commands take: the same names, the same words, the same answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.settings import Settings
+
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; or give --model.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="The model's name; its policy is then the one in the store.")
+]
+StoreRoot = Annotated[
+    str | None, typer.Option("--store", help="Folder or s3://bucket/prefix; default $KEDGE_STORE, then .kedge.")
+]
+
+
+def chosen_policy(policy: Path | None, model: str | None, settings: Settings) -> Policy:
+    """The policy that a command is given, as a file or by its model's name.
+
+    Raises:
+        UsageError: neither or both are given, or the store holds no policy of the model.
+        PolicyError: the file cannot be read.
+    """
+    from kedge import policy as policies
+
+    refuse_both(policy, model)
+    return policies.load(policy) if policy is not None else stored_policy(str(model), settings)
+
+
+def optional_policy(policy: Path | None, model: str | None, settings: Settings) -> Policy | None:
+    """The same for a command that can do without one."""
+    return chosen_policy(policy, model, settings) if policy is not None or model is not None else None
+
+
+def chosen_name(policy: Path | None, model: str | None) -> str:
+    """The name of the model that a command is given.
+
+    Raises:
+        UsageError: neither or both are given.
+        PolicyError: the file cannot be read.
+    """
+    refuse_both(policy, model)
+    if policy is None:
+        return str(model)
+    from kedge import policy as policies
+
+    return policies.load(policy).name
+
+
+def refuse_both(policy: Path | None, model: str | None) -> None:
+    """Refuse a model that is given twice, or not at all."""
+    if (policy is None) == (model is None):
+        raise UsageError("give either --policy FILE or --model NAME")
+
+
+def stored_policy(model: str, settings: Settings) -> Policy:
+    """The policy in the champion's bundle or, before there is one, in the bundle registered last.
+
+    Raises:
+        UsageError: the store holds no bundle of the model.
+    """
+    from kedge import policy as policies
+    from kedge import records as ledger
+    from kedge.api.history import unknown_model
+    from kedge.bundle import address, manifest
+    from kedge.monitoring.history import bundle_of, champion
+    from kedge.store import open_store
+
+    store = open_store(settings.store)
+    records = ledger.read(store, model, [kind for kind in ledger.KINDS if kind != "check"])
+    if not records:
+        raise unknown_model(store, model)
+    serving = champion(records)
+    registered = [bundle_of(item) for item in records if item.kind == "registered"]
+    bundles = [bundle for bundle in (serving.bundle if serving else None, *reversed(registered)) if bundle]
+    for bundle in bundles:
+        key = f"{address(model, bundle)}/{manifest.NAME}"
+        try:
+            return policies.parse(manifest.parse(store.get(key), store.uri(key)).policy, place=store.uri(key))
+        except KeyError:
+            continue  # an adopted model has no bundle, and an old one may have been deleted
+    raise UsageError(f"{model}: no bundle in the store says its policy; give --policy FILE")
