@@ -40,7 +40,7 @@ class Pipeline:
         self.runs: list[tuple[str, str]] = []
 
     def __call__(self, pipeline, arguments, say) -> Ended:
-        name = pipeline.rpartition(":")[2]
+        name = pipeline.stem
         self.runs.append((name, arguments["end"] if name == "retrain" else arguments["bundle"]))
         steps.finish(self.store, "fraud", arguments["run"], self.state, **self.data)
         return Ended()
@@ -151,7 +151,7 @@ def test_a_training_that_passed_and_was_never_released_is_released_by_the_next_c
     passed = Pipeline(world.store, "succeeded", bundle=CHALLENGER)
 
     def killed(pipeline, arguments, say):
-        if pipeline.endswith("release"):
+        if pipeline.stem == "release":
             raise KeyboardInterrupt
         return passed(pipeline, arguments, say)
 
