@@ -174,6 +174,7 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
         f"{item.model}, {start} to {end} UTC, {data['rows']:,} rows: {data['verdict']}{before}",
         f"action: {data['action']}",
         *(f"  {reason}" for reason in data["reasons"]),
+        *(f"warning: {warning}" for warning in data.get("warnings", ())),
         f"report: {address(data['report'])}",
     ]
     source = data.get("label_source")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 import pyarrow as pa
 
-from kedge import drift, measure, records
+from kedge import drift, records
 from kedge.drift import Kind, Profile
 from kedge.errors import NothingServed
+from kedge.monitoring import cohort
 from kedge.monitoring.window import Window, comparable, floats
 from kedge.policy import Policy
 from kedge.records import Record
@@ -29,7 +30,7 @@ class Basis:
     created: datetime
     importance: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """``loss`` and ``rows``: of the first labelled answers, once there are enough."""
+    """``loss`` and ``rows``: of the first answers that were due, once there are enough outcomes."""
     snapshot: str = ""
     waits: str = ""
     """Why there is nothing to compare with yet, in words."""
@@ -64,8 +65,13 @@ def of_table(store: Store, policy: Policy) -> Profile:
     return drift.build(batches, _kinds(policy, renamed))
 
 
-def reference(store: Store, policy: Policy, history: Sequence[Record], window: Window) -> tuple[Basis, Profile]:
+def reference(
+    store: Store, policy: Policy, history: Sequence[Record], window: Window, delay: float
+) -> tuple[Basis, Profile]:
     """What a check of this window compares with; built and kept as soon as enough was logged.
+
+    Args:
+        delay: Age in seconds from which a prediction's outcome is due.
 
     Raises:
         NothingServed: not one request was logged since the adoption.
@@ -75,7 +81,7 @@ def reference(store: Store, policy: Policy, history: Sequence[Record], window: W
     wanted = int(adoption.data["rows"])
     kept = _kept(store, policy.name, "profile")
     if kept is not None:
-        metrics = _metrics(store, policy, adoption.time, window.end)
+        metrics = _metrics(store, policy, adoption.time, window.end, delay)
         return Basis(created=adoption.time, metrics=metrics), Profile.from_json(kept)
     first = _first(store, policy, adoption.time, window.end, wanted)
     if not first.num_rows:
@@ -88,7 +94,7 @@ def reference(store: Store, policy: Policy, history: Sequence[Record], window: W
         waits = f"the reference is not complete: {first.num_rows:,} of {wanted:,} requests"
         return Basis(created=adoption.time, waits=waits), made
     store.put_if_absent(_key(policy.name, "profile"), made.to_json())
-    return reference(store, policy, history, window)
+    return reference(store, policy, history, window, delay)
 
 
 def _first(store: Store, policy: Policy, start: datetime, end: datetime, count: int) -> pa.Table:
@@ -97,15 +103,17 @@ def _first(store: Store, policy: Policy, start: datetime, end: datetime, count: 
     return rows.sort_by("_time").slice(0, count).drop_columns(["_time"])
 
 
-def _metrics(store: Store, policy: Policy, start: datetime, end: datetime) -> Mapping[str, float]:
-    """Loss over the first labelled answers, kept once there are ``min_labels`` of them; empty before."""
+def _metrics(store: Store, policy: Policy, start: datetime, end: datetime, delay: float) -> Mapping[str, float]:
+    """Loss over the first answers that are due, kept once there are enough of their outcomes; empty before."""
     kept = _kept(store, policy.name, "loss")
     if kept is None:
-        rows = log.read_labelled(store, policy, start, max(start, end), columns=["_time", "_score"]).sort_by("_time")
-        if rows.num_rows < policy.monitor.performance.min_labels:
+        due = max(start, end - timedelta(seconds=delay))
+        rows = log.read_window(store, policy, start, due, columns=["_time", "_score"], known_at=end)
+        times = rows["_time"].to_numpy().astype("datetime64[us]")
+        first = cohort.judge(policy, floats(rows["_score"]), floats(rows["_label"]), times)
+        if first.verdict != "judged":
             return {}
-        losses = measure.losses(policy.model.task, floats(rows["_label"]), floats(rows["_score"]))
-        body = orjson.dumps({"loss": float(losses.mean()), "rows": float(len(losses))})
+        body = orjson.dumps({"loss": first.loss / first.rows, "rows": float(first.rows)})
         store.put_if_absent(_key(policy.name, "loss"), body)
         kept = _kept(store, policy.name, "loss")
         assert kept is not None

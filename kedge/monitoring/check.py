@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kedge import bundle
@@ -16,13 +17,15 @@ from kedge.bundle import Manifest
 from kedge.drift import Comparison, Profile, compare, count
 from kedge.drift.html_view import Histogram, histogram
 from kedge.errors import DataError, NothingServed
-from kedge.monitoring import adopted, estimate, performance, quarantine
+from kedge.monitoring import adopted, advice, estimate, outcomes, performance, quarantine
 from kedge.monitoring.adopted import Basis
 from kedge.monitoring.baseline import NOTHING, Baseline, estimated
-from kedge.monitoring.estimate import Estimate
+from kedge.monitoring.cohort import NOTHING_JUDGED, Cohort, in_time_order
+from kedge.monitoring.estimate import Calibration, Estimate
 from kedge.monitoring.history import Champion, champion, retrainings
+from kedge.monitoring.outcomes import Outcomes
 from kedge.monitoring.performance import Performance, Reference
-from kedge.monitoring.window import Labelled, Window, comparable, floats, labelled, of_version, served
+from kedge.monitoring.window import Window, comparable, floats, of_version, served
 from kedge.policy import Policy
 from kedge.records import Record, quarantined_windows
 from kedge.store import Store
@@ -66,26 +69,67 @@ class Check:
     """Features, over all rows of the window."""
     scores: Drift
     """``_score``, over the champion's own rows."""
+    nan_scores: int = 0
+    """The champion's rows of the window whose score is no finite number."""
     corrupt: tuple[str, ...] = ()
     """Why the feed counts as corrupt, in words; empty: it does not."""
+    cohort: Cohort = NOTHING_JUDGED
+    """The rows that became due since the last verdict, in sums."""
     performance: Performance
+    """The same rows against the champion's reference."""
     estimate: Estimate | None = None
     trained_until: datetime | None = None
     """Time of the newest row the champion was trained on."""
     new_labels: int | None = None
     """Labels that became known since then, or since the last retraining; None: not asked for."""
+    warnings: tuple[str, ...] = ()
+    """What people should know of the labels and scores, in words; it changes no decision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionReference:
+    """What a champion is held against: figures and profile of rows it was not trained on."""
+
+    profile: Profile
+    loss: Reference | None
+    importance: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    constant_loss: float | None = None
+    """Mean loss of the best constant."""
+    trained_until: datetime | None = None
+    waits: str = ""
+    """Why there is nothing to compare with yet, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a check looks at."""
+
+    champion: Champion
+    window: Window
+    served: pa.Table
+    """The window's predictions: ``_time``, ``_version``, ``_score`` and the comparable features."""
+    own: str | None
+    """The version whose scores and outcomes are the champion's; None: all are."""
+    outcomes: Outcomes
+    baseline: Baseline = NOTHING
+    new_labels: int | None = None
 
 
 def check(policy: Policy, store: Store, history: Sequence[Record], window: Window) -> Check:
-    """Look at one window.
+    """Look at one window: :func:`read`, then :func:`observe`; raises what reading does."""
+    return observe(policy, *read(policy, store, history, window))
 
-    Features are compared over all rows of the window, whichever bundle answered; scores, labels and the estimate are
-    the champion's own. The champion is who the records say: asking the registry would take longer than the check.
+
+def read(policy: Policy, store: Store, history: Sequence[Record], window: Window) -> tuple[ChampionReference, Rows]:
+    """Read what a check of one window looks at.
+
+    The champion is who the records say: asking the registry would take longer than the check.
 
     Args:
         policy: Of the model.
         store: Holds the log and the bundles.
-        history: All records of the model.
+        history: All records of the model; those of checks that did not end before the window's end are not looked at.
         window: Which rows.
 
     Raises:
@@ -100,48 +144,86 @@ def check(policy: Policy, store: Store, history: Sequence[Record], window: Windo
             "`kedge submit` trains and releases a first one"
         )
     of_another = serving.bundle == adopted.BUNDLE
-    own_version = None if of_another else serving.bundle
+    own = None if of_another else serving.bundle
+    earlier = [item for item in history if item.kind == "check" and item.time < window.end]
+    delay, estimated_delays = outcomes.due_delay(policy, store, earlier, window.end)
     manifest: Manifest | Basis
     if of_another:
-        manifest, profile = adopted.reference(store, policy, history, window)
+        manifest, profile = adopted.reference(store, policy, history, window, delay)
     else:
-        manifest, profile = _reference(store, policy.name, serving.bundle)
-    rows = served(store, policy, window)
-    own = of_version(rows, own_version)
-    before = estimated(store, policy, window, profile)
-    current = _counted(profile, rows, comparable(policy))
-    inputs = _compared(policy, manifest, before.reference or profile, current, before)
-    # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
-    trained = _compared(policy, manifest, profile, current, before) if before.reference else inputs
-    scores = _counted(profile, own, ["_score"])
-    known = labelled(store, policy, window, own_version, quarantined_windows(store, policy.name))
-    reference = _loss_when_made(manifest)
-    limits = policy.monitor.performance
+        manifest, profile = _bundled(store, policy.name, serving.bundle)
     newest_row, labels_until = _trained(store, policy, manifest)
+    reference = ChampionReference(
+        profile=profile,
+        loss=_loss_when_made(manifest),
+        importance=manifest.importance,
+        calibration=estimate.recorded(manifest.metrics),
+        constant_loss=manifest.metrics.get("constant_loss"),
+        trained_until=newest_row,
+        waits=manifest.waits if isinstance(manifest, Basis) else "",
+    )
+    rows = Rows(
+        champion=serving,
+        window=window,
+        served=served(store, policy, window),
+        own=own,
+        outcomes=outcomes.read(
+            store,
+            policy,
+            serving,
+            own,
+            earlier,
+            window.end,
+            delay,
+            estimated_delays,
+            quarantined_windows(store, policy.name),
+        ),
+        baseline=estimated(store, policy, window, profile),
+        new_labels=_new_labels(store, policy, history, labels_until, window.end),
+    )
+    return reference, rows
+
+
+def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
+    """What the rows say. Pure: ``kedge replay`` calls it on tables.
+
+    Features are compared over all rows of the window, whichever bundle answered; scores, outcomes and the estimate are
+    the champion's own. Of a corrupt window no outcome is judged.
+    """
+    profile, before, window = reference.profile, rows.baseline, rows.window
+    own = of_version(rows.served, rows.own)
+    current = _counted(profile, rows.served, comparable(policy))
+    inputs = _compared(policy, reference, before.reference or profile, current, before)
+    # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
+    trained = _compared(policy, reference, profile, current, before) if before.reference else inputs
+    scores = _counted(profile, own, ["_score"])
+    corrupt = quarantine.findings(policy, rows.served, trained.features) if inputs.verdict == "compared" else ()
+    due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
+    cohort = due.judge(policy, reference.constant_loss)
+    limits, served_scores = policy.monitor.performance, floats(own["_score"])
+    nan_scores = int((~np.isfinite(served_scores)).sum())
     return Check(
         model=policy.name,
-        champion=serving,
+        champion=rows.champion,
         start=window.start,
         end=window.end,
-        rows=rows.num_rows,
-        inputs=_drift(inputs, before.reference or profile, current, before, _waits(manifest)),
-        scores=_drift(_compared(policy, manifest, profile, scores), profile, scores),
-        corrupt=quarantine.findings(policy, rows, trained.features) if inputs.verdict == "compared" else (),
-        performance=_judged(policy, known, reference),
+        rows=rows.served.num_rows,
+        inputs=_drift(inputs, before.reference or profile, current, before, reference.waits),
+        scores=_drift(_compared(policy, reference, profile, scores), profile, scores),
+        nan_scores=nan_scores,
+        corrupt=corrupt,
+        cohort=cohort,
+        performance=_judged(policy, due, cohort, reference.loss),
         estimate=estimate.expect(
-            policy.model,
-            floats(own["_score"]),
-            estimate.recorded(manifest.metrics),
-            reference,
-            limits,
-            policy.monitor.min_rows,
+            policy.model, served_scores, reference.calibration, reference.loss, limits, policy.monitor.min_rows
         ),
-        trained_until=newest_row,
-        new_labels=_new_labels(store, policy, history, labels_until, window.end),
+        trained_until=reference.trained_until,
+        new_labels=rows.new_labels,
+        warnings=(*advice.of_scores(nan_scores, own.num_rows), *advice.of_labels(policy, due, cohort)),
     )
 
 
-def _reference(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Profile]:
+def _bundled(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Profile]:
     with tempfile.TemporaryDirectory(prefix="kedge-monitor-") as folder:
         found = bundle.fetch(store, model, bundle_id, Path(folder))
         return found.manifest, Profile.from_json(found.profile())
@@ -154,9 +236,9 @@ def _counted(profile: Profile, rows: pa.Table, names: list[str]) -> Profile:
 
 
 def _compared(
-    policy: Policy, manifest: Manifest | Basis, reference: Profile, current: Profile, before: Baseline = NOTHING
+    policy: Policy, champion: ChampionReference, reference: Profile, current: Profile, before: Baseline = NOTHING
 ) -> Comparison:
-    importance = {name: manifest.importance.get(name, 0.0) for name in current.columns} if manifest.importance else None
+    importance = {name: champion.importance.get(name, 0.0) for name in current.columns} if champion.importance else None
     return compare(
         reference.select(list(current.columns)),
         current,
@@ -189,14 +271,13 @@ def _drawn(reference: Profile, current: Profile, names: Sequence[str]) -> dict[s
     return {name: pair for name, pair in pairs.items() if pair is not None}
 
 
-def _waits(manifest: Manifest | Basis) -> str:
-    return manifest.waits if isinstance(manifest, Basis) else ""
-
-
-def _judged(policy: Policy, known: Labelled, reference: Reference | None) -> Performance:
-    return performance.judge(
-        policy.model, known.scores, known.labels, reference, policy.monitor.performance, newest=known.newest
-    )
+def _judged(policy: Policy, due: Outcomes, cohort: Cohort, reference: Reference | None) -> Performance:
+    if cohort.verdict == "judged":
+        scores, labels = in_time_order(policy, due.scores, due.labels, due.times, due.late)
+        return performance.judge(policy.model, scores, labels, reference, policy.monitor.performance, newest=due.newest)
+    verdict: performance.Verdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
+    known = cohort.labelled + cohort.absent + cohort.late
+    return Performance(verdict=verdict, rows=known, reference=reference, newest=due.newest)
 
 
 def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:

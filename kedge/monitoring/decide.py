@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -70,7 +70,9 @@ def decision_key(check: Check) -> str:
 
 
 def _error_now(check: Check) -> Observation:
-    return _observation(check, check.performance.worse, check.performance.rows, error_evidence_id(check))
+    found = _observation(check, check.performance.worse, check.performance.rows, error_evidence_id(check))
+    cohort = check.cohort
+    return found if cohort.start is None or cohort.end is None else replace(found, start=cohort.start, end=cohort.end)
 
 
 def _shift_now(policy: Policy, check: Check) -> Observation:
@@ -110,7 +112,8 @@ def _observations(before: Sequence[Record], check: Check, signal: str) -> list[O
             continue
         seen = item.data["signals"][signal]
         breached = None if item.data["action"] == "quarantine" else seen["breached"]
-        start, end = window_of(item.data)
+        cohort = item.data.get("cohort") if signal == "error" else None
+        start, end = window_of({"window": cohort} if cohort and cohort["start"] else item.data)
         found.append(
             Observation(breached=breached, start=start, end=end, labels=seen["labels"], evidence_id=seen["evidence_id"])
         )
@@ -147,6 +150,8 @@ def _notes(policy: Policy, check: Check, error: Alarm) -> tuple[str, ...]:
         found.append(f"{messages.error(check)}, {messages.times(error.count)}{waits}{off}")
     if drifted(policy, check):
         found.append(messages.inputs(check))
+    if check.nan_scores:
+        found.append(messages.scores(check))
     if check.estimate is not None and check.estimate.risen:
         found.append(f"{messages.estimate(check)}; an estimate warns, it does not act alone")
     return tuple(found)

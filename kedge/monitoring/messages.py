@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from kedge.monitoring.check import Check
+if TYPE_CHECKING:
+    from kedge.monitoring.check import Check
 
 
 def quiet(check: Check) -> str:
@@ -14,6 +16,8 @@ def quiet(check: Check) -> str:
     else:
         drift = "no feature that matters drifted" if check.inputs.drifted else "no feature drifted"
     performance = check.performance
+    if check.cohort.reason:
+        return f"{drift}; {performance.verdict}: {check.cohort.reason}"
     if performance.worse is None:
         return f"{drift}; {performance.verdict}: {performance.rows:,}"
     return f"{drift}; {loss(check)}"
@@ -38,6 +42,11 @@ def inputs(check: Check) -> str:
     names = list(check.inputs.drifted)
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"inputs drifted: {shown} ({100 * check.inputs.drifted_importance:.0f} % of the model's importance)"
+
+
+def scores(check: Check) -> str:
+    """That answers of the champion were no numbers."""
+    return f"{check.nan_scores:,} scores of the champion are no finite number"
 
 
 def estimate(check: Check) -> str:

@@ -15,6 +15,7 @@ from kedge.monitoring import student_t
 from kedge.policy import Model
 from kedge.policy.model import Performance as Limits
 
+Verdict = Literal["measured", "too few labels", "labels incomplete", "labels not due", "no reference"]
 LEVEL = 0.95
 """Level of the two-sided intervals that are reported."""
 LARGEST = 1e9
@@ -43,9 +44,9 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Performance:
-    """The labelled rows of one window against the champion's reference."""
+    """The rows a check judged against the champion's reference."""
 
-    verdict: Literal["measured", "too few labels", "no reference"]
+    verdict: Verdict
     rows: int
     reference: Reference | None
     newest: datetime | None = None

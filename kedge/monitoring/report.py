@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from markupsafe import Markup
 
+from kedge.monitoring.messages import span
 from kedge.policy import Policy
 from kedge.records import Record, window_of
 from kedge.report import facts, histogram_pair, line_chart, page, section, table
@@ -35,6 +36,7 @@ def html(policy: Policy, made: Record, history: Sequence[Record]) -> str:
         section("What to do", _summary(data), *data["reasons"]),
         section("Loss over time", _chart([*history, made])),
         section("Labelled rows", *_performance(policy, data["performance"])),
+        section("How outcomes arrive", *data.get("warnings", ()), *_cohort(data.get("cohort"))),
         section("Expected without labels", *_estimate(data["estimate"])),
         section("Inputs", *_inputs(data["inputs"])),
         section("Scores", *_inputs(data["scores"])),
@@ -78,7 +80,9 @@ def _value(seen: Mapping[str, Any] | None) -> float | None:
 
 def _performance(policy: Policy, seen: Mapping[str, Any]) -> list[Markup | str]:
     if seen["loss"] is None:
-        return [f"{seen['verdict']}: {seen['rows']:,}; {policy.monitor.performance.min_labels:,} are needed."]
+        few = seen["verdict"] == "too few labels"
+        needed = f"; {policy.monitor.performance.min_labels:,} are needed" if few else ""
+        return [f"{seen['verdict']}: {seen['rows']:,}{needed}."]
     rows: list[tuple[object, ...]] = [_mean("loss", seen["loss"])]
     if seen["wrong"]:
         rows.append(_mean("wrong decisions", seen["wrong"]))
@@ -91,6 +95,42 @@ def _performance(policy: Policy, seen: Mapping[str, Any]) -> list[Markup | str]:
             f"Against the loss when trained: {100 * seen['increase']:+.1f} %, one-sided p = {seen['p_value']:.3g} "
             f"from {seen['loss']['blocks']} blocks of {seen['rows']:,} rows."
         )
+    return parts
+
+
+def _cohort(seen: Mapping[str, Any] | None) -> list[Markup | str]:
+    """Which rows were judged and how many of them had an outcome; records of older checks do not say."""
+    if not seen or seen["start"] is None:
+        return []
+    stated = "stated in the policy" if seen["delays"] is None else "estimated from the log"
+    rows = facts(
+        {
+            "predicted from": datetime.fromisoformat(seen["start"]),
+            "predicted before": datetime.fromisoformat(seen["end"]),
+            "verdict": seen["verdict"],
+            "due after": f"{span(timedelta(seconds=seen['delay_seconds']))}, {stated}",
+            "predictions": seen["predicted"],
+            "with an outcome": seen["labelled"],
+            "without one, taken as negative": seen["absent"],
+            "of earlier rows, known since": seen["late"],
+            "corrected after their verdict": seen["corrected"],
+        }
+    )
+    covered = [
+        (group, name, each["predicted"], each["labelled"], each["labelled"] / each["predicted"])
+        for group, parts in seen["groups"].items()
+        for name, each in parts.items()
+        if each["predicted"]
+    ]
+    parts: list[Markup | str] = [rows]
+    if covered:
+        parts.append(table(("by", "", "predictions", "with an outcome", "share"), covered))
+    if seen["delays"] and seen["delays"]["classes"]:
+        delays = [
+            (name or "all", each["rows"], each["share"], *(span(timedelta(seconds=each[key])) for key in QUANTILES))
+            for name, each in seen["delays"]["classes"].items()
+        ]
+        parts.append(table(("class", "outcomes", "share of predictions", "half known after", "90 %", "95 %"), delays))
     return parts
 
 
@@ -111,6 +151,7 @@ def _mean(name: str, mean: Mapping[str, Any]) -> tuple[str, float, float, float]
     return name, mean["value"], mean["low"], mean["high"]
 
 
+QUANTILES = ("median", "q90", "due")
 COLUMNS = (
     "drifted",
     "q_value",

@@ -100,6 +100,9 @@ def to_record(
             "shift": {"breached": shift, "labels": 0, "evidence_id": seen.end.isoformat()},
         },
         "corrupt": seen.corrupt,
+        "cohort": asdict(seen.cohort),
+        "nan_scores": seen.nan_scores,
+        "warnings": seen.warnings,
         "performance": asdict(seen.performance),
         "estimate": asdict(seen.estimate) if seen.estimate else None,
         "inputs": asdict(seen.inputs),
@@ -128,4 +131,6 @@ def verdict(policy: Policy, seen: Check) -> str:
         return "inputs drifted"
     if seen.estimate is not None and seen.estimate.risen:
         return "estimate rose"
+    if seen.cohort.verdict == "labels incomplete":
+        return seen.cohort.verdict
     return "quiet" if seen.inputs.verdict == "compared" else seen.inputs.verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,15 @@ class Delays:
     """Age up to which it can tell anything."""
     classes: Mapping[str, Delay] = field(default_factory=dict)
     """``negative`` and ``positive``, or the empty text for a regression; a class that was never observed is absent."""
+    at: datetime | None = None
+    """Outcomes observed later were not known."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Delays:
+        """As JSON holds it."""
+        classes = {name: Delay(**each) for name, each in data["classes"].items()}
+        at = data["at"]
+        return cls(**{**data, "classes": classes, "at": datetime.fromisoformat(at) if isinstance(at, str) else at})
 
     @property
     def due_seconds(self) -> float | None:
@@ -127,7 +137,7 @@ def estimate(store: Store, policy: Policy, end: datetime) -> Delays:
     """
     newest = log.newest_days(store, policy, MAX_ROWS, end)
     if newest is None:
-        return Delays()
+        return Delays(at=end)
     start = max(newest, end - MAX_AGE)
     rows = log.read_window(store, policy, start, max(start, end), columns=["_time"], known_at=end)
     return of(policy, rows, end)
@@ -145,6 +155,5 @@ def of(policy: Policy, rows: pa.Table, end: datetime) -> Delays:
     found = incidence(seconds, classes)
     names = CLASSES if binary else (ALL,)
     told = np.sort(seconds)[-MIN_AT_RISK] if len(seconds) >= MIN_AT_RISK else 0.0
-    return Delays(
-        rows=len(seconds), seconds=float(max(told, 0.0)), classes={names[label]: each for label, each in found.items()}
-    )
+    classes_found = {names[label]: each for label, each in found.items()}
+    return Delays(rows=len(seconds), seconds=float(max(told, 0.0)), classes=classes_found, at=end)

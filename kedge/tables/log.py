@@ -68,6 +68,11 @@ def read_window(
     wanted = _columns(policy, columns)
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
     within = _between("_time", start, end)
+    if end <= start:
+        nothing = schema(policy).empty_table()
+        return (
+            nothing.select(wanted) if labels == "none" else _joined(nothing, LABELS.empty_table(), wanted, inner=False)
+        )
     if labels == "none":
         predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
         first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))

@@ -78,15 +78,15 @@ def test_a_corrupt_feed_is_quarantined_and_its_window_remembered(world):
 
 def test_labels_of_a_quarantined_windows_rows_are_no_error_of_the_model(world):
     world.serve(corrupt_day(0, 4), labels_after=DAY)
-    world.serve(rows(600, START + DAY, 5))
-    quarantined = look(world, 1)  # nobody looked at day 0: its rows count, and the loss rises
-    assert quarantined.record.data["performance"]["rows"] == 1200
+    world.serve(rows(600, START + DAY, 5), labels_after=DAY)
+    unseen = look(world, 1).record.data  # nobody looked at day 0: its rows count, and the loss rises
+    assert (unseen["performance"]["rows"], unseen["performance"]["worse"]) == (600, True)
     world.serve(corrupt_day(2, 6), labels_after=DAY)
-    look(world, 2)
-    world.serve(rows(600, START + 3 * DAY, 7))
-    data = look(world, 3).record.data
-    assert data["performance"]["rows"] == 600
-    assert data["performance"]["worse"] is False
+    assert look(world, 2).record.data["performance"]["rows"] == 600  # of day 1; day 2 is quarantined
+    world.serve(rows(600, START + 3 * DAY, 7), labels_after=DAY)
+    assert look(world, 3).record.data["performance"]["verdict"] == "too few labels"
+    data = look(world, 4).record.data
+    assert (data["performance"]["rows"], data["performance"]["worse"]) == (600, False)
 
 
 def test_rows_out_of_the_policys_range_are_quarantined(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,14 +71,18 @@ class World:
     champion: str
     sequence: int = 0
 
-    def rules(self, **monitor: object) -> Policy:
+    def rules(self, labels: object = None, **monitor: object) -> Policy:
         """The policy with other monitor fields."""
-        return policy.parse({**RULES, "monitor": {**RULES["monitor"], **monitor}})
+        return policy.parse({**RULES, "labels": labels or {}, "monitor": {**RULES["monitor"], **monitor}})
 
     def serve(
-        self, table: pa.Table, *, version: str | None = None, labels_after: timedelta | None = timedelta(0)
+        self,
+        table: pa.Table,
+        *,
+        version: str | None = None,
+        labels_after: timedelta | Mapping[int, timedelta] | None = timedelta(0),
     ) -> None:
-        """Score rows with the champion and log them; labels become known so much later, None: never."""
+        """Score rows with the champion and log them; labels become known so much later, by class; None: never."""
         self.sequence += 1
         found = bundle.fetch(self.store, "fraud", self.champion, self.folder / "cache")
         scores = found.load_model().score(found.signature.encode(table))
@@ -98,15 +103,17 @@ class World:
         )
         appending.append(self.store, self.policy, "predictions", logged, writer="test", sequence=self.sequence)
         if labels_after is not None:
-            observed = [time + labels_after for time in table["at"].to_pylist()]
-            labels = pa.table(
-                {
-                    "_id": ids,
-                    "_label": table["fraud"].cast(pa.float64()),
-                    "_observed": pa.array(observed, pa.timestamp("us", tz="UTC")),
-                }
-            )
-            appending.append(self.store, self.policy, "labels", labels, writer="test", sequence=self.sequence)
+            after = labels_after if isinstance(labels_after, Mapping) else {0: labels_after, 1: labels_after}
+            rows = zip(ids, table["fraud"].to_pylist(), table["at"].to_pylist(), strict=True)
+            self.label([(key, label, time + after[label]) for key, label, time in rows if label in after])
+
+    def label(self, outcomes: Sequence[tuple[str, float, datetime]]) -> None:
+        """Log outcomes: id, label, when it became known."""
+        self.sequence += 1
+        ids, labels, observed = zip(*outcomes, strict=True)
+        stamps = pa.array(observed, pa.timestamp("us", tz="UTC"))
+        table = pa.table({"_id": ids, "_label": pa.array(labels, pa.float64()), "_observed": stamps})
+        appending.append(self.store, self.policy, "labels", table, writer="test", sequence=self.sequence)
 
     def promote(self, bundle_id: str, time: datetime) -> None:
         """Record a promotion."""

@@ -126,7 +126,7 @@ def test_a_regression_has_one_class(store: Store) -> None:
 
 
 def test_a_log_nobody_wrote_to_tells_no_delay(store: Store) -> None:
-    assert delays.estimate(store, policy_of(), NOON) == Delays()
+    assert delays.estimate(store, policy_of(), NOON) == Delays(at=NOON)
 
 
 def test_of_a_large_log_the_newest_whole_days_are_looked_at(store: Store) -> None:

@@ -1,0 +1,64 @@
+"""What a check tells about how outcomes arrive, with the lines of the policy to write."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from kedge.monitoring.cohort import Cohort
+from kedge.monitoring.messages import moment
+from kedge.monitoring.messages import span as span_of
+from kedge.monitoring.outcomes import Outcomes
+from kedge.policy import Policy
+from kedge.tables.delays import Delays
+
+MAX_LONE = 0.9
+"""Share of the predictions up to which outcomes of one class alone look as if the others were never told."""
+
+
+def of_scores(nan_scores: int, rows: int) -> tuple[str, ...]:
+    """That scores are missing: they are in no figure."""
+    return (f"{nan_scores:,} of {rows:,} scores of the window are no finite number",) if nan_scores else ()
+
+
+def of_labels(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[str, ...]:
+    """What people should know of a cohort's outcomes."""
+    found = []
+    if cohort.reason:
+        found.append(f"labels incomplete, so the loss is not judged: {cohort.reason}")
+    elif due.let_go is not None:
+        found.append(
+            f"predictions of {moment(due.let_go)} to {moment(due.start)} waited too long for a verdict, and get none"
+        )
+    if due.delays is not None:
+        found += _of_delays(policy, due.delays)
+    return tuple(found)
+
+
+def _of_delays(policy: Policy, known: Delays) -> list[str]:
+    if known.due_seconds is None:
+        return []
+    hours = math.ceil(known.due_seconds / 3600) * 3600
+    if known.differ(policy.monitor.window_seconds / 24):
+        told = "; ".join(
+            f"of the {name} class after {_span(delay.median)} (90 % after {_span(delay.q90)})"
+            for name, delay in known.classes.items()
+        )
+        line = f"labels: {{complete_after_seconds: {hours}}}"
+        return [
+            f"outcomes are known at different times, {told}; rows are judged from {_span(hours)} on: write `{line}`"
+        ]
+    only = next(iter(known.classes))
+    lone = policy.model.task == "binary" and len(known.classes) == 1 and known.classes[only].share < MAX_LONE
+    if not lone or known.seconds < 2 * known.due_seconds:
+        return []
+    line = f"labels: {{complete_after_seconds: {hours}, absent_means: negative}}"
+    hint = f"if the others are negative, write `{line}`" if only == "positive" else "where are the positive ones?"
+    return [
+        f"only {only} outcomes are ever told, of {known.classes[only].share:.1%} of the predictions within "
+        f"{_span(known.seconds)}: {hint}"
+    ]
+
+
+def _span(seconds: float) -> str:
+    return span_of(timedelta(seconds=seconds))

@@ -1,0 +1,286 @@
+"""The rows a check judges: a cohort of predictions whose outcomes are due, each row once.
+
+A verdict on whatever labels have arrived is one on those that arrive early. So a check judges the predictions that
+became due since the last verdict, once enough of their outcomes are there. Labels of earlier rows that arrived since
+are judged with them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge import measure
+from kedge.policy import Model, Policy
+from kedge.tables.delays import Delays
+
+Floats = NDArray[np.float64]
+Verdict = Literal["judged", "not due", "too few labels", "labels incomplete"]
+
+MAX_BLOCKS = 10
+MAX_BUCKETS, MIN_BUCKET_ROWS = 10, 20
+"""Coverage is told for tenths of the rows by score; for fewer parts where a tenth has fewer rows."""
+EVEN = 0.5
+"""Least coverage of a part by score, over that of the part covered best."""
+CHANCE = 3.09
+"""Normal quantile of 0.999: coverage is uneven if parts differ by more than one time in a thousand by chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How many rows of a group have an outcome."""
+
+    predicted: int
+    labelled: int
+
+    @property
+    def share(self) -> float:
+        """Of the group's rows, 0 to 1."""
+        return self.labelled / self.predicted if self.predicted else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Judged rows that follow each other in time, and the sums over them."""
+
+    rows: int
+    cost: float
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """What one check judged, as sums over its rows; or why it judged none.
+
+    A row's loss is log loss or squared error. Its cost is in wrong decisions: 0 where the decision was right, else
+    2 ``false_positive`` or 2 ``false_negative`` over their sum; of a regression its loss over the best constant's.
+    """
+
+    verdict: Verdict
+    start: datetime | None = None
+    """The cohort was predicted from then on; None: nothing says since when."""
+    end: datetime | None = None
+    """And before then."""
+    since: datetime | None = None
+    """When the last verdict before was given; None: there was none in this tenure."""
+    delay_seconds: float = 0.0
+    """Age from which rows were due."""
+    delays: Delays | None = None
+    """What that age was estimated from; None: the policy states it."""
+    predicted: int = 0
+    """Rows of the cohort with a score."""
+    labelled: int = 0
+    """Of them, those whose outcome is known."""
+    coverage: float | None = None
+    """The share of them; None without rows."""
+    absent: int = 0
+    """Rows without an outcome that count as negative, where the policy says so."""
+    late: int = 0
+    """Rows predicted before the cohort whose outcome became known since the last verdict; judged with it."""
+    corrected: int = 0
+    """Outcomes that changed after their row was judged: told, not judged again."""
+    nan_scores: int = 0
+    """Rows whose score is no finite number; nothing is known of them."""
+    groups: Mapping[str, Mapping[str, Coverage]] = field(default_factory=dict)
+    """Coverage by ``decision``, by ``score`` and by each slice."""
+    reason: str = ""
+    """Why labels are incomplete, in words."""
+    rows: int = 0
+    """Judged rows, late ones among them; 0 unless the verdict is ``judged``."""
+    cost: float = 0.0
+    cost_square: float = 0.0
+    """Sum of the squared costs."""
+    loss: float = 0.0
+    loss_square: float = 0.0
+    blocks: tuple[Block, ...] = ()
+    """At most ten, of rows that follow each other in time: neighbours may depend on each other."""
+
+
+NOTHING_JUDGED = Cohort(verdict="too few labels")
+
+
+def judge(
+    policy: Policy,
+    scores: Floats,
+    labels: Floats,
+    times: NDArray[np.datetime64],
+    *,
+    predicted_rows: int | None = None,
+    late: NDArray[np.bool_] | None = None,
+    corrected: int = 0,
+    slices: Mapping[str, NDArray[np.object_]] | None = None,
+    constant_loss: float | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> Cohort:
+    """Judge the rows of a cohort, and the late ones of those before it.
+
+    The verdict is ``too few labels`` below ``monitor.performance.min_labels``; ``labels incomplete`` if fewer than
+    ``labels.min_coverage`` of the rows have an outcome, or if the part by score that is covered worst has less than
+    half the coverage of the best, and more than by chance; ``not due`` if no row is. Pure: replay calls it on arrays.
+
+    Args:
+        policy: Says task, costs and limits.
+        scores: Shape (n,).
+        labels: Shape (n,), NaN where no outcome is known.
+        times: Shape (n,): when each was predicted.
+        predicted_rows: Rows of the cohort in all, where the arrays hold only those with an outcome.
+        late: Shape (n,): which rows are late ones; None: none are.
+        corrected: How many outcomes of judged rows changed.
+        slices: By name the group of each row, shape (n,).
+        constant_loss: Mean loss of the best constant on the reference (regression); None: on these rows.
+        start, end: When the cohort was predicted.
+    """
+    late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
+    own, known = np.isfinite(scores) & ~late, np.isfinite(labels)
+    chosen = _judgeable(policy, scores, labels, late)
+    predicted = int(own.sum()) if predicted_rows is None else predicted_rows
+    covered, judged = int((own & chosen).sum()), int(chosen.sum())
+    groups = _groups(policy.model, scores[own], chosen[own], {name: of[own] for name, of in (slices or {}).items()})
+    found = Cohort(
+        verdict="not due" if start is not None and end is not None and end <= start else "too few labels",
+        start=start,
+        end=end,
+        predicted=predicted,
+        labelled=int((own & known).sum()),
+        coverage=covered / predicted if predicted else None,
+        absent=int((own & chosen & ~known).sum()),
+        late=judged - covered,
+        corrected=corrected,
+        nan_scores=int((~np.isfinite(scores)).sum()),
+        groups=groups,
+    )
+    reason = _incomplete(policy, predicted, covered, groups["score"])
+    if predicted >= policy.monitor.performance.min_labels and reason:
+        return replace(found, verdict="labels incomplete", reason=reason)
+    if judged < policy.monitor.performance.min_labels:
+        return found
+    scores, labels = in_time_order(policy, scores, labels, times, late)
+    return replace(found, verdict="judged", **_sums(policy.model, scores, labels, constant_loss))
+
+
+def in_time_order(
+    policy: Policy,
+    scores: Floats,
+    labels: Floats,
+    times: NDArray[np.datetime64],
+    late: NDArray[np.bool_] | None = None,
+) -> tuple[Floats, Floats]:
+    """Scores and labels of the rows that can be judged, oldest first; absent labels filled in where that is allowed."""
+    late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
+    rows = np.flatnonzero(_judgeable(policy, scores, labels, late))
+    rows = rows[np.argsort(times[rows], kind="stable")]
+    return scores[rows], np.nan_to_num(labels[rows], nan=0.0)
+
+
+def _judgeable(policy: Policy, scores: Floats, labels: Floats, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    known = np.isfinite(labels)
+    if policy.labels.absent_means == "negative":
+        known = known | ~late
+    return np.isfinite(scores) & known
+
+
+def costs(model: Model, scores: Floats, labels: Floats, constant_loss: float | None = None) -> Floats:
+    """Cost of each row in wrong decisions, shape (n,), see :class:`Cohort`.
+
+    Args:
+        constant_loss: Mean loss of the best constant on the reference (regression); None: on these rows.
+
+    >>> from kedge.policy import Model
+    >>> features = {"x": {"type": "number"}}
+    >>> model = Model(name="m", target="y", features=features, costs={"false_positive": 1, "false_negative": 3})
+    >>> costs(model, np.array([0.9, 0.1, 0.9]), np.array([0.0, 1.0, 1.0])).tolist()
+    [0.5, 1.5, 0.0]
+    """
+    if model.task == "binary":
+        missed, acted = model.costs.false_negative, model.costs.false_positive
+        price = np.where(labels > 0.5, missed, acted) * 2 / (missed + acted)
+        return np.where(measure.wrong(labels, scores, model.threshold), price, 0.0)
+    constant = float(np.var(labels)) if constant_loss is None else constant_loss
+    losses = measure.losses(model.task, labels, scores)
+    return losses / constant if constant > 0 else np.zeros_like(losses)
+
+
+def _sums(model: Model, scores: Floats, labels: Floats, constant_loss: float | None) -> dict[str, Any]:
+    cost, loss = costs(model, scores, labels, constant_loss), measure.losses(model.task, labels, scores)
+    parts = np.array_split(np.arange(len(loss)), min(MAX_BLOCKS, len(loss)))
+    blocks = (Block(rows=len(part), cost=float(cost[part].sum()), loss=float(loss[part].sum())) for part in parts)
+    return {
+        "rows": len(loss),
+        "cost": float(cost.sum()),
+        "cost_square": float(cost @ cost),
+        "loss": float(loss.sum()),
+        "loss_square": float(loss @ loss),
+        "blocks": tuple(blocks),
+    }
+
+
+def _groups(
+    model: Model, scores: Floats, covered: NDArray[np.bool_], slices: Mapping[str, NDArray[np.object_]]
+) -> dict[str, dict[str, Coverage]]:
+    """Coverage by decision (binary), by score and by slice."""
+    by_score: dict[str, Coverage] = {}
+    order = np.argsort(scores, kind="stable")
+    for part in np.array_split(order, max(1, min(MAX_BUCKETS, len(order) // MIN_BUCKET_ROWS))):
+        if len(part):
+            name = f"{scores[part[0]]:.3g} to {scores[part[-1]]:.3g}"  # several parts have one where scores repeat
+            by_score[name] = _coverage(covered[part], by_score.get(name))
+    groups = {"score": by_score}
+    if model.task == "binary":
+        decision = np.where(scores >= model.threshold, "positive", "negative").astype(object)
+        slices = {"decision": decision, **slices}
+    for name, values in slices.items():
+        keys = np.array(["missing" if value is None else str(value) for value in values], dtype=object)
+        groups[name] = {str(key): _coverage(covered[keys == key]) for key in np.unique(keys)}
+    return groups
+
+
+def _coverage(covered: NDArray[np.bool_], more: Coverage | None = None) -> Coverage:
+    predicted, labelled = (more.predicted, more.labelled) if more is not None else (0, 0)
+    return Coverage(predicted=predicted + len(covered), labelled=labelled + int(covered.sum()))
+
+
+def _incomplete(policy: Policy, predicted: int, covered: int, by_score: Mapping[str, Coverage]) -> str:
+    """Why the outcomes of a cohort do not stand for all of its rows; empty: they may."""
+    least = policy.labels.min_coverage
+    if not predicted or not least:
+        return ""
+    if covered < least * predicted:
+        return (
+            f"{covered:,} of {predicted:,} rows that are due have an outcome ({covered / predicted:.1%}); "
+            f"labels.min_coverage is {least:.0%}"
+        )
+    if not uneven(list(by_score.values())):
+        return ""
+    low, high = (choose(by_score.items(), key=lambda item: item[1].share) for choose in (min, max))
+    return (
+        f"{low[1].share:.0%} of the rows with scores of {low[0]} have an outcome, {high[1].share:.0%} of those of "
+        f"{high[0]}: outcomes of one class are missing or come later"
+    )
+
+
+def uneven(parts: Sequence[Coverage]) -> bool:
+    """Whether the worst covered part has less than half the coverage of the best, and the parts differ by more than
+    chance.
+
+    Chance: with shares c_b of n_b rows and c of all, chi² = sum of n_b (c_b - c)² / (c (1 - c)) against its 99.9 %
+    quantile at B - 1 degrees of freedom, by the cube-root approximation of E. B. Wilson and M. M. Hilferty (PNAS 17,
+    1931).
+
+    >>> uneven([Coverage(predicted=100, labelled=30), Coverage(predicted=100, labelled=90)])
+    True
+    """
+    shares = [part.share for part in parts]
+    if len(parts) < 2 or min(shares) >= EVEN * max(shares):
+        return False
+    share = sum(part.labelled for part in parts) / sum(part.predicted for part in parts)
+    spread = sum(part.predicted * (part.share - share) ** 2 for part in parts) / (share * (1 - share))
+    freedom = len(parts) - 1
+    ninth = 2 / (9 * freedom)
+    return bool(spread > freedom * (1 - ninth + CHANCE * math.sqrt(ninth)) ** 3)

@@ -1,0 +1,229 @@
+"""Reads the rows whose outcomes are due: those that became so since the last verdict, and late ones before them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kedge.monitoring import cohort
+from kedge.monitoring.cohort import Cohort
+from kedge.monitoring.history import Champion
+from kedge.policy import Policy
+from kedge.records import Record
+from kedge.store import Store
+from kedge.tables import delays, log
+from kedge.tables.delays import Delays
+
+Floats = NDArray[np.float64]
+
+MAX_WINDOWS, MAX_ROWS = 30, 500_000
+"""A cohort that waits for a verdict grows to at most so many windows, and beyond one to at most so many predictions."""
+LATE_WINDOWS = 7
+"""Outcomes of rows predicted, and told, up to so many windows before are judged late; others only train."""
+ESTIMATE_HOLDS = timedelta(days=1)
+"""How long an estimated delay is used before it is estimated again: that reads more of the log than a check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastVerdict:
+    """Up to where the checks of a tenure have judged."""
+
+    until: datetime | None = None
+    """Rows predicted before were judged; None: the check before was one of an older version, see ``at``."""
+    at: datetime | None = None
+    """End of the check that judged them: outcomes observed by then are known to it; None: no check has judged yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """The champion's rows that are due, with the outcomes known at the check's end."""
+
+    scores: Floats
+    labels: Floats
+    """NaN where no outcome is known."""
+    times: NDArray[np.datetime64]
+    """When each was predicted."""
+    late: NDArray[np.bool_]
+    """Predicted before the cohort, labelled since the last verdict."""
+    slices: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    corrected: int = 0
+    newest: datetime | None = None
+    """When the newest of the outcomes became known."""
+    start: datetime
+    end: datetime
+    since: datetime | None = None
+    delay_seconds: float = 0.0
+    delays: Delays | None = None
+    let_go: datetime | None = None
+    """Rows predicted from then to ``start`` were never judged: they waited too long; None: there are none."""
+
+    def judge(self, policy: Policy, constant_loss: float | None = None) -> Cohort:
+        """The sums over them, see :func:`kedge.monitoring.cohort.judge`."""
+        found = cohort.judge(
+            policy,
+            self.scores,
+            self.labels,
+            self.times,
+            late=self.late,
+            corrected=self.corrected,
+            slices=self.slices,
+            constant_loss=constant_loss,
+            start=self.start,
+            end=self.end,
+        )
+        return replace(found, since=self.since, delay_seconds=self.delay_seconds, delays=self.delays)
+
+    def without(self, start: datetime, end: datetime) -> Outcomes:
+        """Those predicted outside of a time."""
+        kept = (self.times < _instant(start)) | (self.times >= _instant(end))
+        return replace(
+            self,
+            scores=self.scores[kept],
+            labels=self.labels[kept],
+            times=self.times[kept],
+            late=self.late[kept],
+            slices={name: values[kept] for name, values in self.slices.items()},
+        )
+
+
+def last_verdict(checks: Sequence[Record], tenure_id: str) -> LastVerdict | None:
+    """Up to where these checks, in order, judged the rows of a tenure; None: it has no check yet.
+
+    Checks of versions that judged by the time of the label had judged all that was observed by their end.
+    """
+    newest = next((item for item in reversed(checks) if item.data["champion"]["tenure_id"] == tenure_id), None)
+    if newest is None:
+        return None
+    cohort = newest.data.get("cohort")
+    if not cohort:
+        return LastVerdict(at=newest.time)
+    if cohort["verdict"] == "judged":
+        return LastVerdict(until=datetime.fromisoformat(cohort["end"]), at=newest.time)
+    return LastVerdict(
+        until=datetime.fromisoformat(cohort["start"]),
+        at=datetime.fromisoformat(cohort["since"]) if cohort["since"] else None,
+    )
+
+
+def due_delay(policy: Policy, store: Store, checks: Sequence[Record], end: datetime) -> tuple[float, Delays | None]:
+    """Age in seconds from which rows are due, and what it was estimated from if the policy does not state it.
+
+    An estimate of the last day is used again.
+    """
+    stated = policy.labels.due_seconds
+    if stated is not None:
+        return stated, None
+    known = (checks[-1].data.get("cohort") or {}).get("delays") if checks else None
+    estimate = Delays.from_dict(known) if known else None
+    if estimate is None or estimate.at is None or not estimate.classes or end - estimate.at >= ESTIMATE_HOLDS:
+        estimate = delays.estimate(store, policy, end)
+    return estimate.due_seconds or 0.0, estimate
+
+
+def read(
+    store: Store,
+    policy: Policy,
+    serving: Champion,
+    bundle: str | None,
+    checks: Sequence[Record],
+    end: datetime,
+    delay: float,
+    estimate: Delays | None = None,
+    left_out: Sequence[tuple[datetime, datetime]] = (),
+) -> Outcomes:
+    """Read the cohort of a check and the late rows before it.
+
+    Args:
+        serving: The champion, whose tenure it is.
+        bundle: Whose predictions; None: all.
+        checks: Records of checks that ended before this one, in order.
+        end: Of the check: outcomes observed later are not known.
+        delay, estimate: Of :func:`due_delay`.
+        left_out: Rows predicted in these times are left out: their feed was corrupt.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    due, window = end - timedelta(seconds=delay), timedelta(seconds=policy.monitor.window_seconds)
+    last = last_verdict(checks, serving.tenure_id)
+    begin = _begin(serving, last, due, window, delay)
+    start = max(begin, _earliest(store, policy, begin, due, window))
+    slices = [name for name in policy.model.slices if policy.model.features[name].privacy == "keep"]
+    names = ["_id", "_time", "_version", "_score", *slices]
+    rows = log.read_window(store, policy, start, max(start, due), columns=names, known_at=end)
+    ids = rows["_id"]
+
+    def outcomes(rows: pa.Table, late: int, corrected: int) -> Outcomes:
+        return Outcomes(
+            scores=_floats(rows["_score"]),
+            labels=_floats(rows["_label"]),
+            times=rows["_time"].to_numpy().astype("datetime64[us]"),
+            late=np.arange(rows.num_rows) < late,
+            slices={name: np.array(rows[name].to_pylist(), dtype=object) for name in slices},
+            corrected=corrected,
+            newest=pc.max(rows["_observed"]).as_py(),
+            start=start,
+            end=max(start, due),
+            since=last.at if last is not None else None,
+            delay_seconds=delay,
+            delays=estimate,
+            let_go=begin if begin < start else None,
+        )
+
+    rows = _of(rows, bundle, left_out)
+    own = outcomes(rows, 0, 0)
+    if own.since is None or own.judge(policy).verdict == "labels incomplete":
+        return own
+    reach = LATE_WINDOWS * window
+    earliest = max(serving.since, begin - reach)
+    since = max(own.since, end - reach)
+    late = log.read_late(
+        store, policy, earliest, max(earliest, begin), since=since, known_at=end, columns=names, without=ids
+    )
+    late = _of(late, bundle, left_out)
+    known = late["_corrected"]
+    if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
+        known = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
+    first = late.filter(pc.invert(known)).drop_columns(["_corrected"])
+    return outcomes(pa.concat_tables([first, rows]), first.num_rows, late.num_rows - first.num_rows)
+
+
+def _begin(serving: Champion, last: LastVerdict | None, due: datetime, window: timedelta, delay: float) -> datetime:
+    if last is None:
+        begin = due - window
+    elif last.until is not None:
+        begin = last.until
+    else:
+        begin = (last.at or due) - timedelta(seconds=delay)
+    return max(begin, serving.since)
+
+
+def _earliest(store: Store, policy: Policy, begin: datetime, due: datetime, window: timedelta) -> datetime:
+    """How far a cohort may reach back."""
+    if begin >= due - window:
+        return begin
+    newest = log.newest_days(store, policy, MAX_ROWS, due) or due
+    return max(due - MAX_WINDOWS * window, min(newest, due - window))
+
+
+def _of(rows: pa.Table, bundle: str | None, left_out: Sequence[tuple[datetime, datetime]]) -> pa.Table:
+    if bundle is not None:
+        rows = rows.filter(pc.equal(rows["_version"], bundle))
+    for start, end in left_out:
+        after = pc.greater_equal(rows["_time"], pa.scalar(start, log.TIME))
+        rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(end, log.TIME)))))
+    return rows
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _instant(time: datetime) -> np.datetime64:
+    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "us")
