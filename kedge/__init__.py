@@ -39,8 +39,11 @@ HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module 'kedge' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from kedge.extras import needed_by
+
     module, attribute = HOMES[name]
-    return getattr(import_module(module), attribute)
+    with needed_by(f"kedge.{name}", "data"):
+        return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -108,17 +108,18 @@ def fault() -> str:
 
 @cache
 def _loaded() -> Compiled | str:
+    checkout = (LIBRARY.parents[2] / "tools" / "compile").exists()  # elsewhere nobody can follow the advice
     if not LIBRARY.exists():
-        return f"{LIBRARY} is not there: `make install` builds it"
-    again = f"delete {LIBRARY} and let `make install` build it again"
+        return f"{LIBRARY} is not there{': `make install` builds it' if checkout else ''}"
+    again = f": delete {LIBRARY} and let `make install` build it again" if checkout else ""
     try:
         free, held = ctypes.CDLL(str(LIBRARY)), ctypes.PyDLL(str(LIBRARY))
         free.kedge_layout.restype = ctypes.c_uint32
         layout = free.kedge_layout()
     except (OSError, AttributeError) as exc:
-        return f"it cannot be loaded ({exc}): {again}"
+        return f"it cannot be loaded ({exc}){again}"
     if layout != LAYOUT:
-        return f"it is of version {layout}, this server needs {LAYOUT}: {again}"
+        return f"it is of version {layout}, this server needs {LAYOUT}{again}"
     score_row = held.kedge_score_row  # keeps the interpreter's lock for these few microseconds
     score_row.argtypes, score_row.restype = (ctypes.c_void_p, ctypes.c_char_p), ctypes.c_float
     score_rows = free.kedge_score_rows

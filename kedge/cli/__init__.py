@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from kedge.errors import KedgeError, UserError
+from kedge.extras import needed_by
 from kedge.image import VERSION
 from kedge.renamed import refuse_earlier_names
 
@@ -36,6 +37,10 @@ COMMANDS = (
     "submit",
     "up",
 )
+
+STEP = ("adopt", "approve", "doctor", "monitor", "rollback", "submit")
+LOCAL = ("demo", "up")
+"""Commands by the extra that brings their packages; that of the others is ``data``, if they need one."""
 
 
 def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -72,9 +77,11 @@ def _options(
 def main() -> None:
     """Run the command; an error becomes one message on standard error and its exit code."""
     try:
-        names = [name for name in sys.argv[1:2] if name in COMMANDS]  # the others would cost an hourly check 40 ms
-        refuse_earlier_names(sys.argv[2:], RENAMED.get("".join(names), {}))
-        build(names or COMMANDS)()
+        name = next((word for word in sys.argv[1:2] if word in COMMANDS), "")
+        refuse_earlier_names(sys.argv[2:], RENAMED.get(name, {}))
+        extra = "step" if name in STEP else "local" if name in LOCAL else "data"
+        with needed_by(f"kedge {name}", extra):
+            build([name] if name else COMMANDS)()  # all of them would cost an hourly check 40 ms
     except KedgeError as exc:
         sys.stderr.write(f"error: {exc}\n")
         if os.environ.get("KEDGE_DEBUG"):

@@ -35,10 +35,13 @@ def demo(
     import signal
     import sys
 
+    from kedge.cli.up import PLATFORM
     from kedge.errors import UsageError
+    from kedge.extras import require
 
     if (data is None) != (policy is None):
         raise UsageError("--data and --policy belong together: the table, and what kedge must know about it")
+    require("kedge demo", "local", (*PLATFORM, "pyarrow", "kfp", "sklearn", "alembic"))
     from kedge.demo import run
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -9,6 +9,9 @@ import typer
 
 from kedge.cli.options import StoreRoot, stored_policy
 
+PLATFORM = ("httpx", "envoy", "kserve", "xgboost", "starlette", "deltalake")
+"""What the processes of the platform import."""
+
 
 def register(app: typer.Typer) -> None:
     """Add ``kedge up``."""
@@ -42,6 +45,9 @@ def up(
 
     from kedge import policy as policies
     from kedge.errors import UsageError
+    from kedge.extras import require
+
+    require("kedge up", "local", PLATFORM)
     from kedge.rollout.local.supervisor import Settings as PlatformSettings
     from kedge.rollout.local.supervisor import Supervisor
     from kedge.settings import Settings

@@ -15,6 +15,7 @@ import typer
 from kedge import policy as policies
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError, UsageError
+from kedge.extras import needed_by
 from kedge.listener import bound
 from kedge.renamed import refuse_earlier_names
 
@@ -149,7 +150,8 @@ if __name__ == "__main__":
     os.environ.setdefault("_RJEM_MALLOC_CONF", DELTA_LAKE_MEMORY)  # read when Delta Lake is loaded
     try:
         refuse_earlier_names(sys.argv[1:], RENAMED)
-        typer.run(main)
+        with needed_by("the collector", "collect"):
+            typer.run(main)
     except KedgeError as fault:
         sys.stderr.write(f"error: {fault}\n")
         sys.exit(fault.exit_code)

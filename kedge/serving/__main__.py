@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kedge.cpus import usable_cpus
 from kedge.errors import KedgeError, UsageError
+from kedge.extras import needed_by
 from kedge.listener import bound
 
 
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Verify, load, warm up, serve; the exit code."""
     options = _parsed(arguments)
     try:
-        serve(options)
+        with needed_by("the model server", "serve"):
+            serve(options)
     except KedgeError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kedge.errors import RunError
+from kedge.extras import require
 
 MARK = "kedge: "
 TAIL_LINES = 6
@@ -34,6 +35,19 @@ class Ended:
     """The last step that said it started."""
     tail: str
     """The end of what it printed."""
+
+
+def require_packages(registry: str) -> None:
+    """Refuse to begin a run whose steps would miss their packages.
+
+    Args:
+        registry: Its address: only the whole of MLflow has one on SQLite.
+
+    Raises:
+        UsageError: names the first that is missing, and what installs it.
+    """
+    whole = ("alembic",) if registry.startswith("sqlite") else ()
+    require("the local runner", "local", ("kfp", "pandera", "sklearn", "xgboost", "mlflow", "httpx", *whole))
 
 
 def run_local(spec: Path, arguments: dict[str, Any], say: Callable[[str], None]) -> Ended:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kedge import clock, notify, owner, records, steps
 from kedge.errors import RunError, UsageError, UserError
@@ -16,8 +16,10 @@ from kedge.records import Record
 from kedge.settings import Settings
 from kedge.store import Store, open_store
 from kedge.submission.compile import PIPELINES, SPECS
-from kedge.submission.endpoint import Endpoint
-from kedge.submission.launch import run_local
+from kedge.submission.launch import require_packages, run_local
+
+if TYPE_CHECKING:
+    from kedge.submission.endpoint import Endpoint
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 POLL_SECONDS = 1.0
@@ -217,6 +219,8 @@ class _Submission:
 
     def outcome(self, *, wait: bool) -> RunOutcome:
         """Start the run unless it is under way or ended for good; then say how it ended."""
+        if self.settings.kfp_host is None:
+            require_packages(self.settings.registry)
         return replace(self._outcome(wait=wait), address=self.address)
 
     def _outcome(self, *, wait: bool) -> RunOutcome:
@@ -307,6 +311,8 @@ class _Submission:
         return f"{(self.settings.kfp_ui or host).rstrip('/')}/#/runs/details/{run_id}"
 
     def _endpoint(self, host: str) -> Endpoint:
+        from kedge.submission.endpoint import Endpoint
+
         return Endpoint(host, image=self.settings.image, namespace=self.settings.kfp_namespace)
 
     def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
