@@ -1,4 +1,6 @@
-"""What time it is. Replays and the demo live in another time than the wall's; every part asks here.
+"""What time it is, and spans of it in words.
+
+Replays and the demo live in another time than the wall's; every part asks here.
 
 With ``$KEDGE_CLOCK`` naming a file, the time is what the file says (one ISO 8601 time with offset), so that several
 processes share one accelerated clock; the file is replaced whole by whoever drives it. Without it, it is the wall's.
@@ -7,7 +9,7 @@ processes share one accelerated clock; the file is replaced whole by whoever dri
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kedge.errors import UsageError
@@ -21,6 +23,19 @@ def now() -> datetime:
     """
     file = os.environ.get("KEDGE_CLOCK")
     return datetime.now(UTC) if not file else _read(Path(file))
+
+
+def span(time: timedelta) -> str:
+    """A length of time in words: ``3 days``, ``2.5 h``, ``40 s``.
+
+    >>> span(timedelta(days=3)), span(timedelta(hours=2, minutes=30))
+    ('3 days', '2.5 h')
+    """
+    seconds = time.total_seconds()
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size * (2 if unit == "days" else 1):
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _read(file: Path) -> datetime:

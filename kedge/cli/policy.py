@@ -32,9 +32,12 @@ def check(
 ) -> None:
     """Check a policy file; every fault is named with its line, also a column or label that a table here lacks.
 
+    It also says what a good policy implies: that a release ends before its outcomes are due, for instance.
+
     Example: kedge policy check payments.yaml
     """
     from kedge import policy
+    from kedge.policy.notes import notes
 
     parsed = policy.load(file)
     _refuse_what_the_table_lacks(file, parsed)
@@ -42,6 +45,8 @@ def check(
         typer.echo(parsed.model_dump_json(indent=2))
     else:
         typer.echo(f"{file}: good ({parsed.name}: {len(parsed.model.features)} features, {parsed.model.task})")
+        for note in notes(parsed):
+            typer.echo(f"  {note}")
 
 
 def _refuse_what_the_table_lacks(file: Path, parsed: Policy) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+from kedge.clock import span
 from kedge.monitoring.cohort import Cohort
 from kedge.monitoring.messages import moment
-from kedge.monitoring.messages import span as span_of
 from kedge.monitoring.outcomes import Outcomes
 from kedge.policy import Policy
 from kedge.tables.delays import Delays
@@ -61,4 +61,4 @@ def _of_delays(policy: Policy, known: Delays) -> list[str]:
 
 
 def _span(seconds: float) -> str:
-    return span_of(timedelta(seconds=seconds))
+    return span(timedelta(seconds=seconds))

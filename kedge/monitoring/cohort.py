@@ -7,8 +7,7 @@ are judged with them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -18,31 +17,14 @@ from numpy.typing import NDArray
 
 from kedge import measure
 from kedge.policy import Model, Policy
+from kedge.tables import coverage
+from kedge.tables.coverage import Coverage
 from kedge.tables.delays import Delays
 
 Floats = NDArray[np.float64]
 Verdict = Literal["judged", "not due", "too few labels", "labels incomplete"]
 
 MAX_BLOCKS = 10
-MAX_BUCKETS, MIN_BUCKET_ROWS = 10, 20
-"""Coverage is told for tenths of the rows by score; for fewer parts where a tenth has fewer rows."""
-EVEN = 0.5
-"""Least coverage of a part by score, over that of the part covered best."""
-CHANCE = 3.09
-"""Normal quantile of 0.999: coverage is uneven if parts differ by more than one time in a thousand by chance."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """How many rows of a group have an outcome."""
-
-    predicted: int
-    labelled: int
-
-    @property
-    def share(self) -> float:
-        """Of the group's rows, 0 to 1."""
-        return self.labelled / self.predicted if self.predicted else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +138,7 @@ def judge(
         nan_scores=int((~np.isfinite(scores)).sum()),
         groups=groups,
     )
-    reason = _incomplete(policy, predicted, covered, groups["score"])
+    reason = coverage.incomplete(policy.labels, predicted, covered, groups["score"])
     if predicted >= policy.monitor.performance.min_labels and reason:
         return replace(found, verdict="labels incomplete", reason=reason)
     if judged < policy.monitor.performance.min_labels:
@@ -225,62 +207,11 @@ def _groups(
     model: Model, scores: Floats, covered: NDArray[np.bool_], slices: Mapping[str, NDArray[np.object_]]
 ) -> dict[str, dict[str, Coverage]]:
     """Coverage by decision (binary), by score and by slice."""
-    by_score: dict[str, Coverage] = {}
-    order = np.argsort(scores, kind="stable")
-    for part in np.array_split(order, max(1, min(MAX_BUCKETS, len(order) // MIN_BUCKET_ROWS))):
-        if len(part):
-            name = f"{scores[part[0]]:.3g} to {scores[part[-1]]:.3g}"  # several parts have one where scores repeat
-            by_score[name] = _coverage(covered[part], by_score.get(name))
-    groups = {"score": by_score}
+    groups = {"score": coverage.by_score(scores, covered)}
     if model.task == "binary":
         decision = np.where(scores >= model.threshold, "positive", "negative").astype(object)
         slices = {"decision": decision, **slices}
     for name, values in slices.items():
         keys = np.array(["missing" if value is None else str(value) for value in values], dtype=object)
-        groups[name] = {str(key): _coverage(covered[keys == key]) for key in np.unique(keys)}
+        groups[name] = {str(key): coverage.of(covered[keys == key]) for key in np.unique(keys)}
     return groups
-
-
-def _coverage(covered: NDArray[np.bool_], more: Coverage | None = None) -> Coverage:
-    predicted, labelled = (more.predicted, more.labelled) if more is not None else (0, 0)
-    return Coverage(predicted=predicted + len(covered), labelled=labelled + int(covered.sum()))
-
-
-def _incomplete(policy: Policy, predicted: int, covered: int, by_score: Mapping[str, Coverage]) -> str:
-    """Why the outcomes of a cohort do not stand for all of its rows; empty: they may."""
-    least = policy.labels.min_coverage
-    if not predicted or not least:
-        return ""
-    if covered < least * predicted:
-        return (
-            f"{covered:,} of {predicted:,} rows that are due have an outcome ({covered / predicted:.1%}); "
-            f"labels.min_coverage is {least:.0%}"
-        )
-    if not uneven(list(by_score.values())):
-        return ""
-    low, high = (choose(by_score.items(), key=lambda item: item[1].share) for choose in (min, max))
-    return (
-        f"{low[1].share:.0%} of the rows with scores of {low[0]} have an outcome, {high[1].share:.0%} of those of "
-        f"{high[0]}: outcomes of one class are missing or come later"
-    )
-
-
-def uneven(parts: Sequence[Coverage]) -> bool:
-    """Whether the worst covered part has less than half the coverage of the best, and the parts differ by more than
-    chance.
-
-    Chance: with shares c_b of n_b rows and c of all, chi² = sum of n_b (c_b - c)² / (c (1 - c)) against its 99.9 %
-    quantile at B - 1 degrees of freedom, by the cube-root approximation of E. B. Wilson and M. M. Hilferty (PNAS 17,
-    1931).
-
-    >>> uneven([Coverage(predicted=100, labelled=30), Coverage(predicted=100, labelled=90)])
-    True
-    """
-    shares = [part.share for part in parts]
-    if len(parts) < 2 or min(shares) >= EVEN * max(shares):
-        return False
-    share = sum(part.labelled for part in parts) / sum(part.predicted for part in parts)
-    spread = sum(part.predicted * (part.share - share) ** 2 for part in parts) / (share * (1 - share))
-    freedom = len(parts) - 1
-    ninth = 2 / (9 * freedom)
-    return bool(spread > freedom * (1 - ninth + CHANCE * math.sqrt(ninth)) ** 3)

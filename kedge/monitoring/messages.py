@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from kedge.clock import span as span
 
 if TYPE_CHECKING:
     from kedge.monitoring.check import Check
@@ -60,19 +62,6 @@ def estimate(check: Check) -> str:
 def times(count: int) -> str:
     """How often in a row."""
     return "1 check" if count == 1 else f"{count} checks in a row"
-
-
-def span(time: timedelta) -> str:
-    """A length of time in words: ``3 days``, ``2.5 h``, ``40 s``.
-
-    >>> span(timedelta(days=3)), span(timedelta(hours=2, minutes=30))
-    ('3 days', '2.5 h')
-    """
-    seconds = time.total_seconds()
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size * (2 if unit == "days" else 1):
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def moment(time: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kedge.monitoring.messages import span
+from kedge.clock import span
 from kedge.policy import Policy
 from kedge.records import Record, window_of
 from kedge.report import facts, histogram_pair, line_chart, page, section, table

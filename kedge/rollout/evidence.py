@@ -55,6 +55,8 @@ class Observed:
     champion: Outcomes = Outcomes()
     agreement: Agreement | None = None
     """Of a shadow that ended; reported, not judged: a better model answers otherwise."""
+    not_judged: str = ""
+    """Why outcomes that are known are not judged, in words; empty: they are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,9 +85,14 @@ def _lacking(evidence: Evidence, policy: Policy) -> list[str]:
             (evidence.seconds, step.min_seconds, "seconds"),
             (span.candidate.requests, step.min_requests, "requests of the candidate"),
             (span.champion.requests, min(step.min_requests, MIN_COMPARED), "requests of the champion"),
-            (evidence.labels, step.min_labels, "labelled outcomes of the candidate"),
+            (evidence.labels, step.min_labels, f"labelled outcomes of the candidate{_unjudged(evidence)}"),
         )
     return [f"{has:,.0f} of {need:,.0f} {what}" for has, need, what in needs if has < need]
+
+
+def _unjudged(evidence: Evidence) -> str:
+    reason = evidence.current.not_judged
+    return f" (none are judged: {reason})" if reason else ""
 
 
 def _errors(evidence: Evidence, policy: Policy) -> Test:

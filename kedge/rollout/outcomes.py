@@ -3,44 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kedge import measure
+from kedge import clock, measure, records
 from kedge.policy import Policy
 from kedge.rollout.evidence import Agreement, Observed, Outcomes
 from kedge.rollout.model import Rollout, Span
 from kedge.store import Store
-from kedge.tables import MIRRORED, log
+from kedge.tables import MIRRORED, coverage, log
 
+MOMENT = timedelta(microseconds=1)
+MIN_DUE = 50
+"""Rows that are due from which their coverage is looked at."""
 AHEAD = timedelta(days=365)
 """The span that runs has no end yet; rows from clocks that run ahead belong to it."""
 
 
-def observe(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span]) -> tuple[Observed, ...]:
-    """Each span with the outcomes of predictions made in it, whenever their labels arrived.
+def observe(
+    store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], *, now: datetime | None = None
+) -> tuple[Observed, ...]:
+    """Each span with the outcomes of predictions made in it that are due.
 
-    Once the rollout ended, a shadow also tells how far its answers agreed with the champion's.
+    Outcomes that come early are not those that come late: of a model whose positives alone are known within a release,
+    the candidate that finds more of them looks worse. Where those that are known do not stand for all rows that are
+    due, the spans have none, and say why. Once the rollout ended, a shadow also tells how far its answers agreed with
+    the champion's.
+
+    Args:
+        now: Outcomes observed later are not known; None: the clock's.
 
     Raises:
         StoreError: the log cannot be read.
     """
-    start = min(span.began for span in spans)
-    end = max(span.ended or span.began + AHEAD for span in spans)
-    columns = ["_version", "_time", "_score"]
-    rows = log.read_window(store, policy, start, end, columns=columns, labels="inner")
+    now = now or clock.now()
+    rows, reason = _due(store, policy, rollout, spans, now)
     return tuple(
         Observed(
             span=span,
             candidate=_outcomes(policy, _of(rows, span, rollout.bundle)),
             champion=_outcomes(policy, _of(rows, span, rollout.champion)),
             agreement=_agreement(store, policy, rollout, span) if rollout.ended and span.state == "shadow" else None,
+            not_judged=reason,
         )
         for span in spans
     )
+
+
+def _due(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], now: datetime) -> tuple[pa.Table, str]:
+    """Rows with an outcome among those that are due, or none and why they cannot be judged."""
+    start = min(span.began for span in spans)
+    end = max(span.ended or span.began + AHEAD for span in spans)
+    columns = ["_id", "_version", "_time", "_score"]
+    due = min(end, now - timedelta(seconds=_delay(store, policy)) + MOMENT)
+    rows = log.read_window(store, policy, start, max(start, due), columns=columns, known_at=now)
+    versions = pa.array([bundle for bundle in (rollout.bundle, rollout.champion) if bundle is not None])
+    rows = rows.filter(pc.and_(pc.is_in(rows["_version"], versions), pc.invert(pc.ends_with(rows["_id"], MIRRORED))))
+    rows = rows.filter(pc.is_finite(rows["_score"]))
+    if policy.labels.absent_means == "negative":
+        label = pc.fill_null(rows["_label"], 0.0)
+        return rows.set_column(rows.schema.get_field_index("_label"), "_label", label), ""
+    known = np.asarray(pc.is_valid(rows["_label"]).to_numpy(), dtype=np.bool_)
+    reason = ""
+    if len(known) >= MIN_DUE:
+        parts = coverage.by_score(rows["_score"].to_numpy(), known)
+        reason = coverage.incomplete(policy.labels, len(known), int(known.sum()), parts)
+    return rows.filter(pa.array(known & (not reason))), reason
+
+
+def _delay(store: Store, policy: Policy) -> float:
+    """Age in seconds from which outcomes are due: stated, or as the newest check estimated it."""
+    stated = policy.labels.due_seconds
+    if stated is not None:
+        return stated
+    checks = records.newest(store, policy.name, "check", 1)
+    return float((checks[-1].data.get("cohort") or {}).get("delay_seconds", 0.0)) if checks else 0.0
 
 
 def _agreement(store: Store, policy: Policy, rollout: Rollout, span: Span) -> Agreement:

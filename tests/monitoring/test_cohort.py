@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from kedge import measure, policy
-from kedge.monitoring.cohort import Cohort, Coverage, costs, in_time_order, judge, uneven
+from kedge.monitoring.cohort import Cohort, costs, in_time_order, judge
+from kedge.tables.coverage import Coverage, uneven
 
 START, END = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
 
