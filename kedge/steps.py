@@ -21,7 +21,7 @@ from kedge import clock, records
 from kedge.errors import KedgeError, RunError, StoreError, UsageError
 from kedge.store import Store
 
-State = Literal["succeeded", "rejected", "failed"]
+State = Literal["succeeded", "rejected", "inconclusive", "failed"]
 Result = TypeVar("Result")
 
 PIPELINE_RUN = "KEDGE_PIPELINE_RUN"

@@ -132,6 +132,8 @@ def what(item: Record) -> str:
         case "run-finished":
             return f"run {data.get('state', 'ended')}: {item.key}"
         case "evaluated":
+            if data.get("outcome") == "inconclusive":
+                return "could not be judged"
             return "passed its gates" if data.get("passed") else "did not pass its gates"
         case "registered":
             return f"registered as version {data.get('version', '?')}"
@@ -150,7 +152,8 @@ def why(data: Mapping[str, Any]) -> str:
 def _repeats(item: Record) -> bool:
     """Whether a run's end gives the reason that its evaluation has given."""
     data = item.data
-    return (item.kind, data.get("state"), data.get("step")) == ("run-finished", "rejected", "evaluate")
+    judged = (item.kind, data.get("step")) == ("run-finished", "evaluate")
+    return judged and data.get("state") in ("rejected", "inconclusive")
 
 
 def _origin(store: Store, model: str, bundle: str) -> tuple[str, str]:

@@ -42,8 +42,8 @@ def submit(
 
     A policy may ask for an approval first. With the local runner a release goes to the platform of `kedge up`; where
     none runs, what passed is registered only.
-    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says rejected); 1: it failed; 2: a
-    mistake in what was given.
+    Exit code 0: it ran, also if a gate or the canary refused the candidate (`state` says rejected) or the rows are too
+    few to judge it (inconclusive, with how many more are needed); 1: it failed; 2: a mistake in what was given.
 
     Example: kedge submit --policy fraud.yaml --local
     """

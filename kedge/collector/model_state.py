@@ -29,7 +29,7 @@ from kedge.store import Store
 REFRESH_SECONDS = 60.0
 ACTIONS = ("none", "warn", "retrain", "quarantine")
 PIPELINES = ("retrain", "release")
-STATES = ("succeeded", "rejected", "failed")
+STATES = ("succeeded", "rejected", "inconclusive", "failed")
 OUTCOMES = ("promoted", "rolled-back")
 READ: tuple[Kind, ...] = ("run-started", "run-finished", "release-started", "promoted", "rolled-back")
 

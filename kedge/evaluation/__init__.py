@@ -1,1 +1,6 @@
 """Champion against challenger on the same newest rows, and the gates a challenger must pass."""
+
+from kedge.evaluation.evaluation import Evaluation, measure
+from kedge.evaluation.gates import Outcome, Verdict, outcome
+
+__all__ = ["Evaluation", "Outcome", "Verdict", "measure", "outcome"]

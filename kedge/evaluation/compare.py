@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from kedge.measure import Floats
 
@@ -28,16 +28,6 @@ class Paired:
     """One-sided: chance of such an improvement, or a larger one, if the challenger were no better."""
     blocks: int
     rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class McNemar:
-    """Rows on which exactly one of two models decided wrongly."""
-
-    only_champion_wrong: int
-    only_challenger_wrong: int
-    p_value: float
-    """Two-sided, exact."""
 
 
 def paired(champion: Floats, challenger: Floats) -> Paired:
@@ -83,23 +73,23 @@ def paired(champion: Floats, challenger: Floats) -> Paired:
     )
 
 
-def mcnemar(champion_wrong: NDArray[np.bool_], challenger_wrong: NDArray[np.bool_]) -> McNemar:
-    """Exact test that two models decide wrongly equally often, on rows where one of them does and the other does not.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that calling those at most ``a`` makes any false call with chance at most ``a``.
 
-    With b and c such rows, p = min(1, 2 P(X <= min(b, c))), X binomial of b + c trials with chance 1/2. It takes rows
-    for independent, so it is reported beside the paired test and decides nothing.
+    Sorted upwards, the k-th of m is multiplied by m - k + 1, and none is below the one before. Valid however the tests
+    depend on each other.
 
     References:
-        Q. McNemar (1947), Psychometrika 12, 153-157.
+        S. Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65-70.
 
-    >>> mcnemar(np.array([True] * 6 + [False] * 4), np.array([False] * 9 + [True])).p_value
-    0.125
+    >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
     """
-    champion = int(np.sum(champion_wrong & ~challenger_wrong))
-    challenger = int(np.sum(challenger_wrong & ~champion_wrong))
-    both = champion + challenger
-    p_value = min(1.0, 2 * float(bdtr(min(champion, challenger), both, 0.5))) if both else 1.0
-    return McNemar(only_champion_wrong=champion, only_challenger_wrong=challenger, p_value=p_value)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = highest
+    return adjusted
 
 
 def _one_sided(mean: float, error: float, freedom: int) -> float:

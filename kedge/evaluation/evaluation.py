@@ -1,17 +1,25 @@
-"""What an evaluation found out."""
+"""From the scores of two models on the same rows to the verdicts of the gates. Needs no store and no bundle."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from kedge.evaluation import curves
-from kedge.evaluation.compare import McNemar
-from kedge.evaluation.gates import Measured, Verdict
+from kedge.bundle import Agreement
+from kedge.evaluation import curves, decisions, gates
+from kedge.evaluation.compare import paired
+from kedge.evaluation.gates import Against, Measured, Outcome, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
-from kedge.measure import Floats, wrong
+from kedge.measure import Floats, losses, wrong
 from kedge.policy import Policy
+
+MIN_ROWS = 4
+"""The paired test needs two blocks of two rows."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +39,153 @@ class Evaluation:
     champion: Scored | None
     label: Floats
     constant_score: float
-    """What a model that knows nothing says: the mean label of the rows the challenger was trained on."""
+    """The best constant guess for the judged rows, their mean label: what a model that knows nothing could say at
+    best."""
     measured: Measured
     verdicts: list[Verdict]
-    decisions: McNemar | None
-    """None without a champion, and for a regression."""
     alternatives: dict[str, float] = field(default_factory=dict)
     """Mean loss on all held-out rows of every estimator that training tried."""
     note: str = ""
     """Which rows were judged on, where that needs a word."""
 
     @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return gates.outcome(self.verdicts)
+
+    @property
     def passed(self) -> bool:
         """Whether every gate was passed."""
-        return all(verdict.passed for verdict in self.verdicts)
+        return self.outcome == "passed"
 
     @property
     def reasons(self) -> list[str]:
-        """Why not, or what speaks for it: the sentences of the gates that decided."""
-        return [verdict.sentence for verdict in self.verdicts if verdict.passed == self.passed]
+        """Why it ended so: the sentences of the gates that decided and, where nothing is decided, what to do."""
+        decisive = [verdict.sentence for verdict in self.verdicts if verdict.outcome == self.outcome]
+        return [*decisive, self._advice()] if self.outcome == "inconclusive" else decisive
+
+    @property
+    def rows_needed(self) -> int:
+        """About so many more judged rows would make an inconclusive one conclusive; 0 where rows alone do not."""
+        return max(verdict.rows_needed for verdict in self.verdicts)
+
+    def _advice(self) -> str:
+        if not self.rows_needed:
+            return "nothing is decided: say in data.time_column when each row happened, and train again"
+        return (
+            f"nothing is decided: train again when about {self.rows_needed:,} more rows to judge on have their "
+            "outcome, or set gates.min_rows and gates.min_class_rows lower"
+        )
+
+
+def measure(
+    policy: Policy,
+    label: Floats,
+    challenger: Floats,
+    champion: Floats | None = None,
+    *,
+    table: pa.Table | None = None,
+    earlier_label: Floats | None = None,
+    unseen: int | None = None,
+    attempt: int = 1,
+    stale: bool = False,
+    agreement: Agreement | None = None,
+    bundles: tuple[str, str] = ("", ""),
+) -> Evaluation:
+    """Hold the scores of two models on the same rows against the policy's gates.
+
+    Args:
+        policy: Its task, costs, slices and gates.
+        label: Outcomes in time order, shape (n,), n at least 4.
+        challenger, champion: Scores of these rows; without a champion nothing is compared.
+        table: The same rows with the columns of ``policy.model.slices``; None: no slices.
+        earlier_label: Outcomes of the rows before them, to see a table that is not in the order of time.
+        unseen: How many of the rows the champion was not trained on; None: all.
+        attempt: How many challengers were tried since the alarm that asked for this one; 1: it is the first.
+        stale: The champion's training rows are older than they may be: not to be worse is enough.
+        agreement: Of the challenger's judged and served fit, where there are two.
+        bundles: Ids of challenger and champion, for the records.
+
+    Raises:
+        ValueError: there are fewer than 4 rows, or the attempt is below 1.
+    """
+    task = policy.model.task
+    ours = Scored(bundles[0], challenger, losses(task, label, challenger))
+    theirs = None if champion is None else Scored(bundles[1], champion, losses(task, label, champion))
+    guess = float(label.mean())
+    constant = losses(task, label, np.full(len(label), guess))
+    measured = Measured(
+        rows=_rows(task, label, earlier_label, len(label) if unseen is None else unseen),
+        challenger_loss=float(ours.loss.mean()),
+        constant_loss=float(constant.mean()),
+        constant=paired(constant, ours.loss),
+        against=None if theirs is None else _against(policy, label, ours, theirs),
+        slices=[] if table is None else list(_slices(policy, table, ours, theirs)),
+        attempt=attempt,
+        stale=stale,
+        agreement=agreement,
+    )
+    return Evaluation(
+        challenger=ours,
+        champion=theirs,
+        label=label,
+        constant_score=guess,
+        measured=measured,
+        verdicts=gates.judge(policy.gates, measured),
+    )
+
+
+def _rows(task: str, label: Floats, earlier: Floats | None, unseen: int) -> Rows:
+    rows = Rows(judged=len(label), unseen=unseen, earlier=0 if earlier is None else len(earlier))
+    if task == "binary":
+        known = 0 if earlier is None else int(earlier.sum())
+        return replace(rows, positives=int(label.sum()), earlier_positives=known)
+    if earlier is None or not len(earlier):
+        return rows
+    return replace(rows, apart=bool(label.min() > earlier.max() or label.max() < earlier.min()))
+
+
+def _against(policy: Policy, label: Floats, challenger: Scored, champion: Scored) -> Against:
+    limits = policy.gates
+    return Against(
+        champion_loss=float(champion.loss.mean()),
+        difference=paired(champion.loss, challenger.loss),
+        within_margin=paired((1 + limits.margin) * champion.loss, challenger.loss),
+        decisions=decisions.decide(policy.model, label, challenger.score, champion.score, limits.max_cost_increase)
+        if policy.model.task == "binary"
+        else None,
+    )
+
+
+def _slices(policy: Policy, table: pa.Table, challenger: Scored, champion: Scored | None) -> Iterator[Slice]:
+    allowed = 1 + policy.gates.max_slice_loss_increase
+    for name in policy.model.slices:
+        column = table.column(name)
+        for value in sorted(column.unique().to_pylist(), key=str):
+            rows = _equal(column, value)
+            ours, theirs = challenger.loss[rows], None if champion is None else champion.loss[rows]
+            yield Slice(
+                feature=name,
+                value="missing" if value is None else _shown(policy, name, value),
+                rows=len(ours),
+                challenger_loss=float(ours.mean()),
+                champion_loss=None if theirs is None else float(theirs.mean()),
+                p_value=None if theirs is None or len(ours) < MIN_ROWS else paired(ours, allowed * theirs).p_value,
+            )
+
+
+def _equal(column: pa.ChunkedArray, value: Any) -> Any:
+    found = column.is_null() if value is None else pc.fill_null(pc.equal(column, value), False)
+    return found.to_numpy()
+
+
+def _shown(policy: Policy, name: str, value: Any) -> str:
+    return ("true" if value else "false") if policy.model.features[name].type == "boolean" else str(value)
 
 
 def fits(found: Evaluation) -> dict[str, Fit]:
-    """How far challenger, champion (where there is one) and constant guess of a regression are off on the same rows."""
+    """How far challenger, champion (where there is one) and best constant guess of a regression are off on the same
+    rows."""
     scores = {"challenger": found.challenger.score}
     if found.champion is not None:
         scores["champion"] = found.champion.score
@@ -64,15 +196,20 @@ def fits(found: Evaluation) -> dict[str, Fit]:
 def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
     """The numbers a run graph shows."""
     shown = {
-        "rows": float(found.measured.rows),
+        "rows": float(found.measured.rows.judged),
         "loss": found.measured.challenger_loss,
         "constant_loss": found.measured.constant_loss,
         **found.alternatives,
     }
-    if found.champion is not None:
-        shown["champion_loss"] = float(found.champion.loss.mean())
-    if found.measured.paired is not None:
-        shown |= {"improvement": found.measured.paired.improvement, "p_value": found.measured.paired.p_value}
+    against = found.measured.against
+    if against is not None:
+        shown |= {
+            "champion_loss": against.champion_loss,
+            "improvement": against.difference.improvement,
+            "p_value": against.difference.p_value,
+        }
+    if against is not None and against.decisions is not None:
+        shown |= {"cost": against.decisions.challenger_cost, "champion_cost": against.decisions.champion_cost}
     if policy.model.task == "binary":
         shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
         curve = curves.roc(found.label, found.challenger.score)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from kedge.evaluation.compare import Paired
+from kedge.bundle import Agreement
+from kedge.evaluation.compare import Paired, holm
+from kedge.evaluation.decisions import Decisions
 from kedge.policy import Gates
+
+Outcome = Literal["passed", "rejected", "inconclusive"]
+
+HARM_LEVEL = 0.1
+"""One-sided level from which on harm to the decisions counts as shown. Wider than that of an improvement: to wait for a
+better challenger costs a run, to serve a worse one costs every decision."""
+OUT_OF_ORDER = 10
+"""A class that is so many times rarer in one part of the table than in the other is told to the reader."""
+
+SORTED = "is the table sorted by its outcome instead of by time"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """Rows that share a value of a feature."""
+    """Rows that share a value of a column."""
 
     feature: str
     value: str
     rows: int
     challenger_loss: float
     champion_loss: float | None
+    p_value: float | None
+    """Chance of such a rise of the loss beyond the margin, or a larger one, if there were none; None without a
+    champion, and for fewer rows than a test can be made on."""
 
     @property
     def increase(self) -> float | None:
@@ -30,14 +47,52 @@ class Slice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was measured on the holdout. Losses are means; ``paired`` is None without a champion."""
+class Rows:
+    """How many rows there are, and of which outcome."""
 
-    rows: int
+    judged: int
+    unseen: int
+    """Those of them that the champion was not trained on; only these are evidence."""
+    positives: int | None = None
+    """Of those judged (binary)."""
+    earlier: int = 0
+    """Rows before the judged ones; 0 where that is not known."""
+    earlier_positives: int = 0
+    apart: bool = False
+    """All judged outcomes lie above all earlier ones, or below them (regression)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """Challenger and champion on the same rows."""
+
+    champion_loss: float
+    difference: Paired
+    within_margin: Paired
+    """The same test with the champion's loss raised by the margin: shown where the challenger is lower than that."""
+    decisions: Decisions | None
+    """None for a regression."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured on the judged rows. Losses are means."""
+
+    rows: Rows
     challenger_loss: float
     constant_loss: float
-    paired: Paired | None
+    """Of the best constant guess for these very rows, which no model could know."""
+    constant: Paired
+    """Constant guess against challenger."""
+    against: Against | None
+    """None without a champion."""
     slices: Sequence[Slice] = ()
+    attempt: int = 1
+    """How many challengers were tried since the alarm that asked for this one."""
+    stale: bool = False
+    """The champion's training rows are older than they may be."""
+    agreement: Agreement | None = None
+    """Of the challenger's judged and served fit; None where one fit is both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,65 +100,220 @@ class Verdict:
     """One gate."""
 
     name: str
-    passed: bool
+    outcome: Outcome
     sentence: str
+    rows_needed: int = 0
+    """About so many more judged rows would make an inconclusive one conclusive."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the challenger passed it."""
+        return self.outcome == "passed"
 
 
-def judge(gates: Gates, seen: Measured) -> list[Verdict]:
+def level_of_attempt(alpha: float, attempt: int) -> float:
+    """Level of the k-th challenger under one alarm, so that all of them together share one error budget.
+
+    alpha_k = 6 alpha / (pi² k²), which sums to alpha over all k: however often one tries, a challenger that is no
+    better gets through with chance at most alpha.
+
+    >>> round(level_of_attempt(0.05, 1), 4), round(sum(level_of_attempt(0.05, k) for k in range(1, 10_000)), 4)
+    (0.0304, 0.05)
+    """
+    if attempt < 1:
+        raise ValueError(f"attempt {attempt}: the first one is 1")
+    return 6 * alpha / (math.pi * attempt) ** 2
+
+
+def outcome(verdicts: Sequence[Verdict]) -> Outcome:
+    """How an evaluation ended. Lack of evidence never condemns and never promotes: one inconclusive gate makes all so.
+
+    >>> outcome([Verdict(name="loss", outcome="passed", sentence="")])
+    'passed'
+    """
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return "inconclusive" if "inconclusive" in outcomes else "rejected" if "rejected" in outcomes else "passed"
+
+
+def judge(gates: Gates, measured: Measured) -> list[Verdict]:
     """Hold what was measured against every gate of the policy. Thresholds are inclusive.
 
     Limits on one figure are one gate: a loss above two of them, or a difference that is neither large nor certain
-    enough, would be the same bad news twice. Without a champion ``improvement`` is passed with that reason and nothing
-    is said of slices; the challenger must still be better than the constant that knows nothing.
+    enough, would be the same bad news twice. Without a champion ``improvement`` is passed with that reason, and nothing
+    is said of decisions and slices; the challenger must still be shown to beat the constant that knows nothing.
     """
-    return [_rows(gates, seen), _loss(gates, seen), _improvement(gates, seen.paired), *_slices(gates, seen)]
+    verdicts = [
+        _rows(gates, measured.rows),
+        *_outcomes(gates, measured.rows),
+        *_agreement(measured.agreement),
+        _loss(gates, measured),
+    ]
+    if measured.against is None:
+        return [
+            *verdicts,
+            Verdict(name="improvement", outcome="passed", sentence="there is no champion yet to compare with"),
+        ]
+    return [
+        *verdicts,
+        (_no_worse if measured.stale else _improvement)(gates, measured, measured.against),
+        *_decisions(gates, measured.against.decisions),
+        _slices(gates, measured.slices),
+    ]
 
 
-def _rows(gates: Gates, seen: Measured) -> Verdict:
+def _verdict(name: str, passed: bool, sentence: str) -> Verdict:
+    return Verdict(name=name, outcome="passed" if passed else "rejected", sentence=sentence)
+
+
+def _rows(gates: Gates, rows: Rows) -> Verdict:
+    missing = max(0, gates.min_rows - rows.unseen)
+    what = "rows to judge on"
+    if rows.unseen < rows.judged:
+        what = f"of the {rows.judged:,} judged rows are newer than those the champion was trained on"
+    more = f": {missing:,} more are needed" if missing else ""
     return Verdict(
         name="rows",
-        passed=seen.rows >= gates.min_rows,
-        sentence=f"{seen.rows:,} rows to judge on, must be at least {gates.min_rows:,}",
+        outcome="inconclusive" if missing else "passed",
+        sentence=f"{rows.unseen:,} {what}, must be at least {gates.min_rows:,}{more}",
+        rows_needed=missing,
     )
 
 
-def _loss(gates: Gates, seen: Measured) -> Verdict:
-    most = gates.max_loss
-    allowed = "" if most is None else f"at most {most:.5g} and "
-    return Verdict(
-        name="loss",
-        passed=seen.challenger_loss < seen.constant_loss and (most is None or seen.challenger_loss <= most),
-        sentence=f"loss {seen.challenger_loss:.5g}, must be {allowed}below {seen.constant_loss:.5g}, that of always "
-        "saying the mean of the training rows",
+def _outcomes(gates: Gates, rows: Rows) -> list[Verdict]:
+    """Whether the judged rows have outcomes to judge by, and whether the table is in the order of time at all."""
+    if rows.positives is None:
+        if not rows.apart:
+            return []
+        sentence = f"every one of the {rows.judged:,} judged outcomes lies beyond all earlier ones: {SORTED}?"
+        return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence)]
+    negatives = rows.judged - rows.positives
+    named = {
+        "positive": (rows.positives, rows.earlier_positives),
+        "negative": (negatives, rows.earlier - rows.earlier_positives),
+    }
+    rarest = min(named, key=lambda name: named[name][0])
+    count, earlier = named[rarest]
+    rule = f"{count:,} of {rows.judged:,} judged rows are {rarest}"
+    order = "".join(_out_of_order(gates, rows, name, *counts) for name, counts in named.items())
+    if count >= gates.min_class_rows:
+        return [Verdict(name="outcomes", outcome="passed", sentence=f"{rule}{order}")]
+    needed = 0
+    more = ""
+    if not order:
+        share = (count + earlier) / (rows.judged + rows.earlier)
+        needed = math.ceil((gates.min_class_rows - count) / share) if share else 0
+        more = f": about {needed:,} more rows are needed" if needed else ""
+    sentence = f"{rule}, must be at least {gates.min_class_rows:,} of each class{more}{order}"
+    return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence, rows_needed=needed)]
+
+
+def _out_of_order(gates: Gates, rows: Rows, name: str, judged: int, earlier: int) -> str:
+    """Words about a class that one part of the table lacks, though the other holds many."""
+    if not rows.earlier:
+        return ""
+    shares = judged / rows.judged, earlier / rows.earlier
+    expected = shares[1] * rows.judged, shares[0] * rows.earlier
+    for count, due in zip((judged, earlier), expected, strict=True):
+        if due >= gates.min_class_rows and count * OUT_OF_ORDER <= due:
+            return (
+                f"; {shares[0]:.1%} of the judged rows are {name} and {shares[1]:.1%} of the {rows.earlier:,} rows "
+                f"before: {SORTED}, or does one class become known later?"
+            )
+    return ""
+
+
+def _agreement(agreement: Agreement | None) -> list[Verdict]:
+    """Whether the figures, which are the judged fit's, say anything about the fit that will serve."""
+    if agreement is None:
+        return []
+    return [
+        _verdict(
+            "agreement",
+            agreement.difference <= agreement.bound,
+            f"the fit that will serve scores {agreement.difference:.3g} away from the judged one on average, must be "
+            f"at most {agreement.bound:.3g}",
+        )
+    ]
+
+
+def _loss(gates: Gates, measured: Measured) -> Verdict:
+    limit, level = gates.max_loss, level_of_attempt(gates.alpha, measured.attempt)
+    allowed = "" if limit is None else f"at most {limit:.5g} and "
+    shown = measured.constant.p_value <= level
+    return _verdict(
+        "loss",
+        shown and (limit is None or measured.challenger_loss <= limit),
+        f"loss {measured.challenger_loss:.5g}, must be {allowed}below {measured.constant_loss:.5g}, that of the best "
+        f"constant guess for these rows, {_with_p(measured, level)} (paired test p = {measured.constant.p_value:.3g})",
     )
 
 
-def _improvement(gates: Gates, paired: Paired | None) -> Verdict:
-    if paired is None:
-        return Verdict(name="improvement", passed=True, sentence="there is no champion yet to compare with")
+def _improvement(gates: Gates, measured: Measured, against: Against) -> Verdict:
+    level = level_of_attempt(gates.alpha, measured.attempt)
+    least = f"at least {gates.min_improvement:.5g} lower" if gates.min_improvement else "lower"
+    paired = against.difference
+    return _verdict(
+        "improvement",
+        paired.p_value <= level and paired.improvement >= gates.min_improvement,
+        f"{_difference(paired)}, paired test p = {paired.p_value:.3g}), must be {least} {_with_p(measured, level)}",
+    )
+
+
+def _no_worse(gates: Gates, measured: Measured, against: Against) -> Verdict:
+    level = level_of_attempt(gates.alpha, measured.attempt)
+    p_value = against.within_margin.p_value
+    return _verdict(
+        "improvement",
+        p_value <= level,
+        f"{_difference(against.difference)}), must be less than {gates.margin:.1%} higher, because the champion is "
+        f"stale, {_with_p(measured, level)} (paired test p = {p_value:.3g})",
+    )
+
+
+def _difference(paired: Paired) -> str:
     way, low, high = "lower", paired.low, paired.high
     if paired.improvement < 0:
         way, low, high = "higher", -paired.high, -paired.low
-    least = f"at least {gates.min_improvement:.5g} lower" if gates.min_improvement else "lower"
-    return Verdict(
-        name="improvement",
-        passed=paired.p_value <= gates.alpha and paired.improvement >= gates.min_improvement,
-        sentence=f"loss {abs(paired.improvement):.5g} {way} than the champion's (95 % interval {low:.5g} to "
-        f"{high:.5g}, paired test p = {paired.p_value:.3g}), must be {least} with p at most {gates.alpha:g}",
-    )
+    return f"loss {abs(paired.improvement):.5g} {way} than the champion's (95 % interval {low:.5g} to {high:.5g}"
 
 
-def _slices(gates: Gates, seen: Measured) -> list[Verdict]:
-    if seen.paired is None:
+def _with_p(measured: Measured, level: float) -> str:
+    tried = f" in attempt {measured.attempt}" if measured.attempt > 1 else ""
+    return f"with p at most {level:.3g}{tried}"
+
+
+def _decisions(gates: Gates, decisions: Decisions | None) -> list[Verdict]:
+    if decisions is None:
         return []
-    judged = [each for each in seen.slices if each.rows >= gates.min_slice_rows and each.increase is not None]
-    if not judged:
+    harm = decisions.harm(HARM_LEVEL)
+    return [
+        _verdict(
+            "decisions",
+            not harm,
+            f"wrong decisions cost {decisions.challenger_cost:.5g} a row, the champion's "
+            f"{decisions.champion_cost:.5g}; that they are more than {gates.max_cost_increase:.2%} dearer is "
+            f"{_shown(harm)} (paired tests: of the costs p = {decisions.p_cost:.3g}, of the loss after calibrating "
+            f"both p = {decisions.p_calibrated:.3g}; shown at {HARM_LEVEL:g} or less)",
+        )
+    ]
+
+
+def _shown(shown: bool) -> str:
+    return "shown" if shown else "not shown"
+
+
+def _slices(gates: Gates, slices: Sequence[Slice]) -> Verdict:
+    judged = [each for each in slices if each.rows >= gates.min_slice_rows]
+    p_values = [each.p_value for each in judged if each.p_value is not None]
+    if not p_values:
         none = f"no slice of at least {gates.min_slice_rows:,} rows to judge"
-        return [Verdict(name="slices", passed=True, sentence=none)]
-    worst = max(judged, key=lambda each: each.increase or 0.0)
-    increase = worst.increase or 0.0
-    sentence = (
-        f"worst slice {worst.feature} = {worst.value} ({worst.rows:,} rows): loss {increase:+.1%} against the "
-        f"champion's, must be at most {gates.max_slice_loss_increase:+.1%}"
+        return Verdict(name="slices", outcome="passed", sentence=none)
+    p_value, worst = min(zip(holm(p_values), judged, strict=True), key=lambda pair: (pair[0], -(pair[1].increase or 0)))
+    return _verdict(
+        "slices",
+        p_value > gates.alpha,
+        f"worst slice {worst.feature} = {worst.value} ({worst.rows:,} rows): loss {worst.increase or 0.0:+.1%} against "
+        f"the champion's; that it is more than {gates.max_slice_loss_increase:.1%} higher is "
+        f"{_shown(p_value <= gates.alpha)} (paired test p = {p_value:.3g} by Holm over {len(judged):,}; shown at "
+        f"{gates.alpha:g} or less)",
     )
-    return [Verdict(name="slices", passed=increase <= gates.max_slice_loss_increase, sentence=sentence)]

@@ -13,6 +13,11 @@ from kedge.policy import Policy
 
 UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
 FIGURES = {"binary": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
+HEADINGS = {
+    "passed": "Passed every gate",
+    "rejected": "Rejected",
+    "inconclusive": "Not judged: the rows are too few to tell",
+}
 MAX_DOTS = 600
 """Rows drawn one by one; more hide each other."""
 
@@ -22,10 +27,9 @@ def page(policy: Policy, found: Evaluation) -> str:
     return report.page(
         f"{policy.name}: challenger {found.challenger.bundle[:12]}",
         report.section(
-            "Passed every gate" if found.passed else "Refused",
+            HEADINGS[found.outcome],
             report.table(
-                ["gate", "verdict", "why"],
-                [[each.name, "passed" if each.passed else "failed", each.sentence] for each in found.verdicts],
+                ["gate", "verdict", "why"], [[each.name, each.outcome, each.sentence] for each in found.verdicts]
             ),
             *([found.note] if found.note else []),
         ),
@@ -41,20 +45,20 @@ def _losses(policy: Policy, found: Evaluation) -> Markup:
     rows: list[list[object]] = [["challenger", found.measured.challenger_loss, *figures["challenger"]]]
     if found.champion:
         rows.append(["champion", float(found.champion.loss.mean()), *figures["champion"]])
-    rows.append(["always the mean of the training rows", found.measured.constant_loss, *figures["constant"]])
+    rows.append(["the best constant guess for these rows", found.measured.constant_loss, *figures["constant"]])
     task = policy.model.task
     parts = [report.table(["model", UNITS[task], *FIGURES[task]], rows)]
-    if found.decisions:
+    decisions = found.measured.against.decisions if found.measured.against else None
+    if decisions:
         parts.append(
             Markup("<p>{}</p>").format(
-                f"Only the champion decided wrongly on {found.decisions.only_champion_wrong:,} rows, only the "
-                f"challenger on {found.decisions.only_challenger_wrong:,} (McNemar, exact, two-sided: "
-                f"p = {found.decisions.p_value:.3g})."
+                f"Only the champion decided wrongly on {decisions.only_champion_wrong:,} rows, only the challenger on "
+                f"{decisions.only_challenger_wrong:,}."
             )
         )
     alternatives = [[name.removeprefix("loss_of_"), loss] for name, loss in found.alternatives.items()]
     return report.section(
-        f"On the same {found.measured.rows:,} newest rows",
+        f"On the same {found.measured.rows.judged:,} newest rows",
         *parts,
         "Estimators tried in training, on all rows held out:",
         report.table(["estimator", UNITS[task]], alternatives),

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from kedge.policy import Policy
 from kedge.records import Record
 
 SECONDS = 10.0
 MAX_TEXT = 2000
-OUTCOMES = {"succeeded": "succeeded", "rejected": "did its work, and the candidate did not pass", "failed": "failed"}
+OUTCOMES = {
+    "succeeded": "succeeded",
+    "rejected": "did its work, and the candidate did not pass",
+    "inconclusive": "did its work, and the rows are too few to judge the candidate",
+    "failed": "failed",
+}
 
 
 def text(finished: Record) -> str:
@@ -64,11 +70,11 @@ def escaped(line: str) -> str:
 def card(finished: Record, evaluated: Record | None) -> str:
     """The verdict in Markdown, with the gates and figures of the challenger where there was one."""
     data = finished.data
-    rejected = evaluated is not None and (data["state"], data.get("step")) == ("rejected", "evaluate")
+    told_by_gates = evaluated is not None and data.get("step") == "evaluate" and data["state"] != "failed"
     facts = {
         "run": data["run"],
         "step": data.get("step") if data["state"] == "failed" else None,
-        "why": None if rejected else data.get("reason"),  # the failed gates below say it
+        "why": None if told_by_gates else data.get("reason"),  # the gates below say it
         "bundle": data.get("bundle"),
         "version": data.get("version"),
         "outcome": data.get("outcome"),
@@ -81,10 +87,15 @@ def card(finished: Record, evaluated: Record | None) -> str:
 def _proof(evaluated: Record) -> Iterator[str]:
     yield from ("", "## Gates", "", "| gate | | |", "|---|---|---|")
     for gate in evaluated.data["gates"]:
-        yield f"| {plain(gate['name'])} | {'passed' if gate['passed'] else '**failed**'} | {plain(gate['sentence'])} |"
+        yield f"| {plain(gate['name'])} | {_verdict(gate)} | {plain(gate['sentence'])} |"
     yield from ("", "## Figures", "", "| figure | value |", "|---|---|")
     for name, value in evaluated.data["metrics"].items():
         yield f"| {plain(name)} | {value:.6g} |"
+
+
+def _verdict(gate: Mapping[str, Any]) -> str:
+    """What a gate said; records of before there were three answers know only whether it was passed."""
+    return "passed" if gate["passed"] else f"**{gate.get('outcome', 'rejected')}**"
 
 
 def plain(words: str) -> str:

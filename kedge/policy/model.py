@@ -420,18 +420,30 @@ class Gates(Section):
     """What a challenger proves, on rows no training step has read, before it may be registered for release."""
 
     alpha: Probability = 0.05
-    """One-sided level of the paired test that the challenger's loss is lower than the champion's."""
+    """Chance that a challenger that is no better gets through, over all challengers under one alarm: the k-th meets the
+    one-sided level 6 alpha / (pi k)²."""
     min_improvement: Annotated[float, Field(ge=0)] = 0.0
     """Least mean improvement of the loss, in its unit: nats (binary, log loss) or squared units (regression)."""
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """While the champion is stale it is enough to show that the loss is not higher by this share of the champion's."""
+    stale_after_seconds: Annotated[float, Field(gt=0)] | None = None
+    """The champion is stale when its newest training row is older than this. Null: `monitor.triggers.max_age_seconds`;
+    where that is null too, it never is."""
     max_loss: Annotated[float, Field(gt=0)] | None = None
     """Highest mean loss allowed at all; null: no limit."""
+    max_cost_increase: Annotated[float, Field(ge=0)] = 0.0025
+    """A challenger whose wrong decisions are shown to cost more than the champion's by more than this share is refused
+    (binary only)."""
     max_slice_loss_increase: Annotated[float, Field(ge=0)] = 0.1
-    """Highest increase of the mean loss against the champion in any slice of at least `min_slice_rows` rows, as a share
-    of the champion's loss there."""
+    """Refused is a challenger whose mean loss is shown to be higher than the champion's in any slice of at least
+    `min_slice_rows` rows, by more than this share of the champion's loss there."""
     min_slice_rows: Annotated[int, Field(ge=10)] = 100
     """Smaller slices are reported, not judged."""
     min_rows: Annotated[int, Field(ge=20)] = 200
-    """Fewest holdout rows the test is made on."""
+    """Fewest holdout rows a judgement is made on, none of which the champion was trained on."""
+    min_class_rows: Annotated[int, Field(ge=2)] = 20
+    """Fewest of them of each class (binary): a mean over a handful of positives has no normal error, and one of them
+    would decide."""
 
 
 class Step(Section):
@@ -662,9 +674,9 @@ def _state_of_today(value: object) -> object:
 
 
 RunState = Annotated[
-    Literal["succeeded", "rejected", "failed"],
+    Literal["succeeded", "rejected", "inconclusive", "failed"],
     BeforeValidator(_state_of_today),
-    WithJsonSchema({"type": "string", "enum": ["succeeded", "rejected", "failed", "gated"]}),
+    WithJsonSchema({"type": "string", "enum": ["succeeded", "rejected", "inconclusive", "failed", "gated"]}),
 ]
 
 
@@ -675,8 +687,9 @@ class Notify(Section):
     """Name of the environment variable with the address to post to, so that no secret is in a policy: the incoming
     webhook of a chat, or anything that takes `{"text": "..."}`. On a cluster it comes from a Secret in
     `cluster.secrets`. Null: nobody."""
-    states: tuple[RunState, ...] = ("succeeded", "rejected", "failed")
-    """Ends that are told; `rejected` is a candidate that did not pass or was rolled back."""
+    states: tuple[RunState, ...] = ("succeeded", "rejected", "inconclusive", "failed")
+    """Ends that are told; `rejected` is a candidate that did not pass or was rolled back, `inconclusive` one that there
+    are too few rows to judge."""
 
 
 class Policy(Section):

@@ -19,8 +19,8 @@ from kedge.store import Store
 Kind = Literal[
     "check",  # a monitoring check: key is the window's end
     "run-started",  # a pipeline run was submitted: key is the run's name
-    "run-finished",  # it ended: data has state ("succeeded", "failed", "rejected"), step, reason, bundle
-    # and, where the run was refused so that nothing ran, submitted: false
+    "run-finished",  # it ended: data has state ("succeeded", "rejected", "inconclusive", "failed"), step, reason,
+    # bundle and, where the run was refused so that nothing ran, submitted: false
     "evaluated",  # champion against challenger: key is the challenger's bundle id and the run
     "registered",  # a challenger that passed its gates: key is the bundle id
     "approved",  # by whom: key is the bundle id

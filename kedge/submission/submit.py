@@ -34,17 +34,20 @@ class RunOutcome:
     """How a run ended, read from the records."""
 
     run: str
-    state: Literal["running", "succeeded", "rejected", "failed"]
-    """``rejected``: it did its work, and the challenger did not pass."""
+    state: Literal["running", "succeeded", "rejected", "inconclusive", "failed"]
+    """``rejected``: it did its work, and the challenger did not pass; ``inconclusive``: there are too few rows to judge
+    it."""
     step: str | None = None
     """Where it ended, if not at the end."""
     reason: str | None = None
-    """Why it failed or was rejected."""
+    """Why it failed, was rejected or not judged."""
     bundle: str | None = None
     version: str | None = None
     """In the registry."""
     address: str | None = None
     """Of its page in KFP's user interface, if this submission started it there or waited for it."""
+    rows_needed: int = 0
+    """About so many more held-out rows would make an inconclusive run conclusive; 0 where rows alone do not."""
     exit_code: int = 0
     """Of a failed run: 2 if the user can mend it, else 1."""
 
@@ -331,12 +334,13 @@ def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> Run
     if finished is None:
         return RunOutcome(run=run, state="running")
     data = finished.data
-    known = {name: data[name] for name in ("state", "step", "reason", "bundle", "version") if name in data}
+    names = ("state", "step", "reason", "bundle", "version", "rows_needed")
+    known = {name: data[name] for name in names if name in data}
     return RunOutcome(run=run, exit_code=data.get("exit_code", 1) if data["state"] == "failed" else 0, **known)
 
 
 def _for_good(found: RunOutcome) -> bool:
     """Whether trying again would be no use: it did its work, or failed by a mistake only its user can mend."""
-    return found.state in ("succeeded", "rejected") or (
+    return found.state in ("succeeded", "rejected", "inconclusive") or (
         found.state == "failed" and found.exit_code == UserError.exit_code
     )

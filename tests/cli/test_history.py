@@ -64,16 +64,20 @@ def test_a_reason_with_markup_is_shown_as_it_is(store):
     assert "train: [bold]disk full[/bold]" in run(store, "--model", "fraud").output
 
 
-def test_why_a_challenger_was_refused_is_said_once_where_its_evaluation_stands(store):
-    data = {"run": "r9", "reasons": ["loss 0.4, must be below 0.3"]}
-    ended = {"run": "r9", "state": "rejected", "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
+@pytest.mark.parametrize(
+    ("state", "told"), [("rejected", "did not pass its gates"), ("inconclusive", "could not be judged")]
+)
+def test_why_a_challenger_did_not_pass_is_said_once_where_its_evaluation_stands(store, state, told):
+    data = {"run": "r9", "outcome": state, "reasons": ["loss 0.4, must be below 0.3"]}
+    ended = {"run": "r9", "state": state, "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
     for hour, (kind, item) in enumerate({"evaluated": data | {"passed": False}, "run-finished": ended}.items()):
         records.append(
             store, Record(model="fraud", kind=kind, key="r9", time=START + timedelta(hours=9 + hour), data=item)
         )
     judged, finished = run(store, "--model", "fraud").output.splitlines()[-2:]
+    assert told in judged
     assert judged.endswith("loss 0.4, must be below 0.3")
-    assert "run rejected: r9" in finished
+    assert f"run {state}: r9" in finished
     assert "0.4" not in finished
     alone = run(store, "--model", "fraud", "--limit", "1").output.splitlines()[-1]
     assert alone.endswith("evaluate: loss 0.4, must be below 0.3")

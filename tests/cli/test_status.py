@@ -88,6 +88,11 @@ def test_a_failed_run_is_told_with_step_and_reason():
     assert "retrain-fraud-1 failed at train: one class only (2026-03-02 03:00 UTC)" in seen([*PROMOTED, *run])
 
 
+def test_a_run_that_could_not_be_judged_is_told_with_what_it_needs():
+    run = event(3, "run-finished", "r1", state="inconclusive", step="evaluate", reason="80 more are needed")
+    assert "r1 inconclusive at evaluate: 80 more are needed" in seen([*PROMOTED, event(2, "run-started", "r1"), run])
+
+
 def test_the_run_that_started_last_counts_and_may_still_be_going():
     runs = [
         event(2, "run-started", "r1", run="r1"),

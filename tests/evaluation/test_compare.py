@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kedge.evaluation.compare import mcnemar, paired
+from kedge.evaluation.compare import holm, paired
 
 
 def losses(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,11 +73,14 @@ def test_losses_of_too_few_or_other_rows_are_refused(champion: int, challenger: 
         paired(np.ones(champion), np.ones(challenger))
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemar_is_the_exact_binomial_test(pairs: list[tuple[bool, bool]]) -> None:
-    champion, challenger = (np.array(column) for column in zip(*pairs, strict=True))
-    found = mcnemar(champion, challenger)
-    only = int((champion & ~challenger).sum()), int((~champion & challenger).sum())
-    assert (found.only_champion_wrong, found.only_challenger_wrong) == only
-    wanted = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
-    assert found.p_value == pytest.approx(wanted)
+def test_holm_by_hand() -> None:
+    # sorted 0.01 * 4, 0.02 * 3, 0.03 * 2, 0.5 * 1; none below the one before
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_calls_no_more_than_each_test_alone_and_no_fewer_than_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for raw, value in zip(p_values, adjusted, strict=True):
+        assert raw <= value <= min(1.0, raw * len(p_values))

@@ -91,8 +91,9 @@ def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
 def test_a_better_challenger_passes_against_the_champion(good, stale) -> None:
     found = judged(good, stale.bundle)
     assert found.passed
-    assert found.measured.paired.improvement > 0.3
-    assert found.decisions.only_champion_wrong > found.decisions.only_challenger_wrong
+    against = found.measured.against
+    assert against.difference.improvement > 0.3
+    assert against.decisions.only_champion_wrong > against.decisions.only_challenger_wrong
 
 
 def test_both_are_scored_on_the_same_newest_rows(good, stale) -> None:
@@ -113,7 +114,7 @@ def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(good, sta
     (finished,) = records.read(good.store, "fraud", ["run-finished"])
     assert (finished.data["state"], finished.data["step"]) == ("rejected", "evaluate")
     assert finished.data["bundle"] == stale.bundle
-    for part in ("always saying the mean", "higher than the champion's", "paired test p = 1)", "worst slice"):
+    for part in ("the best constant guess", "higher than the champion's", "wrong decisions cost", "worst slice"):
         assert finished.data["reason"].count(part) == 1
 
 
@@ -128,16 +129,86 @@ def test_rows_the_champion_was_trained_on_are_left_out(store, folder, good) -> N
     asked = rows.policy(gates={"min_rows": 100})
     found = judged(good, champion.bundle, asked)
     first_unseen = 1350 - 14  # the champion held out 1 % of its 1,350 rows
-    assert found.measured.rows == 1500 - first_unseen
+    assert found.measured.rows.judged == found.measured.rows.unseen == 1500 - first_unseen
     assert found.note.startswith(f"{first_unseen - 1200} held-out rows are left out")
 
 
-def test_where_too_few_others_remain_all_rows_count_and_the_page_says_so(store, folder, good) -> None:
+def test_where_too_few_others_remain_nothing_is_decided_and_all_are_shown(store, folder, good) -> None:
     champion = Made(store, folder, good.table.slice(0, 1480), rows.policy(train={"holdout_share": 0.01}))
     found = judged(good, champion.bundle)
-    assert found.measured.rows == 300
-    assert "which favours it" in found.note
-    assert found.note in store.get(evaluate.report_key("fraud", good.bundle)).decode()
+    assert (found.outcome, found.rows_needed) == ("inconclusive", 200 - 35)
+    assert found.measured.rows.judged == 300
+    page = store.get(evaluate.report_key("fraud", good.bundle)).decode()
+    assert "Not judged: the rows are too few to tell" in page
+    assert "its figures flatter it" in page
+    (evaluated,) = records.read(store, "fraud", ["evaluated"])
+    assert (evaluated.data["outcome"], evaluated.data["passed"]) == ("inconclusive", False)
+    (finished,) = records.read(store, "fraud", ["run-finished"])
+    assert (finished.data["state"], finished.data["rows_needed"]) == ("inconclusive", 165)
+    assert finished.data["reason"] == (
+        "35 of the 300 judged rows are newer than those the champion was trained on, must be at least 200: 165 more "
+        "are needed; nothing is decided: train again when about 165 more rows to judge on have their outcome, or set "
+        "gates.min_rows and gates.min_class_rows lower"
+    )
+
+
+def test_a_champion_is_stale_by_the_age_of_its_newest_training_row(good) -> None:
+    """The table's 30 days end at the run; the champion learned the first 24 of them."""
+    for days, stale in ((5, True), (7, False)):
+        for asked in (
+            rows.policy(gates={"stale_after_seconds": days * 86_400}),
+            rows.policy(monitor={"triggers": {"max_age_seconds": days * 86_400}}),
+        ):
+            assert judged(good, good.bundle, asked).measured.stale is stale
+    asked = rows.policy(gates={"stale_after_seconds": 86_400}, monitor={"triggers": {"max_age_seconds": 1e9}})
+    assert judged(good, good.bundle, asked).measured.stale
+    assert not judged(good, good.bundle).measured.stale
+
+
+def test_a_stale_champion_is_followed_by_its_equal(good) -> None:
+    found = evaluate.run(good.asked, good.store, Champion(good.bundle), RUN, good.fingerprint, good.bundle, stale=True)
+    assert found.passed
+
+
+def test_a_later_attempt_meets_a_sharper_level(good) -> None:
+    found = evaluate.run(good.asked, good.store, Champion(), RUN, good.fingerprint, good.bundle, attempt=3)
+    assert "in attempt 3" in next(verdict.sentence for verdict in found.verdicts if verdict.name == "loss")
+
+
+def with_outcomes(outcomes: np.ndarray) -> pa.Table:
+    table = rows.table(len(outcomes))
+    return table.set_column(table.schema.get_field_index("y"), "y", pa.array(outcomes.astype(np.int64)))
+
+
+def test_a_table_sorted_by_its_outcome_is_inconclusive_and_said(store, folder) -> None:
+    found = judged(Made(store, folder, with_outcomes(np.arange(1000) >= 600)), None)
+    assert found.outcome == "inconclusive"
+    assert "is the table sorted by its outcome instead of by time" in found.reasons[0]
+    (finished,) = records.read(store, "fraud", ["run-finished"])
+    assert finished.data["reason"].endswith("say in data.time_column when each row happened, and train again")
+
+
+def test_too_few_positives_to_judge_by_are_inconclusive(store, folder) -> None:
+    positive = np.zeros(4000)
+    positive[::130] = 1  # 31 of 4,000, 6 of the last 800
+    found = judged(Made(store, folder, with_outcomes(positive)), None)
+    assert found.outcome == "inconclusive"
+    assert found.rows_needed == pytest.approx(14 * 4000 / 31, abs=1)
+
+
+def test_a_regression_sorted_by_its_target_is_inconclusive_and_said(store, folder) -> None:
+    table = rows.table(600, task="regression")
+    ordered = table.set_column(table.schema.get_field_index("y"), "y", pa.array(np.arange(600.0)))
+    found = judged(Made(store, folder, ordered, rows.policy(task="regression")), None, REGRESSION)
+    assert found.outcome == "inconclusive"
+    assert "lies beyond all earlier ones" in found.reasons[0]
+
+
+@pytest.mark.parametrize("count", [1000, 5000])
+def test_a_first_model_of_noise_does_not_pass(count: int, store, folder) -> None:
+    for seed in range(2):
+        outcomes = np.random.default_rng(seed).random(count) < 0.3
+        assert judged(Made(store, folder, with_outcomes(outcomes)), None).outcome == "rejected"
 
 
 def test_slices_cover_every_value_and_the_missing_ones(good, stale) -> None:
@@ -174,7 +245,7 @@ REGRESSION = rows.policy(task="regression", gates={"min_rows": 100})
 def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(regression) -> None:
     found = judged(regression, None, REGRESSION)
     assert found.passed
-    assert found.decisions is None
+    assert judged(regression, regression.bundle, REGRESSION).measured.against.decisions is None
     assert found.measured.challenger_loss == pytest.approx(((found.label - found.challenger.score) ** 2).mean())
     assert not {"roc_area", "wrong"} & set(metrics(REGRESSION, found))
 
@@ -183,21 +254,19 @@ def test_a_regressions_errors_are_scikit_learns_for_each_model_on_the_same_rows(
     champion = Made(store, folder, rows.table(500, seed=5, task="regression"), rows.policy(task="regression"))
     found = judged(regression, champion.bundle, REGRESSION)
     recorded = records.read(store, "fraud", ["evaluated"])[0].data["metrics"]
-    mean = regression.table.slice(0, 480).column("y").to_numpy().mean()
-    scores = {
-        "": found.challenger.score, "champion_": found.champion.score, "constant_": np.full(len(found.label), mean)
-    }  # fmt: skip
+    constant = np.full(len(found.label), found.label.mean())
+    scores = {"": found.challenger.score, "champion_": found.champion.score, "constant_": constant}
     for of, score in scores.items():
         assert recorded[f"{of}rmse"] == pytest.approx(reference.root_mean_squared_error(found.label, score))
         assert recorded[f"{of}mae"] == pytest.approx(reference.mean_absolute_error(found.label, score))
         assert recorded[f"{of}r_squared"] == pytest.approx(reference.r2_score(found.label, score))
     assert recorded["rmse"] == pytest.approx(recorded["loss"] ** 0.5)
-    assert recorded["constant_r_squared"] <= 0
+    assert recorded["constant_r_squared"] == pytest.approx(0)
     page = store.get(evaluate.report_key("fraud", regression.bundle)).decode()
     for name, of in (
         ("challenger", ""),
         ("champion", "champion_"),
-        ("always the mean of the training rows", "constant_"),
+        ("the best constant guess for these rows", "constant_"),
     ):
         cells = "".join(
             f'<td class="number">{recorded[of + figure]:.4g}</td>' for figure in ("loss", "rmse", "mae", "r_squared")

@@ -118,7 +118,7 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
     lines = shown.splitlines()
     assert lines[0] == "# fraud: did its work, and the candidate did not pass"
     assert "| constant | passed | 0.2 &lt; 0.3 |" in lines
-    assert "| champion | **failed** | p = 0.3 \\| &lt;script&gt; |" in lines
+    assert "| champion | **rejected** | p = 0.3 \\| &lt;script&gt; |" in lines
     assert "| loss | 0.2 |" in lines
     assert "| why | \\[click\\](http://evil) \\# big |" in lines
 
@@ -131,6 +131,17 @@ def test_the_card_says_why_a_challenger_was_refused_once_and_why_a_release_was_b
     assert "| why | too many errors |" in notify.card(
         finished("rejected", step="deploy", reason="too many errors"), proof
     )
+
+
+def test_a_challenger_that_could_not_be_judged_is_told_as_such() -> None:
+    gates = [{"name": "rows", "passed": False, "outcome": "inconclusive", "sentence": "90 rows: 110 more are needed"}]
+    proof = Record(model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {}})
+    ended = finished("inconclusive", step="evaluate", reason="90 rows: 110 more are needed")
+    assert "| rows | **inconclusive** | 90 rows: 110 more are needed |" in notify.card(ended, proof)
+    assert notify.text(ended) == (
+        f"fraud: run {RUN} did its work, and the rows are too few to judge the candidate: 90 rows: 110 more are needed"
+    )
+    assert "inconclusive" in rows.policy().notify.states
 
 
 @pytest.fixture

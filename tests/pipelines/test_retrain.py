@@ -92,6 +92,17 @@ def test_a_challenger_that_fails_a_gate_is_not_registered(settings, tmp_path) ->
     assert records.read(store, "fraud", ["registered"]) == []
 
 
+def test_a_challenger_that_cannot_be_judged_waits_for_rows_and_is_no_failure(settings, tmp_path) -> None:
+    outcome = retrain(settings, policy_of(tmp_path, rows.table(600)))
+    assert (outcome.state, outcome.step, outcome.exit_code, outcome.rows_needed) == ("inconclusive", "evaluate", 0, 80)
+    assert outcome.reason.startswith(
+        "120 rows to judge on, must be at least 200: 80 more are needed; nothing is decided"
+    )
+    assert records.read(open_store(settings.store), "fraud", ["registered"]) == []
+    outcome.raise_if_failed()
+    assert retrain(settings, policy_of(tmp_path, rows.table(600))) == outcome
+
+
 def test_one_class_only_is_the_users_mistake_and_nothing_is_trained(settings, tmp_path) -> None:
     table = rows.table(600)
     table = table.set_column(table.schema.get_field_index("y"), "y", pa.array([1] * 600))
