@@ -180,7 +180,8 @@ def _equal(column: pa.ChunkedArray, value: Any) -> Any:
 
 
 def _shown(policy: Policy, name: str, value: Any) -> str:
-    return ("true" if value else "false") if policy.model.features[name].type == "boolean" else str(value)
+    feature = policy.model.features.get(name)
+    return ("true" if value else "false") if feature is not None and feature.type == "boolean" else str(value)
 
 
 def fits(found: Evaluation) -> dict[str, Fit]:

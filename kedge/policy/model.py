@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -164,7 +164,7 @@ class Model(Section):
     features: dict[str, Feature] = Field(min_length=1, max_length=2000)
     """The model's inputs by name; this order is the order of the columns the model sees."""
     slices: tuple[str, ...] = ()
-    """Category or boolean features whose groups are measured on their own."""
+    """Category or boolean features, or columns of `data.extra_columns`, whose groups are measured on their own."""
     costs: Costs = Costs()
     """Sets the decision threshold of a binary model: false_positive / (false_positive + false_negative)."""
     description: str = ""
@@ -259,7 +259,7 @@ class Model(Section):
                     "the model would be told the answer"
                 )
         for name in self.slices:
-            if name not in self.features or self.features[name].type not in ("category", "boolean"):
+            if name in self.features and self.features[name].type not in ("category", "boolean"):
                 raise ValueError(f"slice {name!r} must be a category or boolean feature")
         return self
 
@@ -325,6 +325,9 @@ class Data(Section):
     """Time by row number, for tables without a time column."""
     id_column: str | None = None
     """Unique per row; a duplicate is an invalid row. Null: rows have no id."""
+    extra_columns: tuple[str, ...] = ()
+    """Columns read as text and kept in the snapshot beside the features, which no model ever sees: `model.slices` may
+    name them."""
     history_seconds: Annotated[float, Field(gt=0)] | None = None
     """Train on rows at most this old; null: on all."""
     max_bad_row_share: Share = 0.01
@@ -337,6 +340,8 @@ class Data(Section):
         if self.source.format == "log":
             if self.time_column is not None or self.row_time is not None:
                 raise ValueError("the prediction log has its own times: leave time_column and row_time out")
+            if self.extra_columns:
+                raise ValueError("the prediction log holds features alone: leave extra_columns out")
         elif (self.time_column is None) == (self.row_time is None):
             raise ValueError("give either time_column or row_time")
         return self
@@ -776,6 +781,27 @@ class Policy(Section):
                 faults.append(_fault(("data", field), column, said))
             if column is not None and column == target:
                 faults.append(_fault(("data", field), column, f"{column!r} is also the target"))
+        faults += [_fault(("data", "extra_columns"), name, said) for name, said in self._faults_of_extra_columns()]
+        for name in self.model.slices:
+            if name not in self.model.features and name not in self.data.extra_columns:
+                said = f"slice {name!r} must be a category or boolean feature, or one of data.extra_columns"
+                faults.append(_fault(("model", "slices"), name, said))
         if faults:
             raise ValidationError.from_exception_data("policy", faults)
         return self
+
+    def _faults_of_extra_columns(self) -> Iterator[tuple[str, str]]:
+        """Each extra column is plainly named and is nothing else: a name inside is one column's."""
+        taken: dict[str | None, str] = {
+            **dict.fromkeys((*self.model.features, *self.model.columns.values()), "a feature"),
+            **dict.fromkeys((self.model.target, self.model.columns[self.model.target]), "the target"),
+            self.data.time_column: "data.time_column",
+            self.data.id_column: "data.id_column",
+        }
+        for index, name in enumerate(self.data.extra_columns):
+            if not may_name(name):
+                yield name, f"{_fault_of_name(name, 'a view or a copy of the table')}"
+            elif name in taken:
+                yield name, f"{name!r} is also {taken[name]}"
+            elif name in self.data.extra_columns[:index]:
+                yield name, f"{name!r} is given twice"

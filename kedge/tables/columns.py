@@ -78,12 +78,13 @@ def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_la
             return Converted(_texts(column), np.zeros(len(column), bool), "")
 
 
-def kinds(model: Model, *, has_id: bool) -> dict[str, Kind]:
+def kinds(model: Model, data: Data, *, has_id: bool) -> dict[str, Kind]:
     """The columns of a model's training table inside, in their order, and what each is."""
     found: dict[str, Kind] = {TIME: "time"}
     if has_id:
         found[ID] = "id"
     found |= {name: feature.type for name, feature in model.features.items()}
+    found |= dict.fromkeys(data.extra_columns, "category")
     found[model.target] = "positive" if model.task == "binary" else "number"
     return found
 
@@ -106,7 +107,7 @@ def fields_of(model: Model, data: Data) -> dict[tuple[str, ...], str]:
     for field, column in (("time_column", data.time_column), ("id_column", data.id_column)):
         if column is not None:
             found["data", field] = column
-    return found
+    return found | {("data", "extra_columns", name): name for name in data.extra_columns}
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -166,7 +166,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
             columns[TIME] = data.time_column
         if data.id_column is not None:
             columns[ID] = data.id_column
-    kinds = column_types.kinds(model, has_id=has_id)
+    kinds = column_types.kinds(model, data, has_id=has_id)
     if source.format == "log":
         kinds[model.target] = "number"
     sources = {name: columns.get(name, name) for name in kinds if name != TIME or TIME in columns}

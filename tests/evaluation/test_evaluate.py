@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 
 from kedge import bundle, records
 from kedge.errors import DataError
-from kedge.evaluation import evaluate, step
+from kedge.evaluation import evaluate, measure, step
 from kedge.evaluation.evaluation import metrics
 from kedge.measure import losses
 from kedge.store import Store, open_store
@@ -219,6 +219,35 @@ def test_slices_cover_every_value_and_the_missing_ones(good, stale) -> None:
     mask = np.array([value == "BE" for value in good.table.slice(1200).column("country").to_pylist()])
     assert country[1].challenger_loss == pytest.approx(found.challenger.loss[mask].mean())
     assert [each.value for each in found.measured.slices if each.feature == "recurring"] == ["false", "true"]
+
+
+def test_slices_go_by_columns_that_no_model_sees(store, folder) -> None:
+    branch = np.arange(1500) % 2
+    table = rows.table().append_column("branch", pa.array(branch))
+    asked = rows.policy(model={"slices": ["branch"]}, data={"extra_columns": ["branch"]})
+    made = Made(store, folder, table, asked)
+    found = judged(made, made.bundle, asked)
+    assert [(each.feature, each.value, each.rows) for each in found.measured.slices] == [
+        ("branch", "0", 150),
+        ("branch", "1", 150),
+    ]
+    opened = bundle.fetch(store, "fraud", made.bundle, Path("unused"))
+    assert "branch" not in opened.signature.names
+    assert "branch" not in opened.golden.column_names
+    assert b"branch" not in opened.profile()
+
+
+def test_a_slice_that_became_worse_is_refused_though_the_whole_is_better() -> None:
+    rng = np.random.default_rng(0)
+    rare = rng.random(4000) < 0.1
+    label = (rng.random(4000) < 0.5).astype(float)
+    champion = np.where(label > 0.5, 0.7, 0.3)
+    challenger = np.where(rare, 0.5, np.where(label > 0.5, 0.8, 0.2)) + rng.normal(size=4000) * 0.01
+    asked = rows.policy(model={"slices": ["country"]})
+    table = pa.table({"country": np.where(rare, "AT", "BE")})
+    found = measure(asked, label, challenger, champion, table=table)
+    assert [verdict.name for verdict in found.verdicts if not verdict.passed] == ["decisions", "slices"]
+    assert "worst slice country = AT" in found.reasons[-1]
 
 
 def test_a_champion_that_needs_a_column_the_rows_lack_is_a_clear_error(store, folder, good) -> None:

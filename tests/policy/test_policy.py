@@ -194,6 +194,17 @@ def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, sai
         ("release.steps", [{"percnt": 5}], "release.steps.0.percnt: unknown field; did you mean 'percent'?"),
         ("release.approval", "ask", "release.approval: must be 'auto' or 'manual', got 'ask'"),
         ("model.slices", ["amount"], "slice 'amount' must be a category or boolean feature"),
+        (
+            "model.slices",
+            ["branch"],
+            "slice 'branch' must be a category or boolean feature, or one of data.extra_colum",
+        ),
+        ("data.extra_columns", ["_row"], "column '_row' must be letters, digits, _ and single spaces"),
+        ("data.extra_columns", ["amount"], "data.extra_columns: 'amount' is also a feature"),
+        ("data.extra_columns", ["is_fraud"], "data.extra_columns: 'is_fraud' is also the target"),
+        ("data.extra_columns", ["at"], "data.extra_columns: 'at' is also data.time_column"),
+        ("data.extra_columns", ["branch", "branch"], "data.extra_columns: 'branch' is given twice"),
+        ("data", {"source": {"format": "log"}, "extra_columns": ["b"]}, "the prediction log holds features alone"),
         ("model.features", {}, "model.features: must have at least 1 item after validation, not 0, got {}"),
         ("model.features.x", {"type": "number", "privacy": "bucket"}, "buckets and `privacy: bucket` belong together"),
         (
