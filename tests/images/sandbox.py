@@ -32,10 +32,9 @@ def install(image: str, folder: Path) -> Path:
     )  # fmt: skip
     if done.returncode:
         absent(f"uv's cache does not hold the lock of {image}: {done.stderr.strip()[-200:]}")
-    if "slim.py" in (ROOT / "images" / image / "Containerfile").read_text():
-        (packages,) = (place / "venv" / "lib").glob("python3.*/site-packages")
-        slim = subprocess.run([sys.executable, ROOT / "images/slim.py", packages], capture_output=True, text=True)
-        assert slim.returncode == 0, slim.stderr
+    (packages,) = (place / "venv" / "lib").glob("python3.*/site-packages")
+    slim = subprocess.run([sys.executable, ROOT / "images/slim.py", packages], capture_output=True, text=True)
+    assert slim.returncode == 0, slim.stderr
     shutil.copytree(ROOT / "kedge", place / "app" / "kedge", ignore=shutil.ignore_patterns("__pycache__"))
     return place
 

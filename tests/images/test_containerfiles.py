@@ -12,12 +12,21 @@ import pytest
 from kedge.image import STEP_IMAGE
 from tests.chart.render import ROOT
 
-IMAGES = sorted(path.parent for path in ROOT.glob("images/*/Containerfile"))
-images = pytest.mark.parametrize("folder", IMAGES, ids=lambda p: p.name)
+TEXT = (ROOT / "images" / "Containerfile").read_text()
+IMAGES = sorted(path.parent.name for path in ROOT.glob("images/*/requirements.txt"))
+images = pytest.mark.parametrize("image", IMAGES)
 
 
-def text(folder: Path) -> str:
-    return (folder / "Containerfile").read_text()
+def stages() -> dict[str, tuple[str, str]]:
+    """What each stage begins with, and its lines, by name."""
+    found = re.findall(r"^FROM (\S+) AS (\S+)\n((?:(?!FROM ).*\n)*)", TEXT, re.M)
+    return {name: (base, lines) for base, name, lines in found}
+
+
+def inherited(name: str) -> str:
+    """The lines of a stage and of those it begins with."""
+    base, lines = stages()[name]
+    return (inherited(base) if base in stages() else "") + lines
 
 
 def locked(image: str) -> dict[str, set[str]]:
@@ -30,41 +39,45 @@ def locked(image: str) -> dict[str, set[str]]:
 
 
 def test_there_are_three_images():
-    assert [folder.name for folder in IMAGES] == ["collect", "serve", "step"]
+    assert IMAGES == ["collect", "serve", "step"]
+    assert {*IMAGES, *(f"{image}-packages" for image in IMAGES)} <= stages().keys()
 
 
-@images
-def test_hadolint_finds_nothing(folder):
+def test_hadolint_finds_nothing():
     done = subprocess.run(
-        [Path(sys.executable).with_name("hadolint"), folder / "Containerfile"], capture_output=True, text=True
+        [Path(sys.executable).with_name("hadolint"), ROOT / "images" / "Containerfile"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 
 
-@images
-def test_base_is_one_build_argument_pinned_by_digest(folder):
-    assert re.findall(r"^ARG BASE=(\S+)", text(folder), re.M) == re.findall(
-        r"^ARG BASE=(\S+@sha256:[0-9a-f]{64})$", text(IMAGES[0]), re.M
-    )
-    assert re.findall(r"^FROM (\S+)", text(folder), re.M) == 3 * ["${BASE}"]
+def test_base_is_one_build_argument_pinned_by_digest():
+    assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", TEXT, re.M)
+    outside = {base for base, _ in stages().values() if base not in stages()}
+    assert outside == {"${BASE}"}
 
 
 @images
-def test_user_is_a_number_that_is_not_root(folder):
-    assert re.findall(r"^USER (\S+)", text(folder), re.M) == ["65532:65532"]
+def test_user_is_a_number_that_is_not_root(image):
+    assert re.findall(r"^USER (\S+)", inherited(image), re.M) == ["65532:65532"]
 
 
 @images
-def test_nothing_is_installed_that_is_not_locked_with_its_hash(folder):
-    installs = re.findall(r"pip install[^\n]*(?:\\\n[^\n]*)*", text(folder))
-    assert len(installs) == (3 if folder.name == "serve" else 2)  # the compiler of its trees
+def test_an_image_has_its_own_packages_and_the_code_of_all(image):
+    assert re.findall(r"^COPY --from=(\S+)", inherited(image), re.M) == [f"{image}-packages", "code"]
+    assert f"images/{image}/requirements.txt" in stages()[f"{image}-packages"][1]
+
+
+def test_nothing_is_installed_that_is_not_locked_with_its_hash():
+    installs = re.findall(r"pip install[^\n]*", TEXT + (ROOT / "images" / "install").read_text())
+    assert len(installs) == 3  # the installer, the compiler of the trees, an image's packages
     assert all("--require-hashes" in each for each in installs)
 
 
 @images
-def test_image_carries_the_labels_that_say_what_it_is(folder):
+def test_image_carries_the_labels_that_say_what_it_is(image):
     wanted = {"title", "description", "source", "licenses", "version", "revision"}
-    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)", text(folder))) == wanted
+    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)", inherited(image))) == wanted
+    assert f'image.title="kedge/{image}"' in inherited(image)
 
 
 def test_training_and_serving_share_every_version():
@@ -82,7 +95,7 @@ def test_the_compiled_pipelines_name_the_image_that_is_built():
 
 
 def test_build_script_passes_shellcheck():
-    for script in ("images/build", "tools/install", ".ci/cluster"):
+    for script in ("images/build", "images/install", "tools/install", ".ci/cluster"):
         done = subprocess.run(
             [Path(sys.executable).with_name("shellcheck"), ROOT / script], capture_output=True, text=True
         )

@@ -27,8 +27,10 @@ def test_the_verify_job_runs_where_the_network_rules_let_it_reach_the_collector(
 
 
 def test_every_image_is_built_from_a_file_that_is_there_and_handed_to_the_chart():
-    built = {each["image"]: each["docker"]["dockerfile"] for each in TOLD["build"]["artifacts"]}
-    assert all((ROOT / file).is_file() for file in built.values())
+    built = {each["image"]: each["docker"] for each in TOLD["build"]["artifacts"]}
+    for name, docker in built.items():
+        assert f" AS {docker['target']}\n" in (ROOT / docker["dockerfile"]).read_text()
+        assert name == f"kedge/{docker['target']}"
     handed = {
         f"images.{name.removeprefix('kedge/')}.{part}": f"{{{{.IMAGE_{part_of}_{name.replace('/', '_')}}}}}"
         for name in built
