@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from kedge import clock, records
 from kedge.errors import KedgeError, RunError, StoreError, UsageError
+from kedge.records import Record, RunFinished, RunStarted, RunState
 from kedge.store import Store
 
-State = Literal["succeeded", "rejected", "inconclusive", "failed"]
 Result = TypeVar("Result")
 
 PIPELINE_RUN = "KEDGE_PIPELINE_RUN"
@@ -174,23 +174,27 @@ def run_name(given: str) -> str:
     return name
 
 
-def finish(store: Store, model: str, run: str, state: State, **data: Any) -> bool:
-    """Append the ``run-finished`` record of the run's current attempt; False if that attempt has one."""
+def finish(store: Store, model: str, run: str, state: RunState, **said: Any) -> bool:
+    """Append the ``run-finished`` record of the run's current attempt; False if that attempt has one.
+
+    Args:
+        said: Other fields of :class:`RunFinished`.
+    """
     key = attempt_key(run, max(1, len(attempts(store, model, run))))
-    data = {"run": run, "state": state, **data}
-    return records.append(store, records.Record(model=model, kind="run-finished", key=key, time=clock.now(), data=data))
+    data = RunFinished(run=run, state=state, **said)
+    return records.append(store, Record(model=model, key=key, time=clock.now(), data=data))
 
 
-def finalize_run(store: Store, model: str, run: str) -> records.Record:
+def finalize_run(store: Store, model: str, run: str) -> Record[RunFinished]:
     """The verdict of the run's current attempt; if no step left one, it failed, and what is known of why is recorded.
 
     Called when nothing of the run goes on any more.
     """
     key = attempt_key(run, max(1, len(attempts(store, model, run))))
-    found = records.find(store, model, "run-finished", key)
+    found = records.find(store, model, RunFinished, key)
     if found is None:
         finish(store, model, run, "failed", **_failure_reason(store, model))
-        found = records.find(store, model, "run-finished", key)
+        found = records.find(store, model, RunFinished, key)
     assert found is not None
     return found
 
@@ -224,10 +228,10 @@ def _note_key(model: str) -> str:
     return f"runs/{model}/{os.environ.get(PIPELINE_RUN) or 'unknown'}.json"
 
 
-def attempts(store: Store, model: str, run: str) -> list[records.Record]:
+def attempts(store: Store, model: str, run: str) -> list[Record[RunStarted]]:
     """The ``run-started`` records of a run, first attempt first; empty for a run nobody announced."""
-    found: list[records.Record] = []
-    while (begun := records.find(store, model, "run-started", attempt_key(run, len(found) + 1))) is not None:
+    found: list[Record[RunStarted]] = []
+    while (begun := records.find(store, model, RunStarted, attempt_key(run, len(found) + 1))) is not None:
         found.append(begun)
     return found
 

@@ -31,8 +31,7 @@ def retrain(policy: dict[str, Any], store: str, registry: str, run: str = "", en
         good = validate(policy=policy, store=store, fingerprint=rows.outputs["Output"])
         fit = train(policy=policy, store=store, fingerprint=good.outputs["Output"])
         gate = evaluate(
-            policy=policy, store=store, registry=registry, run=run,
-            fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"],
-        )  # fmt: skip
+            policy=policy, store=store, run=run, fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"]
+        )
         with dsl.If(gate.outputs["Output"] == True, name="gates passed"):  # noqa: E712
             register(policy=policy, store=store, registry=registry, run=run, bundle=fit.outputs["Output"])

@@ -14,9 +14,8 @@ import pytest
 from kedge import bundle, policy
 from kedge.cli.status import look, screen
 from kedge.errors import PolicyError
-from kedge.monitoring.history import champion, load_history
-from kedge.records import KINDS, quarantine, quarantined_windows, read
-from kedge.rollout.history import refusal
+from kedge.monitoring.history import load_history
+from kedge.records import ModelState, Retraining, Window, quarantine, quarantined_windows, read
 from kedge.rollout.model import decode_route, encode_route
 from kedge.store import open_store
 from tests.monitoring.world import DAY, START
@@ -32,20 +31,20 @@ def store(tmp_path):
 
 def test_records_of_every_kind_are_read_under_todays_names(store):
     records = read(store, "fraud")
-    assert {item.kind for item in records} == set(KINDS)
+    kinds = {path.name for path in (BEFORE / "store" / "records" / "fraud").iterdir()}
+    assert {item.kind for item in records} == {*kinds, "quarantined"}
     corrupt, warned, retrain = (item.data for item in records if item.kind == "check")
-    assert [each["action"] for each in (corrupt, warned, retrain)] == ["quarantine", "warn", "retrain"]
-    assert retrain["champion"]["tenure_id"] == f"promoted/{BUNDLE}-1"
-    assert retrain["signals"]["error"] == {
-        "breached": True,
-        "labels": 300,
-        "evidence_id": "2026-03-04T23:55:12+00:00/300",
-    }
-    assert retrain["inputs"]["drifted_importance"] == retrain["inputs"]["detail"]["drifted_importance"] == 0
+    assert [each.action for each in (corrupt, warned, retrain)] == ["quarantine", "warn", "retrain"]
+    assert (corrupt.corrupt[0].column, corrupt.corrupt[0].cause, corrupt.corrupt[0].share) == ("amount", "missing", 1.0)
+    assert retrain.champion.tenure_id == f"promoted/{BUNDLE}-1"
+    error = retrain.signals["error"]
+    assert (error.breached, error.labels, error.evidence_id) == (True, 300, "2026-03-04T23:55:12+00:00/300")
+    assert retrain.inputs.drifted_importance == retrain.inputs.detail["drifted_importance"] == 0
     finished = next(item for item in records if item.kind == "run-finished")
-    assert finished.data["state"] == "rejected"
+    assert finished.data.state == "rejected"
     back = next(item for item in records if item.kind == "rolled-back")
-    assert back.data["not_started"] is True
+    assert back.data.not_started
+    assert back.data.previous == BUNDLE
 
 
 def test_no_name_of_before_is_left_in_what_is_read(store):
@@ -55,15 +54,19 @@ def test_no_name_of_before_is_left_in_what_is_read(store):
 
 
 def test_checks_go_on_from_the_history(store):
-    history = load_history(store, "fraud", 2, START + 4 * DAY)
-    assert champion(history).bundle == BUNDLE
-    assert refusal(history, "b" * 40) is None  # it was rolled back before it was started
+    state = ModelState.of(load_history(store, "fraud", 2, START + 4 * DAY))
+    assert (state.champion_bundle, state.previous, state.challenger) == (BUNDLE, None, "b" * 40)
+    assert state.rolled_back("b" * 40) is None  # it was rolled back before it was started
+    decided, end = START + 3 * DAY, START + 3 * DAY + timedelta(hours=1)
+    key = "20260305t000000-2ef61a1c"
+    assert state.retrainings == (Retraining(key=key, time=decided, bundle="b" * 40, brought="rejected", ended=end),)
+    assert state.quarantined == (Window(start=START, end=START + DAY),)
 
 
 def test_windows_marked_before_stay_out_and_new_ones_join_them(store):
-    assert quarantined_windows(store, "fraud") == [(START, START + DAY)]
-    quarantine(store, "fraud", START + DAY, START + DAY + timedelta(hours=1))
-    assert quarantined_windows(store, "fraud") == [(START, START + DAY + timedelta(hours=1))]
+    assert quarantined_windows(store, "fraud") == (Window(start=START, end=START + DAY),)
+    quarantine(store, "fraud", Window(start=START + DAY, end=START + DAY + timedelta(hours=1)))
+    assert quarantined_windows(store, "fraud") == (Window(start=START, end=START + DAY + timedelta(hours=1)),)
 
 
 def test_a_bundle_opens_with_the_policy_in_it_and_predicts(store, tmp_path):
@@ -99,7 +102,7 @@ def test_a_route_of_before_is_read_and_written_under_todays_name():
 
 
 def test_the_screen_shows_what_was_recorded(store):
-    lines = "\n".join(screen(look("fraud", read(store, "fraud"), None, None, START + 4 * DAY)))
+    lines = "\n".join(screen(look("fraud", ModelState.of(read(store, "fraud")), None, None, START + 4 * DAY)))
     assert "action: retrain" in lines
     assert "attention" not in lines
 

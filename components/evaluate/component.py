@@ -11,7 +11,6 @@ from kedge.image import STEP_IMAGE
 def evaluate(
     policy: dict[str, Any],
     store: str,
-    registry: str,
     run: str,
     fingerprint: str,
     bundle: str,
@@ -26,7 +25,6 @@ def evaluate(
     Args:
         policy: The policy as plain values.
         store: Root of the store.
-        registry: Address of the MLflow server, which knows the champion.
         run: Name of the run, for the record; empty: the id of the pipeline's run.
         fingerprint: The snapshot the challenger was trained on; its newest rows were held out.
         bundle: The challenger's id.
@@ -36,4 +34,4 @@ def evaluate(
     """
     from kedge.evaluation import step
 
-    return step.evaluate(policy, store, registry, run, fingerprint, bundle, metrics, curve, report)
+    return step.evaluate(policy, store, run, fingerprint, bundle, metrics, curve, report)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from kedge import records as ledger
 from kedge.errors import UsageError
-from kedge.monitoring.history import Champion, bundle_of
-from kedge.monitoring.history import champion as champion_of
-from kedge.records import Record
+from kedge.records import (
+    Accepted,
+    Adopted,
+    Approved,
+    Champion,
+    Checked,
+    Data,
+    Evaluated,
+    ModelState,
+    Promoted,
+    Quarantined,
+    Record,
+    Registered,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+)
 from kedge.settings import Settings
 from kedge.store import Store, open_store
 
@@ -31,9 +44,9 @@ class History:
 
     store: Store
     model: str
-    records: Sequence[Record]
+    records: Sequence[Record[Data]]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record[Data]]:
         return iter(self.records)
 
     def __len__(self) -> int:
@@ -42,7 +55,7 @@ class History:
     @property
     def champion(self) -> Champion | None:
         """Who serves after these records; None before the first promotion."""
-        return champion_of(self.records)
+        return ModelState.of(self.records).champion
 
     def location(self, bundle: str) -> str:
         """Where a bundle of these records lies, for :func:`kedge.open_bundle`."""
@@ -50,7 +63,7 @@ class History:
 
     def newest(self, count: int, *, every: bool = False) -> History:
         """The last records; of the checks those that asked for something, or ``every`` one."""
-        kept = [item for item in self.records if every or item.data.get("action") != "none"][-count:]
+        kept = [item for item in self.records if every or not _quiet(item.data)][-count:]
         return History(store=self.store, model=self.model, records=kept)
 
     def lines(self) -> list[tuple[str, ...]]:
@@ -61,18 +74,18 @@ class History:
         """
 
         @cache
-        def origin(bundle: str | None) -> tuple[str, str]:
+        def origin(bundle: str) -> tuple[str, str]:
             return _origin(self.store, self.model, bundle) if bundle else ("", "")
 
-        evaluated = {item.data.get("run") for item in self.records if item.kind == "evaluated"}
+        evaluated = {item.data.run for item in ledger.of_kind(self.records, Evaluated)}
         return [
             (
                 f"{item.time:%Y-%m-%d %H:%M}",
                 what(item),
                 item.actor,
-                (bundle_of(item) or "")[:12],
-                *origin(bundle_of(item)),
-                "" if _repeats(item) and item.data.get("run") in evaluated else why(item.data),
+                bundle_of(item.data)[:12],
+                *origin(bundle_of(item.data)),
+                why(item.data, evaluated),
             )
             for item in self.records
         ]
@@ -102,8 +115,8 @@ def read_history(store: str | Path, model: str, *, checks: int = CHECKS) -> Hist
     ('6d064ef5b88d', 'rolled-back')
     """
     opened = open_store(Settings.of(str(store)).store)
-    others = ledger.read(opened, model, [kind for kind in ledger.KINDS if kind != "check"])
-    records = ledger.in_order([*others, *ledger.newest(opened, model, "check", checks)])
+    events = [item for item in ledger.read_events(opened, model) if not isinstance(item.data, Quarantined)]
+    records = ledger.in_order([*events, *ledger.newest(opened, model, Checked, checks)])
     if not records:
         raise unknown_model(opened, model)
     return History(store=opened, model=model, records=records)
@@ -121,39 +134,61 @@ def unknown_model(store: Store, model: str) -> UsageError:
     )
 
 
-def what(item: Record) -> str:
+def what(item: Record[Data]) -> str:
     """What happened, in a few words."""
-    data = item.data
-    match item.kind:
-        case "check":
-            return f"check: {data.get('action')}"
-        case "run-started":
+    match item.data:
+        case Checked(action=action):
+            return f"check: {action}"
+        case RunStarted():
             return f"run started: {item.key}"
-        case "run-finished":
-            return f"run {data.get('state', 'ended')}: {item.key}"
-        case "evaluated":
-            if data.get("outcome") == "inconclusive":
-                return "could not be judged"
-            return "passed its gates" if data.get("passed") else "did not pass its gates"
-        case "registered":
-            return f"registered as version {data.get('version', '?')}"
+        case RunFinished(state=state):
+            return f"run {state}: {item.key}"
+        case Evaluated(outcome="inconclusive"):
+            return "could not be judged"
+        case Evaluated(passed=passed):
+            return "passed its gates" if passed else "did not pass its gates"
+        case Registered(version=version):
+            return f"registered as version {version or '?'}"
         case _:
             return item.kind.replace("-", " ")
 
 
-def why(data: Mapping[str, Any]) -> str:
-    """The reasons a record gives."""
-    reasons = data.get("reasons")
-    text = "; ".join(dict.fromkeys(map(str, reasons))) if reasons else str(data.get("reason") or "")
-    step = data.get("step")
-    return f"{step}: {text}" if isinstance(step, str) and text else text
+def why(data: Data, evaluated: Collection[str] = ()) -> str:
+    """The reasons a record gives.
+
+    Args:
+        evaluated: Runs whose evaluation gave its reasons: their ends need not repeat them.
+    """
+    match data:
+        case Checked(reasons=reasons) | Evaluated(reasons=reasons):
+            return "; ".join(dict.fromkeys(reasons))
+        case RunFinished(state="rejected" | "inconclusive", step="evaluate", run=run) if run in evaluated:
+            return ""
+        case RunFinished(step=str(step), reason=str(reason)):
+            return f"{step}: {reason}"
+        case Accepted(reason=reason, breaches=breaches):
+            return f"{reason} ({'; '.join(breach.sentence for breach in breaches)})"
+        case (
+            RunStarted(reason=reason)
+            | RunFinished(reason=reason)
+            | Approved(reason=reason)
+            | Promoted(reason=reason)
+            | RolledBack(reason=reason)
+        ):
+            return reason or ""
+        case _:
+            return ""
 
 
-def _repeats(item: Record) -> bool:
-    """Whether a run's end gives the reason that its evaluation has given."""
-    data = item.data
-    judged = (item.kind, data.get("step")) == ("run-finished", "evaluate")
-    return judged and data.get("state") in ("rejected", "inconclusive")
+def bundle_of(data: Data) -> str:
+    """The bundle a record is about; empty where it is about none."""
+    if isinstance(data, Checked | Accepted | Adopted | Quarantined):
+        return ""
+    return data.bundle or ""
+
+
+def _quiet(data: Data) -> bool:
+    return isinstance(data, Checked) and data.action == "none"
 
 
 def _origin(store: Store, model: str, bundle: str) -> tuple[str, str]:

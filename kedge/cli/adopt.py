@@ -87,7 +87,7 @@ def adopt(
     opened = open_store(Settings.of(store).store)
     about = {"service": f"{namespace}/{name}", "serves": seen.serves, "model": seen.model}
     made = adopted.adopt(opened, asked, clock.now(), table=reference is not None, rows=reference_rows, about=about)
-    rows = made.data["rows"]
+    rows = made.data.rows
     typer.echo(f"reference: {f'the first {rows:,} requests that are logged' if rows else reference}")
     _log(api, seen, collector, apply=apply)
     typer.echo(f"then, by hand or in the chart's models: kedge monitor --policy {file}")

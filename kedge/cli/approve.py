@@ -55,10 +55,11 @@ def registered(store: Store, policy: Policy, begin: str) -> str:
     Raises:
         UsageError: none does, or several do.
     """
-    from kedge import records as ledger
+    from kedge import records
     from kedge.errors import UsageError
+    from kedge.records import Registered
 
-    known = [item.key for item in ledger.read(store, policy.name, ["registered"])]
+    known = [item.data.bundle for item in records.read(store, policy.name, Registered)]
     if not re.fullmatch(r"[0-9a-f]{8,40}", begin):
         raise UsageError(f"bundle {begin!r} must be 8 to 40 hex digits; registered: {', '.join(known) or 'none'}")
     found = [key for key in known if key.startswith(begin)]
@@ -70,16 +71,14 @@ def registered(store: Store, policy: Policy, begin: str) -> str:
 
 def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
     """Write the approval, a new one if the bundle was rolled back since the last; its number among the bundle's."""
-    from kedge import clock
-    from kedge import records as ledger
-    from kedge.records import Record
-    from kedge.rollout import history
+    from kedge import clock, records
+    from kedge.records import Approved, Record
 
-    records = ledger.read(store, policy.name, ["approved", "rolled-back"])
-    given = len([item for item in records if item.kind == "approved" and item.data.get("bundle") == bundle])
-    if given and history.refusal(records, bundle) is None:
+    state = records.read_state(store, policy.name)
+    given = len([item for item in state.approvals if item.data.bundle == bundle])
+    if given and state.rolled_back(bundle) is None:
         return given
     key = bundle if not given else f"{bundle}-{given + 1}"
-    data = {"bundle": bundle, "reason": reason}
-    ledger.append(store, Record(model=policy.name, kind="approved", key=key, time=clock.now(), data=data))
+    data = Approved(bundle=bundle, reason=reason)
+    records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
     return given + 1

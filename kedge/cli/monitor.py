@@ -15,10 +15,9 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
-    from kedge.monitoring.history import Stalled
     from kedge.monitoring.run import Outcome
     from kedge.policy import Policy
-    from kedge.records import Record
+    from kedge.records import Checked, Record, Stalled
     from kedge.settings import Settings
     from kedge.submission.submit import RunOutcome
 
@@ -104,7 +103,9 @@ def without_pandas() -> Iterator[None]:
         sys.meta_path.remove(absent)
 
 
-def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[[str], None]) -> list[RunOutcome]:
+def follow_up(
+    settings: Settings, policy: Policy, due: Record[Checked], *, say: Callable[[str], None]
+) -> list[RunOutcome]:
     """Submit what a check decided, or drive it on; once, however often this is called.
 
     The local runner works in this process's time: training and release are over on return. KFP works on its own: a
@@ -115,7 +116,7 @@ def follow_up(settings: Settings, policy: Policy, due: Record, *, say: Callable[
     """
     from kedge.submission import submit
 
-    reason, key = "; ".join(due.data["reasons"]), due.data["decision_key"]
+    reason, key = "; ".join(due.data.reasons), due.data.decision_key
     if settings.kfp_host is None:
         return submit.retrain_and_release(settings, policy, reason=reason, key=key, end=due.time, say=say)
     trained = submit.submit_retrain(settings, policy, reason=reason, key=key, end=due.time, wait=False, say=say)
@@ -169,17 +170,17 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
     """A check in a few lines."""
     item, data = outcome.record, outcome.record.data
     before = "" if outcome.written else " (checked before)"
-    start, end = data["window"]["start"][:16], data["window"]["end"][:16]
+    start, end = (f"{time:%Y-%m-%dT%H:%M}" for time in (data.window.start, data.window.end))
     lines = [
-        f"{item.model}, {start} to {end} UTC, {data['rows']:,} rows: {data['verdict']}{before}",
-        f"action: {data['action']}",
-        *(f"  {reason}" for reason in data["reasons"]),
-        *(f"warning: {warning}" for warning in data.get("warnings", ())),
-        f"report: {address(data['report'])}",
+        f"{item.model}, {start} to {end} UTC, {data.rows:,} rows: {data.verdict}{before}",
+        f"action: {data.action}",
+        *(f"  {reason}" for reason in data.reasons),
+        *(f"warning: {warning}" for warning in data.warnings),
+        f"report: {address(data.report)}",
     ]
-    source = data.get("label_source")
-    if source and source["invalid"]:
-        lines.append(f"label source: {source['invalid']:,} rows left out; the first: {source['faults'][0]}")
+    source = data.label_source
+    if source is not None and source.invalid:
+        lines.append(f"label source: {source.invalid:,} rows left out; the first: {source.faults[0]}")
     if outcome.due is not None and outcome.due.key != item.key:
         lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
     return lines
@@ -188,7 +189,7 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
 def _json(outcome: Outcome, ended: Sequence[RunOutcome]) -> str:
     import orjson
 
-    due = outcome.due.data["decision_key"] if outcome.due else None
+    due = outcome.due.data.decision_key if outcome.due else None
     runs = [one.to_dict() for one in ended]
     body = {**asdict(outcome.record), "written_now": outcome.written, "due": due, "runs": runs}
     return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()

@@ -68,23 +68,21 @@ def stored_policy(model: str, settings: Settings) -> Policy:
         UsageError: the store holds no bundle of the model.
     """
     from kedge import policy as policies
-    from kedge import records as ledger
+    from kedge import records
     from kedge.api.history import unknown_model
     from kedge.bundle import address, manifest
-    from kedge.monitoring.history import bundle_of, champion
     from kedge.store import open_store
 
     store = open_store(settings.store)
-    records = ledger.read(store, model, [kind for kind in ledger.KINDS if kind != "check"])
-    if not records:
+    events = records.read_events(store, model)
+    if not events:
         raise unknown_model(store, model)
-    serving = champion(records)
-    registered = [bundle_of(item) for item in records if item.kind == "registered"]
-    bundles = [bundle for bundle in (serving.bundle if serving else None, *reversed(registered)) if bundle]
-    for bundle in bundles:
+    state = records.ModelState.of(events)
+    registered = [item.data.bundle for item in state.registered]
+    for bundle in filter(None, (state.champion_bundle, *reversed(registered))):
         key = f"{address(model, bundle)}/{manifest.NAME}"
         try:
             return policies.parse(manifest.parse(store.get(key), store.uri(key)).policy, place=store.uri(key))
         except KeyError:
-            continue  # an adopted model has no bundle, and an old one may have been deleted
+            continue  # an old one may have been deleted
     raise UsageError(f"{model}: no bundle in the store says its policy; give --policy FILE")

@@ -13,9 +13,8 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both
 
 if TYPE_CHECKING:
-    from kedge.monitoring.history import Champion, Stalled
     from kedge.policy import Policy
-    from kedge.records import Record
+    from kedge.records import Attempt, Champion, Checked, ModelState, Record, RunFinished, RunStarted, Stalled
     from kedge.rollout.model import Rollout
     from kedge.settings import Settings
 
@@ -28,8 +27,8 @@ class Status:
     now: datetime
     champion: Champion | None
     version: str | None
-    check: Record | None
-    run: Record | None
+    check: Record[Checked] | None
+    run: Record[RunFinished] | Record[RunStarted] | None
     """The newest run: ``run-finished`` if it ended, else ``run-started``."""
     rollout: Rollout | None
     next: tuple[str, ...]
@@ -76,27 +75,29 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
     from kedge import policy as policies
     from kedge.api.history import unknown_model
     from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
     from kedge.store import open_store
 
     refuse_both(policy, model)
     asked = policies.load(policy) if policy else None
     name, needed = (asked.name, asked.monitor.budget.consecutive_checks) if asked else (str(model), 1)
     store = open_store(settings.store)
-    records, rollout = load_history(store, name, needed, now), _rollout(Path(settings.platform), name)
-    if asked is None and not records and rollout is None:
+    history, rollout = load_history(store, name, needed, now), _rollout(Path(settings.platform), name)
+    if asked is None and not history and rollout is None:
         raise unknown_model(store, name)
-    return look(name, records, asked, rollout, now)
+    return look(name, ModelState.of(history), asked, rollout, now)
 
 
 def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     from kedge.api.history import models
     from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
     from kedge.store import open_store
 
     store = open_store(settings.store)
     for name in models(store):
         rollout = _rollout(Path(settings.platform), name)
-        yield look(name, load_history(store, name, 1, now), None, rollout, now)
+        yield look(name, ModelState.of(load_history(store, name, 1, now)), None, rollout, now)
 
 
 def _table(statuses: Sequence[Status]) -> list[str]:
@@ -105,49 +106,37 @@ def _table(statuses: Sequence[Status]) -> list[str]:
 
     lines = []
     for each in statuses:
-        data = each.check.data if each.check else {}
-        check = f"{_moment(each.check.time)}: {data['verdict']}" if each.check else "none yet"
+        check = f"{_moment(each.check.time)}: {each.check.data.verdict}" if each.check else "none yet"
+        action = each.check.data.action if each.check else "-"
         champion = f"{each.champion.bundle[:12]} since {_moment(each.champion.since)}" if each.champion else "none"
-        lines.append((each.model, champion, check, str(data.get("action", "-")), _run(each.run)))
+        lines.append((each.model, champion, check, action, _run(each.run)))
     return table(("model", "champion", "last check", "action", "last run"), lines)
 
 
-def look(model: str, records: Sequence[Record], asked: Policy | None, rollout: Rollout | None, now: datetime) -> Status:
+def look(model: str, state: ModelState, asked: Policy | None, rollout: Rollout | None, now: datetime) -> Status:
     """Status from what was recorded. Pure."""
-    from kedge.monitoring.history import champion
-
-    serving = champion(records)
-    versions = {item.data.get("bundle"): item.data.get("version") for item in records if item.kind == "registered"}
-    checks = [item for item in records if item.kind == "check"]
+    serving = state.champion
     under_way = rollout if rollout is not None and not rollout.ended else None
     return Status(
         model=model,
         now=now,
         champion=serving,
-        version=versions.get(serving.bundle) if serving else None,
-        check=checks[-1] if checks else None,
-        run=newest_run(records),
+        version=state.version(serving.bundle) if serving else None,
+        check=state.check,
+        run=_last_word(state.newest_run),
         rollout=under_way,
-        next=tuple(_next(records, asked, serving, under_way, now)),
+        next=tuple(_next(state, asked, under_way, now)),
     )
 
 
-def newest_run(records: Sequence[Record]) -> Record | None:
-    """The end of the run that started last, or its start while it is going."""
-    started = [item for item in records if item.kind == "run-started"]
-    finished = [item for item in records if item.kind == "run-finished"]
-    if not started:
-        return finished[-1] if finished else None
-    return next((item for item in finished if item.key == started[-1].key), started[-1])
+def _last_word(attempt: Attempt | None) -> Record[RunFinished] | Record[RunStarted] | None:
+    """How an attempt ended, or that it began."""
+    return None if attempt is None else attempt.finished or attempt.started
 
 
-def _next(
-    records: Sequence[Record], asked: Policy | None, serving: Champion | None, rollout: Rollout | None, now: datetime
-) -> Iterator[str]:
-    from kedge.monitoring.history import retrainings, spent, stalled, unfinished
-
-    waiting, by_hand = awaiting_approval(records), asked is not None and asked.release.approval == "manual"
-    failed = stalled(records)
+def _next(state: ModelState, asked: Policy | None, rollout: Rollout | None, now: datetime) -> Iterator[str]:
+    serving, failed = state.champion, state.stalled
+    waiting, by_hand = state.release_to_approve, asked is not None and asked.release.approval == "manual"
     if failed is not None:
         yield from _again(failed, asked, now)
     elif rollout is not None:
@@ -158,14 +147,14 @@ def _next(
         yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
     if waiting is not None and by_hand and (failed is None or failed.bundle != waiting):
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
-    if failed is None and rollout is None and (decided := unfinished(records, by_hand=by_hand)) is not None:
+    if failed is None and rollout is None and (decided := state.unfinished(by_hand=by_hand)) is not None:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:
         return
-    past, budget = retrainings(records, now), asked.monitor.budget
+    past, budget = state.retrainings, asked.monitor.budget
     if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
         yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
-    if used := spent(past, budget, now):
+    if used := state.spent(budget, now):
         yield f"{used} of {budget.max_retrains} retrainings of the period are used"
     scheduled = f"on a cluster checks run by the schedule {asked.monitor.schedule!r} (UTC)"
     yield f"{scheduled}; `kedge monitor` makes one at any time"
@@ -185,20 +174,6 @@ def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str
     yield f"{when} tries it again; at once: `kedge submit --policy FILE --release {failed.bundle[:12]}`"
 
 
-def awaiting_approval(records: Sequence[Record]) -> str | None:
-    """The bundle registered last, unless it was approved, or its release began."""
-    from kedge.monitoring.history import bundle_of
-
-    registered = [item for item in records if item.kind == "registered"]
-    if not registered:
-        return None
-    newest = bundle_of(registered[-1])
-    later = {
-        bundle_of(item) for item in records if item.kind in ("approved", "release-started", "promoted", "rolled-back")
-    }
-    return None if newest in later else newest
-
-
 def screen(seen: Status) -> list[str]:
     """The lines a person reads."""
     facts = {
@@ -212,7 +187,7 @@ def screen(seen: Status) -> list[str]:
     lines = [f"{name:<11} {value}" for name, value in facts.items()]
     lines += [f"{'':<11} {line}" for line in seen.next[1:]]
     if seen.check is not None:
-        reasons = [f"{'':<11} {reason}" for reason in seen.check.data.get("reasons", ())]
+        reasons = [f"{'':<11} {reason}" for reason in seen.check.data.reasons]
         at = list(facts).index("last check") + 1
         lines[at:at] = reasons
     return lines
@@ -228,24 +203,24 @@ def _champion(seen: Status) -> str:
     return f"{version}bundle {seen.champion.bundle[:12]}, since {_moment(seen.champion.since)} ({age})"
 
 
-def _check(check: Record | None) -> str:
+def _check(check: Record[Checked] | None) -> str:
     if check is None:
         return "none yet"
     data = check.data
-    return (
-        f"{_moment(check.time)}: {data['verdict']}; action: {data['action']}; {data['rows']:,} rows; {data['report']}"
-    )
+    return f"{_moment(check.time)}: {data.verdict}; action: {data.action}; {data.rows:,} rows; {data.report}"
 
 
-def _run(run: Record | None) -> str:
+def _run(run: Record[RunFinished] | Record[RunStarted] | None) -> str:
+    from kedge.records import RunFinished
+
     if run is None:
         return "none yet"
-    if run.kind == "run-started":
-        return f"{run.key} is going since {_moment(run.time)}"
     data = run.data
-    step = f" at {data['step']}" if data.get("step") and data.get("state") != "succeeded" else ""
-    reason = f": {data['reason']}" if data.get("reason") else ""
-    return f"{run.key} {data.get('state', 'ended')}{step}{reason} ({_moment(run.time)})"
+    if not isinstance(data, RunFinished):
+        return f"{run.key} is going since {_moment(run.time)}"
+    step = f" at {data.step}" if data.step and data.state != "succeeded" else ""
+    reason = f": {data.reason}" if data.reason else ""
+    return f"{run.key} {data.state}{step}{reason} ({_moment(run.time)})"
 
 
 def _rollout_words(rollout: Rollout | None) -> str:

@@ -10,43 +10,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from time import monotonic
-from typing import Any
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kedge import records as ledger
+from kedge import records
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.errors import StoreError
 from kedge.policy import Policy
-from kedge.records import Kind, Record
+from kedge.records import Action, Checked, Data, Kind, ModelState, Pipeline, Quarantined, Record, RunState
+from kedge.records.kinds import TYPES
 from kedge.store import Store
 
 REFRESH_SECONDS = 60.0
-ACTIONS = ("none", "warn", "retrain", "quarantine")
-PIPELINES = ("retrain", "release")
-STATES = ("succeeded", "rejected", "inconclusive", "failed")
-OUTCOMES = ("promoted", "rolled-back")
-READ: tuple[Kind, ...] = ("run-started", "run-finished", "release-started", "promoted", "rolled-back")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelState:
-    """What the records of one model say."""
-
-    check: Record | None
-    runs: Mapping[tuple[str, str], int]
-    """Ended runs by pipeline and state."""
-    under_way: Mapping[str, int]
-    """Runs that began and did not end, by pipeline."""
-    releases: Mapping[str, int]
-    """Ended releases by outcome."""
-    release_since: float | None
-    """When the release under way began, Unix seconds; None: there is none."""
+OUTCOMES: tuple[Kind, ...] = ("promoted", "rolled-back")
 
 
 class ModelStates(Collector):
@@ -56,7 +37,7 @@ class ModelStates(Collector):
         self._store = store
         self._policies = {name: model.policy for name, model in declared.items()}
         self._metrics = metrics
-        self._read: dict[str, Record] = {}
+        self._read: dict[str, Record[Data]] = {}
         self._states: dict[str, ModelState] = {}
         self._due = 0.0
         metrics.registry.register(self)
@@ -68,10 +49,10 @@ class ModelStates(Collector):
         self._due = monotonic() + REFRESH_SECONDS
         try:
             for name in self._policies:
-                newest = ledger.newest(self._store, name, "check", 1)
-                self._states[name] = state_of(newest[0] if newest else None, self._records(name))
+                checks = records.newest(self._store, name, Checked, 1)
+                self._states[name] = ModelState.of([*checks, *self._events(name)])
                 self._show(name)
-        except (StoreError, KeyError) as exc:  # a key: somebody removed it, or it is no check that kedge wrote
+        except StoreError as exc:
             self._metrics.faults["records"] = f"a record cannot be read: {exc}"
         else:
             self._metrics.faults.pop("records", None)
@@ -91,71 +72,48 @@ class ModelStates(Collector):
         for figure, number in figures(self._states[name].check).items():
             self._metrics.check.labels(name, figure).set(number)
 
-    def _records(self, name: str) -> list[Record]:
-        """All of a model but its checks; those seen before are not read again."""
-        found = []
-        for kind in READ:
+    def _events(self, name: str) -> list[Record[Data]]:
+        """All records of a model but its checks; those seen before are not read again."""
+        events = []
+        for kind, data in TYPES.items():
+            if data in (Checked, Quarantined):
+                continue
             for place in self._store.keys(f"records/{name}/{kind}"):
                 if place not in self._read:
-                    self._read[place] = self._slim(name, kind, PurePosixPath(place).stem)
-                found.append(self._read[place])
-        return found
-
-    def _slim(self, name: str, kind: Kind, key: str) -> Record:
-        """A record without the evidence of a release, which is long."""
-        item = ledger.find(self._store, name, kind, key)
-        if item is None:
-            raise KeyError(key)
-        return replace(item, data={name: item.data[name] for name in ("pipeline", "state") if name in item.data})
+                    item = records.find(self._store, name, data, PurePosixPath(place).stem)
+                    if item is None:  # somebody removed it just now
+                        continue
+                    self._read[place] = item
+                events.append(self._read[place])
+        return events
 
 
-def state_of(check: Record | None, records: list[Record]) -> ModelState:
-    """What runs and releases came to. Pure."""
-    started = {item.key: str(item.data.get("pipeline", "retrain")) for item in records if item.kind == "run-started"}
-    finished = {item.key: str(item.data["state"]) for item in records if item.kind == "run-finished"}
-    ended = {item.key for item in records if item.kind in OUTCOMES}
-    open_releases = [item for item in records if item.kind == "release-started" and item.key not in ended]
-    return ModelState(
-        check=check,
-        runs=Counter((started.get(key, _pipeline(key)), state) for key, state in finished.items()),
-        under_way=Counter(pipeline for key, pipeline in started.items() if key not in finished),
-        releases=Counter(item.kind for item in records if item.kind in OUTCOMES),
-        release_since=max((_made(item) for item in open_releases), default=None),
-    )
-
-
-def _made(item: Record) -> float:
-    """Unix seconds on the wall's clock."""
-    return (item.written or item.time).timestamp()
-
-
-def _pipeline(run: str) -> str:
-    """Of a run that nobody announced: one started from the form of Kubeflow Pipelines."""
-    return "release" if run.startswith("release-") else "retrain"
-
-
-def figures(check: Record | None) -> dict[str, float]:
+def figures(check: Record[Checked] | None) -> dict[str, float]:
     """The numbers of a check; what it could not measure is NaN, so that no older number stands for it."""
     if check is None:
         return {}
-    data = check.data
-    performance, estimate = data.get("performance") or {}, data.get("estimate") or {}
+    data, performance = check.data, check.data.performance
     return {
-        "rows": _number(data.get("rows")),
-        "drifted_features": float(len(data["inputs"]["drifted"])),
-        "drifted_importance": _number(data["inputs"]["drifted_importance"]),
-        "scores_drifted": float(len(data["scores"]["drifted"])),
-        "labelled_rows": _number(performance.get("rows")),
-        "loss": _number((performance.get("loss") or {}).get("value")),
-        "loss_reference": _number((performance.get("reference") or {}).get("loss")),
-        "loss_increase": _number(performance.get("increase")),
-        "wrong": _number((performance.get("wrong") or {}).get("value")),
-        "estimated_loss_increase": _number(estimate.get("increase")),
+        "rows": float(data.rows),
+        "drifted_features": float(len(data.inputs.drifted)),
+        "drifted_importance": data.inputs.drifted_importance,
+        "scores_drifted": float(len(data.scores.drifted)),
+        "labelled_rows": float(performance.rows),
+        "loss": performance.loss.value if performance.loss else math.nan,
+        "loss_reference": performance.reference.loss if performance.reference else math.nan,
+        "loss_increase": _number(performance.increase),
+        "wrong": performance.wrong.value if performance.wrong else math.nan,
+        "estimated_loss_increase": _number(data.estimate.increase if data.estimate else None),
     }
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _made(item: Record[Data]) -> float:
+    """Unix seconds on the wall's clock."""
+    return (item.written or item.time).timestamp()
 
 
 def limit_seconds(policy: Policy) -> float:
@@ -171,8 +129,8 @@ def _checks(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     for name, state in states.items():
         if state.check is not None:
             when.add_metric([name], _made(state.check))
-            for each in ACTIONS:
-                action.add_metric([name, each], float(state.check.data["action"] == each))
+            for each in get_args(Action):
+                action.add_metric([name, each], float(state.check.data.action == each))
     yield when
     yield action
 
@@ -181,10 +139,13 @@ def _runs(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_runs", "Runs that ended, by state.", labels=["model", "pipeline", "state"])
     going = GaugeMetricFamily("kedge_runs_under_way", "Runs that began and did not end.", labels=["model", "pipeline"])
     for name, state in states.items():
-        for pipeline in PIPELINES:
-            going.add_metric([name, pipeline], state.under_way.get(pipeline, 0))
-            for ended_as in STATES:
-                ended.add_metric([name, pipeline, ended_as], state.runs.get((pipeline, ended_as), 0))
+        attempts = [(run.pipeline, attempt) for run in state.runs for attempt in run.attempts]
+        finished = Counter((pipeline, each.finished.data.state) for pipeline, each in attempts if each.finished)
+        under_way = Counter(pipeline for pipeline, each in attempts if not each.finished)
+        for pipeline in get_args(Pipeline):
+            going.add_metric([name, pipeline], under_way[pipeline])
+            for ended_as in get_args(RunState):
+                ended.add_metric([name, pipeline, ended_as], finished[pipeline, ended_as])
     yield ended
     yield going
 
@@ -199,8 +160,11 @@ def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) 
     )
     for name, state in states.items():
         limit.add_metric([name], limit_seconds(policies[name]))
-        if state.release_since is not None:
-            since.add_metric([name], state.release_since)
-        for outcome in OUTCOMES:
-            ended.add_metric([name, outcome], state.releases.get(outcome, 0))
+        going = [each.started for each in state.releases if not each.promoted and not each.rolled_back]
+        if begun := [_made(item) for item in going if item is not None]:
+            since.add_metric([name], max(begun))
+        outcomes = [outcome for each in state.releases for outcome in (each.promoted, each.rolled_back) if outcome]
+        counts = Counter(outcome.kind for outcome in outcomes)
+        for kind in OUTCOMES:
+            ended.add_metric([name, kind], counts[kind])
     yield from (ended, since, limit)

@@ -15,6 +15,7 @@ from kedge.demo.processes import Addresses, Command
 from kedge.demo.traffic import Bank, Clients, Label, Request
 from kedge.policy import Policy
 from kedge.progress import bar
+from kedge.records import Checked, Data, Promoted, Record, RolledBack, RunFinished, RunStarted
 from kedge.store import open_store, write_file
 from kedge.tables import log
 
@@ -194,19 +195,17 @@ class Loop:
         return "\n".join([*lines, *(f"    {note}" for note in tally.notes)])
 
 
-def told(event: records.Record) -> tuple[str, str] | None:
+def told(event: Record[Data]) -> tuple[str, str] | None:
     """One record in words, what and why; None where there is nothing to tell."""
-    data = event.data
-    reason = str(data.get("reason") or "; ".join(data.get("reasons", ())))
-    match event.kind:
-        case "check" if data.get("action") != "none":
-            return str(data.get("action")), reason
-        case "run-started":
+    match event.data:
+        case Checked(action=action, reasons=reasons) if action != "none":
+            return action, "; ".join(reasons)
+        case RunStarted():
             return "started", event.key
-        case "run-finished" if data.get("state") == "failed" or data.get("step") != "deploy":
-            return str(data.get("state")), f"{event.key}{': ' if reason else ''}{reason}"
-        case "promoted" | "rolled-back":
-            return event.kind, f"{str(data.get('bundle', ''))[:12]}, {reason}"
+        case RunFinished(state=state, step=step, reason=reason) if state == "failed" or step != "deploy":
+            return state, f"{event.key}: {reason}" if reason else event.key
+        case Promoted(bundle=bundle, reason=reason) | RolledBack(bundle=bundle, reason=reason):
+            return event.kind, f"{bundle[:12]}, {reason}"
         case _:
             return None
 

@@ -9,12 +9,16 @@ from kedge import report
 from kedge.demo.loop import Tally, told
 from kedge.demo.story import Expectation
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Checked, Data, Promoted, Record, RolledBack
 from kedge.store import write_file
 
 
 def write(
-    path: Path, policy: Policy, tallies: Sequence[Tally], records: Sequence[Record], expected: Sequence[Expectation]
+    path: Path,
+    policy: Policy,
+    tallies: Sequence[Tally],
+    records: Sequence[Record[Data]],
+    expected: Sequence[Expectation],
 ) -> Path:
     """Write the page: accuracy of the kept model against the frozen first one, each event marked."""
     chart = report.line_chart(
@@ -38,7 +42,7 @@ def write(
     return path
 
 
-def summary(tallies: Sequence[Tally], records: Sequence[Record], expected: Sequence[Expectation]) -> str:
+def summary(tallies: Sequence[Tally], records: Sequence[Record[Data]], expected: Sequence[Expectation]) -> str:
     """The end of the demo on the terminal."""
     lines = ["", "What happened when"]
     lines += [f"  {time}  {what:<12} {why}" for time, what, why in _happened(records)]
@@ -67,16 +71,15 @@ def totals(tallies: Sequence[Tally]) -> dict[str, str]:
     }
 
 
-def _happened(records: Sequence[Record]) -> list[tuple[str, str, str]]:
+def _happened(records: Sequence[Record[Data]]) -> list[tuple[str, str, str]]:
     return [(f"{event.time:%Y-%m-%d %H:%M}", *words) for event in records if (words := told(event))]
 
 
-def _mark(event: Record) -> str:
-    match event.kind:
-        case "check":
-            action = str(event.data.get("action"))
-            return action if action in ("quarantine", "retrain", "warn") else ""
-        case "promoted" | "rolled-back":
+def _mark(event: Record[Data]) -> str:
+    match event.data:
+        case Checked(action="quarantine" | "retrain" | "warn" as action):
+            return action
+        case Promoted() | RolledBack():
             return event.kind
         case _:
             return ""

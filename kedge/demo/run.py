@@ -17,6 +17,7 @@ from kedge.demo.loop import Block, Loop, command, environment, set_clock
 from kedge.demo.processes import platform
 from kedge.errors import DataError, RunError, UsageError
 from kedge.policy import Policy, load
+from kedge.records import Promoted
 from kedge.store import open_store, write_file
 
 Say = Callable[[str], None]
@@ -108,10 +109,10 @@ def _first_model(folder: Path, policy: Policy) -> Callable[[pa.Table], list[floa
     from kedge import bundle
 
     store = open_store(folder / "store")
-    promoted = ledger.read(store, policy.name, ["promoted"])
+    promoted = ledger.read(store, policy.name, Promoted)
     if not promoted:
         raise RunError(f"the first model was not released; see {folder}/log/kedge.log")
-    frozen = bundle.fetch(store, policy.name, promoted[0].data["bundle"], folder / "cache")
+    frozen = bundle.fetch(store, policy.name, promoted[0].data.bundle, folder / "cache")
     predictor, signature = frozen.load_model(), frozen.signature
 
     def scores(rows: pa.Table) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 from kedge.demo import payments
 from kedge.demo.loop import Block
 from kedge.demo.payments import START, Weather
-from kedge.records import Record
+from kedge.records import Checked, Data, Evaluated, Promoted, Record, RolledBack, RunStarted, of_kind
 
+D = TypeVar("D", bound=Data)
 ROWS = 400
 """Payments on a weekday."""
 QUIET = Weather()
@@ -109,35 +111,35 @@ class Expectation:
     seen: str
 
 
-def expectations(records: Sequence[Record]) -> list[Expectation]:
+def expectations(records: Sequence[Record[Data]]) -> list[Expectation]:
     """What must have happened, episode by episode, read from the records alone."""
     return [*_quiet(records), *_shifted(records), *_corrupt(records), *_changed(records), *_leaked(records)]
 
 
-def _quiet(records: Sequence[Record]) -> list[Expectation]:
-    actions = [x.data.get("action") for c in EPISODES if c.letter == "a" for x in _checks(records, c)]
+def _quiet(records: Sequence[Record[Data]]) -> list[Expectation]:
+    actions = [x.data.action for c in EPISODES if c.letter == "a" for x in _checks(records, c)]
     alarms = [x for x in actions if x != "none"]
     return [Expectation("(a) quiet days raise no alarm", bool(actions) and not alarms, _counted(actions))]
 
 
-def _shifted(records: Sequence[Record]) -> list[Expectation]:
-    actions = [x.data.get("action") for x in _checks(records, _episode("b"))]
+def _shifted(records: Sequence[Record[Data]]) -> list[Expectation]:
+    actions = [x.data.action for x in _checks(records, _episode("b"))]
     came = bool(actions) and set(actions) == {"warn"} and not _runs(records, _episode("b"))
     return [Expectation("(b) shifted inputs warn, no retraining", came, _counted(actions))]
 
 
-def _corrupt(records: Sequence[Record]) -> list[Expectation]:
+def _corrupt(records: Sequence[Record[Data]]) -> list[Expectation]:
     episode = _episode("c")
-    actions = [x.data.get("action") for x in _checks(records, episode)]
+    actions = [x.data.action for x in _checks(records, episode)]
     came = actions == ["quarantine"] and not _runs(records, episode)
     return [Expectation("(c) a corrupt feed is quarantined, nothing is trained on it", came, _counted(actions))]
 
 
-def _changed(records: Sequence[Record]) -> list[Expectation]:
+def _changed(records: Sequence[Record[Data]]) -> list[Expectation]:
     episode = _episode("d")
-    asked = [x for x in _checks(records, episode) if x.data.get("action") == "retrain"]
-    promoted = _within(records, "promoted", episode)
-    early = _within(records, "rolled-back", episode)
+    asked = [x for x in _checks(records, episode) if x.data.action == "retrain"]
+    promoted = _within(records, Promoted, episode)
+    early = _within(records, RolledBack, episode)
     return [
         Expectation("(d) the labelled error rises and a retraining is asked for", bool(asked), f"{len(asked)} asked"),
         Expectation(
@@ -147,12 +149,12 @@ def _changed(records: Sequence[Record]) -> list[Expectation]:
     ]
 
 
-def _leaked(records: Sequence[Record]) -> list[Expectation]:
+def _leaked(records: Sequence[Record[Data]]) -> list[Expectation]:
     episode = _episode("e")
-    passed = [x for x in _within(records, "evaluated", episode) if x.data.get("passed")]
-    back = _within(records, "rolled-back", episode)
-    promoted = _within(records, "promoted", episode)
-    reason = str(back[0].data.get("reason", "")) if back else "not rolled back"
+    passed = [x for x in _within(records, Evaluated, episode) if x.data.passed]
+    back = _within(records, RolledBack, episode)
+    promoted = _within(records, Promoted, episode)
+    reason = back[0].data.reason if back else "not rolled back"
     return [
         Expectation("(e) the candidate passes every gate offline", bool(passed), f"{len(passed)} passed"),
         Expectation("(e) it is rolled back from the canary", bool(back) and not promoted, reason),
@@ -163,17 +165,17 @@ def _episode(letter: str) -> Episode:
     return next(x for x in EPISODES if x.letter == letter)
 
 
-def _checks(records: Sequence[Record], episode: Episode) -> list[Record]:
+def _checks(records: Sequence[Record[Data]], episode: Episode) -> list[Record[Checked]]:
     """Checks whose window lies in the episode: a check belongs to the day that it ends."""
-    return [x for x in records if x.kind == "check" and episode.start < x.time <= episode.end]
+    return [x for x in _within(records, Checked, episode) if x.time > episode.start]
 
 
-def _runs(records: Sequence[Record], episode: Episode) -> list[Record]:
-    return [x for x in records if x.kind == "run-started" and episode.start < x.time <= episode.end]
+def _runs(records: Sequence[Record[Data]], episode: Episode) -> list[Record[RunStarted]]:
+    return [x for x in _within(records, RunStarted, episode) if x.time > episode.start]
 
 
-def _within(records: Sequence[Record], kind: str, episode: Episode) -> list[Record]:
-    return [x for x in records if x.kind == kind and episode.start <= x.time <= episode.end]
+def _within(records: Sequence[Record[Data]], kind: type[D], episode: Episode) -> list[Record[D]]:
+    return [x for x in of_kind(records, kind) if episode.start <= x.time <= episode.end]
 
 
 def _counted(actions: Sequence[object]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
 from kedge.evaluation.page import page
 from kedge.measure import Floats, holdout_start
 from kedge.policy import Policy
-from kedge.records import Record
-from kedge.registry import Registry
+from kedge.records import Evaluated, Gate, Record
 from kedge.store import Store
 from kedge.tables import snapshot
 
@@ -27,7 +26,6 @@ from kedge.tables import snapshot
 def run(
     policy: Policy,
     store: Store,
-    registry: Registry,
     run_name: str,
     fingerprint: str,
     bundle_id: str,
@@ -47,9 +45,9 @@ def run(
     Raises:
         BundleError: a bundle is missing, altered, or made by other libraries.
         DataError: no such snapshot, hardly a row held out, or it lacks a column the champion needs.
-        RegistryError: the registry cannot be reached.
+        StoreError: a record cannot be read, or written.
     """
-    champion_id = registry.alias(policy.name, "champion")
+    champion_id = records.read_state(store, policy.name).champion_bundle
     kept = snapshot.load(store, policy.name, fingerprint)
     table = snapshot.read(store, kept)
     with tempfile.TemporaryDirectory(prefix="kedge-evaluate-") as cache:
@@ -170,20 +168,29 @@ def report_key(model: str, bundle_id: str) -> str:
 def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
     key = report_key(policy.name, found.challenger.bundle)
     store.put(key, page(policy, found).encode())
-    data = {
-        "bundle": found.challenger.bundle,
-        "champion": found.champion.bundle if found.champion else None,
-        "run": run_name,
-        "outcome": found.outcome,
-        "passed": found.passed,
-        "reasons": found.reasons,
-        "rows_needed": found.rows_needed,
-        "gates": [{**asdict(verdict), "passed": verdict.passed} for verdict in found.verdicts],
-        "metrics": metrics(policy, found),
-        "report": key,
-    }
+    data = Evaluated(
+        bundle=found.challenger.bundle,
+        champion=found.champion.bundle if found.champion else None,
+        run=run_name,
+        outcome=found.outcome,
+        passed=found.passed,
+        reasons=tuple(found.reasons),
+        rows_needed=found.rows_needed,
+        gates=tuple(
+            Gate(
+                name=each.name,
+                outcome=each.outcome,
+                passed=each.passed,
+                sentence=each.sentence,
+                rows_needed=each.rows_needed,
+            )
+            for each in found.verdicts
+        ),
+        metrics=metrics(policy, found),
+        report=key,
+    )
     evaluated = records.evaluation_key(found.challenger.bundle, run_name)
-    records.append(store, Record(model=policy.name, kind="evaluated", key=evaluated, time=clock.now(), data=data))
+    records.append(store, Record(model=policy.name, key=evaluated, time=clock.now(), data=data))
     if found.outcome != "passed":
         more = {"rows_needed": found.rows_needed} if found.outcome == "inconclusive" else {}
         steps.finish(

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from kedge.bundle import Agreement
 from kedge.evaluation import curves, decisions, gates
 from kedge.evaluation.compare import paired
-from kedge.evaluation.gates import Against, Measured, Outcome, Rows, Slice, Verdict
+from kedge.evaluation.gates import Against, Measured, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
 from kedge.measure import Floats, losses, wrong
 from kedge.policy import Policy
+from kedge.records.kinds import Outcome
 
 MIN_ROWS = 4
 """The paired test needs two blocks of two rows."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
 from kedge.evaluation.decisions import Decisions
 from kedge.policy import Gates
-
-Outcome = Literal["passed", "rejected", "inconclusive"]
+from kedge.records.kinds import Outcome
 
 HARM_LEVEL = 0.1
 """One-sided level from which on harm to the decisions counts as shown. Wider than that of an improvement: to wait for a

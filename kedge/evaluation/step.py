@@ -12,12 +12,11 @@ from kedge.evaluation import curves
 from kedge.evaluation import evaluate as stage
 from kedge.evaluation.evaluation import Evaluation
 from kedge.evaluation.evaluation import metrics as numbers
-from kedge.registry import Registry
 from kedge.store import open_store, write_file
 
 
 def evaluate(
-    policy: dict[str, Any], store: str, registry: str, run: str, fingerprint: str, bundle: str,
+    policy: dict[str, Any], store: str, run: str, fingerprint: str, bundle: str,
     metrics: Any, curve: Any, report: Any,
 ) -> bool:  # fmt: skip
     """Run the step; the last three are KFP artefacts. Raises what :func:`evaluate.run` raises."""
@@ -25,7 +24,7 @@ def evaluate(
 
     def judge() -> bool:
         steps.require_artifact(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
-        found = stage.run(parsed, opened, Registry(registry), run, fingerprint, bundle)
+        found = stage.run(parsed, opened, run, fingerprint, bundle)
         for name, value in numbers(parsed, found).items():
             metrics.log_metric(name, value)
         if parsed.model.task == "binary":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,14 +13,11 @@ from kedge import drift, records
 from kedge.drift import Kind, Profile
 from kedge.errors import NothingServed
 from kedge.monitoring import cohort
-from kedge.monitoring.window import Window, comparable, floats
+from kedge.monitoring.window import comparable, floats
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Adopted, Record, Window
 from kedge.store import Store
 from kedge.tables import log, sources
-
-BUNDLE = "adopted"
-"""Stands where a bundle's id stands for a champion that kedge trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +33,24 @@ class Basis:
     """Why there is nothing to compare with yet, in words."""
 
 
-def adopt(store: Store, policy: Policy, time: datetime, *, table: bool, rows: int, about: Mapping[str, str]) -> Record:
+def adopt(
+    store: Store, policy: Policy, time: datetime, *, table: bool, rows: int, about: Mapping[str, str]
+) -> Record[Adopted]:
     """Record that a model is watched from now on, and keep its reference if a table holds it.
 
     Args:
         table: The reference is the policy's training table; its profile is made now.
         rows: Else the first so many logged requests are, once they have come.
-        about: What is told of the model in its history.
+        about: What is told of the model in its history: ``service``, ``serves``, ``model``.
 
     Raises:
         DataError: the table cannot be read.
     """
     if table:
         store.put(_key(policy.name, "profile"), of_table(store, policy).to_json())
-    made = Record(model=policy.name, kind="adopted", key="1", time=time, data={**about, "rows": 0 if table else rows})
-    records.append(store, made)
-    found = records.find(store, policy.name, "adopted", "1")
+    data = Adopted(**about, rows=0 if table else rows)
+    records.append(store, Record(model=policy.name, key="1", time=time, data=data))
+    found = records.find(store, policy.name, Adopted, "1")
     assert found is not None
     return found
 
@@ -66,7 +65,7 @@ def of_table(store: Store, policy: Policy) -> Profile:
 
 
 def reference(
-    store: Store, policy: Policy, history: Sequence[Record], window: Window, delay: float
+    store: Store, policy: Policy, adoption: Record[Adopted], window: Window, delay: float
 ) -> tuple[Basis, Profile]:
     """What a check of this window compares with; built and kept as soon as enough was logged.
 
@@ -77,8 +76,7 @@ def reference(
         NothingServed: not one request was logged since the adoption.
         DataError, StoreError: the log cannot be read.
     """
-    adoption = next(item for item in history if item.kind == "adopted")
-    wanted = int(adoption.data["rows"])
+    wanted = adoption.data.rows
     kept = _kept(store, policy.name, "profile")
     if kept is not None:
         metrics = _metrics(store, policy, adoption.time, window.end, delay)
@@ -94,7 +92,7 @@ def reference(
         waits = f"the reference is not complete: {first.num_rows:,} of {wanted:,} requests"
         return Basis(created=adoption.time, waits=waits), made
     store.put_if_absent(_key(policy.name, "profile"), made.to_json())
-    return reference(store, policy, history, window, delay)
+    return reference(store, policy, adoption, window, delay)
 
 
 def _first(store: Store, policy: Policy, start: datetime, end: datetime, count: int) -> pa.Table:

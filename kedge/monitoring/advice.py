@@ -6,11 +6,10 @@ import math
 from datetime import timedelta
 
 from kedge.clock import span
-from kedge.monitoring.cohort import Cohort
 from kedge.monitoring.messages import moment
 from kedge.monitoring.outcomes import Outcomes
 from kedge.policy import Policy
-from kedge.tables.delays import Delays
+from kedge.records.cohort import Cohort, Delays
 
 MAX_LONE = 0.9
 """Share of the predictions up to which outcomes of one class alone look as if the others were never told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import reduce
@@ -10,9 +10,9 @@ from functools import reduce
 from kedge.drift import Profile, count
 from kedge.drift.columns import Categories
 from kedge.drift.windows import MIN_BLOCKS, design_effects
-from kedge.monitoring.window import Window, comparable
+from kedge.monitoring.window import comparable
 from kedge.policy import Policy
-from kedge.records import quarantined_windows
+from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import log
 
@@ -32,8 +32,10 @@ class Baseline:
 NOTHING = Baseline()
 
 
-def estimated(store: Store, policy: Policy, window: Window, profile: Profile) -> Baseline:
-    """What the policy asks to learn from the log, on the profile's edges; quarantined windows are left out.
+def estimated(
+    store: Store, policy: Policy, window: Window, profile: Profile, left_out: Sequence[Window] = ()
+) -> Baseline:
+    """What the policy asks to learn from the log, on the profile's edges; windows that touch those left out are none.
 
     Weeks with fewer than ``min_rows`` rows in all, or too few windows with so many, teach nothing.
     """
@@ -41,11 +43,11 @@ def estimated(store: Store, policy: Policy, window: Window, profile: Profile) ->
     if not drift.seasonal_weeks and not drift.past_windows:
         return NOTHING
     profile = profile.select([name for name in comparable(policy) if name in profile.columns])
-    quarantined, length = quarantined_windows(store, policy.name), window.end - window.start
+    length = window.end - window.start
 
     def counted(windows: int, step: timedelta) -> list[Profile]:
         earlier = (_moved(window, k * step) for k in range(1, windows + 1))
-        whole = [one for one in earlier if not any(start < one.end and one.start < end for start, end in quarantined)]
+        whole = [one for one in earlier if not any(out.start < one.end and one.start < out.end for out in left_out)]
         return [_counted(store, policy, one, profile) for one in whole]
 
     weeks = reduce(Profile.merge, counted(drift.seasonal_weeks, WEEK), count(profile, []))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,39 +19,30 @@ from kedge.errors import DataError, NothingServed
 from kedge.monitoring import adopted, advice, estimate, outcomes, performance, quarantine
 from kedge.monitoring.adopted import Basis
 from kedge.monitoring.baseline import NOTHING, Baseline, estimated
-from kedge.monitoring.cohort import NOTHING_JUDGED, Cohort, in_time_order
-from kedge.monitoring.estimate import Calibration, Estimate
-from kedge.monitoring.history import Champion, champion, retrainings
+from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
+from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
-from kedge.monitoring.performance import Performance, Reference
-from kedge.monitoring.window import Window, comparable, floats, of_version, served
+from kedge.monitoring.window import comparable, floats, of_version, served
 from kedge.policy import Policy
-from kedge.records import Record, quarantined_windows
+from kedge.records import (
+    ADOPTED,
+    Breach,
+    Champion,
+    Drift,
+    Estimate,
+    ModelState,
+    Performance,
+    Reference,
+    Window,
+)
+from kedge.records.checked import TRAINING, PerformanceVerdict
+from kedge.records.cohort import Cohort
 from kedge.store import Store
 from kedge.tables import log, snapshot
 
 MAX_DRAWN = 24
 """Drifted columns the page draws."""
-TRAINING, SEASON = "training rows", "the same hours of earlier weeks"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """Columns of the window against the reference's."""
-
-    verdict: str
-    """``compared`` or ``too few rows``, which is never "no drift"."""
-    drifted: tuple[str, ...] = ()
-    drifted_importance: float = 0.0
-    """Share of the model's importance that drifted."""
-    against: str = TRAINING
-    """What the window was compared with: those, or the same hours of earlier weeks."""
-    design_effects: Mapping[str, float] = field(default_factory=dict)
-    """Of rows that depend on each other, by column; empty: rows count as independent."""
-    histograms: Mapping[str, Histogram] = field(default_factory=dict)
-    """Of the drifted columns, the worst first: labels, reference, window."""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    """Every number, by column."""
+SEASON = "the same hours of earlier weeks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +61,8 @@ class Check:
     """``_score``, over the champion's own rows."""
     nan_scores: int = 0
     """The champion's rows of the window whose score is no finite number."""
-    corrupt: tuple[str, ...] = ()
-    """Why the feed counts as corrupt, in words; empty: it does not."""
+    corrupt: tuple[Breach, ...] = ()
+    """Why the feed counts as corrupt; empty: it does not."""
     cohort: Cohort = NOTHING_JUDGED
     """The rows that became due since the last verdict, in sums."""
     performance: Performance
@@ -113,15 +103,17 @@ class Rows:
     """The version whose scores and outcomes are the champion's; None: all are."""
     outcomes: Outcomes
     baseline: Baseline = NOTHING
+    accepted: tuple[Breach, ...] = ()
+    """What a person said changed for good, and so quarantines no more."""
     new_labels: int | None = None
 
 
-def check(policy: Policy, store: Store, history: Sequence[Record], window: Window) -> Check:
+def check(policy: Policy, store: Store, state: ModelState, window: Window) -> Check:
     """Look at one window: :func:`read`, then :func:`observe`; raises what reading does."""
-    return observe(policy, *read(policy, store, history, window))
+    return observe(policy, *read(policy, store, state, window))
 
 
-def read(policy: Policy, store: Store, history: Sequence[Record], window: Window) -> tuple[ChampionReference, Rows]:
+def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tuple[ChampionReference, Rows]:
     """Read what a check of one window looks at.
 
     The champion is who the records say: asking the registry would take longer than the check.
@@ -129,7 +121,7 @@ def read(policy: Policy, store: Store, history: Sequence[Record], window: Window
     Args:
         policy: Of the model.
         store: Holds the log and the bundles.
-        history: All records of the model; those of checks that did not end before the window's end are not looked at.
+        state: Of the model when the window ended, without this check.
         window: Which rows.
 
     Raises:
@@ -137,19 +129,17 @@ def read(policy: Policy, store: Store, history: Sequence[Record], window: Window
         BundleError: the champion's bundle is missing or was altered.
         DataError, StoreError: the log cannot be read, or is not this policy's.
     """
-    serving = champion(history)
+    serving = state.champion
     if serving is None:
         raise NothingServed(
             f"model {policy.name} in {store.url}: no bundle was promoted yet, so there is nothing to watch; "
             "`kedge submit` trains and releases a first one"
         )
-    of_another = serving.bundle == adopted.BUNDLE
-    own = None if of_another else serving.bundle
-    earlier = [item for item in history if item.kind == "check" and item.time < window.end]
-    delay, estimated_delays = outcomes.due_delay(policy, store, earlier, window.end)
+    own = None if serving.bundle == ADOPTED else serving.bundle
+    delay, estimated_delays = outcomes.due_delay(policy, store, state.checks, window.end)
     manifest: Manifest | Basis
-    if of_another:
-        manifest, profile = adopted.reference(store, policy, history, window, delay)
+    if own is None and state.adopted is not None:
+        manifest, profile = adopted.reference(store, policy, state.adopted, window, delay)
     else:
         manifest, profile = _bundled(store, policy.name, serving.bundle)
     newest_row, labels_until = _trained(store, policy, manifest)
@@ -172,14 +162,15 @@ def read(policy: Policy, store: Store, history: Sequence[Record], window: Window
             policy,
             serving,
             own,
-            earlier,
+            state.checks,
             window.end,
             delay,
             estimated_delays,
-            quarantined_windows(store, policy.name),
+            state.quarantined,
         ),
-        baseline=estimated(store, policy, window, profile),
-        new_labels=_new_labels(store, policy, history, labels_until, window.end),
+        baseline=estimated(store, policy, window, profile, state.quarantined),
+        accepted=state.accepted_breaches,
+        new_labels=_new_labels(store, policy, state, labels_until, window.end),
     )
     return reference, rows
 
@@ -197,7 +188,8 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
     trained = _compared(policy, reference, profile, current, before) if before.reference else inputs
     scores = _counted(profile, own, ["_score"])
-    corrupt = quarantine.findings(policy, rows.served, trained.features) if inputs.verdict == "compared" else ()
+    broken = quarantine.breaches(policy, rows.served, trained.features) if inputs.verdict == "compared" else ()
+    corrupt = tuple(breach for breach in broken if not any(known.covers(breach) for known in rows.accepted))
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
     limits, served_scores = policy.monitor.performance, floats(own["_score"])
@@ -275,8 +267,8 @@ def _judged(policy: Policy, due: Outcomes, cohort: Cohort, reference: Reference 
     if cohort.verdict == "judged":
         scores, labels = in_time_order(policy, due.scores, due.labels, due.times, due.late)
         return performance.judge(policy.model, scores, labels, reference, policy.monitor.performance, newest=due.newest)
-    verdict: performance.Verdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
     known = cohort.labelled + cohort.absent + cohort.late
+    verdict: PerformanceVerdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
     return Performance(verdict=verdict, rows=known, reference=reference, newest=due.newest)
 
 
@@ -295,12 +287,10 @@ def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[
     return taken.newest or taken.end, taken.end
 
 
-def _new_labels(
-    store: Store, policy: Policy, history: Sequence[Record], labels_until: datetime, end: datetime
-) -> int | None:
+def _new_labels(store: Store, policy: Policy, state: ModelState, labels_until: datetime, end: datetime) -> int | None:
     """Counted only where the policy asks: it reads every label since the last training."""
     if policy.monitor.triggers.new_labels is None:
         return None
-    tried = [one.time for one in retrainings(history, end) if one.time < end]
+    tried = [each.time for each in state.retrainings if each.time < end]
     since = max([labels_until, *tried])
     return log.read_labelled(store, policy, since, end, columns=["_id"]).num_rows if since < end else 0

@@ -8,80 +8,21 @@ are judged with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge import measure
 from kedge.policy import Model, Policy
+from kedge.records.cohort import Block, Cohort, Coverage
 from kedge.tables import coverage
-from kedge.tables.coverage import Coverage
-from kedge.tables.delays import Delays
 
 Floats = NDArray[np.float64]
-Verdict = Literal["judged", "not due", "too few labels", "labels incomplete"]
 
 MAX_BLOCKS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Judged rows that follow each other in time, and the sums over them."""
-
-    rows: int
-    cost: float
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """What one check judged, as sums over its rows; or why it judged none.
-
-    A row's loss is log loss or squared error. Its cost is in wrong decisions: 0 where the decision was right, else
-    2 ``false_positive`` or 2 ``false_negative`` over their sum; of a regression its loss over the best constant's.
-    """
-
-    verdict: Verdict
-    start: datetime | None = None
-    """The cohort was predicted from then on; None: nothing says since when."""
-    end: datetime | None = None
-    """And before then."""
-    since: datetime | None = None
-    """When the last verdict before was given; None: there was none in this tenure."""
-    delay_seconds: float = 0.0
-    """Age from which rows were due."""
-    delays: Delays | None = None
-    """What that age was estimated from; None: the policy states it."""
-    predicted: int = 0
-    """Rows of the cohort with a score."""
-    labelled: int = 0
-    """Of them, those whose outcome is known."""
-    coverage: float | None = None
-    """The share of them; None without rows."""
-    absent: int = 0
-    """Rows without an outcome that count as negative, where the policy says so."""
-    late: int = 0
-    """Rows predicted before the cohort whose outcome became known since the last verdict; judged with it."""
-    corrected: int = 0
-    """Outcomes that changed after their row was judged: told, not judged again."""
-    nan_scores: int = 0
-    """Rows whose score is no finite number; nothing is known of them."""
-    groups: Mapping[str, Mapping[str, Coverage]] = field(default_factory=dict)
-    """Coverage by ``decision``, by ``score`` and by each slice."""
-    reason: str = ""
-    """Why labels are incomplete, in words."""
-    rows: int = 0
-    """Judged rows, late ones among them; 0 unless the verdict is ``judged``."""
-    cost: float = 0.0
-    cost_square: float = 0.0
-    """Sum of the squared costs."""
-    loss: float = 0.0
-    loss_square: float = 0.0
-    blocks: tuple[Block, ...] = ()
-    """At most ten, of rows that follow each other in time: neighbours may depend on each other."""
 
 
 NOTHING_JUDGED = Cohort(verdict="too few labels")

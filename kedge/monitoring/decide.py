@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
 
 from kedge.monitoring import messages
 from kedge.monitoring.alarm import Alarm, Observation, alarm
 from kedge.monitoring.check import Check
-from kedge.monitoring.history import awaits_release, due_release, retrainings, spent
+from kedge.monitoring.history import due_release
 from kedge.policy import Policy
-from kedge.records import Record, window_of
-
-Action = Literal["none", "warn", "retrain", "quarantine"]
+from kedge.records import Action, ModelState
 
 MAX_TRAINING_TIME = timedelta(days=1)
 """A training that started longer ago than this and never said it ended is taken for dead, and blocks nothing."""
@@ -30,7 +26,7 @@ class Decision:
     key: str
 
 
-def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetime) -> Decision:
+def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> Decision:
     """Decide what a check asks for.
 
     A corrupt window is quarantined, and nothing else counts. Otherwise each trigger the policy switched on is a cause
@@ -40,7 +36,7 @@ def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetim
 
     Args:
         policy: Its ``monitor`` section rules.
-        history: All records of the model, in order; those after ``now`` or of this window are not looked at.
+        state: Of the model at ``now``, without this check.
         check: What was seen.
         now: Event time.
 
@@ -49,14 +45,13 @@ def decide(policy: Policy, history: Sequence[Record], check: Check, now: datetim
     """
     key = decision_key(check)
     if check.corrupt:
-        return Decision(action="quarantine", reasons=check.corrupt, key=key)
-    before = [item for item in history if item.time < check.end or (item.kind != "check" and item.time <= now)]
-    error = alarm([*_observations(before, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
-    causes = _causes(policy, before, check, error, now)
+        return Decision(action="quarantine", reasons=tuple(breach.sentence for breach in check.corrupt), key=key)
+    error = alarm([*_observations(state, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
+    causes = _causes(policy, state, check, error, now)
     if not causes:
         notes = _notes(policy, check, error)
         return Decision(action="warn" if notes else "none", reasons=notes or (messages.quiet(check),), key=key)
-    held = _held_back(policy, before, check, error, now)
+    held = _held_back(policy, state, check, error, now)
     return Decision(action="warn" if held else "retrain", reasons=(*causes, *held), key=key)
 
 
@@ -101,32 +96,30 @@ def drifted(policy: Policy, check: Check) -> bool:
     return bool(check.inputs.drifted) and check.inputs.drifted_importance >= policy.monitor.drift.min_drifted_importance
 
 
-def _observations(before: Sequence[Record], check: Check, signal: str) -> list[Observation]:
+def _observations(state: ModelState, check: Check, signal: str) -> list[Observation]:
     """The past checks since this tenure began; a quarantined one has no verdict."""
     found: list[Observation] = []
-    for item in before:
-        if item.kind != "check":
-            continue
-        if item.data["champion"]["tenure_id"] != check.champion.tenure_id:
+    for data in (item.data for item in state.checks):
+        if data.champion.tenure_id != check.champion.tenure_id:
             found.clear()
             continue
-        seen = item.data["signals"][signal]
-        breached = None if item.data["action"] == "quarantine" else seen["breached"]
-        cohort = item.data.get("cohort") if signal == "error" else None
-        start, end = window_of({"window": cohort} if cohort and cohort["start"] else item.data)
+        seen, start, end = data.signals[signal], data.window.start, data.window.end
+        if signal == "error" and data.cohort is not None:
+            start, end = data.cohort.start or start, data.cohort.end or end
+        breached = None if data.action == "quarantine" else seen.breached
         found.append(
-            Observation(breached=breached, start=start, end=end, labels=seen["labels"], evidence_id=seen["evidence_id"])
+            Observation(breached=breached, start=start, end=end, labels=seen.labels, evidence_id=seen.evidence_id)
         )
     return found
 
 
-def _causes(policy: Policy, before: Sequence[Record], check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
+def _causes(policy: Policy, state: ModelState, check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
     triggers, needed = policy.monitor.triggers, policy.monitor.budget.consecutive_checks
     found = []
     if triggers.labelled_error and error.on and check.performance.worse:
         found.append(f"{messages.error(check)}, {messages.times(error.count)}")
     if triggers.drift_and_estimate and shifted_and_risen(policy, check):
-        both = alarm([*_observations(before, check, "shift"), _shift_now(policy, check)], needed)
+        both = alarm([*_observations(state, check, "shift"), _shift_now(policy, check)], needed)
         if both.on:
             found.append(f"{messages.inputs(check)}; {messages.estimate(check)}, {messages.times(both.count)}")
     if triggers.max_age_seconds is not None and check.trained_until is not None:
@@ -157,20 +150,19 @@ def _notes(policy: Policy, check: Check, error: Alarm) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
-    budget = policy.monitor.budget
-    past = retrainings(before, now)
+def _held_back(policy: Policy, state: ModelState, check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
+    budget, past = policy.monitor.budget, state.retrainings
     found = []
     if error.on and check.performance.worse and error.labels < budget.min_labels_after_rise:
         found.append(
             f"waits for labels: {error.labels:,} since the loss rose, {budget.min_labels_after_rise:,} are needed"
         )
-    going = _still_going(policy, before, now)
+    going = _still_going(policy, state, now)
     if going is not None:
         found.append(f"run {going} is still going")
-    elif (bundle := awaits_release(before, by_hand=policy.release.approval == "manual")) is not None:
+    elif (bundle := state.awaits_release(by_hand=policy.release.approval == "manual")) is not None:
         found.append(f"bundle {bundle[:12]} passed its gates; its release comes first")
-    elif (failed := due_release(before, policy, now)) is not None:
+    elif (failed := due_release(state, policy, now)) is not None:
         found.append(
             f"the release of bundle {failed.bundle[:12]} failed by no fault of its own; it is tried again first"
         )
@@ -178,19 +170,18 @@ def _held_back(policy: Policy, before: Sequence[Record], check: Check, error: Al
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
         found.append(f"cooldown after the retraining of {messages.moment(past[-1].time)} until {messages.moment(ends)}")
     period = timedelta(seconds=budget.period_seconds)
-    if (used := spent(past, budget, now)) >= budget.max_retrains:
+    if (used := state.spent(budget, now)) >= budget.max_retrains:
         found.append(f"budget spent: {used} retrainings within {messages.span(period)}, at most {budget.max_retrains}")
     return tuple(found)
 
 
-def _still_going(policy: Policy, before: Sequence[Record], now: datetime) -> str | None:
+def _still_going(policy: Policy, state: ModelState, now: datetime) -> str | None:
     """A run of which the newest attempt never said that it ended, and that may still be alive."""
-    ended = {item.key for item in before if item.kind == "run-finished"}
-    newest = {item.data.get("run", item.key): item for item in before if item.kind == "run-started"}
-    for run, item in newest.items():
-        longest = _max_release_time(policy) if item.data.get("pipeline") == "release" else MAX_TRAINING_TIME
-        if item.key not in ended and now - longest < item.time <= now:
-            return str(run)
+    for run in state.runs:
+        begun = run.newest.started
+        longest = _max_release_time(policy) if run.pipeline == "release" else MAX_TRAINING_TIME
+        if run.running and begun is not None and now - longest < begun.time:
+            return run.name
     return None
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge import measure
-from kedge.monitoring.performance import Mean, Reference, block_mean, chance_of_rise, relative_increase
+from kedge.monitoring.performance import block_mean, chance_of_rise, relative_increase
 from kedge.policy import Model
 from kedge.policy.model import Performance as Limits
+from kedge.records import Estimate, Reference
 
 Floats = NDArray[np.float64]
 NEAREST = 1e-12
@@ -37,20 +37,6 @@ class Calibration:
         [0.2, 0.5]
         """
         return np.asarray(1 / (1 + np.exp(-(self.intercept + self.slope * _logit(scores)))), dtype=np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What the scores of a window let one expect. Holds while only the inputs shift, not the relation behind them."""
-
-    verdict: Literal["estimated", "too few rows", "no reference"]
-    rows: int
-    calibrated: bool
-    loss: Mean | None = None
-    wrong: Mean | None = None
-    """Expected share of wrong decisions."""
-    increase: float | None = None
-    risen: bool | None = None
 
 
 def recorded(metrics: Mapping[str, float]) -> Calibration | None:

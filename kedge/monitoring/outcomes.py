@@ -12,13 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge.monitoring import cohort
-from kedge.monitoring.cohort import Cohort
-from kedge.monitoring.history import Champion
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Champion, Checked, Record, Window
+from kedge.records.cohort import Cohort, Delays
 from kedge.store import Store
 from kedge.tables import delays, log
-from kedge.tables.delays import Delays
 
 Floats = NDArray[np.float64]
 
@@ -92,26 +90,25 @@ class Outcomes:
         )
 
 
-def last_verdict(checks: Sequence[Record], tenure_id: str) -> LastVerdict | None:
+def last_verdict(checks: Sequence[Record[Checked]], tenure_id: str) -> LastVerdict | None:
     """Up to where these checks, in order, judged the rows of a tenure; None: it has no check yet.
 
     Checks of versions that judged by the time of the label had judged all that was observed by their end.
     """
-    newest = next((item for item in reversed(checks) if item.data["champion"]["tenure_id"] == tenure_id), None)
+    newest = next((item for item in reversed(checks) if item.data.champion.tenure_id == tenure_id), None)
     if newest is None:
         return None
-    cohort = newest.data.get("cohort")
-    if not cohort:
+    cohort = newest.data.cohort
+    if cohort is None:
         return LastVerdict(at=newest.time)
-    if cohort["verdict"] == "judged":
-        return LastVerdict(until=datetime.fromisoformat(cohort["end"]), at=newest.time)
-    return LastVerdict(
-        until=datetime.fromisoformat(cohort["start"]),
-        at=datetime.fromisoformat(cohort["since"]) if cohort["since"] else None,
-    )
+    if cohort.verdict == "judged":
+        return LastVerdict(until=cohort.end, at=newest.time)
+    return LastVerdict(until=cohort.start, at=cohort.since)
 
 
-def due_delay(policy: Policy, store: Store, checks: Sequence[Record], end: datetime) -> tuple[float, Delays | None]:
+def due_delay(
+    policy: Policy, store: Store, checks: Sequence[Record[Checked]], end: datetime
+) -> tuple[float, Delays | None]:
     """Age in seconds from which rows are due, and what it was estimated from if the policy does not state it.
 
     An estimate of the last day is used again.
@@ -119,8 +116,8 @@ def due_delay(policy: Policy, store: Store, checks: Sequence[Record], end: datet
     stated = policy.labels.due_seconds
     if stated is not None:
         return stated, None
-    known = (checks[-1].data.get("cohort") or {}).get("delays") if checks else None
-    estimate = Delays.from_dict(known) if known else None
+    known = checks[-1].data.cohort if checks else None
+    estimate = known.delays if known is not None else None
     if estimate is None or estimate.at is None or not estimate.classes or end - estimate.at >= ESTIMATE_HOLDS:
         estimate = delays.estimate(store, policy, end)
     return estimate.due_seconds or 0.0, estimate
@@ -131,11 +128,11 @@ def read(
     policy: Policy,
     serving: Champion,
     bundle: str | None,
-    checks: Sequence[Record],
+    checks: Sequence[Record[Checked]],
     end: datetime,
     delay: float,
     estimate: Delays | None = None,
-    left_out: Sequence[tuple[datetime, datetime]] = (),
+    left_out: Sequence[Window] = (),
 ) -> Outcomes:
     """Read the cohort of a check and the late rows before it.
 
@@ -212,12 +209,12 @@ def _earliest(store: Store, policy: Policy, begin: datetime, due: datetime, wind
     return max(due - MAX_WINDOWS * window, min(newest, due - window))
 
 
-def _of(rows: pa.Table, bundle: str | None, left_out: Sequence[tuple[datetime, datetime]]) -> pa.Table:
+def _of(rows: pa.Table, bundle: str | None, left_out: Sequence[Window]) -> pa.Table:
     if bundle is not None:
         rows = rows.filter(pc.equal(rows["_version"], bundle))
-    for start, end in left_out:
-        after = pc.greater_equal(rows["_time"], pa.scalar(start, log.TIME))
-        rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(end, log.TIME)))))
+    for span in left_out:
+        after = pc.greater_equal(rows["_time"], pa.scalar(span.start, log.TIME))
+        rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(span.end, log.TIME)))))
     return rows
 
 

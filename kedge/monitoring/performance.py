@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,53 +12,12 @@ from kedge import measure
 from kedge.monitoring import student_t
 from kedge.policy import Model
 from kedge.policy.model import Performance as Limits
+from kedge.records import Mean, Performance, Reference
 
-Verdict = Literal["measured", "too few labels", "labels incomplete", "labels not due", "no reference"]
 LEVEL = 0.95
 """Level of the two-sided intervals that are reported."""
 LARGEST = 1e9
 """Increase over a reference loss of zero: JSON has no infinity."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean:
-    """A mean over rows in time order, with its 95 % interval from block means."""
-
-    value: float
-    low: float
-    high: float
-    error: float
-    """Standard error of the mean."""
-    blocks: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The champion's loss when it was made, on rows it was not trained on."""
-
-    loss: float
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """The rows a check judged against the champion's reference."""
-
-    verdict: Verdict
-    rows: int
-    reference: Reference | None
-    newest: datetime | None = None
-    """When the newest of these labels became known: the same labels looked at twice are one piece of evidence."""
-    loss: Mean | None = None
-    wrong: Mean | None = None
-    """Share of wrong decisions (binary only)."""
-    naive_wrong: float | None = None
-    """Share wrong of predicting each label by the one before it: what a model must beat on persistent series."""
-    increase: float | None = None
-    """(loss - reference) / reference."""
-    p_value: float | None = None
-    worse: bool | None = None
-    """Whether the loss rose by more than the floor and more than chance; None: no verdict."""
 
 
 def block_mean(values: NDArray[np.float64]) -> Mean:

@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 from kedge import policy as policies
 from kedge.drift import Feature
 from kedge.policy import Policy
+from kedge.records import Breach
+from kedge.records.checked import Cause
 
 
-def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) -> tuple[str, ...]:
-    """Each limit of ``monitor.quarantine`` that the window breaks, in words; empty: the feed is whole.
+def breaches(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) -> tuple[Breach, ...]:
+    """Each limit of ``monitor.quarantine`` that the window breaks; empty: the feed is whole.
 
     Args:
         policy: Limits, and the range of each feature.
@@ -21,28 +23,28 @@ def findings(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) ->
         compared: For each feature its comparison with the reference (``Comparison.features``).
     """
     limits = policy.monitor.quarantine
-    found = []
+    broken: list[Breach] = []
+
+    def add(column: str, cause: Cause, seen: float, sentence: str) -> None:
+        broken.append(Breach(column=column, cause=cause, share=seen, sentence=f"{column}: {share(seen)} {sentence}"))
+
     for name, seen in compared.items():
         missing, before = seen.null_rate or 0.0, seen.reference_null_rate or 0.0
         if missing - before > limits.max_null_increase:
-            found.append(
-                f"{name}: {share(missing)} missing, {share(before)} when trained "
-                f"(at most {share(limits.max_null_increase)} more allowed)"
-            )
+            allowed = share(limits.max_null_increase)
+            add(name, "missing", missing, f"missing, {share(before)} when trained (at most {allowed} more allowed)")
         unknown = seen.new_category_share or 0.0
         if unknown > limits.max_new_category_share:
-            found.append(
-                f"{name}: {share(unknown)} of rows in categories the reference did not know "
-                f"(at most {share(limits.max_new_category_share)} allowed)"
-            )
+            allowed = share(limits.max_new_category_share)
+            sentence = f"of rows in categories the reference did not know (at most {allowed} allowed)"
+            add(name, "new categories", unknown, sentence)
     for name, feature in policy.model.features.items():
         outside = out_of_range(rows[name], feature) if name in compared else 0.0
         if outside > limits.max_out_of_range_share:
-            found.append(
-                f"{name}: {share(outside)} of rows outside {_range(feature)} or infinite "
-                f"(at most {share(limits.max_out_of_range_share)} allowed)"
-            )
-    return tuple(found)
+            allowed = share(limits.max_out_of_range_share)
+            sentence = f"of rows outside {_range(feature)} or infinite (at most {allowed} allowed)"
+            add(name, "out of range", outside, sentence)
+    return tuple(broken)
 
 
 def out_of_range(column: pa.ChunkedArray, feature: policies.Feature) -> float:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import orjson
 
 from kedge import records
 from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
 from kedge.monitoring.decide import Decision, decide, drifted, error_evidence_id, shifted_and_risen
-from kedge.monitoring.history import Stalled, due_release, key_of, load_history, unfinished
-from kedge.monitoring.window import Window
+from kedge.monitoring.history import due_release, load_history
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Checked, ModelState, Pulled, Record, Signal, Stalled, Window, check_key
 from kedge.store import Store
 from kedge.tables import labels
-from kedge.tables.labels import Pulled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A check that counts."""
 
-    record: Record
+    record: Record[Checked]
     written: bool
     """False: another process, or an earlier call, had checked this window; its record stands."""
-    due: Record | None
+    due: Record[Checked] | None
     """The check whose retraining is to be submitted, or driven on: this one, or an earlier one that is not done."""
 
 
@@ -49,24 +44,25 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
     history = load_history(store, policy.name, policy.monitor.budget.consecutive_checks, window.end)
-    known = records.find(store, policy.name, "check", key_of(window.end))
+    known = records.find(store, policy.name, Checked, check_key(window.end))
     if known is not None:
-        return Outcome(record=known, written=False, due=unfinished(history, by_hand=by_hand))
+        return Outcome(record=known, written=False, due=ModelState.of(history).unfinished(by_hand=by_hand))
     pulled = labels.pull(store, policy) if policy.data.labels is not None else None
-    seen = check(policy, store, history, window)
-    decision = decide(policy, history, seen, window.end)
-    place = f"reports/{policy.name}/check-{key_of(window.end)}.html"
+    state = ModelState.of(history, until=window.end)
+    seen = check(policy, store, state, window)
+    decision = decide(policy, state, seen, window.end)
+    place = f"reports/{policy.name}/check-{check_key(window.end)}.html"
     made = to_record(policy, seen, decision, report=place, pulled=pulled)
-    store.put(place, report.html(policy, made, history).encode())
+    store.put(place, report.html(policy, made, state).encode())
     if decision.action == "quarantine":
-        records.quarantine(store, policy.name, window.start, window.end)
+        records.quarantine(store, policy.name, window)
     written = records.append(store, made)
-    kept = records.find(store, policy.name, "check", made.key)
+    kept = records.find(store, policy.name, Checked, made.key)
     assert kept is not None
     if not written:  # another process was faster: the page must tell what its record says
-        store.put(place, report.html(policy, kept, history).encode())
-    after = records.in_order([*history, kept])
-    return Outcome(record=kept, written=written, due=unfinished(after, by_hand=by_hand))
+        store.put(place, report.html(policy, kept, state).encode())
+    after = ModelState.of([*history, kept])
+    return Outcome(record=kept, written=written, due=after.unfinished(by_hand=by_hand))
 
 
 def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | None:
@@ -75,50 +71,45 @@ def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | N
     Raises:
         StoreError: a record cannot be read.
     """
-    return due_release(load_history(store, policy.name, policy.monitor.budget.consecutive_checks, now), policy, now)
+    return due_release(records.read_state(store, policy.name), policy, now)
 
 
 def to_record(
     policy: Policy, seen: Check, decision: Decision, *, report: str = "", pulled: Pulled | None = None
-) -> Record:
-    """The check record: what was seen, what was decided, and the signs that later decisions look back at."""
+) -> Record[Checked]:
+    """The check record: what was seen, what was decided, and the signals that later decisions look back at."""
     shift = shifted_and_risen(policy, seen)
-    data = {
-        "action": decision.action,
-        "reasons": decision.reasons,
-        "verdict": verdict(policy, seen),
-        "decision_key": decision.key,
-        "window": {"start": seen.start, "end": seen.end},
-        "rows": seen.rows,
-        "champion": asdict(seen.champion),
-        "signals": {
-            "error": {
-                "breached": seen.performance.worse,
-                "labels": seen.performance.rows,
-                "evidence_id": error_evidence_id(seen),
-            },
-            "shift": {"breached": shift, "labels": 0, "evidence_id": seen.end.isoformat()},
+    data = Checked(
+        action=decision.action,
+        reasons=decision.reasons,
+        verdict=verdict(policy, seen),
+        decision_key=decision.key,
+        window=Window(start=seen.start, end=seen.end),
+        rows=seen.rows,
+        champion=seen.champion,
+        signals={
+            "error": Signal(
+                breached=seen.performance.worse,
+                labels=seen.performance.rows,
+                evidence_id=error_evidence_id(seen),
+            ),
+            "shift": Signal(breached=shift, labels=0, evidence_id=seen.end.isoformat()),
         },
-        "corrupt": seen.corrupt,
-        "cohort": asdict(seen.cohort),
-        "nan_scores": seen.nan_scores,
-        "warnings": seen.warnings,
-        "performance": asdict(seen.performance),
-        "estimate": asdict(seen.estimate) if seen.estimate else None,
-        "inputs": asdict(seen.inputs),
-        "scores": asdict(seen.scores),
-        "trained_until": seen.trained_until,
-        "new_labels": seen.new_labels,
-        "label_source": asdict(pulled) if pulled else None,
-        "policy": policy.hash,
-        "report": report,
-    }
-    return Record(model=seen.model, kind="check", key=key_of(seen.end), time=seen.end, data=plain(data))
-
-
-def plain(value: Any) -> Any:
-    """As it will be read back: times as text, tuples as lists, what is not finite as null."""
-    return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+        corrupt=seen.corrupt,
+        cohort=seen.cohort,
+        nan_scores=seen.nan_scores,
+        warnings=seen.warnings,
+        performance=seen.performance,
+        estimate=seen.estimate,
+        inputs=seen.inputs,
+        scores=seen.scores,
+        trained_until=seen.trained_until,
+        new_labels=seen.new_labels,
+        label_source=pulled,
+        policy=policy.hash,
+        report=report,
+    )
+    return records.as_read(Record(model=seen.model, key=check_key(seen.end), time=seen.end, data=data))
 
 
 def verdict(policy: Policy, seen: Check) -> str:

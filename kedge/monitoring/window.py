@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge.policy import Policy
+from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import log
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """``[start, end)`` of event time."""
-
-    start: datetime
-    end: datetime
-
-    @classmethod
-    def before(cls, now: datetime, seconds: float) -> Window:
-        """The window that ends at ``now``, cut to the whole minute: a job that is started again looks at the same one.
-
-        >>> Window.before(datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC), 3600).start.isoformat()
-        '2026-03-02T11:00:00+00:00'
-        """
-        end = now.astimezone(UTC).replace(second=0, microsecond=0)
-        return cls(start=end - timedelta(seconds=seconds), end=end)
 
 
 def comparable(policy: Policy) -> list[str]:

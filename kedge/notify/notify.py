@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Evaluated, Record, RunFinished, RunState
 
 SECONDS = 10.0
 MAX_TEXT = 2000
-OUTCOMES = {
+OUTCOMES: Mapping[RunState, str] = {
     "succeeded": "succeeded",
     "rejected": "did its work, and the candidate did not pass",
     "inconclusive": "did its work, and the rows are too few to judge the candidate",
@@ -20,27 +19,27 @@ OUTCOMES = {
 }
 
 
-def text(finished: Record) -> str:
+def text(finished: Record[RunFinished]) -> str:
     """The verdict of a run in one line.
 
     Args:
         finished: Its ``run-finished`` record.
     """
     data = finished.data
-    step = f" in step {data['step']}" if data.get("step") and data["state"] == "failed" else ""
-    about = f", bundle {str(data['bundle'])[:12]}" if data.get("bundle") else ""
-    why = f": {' '.join(str(data['reason']).split())}" if data.get("reason") else ""
-    line = f"{finished.model}: run {data['run']} {OUTCOMES[data['state']]}{step}{about}{why}"
+    step = f" in step {data.step}" if data.step and data.state == "failed" else ""
+    about = f", bundle {data.bundle[:12]}" if data.bundle else ""
+    why = f": {' '.join(data.reason.split())}" if data.reason else ""
+    line = f"{finished.model}: run {data.run} {OUTCOMES[data.state]}{step}{about}{why}"
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
 
 
-def send(policy: Policy, finished: Record, environment: Mapping[str, str] = os.environ) -> str:
+def send(policy: Policy, finished: Record[RunFinished], environment: Mapping[str, str] = os.environ) -> str:
     """Post the verdict as ``{"text": ...}``, which Slack's and most chats' incoming webhooks take; say what was done.
 
     Nothing is raised: a chat that is away is no reason for a run to fail. Only a connection that could not be made is
     tried again, because what was sent may have arrived. The address is a secret, so it is in no message.
     """
-    state, variable = finished.data["state"], policy.notify.url_variable
+    state, variable = finished.data.state, policy.notify.url_variable
     if variable is None or state not in policy.notify.states:
         return "nobody is to be told"
     url = environment.get(variable, "")
@@ -67,35 +66,30 @@ def escaped(line: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def card(finished: Record, evaluated: Record | None) -> str:
+def card(finished: Record[RunFinished], evaluated: Record[Evaluated] | None) -> str:
     """The verdict in Markdown, with the gates and figures of the challenger where there was one."""
     data = finished.data
-    told_by_gates = evaluated is not None and data.get("step") == "evaluate" and data["state"] != "failed"
+    told_by_gates = evaluated is not None and data.step == "evaluate" and data.state != "failed"
     facts = {
-        "run": data["run"],
-        "step": data.get("step") if data["state"] == "failed" else None,
-        "why": None if told_by_gates else data.get("reason"),  # the gates below say it
-        "bundle": data.get("bundle"),
-        "version": data.get("version"),
-        "outcome": data.get("outcome"),
+        "run": data.run,
+        "step": data.step if data.state == "failed" else None,
+        "why": None if told_by_gates else data.reason,  # the gates below say it
+        "bundle": data.bundle,
+        "version": data.version,
+        "outcome": data.outcome,
     }
-    lines = [f"# {plain(finished.model)}: {OUTCOMES[data['state']]}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {plain(str(value))} |" for name, value in facts.items() if value]
+    lines = [f"# {plain(finished.model)}: {OUTCOMES[data.state]}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {plain(value)} |" for name, value in facts.items() if value]
     return "\n".join([*lines, *(_proof(evaluated) if evaluated is not None else ()), ""])
 
 
-def _proof(evaluated: Record) -> Iterator[str]:
+def _proof(evaluated: Record[Evaluated]) -> Iterator[str]:
     yield from ("", "## Gates", "", "| gate | | |", "|---|---|---|")
-    for gate in evaluated.data["gates"]:
-        yield f"| {plain(gate['name'])} | {_verdict(gate)} | {plain(gate['sentence'])} |"
+    for gate in evaluated.data.gates:
+        yield f"| {plain(gate.name)} | {'passed' if gate.passed else f'**{gate.outcome}**'} | {plain(gate.sentence)} |"
     yield from ("", "## Figures", "", "| figure | value |", "|---|---|")
-    for name, value in evaluated.data["metrics"].items():
+    for name, value in evaluated.data.metrics.items():
         yield f"| {plain(name)} | {value:.6g} |"
-
-
-def _verdict(gate: Mapping[str, Any]) -> str:
-    """What a gate said; records of before there were three answers know only whether it was passed."""
-    return "passed" if gate["passed"] else f"**{gate.get('outcome', 'rejected')}**"
 
 
 def plain(words: str) -> str:

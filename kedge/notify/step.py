@@ -8,7 +8,7 @@ from typing import Any
 from kedge import notify as messages
 from kedge import policy as policies
 from kedge import records, steps
-from kedge.records import Record
+from kedge.records import Evaluated, Record, RunFinished
 from kedge.store import Store, open_store, write_file
 
 
@@ -20,14 +20,14 @@ def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
         write_file(Path(card.path), messages.card(finished, _evaluated(opened, finished)).encode())
         steps.say(f"notify: {messages.text(finished)}")
         steps.say(f"notify: {messages.send(parsed, finished)}")
-        return str(finished.data["state"])
+        return finished.data.state
     except Exception as exc:  # noqa: BLE001
         steps.say(f"notify: failed: {type(exc).__name__}: {exc}")
         return "unknown"
 
 
-def _evaluated(store: Store, finished: Record) -> Record | None:
-    bundle = finished.data.get("bundle")
+def _evaluated(store: Store, finished: Record[RunFinished]) -> Record[Evaluated] | None:
+    bundle = finished.data.bundle
     if not bundle:
         return None
-    return records.find(store, finished.model, "evaluated", records.evaluation_key(bundle, finished.data["run"]))
+    return records.find(store, finished.model, Evaluated, records.evaluation_key(bundle, finished.data.run))

@@ -5,11 +5,11 @@ Their names in the store say all there is to say, so that looking them up reads 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from kedge.errors import StoreError
+from kedge.records.checked import Window
 from kedge.store import Store
 
 MOMENT = "%Y%m%dT%H%M%S.%fZ"
@@ -17,39 +17,42 @@ FOLDERS = ("quarantined", "vetoed")
 """Of the store: where the marks lie, and where earlier versions put them."""
 
 
-def quarantine(store: Store, model: str, start: datetime, end: datetime) -> None:
-    """Mark the rows of a window ``[start, end)`` as corrupt. Again is harmless."""
-    store.put_if_absent(f"quarantined/{model}/{_text(start)}_{_text(end)}", b"")
+def place(model: str, window: Window) -> str:
+    """Key of a window's mark in the store."""
+    return f"quarantined/{model}/{_text(window.start)}_{_text(window.end)}"
 
 
-def quarantined_windows(store: Store, model: str) -> list[tuple[datetime, datetime]]:
-    """Windows ``[start, end)`` of event time whose rows were found corrupt, joined where they touch, in time order.
+def marked(store: Store, model: str) -> Iterator[tuple[str, Window]]:
+    """Name and window of each mark, in no order; none is read.
 
-    Training leaves these rows out, and so does the measure of labelled error: wrong inputs make wrong predictions, and
-    their labels arrive when the feed is long whole again.
+    Raises:
+        StoreError: an object beside them has another name.
     """
-    joined: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(_window(key) for folder in FOLDERS for key in store.keys(f"{folder}/{model}")):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+    for folder in FOLDERS:
+        for key in store.keys(f"{folder}/{model}"):
+            yield key.rpartition("/")[2], _window(key)
+
+
+def joined(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """The same times as windows that do not touch, in time order."""
+    spans: list[Window] = []
+    for window in sorted(windows, key=lambda each: (each.start, each.end)):
+        if spans and window.start <= spans[-1].end:
+            spans[-1] = Window(start=spans[-1].start, end=max(window.end, spans[-1].end))
         else:
-            joined.append((start, end))
-    return joined
-
-
-def window_of(data: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Start and end of a check record's window."""
-    window = data["window"]
-    return datetime.fromisoformat(window["start"]), datetime.fromisoformat(window["end"])
+            spans.append(window)
+    return tuple(spans)
 
 
 def _text(time: datetime) -> str:
     return time.astimezone(UTC).strftime(MOMENT)
 
 
-def _window(key: str) -> tuple[datetime, datetime]:
+def _window(key: str) -> Window:
     try:
-        start, end = (datetime.strptime(part, MOMENT).replace(tzinfo=UTC) for part in key.rpartition("/")[2].split("_"))
+        start, end = (datetime.fromisoformat(part) for part in key.rpartition("/")[2].split("_"))
     except ValueError as exc:
         raise StoreError(f"{key}: not a mark kedge made; move it away") from exc
-    return start, end
+    if start.tzinfo is None or end.tzinfo is None:
+        raise StoreError(f"{key}: not a mark kedge made; move it away")
+    return Window(start=start, end=end)

@@ -6,36 +6,30 @@ import getpass
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Any, Generic, TypeVar, overload
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from kedge.errors import StoreError, UsageError
+from kedge.records import quarantined
+from kedge.records.checked import Window
+from kedge.records.kinds import KINDS, TYPES, Data, Kind, Quarantined
 from kedge.records.upgrade import upgrade
 from kedge.store import Store
 
-Kind = Literal[
-    "check",  # a monitoring check: key is the window's end
-    "run-started",  # a pipeline run was submitted: key is the run's name
-    "run-finished",  # it ended: data has state ("succeeded", "rejected", "inconclusive", "failed"), step, reason,
-    # bundle and, where the run was refused so that nothing ran, submitted: false
-    "evaluated",  # champion against challenger: key is the challenger's bundle id and the run
-    "registered",  # a challenger that passed its gates: key is the bundle id
-    "approved",  # by whom: key is the bundle id
-    "release-started",  # key is the bundle id and the attempt
-    "adopted",  # a model that kedge did not train is watched from then on: key is "1"
-    "promoted",
-    "rolled-back",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 AT_ONCE = 16
 """Records read from the store at a time: in object storage each is a request of its own."""
+D_co = TypeVar("D_co", bound=Data, covariant=True)
+D = TypeVar("D", bound=Data)
+_KINDS: Mapping[type[Any], Kind] = {data: kind for kind, data in TYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(Generic[D_co]):
     """What happened to a model, when, by whom.
 
     ``kind`` and ``key`` together are the idempotency key: a second record with both is never written. ``time`` is when
@@ -43,46 +37,93 @@ class Record:
     """
 
     model: str
-    kind: Kind
+    kind: Kind = field(init=False)
+    """What its data are of."""
     key: str
     time: datetime
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: D_co
     actor: str = ""
     written: datetime | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", _KINDS[type(self.data)])
 
-def append(store: Store, record: Record) -> bool:
+    @property
+    def order(self) -> tuple[datetime, datetime, int, str]:
+        """What records are sorted by: time, then when written; of one moment, as one thing leads to another."""
+        return self.time, self.written or self.time, KINDS.index(self.kind), self.key
+
+
+def parse(body: Mapping[str, Any], place: str = "record") -> Record[Data]:
+    """A record from the object it is in the store, whichever version of kedge wrote it.
+
+    Raises:
+        StoreError: it is none; ``place`` begins the message, which repeats no value.
+
+    >>> key, time = "a" * 40 + "-1", "2026-03-02T00:00:00+00:00"
+    >>> parse({"model": "fraud", "kind": "promoted", "key": key, "time": time}).data.bundle == "a" * 40
+    True
+    """
+    try:
+        kind, key, written = body["kind"], body["key"], body.get("written")
+        return Record(
+            model=body["model"],
+            key=key,
+            time=_moment(body["time"]),
+            data=_adapter(kind).validate_python(upgrade(kind, key, body.get("data") or {})),
+            actor=body.get("actor", ""),
+            written=_moment(written) if written is not None else None,
+        )
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise _refused(place, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise _refused(place, exc) from exc
+
+
+def as_read(record: Record[D]) -> Record[D]:
+    """The record as it will be read back: numbers of numpy as plain ones, what is not finite as JSON holds it."""
+    return parse(orjson.loads(_encoded(record)))  # type: ignore[return-value]  # of the same kind
+
+
+def append(store: Store, record: Record[Data]) -> bool:
     """Write the record unless one of its kind and key exists; True if this call wrote it.
 
     Raises:
         StoreError: the store refused.
         UsageError: the key is not a plain name, or ``time`` has no offset.
     """
-    if record.kind not in KINDS:
-        raise UsageError(f"record kind {record.kind!r} must be one of {', '.join(KINDS)}")
     if record.time.tzinfo is None:
         raise UsageError(f"record {record.kind}/{record.key}: time {record.time} has no offset; use UTC")
-    body = asdict(record)
-    body["actor"] = record.actor or _actor()
-    body["written"] = record.written or datetime.now(UTC)  # the wall's, also in a replay
-    return store.put_if_absent(
-        _key(record.model, record.kind, record.key), orjson.dumps(body, option=orjson.OPT_INDENT_2)
-    )
+    written = record.written or datetime.now(UTC)  # the wall's, also in a replay
+    kept = replace(record, actor=record.actor or _actor(), written=written)
+    return store.put_if_absent(_place(record.model, record.kind, record.key), _encoded(kept))
 
 
-def read(store: Store, model: str, kinds: Iterable[Kind] | None = None) -> list[Record]:
-    """All records of these kinds (default: all), in the order of ``time``, then ``written``.
+def quarantine(store: Store, model: str, window: Window) -> None:
+    """Mark the rows of a window as corrupt, by the name of an empty object. Again is harmless."""
+    store.put_if_absent(quarantined.place(model, window), b"")
+
+
+@overload
+def read(store: Store, model: str) -> list[Record[Data]]: ...
+@overload
+def read(store: Store, model: str, *kinds: type[D]) -> list[Record[D]]: ...
+def read(store: Store, model: str, *kinds: type[Any]) -> list[Record[Any]]:
+    """All records of these kinds (default: all), in order.
 
     Reads every one of them: of the checks, of which a model has thousands, :func:`newest` reads the last few.
 
     Raises:
         StoreError: a record cannot be read or is not a record.
     """
-    wanted = kinds if kinds is not None else KINDS
-    return in_order(_fetched(store, [key for kind in wanted for key in store.keys(f"records/{model}/{kind}")]))
+    wanted = kinds or tuple(TYPES.values())
+    names = [key for kind in wanted for key in store.keys(f"records/{model}/{_KINDS[kind]}")]
+    marks = _marks(store, model) if Quarantined in wanted else []
+    return in_order([*_fetched(store, names), *marks])
 
 
-def newest(store: Store, model: str, kind: Kind, count: int, *, before: str | None = None) -> list[Record]:
+def newest(store: Store, model: str, kind: type[D], count: int, *, before: str | None = None) -> list[Record[D]]:
     """The last ``count`` records of a kind whose keys are times, in order; the others are listed and not read.
 
     Args:
@@ -91,19 +132,19 @@ def newest(store: Store, model: str, kind: Kind, count: int, *, before: str | No
     Raises:
         StoreError: as :func:`read`.
     """
-    names = list(store.keys(f"records/{model}/{kind}"))
+    names = list(store.keys(f"records/{model}/{_KINDS[kind]}"))
     if before is not None:
-        names = [name for name in names if name < _key(model, kind, before)]
+        names = [name for name in names if name < _place(model, _KINDS[kind], before)]
     return in_order(_fetched(store, names[-count:] if count else []))
 
 
-def find(store: Store, model: str, kind: Kind, key: str) -> Record | None:
+def find(store: Store, model: str, kind: type[D], key: str) -> Record[D] | None:
     """The record of this kind and key, or None: one read.
 
     Raises:
         StoreError: as :func:`read`.
     """
-    name = _key(model, kind, key)
+    name = _place(model, _KINDS[kind], key)
     try:
         return _parsed(store.get(name), f"{store.url}/{name}")
     except KeyError:
@@ -115,35 +156,67 @@ def evaluation_key(bundle: str, run: str) -> str:
     return f"{bundle}-{run}"
 
 
-def in_order(records: Iterable[Record]) -> list[Record]:
-    """Records in the order of ``time``, then ``written``."""
-    return sorted(records, key=lambda record: (record.time, record.written or record.time))
+def check_key(end: datetime) -> str:
+    """Key of a check's record: its window's end."""
+    return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def latest(store: Store, model: str, *kinds: Kind) -> Record | None:
+def in_order(records: Iterable[Record[D]]) -> list[Record[D]]:
+    """Records of one model in their one order."""
+    return sorted(records, key=lambda record: record.order)
+
+
+def of_kind(records: Iterable[Record[Data]], kind: type[D]) -> list[Record[D]]:
+    """Those of one kind, in the order in which they come."""
+    return [item for item in records if type(item.data) is kind]  # type: ignore[misc]  # that is its type now
+
+
+def latest(store: Store, model: str, *kinds: type[D]) -> Record[D] | None:
     """The newest record of these kinds, or None."""
-    found = read(store, model, kinds or None)
+    found = read(store, model, *kinds)
     return found[-1] if found else None
 
 
-def _fetched(store: Store, names: Sequence[str]) -> list[Record]:
+def _marks(store: Store, model: str) -> list[Record[Quarantined]]:
+    """The quarantined windows, as records that happened at their ends."""
+    return [
+        Record(model=model, key=name, time=window.end, data=Quarantined(start=window.start, end=window.end))
+        for name, window in quarantined.marked(store, model)
+    ]
+
+
+def _fetched(store: Store, names: Sequence[str]) -> list[Record[Any]]:
     with ThreadPoolExecutor(AT_ONCE) as readers:
         bodies = readers.map(store.get, names)
         return [_parsed(body, f"{store.url}/{name}") for name, body in zip(names, bodies, strict=True)]
 
 
-def _parsed(raw: bytes, place: str) -> Record:
+def _parsed(raw: bytes, place: str) -> Record[Any]:
     try:
         body = orjson.loads(raw)
-        body["time"] = datetime.fromisoformat(body["time"])
-        body["written"] = datetime.fromisoformat(body["written"])
-        record = Record(**body)
-        return replace(record, data=upgrade(record.kind, dict(record.data)))
-    except (ValueError, TypeError, KeyError) as exc:
-        raise StoreError(f"{place}: not a record kedge wrote ({exc}); restore it or move it away") from exc
+    except ValueError as exc:
+        raise _refused(place, exc) from exc
+    return parse(body, place)
 
 
-def _key(model: str, kind: str, key: str) -> str:
+def _refused(place: str, fault: object) -> StoreError:
+    return StoreError(f"{place}: not a record kedge wrote ({fault}); restore it or move it away")
+
+
+def _encoded(record: Record[Data]) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _moment(text: str | datetime) -> datetime:
+    return text if isinstance(text, datetime) else datetime.fromisoformat(text)
+
+
+@cache
+def _adapter(kind: Kind) -> TypeAdapter[Any]:
+    return TypeAdapter(TYPES[kind])
+
+
+def _place(model: str, kind: Kind, key: str) -> str:
     safe = key.replace(":", "").replace("+", "_")
     if not safe or "/" in safe or safe.startswith(".") or len(safe) > 200:
         raise UsageError(f"record key {key!r} must be a plain name of at most 200 characters")

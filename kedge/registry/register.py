@@ -7,7 +7,7 @@ import json
 from kedge import bundle, clock, records, steps
 from kedge.errors import RunError
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Evaluated, Record, Registered
 from kedge.registry.registry import Registry
 from kedge.store import Store
 
@@ -33,16 +33,16 @@ def run(policy: Policy, store: Store, registry: Registry, run_name: str, bundle_
         store.uri(bundle.address(policy.name, bundle_id)),
         lineage(manifest, policy, run_name, verdict),
     )
-    registry.set_alias(policy.name, "challenger", bundle_id)
-    data = {"bundle": bundle_id, "version": version, "run": run_name, "registry": registry.uri}
-    records.append(store, Record(model=policy.name, kind="registered", key=bundle_id, time=clock.now(), data=data))
+    data = Registered(bundle=bundle_id, version=version, run=run_name, registry=registry.uri)
+    records.append(store, Record(model=policy.name, key=bundle_id, time=clock.now(), data=data))
+    registry.publish(policy.name, records.read_state(store, policy.name))
     steps.finish(store, policy.name, run_name, "succeeded", bundle=bundle_id, version=version)
     return version
 
 
-def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: Record) -> dict[str, str]:
+def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: Evaluated) -> dict[str, str]:
     """Tags that lead from a version back to code, data, question and judgement."""
-    metrics = verdict.data["metrics"]
+    metrics = verdict.metrics
     return {
         "kedge.run": run_name,
         "kedge.commit": manifest.commit,
@@ -51,18 +51,18 @@ def lineage(manifest: bundle.Manifest, policy: Policy, run_name: str, verdict: R
         "kedge.estimator": manifest.estimator,
         "kedge.loss": f"{manifest.metrics.get('loss', float('nan')):.6g}",
         **{f"kedge.{name}": f"{metrics[name]:.6g}" for name in FIGURES if name in metrics},
-        "kedge.champion": str(verdict.data.get("champion") or ""),
-        "kedge.gates": json.dumps({gate["name"]: gate["passed"] for gate in verdict.data["gates"]}),
+        "kedge.champion": verdict.champion or "",
+        "kedge.gates": json.dumps({gate.name: gate.passed for gate in verdict.gates}),
     }
 
 
-def _verdict(store: Store, model: str, bundle_id: str, run_name: str) -> Record:
-    found = records.find(store, model, "evaluated", records.evaluation_key(bundle_id, run_name))
+def _verdict(store: Store, model: str, bundle_id: str, run_name: str) -> Evaluated:
+    found = records.find(store, model, Evaluated, records.evaluation_key(bundle_id, run_name))
     if found is None:
         raise RunError(
             f"bundle {bundle_id} of {model} was not evaluated in run {run_name}; "
             "only what passed its gates is registered"
         )
-    if not found.data["passed"]:
-        raise RunError(f"bundle {bundle_id} of {model} did not pass its gates: {'; '.join(found.data['reasons'])}")
-    return found
+    if not found.data.passed:
+        raise RunError(f"bundle {bundle_id} of {model} did not pass its gates: {'; '.join(found.data.reasons)}")
+    return found.data

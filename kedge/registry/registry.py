@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from kedge.errors import RegistryError
+from kedge.records import ModelState
 
 Alias = Literal["champion", "challenger", "previous"]
+ALIASES: tuple[Alias, ...] = get_args(Alias)
 BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
@@ -70,20 +72,27 @@ class Registry:
             made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=self._run(), tags=kept)
             return str(made.version)
 
-    def alias(self, model: str, alias: Alias) -> str | None:
-        """The bundle id that an alias of a model names, or None."""
-        with self._translated(f"look up {alias} of {model}"):
-            found = next((known for known in self._all(model) if alias in known.aliases), None)
-            return None if found is None else found.tags.get(BUNDLE)
+    def aliases(self, model: str) -> dict[Alias, str]:
+        """The bundle that each of kedge's aliases of a model names; those that name none are left out."""
+        with self._translated(f"look up the aliases of {model}"):
+            known = self._all(model)
+        return {alias: each.tags.get(BUNDLE, "") for alias in ALIASES for each in known if alias in each.aliases}
 
-    def set_alias(self, model: str, alias: Alias, bundle: str) -> None:
-        """Let an alias name the version of this bundle. Again is harmless."""
-        with self._translated(f"make bundle {bundle[:12]} the {alias} of {model}"):
-            for known in self._all(model):
-                if known.tags.get(BUNDLE) == bundle:
-                    self._client.set_registered_model_alias(model, alias, known.version)
-                    return
-        raise RegistryError(f"registry {self.uri}: no version of {model} is bundle {bundle}; register it first")
+    def publish(self, model: str, state: ModelState) -> None:
+        """Let the aliases name what the records say. Nobody in kedge asks an alias; again is harmless.
+
+        One whose bundle is nobody, or has no version here, is removed: it would name another one.
+        """
+        with self._translated(f"set the aliases of {model}"):
+            known = self._all(model)
+            versions = {each.tags.get(BUNDLE): str(each.version) for each in known}
+            for alias, bundle in named(state).items():
+                now = next((str(each.version) for each in known if alias in each.aliases), None)
+                version = versions.get(bundle) if bundle is not None else None
+                if version is None and now is not None:
+                    self._client.delete_registered_model_alias(model, alias)
+                elif version is not None and version != now:
+                    self._client.set_registered_model_alias(model, alias, version)
 
     def versions(self, model: str) -> list[Version]:
         """All versions, newest first; empty for a model nobody registered."""
@@ -155,6 +164,11 @@ class Registry:
             raise RegistryError(
                 f"registry {self.uri}: cannot {what}: {_first_line(exc)}; {asked}? $MLFLOW_TRACKING_URI names another"
             ) from exc
+
+
+def named(state: ModelState) -> dict[Alias, str | None]:
+    """The bundle that each alias is to name by the records; None: none."""
+    return {"champion": state.champion_bundle, "challenger": state.challenger, "previous": state.previous}
 
 
 def acceptable(uri: str, source: str) -> str:

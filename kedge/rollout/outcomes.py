@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from kedge import clock, measure, records
 from kedge.policy import Policy
+from kedge.records import Checked
 from kedge.rollout.evidence import Agreement, Observed, Outcomes
 from kedge.rollout.model import Rollout, Span
 from kedge.store import Store
@@ -79,8 +80,8 @@ def _delay(store: Store, policy: Policy) -> float:
     stated = policy.labels.due_seconds
     if stated is not None:
         return stated
-    checks = records.newest(store, policy.name, "check", 1)
-    return float((checks[-1].data.get("cohort") or {}).get("delay_seconds", 0.0)) if checks else 0.0
+    cohorts = [check.data.cohort for check in records.newest(store, policy.name, Checked, 1)]
+    return next((cohort.delay_seconds for cohort in cohorts if cohort is not None), 0.0)
 
 
 def _agreement(store: Store, policy: Policy, rollout: Rollout, span: Span) -> Agreement:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kedge.errors import Conflict, UsageError
-from kedge.rollout import history
 from kedge.rollout.model import Rollout, Route, Slot, other
 from kedge.rollout.rollout import Outcome, Release, finish, roll_back, wait_ready
 
@@ -51,9 +50,9 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
 
 def _back_from(release: Release, champion: Slot) -> Rollout:
     """The release that made the champion, as if it still ran: rolling it back is what is asked for."""
-    records = release.records()
+    state = release.state()
     bundle = release.driver.slot(champion).bundle or ""
-    before = history.previous(records, bundle)
+    before = state.before(bundle)
     if before is None:
         raise UsageError(
             f"{release.policy.name}: no bundle served before {bundle[:12]}, so there is none to go back to"
@@ -64,7 +63,7 @@ def _back_from(release: Release, champion: Slot) -> Rollout:
         uri=release.uri(bundle),
         slot=champion,
         champion=before,
-        attempt=history.attempts(records, bundle),
+        attempt=state.release_attempts(bundle),
         run="",
         started=now,
         since=now,

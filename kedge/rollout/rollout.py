@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from kedge import clock
-from kedge import records as ledger
+from kedge import clock, records
 from kedge.bundle import Bundle, address, golden_difference
 from kedge.errors import Conflict, KedgeError, ReleaseError, SlotNotReady
 from kedge.policy import Policy
-from kedge.records import Record
-from kedge.rollout import history, summary
+from kedge.records import ModelState, Promoted, Record, ReleaseStarted, RolledBack
+from kedge.rollout import summary
 from kedge.rollout.driver import Driver
 from kedge.rollout.evidence import Evidence, Observed
 from kedge.rollout.judge import judge
@@ -31,8 +30,8 @@ from kedge.store import Store
 
 Observe = Callable[[Rollout, Sequence[Span]], Sequence[Observed]]
 """Adds labelled outcomes to spans."""
-SetChampion = Callable[[str, str | None], None]
-"""Is told who is champion now and who was before. Again is harmless."""
+Publish = Callable[[ModelState], None]
+"""Shows elsewhere what the records say now. Again is harmless."""
 
 MAX_BLIND_LOOKS = 5
 """Looks in a row without evidence after which a candidate is rolled back: nobody could see it fail."""
@@ -57,7 +56,7 @@ class Release:
     driver: Driver
     policy: Policy
     store: Store
-    set_champion: SetChampion
+    publish: Publish
     observe: Observe
     bundle: Bundle | None = None
     """The candidate; None to finish or roll back what stands on the route."""
@@ -69,9 +68,9 @@ class Release:
     blind: int = field(default=0, init=False)
     """Looks in a row without evidence."""
 
-    def records(self) -> list[Record]:
-        """What happened to the model so far."""
-        return ledger.read(self.store, self.policy.name, ["release-started", "approved", "promoted", "rolled-back"])
+    def state(self) -> ModelState:
+        """What the records say of the model by now."""
+        return records.read_state(self.store, self.policy.name)
 
     def uri(self, bundle: str) -> str:
         """Where a bundle lies."""
@@ -116,17 +115,10 @@ def roll_back(release: Release, route: Route, rollout: Rollout, reason: str, act
 
 
 def finish(release: Release, route: Route, rollout: Rollout) -> Outcome:
-    """Set the champion, record the decision, empty the slot that lost its traffic, clear the route. May be repeated."""
-    key = f"{rollout.bundle}-{rollout.attempt}"
-    records = release.records()
-    if rollout.state == "promoted":
-        release.set_champion(rollout.bundle, rollout.champion)
-        result: Literal["promoted", "rolled-back"] = "promoted"
-    else:
-        if rollout.champion is not None and any(item.kind == "promoted" and item.key == key for item in records):
-            release.set_champion(rollout.champion, history.previous(records, rollout.champion))
-        result = "rolled-back"
+    """Record the decision, show it, empty the slot that lost its traffic, clear the route. May be repeated."""
+    result: Literal["promoted", "rolled-back"] = "promoted" if rollout.state == "promoted" else "rolled-back"
     _record(release, result, rollout)
+    release.publish(release.state())
     loser = other(rollout.slot) if rollout.state == "promoted" else rollout.slot
     release.driver.remove(loser)
     release.driver.set_route(replace(route, rollout=None))
@@ -186,7 +178,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
         uri=release.uri(bundle),
         slot=other(champion) if champion else "blue",
         champion=serving,
-        attempt=history.attempts(release.records(), bundle) + 1,
+        attempt=release.state().release_attempts(bundle) + 1,
         run=release.run,
         started=now,
         since=now,
@@ -196,10 +188,16 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
 
 
 def _refused(release: Release, bundle: str) -> str | None:
-    records = release.records()
-    if release.policy.release.approval == "manual" and not history.approved(records, bundle):
+    state = release.state()
+    if release.policy.release.approval == "manual" and not state.approved(bundle):
         return f"bundle {bundle[:12]} waits for approval: kedge approve --policy FILE {bundle}"
-    return history.refusal(records, bundle)
+    back = state.rolled_back(bundle)
+    if back is None:
+        return None
+    return (
+        f"bundle {bundle[:12]} was rolled back at {back.time:%Y-%m-%d %H:%M} UTC: {back.data.reason}; "
+        "`kedge approve` releases it all the same"
+    )
 
 
 def _act(release: Release, route: Route, rollout: Rollout) -> Outcome | None:
@@ -370,42 +368,39 @@ def _same(rollout: Rollout | None, mine: Rollout) -> bool:
 def _ended_elsewhere(release: Release, mine: Rollout) -> Outcome:
     """Someone else finished the rollout: another process of the same run, or a person."""
     key = f"{mine.bundle}-{mine.attempt}"
-    for item in release.records():
-        if item.kind in ("promoted", "rolled-back") and item.key == key:
-            not_started = bool(item.data.get("not_started", False))
-            return Outcome(result=item.kind, reason=str(item.data["reason"]), not_started=not_started)
+    for ended in release.state().releases:
+        if ended.key == key and ended.promoted is not None:
+            return Outcome(result="promoted", reason=ended.promoted.data.reason)
+        if ended.key == key and ended.rolled_back is not None:
+            back = ended.rolled_back.data
+            return Outcome(result="rolled-back", reason=back.reason, not_started=back.not_started)
     raise ReleaseError(f"the rollout {key} of {release.policy.name} is gone from the route and has no record")
 
 
 def _record(release: Release, kind: Literal["release-started", "promoted", "rolled-back"], rollout: Rollout) -> None:
-    data = {
+    data: ReleaseStarted | Promoted | RolledBack
+    about: dict[str, Any] = {
         "bundle": rollout.bundle,
         "attempt": rollout.attempt,
         "run": rollout.run,
         "slot": rollout.slot,
         "previous": rollout.champion,
     }
-    if kind != "release-started":
-        data |= {"reason": rollout.reason, "evidence": _evidence_kept(release, rollout)}
-    if rollout.not_started:
-        data["not_started"] = True
-    ledger.append(
-        release.store,
-        Record(
-            model=release.policy.name,
-            kind=kind,
-            key=f"{rollout.bundle}-{rollout.attempt}",
-            time=release.clock(),
-            data=data,
-            actor=rollout.actor,
-        ),
-    )
+    if kind == "release-started":
+        data = ReleaseStarted(**about)
+    else:
+        about |= {"reason": rollout.reason, "evidence": _evidence_kept(release, rollout)}
+        rolled_back = kind == "rolled-back"
+        data = RolledBack(**about, not_started=rollout.not_started) if rolled_back else Promoted(**about)
+    key = f"{rollout.bundle}-{rollout.attempt}"
+    made = Record(model=release.policy.name, key=key, time=release.clock(), data=data, actor=rollout.actor)
+    records.append(release.store, made)
 
 
-def _evidence_kept(release: Release, rollout: Rollout) -> list[dict[str, object]]:
+def _evidence_kept(release: Release, rollout: Rollout) -> tuple[dict[str, object], ...]:
     if not rollout.spans:
-        return []
+        return ()
     try:
-        return [summary.of(seen) for seen in release.observe(rollout, rollout.spans)]
+        return tuple(summary.of(seen) for seen in release.observe(rollout, rollout.spans))
     except KedgeError:  # the log cannot be read: the gateway's counts are still worth keeping
-        return [summary.of(Observed(span=span)) for span in rollout.spans]
+        return tuple(summary.of(Observed(span=span)) for span in rollout.spans)

@@ -13,6 +13,7 @@ from kedge import policy as policies
 from kedge import steps
 from kedge.errors import SlotNotReady, UsageError
 from kedge.policy import Policy
+from kedge.records import RunState
 from kedge.registry import Registry
 from kedge.rollout import rollback as rollbacks
 from kedge.rollout import rollout
@@ -42,7 +43,7 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
             return ended
 
     outcome = steps.run_step(opened, parsed.name, "deploy", release, run=run)
-    state: steps.State = "succeeded" if outcome.result == "promoted" else "rejected"
+    state: RunState = "succeeded" if outcome.result == "promoted" else "rejected"
     steps.finish(
         opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason
     )
@@ -83,15 +84,9 @@ def _release(policy: Policy, store: Store, registry: str, platform: str) -> roll
         driver=open_driver(platform, policy.name),
         policy=policy,
         store=store,
-        set_champion=partial(_set_champion, Registry(registry), policy.name),
+        publish=partial(Registry(registry).publish, policy.name),
         observe=partial(_observe, store, policy),
     )
-
-
-def _set_champion(registry: Registry, model: str, champion: str, previous: str | None) -> None:
-    registry.set_alias(model, "champion", champion)
-    if previous is not None:
-        registry.set_alias(model, "previous", previous)
 
 
 def _observe(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span]) -> Sequence[Observed]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kedge import clock, notify, owner, records, steps
 from kedge.errors import RunError, UsageError, UserError
 from kedge.policy import Policy
-from kedge.records import Record
+from kedge.records import Approved, Data, Pipeline, Record, Registered, RunFinished, RunStarted, RunState
 from kedge.settings import Settings
 from kedge.store import Store, open_store
 from kedge.submission.compile import PIPELINES, SPECS
@@ -34,7 +34,7 @@ class RunOutcome:
     """How a run ended, read from the records."""
 
     run: str
-    state: Literal["running", "succeeded", "rejected", "inconclusive", "failed"]
+    state: Literal["running"] | RunState
     """``rejected``: it did its work, and the challenger did not pass; ``inconclusive``: there are too few rows to judge
     it."""
     step: str | None = None
@@ -162,7 +162,7 @@ def retrain_and_release(
     trained = submit_retrain(settings, policy, reason=reason, key=key, end=end, say=say)
     if trained.state != "succeeded" or trained.bundle is None:
         return [trained]
-    if policy.release.approval == "manual" and not _has(open_store(settings.store), policy, "approved", trained.bundle):
+    if policy.release.approval == "manual" and not _has(open_store(settings.store), policy, Approved, trained.bundle):
         say(f"bundle {trained.bundle} waits for approval: kedge approve")
         return [trained]
     return [
@@ -189,15 +189,15 @@ def refuse_unready(store: Store, policy: Policy, bundle: str) -> None:
     Raises:
         UsageError: says what is missing.
     """
-    if not _has(store, policy, "registered", bundle):
+    if not _has(store, policy, Registered, bundle):
         raise UsageError(
             f"bundle {bundle} of {policy.name} is not registered; only a challenger that passed its gates is released"
         )
-    if policy.release.approval == "manual" and not _has(store, policy, "approved", bundle):
+    if policy.release.approval == "manual" and not _has(store, policy, Approved, bundle):
         raise UsageError(f"bundle {bundle} of {policy.name} waits for approval: kedge approve")
 
 
-def _has(store: Store, policy: Policy, kind: records.Kind, bundle: str) -> bool:
+def _has(store: Store, policy: Policy, kind: type[Data], bundle: str) -> bool:
     return records.find(store, policy.name, kind, bundle) is not None
 
 
@@ -207,7 +207,7 @@ class _Submission:
 
     settings: Settings
     policy: Policy
-    pipeline: str
+    pipeline: Pipeline
     run: str
     arguments: dict[str, Any]
     """The pipeline's parameters but ``policy``."""
@@ -242,16 +242,16 @@ class _Submission:
 
     def _announce(self, store: Store, attempt: int) -> bool:
         """Claim an attempt; False if another process was faster."""
-        data = {
-            "run": self.run,
-            "attempt": attempt,
-            "pipeline": self.pipeline,
-            "owner": owner.this_process(),
-            "kfp": self.settings.kfp_host,
+        data = RunStarted(
+            run=self.run,
+            attempt=attempt,
+            pipeline=self.pipeline,
+            owner=owner.this_process(),
+            kfp=self.settings.kfp_host,
             **self.about,
-        }
+        )
         key = steps.attempt_key(self.run, attempt)
-        return records.append(store, Record(model=self.model, kind="run-started", key=key, time=clock.now(), data=data))
+        return records.append(store, Record(model=self.model, key=key, time=clock.now(), data=data))
 
     def _start(self, store: Store, attempt: int, wait: bool) -> RunOutcome:
         try:
@@ -272,22 +272,22 @@ class _Submission:
         self.say(f"run {self.run}: started, {self.address}")
         return self._outcome(wait=wait)
 
-    def _died(self, store: Store, begun: Record) -> bool:
+    def _died(self, store: Store, begun: Record[RunStarted]) -> bool:
         """Whether an attempt without a finish can have none any more; if so, record that."""
-        host = begun.data.get("kfp")
+        host = begun.data.kfp
         if host is not None:
             return self._died_on_kfp(store, begun, host)
-        if not owner.gone(begun.data["owner"]):
+        if not owner.gone(begun.data.owner):
             return False
         self._failed(store, None, "the process that ran it ended without a word")
         return True
 
-    def _died_on_kfp(self, store: Store, begun: Record, host: str) -> bool:
+    def _died_on_kfp(self, store: Store, begun: Record[RunStarted], host: str) -> bool:
         found = self._endpoint(host).find(begun.key)
         state = found.state
         if found.id is not None:
             self.address = self._page(host, found.id)
-        if state == "running" or (state == "missing" and not owner.gone(begun.data["owner"])):
+        if state == "running" or (state == "missing" and not owner.gone(begun.data.owner)):
             return False
         if state == "missing":
             self._failed(store, None, "its submitter ended before KFP had the run", submitted=False)
@@ -326,17 +326,24 @@ class _Submission:
             self.say(f"notify: {notify.send(self.policy, steps.finalize_run(store, self.model, self.run))}")
 
 
-def read_outcome(store: Store, model: str, run: str, begun: list[Record]) -> RunOutcome | None:
+def read_outcome(store: Store, model: str, run: str, begun: list[Record[RunStarted]]) -> RunOutcome | None:
     """How the last attempt of a run stands; None if there was none."""
     if not begun:
         return None
-    finished = records.find(store, model, "run-finished", begun[-1].key)
+    finished = records.find(store, model, RunFinished, begun[-1].key)
     if finished is None:
         return RunOutcome(run=run, state="running")
     data = finished.data
-    names = ("state", "step", "reason", "bundle", "version", "rows_needed")
-    known = {name: data[name] for name in names if name in data}
-    return RunOutcome(run=run, exit_code=data.get("exit_code", 1) if data["state"] == "failed" else 0, **known)
+    return RunOutcome(
+        run=run,
+        state=data.state,
+        step=data.step,
+        reason=data.reason,
+        bundle=data.bundle,
+        version=data.version,
+        rows_needed=data.rows_needed,
+        exit_code=(data.exit_code or 1) if data.state == "failed" else 0,
+    )
 
 
 def _for_good(found: RunOutcome) -> bool:

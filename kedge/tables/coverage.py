@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge.policy import Labels
+from kedge.records.cohort import Coverage
 
 MAX_BUCKETS, MIN_BUCKET_ROWS = 10, 20
 """Coverage is told for tenths of the rows by score; for fewer parts where a tenth has fewer rows."""
@@ -17,19 +17,6 @@ EVEN = 0.5
 """Least coverage of a part by score, over that of the part covered best."""
 CHANCE = 3.09
 """Normal quantile of 0.999: coverage is uneven if parts differ by more than one time in a thousand by chance."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """How many rows of a group have an outcome."""
-
-    predicted: int
-    labelled: int
-
-    @property
-    def share(self) -> float:
-        """Of the group's rows, 0 to 1."""
-        return self.labelled / self.predicted if self.predicted else 0.0
 
 
 def of(covered: NDArray[np.bool_], more: Coverage | None = None) -> Coverage:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge.policy import Policy
+from kedge.records.cohort import Delay, Delays
 from kedge.store import Store
 from kedge.tables import log
 
@@ -28,55 +26,6 @@ ALL = ""
 CLASSES = ("negative", "positive")
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delay:
-    """Seconds from a prediction to its outcome, of one class: quantiles of those that come at all."""
-
-    rows: int
-    """Labelled predictions it was told from."""
-    share: float
-    """Of all predictions, those that will have such an outcome."""
-    median: float
-    q90: float
-    due: float
-    """After which ``DUE`` of them are known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delays:
-    """What the log tells about delays."""
-
-    rows: int = 0
-    """Predictions looked at, labelled or not."""
-    seconds: float = 0.0
-    """Age up to which it can tell anything."""
-    classes: Mapping[str, Delay] = field(default_factory=dict)
-    """``negative`` and ``positive``, or the empty text for a regression; a class that was never observed is absent."""
-    at: datetime | None = None
-    """Outcomes observed later were not known."""
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Delays:
-        """As JSON holds it."""
-        classes = {name: Delay(**each) for name, each in data["classes"].items()}
-        at = data["at"]
-        return cls(**{**data, "classes": classes, "at": datetime.fromisoformat(at) if isinstance(at, str) else at})
-
-    @property
-    def due_seconds(self) -> float | None:
-        """When the slowest class is due; None: no outcome is known yet."""
-        return max((delay.due for delay in self.classes.values()), default=None)
-
-    def differ(self, floor: float) -> bool:
-        """Whether one class takes twice as long as the other, in the middle or at its 90 % quantile, and ``floor``
-        seconds longer."""
-        if len(self.classes) < 2:
-            return False
-        first, second = self.classes.values()
-        pairs = ((first.median, second.median), (first.q90, second.q90))
-        return any(max(pair) >= 2 * min(pair) and max(pair) - min(pair) > floor for pair in pairs)
 
 
 def incidence(seconds: Floats, classes: NDArray[np.int64], *, min_at_risk: int = MIN_AT_RISK) -> dict[int, Delay]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +13,7 @@ from kedge import clock
 from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
 from kedge.policy.model import LabelSource
+from kedge.records import Pulled
 from kedge.store import Store
 from kedge.tables import appending, log
 from kedge.tables.columns import FAULT, ID, ROW, TIME, Kind, describe_missing
@@ -25,20 +25,6 @@ OVERLAP = timedelta(days=1)
 MAX_NAMED = 20
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """What one reading of the source brought."""
-
-    read: int
-    """Rows of the source that were looked at."""
-    appended: int
-    """Labels that were not in the log before."""
-    invalid: int
-    """Rows left out: no id, no outcome, or a value that cannot be read."""
-    faults: tuple[str, ...]
-    """The first of them, with file, row and reason."""
 
 
 def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulled:
@@ -66,7 +52,8 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
         sequence = newest if seen is None else max(newest, seen + 1)
         if appending.append(store, policy, "labels", fresh, writer=WRITER, sequence=sequence):
             appended = fresh.num_rows
-    return Pulled(table.rows_read, appended, invalid, tuple(faults[:MAX_NAMED]))
+    faults_named = tuple(faults[:MAX_NAMED])
+    return Pulled(read=table.rows_read, appended=appended, invalid=invalid, faults=faults_named)
 
 
 def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], int]:

@@ -16,14 +16,13 @@ import pyarrow.parquet as pq
 from kedge import clock
 from kedge.errors import DataError, StoreError
 from kedge.policy import Data, Policy
+from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import delays
 from kedge.tables.columns import FAULT, FILE, ROW, TIME
 from kedge.tables.fingerprint import canonical_order, fingerprint
 from kedge.tables.served import LogReader
 from kedge.tables.sources import Table
-
-Window = tuple[datetime, datetime]
 
 PART_ROWS = 500_000
 PROVENANCE = (FILE, ROW)
@@ -133,15 +132,15 @@ def _absent_as_negative(rows: pa.Table, target: str) -> pa.Table:
 
 def _outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
     """The rows in none of the windows; one whose time could not be read is in none."""
-    for start, end in windows:
-        low, high = (pa.scalar(time, rows[TIME].type) for time in (start, end))
+    for window in windows:
+        low, high = (pa.scalar(time, rows[TIME].type) for time in (window.start, window.end))
         inside = pc.and_(pc.greater_equal(rows[TIME], low), pc.less(rows[TIME], high))
         rows = rows.filter(pc.invert(pc.fill_null(inside, False)))
     return rows
 
 
 def _all_quarantined(table: Table, rows: int, windows: Sequence[Window]) -> str:
-    spans = ", ".join(f"{start.isoformat()} to {end.isoformat()}" for start, end in windows)
+    spans = ", ".join(f"{window.start.isoformat()} to {window.end.isoformat()}" for window in windows)
     return f"{table.place}: all {rows:,} rows lie in times whose feed was found corrupt ({spans}); nothing to train on"
 
 

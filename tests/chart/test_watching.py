@@ -52,15 +52,16 @@ def collectors_page() -> str:
     """A collector's metrics, with one of everything counted."""
     from kedge import policy
     from kedge.collector.metrics import Metrics
-    from kedge.collector.model_state import ModelState, ModelStates
-    from kedge.records import Record
+    from kedge.collector.model_state import ModelStates
+    from kedge.records import ModelState
     from tests.chart.test_values import FRAUD
+    from tests.records.made import check, record
 
     metrics = Metrics()
     declared = {"fraud": SimpleNamespace(policy=policy.parse(FRAUD))}
     model_states = ModelStates(None, declared, metrics)
-    check = Record(model="fraud", kind="check", key="x", time=_noon(), data={"action": "none"})
-    model_states._states["fraud"] = ModelState(check=check, runs={}, under_way={}, releases={}, release_since=1.0)
+    going = record("release-started", "b-1", _noon(), bundle="b")
+    model_states._states["fraud"] = ModelState.of([check(_noon()), going])
     metrics.accepted.labels("fraud", "prediction")
     metrics.refused.labels("busy")
     metrics.sampled_out.labels("fraud")

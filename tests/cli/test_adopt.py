@@ -17,6 +17,7 @@ from kedge import records
 from kedge.cli import build
 from kedge.errors import NothingServed, UsageError
 from kedge.monitoring import run as monitor
+from kedge.records import Checked
 from kedge.scaffold import adopt
 from kedge.store import Store, open_store
 from kedge.tables import appending
@@ -99,9 +100,9 @@ def answered(store: Store, day: int, *, shift: float = 0.0, wrong: float = 0.2, 
     appending.append(store, policy, "labels", labels, writer="test", sequence=day)
 
 
-def checked(store: Store, day: int) -> dict:
+def checked(store: Store, day: int) -> Checked:
     """The check of the day that ends then."""
-    return dict(monitor.run(policies.load(Path("fraud.yaml")), store, now=START + day * DAY).record.data)
+    return monitor.run(policies.load(Path("fraud.yaml")), store, now=START + day * DAY).record.data
 
 
 def test_tells_what_serves_and_prints_a_patch_that_touches_nothing_else(kedge, cluster) -> None:
@@ -177,20 +178,20 @@ def test_the_first_requests_are_the_reference_and_nothing_goes_beyond_a_warning(
     assert "reference: the first 700 requests" in done.output
     answered(store, 0)
     first = checked(store, 1)
-    assert first["verdict"] == "the reference is not complete: 600 of 700 requests"
-    assert first["action"] == "none"
+    assert first.verdict == "the reference is not complete: 600 of 700 requests"
+    assert first.action == "none"
     answered(store, 1)
     quiet = checked(store, 2)
-    assert (quiet["verdict"], quiet["action"]) == ("quiet", "none")
-    assert quiet["performance"]["reference"]["rows"] == 1200
+    assert (quiet.verdict, quiet.action) == ("quiet", "none")
+    assert quiet.performance.reference.rows == 1200
     seen = []
     for day in (2, 3, 4):
         answered(store, day, shift=400.0, wrong=0.6)
         seen.append(checked(store, day + 1))
-    assert [each["action"] for each in seen] == ["warn"] * 3
-    assert "amount" in seen[0]["inputs"]["drifted"]
-    assert seen[2]["performance"]["worse"]
-    assert "the policy does not retrain on it" in " ".join(seen[2]["reasons"])
+    assert [each.action for each in seen] == ["warn"] * 3
+    assert "amount" in seen[0].inputs.drifted
+    assert seen[2].performance.worse
+    assert "the policy does not retrain on it" in " ".join(seen[2].reasons)
     assert {item.kind for item in records.read(store, "fraud")} == {"adopted", "check"}
 
 
@@ -200,10 +201,10 @@ def test_a_table_is_the_reference_from_the_first_check_on(kedge, store, tmp_path
     assert done.exit_code == 0, done.output
     assert "reference: train.parquet" in done.output
     answered(store, 0)
-    assert checked(store, 1)["verdict"] == "quiet"
+    assert checked(store, 1).verdict == "quiet"
     answered(store, 1, shift=400.0)
     drifted = checked(store, 2)
-    assert (drifted["verdict"], drifted["action"]) == ("inputs drifted", "warn")
+    assert (drifted.verdict, drifted.action) == ("inputs drifted", "warn")
 
 
 def test_adopting_again_keeps_policy_reference_and_record(kedge, store, tmp_path) -> None:
@@ -214,7 +215,7 @@ def test_adopting_again_keeps_policy_reference_and_record(kedge, store, tmp_path
     assert done.exit_code == 0
     assert "reference: the first 700 requests" in done.output
     assert (tmp_path / "fraud.yaml").read_text() == text
-    assert len(records.read(store, "fraud", ["adopted"])) == 1
+    assert len(records.read(store, "fraud", records.Adopted)) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from kedge import records
 from kedge.cli import build
 from kedge.errors import UsageError
-from kedge.records import Record
 from kedge.store import open_store
+from tests.records.made import record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 A = "a1" * 20
@@ -33,7 +33,7 @@ def store(tmp_path):
     ]
     for hour, (kind, key, data) in enumerate(events):
         time = START + timedelta(hours=hour)
-        records.append(opened, Record(model="fraud", kind=kind, key=key, time=time, data=data, actor="ada"))
+        records.append(opened, record(kind, key, time, actor="ada", **data))
     return opened
 
 
@@ -68,12 +68,10 @@ def test_a_reason_with_markup_is_shown_as_it_is(store):
     ("state", "told"), [("rejected", "did not pass its gates"), ("inconclusive", "could not be judged")]
 )
 def test_why_a_challenger_did_not_pass_is_said_once_where_its_evaluation_stands(store, state, told):
-    data = {"run": "r9", "outcome": state, "reasons": ["loss 0.4, must be below 0.3"]}
+    data = {"run": "r9", "bundle": A, "outcome": state, "reasons": ["loss 0.4, must be below 0.3"]}
     ended = {"run": "r9", "state": state, "step": "evaluate", "reason": "loss 0.4, must be below 0.3"}
     for hour, (kind, item) in enumerate({"evaluated": data | {"passed": False}, "run-finished": ended}.items()):
-        records.append(
-            store, Record(model="fraud", kind=kind, key="r9", time=START + timedelta(hours=9 + hour), data=item)
-        )
+        records.append(store, record(kind, "r9", START + timedelta(hours=9 + hour), **item))
     judged, finished = run(store, "--model", "fraud").output.splitlines()[-2:]
     assert told in judged
     assert judged.endswith("loss 0.4, must be below 0.3")

@@ -15,10 +15,10 @@ from kedge import records, steps
 from kedge.cli import build
 from kedge.cli.monitor import time_of
 from kedge.errors import UsageError
-from kedge.records import Record
 from kedge.submission import submit
 from tests.monitoring.conftest import trained, world  # noqa: F401  (fixtures)
 from tests.monitoring.world import DAY, RULES, START, rows
+from tests.records.made import record
 
 CHALLENGER = "b" * 40
 
@@ -101,8 +101,8 @@ def test_the_same_check_twice_writes_one_record_and_submits_once(world, file, pi
     assert again.exit_code == 0
     assert "(checked before)" in again.output
     assert len(pipeline.runs) == 1
-    assert len(records.read(world.store, "fraud", ["check"])) == 2
-    assert len(records.read(world.store, "fraud", ["run-started"])) == 1
+    assert len(records.read(world.store, "fraud", records.Checked)) == 2
+    assert len(records.read(world.store, "fraud", records.RunStarted)) == 1
 
 
 def test_without_submission_the_decision_stands_and_the_next_call_submits_it(world, file, pipeline):  # noqa: F811
@@ -137,7 +137,7 @@ def test_a_run_that_could_not_be_submitted_is_exit_code_1_and_taken_up_again(wor
     monkeypatch.setattr(submit, "run_local", away)
     with pytest.raises(RunError, match="connection refused"):
         monitor(world, file, 1)
-    assert [item.data["action"] for item in records.read(world.store, "fraud", ["check"])] == [
+    assert [item.data.action for item in records.read(world.store, "fraud", records.Checked)] == [
         "warn",
         "retrain",
     ]
@@ -155,8 +155,7 @@ def test_a_training_that_passed_and_was_never_released_is_released_by_the_next_c
             raise KeyboardInterrupt
         return passed(pipeline, arguments, say)
 
-    registered = Record(model="fraud", kind="registered", key=CHALLENGER, time=START, data={"bundle": CHALLENGER})
-    records.append(world.store, registered)
+    records.append(world.store, record("registered", CHALLENGER, START))
     monitor(world, file, 0)
     monkeypatch.setattr(submit, "run_local", killed)
     assert monitor(world, file, 1).exit_code != 0
@@ -180,7 +179,7 @@ def failed_first_release(world):  # noqa: F811
         ("run-finished", run, ended),
     ]
     for kind, key, data in told:
-        records.append(world.store, Record(model="fraud", kind=kind, key=key, time=START, data=data))
+        records.append(world.store, record(kind, key, START, **data))
 
 
 def test_a_first_release_that_the_cluster_failed_is_tried_again_by_the_next_check(world, file, monkeypatch):  # noqa: F811
@@ -194,7 +193,7 @@ def test_a_first_release_that_the_cluster_failed_is_tried_again_by_the_next_chec
     assert "no bundle was promoted yet" in again.stderr
     assert f"the release of bundle {CHALLENGER[:12]} is tried again, for the second time" in again.stdout
     assert mended.runs == [("release", CHALLENGER)]
-    assert records.read(world.store, "fraud", ["run-started"])[-1].key == f"release-fraud-{CHALLENGER[:12]}.2"
+    assert records.read(world.store, "fraud", records.RunStarted)[-1].key == f"release-fraud-{CHALLENGER[:12]}.2"
     monitor(world, file, 1)
     assert len(mended.runs) == 1
 
@@ -209,7 +208,7 @@ def test_a_release_that_keeps_failing_is_tried_less_and_less_often(world, file, 
     for day in (0, 0, 0, 1, 1, 2):
         time_file.write_text((START + (day + 1) * DAY).isoformat())
         assert monitor(world, file, day).exit_code == 0
-    tries = [item.time for item in records.read(world.store, "fraud", ["run-started"])]
+    tries = [item.time for item in records.read(world.store, "fraud", records.RunStarted)]
     assert tries == [START, START + DAY, START + DAY, START + 2 * DAY, START + 3 * DAY]
 
 
@@ -250,8 +249,8 @@ def test_of_two_processes_at_once_one_trains(world, file, pipeline, tmp_path):  
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum(int(text.split()[-1]) for text in said) == 1
-    assert len(records.read(world.store, "fraud", ["check"])) == 2
-    assert len(records.read(world.store, "fraud", ["run-started"])) == 1
+    assert len(records.read(world.store, "fraud", records.Checked)) == 2
+    assert len(records.read(world.store, "fraud", records.RunStarted)) == 1
 
 
 def test_json_is_the_record_and_the_runs_and_nothing_else(world, file, pipeline):  # noqa: F811

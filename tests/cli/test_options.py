@@ -11,10 +11,10 @@ import pytest
 from kedge import records
 from kedge.cli.options import chosen_name, chosen_policy, optional_policy
 from kedge.errors import PolicyError, UsageError
-from kedge.records import Record
 from kedge.settings import Settings
 from kedge.store import open_store
 from tests.bundle import models
+from tests.records.made import record
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "before_renames"
 
@@ -27,7 +27,7 @@ def settings(tmp_path):
 def happened(settings, kind, key, **data):
     store = open_store(settings.store)
     time = datetime(2026, 3, 2, len(records.read(store, "payments")), tzinfo=UTC)
-    records.append(store, Record(model="payments", kind=kind, key=key, time=time, data=data))
+    records.append(store, record(kind, key, time, model="payments", **data))
 
 
 def registered(settings, tmp_path, **feature):

@@ -12,10 +12,10 @@ from kedge import records as ledger
 from kedge.cli import build
 from kedge.cli.status import look, screen
 from kedge.errors import UsageError
-from kedge.records import Record
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Rollout, Route
 from kedge.store import open_store
+from tests.records.made import record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -27,11 +27,11 @@ RULES = {
 }
 
 
-def event(hour: float, kind: str, key: str, **data) -> Record:
-    return Record(model="fraud", kind=kind, key=key, time=START + hour * HOUR, data=data)
+def event(hour: float, kind: str, key: str, **data):
+    return record(kind, key, START + hour * HOUR, **data)
 
 
-def check(hour: float, action: str, **data) -> Record:
+def check(hour: float, action: str, **data):
     end = START + hour * HOUR
     return event(
         hour,
@@ -43,14 +43,14 @@ def check(hour: float, action: str, **data) -> Record:
         reasons=["labelled loss rose: 0.5 against 0.3"],
         report="reports/fraud/check-x.html",
         decision_key=f"key-{hour:g}",
-        champion={"tenure_id": f"promoted/{A}-1"},
-        signs={sign: {"breached": True, "evidence": f"{hour:g}"} for sign in ("error", "shift")},
+        champion={"bundle": A, "since": START, "tenure_id": f"promoted/{A}-1"},
+        signals={signal: {"breached": True, "labels": 9, "evidence_id": f"{hour:g}"} for signal in ("error", "shift")},
         **data,
     )
 
 
 def seen(records, *, hours=10.0, asked=None, rollout=None) -> str:
-    return "\n".join(screen(look("fraud", records, asked, rollout, START + hours * HOUR)))
+    return "\n".join(screen(look("fraud", ledger.ModelState.of(records), asked, rollout, START + hours * HOUR)))
 
 
 PROMOTED = [event(0, "registered", A, bundle=A, version="3"), event(1, "promoted", f"{A}-1", bundle=A)]
@@ -105,7 +105,7 @@ def test_the_run_that_started_last_counts_and_may_still_be_going():
 def test_a_first_release_that_the_platform_failed_is_told_with_when_it_is_tried_again():
     told = [event(1, "registered", A, bundle=A, version="1"), event(1.5, "release-started", f"{A}-1", bundle=A)]
 
-    def tried(number: int) -> list[Record]:
+    def tried(number: int) -> list:
         key, about = f"r.{number}", {"run": "r", "pipeline": "release", "bundle": A}
         ended = {"run": "r", "state": "failed", "step": "deploy", "reason": "install KServe", "exit_code": 1}
         return [event(number, "run-started", key, **about), event(number + 0.2, "run-finished", key, **ended)]

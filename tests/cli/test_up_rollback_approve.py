@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from kedge import policy, records
 from kedge.cli import build
-from kedge.records import Record
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
 from kedge.store import open_store
 from tests.bundle import models
+from tests.records.made import record
 
 NEW = "b" * 40
 POLICY = """
@@ -51,15 +51,16 @@ def store(tmp_path):
 
 def happened(store, kind, key, **data):
     time = datetime(2026, 3, 2, len(records.read(store, "fraud")), tzinfo=UTC)
-    records.append(store, Record(model="fraud", kind=kind, key=key, time=time, data={"bundle": NEW, **data}))
+    records.append(store, record(kind, key, time, bundle=NEW, **data))
 
 
 def test_approval_is_recorded_in_the_persons_name(kedge, store, tmp_path):
     happened(store, "registered", NEW)
     out = kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW[:8], "--reason", "looks right", "--no-submit")
     assert f"bundle {NEW} approved" in out
-    approval = records.latest(store, "fraud", "approved")
-    assert (approval.key, approval.actor, approval.data) == (NEW, "ada", {"bundle": NEW, "reason": "looks right"})
+    approval = records.latest(store, "fraud", records.Approved)
+    assert (approval.key, approval.actor) == (NEW, "ada")
+    assert approval.data == records.Approved(bundle=NEW, reason="looks right")
 
 
 def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path):
@@ -67,13 +68,11 @@ def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path
     approve = ("approve", "--policy", tmp_path / "fraud.yaml", NEW, "--no-submit")
     kedge(*approve)
     kedge(*approve)
-    assert len(records.read(store, "fraud", ["approved"])) == 1
-    now = records.latest(store, "fraud", "approved").time
-    records.append(
-        store, Record(model="fraud", kind="rolled-back", key=f"{NEW}-1", time=now, data={"bundle": NEW, "reason": "x"})
-    )
+    assert len(records.read(store, "fraud", records.Approved)) == 1
+    now = records.latest(store, "fraud", records.Approved).time
+    records.append(store, record("rolled-back", f"{NEW}-1", now, reason="x"))
     kedge(*approve)
-    assert [item.key for item in records.read(store, "fraud", ["approved"])] == [NEW, f"{NEW}-2"]
+    assert [item.key for item in records.read(store, "fraud", records.Approved)] == [NEW, f"{NEW}-2"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
     out = kedge("rollback", "--policy", tmp_path / "fraud.yaml", "--reason", "odd", "--json")
     assert json.loads(out) == {"result": "rolled-back", "reason": "odd", "not_started": False}
     assert platform.route("fraud").weights == {"blue": 100}
-    assert records.latest(store, "fraud", "rolled-back").actor == "ada"
+    assert records.latest(store, "fraud", records.RolledBack).actor == "ada"
 
 
 def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch):
@@ -144,7 +143,7 @@ def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch)
     made = models.written(tmp_path / "made")
     store.upload(made.folder, made.address)
     time = datetime(2026, 3, 2, tzinfo=UTC)
-    records.append(store, Record(model="payments", kind="registered", key=made.id, time=time, data={"bundle": made.id}))
+    records.append(store, record("registered", made.id, time, model="payments"))
     kedge("up", "--policy", tmp_path / "fraud.yaml", "--model", "payments")
     assert started[0].models == ["fraud", "payments"]
     assert [policy.load(path).name for path in started[0].policies] == ["fraud", "payments"]

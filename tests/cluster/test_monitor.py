@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from kedge import policy, records
-from kedge.records import Record
 from kedge.store import open_store
 from kedge.tables import snapshot
 from kedge.tables.sources import open_source
 from tests.chart.render import Object, tool
 from tests.cluster.kubernetes import IMAGES, TAG, Namespace, sleeper, small, until
 from tests.monitoring.world import DAY, RULES, START, rows
+from tests.records.made import record
 
 LAKE = {"format": "parquet", "location": "s3://lake/fraud.parquet"}
 STALE = {
@@ -85,7 +85,7 @@ def champion(tmp_path_factory) -> bytes:
     store = open_store(folder / "store")
     source = open_source(asked.data.source, asked.data, store=store, model=asked.model)
     made = train.run(asked, store, snapshot.take(source, asked, store, end=START).fingerprint)
-    promoted = Record(model="fraud", kind="promoted", key=f"{made.id}-1", time=START, data={"bundle": made.id})
+    promoted = record("promoted", f"{made.id}-1", START)
     records.append(store, promoted)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:

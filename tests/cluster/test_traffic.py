@@ -272,7 +272,7 @@ def release_of(driver_of, tmp_path):
 
     def make(bundle, sleep=time.sleep):
         return Release(
-            driver=driver_of(), policy=policies.parse(POLICY), store=store, set_champion=lambda *_: None,
+            driver=driver_of(), policy=policies.parse(POLICY), store=store, publish=lambda _: None,
             bundle=Golden(bundle), run="traffic",
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=lambda: datetime.now(UTC), sleep=sleep, say=print,

@@ -13,26 +13,28 @@ from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.collector.model_state import REFRESH_SECONDS, ModelStates, limit_seconds
 from kedge.errors import StoreError
-from kedge.records import Record
 from kedge.store import open_store
+from tests.records.made import record
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def check(action="warn", *, key="20260302T120000Z", loss=0.25, **data):
     body = {
-        "action": action,
         "rows": 400,
-        "inputs": {"drifted": ["amount"], "drifted_importance": 0.75},
-        "scores": {"drifted": []},
-        "performance": {"rows": 80, "loss": {"value": loss}, "reference": {"loss": 0.2}, "increase": 0.25},
-        "estimate": None,
+        "inputs": {"verdict": "compared", "drifted": ["amount"], "drifted_importance": 0.75},
+        "scores": {"verdict": "compared"},
+        "performance": {
+            "verdict": "measured", "rows": 80, "reference": {"loss": 0.2, "rows": 90}, "increase": 0.25,
+            "loss": {"value": loss, "low": 0.1, "high": 0.9, "error": 0.1, "blocks": 8},
+        },
+        **data,
     }  # fmt: skip
-    return Record(model="payments", kind="check", key=key, time=NOON, data=body | data, written=NOON)
+    return record("check", key, NOON, model="payments", written=NOON, action=action, **body)
 
 
 def happened(kind, key, **data):
-    return Record(model="payments", kind=kind, key=key, time=NOON, data=data, written=NOON)
+    return record(kind, key, NOON, model="payments", written=NOON, **data)
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def test_the_newest_check_is_shown_whatever_order_they_were_written_in(collector
 
 def test_what_a_later_check_could_not_measure_shows_no_older_number(collector):
     collector(check())
-    page = collector(check(key="20260302T130000Z", performance=None))
+    page = collector(
+        check(key="20260302T130000Z", performance={"verdict": "too few labels", "rows": 0, "reference": None})
+    )
     assert 'kedge_check{figure="loss",model="payments"} NaN' in page
 
 
@@ -90,8 +94,8 @@ def test_runs_are_counted_by_how_they_ended_and_a_new_attempt_is_a_run_of_its_ow
 
 def test_a_release_is_under_way_until_it_was_promoted_or_rolled_back(collector):
     line = 'kedge_release_started_timestamp_seconds{model="payments"} 1.7724528e+09'
-    assert line in collector(happened("release-started", "abc-1"))
-    page = collector(happened("rolled-back", "abc-1"))
+    assert line in collector(happened("release-started", "abc-1", bundle="abc"))
+    page = collector(happened("rolled-back", "abc-1", bundle="abc"))
     assert line not in page
     assert 'kedge_releases_total{model="payments",outcome="rolled-back"} 1.0' in page
 
@@ -107,7 +111,7 @@ def test_a_record_is_read_once_and_of_the_checks_only_the_newest(collector, monk
     get = type(collector.store).get
     monkeypatch.setattr(type(collector.store), "get", lambda store, key: read.append(key) or get(store, key))
     checks = [check(key=f"20260302T{hour:02}0000Z") for hour in range(12)]
-    collector(*checks, happened("release-started", "abc-1"))
+    collector(*checks, happened("release-started", "abc-1", bundle="abc"))
     collector()
     assert sorted(read) == [
         "records/payments/check/20260302T110000Z.json",

@@ -71,8 +71,8 @@ def test_a_step_that_fails_leaves_its_reason_and_nothing_else(rows: Path, tmp_pa
         step.ingest(asked(tmp_path), store.url, "run-1", END, artefact)
     [left] = records.read(store, "shop")
     assert (left.kind, left.key) == ("run-finished", "run-1")
-    assert (left.data["state"], left.data["step"], left.data["exit_code"]) == ("failed", "ingest", 2)
-    assert "column 'shop' is missing" in left.data["reason"]
+    assert (left.data.state, left.data.step, left.data.exit_code) == ("failed", "ingest", 2)
+    assert "column 'shop' is missing" in left.data.reason
     assert list(store.keys("snapshots")) == []
     assert not Path(artefact.path).exists()
 

@@ -12,6 +12,7 @@ from kedge import records
 from kedge.data import ingest
 from kedge.errors import DataError
 from kedge.policy import Policy
+from kedge.records import Window
 from kedge.store import Store, open_store
 from kedge.tables import snapshot
 
@@ -42,14 +43,14 @@ def kept(policy: Policy, store: Store) -> list[float]:
 
 
 def test_rows_of_a_quarantined_window_are_left_out_and_the_others_stay(policy: Policy, store: Store) -> None:
-    records.quarantine(store, "m", hours(3), hours(5))
+    records.quarantine(store, "m", Window(start=hours(3), end=hours(5)))
     assert kept(policy, store) == [0, 1, 2, 5, 6, 7, 8, 9]
 
 
 def test_a_source_all_of_whose_rows_are_quarantined_is_an_error_that_names_the_times(
     policy: Policy, store: Store
 ) -> None:
-    records.quarantine(store, "m", hours(-1), hours(12))
+    records.quarantine(store, "m", Window(start=hours(-1), end=hours(12)))
     with pytest.raises(DataError, match=r"all 10 rows lie in times whose feed was found corrupt \(2026-03-01T23:00"):
         ingest.run(policy, store, hours(24))
     assert list(store.keys("snapshots")) == []

@@ -327,7 +327,7 @@ def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(
     with pytest.raises(DataError):
         step.validate(policy.to_dict(), store.url, taken, kept, page)
     left = steps.finalize_run(store, "shop", "run-1")  # as the last task of the run does
-    assert (left.data["step"], left.data["state"], left.data["exit_code"]) == ("validate", "failed", 2)
-    assert "10 of 100 rows (10.00%) are invalid" in left.data["reason"]
+    assert (left.data.step, left.data.state, left.data.exit_code) == ("validate", "failed", 2)
+    assert "10 of 100 rows (10.00%) are invalid" in left.data.reason
     assert len(snapshot.all_of(store, "shop")) == 1
     assert not Path(kept.path).exists()

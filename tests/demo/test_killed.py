@@ -122,14 +122,14 @@ def released(world: World) -> World:
 
 
 def test_a_submission_killed_with_its_steps_is_taken_up_by_the_next_one(released: World) -> None:
-    promoted = records.read(released.store, "payments", ["promoted"])
+    promoted = records.read(released.store, "payments", records.Promoted)
     assert len(promoted) == 1
     assert [answer.status for answer in released.ask(0, 20)] == [200] * 20
 
 
 def test_a_killed_model_server_is_started_again_with_the_same_bundle(released: World) -> None:
     world = released
-    bundle = records.read(world.store, "payments", ["promoted"])[0].data["bundle"]
+    bundle = records.read(world.store, "payments", records.Promoted)[0].data.bundle
     slot = next(x for x in ("blue", "green") if (world.folder / f"store/platform/status/payments-{x}.json").exists())
     before = world.status(f"payments-{slot}")["pid"]
     os.kill(int(str(before)), signal.SIGKILL)

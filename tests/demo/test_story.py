@@ -6,16 +6,18 @@ import pytest
 
 from kedge.demo import story
 from kedge.demo.payments import START
-from kedge.records import Record
+from tests.records.made import record
 
 ACTIONS = {"a": "none", "b": "warn", "c": "quarantine", "d": "none", "e": "none"}
 
 
-def event(day: float, kind: str, **data: object) -> Record:
-    return Record(model="payments", kind=kind, key=f"{kind}-{day}", time=START + timedelta(days=day), data=data)
+def event(day: float, kind: str, *, bundle: str = "b", **data):
+    about = {} if kind == "check" else {"bundle": bundle}
+    time = START + timedelta(days=day)
+    return record(kind, f"{kind}-{day}", time, model="payments", **about, **data)
 
 
-def good_story() -> list[Record]:
+def good_story() -> list:
     checks = [
         event(number + 1, "check", action=ACTIONS[episode.letter])
         for episode in story.EPISODES
@@ -30,7 +32,7 @@ def good_story() -> list[Record]:
     ]
 
 
-def failed(records: list[Record]) -> list[str]:
+def failed(records: list) -> list[str]:
     return [x.claim[:3] for x in story.expectations(records) if not x.came_true]
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +15,10 @@ from kedge.measure import losses
 from kedge.store import Store, open_store
 from kedge.tables import snapshot
 from kedge.training import train
+from tests.records.made import record
 from tests.training import rows
 
 RUN = "retrain-fraud-test"
-
-
-class Champion:
-    """A registry that knows who is champion."""
-
-    def __init__(self, bundle_id: str | None = None) -> None:
-        self.bundle_id = bundle_id
-
-    def alias(self, model: str, alias: str) -> str | None:
-        assert (model, alias) == ("fraud", "champion")
-        return self.bundle_id
 
 
 class Made:
@@ -68,24 +57,24 @@ def stale(store, folder) -> Made:
 @pytest.fixture(autouse=True)
 def _forgotten(store) -> None:
     """Each test writes its own records."""
-    for kind in ("evaluated", "run-finished"):
+    for kind in ("evaluated", "promoted", "run-finished"):
         for key in list(store.keys(f"records/fraud/{kind}")):
             store.delete(key)
 
 
-def judged(made: Made, champion: str | None, asked=None, fingerprint: str | None = None):
-    return evaluate.run(
-        asked or made.asked, made.store, Champion(champion), RUN, fingerprint or made.fingerprint, made.bundle
-    )
+def judged(made: Made, champion: str | None, asked=None, fingerprint: str | None = None, **more):
+    if champion is not None:
+        records.append(made.store, record("promoted", f"{champion}-1", rows.START))
+    return evaluate.run(asked or made.asked, made.store, RUN, fingerprint or made.fingerprint, made.bundle, **more)
 
 
 def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
     found = judged(good, None)
     assert found.passed
     assert found.measured.challenger_loss < found.measured.constant_loss
-    (evaluated,) = records.read(good.store, "fraud", ["evaluated"])
-    assert (evaluated.key, evaluated.data["passed"], evaluated.data["champion"]) == (f"{good.bundle}-{RUN}", True, None)
-    assert records.read(good.store, "fraud", ["run-finished"]) == []
+    (evaluated,) = records.read(good.store, "fraud", records.Evaluated)
+    assert (evaluated.key, evaluated.data.passed, evaluated.data.champion) == (f"{good.bundle}-{RUN}", True, None)
+    assert records.read(good.store, "fraud", records.RunFinished) == []
 
 
 def test_a_better_challenger_passes_against_the_champion(good, stale) -> None:
@@ -109,13 +98,13 @@ def test_both_are_scored_on_the_same_newest_rows(good, stale) -> None:
 
 
 def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(good, stale) -> None:
-    found = evaluate.run(good.asked, good.store, Champion(good.bundle), RUN, good.fingerprint, stale.bundle)
+    found = judged(stale, good.bundle, good.asked, good.fingerprint)
     assert not found.passed
-    (finished,) = records.read(good.store, "fraud", ["run-finished"])
-    assert (finished.data["state"], finished.data["step"]) == ("rejected", "evaluate")
-    assert finished.data["bundle"] == stale.bundle
+    (finished,) = records.read(good.store, "fraud", records.RunFinished)
+    assert (finished.data.state, finished.data.step) == ("rejected", "evaluate")
+    assert finished.data.bundle == stale.bundle
     for part in ("the best constant guess", "higher than the champion's", "wrong decisions cost", "worst slice"):
-        assert finished.data["reason"].count(part) == 1
+        assert finished.data.reason.count(part) == 1
 
 
 def test_the_champion_itself_is_no_better_than_itself(good) -> None:
@@ -141,11 +130,11 @@ def test_where_too_few_others_remain_nothing_is_decided_and_all_are_shown(store,
     page = store.get(evaluate.report_key("fraud", good.bundle)).decode()
     assert "Not judged: the rows are too few to tell" in page
     assert "its figures flatter it" in page
-    (evaluated,) = records.read(store, "fraud", ["evaluated"])
-    assert (evaluated.data["outcome"], evaluated.data["passed"]) == ("inconclusive", False)
-    (finished,) = records.read(store, "fraud", ["run-finished"])
-    assert (finished.data["state"], finished.data["rows_needed"]) == ("inconclusive", 165)
-    assert finished.data["reason"] == (
+    (evaluated,) = records.read(store, "fraud", records.Evaluated)
+    assert (evaluated.data.outcome, evaluated.data.passed) == ("inconclusive", False)
+    (finished,) = records.read(store, "fraud", records.RunFinished)
+    assert (finished.data.state, finished.data.rows_needed) == ("inconclusive", 165)
+    assert finished.data.reason == (
         "35 of the 300 judged rows are newer than those the champion was trained on, must be at least 200: 165 more "
         "are needed; nothing is decided: train again when about 165 more rows to judge on have their outcome, or set "
         "gates.min_rows and gates.min_class_rows lower"
@@ -166,12 +155,12 @@ def test_a_champion_is_stale_by_the_age_of_its_newest_training_row(good) -> None
 
 
 def test_a_stale_champion_is_followed_by_its_equal(good) -> None:
-    found = evaluate.run(good.asked, good.store, Champion(good.bundle), RUN, good.fingerprint, good.bundle, stale=True)
+    found = judged(good, good.bundle, stale=True)
     assert found.passed
 
 
 def test_a_later_attempt_meets_a_sharper_level(good) -> None:
-    found = evaluate.run(good.asked, good.store, Champion(), RUN, good.fingerprint, good.bundle, attempt=3)
+    found = judged(good, None, attempt=3)
     assert "in attempt 3" in next(verdict.sentence for verdict in found.verdicts if verdict.name == "loss")
 
 
@@ -184,8 +173,8 @@ def test_a_table_sorted_by_its_outcome_is_inconclusive_and_said(store, folder) -
     found = judged(Made(store, folder, with_outcomes(np.arange(1000) >= 600)), None)
     assert found.outcome == "inconclusive"
     assert "is the table sorted by its outcome instead of by time" in found.reasons[0]
-    (finished,) = records.read(store, "fraud", ["run-finished"])
-    assert finished.data["reason"].endswith("say in data.time_column when each row happened, and train again")
+    (finished,) = records.read(store, "fraud", records.RunFinished)
+    assert finished.data.reason.endswith("say in data.time_column when each row happened, and train again")
 
 
 def test_too_few_positives_to_judge_by_are_inconclusive(store, folder) -> None:
@@ -282,7 +271,7 @@ def test_a_regression_is_judged_by_squared_error_and_has_no_decisions(regression
 def test_a_regressions_errors_are_scikit_learns_for_each_model_on_the_same_rows(store, folder, regression) -> None:
     champion = Made(store, folder, rows.table(500, seed=5, task="regression"), rows.policy(task="regression"))
     found = judged(regression, champion.bundle, REGRESSION)
-    recorded = records.read(store, "fraud", ["evaluated"])[0].data["metrics"]
+    recorded = records.read(store, "fraud", records.Evaluated)[0].data.metrics
     constant = np.full(len(found.label), found.label.mean())
     scores = {"": found.challenger.score, "champion_": found.champion.score, "constant_": constant}
     for of, score in scores.items():
@@ -330,10 +319,9 @@ class Artefact:
         self.matrix = parts
 
 
-def test_the_step_hands_kfp_metrics_curve_and_page(good, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+def test_the_step_hands_kfp_metrics_curve_and_page(good, tmp_path) -> None:
     parts = [Artefact(tmp_path / name) for name in ("metrics", "curve", "page.html")]
-    passed = step.evaluate(good.asked.to_dict(), good.store.url, "registry", RUN, good.fingerprint, good.bundle, *parts)
+    passed = step.evaluate(good.asked.to_dict(), good.store.url, RUN, good.fingerprint, good.bundle, *parts)
     assert passed is True
     assert parts[0].metrics["rows"] == 300
     assert 0.7 < parts[0].metrics["roc_area"] <= 1
@@ -344,23 +332,19 @@ def test_the_step_hands_kfp_metrics_curve_and_page(good, tmp_path, monkeypatch) 
     assert "<script" not in page
 
 
-def test_the_step_hands_kfp_the_errors_of_a_regression(regression, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+def test_the_step_hands_kfp_the_errors_of_a_regression(regression, tmp_path) -> None:
     parts = [Artefact(tmp_path / name) for name in ("metrics", "curve", "page.html")]
     asked = REGRESSION.to_dict()
-    assert step.evaluate(
-        asked, regression.store.url, "registry", RUN, regression.fingerprint, regression.bundle, *parts
-    )
+    assert step.evaluate(asked, regression.store.url, RUN, regression.fingerprint, regression.bundle, *parts)
     assert {"rmse", "mae", "r_squared", "constant_rmse", "constant_mae", "constant_r_squared"} <= set(parts[0].metrics)
     assert "champion_rmse" not in parts[0].metrics
     assert (parts[1].curve, parts[1].matrix) == ((), ())
 
 
-def test_a_snapshot_that_is_not_there_leaves_a_record_of_the_failure(good, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(step, "Registry", lambda uri: SimpleNamespace(alias=lambda *_: None))
+def test_a_snapshot_that_is_not_there_leaves_a_record_of_the_failure(good, tmp_path) -> None:
     with pytest.raises(DataError, match="no snapshot"):
-        step.evaluate(good.asked.to_dict(), good.store.url, "registry", RUN, "0" * 40, good.bundle, None, None, None)
-    (finished,) = records.read(good.store, "fraud", ["run-finished"])
-    assert (finished.data["state"], finished.data["step"], finished.data["exit_code"]) == ("failed", "evaluate", 2)
-    assert "no snapshot" in finished.data["reason"]
+        step.evaluate(good.asked.to_dict(), good.store.url, RUN, "0" * 40, good.bundle, None, None, None)
+    (finished,) = records.read(good.store, "fraud", records.RunFinished)
+    assert (finished.data.state, finished.data.step, finished.data.exit_code) == ("failed", "evaluate", 2)
+    assert "no snapshot" in finished.data.reason
     assert snapshot.load(good.store, "fraud", good.fingerprint).rows == 1500

@@ -9,10 +9,10 @@ from sklearn.metrics import log_loss
 from kedge import bundle, policy, records
 from kedge.errors import BundleError, NothingServed
 from kedge.monitoring import run
-from kedge.monitoring.run import key_of
-from kedge.records import Record, quarantined_windows
+from kedge.records import Reference, Window, check_key, quarantined_windows
 from kedge.tables import appending
 from tests.monitoring.world import DAY, RULES, START, rows
+from tests.records.made import record
 
 
 def look(world, day, **monitor):
@@ -24,30 +24,30 @@ def test_a_quiet_day_is_measured_compared_and_asks_for_nothing(world):
     world.serve(rows(600, START, 1))
     found = look(world, 0)
     data = found.record.data
-    assert (data["verdict"], data["action"], data["rows"]) == ("quiet", "none", 600)
-    assert data["inputs"]["verdict"] == "compared"
-    assert set(data["inputs"]["detail"]["features"]) == {"amount", "age", "card", "land"}  # not the hashed one
-    assert data["estimate"]["risen"] is False
+    assert (data.verdict, data.action, data.rows) == ("quiet", "none", 600)
+    assert data.inputs.verdict == "compared"
+    assert set(data.inputs.detail["features"]) == {"amount", "age", "card", "land"}  # not the hashed one
+    assert data.estimate.risen is False
     assert found.due is None
 
 
 def test_the_labelled_loss_is_the_mean_log_loss_against_the_bundles_own(world):
     table = rows(600, START, 1)
     world.serve(table)
-    seen = look(world, 0).record.data["performance"]
+    seen = look(world, 0).record.data.performance
     opened = bundle.fetch(world.store, "fraud", world.champion, world.folder)
     scores = opened.load_model().score(opened.signature.encode(table))
-    assert seen["loss"]["value"] == pytest.approx(log_loss(table["fraud"], scores))
-    assert seen["wrong"]["value"] == pytest.approx(np.mean((scores >= 0.5) != table["fraud"].to_numpy()))
-    assert seen["reference"] == {"loss": opened.manifest.metrics["loss"], "rows": 560}  # a fifth of 7 * 400 rows
+    assert seen.loss.value == pytest.approx(log_loss(table["fraud"], scores))
+    assert seen.wrong.value == pytest.approx(np.mean((scores >= 0.5) != table["fraud"].to_numpy()))
+    assert seen.reference == Reference(loss=opened.manifest.metrics["loss"], rows=560)  # a fifth of 7 * 400 rows
 
 
 def test_a_changed_relation_is_worse_and_retrains_at_the_second_day(world):
     for day in range(2):
         world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
     first, second = look(world, 0), look(world, 1)
-    assert (first.record.data["verdict"], first.record.data["action"]) == ("loss rose", "warn")
-    assert second.record.data["action"] == "retrain"
+    assert (first.record.data.verdict, first.record.data.action) == ("loss rose", "warn")
+    assert second.record.data.action == "retrain"
     assert second.due.key == second.record.key
 
 
@@ -57,9 +57,9 @@ def test_shifted_inputs_are_named_and_only_attended_to(world):
     small = pa.array(table["amount"].to_numpy() * 0.6)
     world.serve(table.set_column(2, "age", older).set_column(1, "amount", small), labels_after=None)
     data = look(world, 0).record.data
-    assert set(data["inputs"]["drifted"]) == {"age", "amount"}
-    assert data["action"] == "warn"
-    assert "inputs drifted" in data["reasons"][0]
+    assert set(data.inputs.drifted) == {"age", "amount"}
+    assert data.action == "warn"
+    assert "inputs drifted" in data.reasons[0]
 
 
 def corrupt_day(day: int, seed: int) -> pa.Table:
@@ -71,22 +71,22 @@ def corrupt_day(day: int, seed: int) -> pa.Table:
 def test_a_corrupt_feed_is_quarantined_and_its_window_remembered(world):
     world.serve(corrupt_day(0, 4), labels_after=None)
     found = look(world, 0).record
-    assert (found.data["action"], found.data["verdict"]) == ("quarantine", "corrupt feed")
-    assert "amount: 66 % missing, 0 % when trained" in found.data["reasons"][0]
-    assert quarantined_windows(world.store, "fraud") == [(START, START + DAY)]
+    assert (found.data.action, found.data.verdict) == ("quarantine", "corrupt feed")
+    assert "amount: 66 % missing, 0 % when trained" in found.data.reasons[0]
+    assert quarantined_windows(world.store, "fraud") == (Window(start=START, end=START + DAY),)
 
 
 def test_labels_of_a_quarantined_windows_rows_are_no_error_of_the_model(world):
     world.serve(corrupt_day(0, 4), labels_after=DAY)
     world.serve(rows(600, START + DAY, 5), labels_after=DAY)
     unseen = look(world, 1).record.data  # nobody looked at day 0: its rows count, and the loss rises
-    assert (unseen["performance"]["rows"], unseen["performance"]["worse"]) == (600, True)
+    assert (unseen.performance.rows, unseen.performance.worse) == (600, True)
     world.serve(corrupt_day(2, 6), labels_after=DAY)
-    assert look(world, 2).record.data["performance"]["rows"] == 600  # of day 1; day 2 is quarantined
+    assert look(world, 2).record.data.performance.rows == 600  # of day 1; day 2 is quarantined
     world.serve(rows(600, START + 3 * DAY, 7), labels_after=DAY)
-    assert look(world, 3).record.data["performance"]["verdict"] == "too few labels"
+    assert look(world, 3).record.data.performance.verdict == "too few labels"
     data = look(world, 4).record.data
-    assert (data["performance"]["rows"], data["performance"]["worse"]) == (600, False)
+    assert (data.performance.rows, data.performance.worse) == (600, False)
 
 
 def test_rows_out_of_the_policys_range_are_quarantined(world):
@@ -94,14 +94,14 @@ def test_rows_out_of_the_policys_range_are_quarantined(world):
     amount = table["amount"].to_numpy().copy()
     amount[::10] = -1.0
     world.serve(table.set_column(1, "amount", pa.array(amount)), labels_after=None)
-    assert "amount: 10 % of rows outside 0 to 1000 or infinite" in look(world, 0).record.data["reasons"][0]
+    assert "amount: 10 % of rows outside 0 to 1000 or infinite" in look(world, 0).record.data.reasons[0]
 
 
 def test_an_empty_window_is_a_check_that_says_nothing_about_drift(world):
     found = look(world, 0)
-    assert (found.record.data["verdict"], found.record.data["rows"]) == ("too few rows", 0)
-    assert found.record.data["inputs"]["drifted"] == []
-    assert found.record.data["reasons"] == ["too few rows to say anything about drift: 0; too few labels: 0"]
+    assert (found.record.data.verdict, found.record.data.rows) == ("too few rows", 0)
+    assert found.record.data.inputs.drifted == ()
+    assert found.record.data.reasons == ("too few rows to say anything about drift: 0; too few labels: 0",)
     assert found.written
 
 
@@ -109,62 +109,56 @@ def test_too_few_rows_are_not_compared_however_different_they_are(world):
     table = rows(150, START, 9)
     world.serve(table.set_column(2, "age", pa.array(table["age"].to_numpy() + 500)))
     data = look(world, 0).record.data
-    assert (data["verdict"], data["rows"]) == ("too few rows", 150)
+    assert (data.verdict, data.rows) == ("too few rows", 150)
 
 
 def test_a_handful_of_rows_is_no_quarantine_whatever_they_hold(world):
     world.serve(corrupt_day(0, 4).slice(0, 40), labels_after=None)
     data = look(world, 0).record.data
-    assert (data["verdict"], data["action"]) == ("too few rows", "none")
+    assert (data.verdict, data.action) == ("too few rows", "none")
 
 
 def test_performance_and_scores_are_the_champions_own_rows(world):
     world.serve(rows(600, START, 1))
     world.serve(rows(400, START, 2, flipped=True), version="c" * 40)
     data = look(world, 0).record.data
-    assert data["rows"] == 1000
-    assert data["performance"]["rows"] == 600
-    assert data["performance"]["worse"] is False
-    assert data["estimate"]["rows"] == 600
+    assert data.rows == 1000
+    assert data.performance.rows == 600
+    assert data.performance.worse is False
+    assert data.estimate.rows == 600
 
 
 def test_after_a_promotion_the_new_champion_begins_with_a_clean_slate(world):
     world.serve(rows(600, START, 10, flipped=True))
-    assert look(world, 0).record.data["action"] == "warn"
-    records.append(
-        world.store,
-        Record(model="fraud", kind="promoted", key="again", time=START + DAY, data={"bundle": "d" * 40}),
-    )
-    records.append(
-        world.store,
-        Record(model="fraud", kind="rolled-back", key="again", time=START + 1.1 * DAY, data={"bundle": "d" * 40}),
-    )
+    assert look(world, 0).record.data.action == "warn"
+    records.append(world.store, record("promoted", "again", START + DAY, bundle="d" * 40))
+    records.append(world.store, record("rolled-back", "again", START + 1.1 * DAY, bundle="d" * 40))
     world.serve(rows(600, START + DAY, 11, flipped=True))
     data = look(world, 1).record.data
-    assert data["champion"]["tenure_id"] == "rolled-back/again"
-    assert data["champion"]["bundle"] == world.champion
-    assert data["action"] == "warn"  # the first breach of this tenure, not the second
+    assert data.champion.tenure_id == "rolled-back/again"
+    assert data.champion.bundle == world.champion
+    assert data.action == "warn"  # the first breach of this tenure, not the second
 
 
 def test_new_labels_are_counted_since_the_champion_was_trained(world):
     world.serve(rows(600, START, 1))
-    assert look(world, 0, triggers={"new_labels": 10_000}).record.data["new_labels"] == 600
-    assert look(world, 1, triggers={"new_labels": 600}).record.data["action"] == "retrain"
+    assert look(world, 0, triggers={"new_labels": 10_000}).record.data.new_labels == 600
+    assert look(world, 1, triggers={"new_labels": 600}).record.data.action == "retrain"
     world.serve(rows(50, START + 2 * DAY, 2))
-    assert look(world, 2, triggers={"new_labels": 600}).record.data["new_labels"] == 50  # since that retraining
+    assert look(world, 2, triggers={"new_labels": 600}).record.data.new_labels == 50  # since that retraining
 
 
 def test_a_champion_whose_rows_are_old_is_retrained_where_the_policy_says_so(world):
     data = look(world, 9, triggers={"max_age_seconds": 10 * 86_400.0}).record.data
-    assert data["action"] == "retrain"
-    assert "training rows end 10 days ago" in data["reasons"][0]
+    assert data.action == "retrain"
+    assert "training rows end 10 days ago" in data.reasons[0]
 
 
 def test_the_estimate_is_calibrated_by_the_bundle_and_near_the_labelled_loss(world):
     world.serve(rows(2000, START, 12))
     data = look(world, 0).record.data
-    assert data["estimate"]["calibrated"] is True
-    assert data["estimate"]["loss"]["value"] == pytest.approx(data["performance"]["loss"]["value"], rel=0.1)
+    assert data.estimate.calibrated is True
+    assert data.estimate.loss.value == pytest.approx(data.performance.loss.value, rel=0.1)
 
 
 def test_the_report_is_one_page_without_scripts_that_names_what_was_seen(world):
@@ -172,8 +166,8 @@ def test_the_report_is_one_page_without_scripts_that_names_what_was_seen(world):
         world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
     look(world, 0)
     data = look(world, 1).record.data
-    assert data["report"] == "reports/fraud/check-20260304T000000Z.html"
-    html = world.store.get(data["report"]).decode()
+    assert data.report == "reports/fraud/check-20260304T000000Z.html"
+    html = world.store.get(data.report).decode()
     assert "loss rose" in html
     assert "<script" not in html
     assert "amount" in html
@@ -186,8 +180,8 @@ def test_the_same_window_is_checked_once_and_late_rows_do_not_change_what_stands
     world.serve(rows(600, START, 2, flipped=True))
     again = look(world, 0)
     assert (first.written, again.written) == (True, False)
-    assert again.record == records.read(world.store, "fraud", ["check"])[0]
-    assert len(records.read(world.store, "fraud", ["check"])) == 1
+    assert again.record == records.read(world.store, "fraud", records.Checked)[0]
+    assert len(records.read(world.store, "fraud", records.Checked)) == 1
 
 
 def test_a_job_started_again_within_the_minute_looks_at_the_same_window(world):
@@ -197,7 +191,7 @@ def test_a_job_started_again_within_the_minute_looks_at_the_same_window(world):
     again = run.run(rules, world.store, now=START + DAY + timedelta(seconds=41))
     assert first.written
     assert not again.written
-    assert first.record.key == key_of(START + DAY)
+    assert first.record.key == check_key(START + DAY)
 
 
 def test_of_two_processes_at_once_one_writes_and_both_see_what_stands(world, monkeypatch):
@@ -232,7 +226,7 @@ def test_a_champion_with_a_flipped_byte_is_refused_and_nothing_is_written(world)
     world.store.put(place, bytes(raw))
     with pytest.raises(BundleError, match="altered"):
         look(world, 0)
-    assert records.read(world.store, "fraud", ["check"]) == []
+    assert records.read(world.store, "fraud", records.Checked) == []
     assert list(world.store.keys("reports")) == []
 
 
@@ -241,7 +235,7 @@ def test_labels_for_ids_nobody_predicted_are_left_out(world):
     time = pa.array([START] * 50, pa.timestamp("us", tz="UTC"))
     unknown = pa.table({"_id": [f"nobody-{k}" for k in range(50)], "_label": [1.0] * 50, "_observed": time})
     appending.append(world.store, world.policy, "labels", unknown, writer="other", sequence=1)
-    assert look(world, 0).record.data["performance"]["rows"] == 600
+    assert look(world, 0).record.data.performance.rows == 600
 
 
 def test_labels_of_the_table_the_policy_declares_are_read_before_the_check(world, tmp_path):
@@ -255,5 +249,5 @@ def test_labels_of_the_table_the_policy_declares_are_read_before_the_check(world
     }
     declared = policy.parse({**RULES, "data": data})
     seen = run.run(declared, world.store, now=START + DAY).record.data
-    assert seen["label_source"]["appended"] == 600
-    assert seen["performance"]["rows"] == 600
+    assert seen.label_source.appended == 600
+    assert seen.performance.rows == 600

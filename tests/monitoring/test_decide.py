@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.monitoring.check import Check, Drift
+from kedge.monitoring.check import Check
 from kedge.monitoring.decide import Decision, decide
-from kedge.monitoring.estimate import Estimate
-from kedge.monitoring.history import Champion, retrainings
-from kedge.monitoring.performance import Performance
 from kedge.monitoring.run import to_record
 from kedge.policy import Policy, parse
-from kedge.records import Record
+from kedge.records import Breach, Champion, Drift, Estimate, ModelState, Performance, Record
+from tests.records.made import record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 A, B = "a" * 40, "b" * 40
+NOTHING = ModelState.of([])
+MISSING = Breach(column="x", cause="missing", share=0.6, sentence="x: 60 % missing, 2 % when trained")
 TENURE = Champion(bundle=A, since=START, tenure_id="promoted/a")
 
 
@@ -57,7 +57,7 @@ def check(
         rows=1000,
         inputs=Drift(verdict="compared", drifted=("x",) if drift else (), drifted_importance=1.0 if drift else 0.0),
         scores=Drift(verdict="compared"),
-        corrupt=("x: 60 % missing, 2 % when trained",) if corrupt else (),
+        corrupt=(MISSING,) if corrupt else (),
         performance=Performance(
             verdict="measured" if worse is not None else "too few labels",
             rows=labels,
@@ -74,9 +74,8 @@ def live(rules: Policy, checks: list[Check], others: list[Record] = ()) -> list[
     """Check after check, each decision joining the history as the monitor records it."""
     history, made = list(others), []
     for one in checks:
-        made.append(decide(rules, history, one, one.end))
+        made.append(decide(rules, ModelState.of(history, until=one.end), one, one.end))
         history.append(to_record(rules, one, made[-1]))
-        history.sort(key=lambda item: item.time)
     return made
 
 
@@ -84,14 +83,16 @@ def actions(rules: Policy, checks: list[Check], others: list[Record] = ()) -> li
     return [one.action for one in live(rules, checks, others)]
 
 
-def started(day: float, run: str, pipeline: str = "retrain") -> Record:
-    data = {"run": run, "attempt": 1, "pipeline": pipeline}
-    return Record(model="fraud", kind="run-started", key=run, time=START + day * DAY, data=data)
+def started(day: float, key: str, pipeline: str = "retrain", **more) -> Record:
+    return record("run-started", key, START + day * DAY, pipeline=pipeline, **more)
 
 
-def finished(day: float, run: str, state: str = "rejected", **more) -> Record:
-    data = {"run": run, "state": state, **more}
-    return Record(model="fraud", kind="run-finished", key=run, time=START + day * DAY, data=data)
+def finished(day: float, key: str, state: str = "rejected", **more) -> Record:
+    return record("run-finished", key, START + day * DAY, state=state, **more)
+
+
+def retrainings(history: list[Record], until: datetime):
+    return ModelState.of(history, until=until).retrainings
 
 
 def test_retrains_at_the_second_breach_in_a_row_and_says_why():
@@ -165,25 +166,23 @@ def test_a_run_by_hand_counts_only_if_its_training_may_have_begun(ended, counts)
 
 
 def test_a_run_by_hand_that_trained_at_its_second_try_counts_from_there():
-    tries = [started(0.1, "r"), finished(0.2, "r", "failed", step="ingest"), started(0.5, "r.2")]
-    tries[2].data["run"] = "r"
+    tries = [started(0.1, "r"), finished(0.2, "r", "failed", step="ingest"), started(0.5, "r.2", run="r")]
     assert [one.time for one in retrainings(tries, START + DAY)] == [START + 0.5 * DAY]
 
 
 def tried(decision: Decision, check: Check, number: int, **ended) -> list[Record]:
     """A run that a check asked for, and how it failed."""
     run = f"retrain-fraud-{decision.key}"
-    key, data = run if number == 1 else f"{run}.{number}", {"run": run, "decision_key": decision.key}
-    begun = Record(model="fraud", kind="run-started", key=key, time=check.end, data=data)
-    data = {"run": run, "state": "failed", **ended}
-    return [begun, Record(model="fraud", kind="run-finished", key=key, time=check.end, data=data)]
+    key = run if number == 1 else f"{run}.{number}"
+    begun = record("run-started", key, check.end, run=run, decision_key=decision.key)
+    return [begun, record("run-finished", key, check.end, run=run, state="failed", **ended)]
 
 
 def failing(rules: Policy, days: int, **ended) -> list[str]:
     """Bad checks day after day, each retraining of which fails three times."""
     history, made = [], []
     for seen in (check(day, True) for day in range(days)):
-        made.append(decide(rules, history, seen, seen.end))
+        made.append(decide(rules, ModelState.of(history), seen, seen.end))
         history.append(to_record(rules, seen, made[-1]))
         if made[-1].action == "retrain":
             history += [item for number in (1, 2, 3) for item in tried(made[-1], seen, number, **ended)]
@@ -207,13 +206,7 @@ def test_a_retraining_of_a_check_that_nobody_took_waits_a_cooldown_and_leaves_th
 def test_a_decision_and_the_run_it_started_are_one_retraining():
     rules = policy(budget=budget(consecutive_checks=1, max_retrains=2))
     first = live(rules, [check(0, True)])[0]
-    run = Record(
-        model="fraud",
-        kind="run-started",
-        key="fraud-1",
-        time=START + DAY,
-        data={"decision_key": first.key, "pipeline": "retrain", "run": "fraud-1"},
-    )
+    run = started(1, "fraud-1", decision_key=first.key)
     history = [to_record(rules, check(0, True), first), run]
     assert len(retrainings(history, START + 9 * DAY)) == 1
 
@@ -236,29 +229,26 @@ def test_a_run_that_is_going_holds_back_and_one_that_never_ended_blocks_for_a_da
 def test_a_challenger_that_passed_is_released_before_another_is_trained():
     rules = policy(budget=budget(consecutive_checks=1))
     asked = live(rules, [check(0, True)])[0]
-    trained, passed = started(1.1, "r1"), finished(1.2, "r1", "succeeded")
-    trained.data["decision_key"], passed.data["bundle"] = asked.key, B
+    trained = started(1.1, "r1", decision_key=asked.key)
+    passed = finished(1.2, "r1", "succeeded", bundle=B)
     waits = live(rules, [check(0, True), check(1, True)], [trained, passed])[1]
     assert waits.action == "warn"
     assert f"bundle {B[:12]} passed its gates; its release comes first" in waits.reasons
-    release, refused = started(1.3, "r2", "release"), finished(1.4, "r2", "rejected")
-    release.data["bundle"] = B
+    release, refused = started(1.3, "r2", "release", bundle=B), finished(1.4, "r2", "rejected")
     assert actions(rules, [check(0, True), check(1, True)], [trained, passed, release, refused])[1] == "retrain"
 
 
 def test_a_release_that_the_platform_failed_is_tried_again_before_another_challenger_is_trained():
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=3 * 86_400))
-    failed = [started(0.1, "r1", "release"), finished(0.2, "r1", "failed")]
-    failed[0].data["bundle"] = B
+    failed = [started(0.1, "r1", "release", bundle=B), finished(0.2, "r1", "failed")]
     waits = live(rules, [check(0, True)], failed)[0]
     assert waits.action == "warn"
     assert waits.reasons[-1] == (
         f"the release of bundle {B[:12]} failed by no fault of its own; it is tried again first"
     )
     for number in (2, 3):
-        again = [started(0.1 * number, f"r1.{number}", "release"), finished(0.1 * number, f"r1.{number}", "failed")]
-        again[0].data.update(run="r1", bundle=B)
-        failed += again
+        failed.append(started(0.1 * number, f"r1.{number}", "release", run="r1", bundle=B))
+        failed.append(finished(0.1 * number, f"r1.{number}", "failed", run="r1"))
     assert actions(rules, [check(0, True)], failed) == ["retrain"]  # in its cooldown it holds nobody back
 
 
@@ -301,7 +291,7 @@ def test_drift_and_a_risen_estimate_retrain_only_where_the_policy_says_so():
 def test_drift_of_features_that_hardly_matter_does_not_warn():
     one = check(0, drift=True)
     unimportant = replace(one, inputs=replace(one.inputs, drifted_importance=0.05))
-    decision = decide(policy(), [], unimportant, one.end)
+    decision = decide(policy(), NOTHING, unimportant, one.end)
     assert decision.action == "none"
     assert "no feature that matters drifted" in decision.reasons[0]
 
@@ -331,7 +321,7 @@ def test_new_labels_retrain_when_there_are_enough():
 def test_too_few_rows_are_never_called_no_drift():
     one = check(0, None)
     empty = replace(one, rows=0, inputs=Drift(verdict="too few rows"), performance=replace(one.performance, rows=0))
-    decision = decide(policy(), [], empty, one.end)
+    decision = decide(policy(), NOTHING, empty, one.end)
     assert decision.action == "none"
     assert "too few rows" in decision.reasons[0]
     assert "no feature" not in decision.reasons[0]
@@ -340,7 +330,7 @@ def test_too_few_rows_are_never_called_no_drift():
 def test_a_corrupt_window_is_quarantined_though_it_would_have_been_a_retraining():
     rules = policy(budget=budget(consecutive_checks=1), triggers={"max_age_seconds": 1.0, "new_labels": 1})
     one = check(0, True, corrupt=True, drift=True, risen=True, trained_until=START - DAY, new_labels=10**6)
-    decision = decide(rules, [], one, one.end)
+    decision = decide(rules, NOTHING, one, one.end)
     assert decision.action == "quarantine"
     assert decision.reasons == ("x: 60 % missing, 2 % when trained",)
 
@@ -363,8 +353,8 @@ def test_a_champion_that_came_back_begins_a_new_tenure():
 
 def test_what_happened_after_the_check_is_not_looked_at():
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=9 * 86_400))
-    later = to_record(rules, check(5, True), decide(rules, [], check(5, True), START + 6 * DAY))
-    assert decide(rules, [later], check(0, True), START + DAY).action == "retrain"
+    later = to_record(rules, check(5, True), decide(rules, NOTHING, check(5, True), START + 6 * DAY))
+    assert decide(rules, ModelState.of([later], until=START + DAY), check(0, True), START + DAY).action == "retrain"
 
 
 @pytest.mark.parametrize("trigger", ["labelled_error", "drift_and_estimate", "age", "volume"])
@@ -376,7 +366,7 @@ def test_each_trigger_can_be_switched_off(trigger):
         "age": check(0, trained_until=START - 1000 * DAY),
         "volume": check(0, new_labels=10**9),
     }[trigger]
-    assert decide(off, [], one, one.end).action != "retrain"
+    assert decide(off, NOTHING, one, one.end).action != "retrain"
 
 
 days = st.lists(
@@ -443,9 +433,9 @@ def test_a_quiet_check_never_acts_whatever_came_before(rules, lived):
     quiet = check(len(lived), False, risen=False, new_labels=0)
     history = []
     for one in story(lived):
-        decision = decide(rules, history, one, one.end)
+        decision = decide(rules, ModelState.of(history), one, one.end)
         history.append(to_record(rules, one, decision))
-    assert decide(rules, history, quiet, quiet.end).action == "none"
+    assert decide(rules, ModelState.of(history), quiet, quiet.end).action == "none"
 
 
 @settings(max_examples=50, deadline=None)

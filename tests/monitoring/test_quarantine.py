@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from kedge.monitoring.quarantine import findings, out_of_range, share
+from kedge.monitoring.quarantine import breaches, out_of_range, share
 from kedge.policy import Feature, parse
 
 
@@ -35,21 +35,23 @@ def table(*amounts: float | None) -> pa.Table:
     return pa.table({"amount": pa.array(amounts, pa.float64()), "land": ["at"] * len(amounts)})
 
 
-def test_a_whole_feed_has_no_findings():
+def test_a_whole_feed_breaks_no_limit():
     compared = {"amount": Seen(null_rate=0.3, reference_null_rate=0.1), "land": Seen(new_category_share=0.1)}
-    assert findings(POLICY, table(1, 2, 3, 99), compared) == ()  # every limit reached, none passed
+    assert breaches(POLICY, table(1, 2, 3, 99), compared) == ()  # every limit reached, none passed
 
 
-def test_each_limit_that_is_broken_is_a_finding_in_words():
+def test_each_limit_that_is_broken_is_told_with_its_column_cause_and_share():
     compared = {"amount": Seen(null_rate=0.31, reference_null_rate=0.1), "land": Seen(new_category_share=0.4)}
-    missing, unknown, outside = findings(POLICY, table(1, -1, 99, None), compared)
-    assert missing == "amount: 31 % missing, 10 % when trained (at most 20 % more allowed)"
-    assert unknown == "land: 40 % of rows in categories the reference did not know (at most 10 % allowed)"
-    assert outside == "amount: 50 % of rows outside 0 to 10 or infinite (at most 25 % allowed)"
+    missing, unknown, outside = breaches(POLICY, table(1, -1, 99, None), compared)
+    assert missing.sentence == "amount: 31 % missing, 10 % when trained (at most 20 % more allowed)"
+    assert (missing.column, missing.cause, missing.share) == ("amount", "missing", 0.31)
+    assert [(each.cause, each.share) for each in (unknown, outside)] == [("new categories", 0.4), ("out of range", 0.5)]
+    assert unknown.sentence == "land: 40 % of rows in categories the reference did not know (at most 10 % allowed)"
+    assert outside.sentence == "amount: 50 % of rows outside 0 to 10 or infinite (at most 25 % allowed)"
 
 
 def test_features_that_could_not_be_compared_are_not_judged():
-    assert findings(POLICY, pa.table({"land": ["at"]}), {}) == ()
+    assert breaches(POLICY, pa.table({"land": ["at"]}), {}) == ()
 
 
 @pytest.mark.parametrize(

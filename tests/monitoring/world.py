@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from kedge import bundle, policy, records
 from kedge.policy import Policy
-from kedge.records import Record
 from kedge.store import Store
 from kedge.tables import appending
+from tests.records.made import record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -117,5 +117,4 @@ class World:
 
     def promote(self, bundle_id: str, time: datetime) -> None:
         """Record a promotion."""
-        data = {"bundle": bundle_id}
-        records.append(self.store, Record(model="fraud", kind="promoted", key=f"{bundle_id}-1", time=time, data=data))
+        records.append(self.store, record("promoted", f"{bundle_id}-1", time))

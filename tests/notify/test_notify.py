@@ -13,8 +13,8 @@ import pytest
 
 from kedge import notify, records, steps
 from kedge.notify import step
-from kedge.records import Record
 from kedge.store import open_store
+from tests.records.made import record
 from tests.training import rows
 
 BUNDLE = "b" * 40
@@ -60,9 +60,12 @@ def policy(**told):
     return rows.policy(notify={"url_variable": "CHAT_URL", **told})
 
 
-def finished(state: str = "failed", **data) -> Record:
-    data = {"run": RUN, "state": state, **data}
-    return Record(model="fraud", kind="run-finished", key=RUN, time=rows.END, data=data)
+def finished(state: str = "failed", **data):
+    return record("run-finished", RUN, rows.END, run=RUN, state=state, **data)
+
+
+def evaluated(**data):
+    return record("evaluated", records.evaluation_key(BUNDLE, RUN), rows.END, run=RUN, passed=False, **data)
 
 
 def test_the_verdict_is_posted_as_chats_take_it(chat) -> None:
@@ -111,9 +114,7 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
         {"name": "constant", "passed": True, "sentence": "0.2 < 0.3"},
         {"name": "champion", "passed": False, "sentence": "p = 0.3 | <script>"},
     ]
-    proof = Record(
-        model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {"loss": 0.2}}
-    )
+    proof = evaluated(gates=gates, metrics={"loss": 0.2})
     shown = notify.card(finished("rejected", reason="[click](http://evil)\n# big", bundle=BUNDLE), proof)
     lines = shown.splitlines()
     assert lines[0] == "# fraud: did its work, and the candidate did not pass"
@@ -125,7 +126,7 @@ def test_the_card_shows_gates_and_figures_and_no_text_becomes_markup() -> None:
 
 def test_the_card_says_why_a_challenger_was_refused_once_and_why_a_release_was_beside_its_gates() -> None:
     gates = [{"name": "loss", "passed": False, "sentence": "loss 0.4, must be below 0.3"}]
-    proof = Record(model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {}})
+    proof = evaluated(gates=gates)
     shown = notify.card(finished("rejected", step="evaluate", reason="loss 0.4, must be below 0.3"), proof)
     assert shown.count("loss 0.4, must be below 0.3") == 1
     assert "| why | too many errors |" in notify.card(
@@ -135,7 +136,7 @@ def test_the_card_says_why_a_challenger_was_refused_once_and_why_a_release_was_b
 
 def test_a_challenger_that_could_not_be_judged_is_told_as_such() -> None:
     gates = [{"name": "rows", "passed": False, "outcome": "inconclusive", "sentence": "90 rows: 110 more are needed"}]
-    proof = Record(model="fraud", kind="evaluated", key="k", time=rows.END, data={"gates": gates, "metrics": {}})
+    proof = evaluated(gates=gates, outcome="inconclusive")
     ended = finished("inconclusive", step="evaluate", reason="90 rows: 110 more are needed")
     assert "| rows | **inconclusive** | 90 rows: 110 more are needed |" in notify.card(ended, proof)
     assert notify.text(ended) == (
@@ -155,17 +156,16 @@ def test_a_run_that_left_no_verdict_gets_one_that_status_shows(tmp_path, card, c
     store = open_store(tmp_path)
     store.put("runs/fraud/5f2b.json", b'{"state": "started", "step": "train"}')
     assert step.notify(policy().to_dict(), store.url, RUN, card) == "failed"
-    (found,) = records.read(store, "fraud", ["run-finished"])
-    assert (found.key, found.data["step"]) == (RUN, "train")
+    (found,) = records.read(store, "fraud", records.RunFinished)
+    assert (found.key, found.data.step) == (RUN, "train")
     assert "failed in step train: the step ended without a word" in str(chat.heard)
     assert Path(card.path).read_text().startswith("# fraud: failed")
 
 
 def test_the_verdict_of_a_step_is_told_with_its_challengers_gates(tmp_path, card) -> None:
     store = open_store(tmp_path)
-    data = {"gates": [{"name": "constant", "passed": True, "sentence": "lower"}], "metrics": {"loss": 0.25}}
-    key = records.evaluation_key(BUNDLE, RUN)
-    records.append(store, Record(model="fraud", kind="evaluated", key=key, time=rows.END, data=data))
+    gates = [{"name": "constant", "passed": True, "sentence": "lower"}]
+    records.append(store, evaluated(gates=gates, metrics={"loss": 0.25}))
     steps.finish(store, "fraud", RUN, "succeeded", bundle=BUNDLE, version="3")
     assert step.notify(rows.policy().to_dict(), store.url, RUN, card) == "succeeded"
     shown = Path(card.path).read_text()

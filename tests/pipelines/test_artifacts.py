@@ -53,9 +53,7 @@ def test_a_run_shows_datasets_metrics_curves_and_pages(world) -> None:
     assert "<html" in Path(page.path).read_text()
 
     figures = world.artefact(dsl.Metrics, "figures")
-    passed = evaluate.evaluate(
-        world.policy, world.store, f"sqlite:///{world.folder}/mlflow.db", RUN, good, bundle, figures, curve, page
-    )
+    passed = evaluate.evaluate(world.policy, world.store, RUN, good, bundle, figures, curve, page)
     assert passed
     assert all(math.isfinite(value) for value in figures.metadata.values())
     assert "<html" in Path(page.path).read_text()

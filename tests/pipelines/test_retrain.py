@@ -87,9 +87,9 @@ def test_a_challenger_that_fails_a_gate_is_not_registered(settings, tmp_path) ->
     assert "must be at most 0.01 and below" in outcome.reason
     assert outcome.reason.count("loss") == 1
     store = open_store(settings.store)
-    (evaluated,) = records.read(store, "fraud", ["evaluated"])
-    assert (evaluated.data["bundle"], evaluated.data["passed"]) == (outcome.bundle, False)
-    assert records.read(store, "fraud", ["registered"]) == []
+    (evaluated,) = records.read(store, "fraud", records.Evaluated)
+    assert (evaluated.data.bundle, evaluated.data.passed) == (outcome.bundle, False)
+    assert records.read(store, "fraud", records.Registered) == []
 
 
 def test_a_challenger_that_cannot_be_judged_waits_for_rows_and_is_no_failure(settings, tmp_path) -> None:
@@ -98,7 +98,7 @@ def test_a_challenger_that_cannot_be_judged_waits_for_rows_and_is_no_failure(set
     assert outcome.reason.startswith(
         "120 rows to judge on, must be at least 200: 80 more are needed; nothing is decided"
     )
-    assert records.read(open_store(settings.store), "fraud", ["registered"]) == []
+    assert records.read(open_store(settings.store), "fraud", records.Registered) == []
     outcome.raise_if_failed()
     assert retrain(settings, policy_of(tmp_path, rows.table(600))) == outcome
 

@@ -10,8 +10,8 @@ from kedge import records, steps
 from kedge.data import step as ingest
 from kedge.errors import BundleError, Conflict, DataError, RegistryError, RunError, StoreError, UsageError
 from kedge.notify import step as notify
-from kedge.records import Record
 from kedge.store import open_store
+from tests.records.made import record
 from tests.training import rows
 
 
@@ -148,8 +148,8 @@ def test_the_users_mistake_is_not_tried_again(waits, tmp_path) -> None:
     store = open_store(tmp_path)
     with pytest.raises(DataError):
         steps.run_step(store, "fraud", "ingest", failing(DataError("no column x")), run="r")
-    (finished,) = records.read(store, "fraud", ["run-finished"])
-    assert (finished.data["step"], finished.data["exit_code"]) == ("ingest", 2)
+    (finished,) = records.read(store, "fraud", records.RunFinished)
+    assert (finished.data.step, finished.data.exit_code) == ("ingest", 2)
     assert waits == []
 
 
@@ -158,8 +158,8 @@ def test_a_network_that_stays_away_is_no_mistake_of_the_user(waits, tmp_path) ->
     fault = because(DataError("source s3://lake: unreadable"), TimeoutError())
     with pytest.raises(DataError):
         steps.run_step(store, "fraud", "ingest", failing(*[fault] * steps.TRIES), run="r")
-    (finished,) = records.read(store, "fraud", ["run-finished"])
-    assert finished.data["exit_code"] == 1  # so the run is tried again
+    (finished,) = records.read(store, "fraud", records.RunFinished)
+    assert finished.data.exit_code == 1  # so the run is tried again
 
 
 @pytest.fixture
@@ -174,10 +174,9 @@ def test_a_step_that_knows_no_run_leaves_its_reason_for_the_last_step(store) -> 
     assert records.read(store, "fraud") == []
     concluded = steps.finalize_run(store, "fraud", "by-hand")
     assert concluded.key == "by-hand"
-    assert concluded.data == {
-        "run": "by-hand", "state": "failed", "step": "validate", "reason": "3 % of the rows are invalid",
-        "exit_code": 2,
-    }  # fmt: skip
+    assert concluded.data == records.RunFinished(
+        run="by-hand", state="failed", step="validate", reason="3 % of the rows are invalid", exit_code=2
+    )
 
 
 def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
@@ -187,8 +186,8 @@ def test_a_step_that_began_and_never_ended_was_killed(store) -> None:
     with pytest.raises(Killed):
         steps.run_step(store, "fraud", "train", failing(Killed()))  # type: ignore[arg-type]
     data = steps.finalize_run(store, "fraud", "by-hand").data
-    assert (data["step"], data["exit_code"]) == ("train", 1)
-    assert data["reason"].startswith("the step ended without a word; was it killed")
+    assert (data.step, data.exit_code) == ("train", 1)
+    assert data.reason.startswith("the step ended without a word; was it killed")
 
 
 def test_a_step_does_not_fail_for_want_of_its_note(store, monkeypatch) -> None:
@@ -202,25 +201,23 @@ def test_a_step_does_not_fail_for_want_of_its_note(store, monkeypatch) -> None:
 def test_a_run_whose_steps_all_ended_well_without_a_verdict_failed(store) -> None:
     steps.run_step(store, "fraud", "evaluate", lambda: True)
     data = steps.finalize_run(store, "fraud", "by-hand").data
-    assert data["reason"].startswith("after evaluate no step left a verdict")
-    assert data["state"] == "failed"
+    assert data.reason.startswith("after evaluate no step left a verdict")
+    assert data.state == "failed"
 
 
 def test_another_pipelines_notes_are_not_this_ones(store, monkeypatch) -> None:
     steps.run_step(store, "fraud", "evaluate", lambda: True)
     monkeypatch.setenv(steps.PIPELINE_RUN, "another")
-    assert steps.finalize_run(store, "fraud", "by-hand").data["reason"].startswith("no step left a verdict")
+    assert steps.finalize_run(store, "fraud", "by-hand").data.reason.startswith("no step left a verdict")
 
 
 def test_the_verdict_a_step_left_stands(store) -> None:
-    data = {"run": "r", "attempt": 1}
     for attempt in (1, 2):
-        key = steps.attempt_key("r", attempt)
-        records.append(store, Record(model="fraud", kind="run-started", key=key, time=rows.END, data=data))
+        records.append(store, record("run-started", steps.attempt_key("r", attempt), rows.END, run="r"))
     steps.finish(store, "fraud", "r", "rejected", step="evaluate", reason="p = 0.3")
     concluded = steps.finalize_run(store, "fraud", "r")
-    assert (concluded.key, concluded.data["state"]) == ("r.2", "rejected")
-    assert len(records.read(store, "fraud", ["run-finished"])) == 1
+    assert (concluded.key, concluded.data.state) == ("r.2", "rejected")
+    assert len(records.read(store, "fraud", records.RunFinished)) == 1
 
 
 def test_a_result_that_is_gone_is_no_mistake_of_the_user_and_is_made_anew_by_the_next_attempt(store) -> None:
@@ -246,5 +243,5 @@ def test_the_steps_of_a_run_without_a_name_agree_on_it(tmp_path, monkeypatch) ->
     with pytest.raises(DataError):
         ingest.ingest(policy, store, "", "", None)
     assert notify.notify(policy, store, "", SimpleNamespace(path=tmp_path / "card.md")) == "failed"
-    (finished,) = records.read(open_store(store), "fraud", ["run-finished"])
-    assert (finished.key, finished.data["run"], finished.data["step"]) == ("5f2b", "5f2b", "ingest")
+    (finished,) = records.read(open_store(store), "fraud", records.RunFinished)
+    assert (finished.key, finished.data.run, finished.data.step) == ("5f2b", "5f2b", "ingest")

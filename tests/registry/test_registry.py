@@ -8,10 +8,11 @@ import pytest
 
 from kedge import bundle, records
 from kedge.errors import RegistryError, RunError
-from kedge.records import Record
+from kedge.records import ModelState
 from kedge.registry import Registry, register
 from kedge.store import open_store
 from tests.bundle import models
+from tests.records.made import HOUR, record
 
 ONE, TWO = "1" * 40, "2" * 40
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -37,26 +38,59 @@ def test_registering_again_makes_no_second_version(uri: str) -> None:
     assert [each.version for each in registry.versions("again")] == ["2", "1"]
 
 
-def test_an_alias_names_one_bundle_and_moves(uri: str) -> None:
-    registry = Registry(uri)
+def state(*kinds: str) -> ModelState:
+    """After bundles were registered, promoted or rolled back: kind and bundle, in order."""
+    told = [each.split() for each in kinds]
+    return ModelState.of(
+        record(kind, f"{bundle * 40}-1", NOW + number * HOUR) for number, (kind, bundle) in enumerate(told)
+    )
+
+
+def test_the_aliases_name_what_the_records_say_and_move_with_them(uri: str) -> None:
+    registry, told = Registry(uri), ["registered 1", "promoted 1", "registered 2"]
     registry.register("moving", ONE, "/x", {})
     registry.register("moving", TWO, "/x", {})
-    assert registry.alias("moving", "champion") is None
-    registry.set_alias("moving", "champion", ONE)
-    registry.set_alias("moving", "champion", TWO)
-    registry.set_alias("moving", "previous", ONE)
-    assert registry.alias("moving", "champion") == TWO
+    assert registry.aliases("moving") == {}
+    registry.publish("moving", state(*told))
+    assert registry.aliases("moving") == {"champion": ONE, "challenger": TWO}
+    registry.publish("moving", state(*told, "promoted 2"))
+    registry.publish("moving", state(*told, "promoted 2"))
+    assert registry.aliases("moving") == {"champion": TWO, "previous": ONE}
     assert [each.aliases for each in Registry(uri).versions("moving")] == [("champion",), ("previous",)]
 
 
-def test_a_model_nobody_registered_has_no_versions_and_no_champion(uri: str) -> None:
+def test_a_challenger_that_was_rolled_back_is_none_any_more(uri: str) -> None:
+    registry = Registry(uri)
+    registry.register("back", ONE, "/x", {})
+    registry.register("back", TWO, "/x", {})
+    registry.publish("back", state("promoted 1", "registered 2"))
+    registry.publish("back", state("promoted 1", "registered 2", "rolled-back 2"))
+    assert registry.aliases("back") == {"champion": ONE}
+
+
+def test_an_alias_moved_by_hand_is_put_right_by_the_next_decision(uri: str) -> None:
+    registry = Registry(uri)
+    registry.register("moved", ONE, "/x", {})
+    registry.register("moved", TWO, "/x", {})
+    registry._client.set_registered_model_alias("moved", "champion", "2")
+    assert registry.aliases("moved") == {"champion": TWO}
+    registry.publish("moved", state("promoted 1"))
+    assert registry.aliases("moved") == {"champion": ONE}
+
+
+def test_an_alias_whose_bundle_has_no_version_here_names_nothing(uri: str) -> None:
+    registry = Registry(uri)
+    registry.register("lost", ONE, "/x", {})
+    registry.publish("lost", state("promoted 1"))
+    registry.publish("lost", state("promoted 1", "promoted 2"))
+    assert registry.aliases("lost") == {"previous": ONE}
+    registry.publish("lost", state())
+    assert registry.aliases("lost") == {}
+
+
+def test_a_model_nobody_registered_has_no_versions_and_no_aliases(uri: str) -> None:
     assert Registry(uri).versions("stranger") == []
-    assert Registry(uri).alias("stranger", "champion") is None
-
-
-def test_an_alias_for_a_bundle_that_is_no_version_is_refused(uri: str) -> None:
-    with pytest.raises(RegistryError, match=f"no version of stranger is bundle {ONE}"):
-        Registry(uri).set_alias("stranger", "champion", ONE)
+    assert Registry(uri).aliases("stranger") == {}
 
 
 def test_a_long_tag_is_cut_to_what_mlflow_takes(uri: str) -> None:
@@ -90,8 +124,10 @@ def test_no_mlflow_at_the_address_is_said_not_waited_for(monkeypatch) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     port = server.server_port
     server.server_close()  # nobody listens there now
-    with pytest.raises(RegistryError, match=rf"127\.0\.0\.1:{port}: cannot look up champion.*is MLflow running there"):
-        Registry(f"http://127.0.0.1:{port}").alias("fraud", "champion")
+    with pytest.raises(
+        RegistryError, match=rf"127\.0\.0\.1:{port}: cannot look up the aliases.*is MLflow running there"
+    ):
+        Registry(f"http://127.0.0.1:{port}").aliases("fraud")
 
 
 def test_another_server_at_the_address_is_no_registry() -> None:
@@ -124,7 +160,7 @@ def published(tmp_path, *, passed: bool | None, **metrics: float):
     if passed is not None:
         data = {"bundle": made.id, "passed": passed, "champion": None, "reasons": ["loss too high"],
                 "gates": [{"name": "constant", "passed": passed, "sentence": "..."}], "metrics": metrics}  # fmt: skip
-        records.append(store, Record(model=policy.name, kind="evaluated", key=f"{made.id}-{RUN}", time=NOW, data=data))
+        records.append(store, record("evaluated", f"{made.id}-{RUN}", NOW, model=policy.name, **data))
     return store, policy, made
 
 
@@ -141,10 +177,10 @@ def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri:
         "kedge.run": RUN, "kedge.gates": '{"constant": true}',
         "kedge.source": store.uri(f"bundles/payments/{made.id}"),
     }.items()  # fmt: skip
-    (registered,) = records.read(store, policy.name, ["registered"])
-    assert (registered.key, registered.data["version"]) == (made.id, "1")
-    (finished,) = records.read(store, policy.name, ["run-finished"])
-    assert (finished.data["state"], finished.data["bundle"]) == ("succeeded", made.id)
+    (registered,) = records.read(store, policy.name, records.Registered)
+    assert (registered.key, registered.data.version) == (made.id, "1")
+    (finished,) = records.read(store, policy.name, records.RunFinished)
+    assert (finished.data.state, finished.data.bundle) == ("succeeded", made.id)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +196,8 @@ def test_registering_records_lineage_alias_and_the_end_of_the_run(tmp_path, uri:
 )
 def test_a_version_says_how_far_it_is_off(tmp_path, judged: dict[str, float], tags: dict[str, str]) -> None:
     store, policy, made = published(tmp_path, passed=True, **judged)
-    (verdict,) = records.read(store, policy.name, ["evaluated"])
-    said = register.lineage(made.manifest, policy, RUN, verdict)
+    (verdict,) = records.read(store, policy.name, records.Evaluated)
+    said = register.lineage(made.manifest, policy, RUN, verdict.data)
     figures = {f"kedge.{name}" for name in register.FIGURES}
     assert {name: value for name, value in said.items() if name in figures} == tags
 

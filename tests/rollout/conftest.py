@@ -10,11 +10,12 @@ import pytest
 
 from kedge import policy as policies
 from kedge.errors import Conflict, ReleaseError
-from kedge.records import Record, append
+from kedge.records import append
 from kedge.rollout.evidence import Observed, Outcomes
 from kedge.rollout.model import Mark, Readings, Route, SlotStatus, Traffic, other
 from kedge.rollout.rollout import Release
 from kedge.store import open_store
+from tests.records.made import record
 
 OLD, NEW = "a" * 40, "b" * 40
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -231,11 +232,8 @@ def served(platform, store):
     platform.current_route = Route(weights={"blue": 100}, revision=1)
     append(
         store,
-        Record(
-            model="fraud", kind="promoted", key=f"{OLD}-1", time=START - timedelta(days=1),
-            data={"bundle": OLD, "attempt": 1, "previous": None, "reason": "the first one"},
-        ),
-    )  # fmt: skip
+        record("promoted", f"{OLD}-1", START - timedelta(days=1), reason="the first one"),
+    )
     return platform
 
 
@@ -244,19 +242,19 @@ def release(policy, store):
     """Makes the release of a bundle on a platform, as a new process would."""
 
     def made(platform, bundle=NEW, *, policy=policy):
-        champions_set = []
+        published = []
         made = Release(
             driver=platform,
             policy=policy,
             store=store,
-            set_champion=lambda champion, previous: champions_set.append((champion, previous)),
+            publish=lambda state: published.append((state.champion_bundle, state.previous)),
             observe=platform.observe,
             bundle=Golden(bundle) if bundle else None,
             run="release-1",
             clock=platform.clock,
             sleep=platform.sleep,
         )
-        made.champions_set = champions_set
+        made.published = published
         return made
 
     return made

@@ -28,7 +28,7 @@ release = Release(
     driver=LocalDriver(root / "platform", "fraud"),
     policy=policies.load(root / "fraud.yaml"),
     store=open_store(root / "store"),
-    set_champion=lambda champion, previous: None,
+    publish=lambda state: None,
     observe=lambda rollout, spans: [Observed(span=span) for span in spans],
     bundle=Golden(),
 )

@@ -477,7 +477,7 @@ class Traffic:
 def release_of(policy, store):
     def make(driver, traffic, bundle):
         return Release(
-            driver=driver, policy=policy, store=store, set_champion=lambda *_: None, bundle=Golden(bundle),
+            driver=driver, policy=policy, store=store, publish=lambda _: None, bundle=Golden(bundle),
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=traffic.clock, sleep=traffic.sleep,
         )  # fmt: skip

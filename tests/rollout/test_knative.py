@@ -535,7 +535,7 @@ def release_of(policy, store, cluster, seconds):
             seconds.sleep(passing)
 
         return Release(
-            driver=made(sleep=sleep), policy=policy, store=store, set_champion=lambda *_: None,
+            driver=made(sleep=sleep), policy=policy, store=store, publish=lambda _: None,
             bundle=Golden(bundle) if bundle else None,
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=lambda: START + timedelta(seconds=seconds.passed), sleep=sleep,

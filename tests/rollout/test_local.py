@@ -358,7 +358,7 @@ def test_release_through_a_real_gateway_ends_as_the_candidate_deserves(platform,
         driver=platform.driver,
         policy=quick,
         store=store,
-        set_champion=lambda champion, previous: None,
+        publish=lambda state: None,
         observe=observe_nothing,
         bundle=Golden("two"),
     )

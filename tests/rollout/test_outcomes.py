@@ -8,13 +8,13 @@ import pytest
 
 from kedge import records
 from kedge.policy import Labels
-from kedge.records import Record
 from kedge.rollout import summary
 from kedge.rollout.evidence import Evidence
 from kedge.rollout.judge import judge
 from kedge.rollout.model import Rollout, Span
 from kedge.rollout.outcomes import observe
 from kedge.tables import appending
+from tests.records.made import check
 
 OLD, NEW = "a" * 40, "b" * 40
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -142,8 +142,8 @@ def test_outcomes_observed_later_and_rows_not_due_are_not_known(store, policy):
 def test_a_delay_nobody_stated_is_the_newest_checks_estimate(store, policy):
     rows = [(f"{k}", k, NEW, 0.5, 1.0) for k in range(8)]
     labelled(store, policy, rows, lambda time, _: time)
-    data = {"cohort": {"delay_seconds": 300.0}}
-    records.append(store, Record(model=policy.name, kind="check", key="20260302T120000Z", time=START, data=data))
+    cohort = {"verdict": "judged", "delay_seconds": 300.0}
+    records.append(store, check(START, model=policy.name, cohort=cohort))
     assert observe(store, policy, rollout(), [FIRST], now=at(8))[0].candidate.rows == 4
 
 

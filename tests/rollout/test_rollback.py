@@ -7,6 +7,7 @@ from kedge.errors import SlotNotReady, UsageError
 from kedge.rollout.model import Route
 from kedge.rollout.rollback import rollback
 from kedge.rollout.rollout import run
+from tests.records.made import record
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -25,9 +26,9 @@ def test_champion_is_rolled_back_to_the_one_before_and_the_reason_is_kept(promot
     assert (outcome.result, outcome.reason) == ("rolled-back", "complaints")
     assert promoted.current_route.weights == {"blue": 100}
     assert {slot: bundle for slot, (bundle, _) in promoted.slots.items()} == {"blue": OLD}
-    assert asked.champions_set == [(OLD, None)]
-    kept = records.latest(store, "fraud", "rolled-back")
-    assert (kept.actor, kept.data["bundle"], kept.data["previous"], kept.data["reason"]) == (
+    assert asked.published == [(OLD, None)]
+    kept = records.latest(store, "fraud", records.RolledBack)
+    assert (kept.actor, kept.data.bundle, kept.data.previous, kept.data.reason) == (
         "ada", NEW, OLD, "complaints",
     )  # fmt: skip
 
@@ -94,11 +95,8 @@ def test_rollback_killed_at_any_effect_never_goes_back_twice(served, release, re
         platform.slots["blue"], store = (OLD, platform.now), open_store(tmp_path / str(kill_at))
         platform.current_route = Route(weights={"blue": 100}, revision=1)
         for bundle in (OLD, NEW, third):
-            data = {"bundle": bundle, "attempt": 1, "reason": "good"}
             for kind in ("release-started", "promoted"):
-                records.append(
-                    store, records.Record(model="fraud", kind=kind, key=f"{bundle}-1", time=platform.now, data=data)
-                )
+                records.append(store, record(kind, f"{bundle}-1", platform.now))
         platform.slots["blue"] = (third, platform.now)
         platform.kill_at = kill_at
         killed = False

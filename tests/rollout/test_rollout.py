@@ -6,9 +6,9 @@ import pytest
 
 from kedge import records
 from kedge.errors import ReleaseError, StoreError
-from kedge.records import Record
 from kedge.rollout.model import Route
 from kedge.rollout.rollout import run
+from tests.records.made import record
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -28,7 +28,7 @@ def test_first_release_of_a_model_gets_all_traffic_after_the_smoke_test(platform
     outcome = run(asked)
     assert outcome.result == "promoted"
     assert platform.current_route == Route(weights={"blue": 100}, revision=platform.current_route.revision)
-    assert asked.champions_set == [(NEW, None)]
+    assert asked.published == [(NEW, None)]
     assert kinds(store) == ["release-started", "promoted"]
 
 
@@ -46,13 +46,13 @@ def test_candidate_as_good_as_the_champion_takes_every_step_bakes_and_becomes_ch
     outcome = run(asked)
     assert outcome.result == "promoted", outcome.reason
     assert steps(served) == [0, 10, 50, 100]
-    assert asked.champions_set == [(NEW, OLD)]
+    assert asked.published == [(NEW, OLD)]
     assert served.slots.keys() == {"green"}
     assert served.current_route.rollout is None
-    promoted = records.latest(store, "fraud", "promoted")
-    assert promoted.data["previous"] == OLD
-    assert [span["percent"] for span in promoted.data["evidence"]] == [10, 50, 100]
-    assert promoted.data["evidence"][0]["candidate"]["requests"] >= 50
+    promoted = records.latest(store, "fraud", records.Promoted)
+    assert promoted.data.previous == OLD
+    assert [span["percent"] for span in promoted.data.evidence] == [10, 50, 100]
+    assert promoted.data.evidence[0]["candidate"]["requests"] >= 50
 
 
 def test_no_step_is_left_before_its_seconds_and_the_candidates_own_requests(served, release, change):
@@ -87,8 +87,8 @@ def test_bad_candidate_is_rolled_back_with_its_reason(served, release, store, fa
     assert word in outcome.reason
     assert served.current_route.weights == {"blue": 100}
     assert served.slots.keys() == {"blue"}
-    assert asked.champions_set == []
-    assert records.latest(store, "fraud", "rolled-back").data["reason"] == outcome.reason
+    assert asked.published == [(OLD, None)]
+    assert records.latest(store, "fraud", records.RolledBack).data.reason == outcome.reason
 
 
 def test_dead_candidate_whose_share_moves_to_the_champion_never_looks_healthy(served, release):
@@ -162,10 +162,10 @@ def test_bundle_rolled_back_is_refused_until_a_person_approves_it(served, releas
     assert "failed requests" in again.reason
 
     served.behaviours.clear()
-    approval = Record(model="fraud", kind="approved", key=NEW, time=served.now, data={"bundle": NEW}, actor="ada")
+    approval = record("approved", NEW, served.now, actor="ada")
     records.append(store, approval)
     assert run(release(served)).result == "promoted"
-    assert [item.key[-1] for item in records.read(store, "fraud", ["release-started"])] == ["1", "2"]
+    assert [item.key[-1] for item in records.read(store, "fraud", records.ReleaseStarted)] == ["1", "2"]
 
 
 def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_anyones_word(platform, release, store):
@@ -173,7 +173,7 @@ def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_
     outcome = run(release(platform))
     assert (outcome.result, outcome.not_started) == ("rolled-back", True)
     assert "KServe has not made its Deployment yet" in outcome.reason
-    assert records.latest(store, "fraud", "rolled-back").data["not_started"] is True
+    assert records.latest(store, "fraud", records.RolledBack).data.not_started is True
     assert (platform.current_route.weights, platform.current_route.rollout, platform.slots) == ({}, None, {})
     platform.behaviours.clear()
     assert run(release(platform)).result == "promoted"
@@ -182,7 +182,7 @@ def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_
 def test_slot_that_was_tried_and_did_not_come_up_is_the_bundles_fault(platform, release, store):
     platform.behaviours[NEW] = replace(platform.behaviour(NEW), never_ready=True)
     assert run(release(platform)).not_started is False
-    assert "not_started" not in records.latest(store, "fraud", "rolled-back").data
+    assert not records.latest(store, "fraud", records.RolledBack).data.not_started
     assert run(release(platform)).result == "refused"
 
 
@@ -190,7 +190,7 @@ def test_manual_approval_is_waited_for_before_anything_is_deployed(served, relea
     manual = change(approval="manual")
     assert run(release(served, policy=manual)).result == "refused"
     assert served.slots.keys() == {"blue"}
-    records.append(store, Record(model="fraud", kind="approved", key=NEW, time=served.now, data={"bundle": NEW}))
+    records.append(store, record("approved", NEW, served.now))
     assert run(release(served, policy=manual)).result == "promoted"
 
 
@@ -235,7 +235,7 @@ def test_rollout_killed_at_any_effect_goes_on_and_ends_the_same_way(release, fau
         second = release(platform)
         second.store = store
         outcome = run(second)
-        reasons = [item.data["reason"] for item in records.read(store, "fraud", ["promoted", "rolled-back"])]
+        reasons = [item.data.reason for item in records.read(store, "fraud", records.Promoted, records.RolledBack)]
         ends.add((outcome.result, platform.current_route.rollout, tuple(sorted(platform.slots)), len(reasons)))
         assert kinds(store).count("release-started") == 1
     else:

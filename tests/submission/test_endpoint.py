@@ -153,8 +153,8 @@ def test_a_run_that_succeeded_without_a_verdict_failed_and_is_tried_again(kfp, s
     retrain(settings)
     kfp.runs[NAME]["state"] = "SUCCEEDED"
     assert retrain(settings).state == "running"
-    (finished,) = records.read(open_store(settings.store), POLICY.name, ["run-finished"])
-    assert "a branch was skipped" in finished.data["reason"]
+    (finished,) = records.read(open_store(settings.store), POLICY.name, records.RunFinished)
+    assert "a branch was skipped" in finished.data.reason
     assert list(kfp.runs) == [NAME, f"{NAME}.2"]
 
 
@@ -266,7 +266,7 @@ def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, s
     kfp.server_close()
     with pytest.raises(RunError, match=r"cannot start run retrain-fraud-k: .* may pods reach it\?"):
         retrain(settings)
-    (finished,) = records.read(open_store(settings.store), POLICY.name, ["run-finished"])
-    assert finished.data["reason"].startswith("not submitted: KFP at http://127.0.0.1")
-    assert finished.data["submitted"] is False
-    assert finished.data["exit_code"] == 1
+    (finished,) = records.read(open_store(settings.store), POLICY.name, records.RunFinished)
+    assert finished.data.reason.startswith("not submitted: KFP at http://127.0.0.1")
+    assert finished.data.submitted is False
+    assert finished.data.exit_code == 1

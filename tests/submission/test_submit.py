@@ -15,10 +15,10 @@ import pytest
 from kedge import owner, steps
 from kedge import records as ledger
 from kedge.errors import RunError, UsageError, UserError
-from kedge.records import Record
 from kedge.settings import Settings
 from kedge.store import open_store
 from kedge.submission import submit
+from tests.records.made import record
 from tests.submission import small
 from tests.submission.steps import BUNDLE
 from tests.training import rows
@@ -50,8 +50,8 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def records(settings: Settings, *kinds: ledger.Kind) -> list[Record]:
-    return ledger.read(open_store(settings.store), POLICY.name, kinds)
+def records(settings: Settings, *kinds: type):
+    return ledger.read(open_store(settings.store), POLICY.name, *kinds)
 
 
 def test_a_run_that_passes_says_so_step_by_step_and_happens_once(runs, settings, tmp_path, monkeypatch) -> None:
@@ -64,10 +64,10 @@ def test_a_run_that_passes_says_so_step_by_step_and_happens_once(runs, settings,
     assert (outcome.state, outcome.bundle, outcome.version) == ("succeeded", BUNDLE, "7")
     assert [line for line in said if line.endswith("started")] == ["verdict: started", "closing: started"]
     assert runs("crashing") == outcome  # the same key: nothing is run, or this would fail
-    (begun,) = records(settings, "run-started")
+    (begun,) = records(settings, ledger.RunStarted)
     assert begun.key == outcome.run == "retrain-fraud-k"
-    assert begun.data["decision_key"] == "k"
-    assert begun.data["pipeline"] == "retrain"
+    assert begun.data.decision_key == "k"
+    assert begun.data.pipeline == "retrain"
 
 
 def test_a_skipped_branch_is_a_failure_not_a_success(runs, settings) -> None:
@@ -76,8 +76,8 @@ def test_a_skipped_branch_is_a_failure_not_a_success(runs, settings) -> None:
     assert "a branch was skipped" in outcome.reason
     with pytest.raises(RunError, match="a branch was skipped"):
         outcome.raise_if_failed()
-    (finished,) = records(settings, "run-finished")
-    assert finished.data["state"] == "failed"
+    (finished,) = records(settings, ledger.RunFinished)
+    assert finished.data.state == "failed"
 
 
 def test_the_users_mistake_is_told_with_its_step_and_not_tried_again(runs, settings) -> None:
@@ -99,8 +99,8 @@ def test_after_a_step_was_killed_the_next_submission_goes_on(runs, settings) -> 
     assert (first.state, first.step, first.exit_code) == ("failed", "broken", 1)
     assert first.reason.startswith("the step ended without a word")
     assert runs("passing").state == "succeeded"
-    assert [each.key for each in records(settings, "run-started")] == ["retrain-fraud-k", "retrain-fraud-k.2"]
-    assert {each.key: each.data["state"] for each in records(settings, "run-finished")} == {
+    assert [each.key for each in records(settings, ledger.RunStarted)] == ["retrain-fraud-k", "retrain-fraud-k.2"]
+    assert {each.key: each.data.state for each in records(settings, ledger.RunFinished)} == {
         "retrain-fraud-k": "failed",
         "retrain-fraud-k.2": "succeeded",
     }
@@ -118,7 +118,7 @@ def test_a_second_submitter_of_a_running_key_waits_for_the_first(runs, settings)
     first.join(DEADLINE)
     second.join(DEADLINE)
     assert [outcome.state for outcome in outcomes] == ["succeeded", "succeeded"]
-    assert len(records(settings, "run-started")) == 1
+    assert len(records(settings, ledger.RunStarted)) == 1
 
 
 def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs, settings, tmp_path) -> None:
@@ -139,9 +139,9 @@ def test_a_killed_submitter_takes_its_steps_along_and_the_next_one_goes_on(runs,
     submitter.wait()
     until(lambda: owner._began(pid) in (None, -1) or owner._began(pid) != began)
     assert runs("passing").state == "succeeded"
-    first, second = records(settings, "run-finished")
-    assert first.data["reason"] == "the process that ran it ended without a word"
-    assert (second.key, second.data["state"]) == ("retrain-fraud-k.2", "succeeded")
+    first, second = records(settings, ledger.RunFinished)
+    assert first.data.reason == "the process that ran it ended without a word"
+    assert (second.key, second.data.state) == ("retrain-fraud-k.2", "succeeded")
 
 
 def test_an_interrupt_ends_the_steps_and_is_recorded(runs, settings, monkeypatch) -> None:
@@ -152,8 +152,8 @@ def test_an_interrupt_ends_the_steps_and_is_recorded(runs, settings, monkeypatch
 
     with pytest.raises(KeyboardInterrupt):
         runs("waiting", say=interrupted)
-    (finished,) = records(settings, "run-finished")
-    assert (finished.data["state"], finished.data["reason"]) == ("failed", "interrupted")
+    (finished,) = records(settings, ledger.RunFinished)
+    assert (finished.data.state, finished.data.reason) == ("failed", "interrupted")
 
 
 def test_a_run_imports_nothing_from_the_folder_it_is_started_in(runs, tmp_path, monkeypatch) -> None:
@@ -167,9 +167,8 @@ def test_a_run_imports_nothing_from_the_folder_it_is_started_in(runs, tmp_path, 
 
 def test_a_run_of_another_host_is_not_taken_over(runs, settings) -> None:
     store = open_store(settings.store)
-    data = {"run": "retrain-fraud-k", "attempt": 1, "owner": {"host": "elsewhere", "pid": 1, "began": 1}}
-    begun = Record(model=POLICY.name, kind="run-started", key="retrain-fraud-k", time=rows.END, data=data)
-    ledger.append(store, begun)
+    owner = {"host": "elsewhere", "pid": 1, "began": 1}
+    ledger.append(store, record("run-started", "retrain-fraud-k", rows.END, model=POLICY.name, owner=owner))
     assert runs("passing", wait=False).state == "running"
 
 
@@ -194,12 +193,9 @@ def test_a_process_number_used_again_is_another_process() -> None:
     assert owner.gone(child_owner)
 
 
-def registered(settings: Settings, *kinds: ledger.Kind) -> None:
+def registered(settings: Settings, *kinds: str) -> None:
     for kind in kinds:
-        ledger.append(
-            open_store(settings.store),
-            Record(model=POLICY.name, kind=kind, key=BUNDLE, time=rows.END, data={"bundle": BUNDLE}),
-        )
+        ledger.append(open_store(settings.store), record(kind, BUNDLE, rows.END, model=POLICY.name))
 
 
 def test_only_a_registered_bundle_is_released(settings) -> None:
@@ -242,7 +238,7 @@ def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
 
     with pytest.raises(ValueError, match="xxx"):
         steps.run_step(store, "fraud", "deploy", work, run="by-hand")
-    (finished,) = ledger.read(store, "fraud", ["run-finished"])
+    (finished,) = ledger.read(store, "fraud", ledger.RunFinished)
     assert finished.key == "by-hand"  # submitted from KFP's own page: nobody announced it
-    assert finished.data["reason"].startswith("ValueError: xxx")
-    assert len(finished.data["reason"]) == 4000
+    assert finished.data.reason.startswith("ValueError: xxx")
+    assert len(finished.data.reason) == 4000

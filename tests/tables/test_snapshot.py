@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kedge.errors import DataError, StoreError
 from kedge.policy import Policy
+from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import snapshot, sources
 from kedge.tables.fingerprint import canonical_order, fingerprint
@@ -180,7 +181,7 @@ def test_rows_left_out_as_corrupt_are_no_going_backwards(file: Path, policy_for:
     taken(policy_for(file), store)
     policy = policy_for(file)
     table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
-    corrupt = [(datetime(2026, 3, 2, 8, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC))]
+    corrupt = [Window(start=datetime(2026, 3, 2, 8, tzinfo=UTC), end=datetime(2026, 3, 2, 12, tzinfo=UTC))]
     assert snapshot.take(table, policy, store, end=END, without=corrupt).rows == 8
 
 

@@ -1,0 +1,207 @@
+"""What is recorded of a check: whom it watched, what it measured, what it decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from kedge.records.cohort import Cohort
+
+Action = Literal["none", "warn", "retrain", "quarantine"]
+Cause = Literal["missing", "new categories", "out of range"]
+PerformanceVerdict = Literal["measured", "too few labels", "labels incomplete", "labels not due", "no reference"]
+Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number; JSON has null for one that is not finite."""
+
+SAME_LEVEL = 0.1
+"""Shares of rows that differ by no more than this are one level."""
+TRAINING = "training rows"
+ADOPTED = "adopted"
+"""Stands where a bundle's id stands for a champion that kedge did not train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """``[start, end)`` of event time."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def before(cls, now: datetime, seconds: float) -> Window:
+        """The window that ends at ``now``, cut to the whole minute: a job that is started again looks at the same one.
+
+        >>> Window.before(datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC), 3600).start.isoformat()
+        '2026-03-02T11:00:00+00:00'
+        """
+        end = now.astimezone(UTC).replace(second=0, microsecond=0)
+        return cls(start=end - timedelta(seconds=seconds), end=end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The bundle that serves, and the record that made it so."""
+
+    bundle: str
+    since: datetime
+    tenure_id: str
+    """``promoted/<key>`` or ``rolled-back/<key>``: a bundle that comes back after a rollback begins a new tenure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breach:
+    """A limit of ``monitor.quarantine`` that a window breaks."""
+
+    column: str
+    cause: Cause
+    share: Figure
+    """Of the window's rows, 0 to 1."""
+    sentence: str
+
+    def covers(self, other: Breach) -> bool:
+        """Whether the other is of the same column and cause, and its share no higher, give or take ``SAME_LEVEL``."""
+        return (self.column, self.cause) == (other.column, other.cause) and other.share <= self.share + SAME_LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over rows in time order, with its 95 % interval from block means."""
+
+    value: Figure
+    low: Figure
+    high: Figure
+    error: Figure
+    """Standard error of the mean."""
+    blocks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The champion's loss when it was made, on rows it was not trained on."""
+
+    loss: Figure
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """The rows a check judged against the champion's reference."""
+
+    verdict: PerformanceVerdict
+    rows: int
+    reference: Reference | None
+    newest: datetime | None = None
+    """When the newest of these labels became known: the same labels looked at twice are one piece of evidence."""
+    loss: Mean | None = None
+    wrong: Mean | None = None
+    """Share of wrong decisions (binary only)."""
+    naive_wrong: float | None = None
+    """Share wrong of predicting each label by the one before it: what a model must beat on persistent series."""
+    increase: float | None = None
+    """(loss - reference) / reference."""
+    p_value: float | None = None
+    worse: bool | None = None
+    """Whether the loss rose by more than the floor and more than chance; None: no verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What the scores of a window let one expect. Holds while only the inputs shift, not the relation behind them."""
+
+    verdict: Literal["estimated", "too few rows", "no reference"]
+    rows: int
+    calibrated: bool
+    loss: Mean | None = None
+    wrong: Mean | None = None
+    """Expected share of wrong decisions."""
+    increase: float | None = None
+    risen: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Columns of the window against the reference's."""
+
+    verdict: str
+    """``compared`` or ``too few rows``, which is never "no drift"."""
+    drifted: tuple[str, ...] = ()
+    drifted_importance: Figure = 0.0
+    """Share of the model's importance that drifted."""
+    against: str = TRAINING
+    """What the window was compared with: those, or the same hours of earlier weeks."""
+    design_effects: Mapping[str, Figure] = field(default_factory=dict)
+    """Of rows that depend on each other, by column; empty: rows count as independent."""
+    histograms: Mapping[str, tuple[Sequence[str], Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    """Of the drifted columns, the worst first: labels, reference, window."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """Every number, by column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """What a check says of one signal to those after it."""
+
+    breached: bool | None
+    """None: no verdict."""
+    labels: int
+    evidence_id: str
+    """What it was seen on: a second look at the same evidence counts for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """What one reading of the table of outcomes brought."""
+
+    read: int
+    """Rows of the source that were looked at."""
+    appended: int
+    """Labels that were not in the log before."""
+    invalid: int
+    """Rows left out: no id, no outcome, or a value that cannot be read."""
+    faults: tuple[str, ...]
+    """The first of them, with file, row and reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A monitoring check. Key: the window's end."""
+
+    action: Action
+    reasons: tuple[str, ...] = ()
+    verdict: str = ""
+    decision_key: str = ""
+    approval_wanted: bool = False
+    """The retraining begins when a person approves its decision."""
+    window: Window
+    rows: int = 0
+    champion: Champion
+    signals: Mapping[str, Signal] = field(default_factory=dict)
+    corrupt: tuple[Breach, ...] = ()
+    """Why the window was quarantined."""
+    cohort: Cohort | None = None
+    """The rows that became due since the last verdict, in sums; None: a version that judged by the label's time."""
+    nan_scores: int = 0
+    """The champion's rows of the window whose score is no finite number."""
+    warnings: tuple[str, ...] = ()
+    """What people should know of the labels and scores, in words; it changes no decision."""
+    performance: Performance = Performance(verdict="too few labels", rows=0, reference=None)
+    estimate: Estimate | None = None
+    inputs: Drift = Drift(verdict="too few rows")
+    scores: Drift = Drift(verdict="too few rows")
+    trained_until: datetime | None = None
+    new_labels: int | None = None
+    label_source: Pulled | None = None
+    change_point: datetime | None = None
+    """Since when the relation is another; None: no change is known."""
+    alarm: Mapping[str, Any] = field(default_factory=dict)
+    regret: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers that the next check starts from, as those of ``alarm``."""
+    policy: str = ""
+    """Hash of the policy."""
+    report: str = ""
+    """The page's key in the store."""
