@@ -75,7 +75,7 @@ class Evaluation:
             return "nothing is decided: say in data.time_column when each row happened, and train again"
         return (
             f"nothing is decided: train again when about {self.rows_needed:,} more rows to judge on have their "
-            "outcome, or set gates.min_rows and gates.min_class_rows lower"
+            "outcome, or lower the limit under gates"
         )
 
 

@@ -258,13 +258,18 @@ def _improvement(gates: Gates, measured: Measured, against: Against) -> Verdict:
 
 
 def _no_worse(gates: Gates, measured: Measured, against: Against) -> Verdict:
+    """Rejected only where enough rows say so: of too few not even an equal challenger could be shown to be no worse."""
     level = level_of_attempt(gates.alpha, measured.attempt)
-    p_value = against.within_margin.p_value
-    return _verdict(
-        "improvement",
-        p_value <= level,
-        f"{_difference(against.difference)}), must be less than {gates.margin:.1%} higher, because the champion is "
-        f"stale, {_with_p(measured, level)} (paired test p = {p_value:.3g})",
+    test = against.within_margin
+    needed = test.rows_to_show(gates.margin * against.champion_loss, level) - test.rows
+    undecided = level < test.p_value < 1 - level and 0 < needed < math.inf
+    more = f": about {math.ceil(needed):,} more rows are needed to tell" if undecided else ""
+    return Verdict(
+        name="improvement",
+        outcome="passed" if test.p_value <= level else "inconclusive" if undecided else "rejected",
+        sentence=f"{_difference(against.difference)}), must be less than {gates.margin:.1%} higher, because the "
+        f"champion is stale, {_with_p(measured, level)} (paired test p = {test.p_value:.3g}){more}",
+        rows_needed=math.ceil(needed) if undecided else 0,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired
@@ -13,6 +14,7 @@ from kedge.policy import Gates
 
 BETTER = Paired(improvement=0.02, low=0.01, high=0.03, p_value=0.01, blocks=30, rows=1000)
 WORSE = Paired(improvement=-0.02, low=-0.03, high=0.01, p_value=0.9, blocks=30, rows=1000)
+SHOWN_WORSE = dataclasses.replace(WORSE, p_value=0.99)
 ALIKE = Decisions(
     challenger_cost=0.18, champion_cost=0.18, only_challenger_wrong=9, only_champion_wrong=9,
     p_cost=0.5, p_calibrated=0.5,
@@ -68,7 +70,9 @@ def test_a_better_challenger_passes_every_gate() -> None:
         ({}, {"max_loss": 0.29}, {"loss": "rejected"}),
         ({"difference": dataclasses.replace(BETTER, p_value=0.031)}, {}, {"improvement": "rejected"}),
         ({}, {"min_improvement": 0.021}, {"improvement": "rejected"}),
-        ({"within_margin": WORSE, "stale": True}, {}, {"improvement": "rejected"}),
+        ({"within_margin": SHOWN_WORSE, "stale": True}, {}, {"improvement": "rejected"}),
+        ({"within_margin": WORSE, "stale": True}, {"margin": 0.9}, {"improvement": "rejected"}),  # enough rows
+        ({"within_margin": WORSE, "stale": True}, {}, {"improvement": "inconclusive"}),
         ({"decisions": dataclasses.replace(ALIKE, p_cost=0.1)}, {}, {"decisions": "rejected"}),
         ({"decisions": dataclasses.replace(ALIKE, p_calibrated=0.1)}, {}, {"decisions": "rejected"}),
         ({"slices": [part(p_value=0.05)]}, {}, {"slices": "rejected"}),
@@ -125,6 +129,14 @@ def test_a_fresher_challenger_need_not_be_better_than_a_stale_champion() -> None
         "loss 0.02 higher than the champion's (95 % interval -0.01 to 0.03), must be less than 2.0% higher, because "
         "the champion is stale, with p at most 0.0304 (paired test p = 0.01)"
     )
+
+
+def test_too_few_rows_to_show_an_equal_are_inconclusive_with_those_needed() -> None:
+    (found,) = (verdict for verdict in judge(Gates(), measured(within_margin=WORSE, stale=True)) if not verdict.passed)
+    error = 0.02 / stats.t.ppf(0.975, 29)
+    reach = stats.t.ppf(1 - level_of_attempt(0.05, 1), 29) + stats.norm.ppf(0.9)
+    assert found.rows_needed == pytest.approx(1000 * (reach * error / (0.02 * 0.32)) ** 2 - 1000, rel=1e-3)
+    assert found.sentence.endswith(f"(paired test p = 0.9): about {found.rows_needed:,} more rows are needed to tell")
 
 
 def test_rows_still_needed_are_counted() -> None:
