@@ -1,0 +1,245 @@
+"""How often the gates let a challenger through, by simulation. Prints tables in Markdown.
+
+    python benchmarks/gates.py             about 20 minutes on one core
+    python benchmarks/gates.py --quick     a minute: fewer draws, one world
+
+Outcomes are drawn with log-odds from a normal law. A model sees them with a normal error and says the probability that
+goes with what it sees, so that it is calibrated; the larger its error, the more decisions are wrong, and the size is
+solved for so many points. Champion and challenger share a part of their errors, as models of much the same rows do. An
+over-confident champion says what it sees as if it did not err, times 1.3.
+
+The gates are the ones a run meets (``kedge.evaluation.measure``
+with the policy's defaults); beside them, on the same draws, stands the rule of most peers: the new model is kept if it
+is not worse on the holdout, by its loss or by its accuracy. First models are trained on features of noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+from scipy.special import expit
+
+from kedge import bundle
+from kedge import policy as policies
+from kedge.evaluation import measure
+from kedge.evaluation.compare import paired
+from kedge.evaluation.evaluate import judge
+from kedge.measure import losses, wrong
+from kedge.policy import Policy
+from kedge.store import open_store
+from kedge.tables import snapshot, sources
+from kedge.training import train
+
+Floats = NDArray[np.float64]
+ATTEMPTS = 12
+SURE = 1.3
+SEED = 20_261
+
+
+def policy_of(features: Mapping[str, Any], location: str) -> Policy:
+    return policies.parse(
+        {
+            "model": {"name": "simulated", "target": "y", "features": features},
+            "data": {"source": {"format": "parquet", "location": location}, "time_column": "at"},
+        }
+    )
+
+
+POLICY = policy_of({"x": {"type": "number"}}, "unused")
+
+
+@dataclass(frozen=True)
+class World:
+    """Where outcomes come from, and how two models err."""
+
+    name: str
+    centre: float
+    spread: float
+    """Mean and standard deviation of the log-odds."""
+    error: float
+    """Standard deviation of the better model's error, in log-odds."""
+    common: float
+    """Share of the errors' variance that both models have in common."""
+
+    def odds(self, rng: np.random.Generator, rows: int) -> Floats:
+        return self.centre + self.spread * rng.standard_normal(rows)
+
+    def seen(self, odds: Floats, error: float, common: Floats, rng: np.random.Generator) -> Floats:
+        """Log-odds that a model sees with such an error."""
+        own = rng.standard_normal(len(odds))
+        return odds + error * (math.sqrt(self.common) * common + math.sqrt(1 - self.common) * own)
+
+    def calibrated(self, raw: Floats, error: float) -> Floats:
+        """Log-odds that go with those seen."""
+        slope = self.spread**2 / (self.spread**2 + error**2)
+        rest = self.spread**2 * (1 - slope)
+        return (self.centre + slope * (raw - self.centre)) / math.sqrt(1 + math.pi * rest / 8)
+
+    def error_of(self, points: float) -> float:
+        """The error with which so many more decisions in a hundred are wrong than with ``self.error``."""
+        rng = np.random.default_rng(1)
+        odds, chance = self.odds(rng, 400_000), rng.standard_normal(400_000)
+
+        def wrong_share(error: float) -> float:
+            positive = self.calibrated(self.seen(odds, error, chance, np.random.default_rng(2)), error) > 0
+            return float(np.where(positive, expit(-odds), expit(odds)).mean())
+
+        low, high, wanted = self.error, 20.0, wrong_share(self.error) + points / 100
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if wrong_share(middle) < wanted else (low, middle)
+        return low
+
+
+WORLDS = (
+    World("27 % wrong, errors alike", 0.0, 2.0, 1.0, 0.8),
+    World("20 % wrong, errors alike", 0.0, 3.0, 0.8, 0.8),
+    World("16 % wrong of 18 % positives, errors alike", -2.0, 2.0, 0.7, 0.8),
+    World("24 % wrong, errors half alike", 0.0, 2.0, 0.5, 0.5),
+    World("27 % wrong, errors apart", 0.0, 2.0, 1.0, 0.0),
+)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One judgement: outcomes and the scores of both models."""
+
+    label: Floats
+    challenger: Floats
+    champion: Floats
+    stale: bool = False
+
+
+def draws(
+    world: World,
+    rows: int,
+    challenger: float,
+    champion: float,
+    rng: np.random.Generator,
+    *,
+    sure: bool = False,
+    stale: bool = False,
+) -> Iterator[Draw]:
+    """Judgements without end; errors in log-odds."""
+    while True:
+        odds, common = world.odds(rng, rows), rng.standard_normal(rows)
+        label = (rng.random(rows) < expit(odds)).astype(np.float64)
+        ours, theirs = (world.seen(odds, error, common, rng) for error in (challenger, champion))
+        said = SURE * theirs if sure else world.calibrated(theirs, champion)
+        yield Draw(label, expit(world.calibrated(ours, challenger)), expit(said), stale)
+
+
+def by_gates(draw: Draw, attempt: int = 1) -> bool:
+    """Whether the gates let the challenger through. The improvement is tested first: of most draws nothing else is."""
+    ours, theirs = (losses("binary", draw.label, score) for score in (draw.challenger, draw.champion))
+    if not draw.stale and paired(theirs, ours).p_value > POLICY.gates.alpha:  # no attempt's level is above alpha
+        return False
+    return measure(POLICY, draw.label, draw.challenger, draw.champion, attempt=attempt, stale=draw.stale).passed
+
+
+def by_loss(draw: Draw, attempt: int = 1) -> bool:
+    ours, theirs = (losses("binary", draw.label, score).mean() for score in (draw.challenger, draw.champion))
+    return bool(ours <= theirs)
+
+
+def by_accuracy(draw: Draw, attempt: int = 1) -> bool:
+    ours, theirs = (wrong(draw.label, score, 0.5).mean() for score in (draw.challenger, draw.champion))
+    return bool(ours <= theirs)
+
+
+RULES: tuple[Callable[[Draw, int], bool], ...] = (by_gates, by_loss, by_accuracy)
+
+
+def shares(source: Iterator[Draw], count: int, attempts: int = 1) -> list[str]:
+    """Share of judgements, or of rows of attempts in which any, that each rule lets through."""
+    passed = np.zeros(len(RULES))
+    for _ in range(count):
+        tried = [next(source) for _ in range(attempts)]
+        passed += [any(rule(draw, attempt) for attempt, draw in enumerate(tried, 1)) for rule in RULES]
+    return [f"{share:.2%}" for share in (passed / count).tolist()]
+
+
+def compared(world: World, count: int) -> Iterator[list[str]]:
+    """The lines of one world."""
+    rng, equal = np.random.default_rng([SEED, *map(ord, world.name)]), world.error
+    one, three = world.error_of(1), world.error_of(3)
+    cases = [
+        (f"equal, {ATTEMPTS} attempts, any passes", "at most 5 %", draws(world, 20_000, equal, equal, rng), ATTEMPTS),
+        ("1 point worse", "at most 0.1 %", draws(world, 20_000, one, equal, rng), 1),
+        ("1 point better", "at least 90 %", draws(world, 20_000, equal, one, rng), 1),
+        (
+            "1 point worse, champion over-confident",
+            "at most 0.1 %",
+            draws(world, 20_000, one, equal, rng, sure=True),
+            1,
+        ),
+        ("decides alike, champion over-confident", "", draws(world, 20_000, equal, equal, rng, sure=True), 1),
+        ("equal, champion stale", "", draws(world, 20_000, equal, equal, rng, stale=True), 1),
+        ("1 point worse, champion stale", "", draws(world, 20_000, one, equal, rng, stale=True), 1),
+        ("500 rows, 3 points better", "at least 90 %", draws(world, 500, equal, three, rng), 1),
+    ]
+    for name, goal, source, attempts in cases:
+        yield [name, goal, *shares(source, count if attempts == 1 else max(50, count // 4), attempts)]
+
+
+def first_models(rows: int, tables: int) -> list[str]:
+    """Share of first models that each rule lets through, trained by a run's own step on features of pure noise."""
+    passed = np.zeros(2)
+    for seed in range(tables):
+        rng = np.random.default_rng([SEED, rows, seed])
+        columns = {f"x{index}": rng.standard_normal(rows) for index in range(8)}
+        times = pa.array(np.arange(rows) * 60_000_000, pa.timestamp("us", tz="UTC"))
+        noise = pa.table({"at": times, **columns, "y": (rng.random(rows) < 0.3).astype(np.int64)})
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+            file = f"{folder}/rows.parquet"
+            parquet.write_table(noise, file)
+            policy = policy_of({name: {"type": "number"} for name in columns}, file)
+            store = open_store(f"{folder}/store")
+            source = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+            taken = snapshot.take(source, policy, store, end=None)
+            made = train.run(policy, store, taken.fingerprint)
+            challenger = bundle.fetch(store, policy.name, made.id, Path(folder) / "cache")
+            found = judge(policy, challenger, None, snapshot.read(store, taken))
+        passed += found.passed, challenger.manifest.metrics["loss"] < challenger.manifest.metrics["constant_loss"]
+    return [
+        f"first model of noise, {tables} tables of {rows:,} rows",
+        "at most 5 %",
+        *(f"{x / tables:.1%}" for x in passed),
+    ]
+
+
+def table(columns: list[str], rows: Iterable[list[str]]) -> None:
+    print("|", " | ".join(columns), "|")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("|", " | ".join(row), "|", flush=True)
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few draws, one world")
+    parser.add_argument("--draws", type=int, default=4000, help="judgements a line")
+    given = parser.parse_args()
+    for world in WORLDS[:1] if given.quick else WORLDS:
+        print(f"**{world.name}**\n")
+        columns = ["challenger", "goal", "gates", "loss not higher", "accuracy not lower"]
+        table(columns, compared(world, 300 if given.quick else given.draws))
+    tables = [(1000, 10)] if given.quick else [(1000, 200), (5000, 60)]
+    table(["challenger", "goal", "gates", "below the training rows' mean"], (first_models(*each) for each in tables))
+
+
+if __name__ == "__main__":
+    main()
