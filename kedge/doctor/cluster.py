@@ -129,6 +129,7 @@ def images(cluster: Cluster) -> list[Finding]:
     never = {
         container["image"]: job["metadata"]["name"]
         for job in cluster.cron_jobs()
+        if (job["metadata"].get("labels") or {}).get("app.kubernetes.io/component") != "train"  # not to be just tried
         for container in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         if container["image"] not in pulled
     }

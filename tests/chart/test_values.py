@@ -169,7 +169,7 @@ def notes(values, folder):
 def test_the_notes_name_the_next_command(tmp_path):
     text = notes({"models": [{"policy": FRAUD}]}, tmp_path)
     assert "kubectl --namespace ml create job fraud-now --from cronjob/kedge-check-fraud" in text
-    assert "create job fraud-first --from cronjob/kedge-check-fraud --dry-run=client" in text
+    assert "kubectl --namespace ml create job first --from cronjob/kedge-train-fraud\n" in text
     assert "http://kedge-collector.ml.svc:8080" in text
     assert "PersistentVolumeClaim kedge-store) stays" in text
     assert "no KServe" in text

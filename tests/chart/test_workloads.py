@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from kedge.cli import build
 from kedge.rollout.gateway.objects import attached
 from kedge.rollout.kserve.address import parse
 from tests.chart.render import CHART, one, render
@@ -20,10 +22,33 @@ def kinds(values):
 
 def test_every_model_gets_a_check_at_its_own_time():
     jobs = {o["metadata"]["name"]: o["spec"] for o in render(FULL) if o["kind"] == "CronJob"}
+    jobs = {name: spec for name, spec in jobs.items() if name.startswith("kedge-check-")}
     assert {name: (spec["schedule"], spec["suspend"]) for name, spec in jobs.items()} == {
         "kedge-check-fraud": ("0 * * * *", False),
         "kedge-check-churn": ("15 3 * * *", True),
     }
+
+
+def test_the_first_training_waits_for_a_hand_and_submits_where_the_check_checks():
+    objects = render(VOLUME)
+    check, train = (one(objects, "CronJob", f"kedge-{what}-fraud")["spec"] for what in ("check", "train"))
+    assert (train["suspend"], train["schedule"]) == (True, "@yearly")
+    check, train = (spec["jobTemplate"]["spec"] for spec in (check, train))
+    assert (check.pop("backoffLimit"), train.pop("backoffLimit")) == (6, 0)
+    assert "activeDeadlineSeconds" in check.keys() - train.keys()  # a training takes as long as it takes
+    container, trains = (job["template"]["spec"]["containers"][0] for job in (check, train))
+    assert (container.pop("command"), trains.pop("command")) == (["kedge", "monitor"], ["kedge", "submit"])
+    assert trains.pop("args") == [*container.pop("args"), "--key=$(KEDGE_JOB)"]
+    assert [each for each in trains.pop("env") if each["name"] != "KEDGE_JOB"] == container.pop("env")
+    del check["activeDeadlineSeconds"]
+    assert train == check | {"template": train["template"]}
+    assert train["template"]["spec"] == check["template"]["spec"]
+
+
+def test_the_first_training_gives_options_that_kedge_submit_takes():
+    train = one(render(VOLUME), "CronJob", "kedge-train-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    options = {name for each in get_command(build()).commands["submit"].params for name in each.opts}
+    assert {word.partition("=")[0] for word in train["containers"][0]["args"]} <= options
 
 
 def test_a_check_never_runs_beside_itself_and_never_for_ever():

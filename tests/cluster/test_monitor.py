@@ -114,11 +114,17 @@ def store(request, ml, champion) -> str:
 
 
 def start(
-    namespace: Namespace, store: str, *, tries: int = 1, change: Callable[[Object], Any] | None = None, **env: str
+    namespace: Namespace,
+    store: str,
+    *,
+    what: str = "check",
+    tries: int = 1,
+    change: Callable[[Object], Any] | None = None,
+    **env: str,
 ) -> str:
     """Make the CronJob's job by hand, on another store and with what else a test changes; its name."""
     name = f"{store}-{uuid.uuid4().hex[:4]}"
-    words = ["create", "job", name, "--from=cronjob/kedge-check-fraud", "--dry-run=client", "--output=json"]
+    words = ["create", "job", name, f"--from=cronjob/kedge-{what}-fraud", "--dry-run=client", "--output=json"]
     job = json.loads(namespace.kubectl(*words))
     job["metadata"].pop("ownerReferences", None)
     job["spec"]["backoffLimit"] = tries - 1
@@ -170,6 +176,13 @@ def test_a_check_submits_one_run_with_its_own_token_and_again_it_submits_none(ml
     ended, log = check(ml, store)
     assert ended == "Complete", log
     assert len(runs(kfp, store)) == 1
+
+
+def test_a_first_training_is_submitted_under_the_name_of_its_job(ml, kfp, store):
+    job = start(ml, store, what="train")
+    (run,) = until("the run", lambda: runs(kfp, store), seconds=300)
+    assert run["display_name"] == f"retrain-fraud-{ml.get('job', job)['metadata']['uid']}"
+    ml.kubectl("delete", "job", job)
 
 
 def test_kubeflow_away_for_longer_than_the_tries_is_a_failed_job_and_for_a_moment_none(ml, kfp, store):

@@ -621,6 +621,13 @@ def test_an_image_of_a_check_that_no_pod_has_run_is_named_with_what_tries_it():
     assert states(cluster.images(FakeCluster())) == ["good"]
 
 
+def test_nobody_is_told_to_train_a_model_to_try_its_image():
+    check, train = check_of("fraud", image="step:1"), check_of("fraud", image="step:1")
+    train["metadata"] = {"name": "kedge-train-fraud", "labels": {"app.kubernetes.io/component": "train"}}
+    (found,) = cluster.images(FakeCluster(jobs=[check, train]))
+    assert "create job kedge-check-fraud-now" in found.fix
+
+
 def test_an_api_server_that_is_away_is_one_finding_with_what_to_type():
     (found,) = cluster.examined(FakeCluster(away="401 Unauthorized"))
     assert (found.what, found.state) == ("kubernetes", "bad")
