@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kedge.decimals import seconds, spelled
+
 Kind = Literal["number", "time", "category"]
 
 
@@ -49,7 +51,7 @@ def numbers(array: pa.Array) -> tuple[NDArray[Any], int]:
         return np.empty(0), nulls
     if nulls:
         array = array.drop_null()
-    return view(_plain(array)), nulls
+    return _numpy(array), nulls
 
 
 def aligned_numbers(array: pa.Array) -> NDArray[np.float64]:
@@ -58,23 +60,31 @@ def aligned_numbers(array: pa.Array) -> NDArray[np.float64]:
         array = array.dictionary_decode()
     if pa.types.is_null(array.type):
         return np.full(len(array), np.nan)
-    values = view(_plain(array)).astype(np.float64)
+    values = _numpy(array).astype(np.float64)
     if array.null_count:
         values[~flags(array.is_valid())] = np.nan
     return values
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def _numpy(array: pa.Array) -> NDArray[Any]:
+    """Numbers; times as microseconds since 1970, durations as seconds, in whatever unit they are stored."""
     kind = array.type
     if pa.types.is_boolean(kind):
-        return array.cast(pa.uint8())
+        array = array.cast(pa.uint8())
     if pa.types.is_decimal(kind):
-        return array.cast(pa.float64())
+        array = array.cast(pa.float64())
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return array.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).view(pa.int64())
+        array = array.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).view(pa.int64())
     if pa.types.is_duration(kind):
-        return array.view(pa.int64())
-    return array
+        return seconds(view(array.view(pa.int64())), kind.unit)
+    return view(array)
+
+
+def type_of(kind: pa.DataType) -> str:
+    """The type's name: of dictionary-encoded values that of the values, of durations that of what is counted."""
+    if pa.types.is_dictionary(kind):
+        return type_of(kind.value_type)
+    return "duration[s]" if pa.types.is_duration(kind) else str(kind)
 
 
 def codes(array: pa.Array) -> tuple[NDArray[Any], pa.Array, int]:
@@ -104,7 +114,7 @@ def _written(array: pa.Array) -> pa.Array:
     """Numbers as text: 3.0 is "3"; null and NaN are null."""
     values = aligned_numbers(array)
     valid = ~np.isnan(values)
-    written = texts([f"{value:.15g}" if known else "" for value, known in zip(values.tolist(), valid, strict=True)])
+    written = texts([spelled(value) if known else "" for value, known in zip(values.tolist(), valid, strict=True)])
     bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(pa.string(), len(array), [bits, *written.buffers()[1:]])
 

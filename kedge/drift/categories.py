@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge.drift import hashing
-from kedge.drift.arrow_reader import codes, flags, lengths, places, texts, view
+from kedge.drift.arrow_reader import codes, flags, lengths, places, texts, type_of, view
 from kedge.drift.columns import MAX_NEW_VALUES, Categories, Counts
 
 MAX_NAMED = 1000
@@ -186,11 +186,6 @@ class CategoryBuilder:
                 late.append(k)
         if late and sum(map(len, self._late_hashes)) < MAX_HELD:
             self._late_hashes.append(hashed[late])
-
-
-def type_of(kind: pa.DataType) -> str:
-    """The type's name; of dictionary-encoded values, that of the values."""
-    return str(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
 def _value_type_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -109,6 +110,7 @@ class Numbers:
         Raises:
             ValueError: edges do not ascend, or there are not as many counts as bins.
         """
+        body = _in_seconds(body)
         edges = np.asarray(body["edges"], np.float64)
         counts = _counts(body["counts"])
         if counts.shape != (len(edges) + 1,) or not np.all(np.diff(edges) > 0) or not np.isfinite(edges).all():
@@ -256,6 +258,19 @@ def from_dict(body: Mapping[str, Any]) -> Column:
 def types(first: str, second: str) -> str:
     """Types seen, each once, in alphabetical order; a batch without the column adds none."""
     return " and ".join(sorted({*first.split(" and "), *second.split(" and ")} - {""}))
+
+
+def _in_seconds(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Profiles of before counted durations in the unit of their table."""
+    ticks = {"duration[ms]": 1e3, "duration[us]": 1e6, "duration[ns]": 1e9}.get(body["type"])
+    if ticks is None:
+        return body
+    edges: list[float] = []
+    for edge in body["edges"]:
+        edges.append(max(edge / ticks, math.nextafter(edges[-1], math.inf) if edges else -math.inf))
+    ends = {name: body[name] and body[name] / ticks for name in ("low", "high", "minimum", "maximum")}
+    atoms = [atom / ticks for atom in body["atoms"]]
+    return {**body, **ends, "edges": edges, "atoms": atoms, "type": "duration[s]"}
 
 
 def _extreme(choose: Any, first: float | None, second: float | None) -> float | None:

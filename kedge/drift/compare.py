@@ -279,23 +279,27 @@ def _numbers(reference: Numbers, current: Numbers, design_effect: float) -> Feat
 
 def _number_distances(reference: Numbers, current: Numbers, groups: tuple[Any, Any]) -> dict[str, Any]:
     m, n, cells = reference.finite, current.finite, len(groups[0])
-    counts = reference.counts, current.counts
-    if len(reference.atoms):
-        area = distances.wasserstein_of_atoms(*counts, reference.atoms)
-    else:
-        cut_counts = _cut_at_extremes(reference, reference), _cut_at_extremes(current, reference)
-        low, high = _span(reference)
-        edges = np.concatenate([[low], reference.edges, [np.nextafter(high, np.inf)]])
-        area = distances.wasserstein(*cut_counts, edges, (low, high), _span(current))
+    with np.errstate(over="ignore", invalid="ignore"):  # values may be further apart than a number can say
+        area = _moved(reference, current)
     return {
         **_share_distances(*groups),
         "ks": distances.kolmogorov_smirnov(reference.counts, current.counts),
-        "wasserstein": area,
+        "wasserstein": area if math.isfinite(area) else None,
         "without_drift": {
             **_shares_without_drift(cells, m, n),
             "ks": distances.kolmogorov_smirnov_without_drift(m, n),
         },
     }
+
+
+def _moved(reference: Numbers, current: Numbers) -> float:
+    """How far a value moved on average."""
+    if len(reference.atoms):
+        return distances.wasserstein_of_atoms(reference.counts, current.counts, reference.atoms)
+    cut_counts = _cut_at_extremes(reference, reference), _cut_at_extremes(current, reference)
+    low, high = _span(reference)
+    edges = np.concatenate([[low], reference.edges, [np.nextafter(high, np.inf)]])
+    return distances.wasserstein(*cut_counts, edges, (low, high), _span(current))
 
 
 def _categories(reference: Categories, current: Categories, design_effect: float) -> Feature:

@@ -9,9 +9,9 @@ from functools import reduce
 
 import pyarrow as pa
 
-from kedge.drift.arrow_reader import Kind, kind_of, readable
+from kedge.drift.arrow_reader import Kind, kind_of, readable, type_of
 from kedge.drift.binning import Scratch
-from kedge.drift.categories import CategoryBuilder, CategoryCounter, type_of
+from kedge.drift.categories import CategoryBuilder, CategoryCounter
 from kedge.drift.columns import Categories, Column, NotCounted, Numbers, types
 from kedge.drift.dependence import DependenceCounter, choose_levels
 from kedge.drift.numeric import NumberBuilder, NumberCounter
@@ -108,7 +108,7 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
         if kind == "category":
             builders[column.name] = CategoryBuilder(str(column.type))
         elif kind is not None:
-            builders[column.name] = NumberBuilder(kind, str(column.type), hold_rows, scratch)
+            builders[column.name] = NumberBuilder(kind, type_of(column.type), hold_rows, scratch)
     return builders
 
 

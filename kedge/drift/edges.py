@@ -29,14 +29,14 @@ def fine_cuts(sample: NDArray[Any]) -> Floats:
     if not len(sample):
         return np.empty(0)
     distinct, counts = np.unique(sample.astype(np.float64), return_counts=True)
-    if len(distinct) <= BINS:
-        inner = _between(distinct)
-    else:
-        inner = np.unique(_gridded(np.repeat(distinct, counts)))
-        atoms = _mixed_atoms(distinct, counts, inner)
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # two numbers may be further apart than a number can say
+        if len(distinct) <= BINS:
+            inner = _between(distinct)
+        else:
+            inner = np.unique(_gridded(np.repeat(distinct, counts)))
+            atoms = _mixed_atoms(distinct, counts, inner)
             inner = np.concatenate([inner, atoms, np.nextafter(atoms, np.inf)])
-    cuts = np.unique(np.concatenate([inner, _outer(distinct)]))
+        cuts = np.unique(np.concatenate([inner, _outer(distinct)]))
     finite: Floats = cuts[np.isfinite(cuts)]
     return finite
 
@@ -96,8 +96,8 @@ def _gridded(values: Floats) -> Floats:
             span = float(quantiles[inner][-1] - quantiles[inner][0]) if quantiles[inner].size else 0.0
             if not 0 < span < math.inf:
                 continue
-            needed = math.ceil(math.log2(6 / float(gap[inner].min()))) if np.isfinite(gap[inner].min()) else -900
-            fineness = min(needed, math.floor(math.log2(MAX_CELLS / span)))
+            needed = math.ceil(_log2(6, float(gap[inner].min()))) if np.isfinite(gap[inner].min()) else -900
+            fineness = min(needed, math.floor(_log2(MAX_CELLS, span)))
             served = int((gap[inner] * 2.0**fineness >= 4).sum()) if abs(fineness) < 900 else 0
             if best is None or served > best[0]:
                 best = (served, fineness, low, high)
@@ -126,7 +126,7 @@ def _between(distinct: Floats) -> Floats:
     gaps = np.diff(distinct)
     if not len(gaps):
         return gaps
-    fineness = math.ceil(math.log2(2 / float(gaps.min())))
+    fineness = math.ceil(_log2(2, float(gaps.min())))
     if abs(fineness) > 900 or math.ldexp(float(distinct[-1] - distinct[0]), fineness) > MAX_CELLS:
         return distinct[1:]
     half = np.floor((np.ldexp(distinct[1:], fineness) + 0.5) / 2)
@@ -135,11 +135,19 @@ def _between(distinct: Floats) -> Floats:
     return np.where(fits, cuts, distinct[1:])
 
 
+def _log2(whole: int, part: float) -> float:
+    """The logarithm of a ratio; of parts so small or large that no grid serves them, one beyond what a grid may have.
+
+    >>> _log2(6, 1.5), _log2(2, 5e-324) > 900, _log2(2, math.inf) < -900
+    (2.0, True, True)
+    """
+    return math.log2(whole / min(max(part, 1e-290), 1e290))
+
+
 def _outer(distinct: Floats) -> Floats:
     """Cuts beyond the sample at growing distance, and at its ends."""
     first, last = float(distinct[0]), float(distinct[-1])
     middle = distinct[len(distinct) // 64 : len(distinct) - len(distinct) // 64]
     unit = (float(middle[-1] - middle[0]) or abs(last) or 1.0) / 64
-    with np.errstate(over="ignore"):
-        steps = unit * 2.0 ** (np.arange(OCTAVES * CUTS_AN_OCTAVE) / CUTS_AN_OCTAVE)
-        return np.concatenate([first - steps, [first, np.nextafter(last, np.inf)], last + steps])
+    steps = unit * 2.0 ** (np.arange(OCTAVES * CUTS_AN_OCTAVE) / CUTS_AN_OCTAVE)
+    return np.concatenate([first - steps, [first, np.nextafter(last, np.inf)], last + steps])

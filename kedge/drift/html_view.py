@@ -161,11 +161,19 @@ def _bars(reference: Numbers, current: Numbers) -> Histogram | None:
     if len(edges) < 2:
         total = [float(reference.finite)], [float(current.finite)]
         return (["all values"], *total) if reference.finite or current.finite else None
-    grid = np.linspace(edges[0], edges[-1], BARS + 1)
-    labels = [f"below {_written(reference, grid[0])}"]
-    labels += [f"{_written(reference, a)} to {_written(reference, b)}" for a, b in pairwise(grid)]
-    labels += [f"from {_written(reference, grid[-1])}"]
-    return labels, _spread(edges, reference.counts, grid), _spread(edges, current.counts, grid)
+    unit = _unit(edges)
+    scaled = edges / unit
+    grid = np.linspace(scaled[0], scaled[-1], BARS + 1)
+    written = [_written(reference, value * unit) for value in grid]
+    labels = [f"below {written[0]}", *(f"{a} to {b}" for a, b in pairwise(written)), f"from {written[-1]}"]
+    return labels, _spread(scaled, reference.counts, grid), _spread(scaled, current.counts, grid)
+
+
+def _unit(edges: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """What edges are divided by so that their differences are numbers: one, but for the largest and the smallest."""
+    with np.errstate(over="ignore"):
+        span = float(edges[-1] - edges[0])
+    return 1.0 if 1e-290 < span < np.inf else max(abs(float(edges[0])), abs(float(edges[-1])))
 
 
 def _spread(edges: np.ndarray[tuple[int], np.dtype[np.float64]], counts: Counts, grid: object) -> list[float]:
@@ -196,7 +204,8 @@ def _categories(reference: Categories, current: Categories) -> Histogram | None:
 
 def _written(column: Numbers, value: float) -> str:
     if column.kind == "time":
-        return f"{EPOCH + timedelta(microseconds=float(value)):%Y-%m-%d %H:%M}"
+        seconds = min(max(float(value) / 1e6, -6.2e10), 2.5e11)  # the years 5 to 9892
+        return f"{EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
     return f"{value:.4g}"
 
 

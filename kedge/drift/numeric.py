@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kedge.drift.arrow_reader import numbers
+from kedge.decimals import widened
+from kedge.drift.arrow_reader import numbers, type_of
 from kedge.drift.binning import Binner, Scratch
 from kedge.drift.columns import Counts, Numbers
 from kedge.drift.edges import atoms, fine_cuts, thinned
 
 HOUR = 3_600_000_000
 SAMPLE = 16_384
+NARROW: dict[str, Any] = {"float": np.float32, "halffloat": np.float16}
 
 
 class NumberCounter:
@@ -27,6 +29,7 @@ class NumberCounter:
         self._reference = reference
         span = None if reference.low is None or reference.high is None else (reference.low, reference.high)
         self._binner = Binner(reference.edges, scratch, span)
+        self._width = NARROW.get(reference.type, np.float64)
         self._clock = np.zeros(len(reference.clock), np.int64)
         self._low = -math.inf if reference.low is None else reference.low
         self._high = math.inf if reference.high is None else reference.high
@@ -37,9 +40,11 @@ class NumberCounter:
 
     def add(self, array: pa.Array) -> None:
         """Count one array."""
-        self._type = self._type or str(array.type)
+        self._type = self._type or type_of(array.type)
         values, nulls = numbers(array)
         self._null += nulls
+        if values.dtype.kind == "f" and values.dtype != self._width:
+            values = values.astype(self._width) if self._width != np.float64 else widened(values)
         self.add_values(values)
 
     def add_values(self, values: NDArray[Any]) -> None:

@@ -2,7 +2,8 @@
 
 Every table has one shape inside, that of the prediction log: ``_time`` timestamp[us, UTC], ``_id`` string, numbers,
 integers and booleans as double, categories as string, the target as double (binary: 1.0 if positive). Null, NaN and, in
-text, an empty value all mean missing.
+text, an empty value all mean missing. Equal values are equal inside, whatever type, unit or width held them: durations
+are seconds, 0.1 in 32 bits is 0.1, the decimal 3.00 and the float 3.0 are the id and the category 3.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kedge.decimals import A_SECOND, seconds, spelled, widened
 from kedge.errors import DataError
 from kedge.policy import Data, Model
 
@@ -25,6 +27,10 @@ TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 MISSING_NUMBERS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
 """Texts that mean "no value" where a number or a boolean is read; for a category only "" does: NA is Namibia."""
+LARGEST = float(np.finfo(np.float32).max)
+"""A model's numbers have 32 bits: what is beyond them, and not infinite, is no value of a feature or a target."""
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970 of the first and the last moment of the years 1 to 9999, all that Python has dates for."""
 
 Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive"]
 Label = str | int | bool
@@ -74,8 +80,10 @@ def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_la
             return _times(column)
         case "positive":
             return _positives(column, positive_label, negative_label)
-        case "category" | "id":
+        case "category":
             return Converted(_texts(column), np.zeros(len(column), bool), "")
+        case "id":
+            return _ids(column)
 
 
 def kinds(model: Model, data: Data, *, has_id: bool) -> dict[str, Kind]:
@@ -111,12 +119,40 @@ def fields_of(model: Model, data: Data) -> dict[tuple[str, ...], str]:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    """The column without an encoding around its values."""
     kind = column.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise DataError(f"holds {kind}, which no model input is made of; flatten it or leave it out")
+    if pa.types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(column))
+    if isinstance(kind, pa.BaseExtensionType):
+        return _uuids(column.storage) if kind.extension_name == "arrow.uuid" else _plain(column.storage)
+    if not (_is_text(kind) or _is_number(kind) or any(holds(kind) for holds in OTHERS)):
+        raise DataError(f"holds {kind}, which no model input is made of; flatten it, cast it to text or leave it out")
     return column
+
+
+OTHERS = (
+    pa.types.is_boolean,
+    pa.types.is_timestamp,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_duration,
+    pa.types.is_null,
+)
+
+
+def _uuids(column: pa.Array) -> pa.Array:
+    """UUIDs, which are 16 bytes each, as people write them."""
+    digits = np.array([f"{byte:02x}" for byte in range(256)], "S2")
+    letters = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 16 :][: len(column) * 16]
+    texts = digits[letters].view("S32") if len(letters) else np.empty(0, "S32")
+    parts = texts.view("S1").reshape(-1, 32)
+    dashed = np.full((len(column), 36), b"-", "S1")
+    for start, end, place in ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24)):
+        dashed[:, place : place + end - start] = parts[:, start:end]
+    written = pa.array(dashed.view("S36").ravel().astype("U36"), pa.string())
+    return pc.if_else(column.is_valid(), written, pa.scalar(None, pa.string()))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -129,23 +165,36 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _numbers(column: pa.Array) -> Converted:
     kind = column.type
-    if pa.types.is_boolean(kind) or _is_number(kind) or pa.types.is_null(kind):
-        if pa.types.is_boolean(kind):
-            column = column.cast(pa.int8())
-        return Converted(_without_nan(column.cast(pa.float64(), safe=False)), np.zeros(len(column), bool), "")
-    if not _is_text(kind):
+    wrong, reason = np.zeros(len(column), bool), ""
+    if pa.types.is_floating(kind) and kind != pa.float64():
+        values = pa.array(widened(column.to_numpy(zero_copy_only=False)), pa.float64(), mask=_nulls(column))
+    elif _is_number(kind) or pa.types.is_null(kind):
+        values = column.cast(pa.float64(), safe=False)
+    elif pa.types.is_boolean(kind):
+        values = column.cast(pa.int8()).cast(pa.float64())
+    elif pa.types.is_duration(kind):
+        values = _seconds(column)
+    elif _is_text(kind):
+        values, wrong = _parsed(column, pa.float64(), float)
+        reason = "is not a number"
+    else:
         raise DataError(f"holds {kind}; a number is needed")
-    values, wrong = _parsed(column, pa.float64(), float)
-    return Converted(_without_nan(values), wrong, "is not a number")
+    read = Converted(_without_nan(values), wrong, reason)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_duration(kind):
+        return read
+    numbers = np.abs(read.values.to_numpy(zero_copy_only=False))
+    return _refused(read, (numbers > LARGEST) & (numbers < np.inf), f"is beyond ±{LARGEST:.3g}, the range of a model")
+
+
+def _seconds(column: pa.Array) -> pa.Array:
+    ticks = pc.fill_null(column.view(pa.int64()), 0).to_numpy()
+    return pa.array(seconds(ticks, column.type.unit), pa.float64(), mask=_nulls(column))
 
 
 def _integers(column: pa.Array) -> Converted:
     read = _numbers(column)
     values = read.values.to_numpy(zero_copy_only=False)
-    fraction = np.isfinite(values) & (values != np.trunc(values))
-    if not fraction.any():
-        return Converted(read.values, read.wrong, read.reason or "is not a whole number")
-    return Converted(_blank(read.values, fraction), read.wrong | fraction, "is not a whole number")
+    return _refused(read, np.isfinite(values) & (values != np.trunc(values)), "is not a whole number")
 
 
 def _booleans(column: pa.Array) -> Converted:
@@ -155,8 +204,7 @@ def _booleans(column: pa.Array) -> Converted:
         return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, "is not true or false")
     read = _numbers(column)
     values = read.values.to_numpy(zero_copy_only=False)
-    other = ~np.isnan(values) & (values != 0) & (values != 1)
-    return Converted(_blank(read.values, other), other, "is not true or false")
+    return _refused(read, ~np.isnan(values) & (values != 0) & (values != 1), "is not true or false")
 
 
 def _boolean(text: str) -> bool:
@@ -168,26 +216,56 @@ def _boolean(text: str) -> bool:
 def _texts(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_floating(kind):  # 3.0 is category "3": pandas turns integers with gaps into floats
-        values = [None if value is None or value != value else f"{value:.15g}" for value in column.to_pylist()]
-        return pa.array(values, pa.string())
+        numbers = widened(column.to_numpy(zero_copy_only=False)).tolist()
+        return pa.array([None if number != number else spelled(number) for number in numbers], pa.string())
+    if pa.types.is_duration(kind):
+        return _texts(_seconds(column))
+    if pa.types.is_timestamp(kind):
+        column = _times(column).values
+    if pa.types.is_time(kind):
+        column = column.cast(pa.time64("us"), safe=False)
     text = column.cast(pa.string())
+    if pa.types.is_decimal(kind) and kind.scale > 0:
+        text = pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), ".")
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _ids(column: pa.Array) -> Converted:
+    """Ids as text. A float holds whole numbers exactly up to a limit; beyond it different ids are one number."""
+    read = Converted(_texts(column), np.zeros(len(column), bool), "")
+    if not pa.types.is_floating(column.type):
+        return read
+    numbers = column.to_numpy(zero_copy_only=False)
+    limit = 2 ** (np.finfo(numbers.dtype).nmant + 1)
+    exact = np.isnan(numbers) | ((numbers == np.trunc(numbers)) & (np.abs(numbers) < limit))
+    reason = (
+        f"is no id: a {column.type} holds whole numbers exactly below {limit:,} only; store ids as integers or text"
+    )
+    return _refused(read, ~exact, reason)
 
 
 def _times(column: pa.Array) -> Converted:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind):
         if not pa.types.is_timestamp(kind):
-            column = column.cast(pa.timestamp("us"))
-        wrong = np.zeros(len(column), bool)
-        return Converted(column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(TIMESTAMP), wrong, "")
+            column = column.cast(pa.timestamp("s" if kind == pa.date32() else "ms"))
+        read = Converted(column, np.zeros(len(column), bool), "")
+        ticks = column.view(pa.int64()).to_numpy(zero_copy_only=False)
+        second = A_SECOND[column.type.unit]
+        beyond = (ticks < EARLIEST * second) | (ticks >= (LATEST + 1) * second)
+        read = _refused(read, beyond, "is not of the years 1 to 9999")
+        plain = read.values.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+        return Converted(plain.cast(TIMESTAMP), read.wrong, read.reason)
     if not _is_text(kind):
         raise DataError(
             f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
             "a bare number does not say its unit"
         )
     values, wrong = _parsed(column, TIMESTAMP, _time)
-    return Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
+    read = Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
+    ticks = values.view(pa.int64()).to_numpy(zero_copy_only=False)
+    beyond = (ticks < EARLIEST * 10**6) | (ticks >= (LATEST + 1) * 10**6)
+    return _refused(read, beyond, "is not of the years 1 to 9999")
 
 
 def _time(text: str) -> datetime:
@@ -242,7 +320,7 @@ def _positives(column: pa.Array, positive_label: Label, negative_label: Label | 
     known = pc.or_(positive, holds(negative_label, "negative_label"))
     neither = pc.and_(pc.is_valid(read), pc.invert(known)).to_numpy(zero_copy_only=False)
     reason = f"is neither model.positive_label {positive_label!r} nor model.negative_label {negative_label!r}"
-    return Converted(_blank(values, neither), neither, reason)
+    return _refused(Converted(values, np.zeros(len(column), bool), reason), neither, reason)
 
 
 def _spellings(label: Label) -> list[str]:
@@ -275,7 +353,7 @@ def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object])
     for index, value in enumerate(text.to_pylist()):
         try:
             values.append(None if value is None else parse(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             values.append(None)
             wrong[index] = True
     return pa.array(values, kind), wrong
@@ -285,6 +363,18 @@ def _without_nan(values: pa.Array) -> pa.Array:
     """NaN means missing; -0.0 is 0.0, so that equal values have equal bytes."""
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     return pc.add(values, 0.0)
+
+
+def _nulls(column: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+
+
+def _refused(read: Converted, mask: NDArray[np.bool_], reason: str) -> Converted:
+    """The same with more values that are wrong."""
+    if not mask.any():
+        return read
+    reason = f"{read.reason}, or {reason}" if read.wrong.any() else reason
+    return Converted(_blank(read.values, mask), read.wrong | mask, reason)
 
 
 def _blank(values: pa.Array, mask: NDArray[np.bool_]) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -123,9 +123,7 @@ class Table:
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
         for index in np.flatnonzero(read.wrong):
-            faults.setdefault(int(index), []).append(
-                f"column {source!r}: {_shown(raw[int(index)].as_py())} {read.reason}"
-            )
+            faults.setdefault(int(index), []).append(f"column {source!r}: {_shown(raw[int(index)])} {read.reason}")
         if name == TIME and read.values.null_count > read.wrong.sum():
             for index in np.flatnonzero(read.values.is_null().to_numpy(zero_copy_only=False) & ~read.wrong):
                 faults.setdefault(int(index), []).append(f"column {source!r}: the time is missing")
@@ -137,14 +135,18 @@ class Table:
         start = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
         first = np.datetime64(start.replace(tzinfo=None), "us")
         numbers = np.arange(self.rows_read, self.rows_read + piece.rows.num_rows, dtype=np.int64)
-        step = timedelta(seconds=self.row_time.step_seconds) // timedelta(microseconds=1)
+        step = round(self.row_time.step_seconds * 1e6)
+        if start.timestamp() + (self.rows_read + len(numbers)) * self.row_time.step_seconds > column_types.LATEST:
+            raise DataError(
+                f"{piece.place}: data.row_time: row {self.rows_read + len(numbers):,} would be after the year 9999; "
+                "lower step_seconds"
+            )
         return pa.array(first + numbers * np.timedelta64(step, "us")).cast(TIMESTAMP)
 
     def _count_target(self, raw: pa.Array) -> None:
         for item in pc.value_counts(raw):
-            value = item["values"].as_py()
-            if value is not None and len(self.target_values) < MAX_TARGET_VALUES:
-                self.target_values[str(value)] += item["counts"].as_py()
+            if item["values"].is_valid and len(self.target_values) < MAX_TARGET_VALUES:
+                self.target_values[_text(item["values"])] += item["counts"].as_py()
 
 
 def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Table:
@@ -218,6 +220,14 @@ def _within(batch: pa.RecordBatch, start: datetime | None, end: datetime | None)
     return batch if keep is None else batch.filter(pc.fill_null(keep, True))
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def _text(value: pa.Scalar) -> str:
+    try:
+        return str(value)
+    except (ValueError, OverflowError):  # a time of the year 100,000
+        return f"a {value.type}"
+
+
+def _shown(value: pa.Scalar) -> str:
+    text = _text(value)
+    text = repr(text) if pa.types.is_string(value.type) else text
     return text if len(text) <= 60 else text[:57] + "..."

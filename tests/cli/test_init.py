@@ -414,3 +414,13 @@ def test_any_table_name_gives_a_model_name_that_is_allowed(name: str) -> None:
     from kedge.policy.model import NAME
 
     assert NAME.fullmatch(write.model_name(name))
+
+
+@pytest.mark.parametrize("absurd", [1e39, -1.797e308])
+def test_one_absurd_value_does_not_keep_a_policy_from_being_written(absurd: float, tmp_path: Path) -> None:
+    rows = 300
+    amounts = [absurd if k == 7 else 1.0 + k % 50 for k in range(rows)]
+    pq.write_table(pa.table({"amount": amounts, "y": [k % 2 for k in range(rows)]}), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet")
+    assert policy["model"]["features"]["amount"]["type"] == "integer"
+    assert "1 to 50" in said

@@ -92,6 +92,15 @@ def test_good_rows_are_their_own_cleaned_snapshot(tmp_path: Path, store: Store) 
         ({"size": "inf"}, "column 'size' must be finite, saw inf"),
         ({"size": None}, "column 'size' must be present, saw missing"),
         ({"size": "big"}, "a value cannot be read, saw column 'size': 'big' is not a number"),
+        (
+            {"size": "1e39"},
+            "a value cannot be read, saw column 'size': '1e39' is beyond ±3.4e+38, the range of a model",
+        ),
+        ({"items": "-1.797e308"}, "a value cannot be read, saw column 'items': '-1.797e308' is beyond ±3.4e+38"),
+        (
+            {"at": "0001-01-01T00:00:00+14:00"},
+            "a value cannot be read, saw column 'at': '0001-01-01T00:00:00+14:00' is",
+        ),
         ({"items": 1.5}, "a value cannot be read, saw column 'items': '1.5' is not a whole number"),
         ({"gift": "maybe"}, "a value cannot be read, saw column 'gift': 'maybe' is not true or false"),
         ({"shop": "C"}, "column 'shop' must be one of A, B, saw C"),
@@ -331,3 +340,13 @@ def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(
     assert "10 of 100 rows (10.00%) are invalid" in left.data.reason
     assert len(snapshot.all_of(store, "shop")) == 1
     assert not Path(kept.path).exists()
+
+
+def test_an_absurd_outcome_of_a_regression_is_one_invalid_row(tmp_path: Path, store: Store) -> None:
+    rows = hundred()
+    rows[6]["sold"] = "1e39"
+    lay(tmp_path, rows)
+    policy = asked(tmp_path, max_bad_row_share=0.01)
+    regression = policy.model_copy(update={"model": policy.model.model_copy(update={"task": "regression"})})
+    name = validate.run(regression, store, ingest.run(regression, store, END))
+    assert snapshot.load(store, "shop", name).rows == 99

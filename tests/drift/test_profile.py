@@ -8,6 +8,7 @@ from functools import reduce
 from itertools import pairwise
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from kedge.drift import Profile, hashing
 from kedge.drift.arrow_reader import texts
 from kedge.drift.binning import Binner, Scratch
 from kedge.drift.edges import fine_cuts, thinned
+from kedge.drift.html_view import drift_page
 from kedge.drift.numeric import NumberBuilder
 from kedge.drift.windows import design_effects, seasonal_reference, sliding, tumbling, window
 from kedge.errors import DataError
@@ -317,3 +319,73 @@ def test_windows_of_dependent_rows_are_calibrated_by_blocks():
 def test_too_few_blocks_are_refused():
     with pytest.raises(DataError, match="at least 8"):
         design_effects([])
+
+
+def quiet(reference, current):
+    """Whether a column counted on a profile of the same values shows nothing at all."""
+    known = Profile.from_json(drift.build([batch(x=reference)]).to_json())
+    feature = drift.compare(known, drift.count(known, [batch(x=current)])).features["x"]
+    return not feature.drifted and feature.psi == 0 and not feature.out_of_range_share
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("other", ["ms", "us", "ns"])
+def test_the_same_durations_in_another_unit_are_no_drift(unit, other):
+    seconds = np.random.default_rng(0).integers(-1000, 10**6, 3000)
+    waits = [timedelta(seconds=int(each)) for each in seconds]
+    assert quiet(pa.array(waits, pa.duration(unit)), pa.array(waits, pa.duration(other)))
+
+
+def test_the_same_times_in_another_unit_are_no_drift():
+    times = [datetime(2026, 3, 2) + timedelta(seconds=k) for k in range(3000)]
+    assert quiet(pa.array(times, pa.timestamp("ns")), pa.array(times, pa.timestamp("s", tz="UTC")))
+
+
+@pytest.mark.parametrize(
+    "kinds", [(pa.float64(), pa.float32()), (pa.float32(), pa.float64()), (pa.float16(), pa.float32())]
+)
+def test_the_same_numbers_in_another_width_are_no_drift(kinds):
+    tenths = pa.array(np.random.default_rng(0).integers(1, 10, 3000) / 10)
+    assert quiet(tenths.cast(kinds[0]), tenths.cast(kinds[1]))
+
+
+def test_a_profile_of_durations_in_their_tables_unit_is_read_as_seconds():
+    waits = [timedelta(seconds=k % 90, milliseconds=500) for k in range(3000)]
+    made = drift.build([batch(x=pa.array(waits, pa.duration("ms")))])
+    body = made.to_json().replace(b"duration[s]", b"duration[ms]")
+    ticks = drift.build([batch(x=[each / timedelta(milliseconds=1) for each in waits])]).columns["x"]
+    for name in ("edges", "atoms"):
+        written = getattr(made.columns["x"], name).tolist(), getattr(ticks, name).tolist()
+        body = body.replace(orjson.dumps(written[0]), orjson.dumps(written[1]))
+    for name in ("low", "high", "minimum", "maximum"):
+        value = getattr(made.columns["x"], name)
+        body = body.replace(f'"{name}":{value}'.encode(), f'"{name}":{value * 1000}'.encode())
+    now = drift.count(Profile.from_json(body), [batch(x=pa.array(waits, pa.duration("ns")))])
+    assert drift.compare(Profile.from_json(body), now).features["x"].psi == 0
+    assert now.columns["x"].edges.tolist() == pytest.approx((ticks.edges / 1000).tolist())
+
+
+ABSURD = {
+    "largest": [1.797e308, -1.797e308] * 300,
+    "smallest": [0.0, 5e-324] * 300,
+    "both": [0.0, 5e-324, 1.797e308] * 200,
+    "over everything": list(np.linspace(-1, 1, 600) * 1.797e308),
+    "below everything": list(np.arange(600) * 1e-321),
+    "one among many": [*np.random.default_rng(0).standard_normal(600), 1.797e308],
+}
+
+
+@pytest.mark.parametrize("reference", ABSURD)
+@pytest.mark.parametrize("current", ABSURD)
+def test_no_number_is_too_large_or_small_to_be_counted_compared_and_drawn(reference, current):
+    known = drift.build([batch(x=ABSURD[reference])])
+    counted = drift.count(known, [batch(x=ABSURD[current])])
+    compared = drift.compare(known, counted)
+    assert counted.columns["x"].finite == len(ABSURD[current])
+    assert drift_page(compared, known, counted, title="t")
+    assert orjson.dumps(compared.to_dict())
+
+
+def test_times_beyond_the_calendar_are_counted_and_drawn():
+    far = np.linspace(-(2**62), 2**62, 600).astype(np.int64)
+    assert drift.build([batch(x=pa.array(far, pa.timestamp("us")))])._repr_html_()

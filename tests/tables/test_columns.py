@@ -1,5 +1,6 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedge.errors import DataError
-from kedge.tables.columns import convert, negatives
+from kedge.tables.columns import LARGEST, convert, negatives
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
@@ -168,7 +169,94 @@ def test_text_is_read_or_marked_wrong_and_never_raises(texts: list[str | None], 
     assert all(value is None for value, wrong in zip(read.values.to_pylist(), read.wrong, strict=True) if wrong)
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, width=64)), max_size=20))
+@given(st.lists(st.one_of(st.none(), st.floats(-LARGEST, LARGEST)), max_size=20))
 def test_numbers_survive_a_text_file(numbers: list[float | None]) -> None:
     texts = pa.array([None if number is None else repr(number) for number in numbers], pa.string())
     assert values(texts, "number") == list(numbers)
+
+
+def test_one_absurd_value_is_one_invalid_value_from_every_type() -> None:
+    for column in (
+        pa.array([1.5, 1e39, -1.797e308]),
+        pa.array(["1.5", "1e39", "-1.797e308"]),
+        pa.array(["1.5", "1e39", "-1.797e308"]).dictionary_encode(),
+        pa.array([Decimal("1.5"), Decimal("1e39"), Decimal("-1e40")]),
+    ):
+        read = convert(column, "number")
+        assert read.values.to_pylist() == [1.5, None, None]
+        assert read.wrong.tolist() == [False, True, True]
+        assert read.reason == "is beyond ±3.4e+38, the range of a model"
+
+
+def test_an_infinity_is_kept_for_the_check_that_counts_it() -> None:
+    assert values(pa.array([float("inf"), -float("inf")]), "number") == [float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 10**17], pa.timestamp("s")),
+        pa.array([0, 10**17], pa.timestamp("ms", tz="Europe/Vienna")),
+        pa.array([0, 2**31 - 1], pa.int32()).cast(pa.date32()),
+        pa.array(["1970-01-01", "0001-01-01T00:00:00+14:00"]),
+    ],
+)
+def test_a_time_outside_the_calendar_is_one_invalid_value(column: pa.Array) -> None:
+    read = convert(column, "time")
+    assert read.values.to_pylist() == [datetime(1970, 1, 1, tzinfo=UTC), None]
+    assert read.wrong.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_duration_is_seconds_whatever_its_unit(unit: str) -> None:
+    column = pa.array([timedelta(days=200, seconds=3), None, timedelta(seconds=-2)], pa.duration(unit))
+    assert values(column, "number") == [200 * 86400 + 3.0, None, -2.0]
+    assert values(column.slice(1), "number") == [None, -2.0]
+
+
+def test_a_short_decimal_is_the_same_number_whatever_width_held_it() -> None:
+    numbers = [0.1, -2.35, 16777216.0, 1e-7]
+    for kind in (pa.float32(), pa.float64()):
+        assert values(pa.array([*numbers, None], kind), "number") == [*numbers, None]
+        assert values(pa.array([0.1, None], kind), "category") == ["0.1", None]
+    assert values(pa.array([0.1, None], pa.float16()), "number") == [0.1, None]
+
+
+def test_sixteen_digit_ids_stored_as_floats_are_as_many_ids_as_there_are() -> None:
+    ids = [4_539_148_803_436_467 + k for k in range(2000)]
+    assert values(pa.array(ids, pa.float64()), "id") == [str(number) for number in ids]
+    assert len(set(values(pa.array(ids, pa.float64()), "category"))) == 2000
+
+
+def test_an_id_that_a_float_cannot_hold_is_refused_with_the_reason() -> None:
+    read = convert(pa.array([17.0, 2.0**53, 0.5, None]), "id")
+    assert read.values.to_pylist() == ["17", None, None, None]
+    assert read.wrong.tolist() == [False, True, True, False]
+    assert "is no id: a double holds whole numbers exactly below 9,007,199,254,740,992 only" in read.reason
+    assert convert(pa.array([16_777_217.0], pa.float32()), "id").wrong.tolist() == [True]
+
+
+@pytest.mark.parametrize("kind", ["id", "category"])
+def test_a_text_is_the_same_whatever_type_wrote_it(kind: str) -> None:
+    three = [pa.array([3]), pa.array([Decimal("3.00")]), pa.array(["3"], pa.string_view()), pa.array([3.0])]
+    assert [values(column, kind) for column in three] == [["3"]] * 4
+    when = datetime(2026, 3, 2, 7, tzinfo=UTC)
+    assert values(pa.array([when], pa.timestamp("ns", "UTC")), kind) == values(
+        pa.array([when], pa.timestamp("s")), kind
+    )
+
+
+def test_a_uuid_is_the_text_that_people_write() -> None:
+    given = [UUID(int=k * 12_345_678_901_234_567) for k in range(3)]
+    column = pa.array([*(each.bytes for each in given), None], pa.binary(16)).cast(pa.uuid())
+    assert values(column, "id") == [*map(str, given), None]
+    assert values(column.slice(1, 2), "category") == [str(given[1]), str(given[2])]
+
+
+@pytest.mark.parametrize("kind", ["number", "category", "id", "time"])
+@pytest.mark.parametrize(
+    "column", [pa.array([b"x"]), pa.array([b"xx"], pa.binary(2)), pa.array([[1]]), pa.array([{"a": 1}])]
+)
+def test_what_no_model_input_is_made_of_is_one_sentence(column: pa.Array, kind: str) -> None:
+    with pytest.raises(DataError, match="which no model input is made of; flatten it, cast it to text or leave it out"):
+        convert(column, kind)  # type: ignore[arg-type]
