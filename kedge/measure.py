@@ -100,12 +100,3 @@ def logit(score: Floats) -> Floats:
     """Log-odds of probabilities, shape (n,), held within ``MAX_LOGIT`` of 0."""
     held = np.clip(np.asarray(score, dtype=np.float64), NEAREST, 1 - NEAREST)
     return np.asarray(np.clip(np.log(held) - np.log1p(-held), -MAX_LOGIT, MAX_LOGIT), dtype=np.float64)
-
-
-def holdout_start(rows: int, share: float) -> int:
-    """Index of the first holdout row of ``rows`` rows in time order: the newest ``share``, at least one row.
-
-    >>> holdout_start(1000, 0.2)
-    800
-    """
-    return rows - max(1, round(rows * share))

@@ -90,8 +90,9 @@ def _merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Boo
     base = 0.0
     for learner, weight in zip(learners, weights, strict=True):
         base += weight * _margin(objective, learner["learner_model_param"]["base_score"])
-        for tree in learner["gradient_booster"]["model"]["trees"]:
-            trees.append(_scaled(tree, weight) | {"id": len(trees)})
+        own = learner["gradient_booster"]["model"]["trees"]
+        gain = sum(sum(tree["loss_changes"]) for tree in own) or 1.0
+        trees += [_scaled(tree, weight, weight / gain) | {"id": len(trees) + place} for place, tree in enumerate(own)]
     trees[0] = _raised(trees[0], base)
     model = first["gradient_booster"]["model"]
     model["trees"] = trees
@@ -109,14 +110,18 @@ def _margin(objective: str, base_score: str) -> float:
     return float(-np.log(one / base - one) if objective == "binary:logistic" else base)
 
 
-def _scaled(tree: dict[str, Any], weight: float) -> dict[str, Any]:
-    """The tree with its leaves times a weight; an inner node's ``split_conditions`` is a threshold and stays."""
+def _scaled(tree: dict[str, Any], weight: float, gain: float) -> dict[str, Any]:
+    """The tree with its leaves times a weight; an inner node's ``split_conditions`` is a threshold and stays.
+
+    Gains grow with the rows of a fit; scaled, a member has the share of its weight in the importance of a feature.
+    """
     inner = [left >= 0 for left in tree["left_children"]]
     return tree | {
         "split_conditions": [
             value if split else value * weight for value, split in zip(tree["split_conditions"], inner, strict=True)
         ],
         "base_weights": [value * weight for value in tree["base_weights"]],
+        "loss_changes": [value * gain for value in tree["loss_changes"]],
     }
 
 

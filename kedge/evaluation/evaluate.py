@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from kedge import bundle, clock, records, steps
-from kedge import policy as policies
 from kedge.bundle import Bundle, Predictor
 from kedge.errors import DataError
 from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
 from kedge.evaluation.page import page
-from kedge.measure import Floats, holdout_start
+from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.records import Evaluated, Gate, Record
 from kedge.store import Store
@@ -78,7 +77,7 @@ def judge(
         newest: Time of the newest row the champion was trained on; None: not known, or there is no champion.
         attempt, stale: As of :func:`run`.
     """
-    start = _holdout_start(policy, challenger, table.num_rows)
+    start = _holdout_start(challenger, table.num_rows)
     held_out = table.num_rows - start
     seen = 0 if newest is None else _rows_until(table.slice(start), newest)
     unseen = held_out - seen
@@ -119,10 +118,10 @@ def _label(policy: Policy, table: pa.Table) -> Floats:
     return np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
 
 
-def _holdout_start(policy: Policy, challenger: Bundle, rows: int) -> int:
-    """Index of the first row that the judged fit did not read."""
-    holdout = challenger.manifest.holdout
-    return holdout_start(rows, policy.train.holdout_share) if holdout is None else rows - holdout.rows
+def _holdout_start(trained: Bundle, rows: int) -> int:
+    """Index of the first row of its snapshot that the judged fit did not read: the first it was measured on."""
+    holdout = trained.manifest.holdout
+    return rows - (int(trained.manifest.metrics["rows"]) if holdout is None else holdout.rows)
 
 
 def _score(of: Bundle, model: Predictor, table: pa.Table) -> Floats:
@@ -145,7 +144,7 @@ def _newest_row(store: Store, champion: Bundle) -> datetime | None:
         times = snapshot.read(store, snapshot.load(store, manifest.name, manifest.snapshot), ["_time"]).column("_time")
     except DataError:
         return None
-    newest: datetime = times[holdout_start(len(times), policies.parse(manifest.policy).train.holdout_share) - 1].as_py()
+    newest: datetime = times[_holdout_start(champion, len(times)) - 1].as_py()  # of the only fit
     return newest
 
 

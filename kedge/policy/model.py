@@ -405,8 +405,8 @@ class Train(Section):
     """Settings of the gradient-boosted trees."""
     half_life_seconds: Annotated[float, Field(gt=0)] | None = None
     """A row this much older than the newest one weighs half as much in training; null: all weigh the same."""
-    holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Newest share of the rows, in time order, that no training step reads; champion and challenger meet on it."""
+    holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Most of the rows, the newest ones, that are held out for the gates; a run takes as many as their power needs."""
     min_rows: Annotated[int, Field(ge=50)] = 500
     """Fewest rows a run may train on."""
     seed: int = 0

@@ -1,48 +1,73 @@
-"""The two estimators. Each is tried on older rows, judged on newer ones, and can then be fitted on all of both."""
+"""The two estimators. Each is fitted on older rows, stopped and measured on newer ones, then fitted on all of both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge.bundle import Matrix, Signature
+from kedge.bundle.committee import Committee
 from kedge.cpus import usable_cpus
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 
+SELECTION_SHARE = 0.2
+"""Newest share of the rows of a fit, on which it is stopped and measured."""
 CLIP = 1e-12
 """Scores are held this far from 0 and 1 before their log-odds are taken."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows in time order, their outcomes and weights: matrix (n, k), label (n,), weight (n,) or None."""
+    """Encoded rows in time order: matrix (n, k), label (n,), time (n,) in microseconds, weight (n,) or None."""
 
     matrix: Matrix
     label: Floats
+    time: NDArray[np.int64]
     weight: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.matrix[part], self.label[part], None if self.weight is None else self.weight[part])
+        weight = None if self.weight is None else self.weight[part]
+        return Rows(self.matrix[part], self.label[part], self.time[part], weight)
+
+    def weighted(self, half_life: float | None) -> Rows:
+        """The rows weighing by their ages against the newest of them, see :func:`weights`."""
+        return replace(self, weight=weights((self.time.max() - self.time) / 1e6, half_life))
 
 
 @dataclass(frozen=True)
 class FittedCandidate:
-    """An estimator with its settings found: its mean loss on the selection rows, and how to fit it for good."""
+    """An estimator with the settings that rows gave it: fitted on the older of them, stopped by the newest fifth."""
 
     name: str
-    loss: float
+    measure: Callable[[], float]
     fit: Callable[[Rows], Any]
+    """Fits with these settings."""
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean loss on the newest fifth."""
+        return self.measure()
 
 
-def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> FittedCandidate:
+def split(rows: int) -> int:
+    """How many of so many rows are the older ones; the newest fifth are the others, at least one.
+
+    >>> split(1000)
+    800
+    """
+    return rows - max(1, round(rows * SELECTION_SHARE))
+
+
+def try_xgboost(policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:
     """Gradient-boosted trees; the newer rows say after how many trees to stop.
 
     Categories are split natively (`feature_types` "c"), a missing value takes the branch that lowers the loss.
@@ -68,22 +93,29 @@ def try_xgboost(policy: Policy, signature: Signature, older: Rows, newer: Rows) 
             enable_categorical=True, nthread=parameters["nthread"],
         )  # fmt: skip
 
+    older, newer = rows[: split(len(rows))], rows[split(len(rows)) :]
     first = xgboost.train(
         parameters, table(older), settings.trees, evals=[(table(newer), "newer")], verbose_eval=False,
         early_stopping_rounds=settings.early_stopping_rounds,
     )  # fmt: skip
     trees = first.best_iteration + 1
-    loss = mean_loss(policy, newer.label, score(first[:trees], signature, newer.matrix))
-    return FittedCandidate("xgboost", loss, lambda rows: xgboost.train(parameters, table(rows), trees))
+    return FittedCandidate(
+        "xgboost",
+        lambda: mean_loss(policy, newer.label, score(policy, first[:trees], signature, newer.matrix)),
+        lambda rows: xgboost.train(parameters, table(rows), trees),
+    )
 
 
-def try_linear(policy: Policy, signature: Signature, older: Rows, newer: Rows) -> FittedCandidate:
+def try_linear(policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:
     """Logistic or ridge regression: numbers filled with the median and scaled, categories one column each."""
 
     def fit(rows: Rows) -> Any:
         return _linear(policy, signature).fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
 
-    return FittedCandidate("linear", mean_loss(policy, newer.label, score(fit(older), signature, newer.matrix)), fit)
+    older, newer = rows[: split(len(rows))], rows[split(len(rows)) :]
+    return FittedCandidate(
+        "linear", lambda: mean_loss(policy, newer.label, score(policy, fit(older), signature, newer.matrix)), fit
+    )
 
 
 def weights(ages: Floats, half_life: float | None) -> Floats | None:
@@ -97,7 +129,7 @@ def weights(ages: Floats, half_life: float | None) -> Floats | None:
     return None if half_life is None else np.exp2(-ages / half_life)
 
 
-ESTIMATORS: Mapping[str, Callable[[Policy, Signature, Rows, Rows], FittedCandidate]] = {
+ESTIMATORS: Mapping[str, Callable[[Policy, Signature, Rows], FittedCandidate]] = {
     "xgboost": try_xgboost,
     "linear": try_linear,
 }
@@ -106,14 +138,20 @@ ESTIMATORS: Mapping[str, Callable[[Policy, Signature, Rows, Rows], FittedCandida
 def importance(model: Any, signature: Signature) -> dict[str, float]:
     """Share of each feature in the model, summing to 1: total gain of its splits, or |coefficient| of scaled columns.
 
-    All zeros if the model uses none.
+    A member of a committee has the share of its weight. All zeros if the model uses none.
     """
+    if isinstance(model, Committee):
+        members = [importance(member, signature) for member in model.members]
+        return {
+            name: sum(weight * shares[name] for weight, shares in zip(model.weights, members, strict=True))
+            for name in signature.names
+        }
     raw = _gain(model, signature) if hasattr(model, "get_score") else _coefficients(model, signature)
     total = sum(raw.values())
     return {name: value / total if total else 0.0 for name, value in raw.items()}
 
 
-def score(model: Any, signature: Signature, matrix: Matrix) -> Floats:
+def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> Floats:
     """Scores of a fitted model, shape (n,): probabilities or values."""
     if hasattr(model, "get_score"):
         import xgboost
@@ -123,8 +161,8 @@ def score(model: Any, signature: Signature, matrix: Matrix) -> Floats:
             enable_categorical=True, nthread=usable_cpus(),
         )  # fmt: skip
         return np.asarray(model.predict(rows), dtype=np.float64)
-    found = model.predict_proba(matrix)[:, 1] if hasattr(model, "predict_proba") else model.predict(matrix)
-    return np.asarray(found, dtype=np.float64)
+    scores = model.predict_proba(matrix)[:, 1] if policy.model.task == "binary" else model.predict(matrix)
+    return np.asarray(scores, dtype=np.float64)
 
 
 def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:

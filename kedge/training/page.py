@@ -7,50 +7,61 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from kedge import report
+from kedge.bundle import Fits
 from kedge.policy import Policy
 
 UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
 
 
 def page(
-    asked: Policy,
+    policy: Policy,
     estimator: str,
     metrics: Mapping[str, float],
     shares: Mapping[str, float],
+    fits: Fits,
     table: pa.Table,
-    start: int,
 ) -> str:
     """HTML for people.
 
     Args:
-        asked: The policy.
+        policy: The policy.
         estimator: The chosen one.
         metrics: As in the manifest.
         shares: Importance of each feature.
+        fits: Which rows both fits read.
         table: All rows in time order.
-        start: Index of the first row that was held out.
     """
-    times, name = table.column("_time"), "loss_of_"
+    assert fits.holdout is not None
+    assert fits.agreement is not None
+    times, start, name = table.column("_time"), table.num_rows - fits.holdout.rows, "loss_of_"
     rows = [[kind.removeprefix(name), value] for kind, value in metrics.items() if kind.startswith(name)]
     ranked = sorted(shares.items(), key=lambda item: -item[1])
+    members = [[window.name, window.rows, window.weight] for window in fits.windows]
     return report.page(
-        f"{asked.name}: trained {estimator}",
+        f"{policy.name}: trained {estimator}",
         report.section(
             "Rows",
+            "The judged fit read none of the rows held out; all figures are of it. The served fit is the same recipe "
+            "through the newest row.",
             report.facts(
                 {
-                    "trained on": start,
+                    "judged fit trained on": start,
                     "from": times[0].as_py(),
                     "until": times[start - 1].as_py(),
-                    "held out": table.num_rows - start,
-                    "held out until": times[-1].as_py(),
+                    "held out": fits.holdout.rows,
+                    "served fit trained on": table.num_rows,
+                    "served fit until": fits.trained_until,
+                    "change point": fits.change_point or "not known",
+                    "mean difference of both fits on the rows held out": fits.agreement.difference,
+                    "at most": fits.agreement.bound,
                 }
             ),
         ),
+        report.section("Members", report.table(["window", "rows", "weight"], members)),
         report.section(
             "On the rows held out",
-            report.table(["estimator", UNITS[asked.model.task]], [*rows, ["constant", metrics["constant_loss"]]]),
+            report.table(["estimator", UNITS[policy.model.task]], [*rows, ["constant", metrics["constant_loss"]]]),
         ),
-        report.section("Importance", report.table(["feature", "share"], ranked)),
-        subtitle=asked.model.description,
+        report.section("Importance in the served fit", report.table(["feature", "share"], ranked)),
+        subtitle=policy.model.description,
     )

@@ -3,57 +3,45 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from kedge import bundle, drift
-from kedge.bundle import Bundle, Signature
+from kedge.bundle import Bundle
 from kedge.drift import Kind, Profile
 from kedge.errors import DataError
-from kedge.measure import Floats, holdout_start, wrong
+from kedge.measure import Floats, wrong
 from kedge.policy import Policy
 from kedge.steps import say
 from kedge.store import Store
 from kedge.tables import snapshot
-from kedge.training.estimators import ESTIMATORS, Rows, calibration, importance, mean_loss, score, weights
+from kedge.training.challenger import Challenger, fit_challenger
+from kedge.training.estimators import calibration, importance, mean_loss
 from kedge.training.page import page
 
-SELECTION_SHARE = 0.2
-"""Newest share of the rows before the holdout on which estimators stop and are compared."""
 
+def run(
+    policy: Policy,
+    store: Store,
+    fingerprint: str,
+    *,
+    change_point: datetime | None = None,
+    champion_until: datetime | None = None,
+) -> Bundle:
+    """Train a challenger on a snapshot and publish it, see :func:`fit_challenger`.
 
-@dataclass(frozen=True, kw_only=True)
-class Challenger:
-    """What training made, before it is a bundle."""
+    The bundle holds the judged fit, of which every figure is, and the served one, which read the newest rows too. The
+    same snapshot, policy, change point and number of threads give the same scores.
 
-    estimator: str
-    """The chosen one."""
-    fitted: Mapping[str, Any]
-    """Every estimator tried, fitted on the same rows."""
-    signature: Signature
-    selection: Mapping[str, float]
-    """Mean loss on the selection rows, by estimator."""
-    constant: float
-    """Mean label of the rows trained on: what a model that knows nothing says."""
-
-    @property
-    def model(self) -> Any:
-        """The chosen model."""
-        return self.fitted[self.estimator]
-
-
-def run(asked: Policy, store: Store, fingerprint: str) -> Bundle:
-    """Train a challenger on a snapshot and publish it.
-
-    The rows are in time order. The newest ``holdout_share`` is read by no choice made here: it is scored once, when the
-    model is finished, to record what its loss is on rows it has not seen. Of the rest the newest fifth says when to
-    stop and which estimator is better; that one is then fitted again on all of the rest, because the newest rows are
-    the ones most like those to come. The same snapshot, policy and number of threads give the same scores.
+    Args:
+        policy: The policy.
+        store: Where the snapshot is and the bundle goes.
+        fingerprint: Of the snapshot; its rows are in time order.
+        change_point: Since when the relation is another one; None: not known.
+        champion_until: Time of the newest row the champion was trained on; None: no champion.
 
     Returns:
         The bundle. Its files are in the store; the folder it was made in is gone.
@@ -62,87 +50,67 @@ def run(asked: Policy, store: Store, fingerprint: str) -> Bundle:
         DataError: too few rows, or only one class to learn from.
         StoreError: the store refused.
     """
-    taken = snapshot.load(store, asked.name, fingerprint)
-    table = snapshot.read(store, taken)
-    if table.num_rows < asked.train.min_rows:
+    table = snapshot.read(store, snapshot.load(store, policy.name, fingerprint))
+    if table.num_rows < policy.train.min_rows:
         raise DataError(
-            f"snapshot {fingerprint} of {asked.name}: {table.num_rows:,} rows; train.min_rows is "
-            f"{asked.train.min_rows:,}: wait for more rows or lower it"
+            f"snapshot {fingerprint} of {policy.name}: {table.num_rows:,} rows; train.min_rows is "
+            f"{policy.train.min_rows:,}: wait for more rows or lower it"
         )
-    start = holdout_start(table.num_rows, asked.train.holdout_share)
-    made = challenger(asked, table.slice(0, start), place=f"snapshot {fingerprint}")
+    challenger = fit_challenger(
+        policy, table, change_point=change_point, champion_until=champion_until, source=f"snapshot {fingerprint}"
+    )
     with tempfile.TemporaryDirectory(prefix="kedge-train-") as folder:
-        written = _write(Path(folder) / "bundle", asked, made, table, start, fingerprint)
+        written = _write(Path(folder) / "bundle", challenger, table, fingerprint)
         bundle.publish(store, written)
-    say(f"train: {made.estimator} of {', '.join(made.selection)}, bundle {written.id[:12]}")
+    members = ", ".join(f"{window.name} {window.weight:.2f}" for window in challenger.windows)
+    say(f"train: {challenger.estimator} of {', '.join(policy.train.estimators)} on {members}, bundle {written.id[:12]}")
     return written
 
 
-def challenger(asked: Policy, table: pa.Table, *, place: str) -> Challenger:
-    """Fit the policy's estimators on rows in time order and choose one.
-
-    Args:
-        asked: The policy.
-        table: Rows before the holdout.
-        place: Begins error messages.
-
-    Raises:
-        DataError: only one class.
-    """
-    label = _labels(table, asked)
-    older = holdout_start(len(label), SELECTION_SHARE)
-    _refuse_one_class(asked, label[:older], place)
-    signature = Signature.of(asked.model, bundle.observed_categories(asked.model, table))
-    rows = Rows(signature.encode(table), label, weights(_ages(table), asked.train.half_life_seconds))
-    tried = [ESTIMATORS[name](asked, signature, rows[:older], rows[older:]) for name in asked.train.estimators]
-    return Challenger(
-        estimator=min(tried, key=lambda each: each.loss).name,  # the first of the policy's list where two agree
-        fitted={each.name: each.fit(rows) for each in tried},
-        signature=signature,
-        selection={each.name: each.loss for each in tried},
-        constant=float(label.mean()),
-    )
-
-
-def measured(asked: Policy, made: Challenger, table: pa.Table) -> dict[str, float]:
-    """What the manifest says about rows that nothing was chosen on.
+def measured(challenger: Challenger, table: pa.Table) -> dict[str, float]:
+    """What the manifest says about the judged fit on the holdout.
 
     ``loss`` and ``wrong`` (binary: share of wrong decisions) over ``rows`` rows are what monitoring compares live
-    rows with; ``loss_of_<estimator>`` and ``constant_loss`` are those of the alternatives.
+    rows with; ``constant_loss`` is that of the mean label of the earlier rows, ``loss_of_<estimator>`` are those of the
+    alternatives, fitted on the rows the estimator was chosen on.
     """
-    label, matrix = _labels(table, asked), made.signature.encode(table)
-    scores = {name: score(model, made.signature, matrix) for name, model in made.fitted.items()}
-    found = {
+    policy, start = challenger.policy, challenger.holdout_start
+    label, unseen = _labels(table, policy), table.slice(start)
+    constant, label = float(label[:start].mean()), label[start:]
+    scores = {challenger.estimator: challenger.score(challenger.judged, unseen)}
+    for name in challenger.selection.keys() - {challenger.estimator}:
+        scores[name] = challenger.score(challenger.alternative(name), unseen)
+    metrics = {
         "rows": float(len(label)),
-        "loss": mean_loss(asked, label, scores[made.estimator]),
-        "constant_score": made.constant,
-        "constant_loss": mean_loss(asked, label, np.full(len(label), made.constant)),
+        "loss": mean_loss(policy, label, scores[challenger.estimator]),
+        "constant_score": constant,
+        "constant_loss": mean_loss(policy, label, np.full(len(label), constant)),
     }
-    found |= {f"loss_of_{name}": mean_loss(asked, label, values) for name, values in scores.items()}
-    found |= {f"selection_loss_of_{name}": loss for name, loss in made.selection.items()}
-    if asked.model.task == "binary":
-        found["wrong"] = float(wrong(label, scores[made.estimator], asked.model.threshold).mean())
-        found |= calibration(label, scores[made.estimator])
-    return found
+    metrics |= {f"loss_of_{name}": mean_loss(policy, label, scores[name]) for name in challenger.selection}
+    metrics |= {f"selection_loss_of_{name}": loss for name, loss in challenger.selection.items()}
+    if policy.model.task == "binary":
+        metrics["wrong"] = float(wrong(label, scores[challenger.estimator], policy.model.threshold).mean())
+        metrics |= calibration(label, scores[challenger.estimator])
+    return metrics
 
 
-def reference(asked: Policy, made: Challenger, table: pa.Table, start: int) -> bytes:
+def reference(challenger: Challenger, table: pa.Table) -> bytes:
     """The profile that later windows are compared with.
 
-    ``_label`` and ``_score`` are of the rows held out only: on rows it was trained on a model is surer than it ever is
-    again, so every later window would look drifted. The features are of all rows: training does not change them, and
-    all rows see more of the seasons than the newest share does.
+    ``_label`` and ``_score`` are of the judged fit on the holdout: on rows it was trained on a model is surer than it
+    ever is again, so every later window would look drifted. The features are of all rows: training does not change
+    them, and all rows see more of the seasons than the newest ones do.
     """
-    names = list(asked.model.features)
-    kinds = {name: _kind(feature.type) for name, feature in asked.model.features.items()}
-    unseen = table.slice(start)
+    model = challenger.policy.model
+    kinds = {name: _kind(feature.type) for name, feature in model.features.items()}
+    unseen = table.slice(challenger.holdout_start)
     outcome = pa.table(
         {
-            "_label": pa.array(_labels(unseen, asked)),
-            "_score": pa.array(score(made.model, made.signature, made.signature.encode(unseen))),
+            "_label": pa.array(_labels(unseen, challenger.policy)),
+            "_score": pa.array(challenger.score(challenger.judged, unseen)),
         }
     )
-    features = drift.build(table.select(names).to_batches(), kinds)
+    features = drift.build(table.select(list(model.features)).to_batches(), kinds)
     outcomes = drift.build(outcome.to_batches(), {"_label": "number", "_score": "number"})
     return Profile(rows=features.rows, columns={**features.columns, **outcomes.columns}).to_json()
 
@@ -156,38 +124,25 @@ def stride_sample(table: pa.Table, rows: int) -> pa.Table:
     return table.take(np.unique(np.linspace(0, table.num_rows - 1, rows).round().astype(np.int64)))
 
 
-def _write(folder: Path, asked: Policy, made: Challenger, table: pa.Table, start: int, fingerprint: str) -> Bundle:
-    unseen = table.slice(start)
-    metrics, shares = measured(asked, made, unseen), importance(made.model, made.signature)
+def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: str) -> Bundle:
+    metrics, fits = measured(challenger, table), challenger.rows_read()
+    shares = importance(challenger.final, challenger.signature)
     return bundle.write(
         folder,
-        model=made.model,
-        signature=made.signature,
-        policy=asked,
-        estimator=made.estimator,
+        model=challenger.final,
+        judged=challenger.judged,
+        fits=fits,
+        signature=challenger.signature,
+        policy=challenger.policy,
+        estimator=challenger.estimator,
         golden=stride_sample(table, bundle.folder.GOLDEN_ROWS),
-        profile=reference(asked, made, table, start),
+        profile=reference(challenger, table),
         snapshot=fingerprint,
         metrics=metrics,
         importance=shares,
-        report=page(asked, made.estimator, metrics, shares, table, start),
+        report=page(challenger.policy, challenger.estimator, metrics, shares, fits, table),
     )
 
 
-def _ages(table: pa.Table) -> Floats:
-    """Seconds from each row to the newest one, shape (n,)."""
-    time = table.column("_time").cast(pa.int64()).to_numpy()
-    return np.asarray((time.max() - time) / 1e6, dtype=np.float64)
-
-
-def _labels(table: pa.Table, asked: Policy) -> Floats:
-    return np.asarray(table.column(asked.model.target).to_numpy(), dtype=np.float64)
-
-
-def _refuse_one_class(asked: Policy, label: Floats, place: str) -> None:
-    if asked.model.task == "binary" and (positive := int(label.sum())) in (0, len(label)):
-        only = "positive" if positive else "negative"
-        raise DataError(
-            f"{place}: one class only: all of the {len(label):,} oldest rows of {asked.model.target!r} are {only} "
-            f"(model.positive_label is {asked.model.positive_label!r}); nothing can be learned from them"
-        )
+def _labels(table: pa.Table, policy: Policy) -> Floats:
+    return np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)

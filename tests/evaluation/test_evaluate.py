@@ -54,6 +54,12 @@ def stale(store, folder) -> Made:
     return Made(store, folder, table.set_column(0, "at", earlier))
 
 
+@pytest.fixture(scope="module")
+def before(store, folder, good) -> Made:
+    """An equal model, that of the rows before the holdout."""
+    return Made(store, folder, good.table.slice(0, 1200))
+
+
 @pytest.fixture(autouse=True)
 def _forgotten(store) -> None:
     """Each test writes its own records."""
@@ -85,45 +91,46 @@ def test_a_better_challenger_passes_against_the_champion(good, stale) -> None:
     assert against.decisions.only_champion_wrong > against.decisions.only_challenger_wrong
 
 
-def test_both_are_scored_on_the_same_newest_rows(good, stale) -> None:
+def test_the_judged_challenger_and_the_served_champion_are_scored_on_the_same_newest_rows(good, stale) -> None:
     found = judged(good, stale.bundle)
     newest = good.table.slice(1200)
     label = newest.column("y").to_numpy().astype(float)
     assert found.label.tolist() == label.tolist()
     for scored, made in ((found.challenger, good), (found.champion, stale)):
         opened = bundle.fetch(made.store, "fraud", made.bundle, Path("unused"))
-        score = opened.load_model().score(opened.signature.encode(newest))
+        fit = opened.load_judged() if made is good else opened.load_model()
+        score = fit.score(opened.signature.encode(newest))
         assert scored.score.tolist() == score.tolist()
         assert scored.loss.tolist() == losses("binary", label, score).tolist()
 
 
-def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(good, stale) -> None:
-    found = judged(stale, good.bundle, good.asked, good.fingerprint)
+def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(store, folder, good, before) -> None:
+    worse = Made(store, folder, rows.table(sign=-1))
+    found = judged(worse, before.bundle, good.asked, good.fingerprint)
     assert not found.passed
     (finished,) = records.read(good.store, "fraud", records.RunFinished)
     assert (finished.data.state, finished.data.step) == ("rejected", "evaluate")
-    assert finished.data.bundle == stale.bundle
+    assert finished.data.bundle == worse.bundle
     for part in ("the best constant guess", "higher than the champion's", "wrong decisions cost", "worst slice"):
         assert finished.data.reason.count(part) == 1
 
 
-def test_the_champion_itself_is_no_better_than_itself(good) -> None:
-    found = judged(good, good.bundle)
+def test_an_equal_challenger_is_no_better(good, before) -> None:
+    found = judged(good, before.bundle)
     assert [verdict.name for verdict in found.verdicts if not verdict.passed] == ["improvement"]
 
 
 def test_rows_the_champion_was_trained_on_are_left_out(store, folder, good) -> None:
-    """The champion's snapshot ends where half of the challenger's holdout is over."""
-    champion = Made(store, folder, good.table.slice(0, 1350), rows.policy(train={"holdout_share": 0.01}))
+    """The champion's snapshot ends where half of the challenger's holdout is over; its served fit read all of it."""
+    champion = Made(store, folder, good.table.slice(0, 1350))
     asked = rows.policy(gates={"min_rows": 100})
     found = judged(good, champion.bundle, asked)
-    first_unseen = 1350 - 14  # the champion held out 1 % of its 1,350 rows
-    assert found.measured.rows.judged == found.measured.rows.unseen == 1500 - first_unseen
-    assert found.note.startswith(f"{first_unseen - 1200} held-out rows are left out")
+    assert found.measured.rows.judged == found.measured.rows.unseen == 150
+    assert found.note.startswith("150 held-out rows are left out")
 
 
 def test_where_too_few_others_remain_nothing_is_decided_and_all_are_shown(store, folder, good) -> None:
-    champion = Made(store, folder, good.table.slice(0, 1480), rows.policy(train={"holdout_share": 0.01}))
+    champion = Made(store, folder, good.table.slice(0, 1465))
     found = judged(good, champion.bundle)
     assert (found.outcome, found.rows_needed) == ("inconclusive", 200 - 35)
     assert found.measured.rows.judged == 300
@@ -141,22 +148,26 @@ def test_where_too_few_others_remain_nothing_is_decided_and_all_are_shown(store,
     )
 
 
-def test_a_champion_is_stale_by_the_age_of_its_newest_training_row(good) -> None:
+def test_a_champion_is_stale_by_the_age_of_its_newest_training_row(good, before) -> None:
     """The table's 30 days end at the run; the champion learned the first 24 of them."""
+    champion = before.bundle
     for days, stale in ((5, True), (7, False)):
         for asked in (
             rows.policy(gates={"stale_after_seconds": days * 86_400}),
             rows.policy(monitor={"triggers": {"max_age_seconds": days * 86_400}}),
         ):
-            assert judged(good, good.bundle, asked).measured.stale is stale
+            assert judged(good, champion, asked).measured.stale is stale
     asked = rows.policy(gates={"stale_after_seconds": 86_400}, monitor={"triggers": {"max_age_seconds": 1e9}})
-    assert judged(good, good.bundle, asked).measured.stale
-    assert not judged(good, good.bundle).measured.stale
+    assert judged(good, champion, asked).measured.stale
+    assert not judged(good, champion).measured.stale
 
 
-def test_a_stale_champion_is_followed_by_its_equal(good) -> None:
-    found = judged(good, good.bundle, stale=True)
-    assert found.passed
+def test_a_stale_champion_is_followed_by_its_equal(good, before) -> None:
+    found = judged(good, before.bundle, stale=True)
+    assert found.measured.stale
+    score = found.challenger.score
+    assert measure(good.asked, found.label, score, score, stale=True).passed
+    assert not measure(good.asked, found.label, score, score).passed
 
 
 def test_a_later_attempt_meets_a_sharper_level(good) -> None:
@@ -240,9 +251,9 @@ def test_a_champion_that_needs_a_column_the_rows_lack_is_a_clear_error(store, fo
 
 
 def test_hardly_a_row_held_out_is_said(store, folder, good) -> None:
-    asked = rows.policy(train={"holdout_share": 0.002})
+    made = Made(store, folder, good.table, rows.policy(train={"holdout_share": 0.002}))
     with pytest.raises(DataError, match="3 rows held out; 4 is the least"):
-        judged(good, None, asked)
+        judged(made, None)
 
 
 @pytest.fixture(scope="module")

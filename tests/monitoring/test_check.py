@@ -39,7 +39,7 @@ def test_the_labelled_loss_is_the_mean_log_loss_against_the_bundles_own(world):
     scores = opened.load_model().score(opened.signature.encode(table))
     assert seen.loss.value == pytest.approx(log_loss(table["fraud"], scores))
     assert seen.wrong.value == pytest.approx(np.mean((scores >= 0.5) != table["fraud"].to_numpy()))
-    assert seen.reference == Reference(loss=opened.manifest.metrics["loss"], rows=560)  # a fifth of 7 * 400 rows
+    assert seen.reference == Reference(loss=opened.manifest.metrics["loss"], rows=700)  # a quarter of 7 * 400 rows
 
 
 def test_a_changed_relation_is_worse_and_retrains_at_the_second_day(world):
@@ -109,7 +109,7 @@ def test_too_few_rows_are_not_compared_however_different_they_are(world):
     table = rows(150, START, 9)
     world.serve(table.set_column(2, "age", pa.array(table["age"].to_numpy() + 500)))
     data = look(world, 0).record.data
-    assert (data.verdict, data.rows) == ("too few rows", 150)
+    assert (data.inputs.verdict, data.rows) == ("too few rows", 150)
 
 
 def test_a_handful_of_rows_is_no_quarantine_whatever_they_hold(world):
@@ -158,7 +158,7 @@ def test_the_estimate_is_calibrated_by_the_bundle_and_near_the_labelled_loss(wor
     world.serve(rows(2000, START, 12))
     data = look(world, 0).record.data
     assert data.estimate.calibrated is True
-    assert data.estimate.loss.value == pytest.approx(data.performance.loss.value, rel=0.1)
+    assert data.estimate.loss.value == pytest.approx(data.performance.loss.value, rel=0.15)
 
 
 def test_the_report_is_one_page_without_scripts_that_names_what_was_seen(world):

@@ -57,7 +57,7 @@ def policy(location: str | Path = "unused", *, task: str = "binary", **sections:
             "slices": ["country", "recurring"],
         },
         "data": {"source": {"format": "parquet", "location": str(location)}, "time_column": "at"},
-        "train": {"xgboost": {"trees": 40, "depth": 3}, "threads": 1},
+        "train": {"xgboost": {"trees": 40, "depth": 3}, "threads": 1, "holdout_share": 0.2},
     }
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section}

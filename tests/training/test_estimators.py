@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ def encoded(task: str = "binary", count: int = 800) -> tuple[Signature, Rows]:
     table = rows.table(count, task=task)
     asked = rows.policy(task=task)
     signature = Signature.of(asked.model, observed_categories(asked.model, table))
-    return signature, Rows(signature.encode(table), np.asarray(table.column("y").to_numpy(), dtype=float))
+    label = np.asarray(table.column("y").to_numpy(), dtype=float)
+    return signature, Rows(signature.encode(table), label, np.arange(count))
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
@@ -23,9 +26,9 @@ def encoded(task: str = "binary", count: int = 800) -> tuple[Signature, Rows]:
 def test_selection_loss_is_the_mean_loss_of_the_newer_rows(name: str, task: str) -> None:
     signature, all_rows = encoded(task)
     asked = rows.policy(task=task)
-    tried = ESTIMATORS[name](asked, signature, all_rows[:600], all_rows[600:])
-    scores = estimators.score(tried.fit(all_rows[:600]), signature, all_rows.matrix[600:])
-    label = all_rows.label[600:]
+    tried = ESTIMATORS[name](asked, signature, all_rows)
+    scores = estimators.score(asked, tried.fit(all_rows[:640]), signature, all_rows.matrix[640:])
+    label = all_rows.label[640:]
     by_hand = (
         -(label * np.log(scores) + (1 - label) * np.log(1 - scores)) if task == "binary" else (label - scores) ** 2
     )
@@ -34,9 +37,9 @@ def test_selection_loss_is_the_mean_loss_of_the_newer_rows(name: str, task: str)
 
 def test_trees_stop_early_on_noise() -> None:
     signature, all_rows = encoded()
-    noise = Rows(all_rows.matrix, np.random.default_rng(3).permutation(all_rows.label))
+    noise = replace(all_rows, label=np.random.default_rng(3).permutation(all_rows.label))
     asked = rows.policy(train={"xgboost": {"trees": 300, "depth": 6, "learning_rate": 0.3, "early_stopping_rounds": 5}})
-    model = ESTIMATORS["xgboost"](asked, signature, noise[:600], noise[600:]).fit(noise)
+    model = ESTIMATORS["xgboost"](asked, signature, noise).fit(noise)
     assert model.num_boosted_rounds() < 50
 
 
@@ -44,7 +47,7 @@ def test_trees_stop_early_on_noise() -> None:
 def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
     signature, all_rows = encoded("regression")
     asked = rows.policy(task="regression")
-    model = ESTIMATORS[name](asked, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
+    model = ESTIMATORS[name](asked, signature, all_rows).fit(all_rows)
     shares = estimators.importance(model, signature)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares) == list(signature.names)
@@ -56,8 +59,8 @@ def test_a_feature_without_any_value_is_no_obstacle() -> None:
     signature, all_rows = encoded()
     all_rows.matrix[:, 2] = np.nan
     for name in ESTIMATORS:
-        model = ESTIMATORS[name](ASKED, signature, all_rows[:600], all_rows[600:]).fit(all_rows)
-        assert np.isfinite(estimators.score(model, signature, all_rows.matrix)).all()
+        model = ESTIMATORS[name](ASKED, signature, all_rows).fit(all_rows)
+        assert np.isfinite(estimators.score(ASKED, model, signature, all_rows.matrix)).all()
 
 
 def test_calibration_finds_the_line_scores_were_bent_by() -> None:

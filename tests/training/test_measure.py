@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from kedge.measure import holdout_start, losses, wrong
+from kedge.measure import losses, wrong
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
@@ -18,10 +18,3 @@ def test_the_mean_loss_is_scikit_learns_log_loss_also_for_certain_scores(pairs: 
 
 def test_a_decision_at_the_threshold_is_positive() -> None:
     assert wrong(np.array([1.0, 0.0, 1.0]), np.array([0.25, 0.25, 0.2]), 0.25).tolist() == [False, True, True]
-
-
-@given(st.integers(1, 10_000), st.floats(0.001, 0.5))
-def test_the_holdout_is_the_newest_share_and_never_empty(rows: int, share: float) -> None:
-    held = rows - holdout_start(rows, share)
-    assert 1 <= held <= rows
-    assert abs(held - rows * share) <= 1

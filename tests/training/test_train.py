@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from kedge import bundle
 from kedge.drift import Profile
 from kedge.errors import DataError
 from kedge.store import open_store
-from kedge.training import train
+from kedge.training import fit_challenger, train
 from tests.training import rows
 
 
@@ -29,13 +31,13 @@ def trained(store, tmp_path, table, asked):
     return bundle.fetch(store, asked.name, made.id, tmp_path / "cache")
 
 
-def test_metrics_are_those_of_the_published_model_on_the_newest_rows(usual) -> None:
+def test_metrics_are_those_of_the_judged_fit_on_the_newest_rows(usual) -> None:
     table = rows.table()
     newest = table.slice(1200)
-    score = usual.load_model().score(usual.signature.encode(newest))
+    score = usual.load_judged().score(usual.signature.encode(newest))
     label = newest.column("y").to_numpy().astype(float)
     metrics = usual.manifest.metrics
-    assert metrics["rows"] == 300
+    assert metrics["rows"] == usual.manifest.holdout.rows == 300
     assert metrics["loss"] == pytest.approx(-np.log(np.where(label == 1, score, 1 - score)).mean(), rel=1e-6)
     assert metrics["wrong"] == pytest.approx(((score >= 0.5) != (label == 1)).mean())
     base = table.slice(0, 1200).column("y").to_numpy().mean()
@@ -43,18 +45,35 @@ def test_metrics_are_those_of_the_published_model_on_the_newest_rows(usual) -> N
     assert metrics["constant_loss"] == pytest.approx(-np.log(np.where(label == 1, base, 1 - base)).mean())
 
 
-def test_no_choice_reads_the_holdout(usual, store, tmp_path) -> None:
-    table = rows.table()
-    turned = table.column("y").to_numpy().copy()
-    turned[1200:] = 1 - turned[1200:]
-    other = table.set_column(table.schema.get_field_index("y"), "y", pa.array(turned))
-    for column in ("x0", "x1"):
-        shifted = other.column(column).to_numpy().copy()
-        shifted[1200:] += 100
-        other = other.set_column(other.schema.get_field_index(column), column, pa.array(shifted))
-    second = trained(store, tmp_path, other, rows.policy())
-    assert usual.manifest.files["model.ubj"] == second.manifest.files["model.ubj"]
-    assert usual.manifest.metrics["loss"] < second.manifest.metrics["loss"]
+def test_the_served_model_is_the_same_recipe_through_the_newest_row(usual) -> None:
+    table = rows.table().append_column("_time", rows.table().column("at"))
+    wanted = fit_challenger(rows.policy(), table)
+    assert usual.manifest.files.keys() >= {"model.ubj", "judged.ubj"}
+    for predictor, model in ((usual.load_model(), wanted.final), (usual.load_judged(), wanted.judged)):
+        score = predictor.score(usual.signature.encode(table))
+        assert score.tolist() == wanted.score(model, table).tolist()
+    assert usual.golden.column("_score").to_pylist() == pytest.approx(
+        usual.load_model().score(usual.signature.encode(usual.golden)).tolist()
+    )
+
+
+def test_the_manifest_says_what_both_fits_read(usual) -> None:
+    fits, times = usual.manifest, rows.table().column("at").to_pylist()
+    assert (fits.holdout.start, fits.holdout.rows) == (times[1200], 300)
+    assert fits.trained_until == times[-1]
+    assert fits.change_point is None
+    assert {window.name: window.rows for window in fits.windows}.items() <= {"newest 500": 500, "all": 1200}.items()
+    assert 0 < fits.agreement.difference <= fits.agreement.bound
+
+
+def test_a_change_point_is_in_the_manifest_and_on_the_page(store, tmp_path) -> None:
+    table, asked = rows.table(), rows.policy()
+    change = rows.START + timedelta(days=10)
+    made = train.run(asked, store, rows.taken(store, tmp_path, table, asked), change_point=change)
+    opened = bundle.fetch(store, asked.name, made.id, tmp_path / "cache")
+    assert opened.manifest.change_point == change
+    assert "since change" in {window.name for window in opened.manifest.windows}
+    assert "2026-01-11 00:00 UTC" in (opened.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("estimator", ["xgboost", "linear"])
@@ -93,6 +112,7 @@ def test_golden_rows_are_spread_over_the_whole_time(usual) -> None:
 def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
     page = (usual.folder / "report.html").read_text()
     assert "fraud: trained xgboost" in page
+    assert "<td>newest 500</td>" in page
     assert f"{usual.manifest.metrics['loss_of_linear']:.4g}" in page
 
 
@@ -120,10 +140,11 @@ def test_column_names_with_spaces_are_fine(store, tmp_path) -> None:
     assert made.manifest.importance["x 1"] > 0.1
 
 
-def test_a_category_seen_only_in_the_holdout_is_not_in_the_signature(store, tmp_path) -> None:
+def test_a_category_seen_only_in_the_holdout_is_learned_by_the_served_fit(store, tmp_path) -> None:
     table = rows.table(600)
     country = table.column("country").to_pylist()
     country[-10:] = ["ZZ"] * 10
     table = table.set_column(table.schema.get_field_index("country"), "country", pa.array(country))
     made = trained(store, tmp_path, table, rows.policy())
-    assert made.signature.inputs[4].categories == ("AT", "BE", "DE")
+    assert made.signature.inputs[4].categories == ("AT", "BE", "DE", "ZZ")
+    assert np.isfinite(made.load_judged().score(made.signature.encode(table))).all()

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 
 from kedge import policy as policies
-from kedge.training import train
+from kedge.bundle import Signature
+from kedge.training import estimators
+from kedge.training.estimators import ESTIMATORS, Rows
 
 DAY = 86_400.0
 
@@ -34,8 +36,15 @@ def changed_halfway(estimator: str, **settings: object) -> float:
             "train": {"estimators": [estimator], **settings},
         }
     )
-    made = train.challenger(asked, table, place="rows")
-    return float(train.score(made.model, made.signature, np.array([[1.0]], dtype=np.float32))[0])
+    all_rows = Rows(
+        table.column("x").to_numpy().astype(np.float32).reshape(-1, 1),
+        table.column("y").to_numpy(),
+        table.column("_time").cast(pa.int64()).to_numpy(),
+    )
+    signature = Signature.of(asked.model)
+    weighted = all_rows.weighted(asked.train.half_life_seconds)
+    model = ESTIMATORS[estimator](asked, signature, weighted).fit(weighted)
+    return float(estimators.score(asked, model, signature, np.array([[1.0]], dtype=np.float32))[0])
 
 
 @pytest.mark.parametrize("estimator", ["xgboost", "linear"])

@@ -1,0 +1,293 @@
+"""A challenger: one recipe fitted on several windows, averaged by how well each does on the newest rows.
+
+After a change the newest rows are right and few; before one, all rows are right and many. No rule knows which holds, so
+every window is tried and the rows say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kedge import bundle
+from kedge.bundle import Agreement, Fits, Holdout, Signature
+from kedge.errors import DataError
+from kedge.measure import Floats, losses
+from kedge.policy import Policy
+from kedge.training.estimators import ESTIMATORS, FittedCandidate, Rows, score, split
+from kedge.training.windows import Window, holdout_rows, windows
+
+RATE = 0.05
+"""A member whose total loss is 20 nats above the best one's has 1/e of its weight."""
+MIN_WEIGHT = 1e-3
+"""Members below it are dropped."""
+WEIGHING_ROWS = 500
+"""Newest rows, at most, that weigh the members. More would weigh windows by how they did long ago."""
+CHOICE_ROWS = 2000
+"""Newest rows before the holdout, at most (or four times the holdout), on which the estimator is chosen."""
+AGREEMENT_SHARE = 0.5
+"""Most that the two fits may differ by on the holdout, as a share of the outcomes' standard deviation."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Key = tuple[int, int, str, int, Signature]
+Cache = MutableMapping[Key, Any]
+"""Fits by first row, row after the last, estimator, seed and encoding. One cache serves one policy and one table, which
+may grow at its end."""
+
+
+class WindowFits:
+    """Fits of the policy's estimators on windows of one table, each made once."""
+
+    def __init__(self, policy: Policy, signature: Signature, rows: Rows, cache: Cache | None) -> None:
+        self.policy, self.signature, self.rows = policy, signature, rows
+        self._models: Cache = {} if cache is None else cache
+        self._candidates: dict[tuple[str, int, int], FittedCandidate] = {}
+
+    def learnable(self, start: int, end: int) -> bool:
+        """Whether the older rows of a window, which a fit begins with, hold something to tell apart."""
+        label = self.rows.label[start : start + split(end - start)]
+        return len(label) > 0 and (self.policy.model.task != "binary" or label.min() != label.max())
+
+    def candidate(self, name: str, start: int, end: int) -> FittedCandidate:
+        """An estimator whose settings were found on the window."""
+        key = (name, start, end)
+        if key not in self._candidates:
+            self._candidates[key] = ESTIMATORS[name](self.policy, self.signature, self._window(start, end))
+        return self._candidates[key]
+
+    def model(self, name: str, start: int, end: int) -> Any:
+        """An estimator fitted on the window."""
+        key = (start, end, name, self.policy.train.seed, self.signature)
+        if key not in self._models:
+            self._models[key] = self.candidate(name, start, end).fit(self._window(start, end))
+        return self._models[key]
+
+    def score(self, model: Any, start: int, end: int) -> Floats:
+        """Scores of the rows from ``start`` to ``end``."""
+        return score(self.policy, model, self.signature, self.rows.matrix[start:end])
+
+    def _window(self, start: int, end: int) -> Rows:
+        return self.rows[start:end].weighted(self.policy.train.half_life_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenger:
+    """What training made, before it is a bundle."""
+
+    policy: Policy
+    signature: Signature
+    estimator: str
+    """The chosen one."""
+    choice: tuple[int, int]
+    """First row, and the one after the last, of those on which the estimator was chosen."""
+    holdout_start: int
+    """First row that the judged fit did not read."""
+    change_point: datetime | None
+    weights: dict[Window, float]
+    """Of the members; they sum to 1."""
+    fits: WindowFits
+
+    @cached_property
+    def judged(self) -> Any:
+        """The model of which every figure is: its members end before the holdout."""
+        return self._merged(self.holdout_start)
+
+    @cached_property
+    def final(self) -> Any:
+        """The model that is served: the same members, windows and weights, fitted again through the newest row.
+
+        Made when it is first asked for.
+        """
+        return self._merged(len(self.fits.rows))
+
+    def score(self, model: Any, table: pa.Table) -> Floats:
+        """Scores of a table's rows by one of the two models, shape (n,): probabilities or values."""
+        return score(self.policy, model, self.signature, self.signature.encode(table))
+
+    @property
+    def selection(self) -> dict[str, float]:
+        """Mean loss on the newest fifth of the rows on which the estimator was chosen, of each that was tried."""
+        return {name: self.fits.candidate(name, *self.choice).loss for name in self.policy.train.estimators}
+
+    def alternative(self, name: str) -> Any:
+        """An estimator fitted on the rows on which it was chosen, or not."""
+        return self.fits.model(name, *self.choice)
+
+    @property
+    def windows(self) -> tuple[bundle.Window, ...]:
+        """The members of the judged fit."""
+        end = self.holdout_start
+        return tuple(
+            bundle.Window(name=window.name, rows=end - window.start(end), weight=weight)
+            for window, weight in self._members(end).items()
+        )
+
+    @property
+    def agreement(self) -> Agreement:
+        """How near both models are on the holdout, and how near they must be."""
+        start, end = self.holdout_start, len(self.fits.rows)
+        scores = [self.fits.score(model, start, end) for model in (self.judged, self.final)]
+        bound = AGREEMENT_SHARE * float(self.fits.rows.label.std())
+        return Agreement(difference=float(np.abs(scores[0] - scores[1]).mean()), bound=bound)
+
+    def rows_read(self) -> Fits:
+        """Which rows both models read, for the manifest. Makes both."""
+        times = self.fits.rows.time
+        return Fits(
+            holdout=Holdout(start=_time(times[self.holdout_start]), rows=len(times) - self.holdout_start),
+            windows=self.windows,
+            change_point=self.change_point,
+            agreement=self.agreement,
+            trained_until=_time(times[-1]),
+        )
+
+    def _merged(self, end: int) -> Any:
+        members = self._members(end)
+        models = [self.fits.model(self.estimator, window.start(end), end) for window in members]
+        return bundle.merge(models, list(members.values()))
+
+    def _members(self, end: int) -> dict[Window, float]:
+        """The windows with their weights, of a fit that ends before row ``end``: none twice, none with one class."""
+        by_start: dict[int, tuple[Window, float]] = {}
+        for window, weight in self.weights.items():
+            start = window.start(end)
+            if self.fits.learnable(start, end):
+                first, share = by_start.get(start, (window, 0.0))
+                by_start[start] = (first, share + weight)
+        total = sum(weight for _, weight in by_start.values())
+        return {window: weight / total for window, weight in by_start.values()} or {Window(name="all"): 1.0}
+
+
+def fit_challenger(
+    policy: Policy,
+    table: pa.Table,
+    *,
+    change_point: datetime | None = None,
+    champion_until: datetime | None = None,
+    cache: Cache | None = None,
+    source: str = "rows",
+) -> Challenger:
+    """Fit the policy's recipe on several windows of rows in time order, and weigh them by the newest rows.
+
+    The estimator is chosen once, on rows before the holdout: each is fitted on older ones, and the newest fifth says
+    when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window and
+    fitted again on all of it. Members are weighed by fits that end before the newest m rows (the holdout, but at most
+    500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log loss in nats on these rows, in a regression the sum of
+    squared errors over twice the smallest mean of them. The model is the weighted sum of the members' log-odds (of
+    their values): aggregation by exponential weights, V. Vovk (1990), at a rate below 1 because rows near in time are
+    no independent evidence.
+
+    The holdout has :func:`holdout_rows` rows, but at most half of those that the members learn from, by their weights:
+    where only the newest rows are worth learning from, a large holdout would swallow them. It keeps
+    ``gates.min_class_rows`` of each class. Nothing but the weights reads it.
+
+    Args:
+        policy: Model, ``train``, and the gates whose power sets the size of the holdout.
+        table: Features, target and ``_time``, in time order.
+        change_point: Since when the relation is another one, with offset; None: not known.
+        champion_until: Time of the newest row the champion was trained on; None: no champion.
+        cache: Fits of earlier calls with this policy, on this table when it was shorter.
+        source: Begins error messages.
+
+    Returns:
+        The challenger; its two models are made when they are first asked for.
+
+    Raises:
+        DataError: only one class to learn from, or features that cannot be read.
+    """
+    label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
+    time = table.column("_time").cast(pa.int64()).to_numpy()
+    signature = Signature.of(policy.model, bundle.observed_categories(policy.model, table))
+    fits = WindowFits(policy, signature, Rows(signature.encode(table), label, time), cache)
+    change = None if change_point is None else int(np.searchsorted(time, _microseconds(change_point), "left"))
+    unseen = None
+    if champion_until is not None:
+        unseen = len(label) - int(np.searchsorted(time, _microseconds(champion_until), "right"))
+    since_change = None if change is None else len(label) - change
+    held_out = holdout_rows(len(label), policy, since_change=since_change, since_champion=unseen)
+    first = len(label) - held_out  # no choice of settings reads from here on
+    if not fits.learnable(0, first):
+        raise DataError(_one_class(policy, label[: split(first)], source))
+    choice = (_choice_start(fits, first), first)
+    chosen = policy.train.estimators[0]
+    if len(policy.train.estimators) > 1:  # the first of the policy's list where two agree
+        chosen = min(policy.train.estimators, key=lambda name: fits.candidate(name, *choice).loss)
+    end = len(label) - min(held_out, WEIGHING_ROWS)
+    weights = _weighed(fits, chosen, end, change)
+    reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())
+    return Challenger(
+        policy=policy,
+        signature=signature,
+        estimator=chosen,
+        choice=choice,
+        holdout_start=min(end, max(first, len(label) - max(int(reach / 2), _rows_of_each_class(policy, label)))),
+        change_point=change_point,
+        weights=weights,
+        fits=fits,
+    )
+
+
+def member_weights(task: str, member_losses: Floats) -> Floats:
+    """Weights of members, shape (k,), from their losses of the same rows, shape (k, n), see :func:`fit_challenger`.
+
+    Members below 0.001 get none, the others sum to 1.
+
+    >>> member_weights("binary", np.array([[0.5, 0.5], [10.5, 10.5], [300.0, 300.0]])).round(3).tolist()
+    [0.731, 0.269, 0.0]
+    """
+    total = member_losses.sum(axis=1)
+    if task == "regression":
+        means = member_losses.mean(axis=1)
+        least = max(float(means.min()), float(np.finfo(float).eps * means.max()))
+        total = total / (2 * least or 1.0)
+    share = np.exp(-RATE * (total - total.min()))
+    share /= share.sum()
+    share[share < MIN_WEIGHT] = 0.0
+    return np.asarray(share / share.sum(), dtype=np.float64)
+
+
+def _choice_start(fits: WindowFits, end: int) -> int:
+    """First row of the longest window before ``end`` that is not too long to choose on, else of the shortest."""
+    starts = [start for window in windows(end) if fits.learnable(start := window.start(end), end)]
+    longest = max(CHOICE_ROWS, 4 * (len(fits.rows) - end))
+    return min((start for start in starts if end - start <= longest), default=starts[0])
+
+
+def _weighed(fits: WindowFits, estimator: str, end: int, change: int | None) -> dict[Window, float]:
+    """The windows before row ``end`` with the weights that the rows from there on give them."""
+    members = [window for window in windows(end, change) if fits.learnable(window.start(end), end)]
+    task, label = fits.policy.model.task, fits.rows.label[end:]
+    scores = [fits.score(fits.model(estimator, window.start(end), end), end, len(fits.rows)) for window in members]
+    shares = member_weights(task, np.array([losses(task, label, one) for one in scores]))
+    return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
+
+
+def _rows_of_each_class(policy: Policy, label: Floats) -> int:
+    """How many of the newest rows hold as many of each class as the gates ask for; all where there are not so many."""
+    if policy.model.task != "binary":
+        return 0
+    newest = [np.flatnonzero(label[::-1] == value) for value in (0.0, 1.0)]
+    least = policy.gates.min_class_rows
+    return max(int(places[least - 1]) + 1 if len(places) >= least else len(label) for places in newest)
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=int(microseconds))
+
+
+def _one_class(policy: Policy, label: Floats, source: str) -> str:
+    only = "positive" if label[0] else "negative"
+    return (
+        f"{source}: one class only: all of the {len(label):,} oldest rows of {policy.model.target!r} are {only} "
+        f"(model.positive_label is {policy.model.positive_label!r}); nothing can be learned from them"
+    )

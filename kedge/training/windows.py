@@ -1,0 +1,82 @@
+"""Which rows a run holds out, and which windows of the others it learns from. Rows are in time order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from kedge.policy import Policy
+
+DETECTED, DIFFERING, POWER = 0.01, 0.1, 0.9
+"""The holdout finds a difference of one wrong decision in a hundred, where one decision in ten differs, in 90 %."""
+SHORTEST = 500
+"""Rows of the shortest window; each further one has twice as many."""
+MIN_ROWS_SINCE_CHANGE = 50
+"""Fewer rows since a change are no window of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Consecutive rows that end where a fit ends: those from a row on, or so many."""
+
+    name: str
+    first: int = 0
+    """Row it begins with, unless it has a length."""
+    length: int | None = None
+
+    def start(self, end: int) -> int:
+        """Its first row where the fit ends before row ``end``."""
+        return self.first if self.length is None else max(0, end - self.length)
+
+
+def holdout_rows(
+    rows: int, policy: Policy, *, since_change: int | None = None, since_champion: int | None = None
+) -> int:
+    """How many of the newest rows no fit that is judged may read: as many as the gates need, and no more.
+
+    The mean of n paired differences of decisions, whose standard deviation is sqrt(0.1) where one decision in ten
+    differs, shows a true difference of 0.01 at level alpha with power 0.9 for n = ((z_(1 - alpha) + z_0.9) sqrt(0.1) /
+    0.01)², 8,564 at alpha = 0.05. Held out are so many rows, but at most half of those since the change point, so that
+    the other half can be learned from, and none that the champion was trained on, which prove nothing; at least
+    ``gates.min_rows``, below which nothing is judged; and never more than ``train.holdout_share`` of all.
+
+    Args:
+        rows: Rows in the table, at least 2. Outcomes that were not due yet are not among them.
+        policy: Its ``gates.alpha``, ``gates.min_rows`` and ``train.holdout_share``.
+        since_change: Rows since the change point; None: no change is known of.
+        since_champion: Rows newer than those the champion was trained on; None: there is no champion.
+
+    >>> policy = Policy.model_validate({
+    ...     "model": {"name": "fraud", "target": "y", "features": {"amount": {"type": "number"}}},
+    ...     "data": {"source": {"format": "csv", "location": "rows.csv"}, "time_column": "at"}})
+    >>> holdout_rows(100_000, policy), holdout_rows(2000, policy), holdout_rows(100_000, policy, since_change=3000)
+    (8564, 500, 1500)
+    """
+    z = NormalDist().inv_cdf(1 - policy.gates.alpha) + NormalDist().inv_cdf(POWER)
+    wanted = math.ceil(z**2 * DIFFERING / DETECTED**2)
+    if since_change is not None:
+        wanted = min(wanted, since_change // 2)
+    if since_champion is not None:
+        wanted = min(wanted, since_champion)
+    return max(1, min(max(wanted, policy.gates.min_rows), math.floor(rows * policy.train.holdout_share)))
+
+
+def windows(end: int, change: int | None = None) -> list[Window]:
+    """The windows of rows before ``end``: since the change, 500, 1,000, 2,000, ... up to half of all, and all.
+
+    Args:
+        end: Rows there are to learn from.
+        change: First row since the change point; None: no change is known of.
+
+    >>> [window.name for window in windows(4500, 4400)]
+    ['since change', 'newest 500', 'newest 1000', 'newest 2000', 'all']
+    """
+    chosen = []
+    if change is not None and 0 < change <= end - MIN_ROWS_SINCE_CHANGE:
+        chosen.append(Window(name="since change", first=change))
+    length = SHORTEST
+    while 2 * length <= end:
+        chosen.append(Window(name=f"newest {length}", length=length))
+        length *= 2
+    return [*chosen, Window(name="all")]
