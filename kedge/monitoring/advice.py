@@ -25,10 +25,9 @@ def of_labels(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[str, ...]:
     found = []
     if cohort.reason:
         found.append(f"labels incomplete, so the loss is not judged: {cohort.reason}")
-    elif due.let_go is not None:
-        found.append(
-            f"predictions of {moment(due.let_go)} to {moment(due.start)} waited too long for a verdict, and get none"
-        )
+    elif due.span.judged < due.span.start:
+        since, until = moment(due.span.judged), moment(due.span.start)
+        found.append(f"predictions of {since} to {until} waited too long for a verdict, and get none")
     if due.delays is not None:
         found += _of_delays(policy, due.delays)
     return tuple(found)

@@ -1,8 +1,11 @@
-"""Reads the rows whose outcomes are due: those that became so since the last verdict, and late ones before them."""
+"""The rows whose outcomes are due: those that became so since the last verdict, and late ones before them.
+
+From the log by :func:`read`, from arrays by :func:`select`; both look where :func:`span` says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +40,67 @@ class LastVerdict:
     at: datetime | None = None
     """End of the check that judged them: outcomes observed by then are known to it; None: no check has judged yet."""
 
+    @classmethod
+    def after(cls, judged: Cohort, at: datetime) -> LastVerdict:
+        """After a check that ended then. Without a verdict its cohort stays open."""
+        if judged.verdict == "judged":
+            return cls(until=judged.end, at=at)
+        return cls(until=judged.start, at=judged.since)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Where a check looks for rows that are due."""
+
+    start: datetime
+    """The cohort was predicted from then on."""
+    end: datetime
+    """And before then: what is younger is not due."""
+    judged: datetime
+    """Rows of the tenure predicted before then were judged, or given up if they are younger than ``start``."""
+    late_from: datetime
+    """Rows predicted from then to ``judged`` are late if their outcome was first observed after ``late_since``."""
+    late_since: datetime | None
+    """None: no check has judged yet."""
+    last: datetime | None
+    """End of the check that judged last."""
+
+
+def span(
+    policy: Policy,
+    tenure_since: datetime,
+    last: LastVerdict | None,
+    end: datetime,
+    delay: float,
+    *,
+    oldest: Callable[[], datetime | None] = lambda: None,
+) -> Span:
+    """Where a check that ends then looks.
+
+    Args:
+        tenure_since: When the champion began to serve.
+        last: Up to where its checks judged; None: there was none.
+        delay: Age in seconds from which rows are due.
+        oldest: Asked if the cohort is longer than a window: how far back it may reach for that.
+    """
+    due, window = end - timedelta(seconds=delay), timedelta(seconds=policy.monitor.window_seconds)
+    if last is None:
+        judged = due - window
+    else:
+        judged = last.until if last.until is not None else (last.at or due) - timedelta(seconds=delay)
+    start = judged = max(judged, tenure_since)
+    if judged < due - window:
+        start = max(judged, due - MAX_WINDOWS * window, min(oldest() or judged, due - window))
+    known = last.at if last is not None else None
+    return Span(
+        start=start,
+        end=max(start, due),
+        judged=judged,
+        late_from=max(tenure_since, judged - LATE_WINDOWS * window),
+        late_since=None if known is None else max(known, end - LATE_WINDOWS * window),
+        last=known,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
@@ -53,13 +117,10 @@ class Outcomes:
     corrected: int = 0
     newest: datetime | None = None
     """When the newest of the outcomes became known."""
-    start: datetime
-    end: datetime
-    since: datetime | None = None
+    span: Span
     delay_seconds: float = 0.0
     delays: Delays | None = None
-    let_go: datetime | None = None
-    """Rows predicted from then to ``start`` were never judged: they waited too long; None: there are none."""
+    """What that age was estimated from; None: the policy states it."""
 
     def judge(self, policy: Policy, constant_loss: float | None = None) -> Cohort:
         """The sums over them, see :func:`kedge.monitoring.cohort.judge`."""
@@ -72,10 +133,10 @@ class Outcomes:
             corrected=self.corrected,
             slices=self.slices,
             constant_loss=constant_loss,
-            start=self.start,
-            end=self.end,
+            start=self.span.start,
+            end=self.span.end,
         )
-        return replace(found, since=self.since, delay_seconds=self.delay_seconds, delays=self.delays)
+        return replace(found, since=self.span.last, delay_seconds=self.delay_seconds, delays=self.delays)
 
     def without(self, start: datetime, end: datetime) -> Outcomes:
         """Those predicted outside of a time."""
@@ -99,11 +160,7 @@ def last_verdict(checks: Sequence[Record[Checked]], tenure_id: str) -> LastVerdi
     if newest is None:
         return None
     cohort = newest.data.cohort
-    if cohort is None:
-        return LastVerdict(at=newest.time)
-    if cohort.verdict == "judged":
-        return LastVerdict(until=cohort.end, at=newest.time)
-    return LastVerdict(until=cohort.start, at=cohort.since)
+    return LastVerdict(at=newest.time) if cohort is None else LastVerdict.after(cohort, newest.time)
 
 
 def due_delay(
@@ -147,14 +204,12 @@ def read(
     Raises:
         StoreError: the log cannot be read.
     """
-    due, window = end - timedelta(seconds=delay), timedelta(seconds=policy.monitor.window_seconds)
     last = last_verdict(checks, serving.tenure_id)
-    begin = _begin(serving, last, due, window, delay)
-    start = max(begin, _earliest(store, policy, begin, due, window))
+    where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
     slices = [name for name in policy.model.slices if policy.model.features[name].privacy == "keep"]
     names = ["_id", "_time", "_version", "_score", *slices]
-    rows = log.read_window(store, policy, start, max(start, due), columns=names, known_at=end)
-    ids = rows["_id"]
+    rows = log.read_window(store, policy, where.start, where.end, columns=names, known_at=end)
+    ids, rows = rows["_id"], _of(rows, bundle, left_out)
 
     def outcomes(rows: pa.Table, late: int, corrected: int) -> Outcomes:
         return Outcomes(
@@ -165,23 +220,23 @@ def read(
             slices={name: np.array(rows[name].to_pylist(), dtype=object) for name in slices},
             corrected=corrected,
             newest=pc.max(rows["_observed"]).as_py(),
-            start=start,
-            end=max(start, due),
-            since=last.at if last is not None else None,
+            span=where,
             delay_seconds=delay,
             delays=estimate,
-            let_go=begin if begin < start else None,
         )
 
-    rows = _of(rows, bundle, left_out)
     own = outcomes(rows, 0, 0)
-    if own.since is None or own.judge(policy).verdict == "labels incomplete":
+    if where.late_since is None or own.judge(policy).verdict == "labels incomplete":
         return own
-    reach = LATE_WINDOWS * window
-    earliest = max(serving.since, begin - reach)
-    since = max(own.since, end - reach)
     late = log.read_late(
-        store, policy, earliest, max(earliest, begin), since=since, known_at=end, columns=names, without=ids
+        store,
+        policy,
+        where.late_from,
+        where.judged,
+        since=where.late_since,
+        known_at=end,
+        columns=names,
+        without=ids,
     )
     late = _of(late, bundle, left_out)
     known = late["_corrected"]
@@ -191,30 +246,56 @@ def read(
     return outcomes(pa.concat_tables([first, rows]), first.num_rows, late.num_rows - first.num_rows)
 
 
-def _begin(serving: Champion, last: LastVerdict | None, due: datetime, window: timedelta, delay: float) -> datetime:
-    if last is None:
-        begin = due - window
-    elif last.until is not None:
-        begin = last.until
-    else:
-        begin = (last.at or due) - timedelta(seconds=delay)
-    return max(begin, serving.since)
+def select(
+    policy: Policy,
+    where: Span,
+    end: datetime,
+    *,
+    scores: Floats,
+    labels: Floats,
+    times: NDArray[np.datetime64],
+    observed: NDArray[np.datetime64],
+    delay: float,
+    slices: Mapping[str, NDArray[np.object_]] | None = None,
+) -> Outcomes:
+    """The rows of arrays that a check looks at there; each row has one outcome, or none yet.
 
-
-def _earliest(store: Store, policy: Policy, begin: datetime, due: datetime, window: timedelta) -> datetime:
-    """How far a cohort may reach back."""
-    if begin >= due - window:
-        return begin
-    newest = log.newest_days(store, policy, MAX_ROWS, due) or due
-    return max(due - MAX_WINDOWS * window, min(newest, due - window))
+    Args:
+        where: Of :func:`span`.
+        end: Of the check: outcomes observed later are not known.
+        scores, labels, times: Shape (n,).
+        observed: Shape (n,): when each outcome became known; NaT: never.
+        delay: Age in seconds from which rows were due.
+        slices: By name the group of each row, shape (n,).
+    """
+    known = (observed <= _instant(end)) & np.isfinite(labels)
+    own = (times >= _instant(where.start)) & (times < _instant(where.end))
+    late = np.zeros_like(own)
+    if where.late_since is not None:
+        late = (times >= _instant(where.late_from)) & (times < _instant(where.judged)) & known
+        late &= observed > _instant(where.late_since)
+    corrected = int(late.sum()) if policy.labels.absent_means == "negative" else 0
+    rows = np.flatnonzero(own if corrected else own | late)
+    newest = observed[rows][known[rows]]
+    return Outcomes(
+        scores=scores[rows],
+        labels=np.where(known[rows], labels[rows], np.nan),
+        times=times[rows],
+        late=late[rows],
+        slices={name: values[rows] for name, values in (slices or {}).items()},
+        corrected=corrected,
+        newest=newest.max().astype("datetime64[us]").item().replace(tzinfo=UTC) if len(newest) else None,
+        span=where,
+        delay_seconds=delay,
+    )
 
 
 def _of(rows: pa.Table, bundle: str | None, left_out: Sequence[Window]) -> pa.Table:
     if bundle is not None:
         rows = rows.filter(pc.equal(rows["_version"], bundle))
-    for span in left_out:
-        after = pc.greater_equal(rows["_time"], pa.scalar(span.start, log.TIME))
-        rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(span.end, log.TIME)))))
+    for quarantined in left_out:
+        after = pc.greater_equal(rows["_time"], pa.scalar(quarantined.start, log.TIME))
+        rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(quarantined.end, log.TIME)))))
     return rows
 
 

@@ -85,7 +85,7 @@ def estimate(store: Store, policy: Policy, end: datetime) -> Delays:
         StoreError: the log cannot be read.
     """
     newest = log.newest_days(store, policy, MAX_ROWS, end)
-    if newest is None:
+    if newest is None or log.newest_days(store, policy, MAX_ROWS, end, "labels") is None:
         return Delays(at=end)
     start = max(newest, end - MAX_AGE)
     rows = log.read_window(store, policy, start, max(start, end), columns=["_time"], known_at=end)

@@ -148,12 +148,14 @@ def read_late(
     return late.select([*wanted, "_label", "_observed"]).append_column("_corrected", corrected)
 
 
-def newest_days(store: Store, policy: Policy, rows: int, end: datetime) -> datetime | None:
-    """Midnight before the newest days up to ``end`` that together hold at most so many predictions, one day at least.
+def newest_days(
+    store: Store, policy: Policy, rows: int, end: datetime, name: appending.Table = "predictions"
+) -> datetime | None:
+    """Midnight before the newest days up to ``end`` that together hold at most so many rows, one day at least.
 
-    None: the log holds none. Reads no row: Delta Lake keeps each file's count.
+    None: the table holds none. Reads no row: Delta Lake keeps each file's count.
     """
-    key = key_of(policy, "predictions")
+    key = key_of(policy, name)
     with store_errors(store, key):
         table = open_table(store, key)
         files = table.get_add_actions(flatten=True) if table is not None else None

@@ -9,7 +9,7 @@ import pytest
 from kedge import records
 from kedge.monitoring import outcomes, run
 from kedge.monitoring.outcomes import LastVerdict, last_verdict
-from kedge.tables import appending, delays
+from kedge.tables import appending, delays, log
 from tests.monitoring.world import DAY, START, rows
 from tests.records import made
 from tests.records.made import record
@@ -263,6 +263,33 @@ def test_scores_that_are_no_numbers_are_warned_of(world):
     assert (data.nan_scores, data.cohort.nan_scores, data.cohort.rows) == (2, 2, 600)
     assert data.action == "warn"
     assert data.reasons == ("2 scores of the champion are no finite number",)
+
+
+def test_arrays_and_the_log_are_judged_alike(world):
+    """Labels after half a day or two days, by class; two tables of a day; checks every seven hours."""
+    labels = {"delay_seconds": 43_200, "min_coverage": 0.2}
+    after = {1: DAY / 2, 0: DAY * 2}
+    for day in range(3):
+        world.serve(rows(400, START + day * DAY, day), labels_after=after)
+    policy = world.rules(labels)
+    everything = log.read_window(world.store, policy, START, START + 9 * DAY, columns=["_time", "_score"])
+    arrays = {
+        "scores": everything["_score"].to_numpy(),
+        "labels": everything["_label"].to_numpy(),
+        "times": everything["_time"].to_numpy().astype("datetime64[us]"),
+        "observed": everything["_observed"].to_numpy().astype("datetime64[us]"),
+    }
+    last, verdicts = None, set()
+    for step in range(1, 15):
+        end = START + step * 7 * HOUR
+        kept = check(world, end, labels).cohort
+        where = outcomes.span(policy, START, last, end, 43_200)
+        seen = outcomes.select(policy, where, end, **arrays, delay=43_200).judge(policy)
+        last = LastVerdict.after(seen, end)
+        verdicts.add(seen.verdict)
+        assert seen == kept
+    assert verdicts == {"not due", "too few labels", "labels incomplete", "judged"}
+    assert any(item.late for item in cohorts(world))
 
 
 @pytest.mark.parametrize("delay", [0, 86_400])
