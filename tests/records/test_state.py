@@ -8,7 +8,7 @@ import pytest
 
 from kedge.policy import Budget
 from kedge.records import ModelState
-from tests.records.made import record
+from tests.records.made import check, record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -116,3 +116,90 @@ def test_tries_are_at_once_then_a_cooldown_apart_and_within_the_budget():
     assert next_try(1, 2, 3, 27) == hour(51)
     assert next_try(1, 2, 3, 27, 51) == hour(241)
     assert next_try(1, 2, 3, 27, 51, 241) == hour(265)
+
+
+def retraining(at: float, key: str, state: str | None = "succeeded", *, bundle: str = B, attempt: int = 1, **ended):
+    """A run of a retraining and, half an hour later, how it ended."""
+    run = f"retrain-m-{key}"
+    name = run if attempt == 1 else f"{run}.{attempt}"
+    made = [record("run-started", name, hour(at), run=run, decision_key=key)]
+    if state is not None:
+        made.append(record("run-finished", name, hour(at + 0.5), run=run, state=state, bundle=bundle, **ended))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("records", "brought", "ended"),
+    [
+        (retraining(1, "k", None), None, None),
+        (retraining(1, "k"), None, None),
+        (retraining(1, "k", "rejected"), "rejected", 1.5),
+        (retraining(1, "k", "inconclusive"), "inconclusive", 1.5),
+        (retraining(1, "k", "failed", step="train"), "failed", 1.5),
+        ([*retraining(1, "k", "failed", step="train"), *retraining(2, "k", attempt=2)], None, None),
+        ([*retraining(1, "k"), event(3, "promoted", B)], "promoted", 3),
+        ([*retraining(1, "k"), event(3, "rolled-back", B)], "rolled back", 3),
+        ([*retraining(1, "k"), event(3, "rolled-back", B, not_started=True)], None, None),
+        ([*retraining(1, "k"), event(3, "promoted", B), event(9, "rolled-back", B)], "rolled back", 9),
+        ([event(0, "rolled-back", B), *retraining(1, "k")], None, None),
+    ],
+    ids=[
+        "going", "not released yet", "rejected", "inconclusive", "failed", "went well then", "promoted", "rolled back",
+        "not begun", "rolled back by hand", "rolled back before",
+    ],
+)  # fmt: skip
+def test_what_a_retraining_brought(records, brought, ended):
+    (found,) = ModelState.of(records).retrainings
+    assert (found.brought, found.ended) == (brought, None if ended is None else hour(ended))
+    assert found.time == hour(1)
+
+
+def decided(at: float, **data):
+    return check(hour(at), "retrain", decision_key=f"k{at:g}", **data)
+
+
+def test_a_retraining_that_needs_an_approval_waits_for_it():
+    waits = decided(1, approval_wanted=True)
+    state = ModelState.of([waits])
+    assert state.retraining_to_approve == waits
+    assert state.unfinished() is None
+    approved = ModelState.of([waits, record("approved", "k1", hour(2), decision_key="k1")])
+    assert approved.retraining_to_approve is None
+    assert approved.unfinished() == waits
+
+
+def test_a_retraining_that_is_not_approved_lapses_when_a_later_check_asks_for_something_else():
+    waits = decided(1, approval_wanted=True)
+    assert ModelState.of([waits, check(hour(2), "warn")]).retraining_to_approve == waits
+    assert ModelState.of([waits, check(hour(2))]).retraining_to_approve is None
+
+
+def test_the_release_to_approve_is_that_of_the_bundle_registered_last():
+    registered = [event(1, "registered", A, key=A), event(2, "registered", B, key=B)]
+    assert ModelState.of(registered).release_to_approve == B
+    assert ModelState.of([*registered, event(3, "approved", B, key=B)]).release_to_approve is None
+    assert ModelState.of([*registered, event(3, "release-started", B)]).release_to_approve is None
+
+
+def test_a_challenger_is_one_until_it_is_judged_and_again_once_it_is_approved():
+    registered = [event(0, "promoted", A), event(1, "registered", B, key=B)]
+    assert ModelState.of(registered).challenger == B
+    back = [*registered, event(2, "rolled-back", B)]
+    assert ModelState.of(back).challenger is None
+    assert ModelState.of([*back, event(3, "approved", B, key=B)]).challenger == B
+    assert ModelState.of([*registered, event(2, "rolled-back", B, not_started=True)]).challenger == B
+    promoted = ModelState.of([*registered, event(2, "promoted", B)])
+    assert (promoted.challenger, promoted.champion_bundle, promoted.previous) == (None, B, A)
+
+
+def test_a_bundle_that_came_back_was_preceded_by_the_one_it_replaced_last():
+    there_and_back = [event(0, "promoted", A), event(1, "promoted", B), event(2, "promoted", A, key=f"{A}-2")]
+    assert ModelState.of(there_and_back).before(A) == B
+    assert ModelState.of(there_and_back).before(B) == A
+    assert ModelState.of(there_and_back[:1]).before(A) is None
+
+
+def test_the_best_level_is_what_the_newest_check_that_knows_one_carries():
+    checks = [check(hour(1), regret={"level": 0.2}), check(hour(2), regret={"level": 0.1}), check(hour(3))]
+    assert ModelState.of(checks).best_level == 0.1
+    assert ModelState.of(checks[2:]).best_level is None
