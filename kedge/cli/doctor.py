@@ -69,7 +69,7 @@ def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[
     import os
     from pathlib import Path
 
-    from kedge.doctor import places, runs
+    from kedge.doctor import aliases, places, runs
     from kedge.settings import Settings
 
     assert isinstance(settings, Settings)
@@ -78,6 +78,7 @@ def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[
     return [
         lambda: places.store(settings.store),
         lambda: places.registry(settings.registry),
+        lambda: aliases.compared(settings.store, settings.registry),
         lambda: runs.kfp(settings.kfp_host, token),
         lambda: runs.token(token),
         lambda: places.prometheus(prometheus),

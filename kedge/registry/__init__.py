@@ -1,5 +1,5 @@
 """The model registry: versions with their lineage, and the aliases champion, challenger and previous."""
 
-from kedge.registry.registry import Registry, Version
+from kedge.registry.registry import Registry, Version, aliases
 
-__all__ = ["Registry", "Version"]
+__all__ = ["Registry", "Version", "aliases"]

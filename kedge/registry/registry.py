@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from kedge.errors import RegistryError
 from kedge.records import ModelState
 
 Alias = Literal["champion", "challenger", "previous"]
-ALIASES: tuple[Alias, ...] = get_args(Alias)
 BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
@@ -72,12 +71,6 @@ class Registry:
             made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=self._run(), tags=kept)
             return str(made.version)
 
-    def aliases(self, model: str) -> dict[Alias, str]:
-        """The bundle that each of kedge's aliases of a model names; those that name none are left out."""
-        with self._translated(f"look up the aliases of {model}"):
-            known = self._all(model)
-        return {alias: each.tags.get(BUNDLE, "") for alias in ALIASES for each in known if alias in each.aliases}
-
     def publish(self, model: str, state: ModelState) -> None:
         """Let the aliases name what the records say. Nobody in kedge asks an alias; again is harmless.
 
@@ -86,7 +79,7 @@ class Registry:
         with self._translated(f"set the aliases of {model}"):
             known = self._all(model)
             versions = {each.tags.get(BUNDLE): str(each.version) for each in known}
-            for alias, bundle in named(state).items():
+            for alias, bundle in aliases(state).items():
                 now = next((str(each.version) for each in known if alias in each.aliases), None)
                 version = versions.get(bundle) if bundle is not None else None
                 if version is None and now is not None:
@@ -166,7 +159,7 @@ class Registry:
             ) from exc
 
 
-def named(state: ModelState) -> dict[Alias, str | None]:
+def aliases(state: ModelState) -> dict[Alias, str | None]:
     """The bundle that each alias is to name by the records; None: none."""
     return {"champion": state.champion_bundle, "challenger": state.challenger, "previous": state.previous}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +15,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from kedge import records
 from kedge.cli import build
-from kedge.doctor import accounts, cluster, places, runs, workloads
+from kedge.doctor import accounts, aliases, cluster, places, runs, workloads
 from kedge.doctor.api import DeniedError, UnreachableError
 from kedge.doctor.client import KubernetesCluster
 from kedge.doctor.finding import good, run
-from kedge.store import local
+from kedge.registry import Registry
+from kedge.store import local, open_store
+from tests.records.made import record
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -120,6 +125,69 @@ def test_a_registry_on_this_machine_is_no_illness():
 
 BEHIND_UI = {"apiServerReady": True, "apiServerTagName": "2.17.0", "apiServerMultiUser": True, "multi_user": True}
 """The same health as the user interface passes it on, where Kubeflow's own address leads."""
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db"
+
+
+@pytest.fixture
+def registered(tmp_path, uri):
+    """A store and a registry on this machine in which bundle a is champion and b its challenger."""
+    store = open_store(tmp_path / "store")
+    for number, (kind, bundle) in enumerate([("registered", "a"), ("promoted", "a"), ("registered", "b")]):
+        records.append(store, record(kind, bundle * 40 + "-1", NOW + timedelta(hours=number), bundle=bundle * 40))
+    registry = Registry(uri)
+    for bundle in "ab":
+        registry.register("fraud", bundle * 40, "/x", {})
+    registry.publish("fraud", records.read_state(store, "fraud"))
+    return store, registry
+
+
+def test_aliases_that_are_as_the_records_say_are_good(registered):
+    store, registry = registered
+    (found,) = aliases.compared(store.url, registry.uri)
+    assert (found.state, found.seen) == ("good", "fraud: as the records say")
+
+
+def test_an_alias_moved_by_hand_is_named_and_put_back_by_what_is_told(registered):
+    store, registry = registered
+    registry._client.set_registered_model_alias("fraud", "champion", "2")
+    (found,) = aliases.compared(store.url, registry.uri)
+    assert found.state == "warning"
+    assert f"@champion of fraud names bundle {'b' * 12}, the records say bundle {'a' * 12}" in found.seen
+    assert records.read_state(store, "fraud").champion_bundle == "a" * 40
+    fix = found.fix.removeprefix("python -c '").removesuffix("'")
+    subprocess.run([sys.executable, "-c", fix], check=True, timeout=60)
+    assert states(aliases.compared(store.url, registry.uri)) == ["good"]
+
+
+def test_an_alias_that_names_what_the_records_do_not_is_to_be_deleted(registered):
+    store, registry = registered
+    records.append(store, record("rolled-back", "b" * 40 + "-1", NOW + timedelta(hours=9)))
+    (found,) = aliases.compared(store.url, registry.uri)
+    assert "@challenger of fraud names bundle bbbbbbbbbbbb, the records say nothing" in found.seen
+    assert 'delete_registered_model_alias("fraud", "challenger")' in found.fix
+
+
+def test_a_champion_without_a_version_there_is_told(registered):
+    store, registry = registered
+    records.append(store, record("promoted", "c" * 40 + "-1", NOW + timedelta(hours=9)))
+    found = aliases.compared(store.url, registry.uri)[0]
+    assert "the records say bundle cccccccccccc, which has no version there" in found.seen
+
+
+def test_a_registry_that_is_gone_is_not_made_anew_by_asking(registered, tmp_path):
+    store, _ = registered
+    (found,) = aliases.compared(store.url, f"sqlite:///{tmp_path}/other.db")
+    assert (found.state, "no such file" in found.seen) == ("warning", True)
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_without_a_registered_bundle_no_registry_is_asked(tmp_path):
+    assert aliases.compared(str(tmp_path / "store"), f"sqlite:///{tmp_path}/mlflow.db") == []
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize("said", [{"tag_name": "2.17.0", "multi_user": True}, BEHIND_UI])
