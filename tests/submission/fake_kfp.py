@@ -17,6 +17,7 @@ class FakeKfp(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.experiments: list[dict[str, Any]] = []
         self.pipelines: dict[str, list[str]] = {}
         """Names of the versions kept, by their pipeline's; ids are ``id of NAME``."""
         self.hides_pipelines = False
@@ -30,6 +31,8 @@ class FakeKfp(http.server.ThreadingHTTPServer):
         """Status codes of the next answers to a look for a run."""
         self.refuses: int | None = None
         """The status of every answer but that to a question after its health."""
+        self.page: bytes | None = None
+        """Answers everything in its place: a sign-in page."""
         self.audience: str | None = None
         """Whom tokens must be for, and not be expired, as in a multi-user installation; None: anybody may ask."""
         self.hangs = threading.Event()
@@ -58,7 +61,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif refused := self._refused():
             self._answer({"error": "refused"}, refused)
         elif path.path.endswith("/experiments"):
-            self._answer({"experiments": [{"experiment_id": "e1", "display_name": "kedge"}]})
+            name = _wanted(parse_qs(path.query))
+            self._answer({"experiments": [each for each in self.server.experiments if each["display_name"] == name]})
         elif self.server.unwell:
             self._answer({}, self.server.unwell.pop(0))
         elif "/pipelines" in path.path:
@@ -83,9 +87,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._begin()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/experiments"):
+            self.server.experiments.append(body | {"experiment_id": f"e{len(self.server.experiments) + 1}"})
+            return self._answer(self.server.experiments[-1])
         run = {**body, "run_id": f"r{len(self.server.runs) + 1}", "state": "RUNNING"}
         self.server.runs[body["display_name"]] = run
-        self._answer(run)
+        return self._answer(run)
 
     def _refused(self) -> int | None:
         """Everything of a token but its signature is judged."""
@@ -100,7 +107,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.hangs.wait()
 
     def _answer(self, body: dict[str, Any], status: int = 200) -> None:
-        raw = json.dumps(body).encode()
+        raw = self.server.page or json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))

@@ -68,6 +68,20 @@ def test_a_submission_does_not_read_its_policy_again_whether_it_arrives_or_fails
         submit.submit_retrain(settings, POLICY, reason="test", key="k2", end=rows.END, wait=False)
 
 
+def test_the_experiment_of_the_runs_is_made_once_in_their_namespace(kfp, settings) -> None:
+    profile = replace(settings, kfp_namespace="team-a")
+    for key in ("one", "two"):
+        submit.submit_retrain(profile, POLICY, reason="test", key=key, end=rows.END, wait=False)
+    assert kfp.experiments == [{"display_name": "kedge", "namespace": "team-a", "experiment_id": "e1"}]
+    assert {run["experiment_id"] for run in kfp.runs.values()} == {"e1"}
+
+
+def test_a_page_to_sign_in_is_not_taken_for_the_api(kfp) -> None:
+    kfp.page = b"<html>Sign in</html>"
+    with pytest.raises(RunError, match=r"cannot look for run some: .*not its API; try: is this the API's address\?"):
+        Endpoint(kfp.address).find("some")
+
+
 def kept(kfp: FakeKfp, settings: Settings, policy: Policy = POLICY, **addresses: str) -> str:
     """Keep the pipeline that `kedge compile --kubernetes` makes, and return its version's name."""
     given = {"store": settings.store, "registry": settings.registry} | addresses
