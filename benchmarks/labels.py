@@ -1,7 +1,7 @@
 """What checks make of labels that arrive late, or never, when nothing changes and when the error rises.
 
-    python benchmarks/labels.py              40 streams a case, about 10 minutes on one core
-    python benchmarks/labels.py --quick      4 streams a case, for CI
+    python benchmarks/labels.py              20 streams a case, about half an hour on one core
+    python benchmarks/labels.py --quick      2 short streams a case, a minute
 
 A calibrated model scores rows of which few are positive; from one day on, where the error rises, a share of the
 outcomes no longer depends on the score. Each check judges what a check of the running parts judges (`outcomes.span`,
@@ -34,8 +34,8 @@ Floats = NDArray[np.float64]
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 86_400.0
 NEVER = np.inf
-POSITIVE_SHARE = 0.08
-ROWS, REFERENCE_ROWS = 2_000, 4_000
+POSITIVE_SHARE = 0.12
+ROWS, REFERENCE_ROWS = 1_000, 4_000
 NEAR = 80.0
 """Days that a check can reach back."""
 UNRELATED = 0.5
@@ -251,17 +251,17 @@ def _mean(values: list[float]) -> str:
     return f"{np.mean(values):.2f}" if values else "-"
 
 
-def hourly(streams: int) -> None:
-    print(f"\nQuiet, hourly checks of a day's window, 30 days, {streams} months; all outcomes at once.\n")
+def hourly(streams: int, days: int) -> None:
+    print(f"\nQuiet, hourly checks of a day's window, {streams} months of {days} days; all outcomes at once.\n")
     print("| rows a day | looks with a verdict a month | called worse | alarm | before: looks, worse, alarm |")
     print("|---|---|---|---|---|")
     for rows in (240, 1_000, 5_000):
         case, now, before = CASES[0], [], []
         for seed in range(streams):
             rng = np.random.default_rng([seed, 2, rows])
-            reference, stream = reference_of(rng), draw(case, rng, rows, 30)
-            now.append(list(looks(case, stream, reference, 30, 1 / 24)))
-            before.append(list(looks_before(case, stream, reference, 30, 1 / 24)))
+            reference, stream = reference_of(rng), draw(case, rng, rows, days)
+            now.append(list(looks(case, stream, reference, days, 1 / 24)))
+            before.append(list(looks_before(case, stream, reference, days, 1 / 24)))
         print(f"| {rows:,} | {' | '.join(_hourly(now))} | {', '.join(_hourly(before))} |")
 
 
@@ -272,8 +272,8 @@ def _hourly(seen: list[list[Look]]) -> tuple[str, str, str]:
     return f"{len(every) / len(seen):.0f}", f"{worse:.2%}", f"{alarms} of {len(seen)}"
 
 
-def rising(streams: int, rows: int) -> None:
-    rise, days = 60, 140
+def rising(streams: int, rows: int, rise: int) -> None:
+    days = rise + 60
     print(f"\nThe error rises on day {rise}: {streams} streams of {days} daily checks, {rows} rows a day.\n")
     print("| outcomes | seen in | days from the rise to the alarm, median | less the delay until they are due |")
     print("|---|---|---|---|")
@@ -294,12 +294,12 @@ def rising(streams: int, rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few streams, for CI")
-    parser.add_argument("--streams", type=int, default=0, help="streams a case; 0: 40, or 4 if quick")
+    parser.add_argument("--streams", type=int, default=0, help="streams a case; 0: 20, or 2 if quick")
     options = parser.parse_args()
-    streams = options.streams or (4 if options.quick else 40)
-    quiet(streams, 60 if options.quick else 200, ROWS)
-    hourly(streams)
-    rising(streams, ROWS)
+    streams = options.streams or (2 if options.quick else 20)
+    quiet(streams, 45 if options.quick else 200, ROWS)
+    hourly(streams if options.quick else 2 * streams, 7 if options.quick else 30)
+    rising(streams, ROWS, 10 if options.quick else 60)
 
 
 if __name__ == "__main__":

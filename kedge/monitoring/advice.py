@@ -36,22 +36,21 @@ def of_labels(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[str, ...]:
 def _of_delays(policy: Policy, known: Delays) -> list[str]:
     if known.due_seconds is None:
         return []
-    hours = math.ceil(known.due_seconds / 3600) * 3600
+    stated, hours = policy.labels.due_seconds, math.ceil(known.due_seconds / 3600) * 3600
+    told = "; ".join(
+        f"{name or 'half'} after {_span(delay.median)} (90 % after {_span(delay.q90)})"
+        for name, delay in known.classes.items()
+    )
     if known.differ(policy.monitor.window_seconds / 24):
-        told = "; ".join(
-            f"of the {name} class after {_span(delay.median)} (90 % after {_span(delay.q90)})"
-            for name, delay in known.classes.items()
-        )
-        line = f"labels: {{complete_after_seconds: {hours}}}"
-        return [
-            f"outcomes are known at different times, {told}; rows are judged from {_span(hours)} on: write `{line}`"
-        ]
+        return [f"outcomes are known at different times, {told}: write `labels: {{complete_after_seconds: {hours}}}`"]
+    if stated is not None and known.due_seconds > stated:
+        return [f"outcomes take longer than stated, {told}: write `labels: {{delay_seconds: {hours}}}`"]
     only = next(iter(known.classes))
     lone = policy.model.task == "binary" and len(known.classes) == 1 and known.classes[only].share < MAX_LONE
     if not lone or known.seconds < 2 * known.due_seconds:
         return []
     line = f"labels: {{complete_after_seconds: {hours}, absent_means: negative}}"
-    hint = f"if the others are negative, write `{line}`" if only == "positive" else "where are the positive ones?"
+    hint = f"if the others are negative, write `{line}`" if only == "positive" else "positive ones are missing"
     return [
         f"only {only} outcomes are ever told, of {known.classes[only].share:.1%} of the predictions within "
         f"{_span(known.seconds)}: {hint}"

@@ -120,7 +120,7 @@ class Outcomes:
     span: Span
     delay_seconds: float = 0.0
     delays: Delays | None = None
-    """What that age was estimated from; None: the policy states it."""
+    """What the log tells of delays, where the policy states none or outcomes are missing; None: nobody looked."""
 
     def judge(self, policy: Policy, constant_loss: float | None = None) -> Cohort:
         """The sums over them, see :func:`kedge.monitoring.cohort.judge`."""
@@ -173,11 +173,16 @@ def due_delay(
     stated = policy.labels.due_seconds
     if stated is not None:
         return stated, None
-    known = checks[-1].data.cohort if checks else None
-    estimate = known.delays if known is not None else None
-    if estimate is None or estimate.at is None or not estimate.classes or end - estimate.at >= ESTIMATE_HOLDS:
-        estimate = delays.estimate(store, policy, end)
+    estimate = _estimate(policy, store, checks, end)
     return estimate.due_seconds or 0.0, estimate
+
+
+def _estimate(policy: Policy, store: Store, checks: Sequence[Record[Checked]], end: datetime) -> Delays:
+    known = checks[-1].data.cohort if checks else None
+    found = known.delays if known is not None else None
+    if found is None or found.at is None or not found.classes or end - found.at >= ESTIMATE_HOLDS:
+        return delays.estimate(store, policy, end)
+    return found
 
 
 def read(
@@ -226,7 +231,9 @@ def read(
         )
 
     own = outcomes(rows, 0, 0)
-    if where.late_since is None or own.judge(policy).verdict == "labels incomplete":
+    if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
+        return replace(own, delays=estimate or _estimate(policy, store, checks, end))
+    if where.late_since is None:
         return own
     late = log.read_late(
         store,

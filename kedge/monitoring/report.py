@@ -34,7 +34,7 @@ def html(policy: Policy, made: Record[Checked], state: ModelState) -> str:
         section("What to do", _summary(data), *data.reasons),
         section("Loss over time", _chart(state, made)),
         section("Labelled rows", *_performance(policy, data.performance)),
-        section("How outcomes arrive", *data.warnings, *_cohort(data.cohort)),
+        section("How outcomes arrive", *data.warnings, *_cohort(policy, data.cohort)),
         section("Expected without labels", *_estimate(data.estimate)),
         section("Inputs", *_inputs(data.inputs)),
         section("Scores", *_inputs(data.scores)),
@@ -103,11 +103,11 @@ def _performance(policy: Policy, seen: Performance) -> list[Markup | str]:
     return parts
 
 
-def _cohort(seen: Cohort | None) -> list[Markup | str]:
+def _cohort(policy: Policy, seen: Cohort | None) -> list[Markup | str]:
     """Which rows were judged and how many of them had an outcome; records of older checks do not say."""
     if seen is None or seen.start is None:
         return []
-    stated = "stated in the policy" if seen.delays is None else "estimated from the log"
+    stated = "estimated from the log" if policy.labels.due_seconds is None else "stated in the policy"
     rows = facts(
         {
             "predicted from": seen.start,

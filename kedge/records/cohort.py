@@ -92,7 +92,7 @@ class Cohort:
     delay_seconds: float = 0.0
     """Age from which rows were due."""
     delays: Delays | None = None
-    """What that age was estimated from; None: the policy states it."""
+    """What the log tells of delays, where the policy states none or outcomes are missing; None: nobody looked."""
     predicted: int = 0
     """Rows of the cohort with a score."""
     labelled: int = 0
