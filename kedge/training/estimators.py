@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge import measure
 from kedge.bundle import Matrix, Signature
 from kedge.bundle.committee import Committee
 from kedge.cpus import usable_cpus
@@ -18,8 +19,6 @@ from kedge.policy import Policy
 
 SELECTION_SHARE = 0.2
 """Newest share of the rows of a fit, on which it is stopped and measured."""
-CLIP = 1e-12
-"""Scores are held this far from 0 and 1 before their log-odds are taken."""
 
 
 @dataclass(frozen=True)
@@ -171,21 +170,11 @@ def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
 
 
 def calibration(label: Floats, scores: Floats) -> dict[str, float]:
-    """Intercept a and slope b of ``P(positive) = 1 / (1 + exp(-(a + b logit(score))))``, of the greatest likelihood.
-
-    Without both classes there is nothing to fit: empty. J. Platt (1999), on the logit, so that a calibrated model has
-    a = 0 and b = 1.
-    """
+    """Intercept and slope of :func:`measure.calibration`; empty without both classes, when there is nothing to fit."""
     if label.min() == label.max():
         return {}
-    from sklearn.linear_model import LogisticRegression
-
-    held = np.clip(scores, CLIP, 1 - CLIP)
-    fitted = LogisticRegression(C=1e6).fit(np.log(held / (1 - held)).reshape(-1, 1), label)
-    return {
-        "calibration_intercept": float(fitted.intercept_[0]),
-        "calibration_slope": float(fitted.coef_[0, 0]),
-    }
+    intercept, slope = measure.calibration(label, scores)
+    return {"calibration_intercept": intercept, "calibration_slope": slope}
 
 
 def _linear(policy: Policy, signature: Signature) -> Any:
