@@ -21,6 +21,7 @@ WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirect
 RENAMED = {"compile": {"--out": "--output"}}
 """By command, the options that an earlier version called otherwise."""
 COMMANDS = (
+    "accept",
     "adopt",
     "approve",
     "compile",

@@ -103,6 +103,8 @@ class Rows:
     """The version whose scores and outcomes are the champion's; None: all are."""
     outcomes: Outcomes
     baseline: Baseline = NOTHING
+    last_breaches: tuple[Breach, ...] = ()
+    """Why the check before found the feed corrupt."""
     accepted: tuple[Breach, ...] = ()
     """What a person said changed for good, and so quarantines no more."""
     new_labels: int | None = None
@@ -169,6 +171,7 @@ def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tup
             state.quarantined,
         ),
         baseline=estimated(store, policy, window, profile, state.quarantined),
+        last_breaches=state.last_breaches,
         accepted=state.accepted_breaches,
         new_labels=_new_labels(store, policy, state, labels_until, window.end),
     )
@@ -189,7 +192,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     trained = _compared(policy, reference, profile, current, before) if before.reference else inputs
     scores = _counted(profile, own, ["_score"])
     broken = quarantine.breaches(policy, rows.served, trained.features) if inputs.verdict == "compared" else ()
-    corrupt = tuple(breach for breach in broken if not any(known.covers(breach) for known in rows.accepted))
+    corrupt = quarantine.counted(broken, rows.last_breaches, rows.accepted)
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
     limits, served_scores = policy.monitor.performance, floats(own["_score"])

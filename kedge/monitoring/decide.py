@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from kedge.monitoring import messages
+from kedge.monitoring import messages, quarantine
 from kedge.monitoring.alarm import Alarm, Observation, alarm
 from kedge.monitoring.check import Check
 from kedge.monitoring.history import due_release
@@ -45,7 +45,8 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
     """
     key = decision_key(check)
     if check.corrupt:
-        return Decision(action="quarantine", reasons=tuple(breach.sentence for breach in check.corrupt), key=key)
+        reasons = (*(breach.sentence for breach in check.corrupt), *quarantine.question(policy, check.corrupt))
+        return Decision(action="quarantine", reasons=reasons, key=key)
     error = alarm([*_observations(state, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
     causes = _causes(policy, state, check, error, now)
     if not causes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,6 +46,35 @@ def breaches(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) ->
             sentence = f"of rows outside {_range(feature)} or infinite (at most {allowed} allowed)"
             add(name, "out of range", outside, sentence)
     return tuple(broken)
+
+
+def counted(breaches: Iterable[Breach], before: Iterable[Breach], accepted: Iterable[Breach]) -> tuple[Breach, ...]:
+    """The breaches that nobody accepted, each with how many checks in a row saw it at its level.
+
+    Args:
+        before: Those of the check before.
+        accepted: What a person said changed for good.
+    """
+    minded = [breach for breach in breaches if not any(known.covers(breach) for known in accepted)]
+    earlier = {(breach.column, breach.cause): breach for breach in before}
+
+    def checks(breach: Breach) -> int:
+        last = earlier.get((breach.column, breach.cause))
+        return 1 + (last.checks if last is not None and breach.lasts(last) else 0)
+
+    return tuple(replace(breach, checks=checks(breach)) for breach in minded)
+
+
+def question(policy: Policy, breaches: Iterable[Breach]) -> tuple[str, ...]:
+    """Whether the feed changed for good, where it has looked the same for long; with the command that says so."""
+    lasting = [breach for breach in breaches if breach.checks >= policy.monitor.quarantine.ask_after_checks]
+    if not lasting:
+        return ()
+    columns = ", ".join(dict.fromkeys(breach.column for breach in lasting))
+    return (
+        f"{columns}: the same in {min(breach.checks for breach in lasting)} checks in a row; did the feed change for "
+        f'good? Then `kedge accept {policy.name} --reason "..."` takes the rows back',
+    )
 
 
 def out_of_range(column: pa.ChunkedArray, feature: policies.Feature) -> float:

@@ -554,6 +554,9 @@ class Quarantine(Section):
     """Rows with a category the reference did not know."""
     max_out_of_range_share: Share = 0.05
     """Rows outside the policy's min and max, or infinite."""
+    ask_after_checks: Annotated[int, Field(ge=1)] = 3
+    """Checks in a row with the same reason at the same level after which a check asks whether the feed changed for
+    good."""
 
 
 class Triggers(Section):

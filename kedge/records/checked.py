@@ -62,10 +62,22 @@ class Breach:
     share: Figure
     """Of the window's rows, 0 to 1."""
     sentence: str
+    checks: int = 1
+    """So many checks in a row, this one among them, saw it at this level."""
 
     def covers(self, other: Breach) -> bool:
-        """Whether the other is of the same column and cause, and its share no higher, give or take ``SAME_LEVEL``."""
+        """Whether the other is of the same column and cause, at this level or below.
+
+        >>> from dataclasses import replace
+        >>> gone = Breach(column="age", cause="missing", share=0.6, sentence="")
+        >>> [gone.covers(replace(gone, share=share)) for share in (0.3, 0.65, 0.9)]
+        [True, True, False]
+        """
         return (self.column, self.cause) == (other.column, other.cause) and other.share <= self.share + SAME_LEVEL
+
+    def lasts(self, before: Breach) -> bool:
+        """Whether it is the one of the check before, at the same level."""
+        return self.covers(before) and before.covers(self)
 
 
 @dataclass(frozen=True, kw_only=True)

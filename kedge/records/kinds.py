@@ -179,8 +179,10 @@ class Adopted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quarantined(Window):
+class Quarantined:
     """A window whose feed was found corrupt. An empty object whose name says it all, so that none need be read."""
+
+    window: Window
 
 
 Data: TypeAlias = (

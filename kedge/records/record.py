@@ -151,6 +151,17 @@ def find(store: Store, model: str, kind: type[D], key: str) -> Record[D] | None:
         return None
 
 
+def find_each(store: Store, model: str, kind: type[D], keys: Iterable[str]) -> list[Record[D]]:
+    """The records of this kind and these keys that there are, in order: as many reads as keys.
+
+    Raises:
+        StoreError: as :func:`read`.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as readers:
+        found = readers.map(lambda key: find(store, model, kind, key), keys)
+        return in_order(item for item in found if item is not None)
+
+
 def evaluation_key(bundle: str, run: str) -> str:
     """Key of an ``evaluated`` record: a bundle that KFP's cache hands to a later run meets another champion there."""
     return f"{bundle}-{run}"
@@ -180,7 +191,7 @@ def latest(store: Store, model: str, *kinds: type[D]) -> Record[D] | None:
 def _marks(store: Store, model: str) -> list[Record[Quarantined]]:
     """The quarantined windows, as records that happened at their ends."""
     return [
-        Record(model=model, key=name, time=window.end, data=Quarantined(start=window.start, end=window.end))
+        Record(model=model, key=name, time=window.end, data=Quarantined(window=window))
         for name, window in quarantined.marked(store, model)
     ]
 

@@ -266,6 +266,12 @@ class ModelState:
         return tuple(breach for item in self.accepted for breach in item.data.breaches)
 
     @property
+    def last_breaches(self) -> tuple[Breach, ...]:
+        """Why the newest check that could compare its inputs found the feed corrupt; empty: it did not."""
+        compared = (check.data for check in reversed(self.checks) if check.data.inputs.verdict == "compared")
+        return next((data.corrupt for data in compared), ())
+
+    @property
     def newest_run(self) -> Attempt | None:
         """The run that was started last."""
         attempts = [attempt for run in self.runs for attempt in run.attempts]
@@ -483,14 +489,10 @@ def _stalled(
 
 
 def _quarantined(known: Sequence[Record[Data]], accepted: Iterable[Record[Accepted]]) -> tuple[Window, ...]:
-    marked = {(item.data.start, item.data.end) for item in of_kind(known, Quarantined)}
-    marked |= {
-        (item.data.window.start, item.data.window.end)
-        for item in of_kind(known, Checked)
-        if item.data.action == "quarantine"
-    }
-    marked -= {(window.start, window.end) for item in accepted for window in item.data.windows}
-    return joined(Window(start=start, end=end) for start, end in marked)
+    marked = {item.data.window for item in of_kind(known, Quarantined)}
+    checks = of_kind(known, Checked)
+    marked |= {check.data.window for check in checks if check.data.action == "quarantine"}
+    return joined(marked - {window for item in accepted for window in item.data.windows})
 
 
 def _succeeded(run: Run) -> bool:

@@ -63,7 +63,7 @@ def events(draw: st.DrawFn) -> Record:
             window = {"start": time - HOUR, "end": time}
             return record(kind, f"{hour}", time, written=written, reason="new", breaches=[], windows=[window])
         case "quarantined":
-            return record(kind, f"{hour}", time, start=time - HOUR, end=time)
+            return record(kind, f"{hour}", time, window={"start": time - HOUR, "end": time})
         case "adopted":
             return record(kind, "1", time, written=written)
         case "rolled-back":

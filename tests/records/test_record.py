@@ -215,7 +215,7 @@ def test_a_quarantined_window_is_a_record_of_its_end() -> None:
     counted = Counting()
     quarantine(counted, "fraud", Window(start=NOON, end=NOON + timedelta(hours=1)))
     (mark,) = read(counted, "fraud", Quarantined)
-    assert (mark.kind, mark.time, mark.data.start) == ("quarantined", NOON + timedelta(hours=1), NOON)
+    assert (mark.kind, mark.time, mark.data.window.start) == ("quarantined", NOON + timedelta(hours=1), NOON)
 
 
 def test_records_of_one_moment_have_one_order_whatever_came_first() -> None:
