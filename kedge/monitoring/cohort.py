@@ -45,8 +45,8 @@ def judge(
     """Judge the rows of a cohort, and the late ones of those before it.
 
     The verdict is ``too few labels`` below ``monitor.performance.min_labels``; ``labels incomplete`` if fewer than
-    ``labels.min_coverage`` of the rows have an outcome, or if the part by score that is covered worst has less than
-    half the coverage of the best, and more than by chance; ``not due`` if no row is. Pure: replay calls it on arrays.
+    ``labels.min_coverage`` of the rows have an outcome or those that have one do not stand for the others, see
+    :func:`kedge.tables.coverage.incomplete`; ``not due`` if no row is. Pure: replay calls it on arrays.
 
     Args:
         policy: Says task, costs and limits.
@@ -79,7 +79,8 @@ def judge(
         nan_scores=int((~np.isfinite(scores)).sum()),
         groups=groups,
     )
-    reason = coverage.incomplete(policy.labels, predicted, covered, groups["score"])
+    outcomes = np.where(own & chosen & ~known, 0.0, labels)[own]
+    reason = coverage.incomplete(policy, scores[own], outcomes, predicted)
     if predicted >= policy.monitor.performance.min_labels and reason:
         return replace(found, verdict="labels incomplete", reason=reason)
     if judged < policy.monitor.performance.min_labels:

@@ -70,8 +70,7 @@ def _due(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], 
     known = np.asarray(pc.is_valid(rows["_label"]).to_numpy(), dtype=np.bool_)
     reason = ""
     if len(known) >= MIN_DUE:
-        parts = coverage.by_score(rows["_score"].to_numpy(), known)
-        reason = coverage.incomplete(policy.labels, len(known), int(known.sum()), parts)
+        reason = coverage.incomplete(policy, *(rows[name].to_numpy() for name in ("_score", "_label")))
     return rows.filter(pa.array(known & (not reason))), reason
 
 

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge.policy import Labels
+from kedge.policy import Policy
 from kedge.records.cohort import Coverage
+
+Floats = NDArray[np.float64]
 
 MAX_BUCKETS, MIN_BUCKET_ROWS = 10, 20
 """Coverage is told for tenths of the rows by score; for fewer parts where a tenth has fewer rows."""
 EVEN = 0.5
 """Least coverage of a part by score, over that of the part covered best."""
+MIN_EXPECTED = 20.0
+"""Outcomes of a class, by the scores, of which not one is known by chance once in e^20 times."""
 CHANCE = 3.09
 """Normal quantile of 0.999: coverage is uneven if parts differ by more than one time in a thousand by chance."""
 
@@ -25,7 +29,7 @@ def of(covered: NDArray[np.bool_], more: Coverage | None = None) -> Coverage:
     return Coverage(predicted=predicted + len(covered), labelled=labelled + int(covered.sum()))
 
 
-def by_score(scores: NDArray[np.float64], covered: NDArray[np.bool_]) -> dict[str, Coverage]:
+def by_score(scores: Floats, covered: NDArray[np.bool_]) -> dict[str, Coverage]:
     """Of parts of the rows, equal in size, from the lowest scores to the highest.
 
     Args:
@@ -41,15 +45,20 @@ def by_score(scores: NDArray[np.float64], covered: NDArray[np.bool_]) -> dict[st
     return parts
 
 
-def incomplete(labels: Labels, predicted: int, covered: int, parts: dict[str, Coverage]) -> str:
+def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | None = None) -> str:
     """Why outcomes do not stand for all rows that are due, in words; empty: they may.
 
+    Fewer than ``labels.min_coverage`` of them have one; or the parts by score are unevenly covered; or some have none,
+    and those known are of one class where the scores expect ``MIN_EXPECTED`` of the other.
+
     Args:
-        labels: Of the policy; ``min_coverage`` 0 asks for whatever there is.
-        predicted, covered: Rows that are due, and those with an outcome.
-        parts: Of :func:`by_score`.
+        policy: With ``min_coverage`` 0 it asks to judge whatever there is.
+        scores: Shape (n,), finite.
+        labels: Shape (n,), NaN where no outcome is known.
+        predicted: Rows that are due, where the arrays hold only those with an outcome.
     """
-    least = labels.min_coverage
+    known, least = np.isfinite(labels), policy.labels.min_coverage
+    predicted, covered = len(scores) if predicted is None else predicted, int(known.sum())
     if not predicted or not least:
         return ""
     if covered < least * predicted:
@@ -57,13 +66,21 @@ def incomplete(labels: Labels, predicted: int, covered: int, parts: dict[str, Co
             f"{covered:,} of {predicted:,} rows that are due have an outcome ({covered / predicted:.1%}); "
             f"labels.min_coverage is {least:.0%}"
         )
-    if not uneven(list(parts.values())):
-        return ""
-    low, high = (choose(parts.items(), key=lambda item: item[1].share) for choose in (min, max))
-    return (
-        f"{low[1].share:.0%} of the rows with scores of {low[0]} have an outcome, {high[1].share:.0%} of those of "
-        f"{high[0]}: outcomes of one class are missing or come later"
-    )
+    parts = by_score(scores, known)
+    if uneven(list(parts.values())):
+        low, high = (choose(parts.items(), key=lambda item: item[1].share) for choose in (min, max))
+        return (
+            f"{low[1].share:.0%} of the rows with scores of {low[0]} have an outcome, {high[1].share:.0%} of those of "
+            f"{high[0]}: outcomes of one class are missing or come later"
+        )
+    if policy.model.task == "binary" and covered < predicted:
+        positive, chance = labels[known] > 0.5, scores[known]
+        missing, other = (1 - chance, "negative") if positive.all() else (chance, "positive")
+        if positive.all() or not positive.any():
+            expected = float(missing.sum())
+            if expected >= MIN_EXPECTED:
+                return f"none of the {covered:,} outcomes known is {other}, where the scores expect {expected:,.0f}"
+    return ""
 
 
 def uneven(parts: Sequence[Coverage]) -> bool:

@@ -96,6 +96,20 @@ def test_outcomes_of_one_class_alone_are_incomplete_however_many():
     assert judge(policy_of(min_coverage=0), scores, labels, times).verdict == "judged"  # as asked for
 
 
+def test_one_class_alone_is_incomplete_where_the_scores_expect_the_other():
+    """A weak model: its scores tell nothing of who is labelled."""
+    scores, times = np.linspace(0.45, 0.55, 400), rows(400)[2]
+    labels = (np.random.default_rng(1).random(400) < 0.6).astype(float)
+    positives = np.where(labels == 1, 1.0, np.nan)
+    seen = judge(policy_of(), scores, positives, times)
+    assert seen.verdict == "labels incomplete"
+    assert seen.reason.startswith(f"none of the {int(labels.sum())} outcomes known is negative, where the scores exp")
+    assert judge(policy_of(), scores, labels, times).verdict == "judged"
+    assert judge(policy_of(), scores, np.ones(400), times).verdict == "judged"  # all are known, and all are positive
+    rare = np.where(labels == 1, 0.0, np.nan)  # one in a thousand, and none among the known
+    assert judge(policy_of(), np.full(400, 0.001), rare, times).verdict == "judged"
+
+
 def test_an_absent_outcome_is_negative_where_the_policy_says_so():
     scores, labels, times = rows(1000)
     told = np.where(labels == 0, np.nan, labels)
