@@ -258,7 +258,7 @@ def test_alerts_have_all_a_person_woken_by_them_needs():
 
 
 def test_a_runbook_link_leads_to_a_heading_of_the_page():
-    page = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+    page = (CHART.parents[1] / "docs" / "kubernetes" / "runbook.md").read_text()
     anchors = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines() if line.startswith("#")}
     for rule in alerts():
         assert rule["annotations"]["runbook_url"].partition("#")[2] in anchors
