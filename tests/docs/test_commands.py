@@ -1,0 +1,76 @@
+"""What a page says to type is typed, and the notebook run cell by cell, in a folder as a reader has it."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import json
+import re
+
+import pytest
+
+from tests.docs import runnable
+
+pytestmark = [
+    pytest.mark.xdist_group("docs"),
+    pytest.mark.timeout(600),
+]  # the notebook needs what README's commands make
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    folder = runnable.checkout(tmp_path_factory.mktemp("readme"))
+    return folder, runnable.run(runnable.ROOT / "README.md", folder)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_they_stand(readme):
+    folder, printed = readme
+    assert "payments.yaml: good (payments: 8 features, binary)" in printed
+    assert "succeeded, bundle " in printed
+    assert (folder / "drift.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in runnable.pages() if page.name != "README.md"], ids=lambda page: page.name
+)
+def test_the_commands_of_a_page_run_as_they_stand(page, tmp_path):
+    runnable.run(page, runnable.checkout(tmp_path))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_cell_by_cell(readme, monkeypatch):
+    folder, _ = readme
+    monkeypatch.chdir(folder / "examples")
+    seen: dict[str, object] = {}
+    shown = [displayed(cell, seen) for cell in code_cells(folder / "examples" / "payments.ipynb")]
+    assert seen["quiet"].drifted == []
+    assert seen["drift"].drifted == ["amount"]
+    assert seen["scored"].groupby("returned")["score"].mean().is_monotonic_increasing
+    assert sum("<svg" in each for each in shown) == 2
+    assert sum("registered as version 1" in each for each in shown) == 1
+
+
+@pytest.mark.slow
+def test_the_examples_in_python_are_true(readme, monkeypatch):
+    folder, _ = readme
+    monkeypatch.chdir(folder)
+    page = (runnable.ROOT / "docs" / "python.md").read_text()
+    examples = doctest.DocTestParser().get_doctest(re.sub("(?m)^```.*", "", page), {}, "python.md", None, 0)
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def code_cells(path):
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def displayed(source, names):
+    """Run a cell; what a notebook would show of its last expression."""
+    body = ast.parse(source).body
+    last = body.pop() if isinstance(body[-1], ast.Expr) else None
+    exec(compile(ast.Module(body, []), "cell", "exec"), names)
+    if last is None:
+        return ""
+    value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+    return value._repr_html_() if hasattr(value, "_repr_html_") else repr(value)
