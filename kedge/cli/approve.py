@@ -1,4 +1,4 @@
-"""``kedge approve``: a person lets a bundle be released."""
+"""``kedge approve``: a person lets a bundle be released, or a model be trained again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
+    from kedge.settings import Settings
     from kedge.store import Store
+    from kedge.submission.submit import RunOutcome
 
 
 def register(app: typer.Typer) -> None:
@@ -20,33 +22,74 @@ def register(app: typer.Typer) -> None:
 
 
 def approve(
-    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its first digits (8 or more).")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE|KEY",
+            help="A bundle's id, or its first digits (8 or more); or the key of a retraining that waits.",
+        ),
+    ],
     policy: PolicyFile = None,
     model: ModelName = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "",
     store: StoreRoot = None,
-    no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start no release.")] = False,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start nothing.")] = False,
 ) -> None:
-    """Approve a registered bundle, in your name, and release it.
+    """Approve a bundle or a retraining, in your name, and start it.
 
-    Needed where the policy says `approval: manual`, and to release a bundle that was rolled back before.
+    A bundle needs it where the policy says `release.approval: manual`, and to be released after it was rolled back; a
+    retraining that a check decided on, where the policy says `monitor.budget.approval: manual`.
 
     Example: kedge approve --policy payments.yaml 3f9a1c20
     """
+    from kedge.records.state import DECIDED
     from kedge.settings import Settings
     from kedge.store import open_store
-    from kedge.submission import submit
 
     settings = Settings.of(store)
     asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
-    chosen = registered(opened, asked, bundle)
-    times = write(opened, asked, chosen, reason)
-    typer.echo(f"{asked.name}: bundle {chosen} approved")
-    if not no_submit:
-        key = None if times == 1 else f"approved-{times}"
-        outcome = submit.submit_release(settings, asked, chosen, reason="approved", key=key, say=typer.echo)
+    start = _retraining if DECIDED.fullmatch(what) else _release
+    outcomes = start(settings, opened, asked, what, reason, not no_submit)
+    for outcome in outcomes:
         outcome.raise_if_failed()
         typer.echo(f"run {outcome.run}: {outcome.state}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+
+def _release(
+    settings: Settings, store: Store, policy: Policy, begin: str, reason: str, submitted: bool
+) -> list[RunOutcome]:
+    from kedge.submission import submit
+
+    bundle = registered(store, policy, begin)
+    times = write(store, policy, bundle, reason)
+    typer.echo(f"{policy.name}: bundle {bundle} approved")
+    key = None if times == 1 else f"approved-{times}"
+    if not submitted:
+        return []
+    return [submit.submit_release(settings, policy, bundle, reason="approved", key=key, say=typer.echo)]
+
+
+def _retraining(
+    settings: Settings, store: Store, policy: Policy, key: str, reason: str, submitted: bool
+) -> list[RunOutcome]:
+    from kedge import clock, records
+    from kedge.cli.monitor import follow_up
+    from kedge.errors import UsageError
+    from kedge.monitoring.history import load_history
+    from kedge.records import Approved, ModelState, Record
+
+    now = clock.now()
+    history = load_history(store, policy.name, policy.monitor.budget.consecutive_checks, now)
+    waits = ModelState.of(history).retraining_to_approve
+    if waits is None or waits.data.decision_key != key:
+        other = f"; the one that does is {waits.data.decision_key}" if waits is not None else ""
+        raise UsageError(
+            f"{policy.name}: no retraining {key} waits for an approval{other}; `kedge status` says what does"
+        )
+    data = Approved(decision_key=key, reason=reason)
+    records.append(store, Record(model=policy.name, key=key, time=now, data=data))
+    typer.echo(f"{policy.name}: retraining {key} approved")
+    return follow_up(settings, policy, waits, say=typer.echo) if submitted else []
 
 
 def registered(store: Store, policy: Policy, begin: str) -> str:

@@ -181,6 +181,8 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
     source = data.label_source
     if source is not None and source.invalid:
         lines.append(f"label source: {source.invalid:,} rows left out; the first: {source.faults[0]}")
+    if data.approval_wanted:
+        lines.append(f"a retraining waits for: kedge approve --model {item.model} {data.decision_key}")
     if outcome.due is not None and outcome.due.key != item.key:
         lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
     return lines

@@ -147,6 +147,8 @@ def _next(state: ModelState, asked: Policy | None, rollout: Rollout | None, now:
         yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
     if waiting is not None and by_hand and (failed is None or failed.bundle != waiting):
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
+    if (held := state.retraining_to_approve) is not None:
+        yield f"the retraining decided on at {_moment(held.time)} waits for `kedge approve {held.data.decision_key}`"
     if failed is None and rollout is None and (decided := state.unfinished(by_hand=by_hand)) is not None:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:

@@ -84,6 +84,7 @@ def to_record(
         reasons=decision.reasons,
         verdict=verdict(policy, seen),
         decision_key=decision.key,
+        approval_wanted=decision.action == "retrain" and policy.monitor.budget.approval == "manual",
         window=Window(start=seen.start, end=seen.end),
         rows=seen.rows,
         champion=seen.champion,

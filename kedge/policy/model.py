@@ -585,6 +585,8 @@ class Budget(Section):
     """Most retrainings within `period_seconds`."""
     period_seconds: Annotated[float, Field(gt=0)] = 30 * 86_400
     """The period of `max_retrains`."""
+    approval: Literal["auto", "manual"] = "auto"
+    """`manual`: a retraining that a check decided on waits for `kedge approve`."""
 
 
 class Monitor(Section):

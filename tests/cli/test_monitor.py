@@ -276,3 +276,52 @@ def test_a_check_imports_neither_pandas_nor_mlflow_nor_kfp(world, file):  # noqa
     words = ["monitor", "--policy", str(file), "--store", world.store.url, "--now", (START + DAY).isoformat()]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def waiting(world, file, monkeypatch):  # noqa: F811
+    """A retraining was decided on, and waits for a person."""
+    budget = {**RULES["monitor"]["budget"], "approval": "manual"}
+    file.write_text(yaml.safe_dump({**RULES, "monitor": {**RULES["monitor"], "budget": budget}}))
+    pipeline = Pipeline(world.store)
+    monkeypatch.setattr(submit, "run_local", pipeline)
+    monitor(world, file, 0)
+    return pipeline, monitor(world, file, 1)
+
+
+def approve(world, file, *words: str):  # noqa: F811
+    words = ("approve", "--policy", str(file), "--store", world.store.url, *words)
+    return CliRunner().invoke(build(), list(words))
+
+
+def test_a_retraining_that_needs_an_approval_is_submitted_once_it_has_one(world, file, waiting):  # noqa: F811
+    pipeline, checked = waiting
+    key = records.newest(world.store, "fraud", records.Checked, 1)[0].data.decision_key
+    assert f"a retraining waits for: kedge approve --model fraud {key}" in checked.output
+    assert pipeline.runs == []
+    status = CliRunner().invoke(build(), ["status", "--policy", str(file), "--store", world.store.url])
+    assert f"waits for `kedge approve {key}`" in status.output
+    done = approve(world, file, key, "--reason", "the change is real")
+    assert done.exit_code == 0, done.output
+    assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
+    (approval,) = records.read(world.store, "fraud", records.Approved)
+    assert (approval.data.decision_key, approval.data.reason) == (key, "the change is real")
+    assert monitor(world, file, 1).exit_code == 0
+    assert len(pipeline.runs) == 1
+
+
+def test_an_approval_that_starts_nothing_is_taken_up_by_the_next_check(world, file, waiting):  # noqa: F811
+    pipeline, _ = waiting
+    key = records.newest(world.store, "fraud", records.Checked, 1)[0].data.decision_key
+    assert approve(world, file, key, "--no-submit").exit_code == 0
+    assert pipeline.runs == []
+    monitor(world, file, 1)
+    assert len(pipeline.runs) == 1
+
+
+def test_a_retraining_nobody_decided_on_is_not_approved(world, file, waiting):  # noqa: F811
+    refused = approve(world, file, "20260101t000000-0a1b2c3d").exception
+    assert isinstance(refused, UsageError)
+    assert "no retraining 20260101t000000-0a1b2c3d waits for an approval; the one that does is 20260304t" in str(
+        refused
+    )
