@@ -36,13 +36,14 @@ def decode_plain(reference: str, current: str, threads: int) -> Callable[[], Any
 def kedge(reference: str, current: str, threads: int) -> Callable[[], Any]:
     """Count on a stored profile and compare."""
     from kedge import drift
-    from kedge.tables.scan import open_table
+    from kedge.tables.scan import Scan
+    from kedge.tables.sources import open_table
 
     known = drift.Profile.from_json(Path(reference).read_bytes())
-    open_table(current).schema()
+    Scan(open_table(current)).schema()
 
     def work() -> Any:
-        batches = open_table(current).batches(list(known.columns), threads=threads > 1)
+        batches = Scan(open_table(current)).batches(list(known.columns), threads=threads > 1)
         return drift.compare(known, drift.count(known, batches, threads=threads))
 
     return work
@@ -51,10 +52,11 @@ def kedge(reference: str, current: str, threads: int) -> Callable[[], Any]:
 def kedge_build(reference: str, current: str, threads: int) -> Callable[[], Any]:
     """Profile a reference, edges unknown."""
     from kedge import drift
-    from kedge.tables.scan import open_table
+    from kedge.tables.scan import Scan
+    from kedge.tables.sources import open_table
 
-    open_table(reference).schema()
-    return lambda: drift.build(open_table(reference).batches(spread=True, threads=threads > 1))
+    names = Scan(open_table(reference)).schema().names
+    return lambda: drift.build(Scan(open_table(reference)).batches(names, spread=True, threads=threads > 1))
 
 
 def evidently(reference: str, current: str, threads: int) -> Callable[[], Any]:

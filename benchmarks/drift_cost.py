@@ -21,7 +21,8 @@ from drift import write
 
 from kedge import drift
 from kedge.drift.html_view import drift_page
-from kedge.tables.scan import open_table
+from kedge.tables.scan import Scan
+from kedge.tables.sources import open_table
 
 COLUMNS = (20, 50, 100, 200)
 DISTINCT = (100, 1000, 10_000, 100_000, 400_000)
@@ -46,8 +47,9 @@ def cpu(action: Callable[[], Any], repeat: int) -> tuple[float, Any]:
 
 def costs(path: Path, repeat: int) -> list[float]:
     """Profiling, counting on the profile, comparing, and drawing the page."""
-    table = open_table(str(path))
-    build, known = cpu(lambda: drift.build(table.batches(None, spread=True)), repeat)
+    table = Scan(open_table(path))
+    names = table.schema().names
+    build, known = cpu(lambda: drift.build(table.batches(names, spread=True)), repeat)
     count, counted = cpu(lambda: drift.count(known, table.batches(list(known.columns))), repeat)
     compare, comparison = cpu(lambda: drift.compare(known, counted), repeat)
     page, _ = cpu(lambda: drift_page(comparison, known, counted), repeat)

@@ -24,7 +24,7 @@ from kedge.errors import BundleError, DataError
 from kedge.policy import Policy
 from kedge.store import open_store
 from kedge.tables.columns import Kind, convert, describe_missing, named
-from kedge.tables.scan import open_table
+from kedge.tables.sources import open_table
 
 if TYPE_CHECKING:
     from kedge.api.comparison import AnyTable
@@ -79,13 +79,13 @@ class OpenedBundle:
     def _features(self, table: AnyTable) -> Iterator[pa.RecordBatch]:
         """The features of a table, under their names and of their types, as training reads them."""
         opened, inputs = open_table(table), self.bundle.signature.inputs
-        present = opened.schema().names
+        present = opened.names
         columns = {name: column for column, name in named(self.policy.model, present).items()}
         missing = [self.policy.model.columns[each.name] for each in inputs if each.name not in columns]
         if missing:
             raise DataError(describe_missing(missing, present, label(table)))
-        for batch in opened.batches([columns[each.name] for each in inputs]):
-            arrays = [_converted(each.name, batch.column(columns[each.name]), each.type) for each in inputs]
+        for piece in opened.pieces([columns[each.name] for each in inputs]):
+            arrays = [_converted(each.name, piece.rows.column(columns[each.name]), each.type) for each in inputs]
             yield pa.RecordBatch.from_arrays(arrays, names=list(self.bundle.signature.names))
 
     def _repr_html_(self) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge import drift
 from kedge import policy as policies
-from kedge.drift import Comparison, Kind, Profile
+from kedge.drift import Comparison, Profile
+from kedge.drift.columns import Categories, Numbers
 from kedge.drift.compare import MIN_ROWS
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.progress import watched
-from kedge.tables.columns import describe_missing, named
-from kedge.tables.scan import CSV, PARQUET, Table, open_table
+from kedge.tables.columns import Kind, describe_missing, named
+from kedge.tables.files import CSV, PARQUET
+from kedge.tables.reader import TableReader, sampled
+from kedge.tables.scan import Scan
+from kedge.tables.sources import open_table
 from kedge.tables.stream import ArrowStream, described
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
     AnyTable = str | Path | ArrowStream
     """A Parquet or CSV file, a folder or a pattern of them, a Delta table, or what has ``__arrow_c_stream__``."""
+
+MAX_NAMED = 20
+"""Columns named in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +74,16 @@ def profile(table: AnyTable, *, policy: Policy | str | Path | None = None, depen
     >>> amounts.rows, amounts.columns["amount"].missing
     (3, 1)
     """
-    opened, what = open_table(table), label(table)
-    names, kinds = _features(policy, opened.schema().names, what) if policy is not None else (None, None)
-    read = opened.batches(list(names) if names is not None else None, spread=True)
-    batches = _some(watched(read, what), what)
-    if names is not None:
-        batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in batches)
-    return drift.build(batches, kinds, dependence=dependence)
+    reader, what = open_table(table), label(table)
+    present = _present(reader)
+    names, kinds = _features(policy, present, what) if policy is not None else ({each: each for each in present}, {})
+    scan = Scan(reader, kinds)
+
+    def build() -> Profile:
+        batches = _some(watched(scan.batches(list(names), spread=True, threads=True), what), what)
+        return drift.build(_renamed(batches, names), dependence=dependence)
+
+    return _with_unreadable(scan.counted(build), scan, names)
 
 
 def compare(
@@ -161,16 +171,53 @@ def _selected(known: Profile, policy: Policy, what: str) -> Profile:
 
 
 def _counted(
-    known: Profile, table: Table, policy: Policy | None, profiled: set[str], what: str, threads: int
+    known: Profile, reader: TableReader, policy: Policy | None, profiled: set[str], what: str, threads: int
 ) -> Profile:
-    schema = table.schema()
-    names = {each: each for each in schema.names} if policy is None else named(policy.model, schema.names)
-    columns = [column for column, name in names.items() if name in known.columns]
-    rows = watched(table.batches(columns, threads=threads > 1), what)
-    batches = (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in rows)
-    counted = drift.count(known, batches, threads=threads)
-    new = [each for each in schema if not {each.name, names.get(each.name)} & profiled]
+    present = _present(reader)
+    names = {each: each for each in present} if policy is None else named(policy.model, present)
+    names = {column: name for column, name in names.items() if name in known.columns}
+    if not names:
+        both = ", ".join(present[:MAX_NAMED]), ", ".join(list(known.columns)[:MAX_NAMED])
+        raise DataError(
+            f"{what}: has none of the columns of the reference; it has: {both[0]}; the reference: {both[1]}"
+        )
+    scan = Scan(reader, _kinds(policy, known, reader, names))
+
+    def count() -> Profile:
+        rows = watched(scan.batches(list(names), threads=threads > 1), what)
+        return drift.count(known, _renamed(rows, names), threads=threads)
+
+    counted = _with_unreadable(scan.counted(count), scan, names)
+    new = [each for each in scan.schema() if not {each.name, names.get(each.name)} & profiled]
     return replace(counted, extra={column.name: str(column.type) for column in new})
+
+
+def _kinds(policy: Policy | None, known: Profile, reader: TableReader, names: Mapping[str, str]) -> dict[str, Kind]:
+    """What columns are told to be: by the policy, else text that the reference knows as text."""
+    if policy is not None:
+        return {column: policy.model.features[name].type for column, name in names.items()}
+    if reader.typed:
+        return {}
+    return {column: "category" for column, name in names.items() if isinstance(known.columns[name], Categories)}
+
+
+def _present(reader: TableReader) -> list[str]:
+    """The columns of the table, of any of its files that are looked at."""
+    return list(dict.fromkeys(name for part in sampled(reader) for name in part.names))
+
+
+def _renamed(batches: Iterable[RecordBatch], names: Mapping[str, str]) -> Iterator[RecordBatch]:
+    return (batch.rename_columns([names[each] for each in batch.schema.names]) for batch in batches)
+
+
+def _with_unreadable(counted: Profile, scan: Scan, names: Mapping[str, str]) -> Profile:
+    """The profile, with how many values of each column could not be read."""
+    columns = dict(counted.columns)
+    for column, rows in scan.unreadable.items():
+        numbers = columns[names[column]]
+        if isinstance(numbers, Numbers):
+            columns[names[column]] = replace(numbers, unreadable=rows)
+    return replace(counted, columns=columns)
 
 
 def _some(batches: Iterable[RecordBatch], what: str) -> Iterator[RecordBatch]:
@@ -184,13 +231,13 @@ def _some(batches: Iterable[RecordBatch], what: str) -> Iterator[RecordBatch]:
 
 
 def _features(policy: Policy | str | Path, present: list[str], what: str) -> tuple[dict[str, str], dict[str, Kind]]:
-    """A policy's features, and its target if the table has it, by their columns; and how the features are counted."""
+    """A policy's features, and its target if the table has it, by their columns; and what the features are."""
     model = (policy if isinstance(policy, Policy) else policies.load(policy)).model
     names = named(model, present)
     missing = [column for name, column in model.columns.items() if name != model.target and name not in names.values()]
     if missing:
         raise DataError(describe_missing(missing, present, what))
     kinds: dict[str, Kind] = {
-        name: "category" if feature.type == "category" else "number" for name, feature in model.features.items()
+        column: model.features[name].type for column, name in names.items() if name in model.features
     }
     return names, kinds

@@ -100,6 +100,10 @@ def _text(comparison: ComparedTables) -> str:
     skipped = [f"{name} ({f.note})" for name, f in comparison.features.items() if f.verdict == "not comparable"]
     if skipped:
         lines.append(f"  not compared: {', '.join(skipped)}")
+    lines += [
+        f"  {name}: {count:,} values cannot be read as its type and count as missing"
+        for name, count in comparison.current.unreadable.items()
+    ]
     if comparison.extra:
         lines.append(f"  not in the reference: {', '.join(comparison.extra)}")
     return "\n".join(lines)

@@ -34,12 +34,13 @@ def init(
     from kedge.errors import UsageError
     from kedge.scaffold import guess, look, write
     from kedge.store import write_file
+    from kedge.tables.sources import source_at
 
     model = name or write.model_name(table)
     file = output or Path(f"{model}.yaml")
     if file.exists() and not force:
         raise UsageError(f"{file}: exists; --force replaces it, -o names another file")
-    seen = look.look(look.source_of(table))
+    seen = look.look(source_at(table))
     guesses = guess.guess(seen, target)
     text = write.policy_text(model, seen, guesses, _location(table, file))
     policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
@@ -57,7 +58,7 @@ def _location(table: str, file: Path) -> str:
 
 
 def _say(seen: Look, guesses: Guesses) -> None:
-    rows = f"{seen.rows:,} rows" if seen.whole else f"the first {seen.rows:,} rows"
+    rows = f"{seen.rows:,} rows" if seen.whole else f"{seen.rows:,} of the rows"
     typer.echo(
         f"looked at {rows} of {seen.source.location} ({seen.source.format}, {len(seen.columns)} columns)", err=True
     )

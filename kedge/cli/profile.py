@@ -38,4 +38,6 @@ def profile(
     )
     raw = profiled.to_json()
     write_file(output, raw)
+    for name, count in profiled.unreadable.items():
+        typer.echo(f"{name}: {count:,} values cannot be read as its type and count as missing", err=True)
     typer.echo(f"{output}: {profiled.rows:,} rows, {len(profiled.columns)} columns, {len(raw):,} bytes")

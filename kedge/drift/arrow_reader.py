@@ -81,9 +81,15 @@ def _numpy(array: pa.Array) -> NDArray[Any]:
 
 
 def type_of(kind: pa.DataType) -> str:
-    """The type's name: of dictionary-encoded values that of the values, of durations that of what is counted."""
+    """The type's name: of encoded values that of the values, all text alike, of durations that of what is counted.
+
+    >>> type_of(pa.dictionary(pa.int8(), pa.large_string())), type_of(pa.duration("ns"))
+    ('string', 'duration[s]')
+    """
     if pa.types.is_dictionary(kind):
         return type_of(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "string"
     return "duration[s]" if pa.types.is_duration(kind) else str(kind)
 
 

@@ -159,7 +159,7 @@ class CategoryBuilder:
         tail = [value for value in self._held if value not in names]
         hashed = hashing.hashes(texts(tail))
         return Categories(
-            type=_value_type_name(self._type),
+            type=self._type,
             values=tuple(value for value, _ in named),
             counts=np.array([rows for _, rows in named], np.int64),
             tail=hashing.bloom(np.concatenate([hashed, *self._late_hashes])),
@@ -186,8 +186,3 @@ class CategoryBuilder:
                 late.append(k)
         if late and sum(map(len, self._late_hashes)) < MAX_HELD:
             self._late_hashes.append(hashed[late])
-
-
-def _value_type_name(name: str) -> str:
-    """The type inside a dictionary's name, so that encoded and plain text are one type."""
-    return name.split("values=")[1].split(",")[0] if name.startswith("dictionary<") else name

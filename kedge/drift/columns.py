@@ -27,7 +27,8 @@ class Numbers:
     The outer bins are open. Times are microseconds since 1970 in UTC. ``low`` and ``high`` are the reference's finite
     extremes, the same in every profile counted on it; ``minimum`` and ``maximum`` are those of the rows counted here.
     ``atoms`` are the bins' values if each holds one, as far as the reference's first rows show; else it is empty.
-    ``clock`` counts times by their hour of the day in UTC, 24 cells; for numbers it is empty.
+    ``clock`` counts times by their hour of the day in UTC, 24 cells; for numbers it is empty. ``unreadable`` are those
+    of the nulls whose value is there and is no number or time, as far as who read the table says so.
     """
 
     kind: Literal["number", "time"]
@@ -41,6 +42,7 @@ class Numbers:
     minimum: float | None = None
     maximum: float | None = None
     null: int = 0
+    unreadable: int = 0
     nan: int = 0
     infinite_below: int = 0
     infinite_above: int = 0
@@ -83,6 +85,7 @@ class Numbers:
                 "counts",
                 "clock",
                 "null",
+                "unreadable",
                 "nan",
                 "infinite_below",
                 "infinite_above",

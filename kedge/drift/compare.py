@@ -431,6 +431,8 @@ def _noted(name: str, feature: Feature, reference: Profile, current: Profile) ->
         notes.append(f"{column.absent:,} of {column.rows:,} rows come from files without it")
     if isinstance(column, Numbers | Categories) and column.type and column.type != reference.columns[name].type:
         notes.append(f"type was {reference.columns[name].type}, is {column.type}")
+    if isinstance(column, Numbers) and column.unreadable:
+        notes.append(f"{column.unreadable:,} values are no {column.kind}s and count as missing")
     if isinstance(column, Categories) and column.new_values:
         top = sorted(column.new_values.items(), key=lambda item: (-item[1], item[0]))[:3]
         notes.append("new: " + ", ".join(f"{value!r} ({rows:,} rows)" for value, rows in top))

@@ -46,7 +46,7 @@ def build(
             builders = _builders(schema, kinds or {})
             if dependence:
                 pairs = DependenceCounter(choose_levels(batch, _paired(schema, dependence)))
-        elif batch.schema.names != schema.names or batch.schema.types != schema.types:
+        elif batch.schema != schema and _named_types(batch.schema) != _named_types(schema):
             raise DataError(f"the reference mixes schemas: {_difference(schema, batch.schema)}; make them one first")
         rows += batch.num_rows
         for name, builder in builders.items():
@@ -106,7 +106,7 @@ def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberB
         if kind != natural and not (kind == "category" and natural == "number"):
             raise DataError(f"column {column.name!r} holds {column.type}, which cannot be counted as {kind}")
         if kind == "category":
-            builders[column.name] = CategoryBuilder(str(column.type))
+            builders[column.name] = CategoryBuilder(type_of(column.type))
         elif kind is not None:
             builders[column.name] = NumberBuilder(kind, type_of(column.type), hold_rows, scratch)
     return builders
@@ -178,6 +178,10 @@ def _fits(column: Column, found: pa.DataType) -> bool:
     if isinstance(column, NotCounted):
         return column.type == str(found)
     return readable(column.kind, column.type, found)
+
+
+def _named_types(schema: pa.Schema) -> list[tuple[str, str]]:
+    return [(column.name, type_of(column.type)) for column in schema]
 
 
 def _difference(first: pa.Schema, second: pa.Schema) -> str:

@@ -31,6 +31,12 @@ class Profile:
     dependence: Dependence | None = None
     """Sums over pairs of columns, if asked for when the reference was built."""
 
+    @property
+    def unreadable(self) -> dict[str, int]:
+        """Columns with values that could not be read as a number or a time -> how many."""
+        numbers = {name: column for name, column in self.columns.items() if isinstance(column, columns.Numbers)}
+        return {name: column.unreadable for name, column in numbers.items() if column.unreadable}
+
     def merge(self, other: Profile) -> Profile:
         """Add two profiles counted on the same reference.
 

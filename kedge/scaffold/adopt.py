@@ -9,8 +9,9 @@ from typing import Any
 
 from kedge.errors import UsageError
 from kedge.scaffold.guess import guess
-from kedge.scaffold.look import look, source_of
+from kedge.scaffold.look import look
 from kedge.scaffold.write import policy_text
+from kedge.tables.sources import source_at
 
 API = "serving.kserve.io/v1beta1"
 TYPES = ("number", "integer", "boolean", "category")
@@ -92,7 +93,7 @@ def policy_of_table(name: str, table: str, target: str | None) -> str:
     Raises:
         UsageError, DataError: as ``kedge init``.
     """
-    seen = look(source_of(table))
+    seen = look(source_at(table))
     return policy_text(name, seen, guess(seen, target), table) + _watched_only()
 
 

@@ -7,17 +7,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kedge.errors import DataError, UsageError
+from kedge.errors import DataError
 from kedge.policy import Source
 from kedge.tables import columns as column_types
 from kedge.tables import sources
+from kedge.tables.reader import sample
+from kedge.tables.scan import widened
+from kedge.tables.untyped import READABLE, TextGuess
 
 Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other"]
 
@@ -28,8 +30,6 @@ RESEMBLES = {
     "a number with a decimal comma": re.compile(r"-?\d{1,3}(\.?\d{3})*,\d+"),
 }
 """What a text may be to a person; kedge reads dates as 2026-05-01 and numbers as 0.25."""
-READABLE = 0.99
-"""Share of a text column's values that must read as a number, a time, true or false, for the column to be one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,60 +68,39 @@ class Look:
         return next((column for column in self.columns if column.name == name), None)
 
 
-def source_of(table: str) -> Source:
-    """The format of a table by what lies at its address.
-
-    Raises:
-        UsageError: nothing there, or of no format kedge reads.
-    """
-    path = Path(table)
-    if "://" not in table and not path.exists() and not any(sign in table for sign in "*?["):
-        raise UsageError(f"{table}: no such file or folder")
-    if "://" not in table and path.is_dir():
-        if (path / "_delta_log").is_dir():
-            return Source(format="delta", location=table)
-        names = [file.name for file in path.rglob("*") if file.is_file()]
-    else:
-        names = [table]
-    for name in names:
-        if name.endswith((".parquet", ".pq")):
-            return Source(format="parquet", location=table)
-        if name.endswith((".csv", ".tsv", ".csv.gz", ".csv.bz2", ".csv.zst")):
-            return Source(format="csv", location=table)
-    if table.startswith("s3://"):
-        return Source(format="delta", location=table)
-    raise UsageError(
-        f"{table}: neither Parquet (.parquet), nor CSV (.csv, .tsv), nor a Delta table (a folder with _delta_log)"
-    )
-
-
 def look(source: Source) -> Look:
-    """Look at the first 200,000 rows.
+    """Look at 200,000 rows, from files all over the table.
 
     Raises:
         DataError: unreadable, empty, or two files that disagree about a column.
     """
     reader = sources.open_reader(source)
-    batches, count, whole = [], 0, True
-    for piece in reader.pieces(reader.names):
-        if count >= MAX_ROWS:
-            whole = False
-            break
-        batches.append(pa.Table.from_batches([piece.rows]))
-        count += piece.rows.num_rows
-    if not count:
+    pieces, whole = sample(reader, reader.names, MAX_ROWS)
+    for piece in pieces:
+        missing = [name for name in reader.names if name not in piece.rows.schema.names]
+        if missing:
+            raise DataError(column_types.describe_missing(missing, piece.rows.schema.names, piece.place))
+    rows = sum(piece.rows.num_rows for piece in pieces)
+    if not rows:
         raise DataError(f"{source.location}: empty: not one row")
+    columns = [
+        _column(name, _one(source, name, [piece.rows.column(name) for piece in pieces])) for name in reader.names
+    ]
+    return Look(source=source, rows=rows, whole=whole, columns=columns)
+
+
+def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
+    """A column's values as one array, whatever type each file stores them as."""
+    arrays = [array.dictionary_decode() if pa.types.is_dictionary(array.type) else array for array in arrays]
+    kind = widened([array.type for array in arrays])
+    if kind is not None:
+        return pa.concat_arrays([column_types.convert(array, kind).values for array in arrays])
+    held = [array.type for array in arrays if not pa.types.is_null(array.type)]
     try:
-        table = pa.concat_tables(batches, promote_options="permissive").slice(0, MAX_ROWS).combine_chunks()
+        return pa.concat_arrays([array.cast(held[0]) if held else array for array in arrays])
     except pa.ArrowException as exc:
-        raise DataError(f"{source.location}: its parts disagree about the columns' types: {exc}") from exc
-    whole = whole and count <= MAX_ROWS
-    columns = [_column(name, _one_array(table[name])) for name in reader.names]
-    return Look(source=source, rows=table.num_rows, whole=whole, columns=columns)
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+        names = " and ".join(sorted({str(each) for each in held}))
+        raise DataError(f"{source.location}: column {name!r} holds {names} in different files") from exc
 
 
 def _column(name: str, raw: pa.Array) -> Column:
@@ -185,25 +164,17 @@ def _number(values: pa.Array) -> tuple[Kind, pa.Array]:
 
 
 def _text(raw: pa.Array) -> tuple[Kind, pa.Array]:
-    if not pc.any(pc.match_substring_regex(raw, "^-?0[0-9]")).as_py():  # 01099 is a code, not a number
-        numbers = _read_as(raw, "number")
-        if numbers is not None:
-            return _number(numbers)
-    for kind in ("boolean", "time"):
-        values = _read_as(raw, kind)
-        if values is not None:
-            return kind, values
-    return "text", raw
-
-
-def _read_as(raw: pa.Array, kind: Literal["number", "boolean", "time"]) -> pa.Array | None:
-    """The values, if nearly all that are there read as this kind; a few are tried before all."""
-    for sample in (raw.slice(0, 500), raw):
-        read = column_types.convert(sample, kind)
-        there = len(sample) - sample.null_count
-        if int(read.wrong.sum()) > (1 - READABLE) * there or (there and read.values.null_count == len(sample)):
-            return None
-    return read.values
+    guess = TextGuess()
+    guess.add(raw)
+    match guess.kind:
+        case None:
+            return "nothing", raw
+        case "number":
+            return _number(column_types.convert(raw, "number").values)
+        case "boolean" | "time" as kind:
+            return kind, column_types.convert(raw, kind).values
+        case _:
+            return "text", raw
 
 
 def _counted(raw: pa.Array, kind: Kind) -> dict[str, int]:

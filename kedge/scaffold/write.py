@@ -85,7 +85,7 @@ def limits(least: float, most: float) -> tuple[float | None, float | None]:
 
 
 def _heading(look: Look) -> list[str]:
-    rows = f"{look.rows:,} rows" if look.whole else f"the first {look.rows:,} rows"
+    rows = f"{look.rows:,} rows" if look.whole else f"{look.rows:,} of the rows"
     return [
         f"# A first policy, guessed from {rows}. Each guess has its reason beside it: look through them, then",
         "#   kedge policy check FILE              is it well formed?",

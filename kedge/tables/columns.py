@@ -86,6 +86,41 @@ def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_la
             return _ids(column)
 
 
+def counted(column: pa.Array, kind: Kind) -> tuple[pa.Array, int]:
+    """The column to be counted, as :func:`convert` reads it, and how many of its values could not be read.
+
+    What needs no reading costs nothing: NaN stays, and text stays dictionary-encoded.
+    """
+    held = column.type
+    if kind == "category" and _is_text(held.value_type if pa.types.is_dictionary(held) else held):
+        return column, 0
+    if kind == "number" and held == pa.float64():
+        ends = pc.min_max(column).as_py()
+        if ends["min"] is None or (ends["min"] >= -LARGEST and ends["max"] <= LARGEST):
+            return column, 0
+    if kind in ("number", "integer") and pa.types.is_integer(held):
+        return column.cast(pa.float64(), safe=False), 0
+    read = convert(column, kind)
+    return read.values, int(read.wrong.sum())
+
+
+def kind_of(held: pa.DataType) -> Kind | None:
+    """What values of an Arrow type are; None for what no model input is made of, and for nulls.
+
+    >>> kind_of(pa.decimal128(10, 2)), kind_of(pa.date32()), kind_of(pa.uuid()), kind_of(pa.list_(pa.int8()))
+    ('number', 'time', 'category', None)
+    """
+    if pa.types.is_dictionary(held):
+        return kind_of(held.value_type)
+    if isinstance(held, pa.BaseExtensionType):
+        return "category" if held.extension_name == "arrow.uuid" else kind_of(held.storage_type)
+    if _is_text(held):
+        return "category"
+    if pa.types.is_timestamp(held) or pa.types.is_date(held):
+        return "time"
+    return "number" if _is_number(held) or pa.types.is_boolean(held) or pa.types.is_duration(held) else None
+
+
 def kinds(model: Model, data: Data, *, has_id: bool) -> dict[str, Kind]:
     """The columns of a model's training table inside, in their order, and what each is."""
     found: dict[str, Kind] = {TIME: "time"}
@@ -343,6 +378,10 @@ def _as_number(label: Label) -> float | None:
 
 def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object]) -> tuple[pa.Array, NDArray[np.bool_]]:
     """Text as another type: all at once where every value can be read, else one by one to know which cannot."""
+    try:
+        return column.cast(kind), np.zeros(len(column), bool)
+    except pa.ArrowInvalid:
+        pass
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +12,9 @@ import pyarrow.csv as pa_csv
 
 from kedge.errors import DataError
 from kedge.tables.columns import describe_missing
-from kedge.tables.files import File, find
-from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+from kedge.tables.files import CSV, File, find
+from kedge.tables.parquet import with_constants
+from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice
 
 DELIMITERS = ",;\t|"
 MAX_HEADER = 1_000_000
@@ -27,27 +29,51 @@ class CsvReader:
     """
 
     version = None
+    typed = False
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, files: Sequence[File] | None = None) -> None:
         self.place = location
-        self._files = find(location, (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv"))
-        self.names: list[str] = header(self._files[0])[0]
+        self._files = find(location, CSV) if files is None else files
+
+    @cached_property
+    def names(self) -> list[str]:
+        return _names(self._files[0])
+
+    def schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self.names])
+
+    def parts(self) -> Sequence[TableReader]:
+        return [CsvReader(file.place, [file]) for file in self._files]
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
         for file in self._files:
-            names, delimiter = header(file)
+            names = _names(file)
             missing = [name for name in columns if name not in names]
             if missing:
                 raise DataError(describe_missing(missing, names, file.place))
-            yield from _pieces(file, names, delimiter, columns)
+            yield from _pieces(file, columns, BATCH_ROWS)
+
+    def batches(self, columns: Sequence[str], **_: bool) -> Iterator[pa.RecordBatch]:
+        for file in self._files:
+            yield from (piece.rows for piece in _pieces(file, columns, COUNTED_ROWS))
 
 
-def _pieces(file: File, names: list[str], delimiter: str, columns: Sequence[str]) -> Iterator[Piece]:
+def _names(file: File) -> list[str]:
+    names = header(file)[0]
+    return [*names, *(name for name in file.partition if name not in names)]
+
+
+def _pieces(file: File, columns: Sequence[str], batch_rows: int) -> Iterator[Piece]:
+    """The rows, of these columns where the file or its folders have them."""
+    names, delimiter = header(file)
+    said = {name: file.partition[name] for name in columns if name not in names and name in file.partition}
+    stored = [name for name in columns if name in names]
     first = 1
     try:
-        for batch in _open(file, names, delimiter, columns):
-            for start in range(0, batch.num_rows, BATCH_ROWS):
-                rows = batch.slice(start, BATCH_ROWS)
+        for batch in _open(file, names, delimiter, stored):
+            batch = batch.select(stored)  # Arrow takes no column for all
+            for start in range(0, batch.num_rows, batch_rows):
+                rows = with_constants(batch.slice(start, batch_rows), said)
                 yield Piece(rows, file.place, first)
                 first += rows.num_rows
     except (pa.ArrowException, OSError) as exc:
@@ -88,9 +114,7 @@ def header(file: File) -> tuple[list[str], str]:
         raise
     delimiter = max(DELIMITERS, key=text.count)
     names = _split(text, delimiter)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{file.place}, line 1: column {twice[0]!r} is given twice; rename one of them")
+    refuse_twice(names, f"{file.place}, line 1")
     return names, delimiter
 
 

@@ -11,11 +11,13 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kedge.errors import DataError
 from kedge.store.objects import storage_options
-from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
 
 class DeltaReader:
     """A Delta table in a folder or in object storage. See :class:`kedge.tables.reader.Reader`."""
+
+    typed = True
 
     def __init__(self, location: str) -> None:
         self.place = location
@@ -28,6 +30,19 @@ class DeltaReader:
             raise DataError(f"{location}: the Delta table cannot be opened: {exc}") from exc
         self.names: list[str] = [field.name for field in self._table.schema().fields]
         self.version: str | None = str(self._table.version())
+
+    def schema(self) -> pa.Schema:
+        stored = pa.RecordBatchReader.from_stream(self._table.scan(columns=None)).schema
+        return pa.schema([item.with_type(_plain(item.type)) for item in stored])
+
+    def parts(self) -> Sequence[TableReader]:
+        return [self]
+
+    def batches(self, columns: Sequence[str], **_: bool) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._batches([name for name in columns if name in self.names], None)
+        except Exception as exc:  # its engine raises under several names
+            raise DataError(f"{self.place} version {self.version}: cannot be read: {exc}") from exc
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         place, first, condition = f"{self.place} version {self.version}", 1, None

@@ -1,13 +1,18 @@
-"""Finding the files of a table: one file, a folder, a pattern, locally or in object storage."""
+"""Finding the files of a table: one file, a folder, a pattern, locally or in object storage.
+
+A folder ``day=2026-01-01`` below it says the value of a column in all its rows: the layout of partitioned tables
+that Hive, Spark, Polars and DuckDB write.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
@@ -21,6 +26,8 @@ class File:
     system: Any
     path: str
     place: str
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+    """Columns that the folders say, with their value in this file."""
 
     def open(self) -> Any:
         """A random-access Arrow file. Raises DataError if it cannot be opened."""
@@ -30,16 +37,64 @@ class File:
             raise DataError(f"{self.place}: cannot be read: {_reason(exc)}") from exc
 
 
+PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+FOREIGN = {
+    "_delta_log": "a Delta table: `format: delta` reads it, with its folder as the location",
+    ".hoodie": "a Hudi table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
+    "metadata": "an Iceberg table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
+}
+"""Folders that tell a table of another format: its files are not its rows, some of them are deleted or of the past."""
+
+
 def find(location: str, endings: Sequence[str]) -> list[File]:
     """The files at a location, sorted by name; names that begin with ``.`` or ``_`` are passed over in folders.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or they are those of another table format.
     """
     found = _in_object_storage(location, endings) if location.startswith("s3://") else _local(location, endings)
     if not found:
         raise DataError(f"{location}: no {' or '.join(endings)} file there; check data.source.location")
     return found
+
+
+def listed(location: str) -> list[str]:
+    """The names of the files at a location, relative to a folder's; of a Delta table perhaps only its log's.
+
+    Raises:
+        DataError: nothing is there, or object storage does not answer.
+    """
+    if location.startswith("s3://"):
+        system, path = pafs.S3FileSystem(**s3_settings()), location.removeprefix("s3://").rstrip("/")
+        names = _names(location, system, f"{path}/_delta_log") or _names(location, system, path)
+        names = [PurePosixPath(name).relative_to(path).as_posix() for name in names if name != path] or names
+    elif "://" in location:  # the engine of Delta Lake knows other stores
+        return ["_delta_log/"]
+    else:
+        path = str(Path(location).expanduser())
+        folder = Path(path)
+        names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+        names = names or ([path] if folder.is_file() else glob.glob(path, recursive=True))
+    if not names:
+        raise DataError(f"{location}: no such file or folder")
+    return names
+
+
+def foreign(names: Iterable[str]) -> tuple[str, str] | None:
+    """The folder of another table format among these paths, and what it is; None if there is none.
+
+    >>> foreign(["lake/sales/data/a.parquet", "lake/sales/metadata/v1.metadata.json"])[0]
+    'lake/sales'
+    >>> foreign(["lake/sales/metadata/notes.parquet"]) is None
+    True
+    """
+    for name in names:
+        parts = PurePosixPath(name).parts[:-1]
+        for place, part in enumerate(parts):
+            if part in FOREIGN and (part != "metadata" or name.endswith(".metadata.json")):
+                return "/".join(parts[:place]), FOREIGN[part]
+    return None
 
 
 def s3_settings() -> dict[str, Any]:
@@ -55,33 +110,59 @@ def s3_settings() -> dict[str, Any]:
 
 def _local(location: str, endings: Sequence[str]) -> list[File]:
     path = Path(location).expanduser()
+    base = path
     if path.is_file():
         names = [path]
     elif path.is_dir():
-        names = [file for file in path.rglob("*") if file.is_file() and _counts(file.relative_to(path), endings)]
+        names = _chosen(location, [file for file in path.rglob("*") if file.is_file()], path, endings)
     else:
         names = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+        base = Path(*(path.parts[: next((k for k, part in enumerate(path.parts) if glob.has_magic(part)), -1)]))
     system = pafs.LocalFileSystem()
-    return [File(system, str(name), str(name)) for name in sorted(names)]
+    return [File(system, str(name), str(name), _partition(name, base)) for name in sorted(names)]
+
+
+def _names(location: str, system: Any, path: str) -> list[str]:
+    """The files at a path in object storage; none if there is nothing."""
+    try:
+        if system.get_file_info(path).type == pafs.FileType.File:
+            return [path]
+        found = system.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    except OSError as exc:
+        raise DataError(f"{location}: cannot be listed: {_reason(exc)}") from exc
+    return [item.path for item in found if item.type == pafs.FileType.File]
 
 
 def _in_object_storage(location: str, endings: Sequence[str]) -> list[File]:
     system = pafs.S3FileSystem(**s3_settings())
     path = location.removeprefix("s3://").rstrip("/")
-    try:
-        info = system.get_file_info(path)
-        if info.type == pafs.FileType.File:
-            return [File(system, path, location)]
-        listed = system.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-    except OSError as exc:
-        raise DataError(f"{location}: cannot be listed: {_reason(exc)}") from exc
-    names = [item.path for item in listed if item.type == pafs.FileType.File]
-    counting = sorted(name for name in names if _counts(Path(name).relative_to(path), endings))
-    return [File(system, name, f"s3://{name}") for name in counting]
+    names = _names(location, system, path)
+    if names == [path]:
+        return [File(system, path, location)]
+    base = Path(path)
+    chosen = sorted(_chosen(location, [Path(name) for name in names], base, endings))
+    return [File(system, str(name), f"s3://{name}", _partition(name, base)) for name in chosen]
+
+
+def _chosen(location: str, files: Sequence[Path], folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Those of a folder's files that are the table's."""
+    inside = [file.relative_to(folder) for file in files]
+    table = foreign(name.as_posix() for name in inside)
+    if table is not None:
+        raise DataError(f"{'/'.join([location.rstrip('/'), *filter(None, [table[0]])])}: is {table[1]}")
+    return [folder / name for name in inside if _counts(name, endings)]
 
 
 def _counts(name: Path, endings: Sequence[str]) -> bool:
-    return name.name.endswith(tuple(endings)) and not any(part.startswith((".", "_")) for part in name.parts)
+    hidden = any(part.startswith((".", "_")) and "=" not in part for part in name.parts)
+    return name.name.endswith(tuple(endings)) and not hidden
+
+
+def _partition(name: Path, base: Path) -> dict[str, str | None]:
+    """The columns that folders between base and file say."""
+    parts = name.relative_to(base).parts[:-1] if name.is_relative_to(base) else ()
+    pairs = (part.split("=", 1) for part in parts if "=" in part)
+    return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs if column}
 
 
 def _reason(exc: OSError) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -11,53 +13,122 @@ import pyarrow.parquet as pq
 
 from kedge.errors import DataError
 from kedge.tables.columns import describe_missing
-from kedge.tables.files import File, find
-from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+from kedge.tables.files import PARQUET, File, find
+from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice, spread_over
 
 
 class ParquetReader:
     """One Parquet file, or all below a folder, or a pattern of them. See :class:`kedge.tables.reader.Reader`."""
 
     version = None
+    typed = True
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, files: Sequence[File] | None = None) -> None:
         self.place = location
-        self._files = find(location, (".parquet", ".pq"))
-        self.names: list[str] = _opened(self._files[0]).schema_arrow.names
+        self._files = find(location, PARQUET) if files is None else files
+
+    @cached_property
+    def names(self) -> list[str]:
+        return list(self.schema().names)
+
+    def schema(self) -> pa.Schema:
+        file = self._files[0]
+        return _with_partition(_opened(file).schema_arrow, file.partition)
+
+    def parts(self) -> Sequence[TableReader]:
+        return [ParquetReader(file.place, [file]) for file in self._files]
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         for file in self._files:
             yield from _pieces(file, columns, bounds)
 
+    def batches(
+        self, columns: Sequence[str], *, spread: bool = False, threads: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        for file, groups in self._groups(spread):
+            opened = _encoded(file)
+            for group in range(opened.num_row_groups) if groups is None else groups:
+                yield from _read(file, opened, group, columns, COUNTED_ROWS, threads)
+
+    def _groups(self, spread: bool) -> Iterator[tuple[File, list[int] | None]]:
+        """Files with the row groups to read at one go, None for all of them in order."""
+        if not spread:
+            yield from ((file, None) for file in self._files)
+            return
+        groups = [(file, group) for file in self._files for group in range(_opened(file).num_row_groups)]
+        chosen = (groups[place] for place in spread_over(len(groups)))
+        for _, together in groupby(chosen, key=lambda each: each[0].path):
+            pairs = list(together)
+            yield pairs[0][0], [group for _, group in pairs]
+
 
 def _pieces(file: File, columns: Sequence[str], bounds: Bounds | None) -> Iterator[Piece]:
     opened = _opened(file)
-    names = opened.schema_arrow.names
+    names = _with_partition(opened.schema_arrow, file.partition).names
     missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(describe_missing(missing, names, file.place))
     first = 1
     for group in range(opened.num_row_groups):
         if bounds is None or _may_hold(opened.metadata, group, bounds):
-            yield from _group(file, opened, group, columns, first)
+            start = first
+            for batch in _read(file, opened, group, columns, BATCH_ROWS):
+                yield Piece(batch, file.place, start)
+                start += batch.num_rows
         first += opened.metadata.row_group(group).num_rows
 
 
-def _group(file: File, opened: Any, group: int, columns: Sequence[str], first: int) -> Iterator[Piece]:
+def _read(
+    file: File, opened: Any, group: int, columns: Sequence[str], batch_rows: int, threads: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group, of these columns where the file or its folders have them."""
+    stored = [name for name in columns if name in opened.schema_arrow.names]
+    said = {name: file.partition[name] for name in columns if name not in stored and name in file.partition}
     try:
-        for batch in opened.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False):
-            yield Piece(batch, file.place, first)
-            first += batch.num_rows
+        for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=stored, use_threads=threads):
+            yield with_constants(batch, said)
     except (pa.ArrowException, OSError) as exc:
-        place = f"{file.place}, after row {first - 1}"
+        before = sum(opened.metadata.row_group(k).num_rows for k in range(group))
+        place = f"{file.place}, after row {before}"
         raise DataError(f"{place}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
 
 
-def _opened(file: File) -> Any:
+def with_constants(batch: pa.RecordBatch, values: Mapping[str, str | None]) -> pa.RecordBatch:
+    """The batch with columns of one text each."""
+    for name, value in values.items():
+        batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+    return batch
+
+
+def _with_partition(stored: pa.Schema, partition: Mapping[str, str | None]) -> pa.Schema:
+    for name in partition:
+        if name not in stored.names:
+            stored = stored.append(pa.field(name, pa.string()))
+    return stored
+
+
+def _opened(file: File, metadata: Any = None, dictionary: Sequence[str] = ()) -> Any:
+    """The file; with ``dictionary`` the text of these columns stays encoded."""
     try:
-        return pq.ParquetFile(file.open())
+        opened = pq.ParquetFile(
+            file.open(),
+            metadata=metadata,
+            read_dictionary=list(dictionary),
+            coerce_int96_timestamp_unit="us",  # of nanoseconds, the years before 1677 and after 2262 would be others
+            buffer_size=1 << 16,
+            page_checksum_verification=True,
+        )
     except (pa.ArrowException, OSError) as exc:
         raise DataError(f"{file.place}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
+    refuse_twice(opened.schema_arrow.names, file.place)
+    return opened
+
+
+def _encoded(file: File) -> Any:
+    """The file opened so that text stays dictionary-encoded: its values are counted by code."""
+    plain = _opened(file)
+    text = [column.name for column in plain.schema_arrow if column.type in (pa.string(), pa.large_string())]
+    return _opened(file, plain.metadata, text)
 
 
 def _may_hold(metadata: Any, group: int, bounds: Bounds) -> bool:

@@ -9,7 +9,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from kedge.errors import DataError
+
 BATCH_ROWS = 65_536
+COUNTED_ROWS = 32_768
+"""Of a batch to be counted: so many that it costs its rows and not its calls, and several threads can hold one each."""
+MAX_SAMPLED = 20
+"""Files of a table that are looked at to learn what its columns are."""
 WIDEST_OFFSET = timedelta(days=2)
 """More than two clocks of one moment can be apart."""
 
@@ -53,11 +59,101 @@ class Reader(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """The source's columns."""
+        """The source's columns, each once; of several files those of the first."""
 
     @property
     def version(self) -> str | None:
         """What to ask for to read these very rows again, where the format knows versions."""
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
-        """The rows, at most 65,536 at a time; may leave out rows outside the bounds, and only those."""
+        """The rows, at most 65,536 at a time; may leave out rows outside the bounds, and only those.
+
+        Raises:
+            DataError: a file lacks a column.
+        """
+
+
+class TableReader(Reader, Protocol):
+    """What a format offers besides, of any table, whatever its columns mean."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether the source knows types; else all it holds is text."""
+
+    def schema(self) -> pa.Schema:
+        """Names and types; of several files those of the first."""
+
+    def parts(self) -> Sequence[TableReader]:
+        """The files, each a reader of its own; itself where it is one."""
+
+    def batches(
+        self, columns: Sequence[str], *, spread: bool = False, threads: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows to be counted, of these columns where a file has them; text may be dictionary-encoded.
+
+        With ``spread`` the order is free, so that early batches come from all over the table where that costs nothing;
+        with ``threads`` columns are decoded on several, where the format allows it.
+        """
+
+
+def refuse_twice(names: Sequence[str], place: str) -> None:
+    """Raise DataError if two columns have one name: which of them is meant cannot be said."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{place}: has the column {twice!r} twice; rename one of them")
+
+
+def spread_over(count: int) -> list[int]:
+    """0 to ``count - 1`` so that every beginning is spread over the whole: by the digits of the number, reversed.
+
+    >>> spread_over(5)
+    [0, 4, 2, 1, 3]
+    """
+    bits = max(1, (count - 1).bit_length())
+    reversed_ = (int(f"{k:0{bits}b}"[::-1], 2) for k in range(1 << bits))
+    return [k for k in reversed_ if k < count]
+
+
+def sample(reader: TableReader, columns: Sequence[str], rows: int) -> tuple[list[Piece], bool]:
+    """About so many rows from files all over the table, of these columns where a file has them; whether they are all.
+
+    Of up to 20 files each gives its first rows, all alike; if that is all of some, the others give more.
+    """
+    chosen = sampled(reader)
+    known = [[name for name in columns if name in part.names] for part in chosen]
+    streams = [
+        _split(part.pieces(names), max(1, rows // len(chosen))) for part, names in zip(chosen, known, strict=True)
+    ]
+    found: list[list[Piece]] = [[] for _ in streams]
+    count, open_streams = 0, dict(enumerate(streams))
+    while open_streams and count < rows:
+        for place, stream in list(open_streams.items()):
+            piece = next(stream, None)
+            if piece is None:
+                del open_streams[place]
+            elif count < rows:
+                found[place].append(piece)
+                count += piece.rows.num_rows
+    whole = len(chosen) == len(reader.parts()) and all(next(stream, None) is None for stream in open_streams.values())
+    return [piece for pieces in found for piece in pieces], whole and count <= rows
+
+
+def sampled(reader: TableReader) -> list[TableReader]:
+    """At most 20 files from all over the table, the first and the last among them."""
+    parts = reader.parts()
+    return [parts[place] for place in evenly(len(parts))]
+
+
+def evenly(count: int, most: int = MAX_SAMPLED) -> list[int]:
+    """At most so many of the numbers from 0 to ``count - 1``, the first and the last among them.
+
+    >>> evenly(7, 3), evenly(2, 3)
+    ([0, 3, 6], [0, 1])
+    """
+    return list(range(count)) if count <= most else [k * (count - 1) // (most - 1) for k in range(most)]
+
+
+def _split(pieces: Iterator[Piece], rows: int) -> Iterator[Piece]:
+    for piece in pieces:
+        for start in range(0, piece.rows.num_rows, rows):
+            yield Piece(piece.rows.slice(start, rows), piece.place, piece.first + start)

@@ -1,221 +1,143 @@
-"""Reading any table for profiles: Parquet, CSV, Delta or in memory, columns as they are, as fast as they decode."""
+"""Any table as it is counted for profiles: each column is of one kind in all its files, as fast as they decode.
+
+A policy says what a column is. Without one its types are widened over a sample of all files, and text of a CSV file is
+what nearly all of its values read as; where rows beyond the sample show another type, the table is read anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 
 from kedge.errors import DataError
+from kedge.tables.columns import Kind, arrow_type, counted, kind_of
+from kedge.tables.reader import TableReader, sample, sampled
+from kedge.tables.untyped import READABLE, TextGuess
 
-if TYPE_CHECKING:
-    from kedge.tables.stream import ArrowStream
-
-BATCH_ROWS = 32_768
-"""Large enough that a batch costs its rows and not its calls; small enough for several threads to hold one each."""
-PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
+SAMPLE_ROWS = 20_000
+Result = TypeVar("Result")
 
 
-class Table(Protocol):
-    """A table that can be read once from its start, in batches."""
+class TypesChanged(Exception):
+    """Rows beyond the sample show a type that the sample did not."""
+
+
+class Scan:
+    """A table to be counted.
+
+    Args:
+        reader: The table.
+        told: What its columns are, where a policy says it; the others are what they hold.
+    """
+
+    def __init__(self, reader: TableReader, told: Mapping[str, Kind] | None = None) -> None:
+        self._reader, self._told = reader, dict(told or {})
+        self._all = False
+        self._kinds: dict[str, Kind | None] = {}
+        self._schema: pa.Schema | None = None
+        self.unreadable: Counter[str] = Counter()
+        """Values of each column that could not be read as what it is, in the last pass; they count as missing."""
 
     def schema(self) -> pa.Schema:
-        """Names and types; of several files, those of the first."""
+        """Names and types as they are counted, of all columns that a file looked at has."""
+        if self._schema is None:
+            self._schema = self._settled()
+        return self._schema
+
+    def counted(self, count: Callable[[], Result]) -> Result:
+        """What a function makes of the batches, called again if rows beyond the sample change the types."""
+        try:
+            return count()
+        except TypesChanged:
+            self._all, self._schema = True, None
+            return count()
 
     def batches(
-        self, columns: Sequence[str] | None = None, *, spread: bool = False, threads: bool = True
+        self, columns: Sequence[str], *, spread: bool = False, threads: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """The rows, of these columns where a file has them (default: all).
+        """The rows, of these columns where a file has them. See :meth:`TableReader.batches`.
 
-        With ``spread`` the order is free, so that early batches come from all over the table where that costs nothing;
-        with ``threads`` columns are decoded on several, where the format allows it.
+        Raises:
+            TypesChanged: in the end or before it; :meth:`counted` reads again.
+            DataError: as the reader, or a column that cannot be what the policy says.
         """
+        self.schema()
+        self.unreadable.clear()
+        present: Counter[str] = Counter()
+        for batch in self._reader.batches(columns, spread=spread, threads=threads):
+            arrays = [self._column(name, array) for name, array in zip(batch.schema.names, batch.columns, strict=True)]
+            for name, array in zip(batch.schema.names, batch.columns, strict=True) if not self._reader.typed else ():
+                present[name] += len(array) - array.null_count
+            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names) if arrays else batch
+        for name in present:
+            if name not in self._told and self.unreadable[name] > (1 - READABLE) * present[name] and not self._all:
+                raise TypesChanged(name)
+
+    def _column(self, name: str, array: pa.Array) -> pa.Array:
+        kind = self._kinds[name]
+        if kind is None:
+            held = self.schema().field(name).type
+            if _value_type(array.type) == _value_type(held):
+                return array
+            if array.null_count == len(array):
+                return pa.nulls(len(array), held)
+            if not self._all:
+                raise TypesChanged(name)
+            raise DataError(
+                f"{self._reader.place}: column {name!r} holds {held} in one file and {array.type} in another"
+            )
+        try:
+            read, wrong = counted(array, kind)
+        except DataError as exc:
+            raise DataError(f"{self._reader.place}: column {name!r} {exc}") from exc
+        if wrong:
+            self.unreadable[name] += wrong
+        return read
+
+    def _settled(self) -> pa.Schema:
+        """Settle what each column is."""
+        types: dict[str, list[pa.DataType]] = {}
+        for part in self._reader.parts() if self._all else sampled(self._reader):
+            for item in part.schema():
+                types.setdefault(item.name, []).append(item.type)
+        texts = {} if self._reader.typed else self._texts([name for name in types if name not in self._told])
+        fields = []
+        for name, held in types.items():
+            kind = self._told.get(name) or (texts[name] if name in texts else widened(held))
+            one = next((each for each in held if not pa.types.is_null(each)), pa.null())
+            stays = pa.null() if name in texts else one
+            fields.append(pa.field(name, stays if kind is None else arrow_type(kind)))
+            self._kinds[name] = kind
+        return pa.schema(fields)
+
+    def _texts(self, names: Sequence[str]) -> dict[str, Kind | None]:
+        """What columns of text are: by a sample, or by all rows; None where there is not one value."""
+        guesses = {name: TextGuess() for name in names}
+        batches = (piece.rows for piece in sample(self._reader, names, SAMPLE_ROWS)[0])
+        for batch in self._reader.batches(names) if self._all else batches:
+            for name, array in zip(batch.schema.names, batch.columns, strict=True):
+                guesses[name].add(array)
+        return {name: guess.kind for name, guess in guesses.items()}
 
 
-def open_table(source: str | Path | ArrowStream) -> Table:
-    """Open a Parquet or CSV file, a folder or a pattern of them, a Delta table, or one that a library holds in memory.
+def widened(types: Sequence[pa.DataType]) -> Kind | None:
+    """What a column is whose files hold these types; None: as it is stored, alike in all of them.
 
-    Raises:
-        DataError: nothing is there, or it is none of these.
+    >>> widened([pa.int64(), pa.float64(), pa.null()]), widened([pa.int64(), pa.string()]), widened([pa.int8()])
+    ('number', 'category', None)
     """
-    if not isinstance(source, str | Path):
-        from kedge.tables.stream import ArrowStream, StreamTable, described
-
-        if not isinstance(source, ArrowStream):
-            raise DataError(f"a table is a path, or of pandas, Polars, DuckDB or Arrow; not {described(source)}")
-        return StreamTable(source)
-    location, path = str(source), Path(source)
-    if "://" in location or (path / "_delta_log").is_dir():
-        return _Delta(location)
-    files = _files(path)
-    if files[0].name.endswith(PARQUET):
-        return _Parquet(files)
-    return _Csv(files)
+    held = {_value_type(each) for each in types if not pa.types.is_null(each)}
+    kinds = {kind_of(each) for each in held}
+    if None in kinds or (len(held) < 2 and not any(isinstance(each, pa.BaseExtensionType) for each in held)):
+        return None
+    return kinds.pop() if len(kinds) == 1 else "category"
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        if not path.name.endswith(PARQUET + CSV):
-            raise DataError(f"{path}: a table is a {', '.join(PARQUET + CSV)} file, a folder of them, or a Delta table")
-        return [path]
-    if path.is_dir():
-        inside = (file for file in path.rglob("*") if not any(p.startswith((".", "_")) for p in file.parts[-2:]))
-        found = sorted(file for file in inside if file.name.endswith(PARQUET + CSV))
-    else:
-        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if "*" in str(path) else []
-    if not found:
-        raise DataError(
-            f"{path}: no such table; give a {', '.join(PARQUET + CSV)} file, a folder of them, or a Delta table"
-        )
-    if len({file.name.endswith(PARQUET) for file in found}) > 1:
-        raise DataError(f"{path}: holds Parquet and CSV files together; give a pattern such as '{path}/*.parquet'")
-    return found
-
-
-@dataclass(frozen=True)
-class _Parquet:
-    files: list[Path]
-
-    def schema(self) -> pa.Schema:
-        return _opened(self.files[0], []).schema_arrow
-
-    def batches(
-        self, columns: Sequence[str] | None = None, *, spread: bool = False, threads: bool = True
-    ) -> Iterator[pa.RecordBatch]:
-        for path, groups in self._parts(spread):
-            file = _encoded(path)
-            wanted = None if columns is None else [n for n in columns if n in file.schema_arrow.names]
-            for group in range(file.num_row_groups) if groups is None else groups:
-                yield from _group(path, file, group, wanted, threads)
-
-    def _parts(self, spread: bool) -> Iterator[tuple[Path, list[int] | None]]:
-        """Files with the row groups to read at one go, None for all of them in order."""
-        if not spread:
-            yield from ((path, None) for path in self.files)
-            return
-        parts = [(file, group) for file in self.files for group in range(_opened(file, []).num_row_groups)]
-        for path, chosen in groupby((parts[place] for place in _spread(len(parts))), key=itemgetter(0)):
-            yield path, [group for _, group in chosen]
-
-
-def _group(path: Path, file: Any, group: int, columns: list[str] | None, threads: bool) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=threads)
-    except (pa.ArrowException, OSError) as exc:
-        raise DataError(f"{path}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
-
-
-def _encoded(path: Path) -> Any:
-    """The file opened so that text stays dictionary-encoded: its values are counted by code."""
-    plain = _opened(path, [])
-    text = [column.name for column in plain.schema_arrow if column.type in (pa.string(), pa.large_string())]
-    return _opened(path, text, plain.metadata)
-
-
-def _opened(path: Path, dictionary: list[str], metadata: Any = None) -> Any:
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        return ParquetFile(
-            path,
-            metadata=metadata,
-            read_dictionary=dictionary,
-            buffer_size=1 << 16,
-            page_checksum_verification=True,
-        )
-    except (pa.ArrowException, OSError) as exc:
-        raise DataError(f"{path}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
-
-
-def _spread(count: int) -> list[int]:
-    """0 to ``count - 1`` so that every beginning is spread over the whole: by the digits of the number, reversed.
-
-    >>> _spread(5)
-    [0, 4, 2, 1, 3]
-    """
-    bits = max(1, (count - 1).bit_length())
-    reversed_ = (int(f"{k:0{bits}b}"[::-1], 2) for k in range(1 << bits))
-    return [k for k in reversed_ if k < count]
-
-
-@dataclass(frozen=True)
-class _Csv:
-    files: list[Path]
-
-    def schema(self) -> pa.Schema:
-        first = self.files[0]
-        batch = next(self._read(first, None), None)
-        if batch is None:
-            raise DataError(f"{first}: empty: not one row")
-        return batch.schema
-
-    def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
-        for path in self.files:
-            yield from self._read(path, columns)
-
-    def _read(self, path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        import pyarrow.csv as pa_csv
-
-        options = pa_csv.ParseOptions(delimiter=_delimiter(path))
-        try:
-            reader = pa_csv.open_csv(path, parse_options=options)
-            if any(pa.types.is_binary(column.type) for column in reader.schema):  # what Arrow makes of other encodings
-                _refuse_bad_bytes(path)
-            known = None if columns is None else [name for name in columns if name in reader.schema.names]
-            for batch in reader:
-                yield batch if known is None else batch.select(known)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
-            _refuse_bad_bytes(path)
-            raise DataError(f"{path}: not readable as CSV: {_line(exc)}") from exc
-
-
-def _delimiter(path: Path) -> str:
-    from kedge.tables.csv import header
-    from kedge.tables.files import find
-
-    return header(find(str(path), CSV)[0])[1]
-
-
-def _refuse_bad_bytes(path: Path) -> None:
-    from kedge.tables.csv import refuse_bad_bytes
-    from kedge.tables.files import find
-
-    for file in find(str(path), CSV):
-        refuse_bad_bytes(file)
-
-
-@dataclass(frozen=True)
-class _Delta:
-    location: str
-
-    def schema(self) -> pa.Schema:
-        return pa.RecordBatchReader.from_stream(self._opened().scan(columns=None)).schema
-
-    def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
-        table = self._opened()
-        names = [field.name for field in table.schema().fields]
-        known = None if columns is None else [name for name in columns if name in names]
-        try:
-            yield from pa.RecordBatchReader.from_stream(table.scan(columns=known))
-        except Exception as exc:  # deltalake raises its engine's errors under several names
-            raise DataError(f"{self.location}: the Delta table cannot be read: {_line(exc)}") from exc
-
-    def _opened(self) -> Any:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-
-        from kedge.store.objects import storage_options
-
-        try:
-            return DeltaTable(self.location, storage_options=storage_options() if "://" in self.location else None)
-        except (DeltaError, OSError) as exc:
-            raise DataError(f"{self.location}: not a Delta table that can be opened: {_line(exc)}") from exc
-
-
-def _line(exc: BaseException) -> str:
-    return str(exc).strip().split("\n", 1)[0].rstrip(".")
+def _value_type(held: pa.DataType) -> pa.DataType:
+    """The type of the values, whatever encodes them; all text is one."""
+    if pa.types.is_dictionary(held):
+        return _value_type(held.value_type)
+    return pa.string() if pa.types.is_large_string(held) or pa.types.is_string_view(held) else held

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,11 @@ from kedge.policy import Data, Model, RowTime, Source
 from kedge.store import Store
 from kedge.tables import columns as column_types
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
-from kedge.tables.reader import Bounds, Piece, Reader
+from kedge.tables.files import CSV, PARQUET, foreign, listed
+from kedge.tables.reader import Bounds, Piece, Reader, TableReader
+
+if TYPE_CHECKING:
+    from kedge.tables.stream import ArrowStream
 
 MAX_TARGET_VALUES = 1000
 
@@ -181,8 +186,8 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time)
 
 
-def open_reader(source: Source) -> Reader:
-    """Open any table by its format, whatever its columns mean: for labels, and for a first look.
+def open_reader(source: Source) -> TableReader:
+    """Open any table by its format, whatever its columns mean: for labels, for profiles and for a first look.
 
     Raises:
         DataError: nothing there, not readable as this format, or empty.
@@ -206,6 +211,47 @@ def open_reader(source: Source) -> Reader:
             return sql.SqlReader(source.location, source.query or "")
         case "log":
             raise DataError("the prediction log is a training table only; it has no other columns to read")
+
+
+def open_table(table: str | Path | ArrowStream) -> TableReader:
+    """Open a table by what lies at its address, or one that a library holds in memory.
+
+    Raises:
+        DataError: no table, of no format kedge reads, or not readable.
+    """
+    if isinstance(table, str | Path):
+        return open_reader(source_at(str(table)))
+    from kedge.tables.stream import ArrowStream, StreamReader, described
+
+    if not isinstance(table, ArrowStream):
+        raise DataError(f"a table is a path, or of pandas, Polars, DuckDB or Arrow; not {described(table)}")
+    return StreamReader(table)
+
+
+def source_at(location: str) -> Source:
+    """The format of a table by what lies at its address.
+
+    Raises:
+        DataError: nothing there, of no format kedge reads, or of several.
+    """
+    names = listed(location)
+    endings = {"parquet": PARQUET, "csv": CSV}
+    found = [kind for kind, ends in endings.items() if any(name.endswith(ends) for name in names)]
+    if any(name.startswith("_delta_log/") for name in names):
+        return Source(format="delta", location=location)
+    if len(found) > 1:
+        raise DataError(
+            f"{location}: holds Parquet and CSV files together; give a pattern such as '{location}/*.parquet'"
+        )
+    if found:
+        return Source.model_validate({"format": found[0], "location": location})
+    table = foreign(names)
+    raise DataError(
+        f"{location}: is {table[1]}"
+        if table
+        else f"{location}: no table there: neither Parquet ({', '.join(PARQUET)}), nor CSV ({', '.join(CSV)}), "
+        "nor a Delta table (a folder with _delta_log)"
+    )
 
 
 def _within(batch: pa.RecordBatch, start: datetime | None, end: datetime | None) -> pa.RecordBatch:

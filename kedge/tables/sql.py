@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from kedge.errors import DataError
-from kedge.tables.reader import BATCH_ROWS, Bounds, Piece
+from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader, refuse_twice
 
 FILTERED = ("postgresql", "mysql", "mariadb", "sqlite")
 """Databases that are asked for rows from a day on; of others the whole query is read, and filtered here."""
@@ -29,6 +29,7 @@ class SqlReader:
     """
 
     version = None
+    typed = True
 
     def __init__(self, variable: str, query: str) -> None:
         self.place = f"query on ${variable}"
@@ -36,6 +37,18 @@ class SqlReader:
         self._engine = _engine(variable, query)
         with self._rows(query) as rows:
             self.names: list[str] = list(rows.keys())
+        refuse_twice(self.names, self.place)
+
+    def schema(self) -> pa.Schema:
+        first = next(self.pieces(self.names), None)
+        return first.rows.schema if first else pa.schema([(name, pa.null()) for name in self.names])
+
+    def parts(self) -> Sequence[TableReader]:
+        return [self]
+
+    def batches(self, columns: Sequence[str], **_: bool) -> Iterator[pa.RecordBatch]:
+        for piece in self.pieces([name for name in columns if name in self.names]):
+            yield piece.rows
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         indices = {name: self.names.index(name) for name in columns}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from kedge.errors import DataError
-from kedge.tables.scan import BATCH_ROWS
+from kedge.tables.reader import COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice
 
 
 @runtime_checkable
@@ -19,39 +18,49 @@ class ArrowStream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
-class StreamTable:
-    """A :class:`~kedge.tables.scan.Table` over such an object. An index of pandas is no column.
+class StreamReader:
+    """Such an object, whose rows can be read once. See :class:`kedge.tables.reader.TableReader`.
+
+    An index of pandas is no column.
 
     Raises:
         DataError: the object holds no table, a column of mixed types, or a name twice.
     """
 
+    version = None
+    typed = True
+
     def __init__(self, source: ArrowStream) -> None:
+        self.place = described(source)
         try:
             self._reader = pa.RecordBatchReader.from_stream(source)
         except (pa.ArrowException, ValueError) as exc:
-            raise DataError(f"{described(source)}: cannot be read as an Arrow table: {_reason(exc)}") from exc
-        self._what = described(source)
+            raise DataError(f"{self.place}: cannot be read as an Arrow table: {_reason(exc)}") from exc
         schema = self._reader.schema
-        twice = [name for name, count in Counter(schema.names).items() if count > 1]
-        if twice:
-            raise DataError(f"{self._what}: has the column {twice[0]!r} twice; rename one")
+        refuse_twice(schema.names, self.place)
         index = (schema.pandas_metadata or {}).get("index_columns", ())
-        self._names = [name for name in schema.names if name not in index]
+        self.names: list[str] = [name for name in schema.names if name not in index]
 
     def schema(self) -> pa.Schema:
-        """Names and types."""
-        return pa.schema([self._reader.schema.field(name) for name in self._names])
+        return pa.schema([self._reader.schema.field(name) for name in self.names])
 
-    def batches(self, columns: Sequence[str] | None = None, **_: bool) -> Iterator[pa.RecordBatch]:
-        """The rows, once, of these columns where the table has them (default: all)."""
-        wanted = self._names if columns is None else [name for name in columns if name in self._names]
+    def parts(self) -> Sequence[TableReader]:
+        return [self]
+
+    def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:  # noqa: ARG002
+        first = 1
+        for batch in self.batches(columns):
+            yield Piece(batch, self.place, first)
+            first += batch.num_rows
+
+    def batches(self, columns: Sequence[str], **_: bool) -> Iterator[pa.RecordBatch]:
+        wanted = [name for name in columns if name in self.names]
         try:
             for batch in self._reader:
-                for start in range(0, batch.num_rows, BATCH_ROWS):
-                    yield batch.select(wanted).slice(start, BATCH_ROWS)
+                for start in range(0, batch.num_rows, COUNTED_ROWS):
+                    yield batch.select(wanted).slice(start, COUNTED_ROWS)
         except (pa.ArrowException, OSError) as exc:
-            raise DataError(f"{self._what}: its rows cannot be read: {_reason(exc)}") from exc
+            raise DataError(f"{self.place}: its rows cannot be read: {_reason(exc)}") from exc
 
 
 def described(source: object) -> str:

@@ -141,7 +141,7 @@ def secret_frame():
         (pa.table([[1], [2]], names=["a", "a"]), "has the column 'a' twice"),
         (pa.table({"a": pa.array([], pa.int64())}), "the pyarrow Table: empty: not one row"),
         ([1, 2], "a table is a path, or of pandas, Polars, DuckDB or Arrow; not a list"),
-        ("gone.parquet", "no such table"),
+        ("gone.parquet", "no such file or folder"),
     ],
 )
 def test_what_is_no_table_is_refused_in_a_sentence_without_its_content(table, said):

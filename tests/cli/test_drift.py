@@ -181,7 +181,7 @@ def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
     (tmp_path / "p.yaml").write_text(POLICY.replace("amount", "amuont"))
     (tmp_path / "no.json").write_text("{}")
     (tmp_path / "half.parquet").write_bytes((tmp_path / "reference.parquet").read_bytes()[:2000])
-    (tmp_path / "odd.csv").write_text("a,b\n1,2\n1,2,3\n")
+    (tmp_path / "odd.csv").write_text("amount,country\n1,AT\n1,AT,3\n")
     good = written(tmp_path, table(1), "parquet")
     for words, said in (
         (("drift", "--reference", tmp_path / "gone.json", "--current", good), "gone.json: cannot be read"),
@@ -191,13 +191,13 @@ def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
         (("drift", good, "--current", good), "give two tables"),
         (("drift", "--reference", reference), "give two tables"),
         (("drift", good, good, good), "give two tables"),
-        (("drift", "--reference", reference, "--current", tmp_path / "gone.parquet"), "no such table"),
-        (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "a table is a .parquet"),
+        (("drift", "--reference", reference, "--current", tmp_path / "gone.parquet"), "no such file or folder"),
+        (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "no table there: neither Parquet"),
         (("drift", "--reference", reference, "--current", tmp_path / "half.parquet"), "not a whole Parquet file"),
         (("drift", "--reference", reference, "--current", tmp_path / "odd.csv"), "not readable as CSV"),
         (("drift", "--reference", reference, "--current", good, "--policy", tmp_path / "p.yaml"), "'amuont'"),
         (("profile", good, "-o", tmp_path / "x.json", "--policy", tmp_path / "p.yaml"), "did you mean 'amount'?"),
-        (("profile", tmp_path / "gone", "-o", tmp_path / "x.json"), "no such table"),
+        (("profile", tmp_path / "gone", "-o", tmp_path / "x.json"), "no such file or folder"),
         (("drift", "--reference", reference, "--current", good, "--alpha", "2"), "alpha"),
     ):
         code, _, err = kedge(*words)
@@ -224,7 +224,7 @@ def test_a_corrupt_page_is_an_error_that_names_the_file(kedge, reference, tmp_pa
     path.write_bytes(bytes(raw))
     code, _, err = kedge("drift", "--reference", reference, "--current", path)
     assert code == 2
-    assert "corrupt.parquet: row group 0 is damaged" in err
+    assert "corrupt.parquet, after row 0: row group 0 is damaged" in err
 
 
 def test_an_empty_table_is_no_reference(kedge, tmp_path):

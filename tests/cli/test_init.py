@@ -21,6 +21,7 @@ from kedge.errors import DataError, PolicyError, UsageError
 from kedge.scaffold import write
 from kedge.store import open_store
 from kedge.tables import snapshot
+from kedge.tables.sources import source_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -331,8 +332,8 @@ def test_an_existing_file_is_kept_unless_forced(table: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "kind", "said"),
     [
-        ("none.csv", None, UsageError, r"none\.csv: no such file or folder"),
-        ("t.xlsx", b"PK", UsageError, r"neither Parquet \(\.parquet\), nor CSV \(\.csv, \.tsv\), nor a Delta table"),
+        ("none.csv", None, DataError, r"none\.csv: no such file or folder"),
+        ("t.xlsx", b"PK", DataError, r"neither Parquet \(\.parquet, \.pq\), nor CSV \(\.csv, .*\), nor a Delta table"),
         ("t.csv", b"", DataError, r"t\.csv: empty; a CSV file begins with a line of column names"),
         ("t.csv", b"a,label\n", DataError, r"t\.csv: empty: not one row"),
         ("t.parquet", b"PAR1....", DataError, r"t\.parquet: not a whole Parquet file"),
@@ -383,10 +384,10 @@ def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monk
 
     monkeypatch.setattr(look, "MAX_ROWS", 100)
     pq.write_table(payments(300), tmp_path / "t.parquet")
-    seen = look.look(look.source_of(str(tmp_path / "t.parquet")))
+    seen = look.look(source_at(str(tmp_path / "t.parquet")))
     assert (seen.rows, seen.whole) == (100, False)
     _, said = written(tmp_path / "t.parquet")
-    assert "looked at the first 100 rows" in said
+    assert "looked at 100 of the rows of" in said
 
 
 def test_the_command_ends_with_code_2_and_one_message(tmp_path: Path) -> None:

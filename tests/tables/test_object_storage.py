@@ -10,6 +10,7 @@ import pytest
 from deltalake import write_deltalake
 from moto.server import ThreadedMotoServer
 
+from kedge.api.comparison import profile
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store, open_store
@@ -63,3 +64,27 @@ def test_tables_and_snapshots_in_object_storage_are_those_on_disk(
     policy = policy_for("s3://depot/nowhere")
     with pytest.raises(DataError, match=r"s3://depot/nowhere: no \.parquet or \.pq file there"):
         sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+
+
+def test_tables_in_object_storage_are_recognised_profiled_and_keep_the_columns_of_their_folders(
+    bucket: Store, parcels: pa.Table
+) -> None:
+    sink = io.BytesIO()
+    pq.write_table(parcels, sink)
+    lake = open_store("s3://depot/lake")
+    for key in ("train.parquet", "sent/day=2026-03-02/a.parquet", "sent/day=2026-03-03/a.parquet"):
+        lake.put(key, sink.getvalue())
+    write_deltalake("s3://depot/lake/delta", parcels, storage_options=storage_options())
+    found = {
+        place: sources.source_at(f"s3://depot/lake/{place}").format for place in ("train.parquet", "sent", "delta")
+    }
+    assert found == {"train.parquet": "parquet", "sent": "parquet", "delta": "delta"}
+    for place, rows in (("train.parquet", 10), ("sent", 20), ("delta", 10)):
+        assert profile(f"s3://depot/lake/{place}").rows == rows
+    assert profile("s3://depot/lake/sent").columns["day"].values == ("2026-03-02", "2026-03-03")
+    with pytest.raises(DataError, match="s3://depot/lake/none: no such file or folder"):
+        profile("s3://depot/lake/none")
+    lake.put("ice/metadata/v1.metadata.json", b"{}")
+    lake.put("ice/data/a.parquet", sink.getvalue())
+    with pytest.raises(DataError, match="s3://depot/lake/ice: is an Iceberg table, which kedge does not read"):
+        profile("s3://depot/lake/ice")

@@ -319,7 +319,7 @@ def test_a_csv_line_with_another_number_of_values_is_named(
 
 def test_a_csv_column_given_twice_is_an_error(tmp_path: Path, policy_for: Policies, store: Store) -> None:
     (tmp_path / "t.csv").write_text("late,late\n1,0\n")
-    with pytest.raises(DataError, match=r"t\.csv, line 1: column 'late' is given twice"):
+    with pytest.raises(DataError, match=r"t\.csv, line 1: has the column 'late' twice; rename one"):
         opened(policy_for(tmp_path / "t.csv", "csv"), store)
 
 

@@ -1,0 +1,52 @@
+"""What columns of text are: numbers, times, truth values or words, told from the values."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kedge.tables.columns import Kind, convert
+
+READABLE = 0.99
+"""Share of a column's values that must read as a number, a time, true or false, for the column to be one."""
+HEAD = 500
+"""Values tried before all of an array are."""
+
+
+class TextGuess:
+    """What a column of text is, from as many arrays of it as are added; an empty text is a missing value.
+
+    >>> guess = TextGuess()
+    >>> guess.add(pa.array(["1.5", "", "2"]))
+    >>> guess.kind
+    'number'
+    """
+
+    def __init__(self) -> None:
+        self._present = 0
+        self._wrong: dict[Kind, int] = {"number": 0, "boolean": 0, "time": 0}
+        self._read: dict[Kind, int] = dict.fromkeys(self._wrong, 0)
+
+    def add(self, array: pa.Array) -> None:
+        """Look at more values."""
+        filled = pc.and_(pc.is_valid(array), pc.not_equal(array, ""))
+        array = array.filter(pc.fill_null(filled, False))
+        self._present += len(array)
+        if "number" in self._wrong and pc.any(pc.match_substring_regex(array, "^-?0[0-9]")).as_py():
+            del self._wrong["number"]  # 01099 is a code
+        for kind in list(self._wrong):
+            head = array.slice(0, HEAD)
+            if convert(head, kind).wrong.sum() > (1 - READABLE) * len(head):
+                del self._wrong[kind]
+                continue
+            read = convert(array, kind)
+            self._wrong[kind] += int(read.wrong.sum())
+            self._read[kind] += len(array) - read.values.null_count
+
+    @property
+    def kind(self) -> Kind | None:
+        """``number``, ``boolean``, ``time`` or ``category``; None: not one value."""
+        if not self._present:
+            return None
+        fits = (kind for kind, wrong in self._wrong.items() if wrong <= (1 - READABLE) * self._present)
+        return next((kind for kind in fits if self._read[kind]), "category")
