@@ -6,6 +6,7 @@ import pytest
 from kedge import policy as policies
 from kedge.errors import DataError
 from kedge.policy import Policy
+from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import appending, log, snapshot, sources
 
@@ -40,7 +41,9 @@ def test_the_prediction_log_is_a_training_table_of_labelled_rows(store: Store) -
     policy = declared()
     fill(store, policy)
     table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
-    taken = snapshot.take(table, policy, store, end=NOON + timedelta(hours=5), without=[(NOON + 3 * HOUR, NOON + DAY)])
+    taken = snapshot.take(
+        table, policy, store, end=NOON + timedelta(hours=5), without=[Window(start=NOON + 3 * HOUR, end=NOON + DAY)]
+    )
     rows = snapshot.read(store, taken)
     assert rows.drop_columns(["_time"]).to_pylist() == [
         {"_id": "a", "amount": 1.0, "country": "AT", "returned": 1.0},
