@@ -25,6 +25,22 @@ def now() -> datetime:
     return datetime.now(UTC) if not file else _read(Path(file))
 
 
+def parse(name: str, text: str) -> datetime:
+    """A time that a user gave, aware, UTC; one without an offset is UTC.
+
+    Raises:
+        UsageError: it is none; the message begins with ``name``.
+
+    >>> parse("--end", "2026-03-02T08:00:00+02:00").isoformat()
+    '2026-03-02T06:00:00+00:00'
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise UsageError(f"{name} {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 def span(time: timedelta) -> str:
     """A length of time in words: ``3 days``, ``2.5 h``, ``40 s``.
 

@@ -15,7 +15,15 @@ from components.validate.component import validate
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="retrain", description="Train on fresh rows; a challenger that passes its gates is registered."
 )
-def retrain(policy: dict[str, Any], store: str, registry: str, run: str = "", end: str = "") -> None:
+def retrain(
+    policy: dict[str, Any],
+    store: str,
+    registry: str,
+    run: str = "",
+    end: str = "",
+    change_point: str = "",
+    champion_until: str = "",
+) -> None:
     """Train on the rows up to ``end``; a challenger that passes its gates is registered.
 
     Args:
@@ -24,12 +32,17 @@ def retrain(policy: dict[str, Any], store: str, registry: str, run: str = "", en
         registry: Address of the MLflow server.
         run: Name of the run, under which it leaves its records; empty: the id that Kubeflow Pipelines gives it.
         end: Point in time of the run, ISO 8601 with offset; empty: now.
+        change_point: Since when the relation is another one, ISO 8601 with offset; empty: not known.
+        champion_until: Newest row the champion was trained on, ISO 8601 with offset; empty: not known, or no champion.
     """
     told = notify(policy=policy, store=store, run=run)
     with dsl.ExitHandler(told, name="retrain"):
         rows = ingest(policy=policy, store=store, run=run, end=end)
         good = validate(policy=policy, store=store, fingerprint=rows.outputs["Output"])
-        fit = train(policy=policy, store=store, fingerprint=good.outputs["Output"])
+        fit = train(
+            policy=policy, store=store, fingerprint=good.outputs["Output"],
+            change_point=change_point, champion_until=champion_until,
+        )  # fmt: skip
         gate = evaluate(
             policy=policy, store=store, run=run, fingerprint=good.outputs["Output"], bundle=fit.outputs["Output"]
         )

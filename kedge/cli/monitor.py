@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib.abc import MetaPathFinder
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -116,10 +116,16 @@ def follow_up(
     """
     from kedge.submission import submit
 
-    reason, key = "; ".join(due.data.reasons), due.data.decision_key
+    asked: dict[str, Any] = {
+        "reason": "; ".join(due.data.reasons),
+        "key": due.data.decision_key,
+        "end": due.time,
+        "change_point": due.data.change_point,
+        "champion_until": due.data.trained_until,
+    }
     if settings.kfp_host is None:
-        return submit.retrain_and_release(settings, policy, reason=reason, key=key, end=due.time, say=say)
-    trained = submit.submit_retrain(settings, policy, reason=reason, key=key, end=due.time, wait=False, say=say)
+        return submit.retrain_and_release(settings, policy, **asked, say=say)
+    trained = submit.submit_retrain(settings, policy, **asked, wait=False, say=say)
     if trained.state != "succeeded" or trained.bundle is None or policy.release.approval == "manual":
         return [trained]
     released = f"passed its gates in {trained.run}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +33,9 @@ def submit(
         str | None, typer.Option(help="Submitting a key again does not run it again. Default: the time.")
     ] = None,
     end: Annotated[str | None, typer.Option(help="Train on rows up to this time, ISO 8601. Default: now.")] = None,
+    change_point: Annotated[
+        str | None, typer.Option(help="Since when the relation is another one, ISO 8601. Default: not known.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the records.")] = "submitted by hand",
     wait: Annotated[bool, typer.Option(help="Wait for the end. The local runner always waits.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON.")] = False,
@@ -59,7 +61,8 @@ def submit(
     if local:
         settings = dataclasses.replace(settings, kfp_host=None)
     asked = chosen_policy(policy, model, settings)
-    until = _time(end) if end else clock.now()
+    until = clock.parse("--end", end) if end else clock.now()
+    changed = clock.parse("--change-point", change_point) if change_point else None
     name = key or f"{until:%Y%m%dT%H%M%S}"
     unserved = release is None and asked.release.approval == "auto" and _nothing_serves(settings)
 
@@ -70,9 +73,15 @@ def submit(
         chosen = registered(open_store(settings.store), asked, release)
         outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, wait=wait, say=say)]
     elif wait and not unserved:
-        outcomes = retrain_and_release(settings, asked, reason=reason, key=name, end=until, say=say)
+        outcomes = retrain_and_release(
+            settings, asked, reason=reason, key=name, end=until, change_point=changed, say=say
+        )
     else:
-        outcomes = [submit_retrain(settings, asked, reason=reason, key=name, end=until, wait=wait, say=say)]
+        outcomes = [
+            submit_retrain(
+                settings, asked, reason=reason, key=name, end=until, change_point=changed, wait=wait, say=say
+            )
+        ]
     _tell(outcomes, as_json)
     if unserved and outcomes[0].state == "succeeded":
         say("nothing serves on this machine, so it is registered and not released. To release it:")
@@ -102,13 +111,3 @@ def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
         why = f": {outcome.reason}" if outcome.reason else ""
         where = f", {outcome.address}" if outcome.address else ""
         typer.echo(f"run {outcome.run} {outcome.state}{about}{where}{why}")
-
-
-def _time(text: str) -> datetime:
-    from kedge.errors import UsageError
-
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise UsageError(f"--end {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kedge import clock, steps
 from kedge import policy as policies
-from kedge import steps
 from kedge.data import ingest as ingestion
 from kedge.data import validate as validation
-from kedge.errors import UsageError
 from kedge.store import open_store, write_file
 from kedge.tables import snapshot
 
@@ -20,7 +18,7 @@ def ingest(policy: dict[str, Any], store: str, run: str, end: str, rows: Any) ->
     parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
 
     def keep() -> str:
-        name = ingestion.run(parsed, opened, _time(end))
+        name = ingestion.run(parsed, opened, clock.parse("end", end) if end else None)
         taken = snapshot.load(opened, parsed.name, name)
         write_file(Path(rows.path), snapshot.manifest(taken))
         rows.metadata |= {"fingerprint": name, "rows": taken.rows, "newest": str(taken.newest)}
@@ -41,13 +39,3 @@ def validate(policy: dict[str, Any], store: str, fingerprint: str, rows: Any, re
         return name
 
     return steps.run_step(opened, parsed.name, "validate", check)
-
-
-def _time(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise UsageError(f"end {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

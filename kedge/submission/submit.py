@@ -74,6 +74,8 @@ def submit_retrain(
     reason: str,
     key: str,
     end: datetime | None = None,
+    change_point: datetime | None = None,
+    champion_until: datetime | None = None,
     wait: bool = True,
     say: Say = lambda _: None,
 ) -> RunOutcome:
@@ -88,6 +90,8 @@ def submit_retrain(
         reason: Why, for people.
         key: Idempotency key: letters, digits, ``. _ -``; ``:`` and ``+`` of a time are taken out.
         end: Point in time of the run; default now.
+        change_point: Since when the relation is another one; default: not known.
+        champion_until: Time of the newest row the champion was trained on; default: not known.
         wait: False: return as soon as KFP has the run. The local runner always waits.
         say: Told a line a step.
 
@@ -101,6 +105,8 @@ def submit_retrain(
         "registry": settings.registry,
         "run": name,
         "end": (end or clock.now()).isoformat(),
+        "change_point": change_point.isoformat() if change_point is not None else "",
+        "champion_until": champion_until.isoformat() if champion_until is not None else "",
     }
     about = {"reason": reason, "decision_key": key}
     return _Submission(settings, policy, "retrain", name, arguments, about, say).outcome(wait=wait)
@@ -152,6 +158,8 @@ def retrain_and_release(
     reason: str,
     key: str,
     end: datetime | None = None,
+    change_point: datetime | None = None,
+    champion_until: datetime | None = None,
     say: Say = lambda _: None,
 ) -> list[RunOutcome]:
     """Retrain, and release what passed unless the policy asks for an approval first; waits for both.
@@ -159,7 +167,10 @@ def retrain_and_release(
     Returns:
         The outcome of the retraining, and that of the release if there was one.
     """
-    trained = submit_retrain(settings, policy, reason=reason, key=key, end=end, say=say)
+    trained = submit_retrain(
+        settings, policy, reason=reason, key=key, end=end, change_point=change_point, champion_until=champion_until,
+        say=say,
+    )  # fmt: skip
     if trained.state != "succeeded" or trained.bundle is None:
         return [trained]
     if policy.release.approval == "manual" and not _has(open_store(settings.store), policy, Approved, trained.bundle):

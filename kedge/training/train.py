@@ -41,7 +41,7 @@ def run(
         store: Where the snapshot is and the bundle goes.
         fingerprint: Of the snapshot; its rows are in time order.
         change_point: Since when the relation is another one; None: not known.
-        champion_until: Time of the newest row the champion was trained on; None: no champion.
+        champion_until: Time of the newest row the champion was trained on; None: no champion, or not known.
 
     Returns:
         The bundle. Its files are in the store; the folder it was made in is gone.
@@ -57,7 +57,11 @@ def run(
             f"{policy.train.min_rows:,}: wait for more rows or lower it"
         )
     challenger = fit_challenger(
-        policy, table, change_point=change_point, champion_until=champion_until, source=f"snapshot {fingerprint}"
+        policy,
+        table,
+        change_point=change_point,
+        champion_until=champion_until,
+        source=f"snapshot {fingerprint}",
     )
     with tempfile.TemporaryDirectory(prefix="kedge-train-") as folder:
         written = _write(Path(folder) / "bundle", challenger, table, fingerprint)

@@ -66,7 +66,12 @@ def test_addresses_are_taken_from_the_options_before_the_environment(tmp_path, m
     monkeypatch.setenv("KEDGE_PLATFORM", "gateway:ml")
     assert invoke("-o", tmp_path, "--store", "s3://given").exit_code == 0
     addresses = {"store": "s3://given", "registry": "http://mlflow:5000"}
-    assert defaults(tmp_path / "retrain.yaml") == addresses | {"run": "", "end": ""}
+    assert defaults(tmp_path / "retrain.yaml") == addresses | {
+        "run": "",
+        "end": "",
+        "change_point": "",
+        "champion_until": "",
+    }
     assert defaults(tmp_path / "release.yaml") == addresses | {"platform": "gateway:ml", "run": ""}
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from kedge import records, steps
 from kedge.cli import build
-from kedge.cli.monitor import time_of
+from kedge.cli.monitor import follow_up, time_of
 from kedge.errors import UsageError
+from kedge.settings import Settings
 from kedge.submission import submit
 from tests.monitoring.conftest import trained, world  # noqa: F401  (fixtures)
 from tests.monitoring.world import DAY, RULES, START, rows
@@ -38,10 +39,12 @@ class Pipeline:
     def __init__(self, store, state: str = "rejected", **data) -> None:
         self.store, self.state, self.data = store, state, data
         self.runs: list[tuple[str, str]] = []
+        self.times: list[tuple[str, str]] = []
 
     def __call__(self, pipeline, arguments, say) -> Ended:
         name = pipeline.stem
         self.runs.append((name, arguments["end"] if name == "retrain" else arguments["bundle"]))
+        self.times.append((arguments.get("change_point", ""), arguments.get("champion_until", "")))
         steps.finish(self.store, "fraud", arguments["run"], self.state, **self.data)
         return Ended()
 
@@ -92,6 +95,16 @@ def test_exits_0_and_says_why_whether_or_not_it_submits(world, file, pipeline): 
     assert "action: retrain" in second.output
     assert "rejected: loss 0.61 is not below 0.60" in second.output
     assert pipeline.runs == [("retrain", "2026-03-04T00:00:00+00:00")]
+
+
+@pytest.mark.parametrize("time", [None, START])
+def test_the_change_point_and_the_champions_newest_row_go_with_the_run(world, file, pipeline, time):  # noqa: F811
+    monitor(world, file, 0)
+    monitor(world, file, 1, "--no-submit")
+    due = records.read(world.store, "fraud", records.Checked)[-1]
+    settings = Settings.of(world.store.url)
+    follow_up(settings, world.policy, replace(due, data=replace(due.data, change_point=time)), say=lambda _: None)
+    assert pipeline.times == [("" if time is None else START.isoformat(), due.data.trained_until.isoformat())]
 
 
 def test_the_same_check_twice_writes_one_record_and_submits_once(world, file, pipeline):  # noqa: F811

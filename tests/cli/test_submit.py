@@ -60,14 +60,16 @@ def test_without_a_key_the_run_is_named_by_its_time(words, monkeypatch) -> None:
         return [submit.RunOutcome(run="r", state="succeeded")]
 
     monkeypatch.setattr(submit, "retrain_and_release", retrain)
-    assert run(words, "--end", "2026-03-02T06:00:00").exit_code == 0
+    assert run(words, "--end", "2026-03-02T06:00:00", "--change-point", "2026-03-01T12:00:00+01:00").exit_code == 0
     assert (asked["key"], str(asked["end"])) == ("20260302T060000", "2026-03-02 06:00:00+00:00")
+    assert str(asked["change_point"]) == "2026-03-01 11:00:00+00:00"
 
 
 @pytest.mark.parametrize(
     ("more", "error", "why"),
     [
         (["--end", "yesterday"], UsageError, "--end 'yesterday': not a time"),
+        (["--change-point", "monday"], UsageError, "--change-point 'monday': not a time"),
         (["--key", "a/b"], UsageError, "key 'a/b' must be"),
         (["--release", BUNDLE], UsageError, "no registered bundle begins with"),
         (["--policy", "nowhere.yaml"], PolicyError, "nowhere.yaml: cannot be read"),

@@ -47,7 +47,7 @@ def test_a_run_shows_datasets_metrics_curves_and_pages(world) -> None:
     good = validate.validate(world.policy, world.store, name, dataset, page)
     assert "<html" in Path(page.path).read_text()
 
-    bundle = train.train(world.policy, world.store, good, metrics, page)
+    bundle = train.train(world.policy, world.store, good, "", "", metrics, page)
     assert 0 < metrics.metadata["loss"] < metrics.metadata["constant_loss"]
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.metadata.values())
     assert "<html" in Path(page.path).read_text()

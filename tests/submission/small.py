@@ -43,14 +43,18 @@ def slow(policy: dict[str, Any], store: str, run: str) -> str:
 
 
 @dsl.pipeline(name="passing")
-def passing(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def passing(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     gate = verdict(policy=policy, store=store, run=run, passed=True)
     with dsl.If(gate.outputs["Output"] == True):  # noqa: E712
         closing(policy=policy, store=store, run=run)
 
 
 @dsl.pipeline(name="skipping")
-def skipping(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def skipping(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     """A quote in the value that is compared: the local runner skips the branch and calls the run a success."""
     verdict(policy=policy, store=store, run=run, passed=True)
     with dsl.If(registry == "never'equal"):
@@ -58,22 +62,30 @@ def skipping(policy: dict[str, Any], store: str, registry: str, run: str, end: s
 
 
 @dsl.pipeline(name="mistaken")
-def mistaken(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def mistaken(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     broken(policy=policy, store=store, run=run, how="user")
 
 
 @dsl.pipeline(name="crashing")
-def crashing(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def crashing(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     broken(policy=policy, store=store, run=run, how="crash")
 
 
 @dsl.pipeline(name="dying")
-def dying(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def dying(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     broken(policy=policy, store=store, run=run, how="kill")
 
 
 @dsl.pipeline(name="waiting")
-def waiting(policy: dict[str, Any], store: str, registry: str, run: str, end: str) -> None:
+def waiting(
+    policy: dict[str, Any], store: str, registry: str, run: str, end: str, change_point: str, champion_until: str
+) -> None:
     slow(policy=policy, store=store, run=run)
 
 

@@ -157,6 +157,7 @@ def test_without_a_digest_the_cache_cannot_tell_new_code_and_is_not_asked(tmp_pa
 def test_the_same_rows_policy_and_code_are_the_same_step_in_every_run(tmp_path, step: str) -> None:
     spec = spec_of(tmp_path, "retrain", DIGEST)
     asked = {"policy": policy().to_dict(), "store": "s3://b", "run": "one", "end": "2026-03-02", "fingerprint": "f1"}
+    asked |= {"change_point": "", "champion_until": ""}
     key = cache_key(spec, step, asked)
     assert cache_key(spec, step, asked | {"run": "two", "end": "2026-03-03"}) == key
     for other in ({"fingerprint": "f2"}, {"policy": policy(train={"seed": 1}).to_dict()}, {"store": "s3://c"}):

@@ -52,6 +52,7 @@ def test_a_run_arrives_whole_and_once(kfp, settings) -> None:
     sent = kfp.runs[NAME]
     assert sent["runtime_config"]["parameters"]["policy"] == POLICY.to_dict()
     assert sent["runtime_config"]["parameters"]["end"] == rows.END.isoformat()
+    assert sent["runtime_config"]["parameters"]["change_point"] == ""
     spec = sent["pipeline_spec"]["pipeline_spec"] if "pipeline_spec" in sent["pipeline_spec"] else sent["pipeline_spec"]
     executors = spec["deploymentSpec"]["executors"].values()
     assert {executor["container"]["image"] for executor in executors} == {"i@x"}

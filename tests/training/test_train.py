@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +9,9 @@ import pytest
 
 from kedge import bundle
 from kedge.drift import Profile
-from kedge.errors import DataError
+from kedge.errors import DataError, UsageError
 from kedge.store import open_store
-from kedge.training import fit_challenger, train
+from kedge.training import fit_challenger, step, train
 from tests.training import rows
 
 
@@ -107,6 +108,20 @@ def test_golden_rows_are_spread_over_the_whole_time(usual) -> None:
     golden = usual.golden
     wanted = rows.table().column("x0").to_numpy()[np.linspace(0, 1499, 64).round().astype(int)]
     assert golden.column("x0").to_numpy().tolist() == wanted.tolist()
+
+
+def test_the_step_passes_both_times_on_and_refuses_what_is_none(store, tmp_path) -> None:
+    table, asked = rows.table(), rows.policy(gates={"min_rows": 100})
+    fingerprint = rows.taken(store, tmp_path, table, asked)
+    artefact = SimpleNamespace(path=str(tmp_path / "page.html"), log_metric=lambda name, value: None)
+    change = (rows.START + timedelta(days=10)).isoformat()
+    until = rows.START + timedelta(days=27)
+    made = step.train(asked.to_dict(), store.url, fingerprint, change, until.isoformat(), artefact, artefact)
+    opened = bundle.fetch(store, asked.name, made, tmp_path / "cache")
+    assert opened.manifest.change_point == rows.START + timedelta(days=10)
+    assert opened.manifest.holdout.start > until
+    with pytest.raises(UsageError, match="change_point 'monday': not a time"):
+        step.train(asked.to_dict(), store.url, fingerprint, "monday", "", artefact, artefact)
 
 
 def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
