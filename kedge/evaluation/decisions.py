@@ -58,7 +58,7 @@ def decide(model: Model, label: Floats, challenger: Floats, champion: Floats, ma
     >>> rng = np.random.default_rng(0)
     >>> odds = rng.normal(size=4000) * 2
     >>> label = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(float)
-    >>> sure, noisy = 1 / (1 + np.exp(-2 * odds)), 1 / (1 + np.exp(-(odds + rng.normal(size=4000))))
+    >>> sure, noisy = 1 / (1 + np.exp(-3 * odds)), 1 / (1 + np.exp(-(odds + rng.normal(size=4000))))
     >>> bool(losses("binary", label, noisy).mean() < losses("binary", label, sure).mean())
     True
     >>> model = Model(name="m", target="y", features={"x": {"type": "number"}})
