@@ -54,7 +54,7 @@ def test_no_name_of_before_is_left_in_what_is_read(store):
 
 
 def test_checks_go_on_from_the_history(store):
-    state = ModelState.of(load_history(store, "fraud", 2, START + 4 * DAY))
+    state = ModelState.of(load_history(store, "fraud", START + 4 * DAY))
     assert (state.champion_bundle, state.previous, state.challenger) == (BUNDLE, None, "b" * 40)
     assert state.rolled_back("b" * 40) is None  # it was rolled back before it was started
     decided, end = START + 3 * DAY, START + 3 * DAY + timedelta(hours=1)

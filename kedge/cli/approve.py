@@ -79,7 +79,7 @@ def _retraining(
     from kedge.records import Approved, ModelState, Record
 
     now = clock.now()
-    history = load_history(store, policy.name, policy.monitor.budget.consecutive_checks, now)
+    history = load_history(store, policy.name, now)
     waits = ModelState.of(history).retraining_to_approve
     if waits is None or waits.data.decision_key != key:
         other = f"; the one that does is {waits.data.decision_key}" if waits is not None else ""

@@ -80,9 +80,9 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
 
     refuse_both(policy, model)
     asked = policies.load(policy) if policy else None
-    name, needed = (asked.name, asked.monitor.budget.consecutive_checks) if asked else (str(model), 1)
+    name = asked.name if asked else str(model)
     store = open_store(settings.store)
-    history, rollout = load_history(store, name, needed, now), _rollout(Path(settings.platform), name)
+    history, rollout = load_history(store, name, now), _rollout(Path(settings.platform), name)
     if asked is None and not history and rollout is None:
         raise unknown_model(store, name)
     return look(name, ModelState.of(history), asked, rollout, now)
@@ -97,7 +97,7 @@ def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     store = open_store(settings.store)
     for name in models(store):
         rollout = _rollout(Path(settings.platform), name)
-        yield look(name, ModelState.of(load_history(store, name, 1, now)), None, rollout, now)
+        yield look(name, ModelState.of(load_history(store, name, now)), None, rollout, now)
 
 
 def _table(statuses: Sequence[Status]) -> list[str]:

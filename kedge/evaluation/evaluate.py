@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
 from kedge.evaluation.page import page
 from kedge.measure import Floats
 from kedge.policy import Policy
-from kedge.records import Evaluated, Gate, Record
+from kedge.records import Checked, Evaluated, Gate, Record
 from kedge.store import Store
 from kedge.tables import snapshot
 
@@ -29,7 +31,7 @@ def run(
     fingerprint: str,
     bundle_id: str,
     *,
-    attempt: int = 1,
+    attempt: int | None = None,
     stale: bool | None = None,
 ) -> Evaluation:
     """Judge a challenger; write the page and the ``evaluated`` record. One that did not pass ends the run.
@@ -38,7 +40,7 @@ def run(
     the champion was trained on. Where too few are, all are scored for the page, and the end is "inconclusive".
 
     Args:
-        attempt: How many challengers were tried since the alarm that asked for this one; 1: it is the first.
+        attempt: How many challengers were tried since the rise that asked for this one; None: as the newest check says.
         stale: Whether the champion's training rows are older than they may be; None: by their age and the policy.
 
     Raises:
@@ -54,8 +56,12 @@ def run(
         champion = bundle.fetch(store, policy.name, champion_id, Path(cache)) if champion_id else None
         newest = None if champion is None else _newest_row(store, champion)
         if stale is None:
-            stale = newest is not None and _stale(policy, newest, kept.end)
-        found = judge(policy, challenger, champion, table, newest, attempt=attempt, stale=stale)
+            stale = newest is not None and is_stale(policy, newest, kept.end)
+        tried, prove = _attempt(store, policy.name)
+        found = judge(
+            policy, challenger, champion, table, newest,
+            attempt=tried if attempt is None else attempt, stale=stale, prove_decisions=prove,
+        )  # fmt: skip
     _keep(policy, store, run_name, found)
     return found
 
@@ -69,13 +75,14 @@ def judge(
     *,
     attempt: int = 1,
     stale: bool = False,
+    prove_decisions: bool = False,
 ) -> Evaluation:
     """Score both on the held-out rows and hold the difference against the policy's gates.
 
     Args:
         table: All rows of the challenger's snapshot, in time order.
         newest: Time of the newest row the champion was trained on; None: not known, or there is no champion.
-        attempt, stale: As of :func:`run`.
+        attempt, stale, prove_decisions: As of :func:`measure`.
     """
     start = _holdout_start(challenger, table.num_rows)
     held_out = table.num_rows - start
@@ -106,6 +113,7 @@ def judge(
         unseen=unseen,
         attempt=attempt,
         stale=stale,
+        prove_decisions=prove_decisions,
         agreement=challenger.manifest.agreement,
         bundles=(challenger.id, champion.id if champion is not None else ""),
     )
@@ -148,7 +156,21 @@ def _newest_row(store: Store, champion: Bundle) -> datetime | None:
     return newest
 
 
-def _stale(policy: Policy, newest: datetime, end: datetime) -> bool:
+def _attempt(store: Store, model: str) -> tuple[int, bool]:
+    """Which attempt under one rise this is, and whether it must show better decisions, by the newest check."""
+    checks = records.newest(store, model, Checked, 1)
+    return attempt_of(checks[-1].data.regret) if checks else (1, False)
+
+
+def attempt_of(regret: Mapping[str, Any]) -> tuple[int, bool]:
+    """The same of the folded numbers of a check; a retraining that no excess asked for is a first attempt."""
+    if not regret.get("pending"):
+        return 1, False
+    return max(1, int(regret["attempts"])), bool(regret["loss_only"])
+
+
+def is_stale(policy: Policy, newest: datetime, end: datetime) -> bool:
+    """Whether a champion whose newest training row is this old may be replaced by one that is no worse."""
     limit = policy.gates.stale_after_seconds or policy.monitor.triggers.max_age_seconds
     return limit is not None and (end - newest).total_seconds() > limit
 

@@ -90,6 +90,7 @@ def measure(
     unseen: int | None = None,
     attempt: int = 1,
     stale: bool = False,
+    prove_decisions: bool = False,
     agreement: Agreement | None = None,
     bundles: tuple[str, str] = ("", ""),
 ) -> Evaluation:
@@ -104,6 +105,7 @@ def measure(
         unseen: How many of the rows the champion was not trained on; None: all.
         attempt: How many challengers were tried since the alarm that asked for this one; 1: it is the first.
         stale: The champion's training rows are older than they may be: not to be worse is enough.
+        prove_decisions: Better decisions must be shown, see :class:`Measured`.
         agreement: Of the challenger's judged and served fit, where there are two.
         bundles: Ids of challenger and champion, for the records.
 
@@ -124,6 +126,7 @@ def measure(
         slices=[] if table is None else list(_slices(policy, table, ours, theirs)),
         attempt=attempt,
         stale=stale,
+        prove_decisions=prove_decisions,
         agreement=agreement,
     )
     return Evaluation(
@@ -211,7 +214,12 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "p_value": against.difference.p_value,
         }
     if against is not None and against.decisions is not None:
-        shown |= {"cost": against.decisions.challenger_cost, "champion_cost": against.decisions.champion_cost}
+        shown |= {
+            "cost": against.decisions.challenger_cost,
+            "champion_cost": against.decisions.champion_cost,
+            "only_champion_wrong": float(against.decisions.only_champion_wrong),
+            "only_challenger_wrong": float(against.decisions.only_challenger_wrong),
+        }
     if policy.model.task == "binary":
         shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
         curve = curves.roc(found.label, found.challenger.score)

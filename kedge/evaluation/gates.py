@@ -15,6 +15,8 @@ from kedge.records.kinds import Outcome
 HARM_LEVEL = 0.1
 """One-sided level from which on harm to the decisions counts as shown. Wider than that of an improvement: to wait for a
 better challenger costs a run, to serve a worse one costs every decision."""
+PROVEN = 1.64
+"""Standard errors of the rows on which exactly one decided wrongly that prove better decisions (5 %, one-sided)."""
 OUT_OF_ORDER = 10
 """A class that is so many times rarer in one part of the table than in the other is told to the reader."""
 
@@ -89,6 +91,8 @@ class Measured:
     """How many challengers were tried since the alarm that asked for this one."""
     stale: bool = False
     """The champion's training rows are older than they may be."""
+    prove_decisions: bool = False
+    """A challenger of the same rise lowered the loss and not the errors: this one must lower the errors."""
     agreement: Agreement | None = None
     """Of the challenger's judged and served fit; None where one fit is both."""
 
@@ -154,7 +158,7 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
     return [
         *verdicts,
         (_no_worse if measured.stale else _improvement)(gates, measured, measured.against),
-        *_decisions(gates, measured.against.decisions),
+        *_decisions(gates, measured.against.decisions, measured.prove_decisions),
         _slices(gates, measured.slices),
     ]
 
@@ -285,9 +289,20 @@ def _with_p(measured: Measured, level: float) -> str:
     return f"with p at most {level:.3g}{tried}"
 
 
-def _decisions(gates: Gates, decisions: Decisions | None) -> list[Verdict]:
+def _decisions(gates: Gates, decisions: Decisions | None, prove: bool) -> list[Verdict]:
     if decisions is None:
         return []
+    if prove:
+        won, lost = decisions.only_champion_wrong, decisions.only_challenger_wrong
+        least = PROVEN * math.sqrt(won + lost)
+        return [
+            _verdict(
+                "decisions",
+                won - lost >= least and won > lost,
+                f"the challenger alone is wrong on {lost:,} rows, the champion alone on {won:,}; after a promotion "
+                f"that lowered the loss and not the errors, the difference must be at least {least:.0f}",
+            )
+        ]
     harm = decisions.harm(HARM_LEVEL)
     return [
         _verdict(

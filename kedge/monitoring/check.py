@@ -72,6 +72,12 @@ class Check:
     """Time of the newest row the champion was trained on."""
     new_labels: int | None = None
     """Labels that became known since then, or since the last retraining; None: not asked for."""
+    reference_cost: float | None = None
+    """What a row cost on the champion's holdout, in wrong decisions; None: not known."""
+    reference_rows: int = 0
+    """Rows of that holdout."""
+    trained_rows: int = 0
+    """Rows of the champion's snapshot; 0: not known."""
     warnings: tuple[str, ...] = ()
     """What people should know of the labels and scores, in words; it changes no decision."""
 
@@ -87,6 +93,10 @@ class ChampionReference:
     constant_loss: float | None = None
     """Mean loss of the best constant."""
     trained_until: datetime | None = None
+    cost: float | None = None
+    """What a row cost on the rows held out, in wrong decisions."""
+    trained_rows: int = 0
+    """Rows of its snapshot; 0: not known."""
     waits: str = ""
     """Why there is nothing to compare with yet, in words."""
 
@@ -144,7 +154,7 @@ def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tup
         manifest, profile = adopted.reference(store, policy, state.adopted, window, delay)
     else:
         manifest, profile = _bundled(store, policy.name, serving.bundle)
-    newest_row, labels_until = _trained(store, policy, manifest)
+    newest_row, labels_until, snapshot_rows = _trained(store, policy, manifest)
     reference = ChampionReference(
         profile=profile,
         loss=_loss_when_made(manifest),
@@ -152,6 +162,8 @@ def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tup
         calibration=estimate.recorded(manifest.metrics),
         constant_loss=manifest.metrics.get("constant_loss"),
         trained_until=newest_row,
+        cost=manifest.metrics.get("cost", manifest.metrics.get("wrong")),
+        trained_rows=snapshot_rows,
         waits=manifest.waits if isinstance(manifest, Basis) else "",
     )
     rows = Rows(
@@ -214,6 +226,9 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         ),
         trained_until=reference.trained_until,
         new_labels=rows.new_labels,
+        reference_cost=reference.cost if reference.loss is not None else None,
+        reference_rows=reference.loss.rows if reference.loss is not None else 0,
+        trained_rows=reference.trained_rows,
         warnings=(*advice.of_scores(nan_scores, own.num_rows), *advice.of_labels(policy, due, cohort)),
     )
 
@@ -280,14 +295,14 @@ def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:
     return Reference(loss=loss, rows=int(rows)) if loss is not None and rows else None
 
 
-def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[datetime, datetime]:
-    """Time of the newest row of the champion's snapshot, and until when labels were in it; if the snapshot was deleted,
-    when the bundle was made."""
+def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[datetime, datetime, int]:
+    """Time of the newest row of the champion's snapshot, until when labels were in it, and its rows; if the snapshot
+    was deleted, when the bundle was made, and 0."""
     try:
         taken = snapshot.load(store, policy.name, manifest.snapshot)
     except DataError:
-        return manifest.created, manifest.created
-    return taken.newest or taken.end, taken.end
+        return manifest.created, manifest.created, 0
+    return taken.newest or taken.end, taken.end, taken.rows
 
 
 def _new_labels(store: Store, policy: Policy, state: ModelState, labels_until: datetime, end: datetime) -> int | None:

@@ -1,17 +1,26 @@
-"""From what a check saw, and what happened before, to what is to be done. Pure: ``kedge replay`` runs the same code."""
+"""From what a check saw, and what happened before, to what is to be done. Pure: ``kedge replay`` runs the same code.
+
+Two things are decided apart. The *alarm* tells people that the error rose, with a stated error rate. The *trigger* pays
+in cost: the errors above the best level that a champion of this model held have added up to what a run and a release
+cost. See :mod:`kedge.monitoring.alarm` and :mod:`kedge.monitoring.regret`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from kedge.monitoring import messages, quarantine
-from kedge.monitoring.alarm import Alarm, Observation, alarm
+from kedge.monitoring import alarm as alarms
+from kedge.monitoring import messages, quarantine, regret
+from kedge.monitoring.alarm import Alarm, Span
 from kedge.monitoring.check import Check
 from kedge.monitoring.history import due_release
-from kedge.policy import Policy
-from kedge.records import Action, ModelState
+from kedge.monitoring.regret import Regret, Result
+from kedge.policy import Model, Policy
+from kedge.records import Action, Evaluated, ModelState, Record, Retraining
 
 MAX_TRAINING_TIME = timedelta(days=1)
 """A training that started longer ago than this and never said it ended is taken for dead, and blocks nothing."""
@@ -24,18 +33,23 @@ class Decision:
     action: Action
     reasons: tuple[str, ...]
     key: str
+    change_point: datetime | None = None
+    """Since when the relation is another one; None: no rise is known."""
+    regret: Regret | None = None
+    alarm: Alarm | None = None
+    """The states that the next check starts from; None: there is no champion with a level to hold."""
 
 
 def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> Decision:
     """Decide what a check asks for.
 
     A corrupt window is quarantined, and nothing else counts. Otherwise each trigger the policy switched on is a cause
-    to retrain; the policy's budget, a cooldown, a run still going, a challenger whose release is to come or too few
-    labels since the error rose hold it back, and then the decision is to warn. Drift alone or a risen estimate alone
-    warns, and never more. A check that saw nothing asks for nothing.
+    to retrain; the policy's budget, a cooldown, a run still going or a challenger whose release is to come hold it
+    back, and then the decision is to warn. An alarm, drift or a risen estimate alone warn, and never more. A check that
+    saw nothing asks for nothing.
 
     Args:
-        policy: Its ``monitor`` section rules.
+        policy: Its ``monitor`` section and ``costs`` rule.
         state: Of the model at ``now``, without this check.
         check: What was seen.
         now: Event time.
@@ -44,16 +58,21 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
         The same inputs give the same decision and key.
     """
     key = decision_key(check)
+    cost, alarm = fold(policy, state, check, now)
+    change = cost.change_point if cost.drift > 0 else None
+    made = Decision(action="none", reasons=(), key=key, change_point=change, regret=cost, alarm=alarm)
     if check.corrupt:
         reasons = (*(breach.sentence for breach in check.corrupt), *quarantine.question(policy, check.corrupt))
-        return Decision(action="quarantine", reasons=reasons, key=key)
-    error = alarm([*_observations(state, check, "error"), _error_now(check)], policy.monitor.budget.consecutive_checks)
-    causes = _causes(policy, state, check, error, now)
+        return replace(made, action="quarantine", reasons=reasons)
+    causes = dict(_causes(policy, state, check, cost, now))
     if not causes:
-        notes = _notes(policy, check, error)
-        return Decision(action="warn" if notes else "none", reasons=notes or (messages.quiet(check),), key=key)
-    held = _held_back(policy, state, check, error, now)
-    return Decision(action="warn" if held else "retrain", reasons=(*causes, *held), key=key)
+        notes = tuple(_notes(policy, check, cost, alarm))
+        return replace(made, action="warn" if notes else "none", reasons=notes or (messages.quiet(check),))
+    held = tuple(_held_back(policy, state, now))
+    if held:
+        return replace(made, action="warn", reasons=(*causes.values(), *held))
+    asked = regret.asked(cost, by_excess="excess" in causes)
+    return replace(made, action="retrain", reasons=tuple(causes.values()), regret=asked)
 
 
 def decision_key(check: Check) -> str:
@@ -65,24 +84,79 @@ def decision_key(check: Check) -> str:
     return f"{check.end:%Y%m%dt%H%M%S}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _error_now(check: Check) -> Observation:
-    found = _observation(check, check.performance.worse, check.performance.rows, error_evidence_id(check))
-    cohort = check.cohort
-    return found if cohort.start is None or cohort.end is None else replace(found, start=cohort.start, end=cohort.end)
+def fold(policy: Policy, state: ModelState, check: Check, now: datetime) -> tuple[Regret, Alarm]:
+    """The states after this check: those of the check before, what ended since, then the rows that became due."""
+    previous = state.check
+    cost, alarm = _before(policy, check)
+    if previous is not None and previous.data.regret and previous.data.alarm:
+        cost, alarm = Regret.from_dict(previous.data.regret), Alarm.from_dict(previous.data.alarm)
+        for retraining in state.retrainings:
+            if retraining.ended is not None and previous.time < retraining.ended <= now:
+                cost = regret.ended(cost, policy.costs, _result(retraining), useful=_useful(state, retraining))
+    if cost.tenure_id != check.champion.tenure_id:
+        since = max(check.champion.since, previous.time) if previous is not None else check.champion.since
+        cost = regret.begin_tenure(cost, check.champion.tenure_id, since)
+        alarm = alarms.begin_tenure(alarm, _reference(policy.model, check))
+    rows = check.cohort
+    if not rows.rows:
+        return cost, alarm
+    span = Span(rows=rows.rows, total=rows.cost, square=rows.cost_square, end=check.end)
+    return (
+        regret.observe(
+            cost, policy.costs, rows=rows.rows, cost=rows.cost, square=rows.cost_square, end=rows.end or check.end
+        ),
+        alarms.observe(
+            alarm, span, bound=largest_cost(policy.model), min_increase=policy.monitor.performance.min_increase
+        ),
+    )
 
 
-def _shift_now(policy: Policy, check: Check) -> Observation:
-    return _observation(check, shifted_and_risen(policy, check), 0, check.end.isoformat())
+def largest_cost(model: Model) -> float | None:
+    """Most that one row can cost, in wrong decisions; None: there is no bound (regression)."""
+    if model.task == "regression":
+        return None
+    costs = model.costs
+    return 2 * max(costs.false_positive, costs.false_negative) / (costs.false_positive + costs.false_negative)
 
 
-def _observation(check: Check, breached: bool | None, labels: int, evidence_id: str) -> Observation:
-    return Observation(breached=breached, start=check.start, end=check.end, labels=labels, evidence_id=evidence_id)
+def _before(policy: Policy, check: Check) -> tuple[Regret, Alarm]:
+    """The states of a model that was not checked before."""
+    reference, rows = _reference(policy.model, check), check.cohort
+    level = reference.total / reference.rows if reference.rows else (rows.cost / rows.rows if rows.rows else 0.0)
+    start = Regret.start(
+        policy.costs,
+        level=level,
+        tenure_id=check.champion.tenure_id,
+        trained_rows=check.trained_rows,
+        since=check.champion.since,
+    )
+    return start, Alarm(baseline=reference)
 
 
-def error_evidence_id(check: Check) -> str:
-    """Names the labels a check judged."""
-    newest = check.performance.newest
-    return f"{newest.isoformat() if newest else 'none'}/{check.performance.rows}"
+def _reference(model: Model, check: Check) -> Span:
+    """What the champion cost on rows it was not trained on, when it was made."""
+    level, rows = check.reference_cost, check.reference_rows
+    if level is None:
+        return Span(rows=0, total=0.0, square=0.0, end=check.champion.since)
+    bound = largest_cost(model)
+    square = level * bound if bound is not None else 2 * level * level
+    return Span(rows=rows, total=level * rows, square=square * rows, end=check.champion.since)
+
+
+def _result(retraining: Retraining) -> Result:
+    if retraining.brought == "promoted":
+        return "promoted"
+    return "rejected" if retraining.brought in ("rejected", "rolled back") else "nothing shown"
+
+
+def _useful(state: ModelState, retraining: Retraining) -> bool:
+    """Whether its challenger decided better on the judged rows; of a regression its loss says so."""
+    judged: Record[Evaluated] | None = state.evaluation(retraining.bundle) if retraining.bundle else None
+    figures = judged.data.metrics if judged is not None else {}
+    won, lost = figures.get("only_champion_wrong"), figures.get("only_challenger_wrong")
+    if won is None or lost is None:
+        return retraining.brought == "promoted"
+    return won > lost and won - lost >= regret.USEFUL * math.sqrt(won + lost)
 
 
 def shifted_and_risen(policy: Policy, check: Check) -> bool | None:
@@ -97,83 +171,71 @@ def drifted(policy: Policy, check: Check) -> bool:
     return bool(check.inputs.drifted) and check.inputs.drifted_importance >= policy.monitor.drift.min_drifted_importance
 
 
-def _observations(state: ModelState, check: Check, signal: str) -> list[Observation]:
-    """The past checks since this tenure began; a quarantined one has no verdict."""
-    found: list[Observation] = []
-    for data in (item.data for item in state.checks):
-        if data.champion.tenure_id != check.champion.tenure_id:
-            found.clear()
-            continue
-        seen, start, end = data.signals[signal], data.window.start, data.window.end
-        if signal == "error" and data.cohort is not None:
-            start, end = data.cohort.start or start, data.cohort.end or end
-        breached = None if data.action == "quarantine" else seen.breached
-        found.append(
-            Observation(breached=breached, start=start, end=end, labels=seen.labels, evidence_id=seen.evidence_id)
-        )
-    return found
-
-
-def _causes(policy: Policy, state: ModelState, check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
-    triggers, needed = policy.monitor.triggers, policy.monitor.budget.consecutive_checks
-    found = []
-    if triggers.labelled_error and error.on and check.performance.worse:
-        found.append(f"{messages.error(check)}, {messages.times(error.count)}")
-    if triggers.drift_and_estimate and shifted_and_risen(policy, check):
-        both = alarm([*_observations(state, check, "shift"), _shift_now(policy, check)], needed)
-        if both.on:
-            found.append(f"{messages.inputs(check)}; {messages.estimate(check)}, {messages.times(both.count)}")
+def _causes(policy: Policy, state: ModelState, check: Check, cost: Regret, now: datetime) -> Iterator[tuple[str, str]]:
+    """Triggers that are there, by name, in words."""
+    triggers, budget = policy.monitor.triggers, policy.monitor.budget
+    if triggers.labelled_error and regret.pays(cost, policy.costs, budget.min_labels_after_rise):
+        yield "excess", messages.excess(cost, policy.costs)
+    if regret.outgrown(cost, triggers.growth):
+        yield "growth", messages.growth(cost)
+    if triggers.drift_and_estimate and (times := _shifted_in_a_row(policy, state, check)) >= budget.consecutive_checks:
+        yield "shift", f"{messages.inputs(check)}; {messages.estimate(check)}, {messages.times(times)}"
     if triggers.max_age_seconds is not None and check.trained_until is not None:
         age = now - check.trained_until
         if age.total_seconds() > triggers.max_age_seconds:
             limit = timedelta(seconds=triggers.max_age_seconds)
-            found.append(
-                f"the champion's training rows end {messages.span(age)} ago; at most {messages.span(limit)} allowed"
+            yield (
+                "age",
+                f"the champion's training rows end {messages.span(age)} ago; at most {messages.span(limit)} allowed",
             )
     if triggers.new_labels is not None and check.new_labels is not None and check.new_labels >= triggers.new_labels:
-        found.append(f"{check.new_labels:,} new labels; {triggers.new_labels:,} ask for a retraining")
-    return tuple(found)
+        yield "labels", f"{check.new_labels:,} new labels; {triggers.new_labels:,} ask for a retraining"
 
 
-def _notes(policy: Policy, check: Check, error: Alarm) -> tuple[str, ...]:
-    needed = policy.monitor.budget.consecutive_checks
-    found = []
-    if check.performance.worse:
-        waits = "" if error.on else f" of {needed} that are needed"
-        off = "" if policy.monitor.triggers.labelled_error else "; the policy does not retrain on it"
-        found.append(f"{messages.error(check)}, {messages.times(error.count)}{waits}{off}")
+def _shifted_in_a_row(policy: Policy, state: ModelState, check: Check) -> int:
+    """Checks of this tenure in a row, this one the last, in which inputs drifted and the estimate rose."""
+    if not shifted_and_risen(policy, check):
+        return 0
+    count = 1
+    for data in (item.data for item in reversed(state.checks)):
+        signal = data.signals.get("shift")
+        if data.champion.tenure_id != check.champion.tenure_id or data.action == "quarantine" or signal is None:
+            break
+        if not signal.breached:
+            break
+        count += 1
+    return count
+
+
+def _notes(policy: Policy, check: Check, cost: Regret, alarm: Alarm) -> Iterator[str]:
+    """What people are told though nothing is done."""
+    if alarm.open:
+        yield messages.risen(alarm, cost, policy)
+    if cost.pending:
+        yield "the retraining that the risen error paid for has not ended yet"
     if drifted(policy, check):
-        found.append(messages.inputs(check))
+        yield messages.inputs(check)
     if check.nan_scores:
-        found.append(messages.scores(check))
+        yield messages.scores(check)
     if check.estimate is not None and check.estimate.risen:
-        found.append(f"{messages.estimate(check)}; an estimate warns, it does not act alone")
-    return tuple(found)
+        yield f"{messages.estimate(check)}; an estimate warns, it does not act alone"
 
 
-def _held_back(policy: Policy, state: ModelState, check: Check, error: Alarm, now: datetime) -> tuple[str, ...]:
+def _held_back(policy: Policy, state: ModelState, now: datetime) -> Iterator[str]:
     budget, past = policy.monitor.budget, state.retrainings
-    found = []
-    if error.on and check.performance.worse and error.labels < budget.min_labels_after_rise:
-        found.append(
-            f"waits for labels: {error.labels:,} since the loss rose, {budget.min_labels_after_rise:,} are needed"
-        )
     going = _still_going(policy, state, now)
     if going is not None:
-        found.append(f"run {going} is still going")
+        yield f"run {going} is still going"
     elif (bundle := state.awaits_release(by_hand=policy.release.approval == "manual")) is not None:
-        found.append(f"bundle {bundle[:12]} passed its gates; its release comes first")
+        yield f"bundle {bundle[:12]} passed its gates; its release comes first"
     elif (failed := due_release(state, policy, now)) is not None:
-        found.append(
-            f"the release of bundle {failed.bundle[:12]} failed by no fault of its own; it is tried again first"
-        )
+        yield f"the release of bundle {failed.bundle[:12]} failed by no fault of its own; it is tried again first"
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:
         ends = past[-1].time + timedelta(seconds=budget.cooldown_seconds)
-        found.append(f"cooldown after the retraining of {messages.moment(past[-1].time)} until {messages.moment(ends)}")
+        yield f"cooldown after the retraining of {messages.moment(past[-1].time)} until {messages.moment(ends)}"
     period = timedelta(seconds=budget.period_seconds)
     if (used := state.spent(budget, now)) >= budget.max_retrains:
-        found.append(f"budget spent: {used} retrainings within {messages.span(period)}, at most {budget.max_retrains}")
-    return tuple(found)
+        yield f"budget spent: {used} retrainings within {messages.span(period)}, at most {budget.max_retrains}"
 
 
 def _still_going(policy: Policy, state: ModelState, now: datetime) -> str | None:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from kedge.clock import span as span
 
 if TYPE_CHECKING:
+    from kedge.monitoring.alarm import Alarm
     from kedge.monitoring.check import Check
+    from kedge.monitoring.regret import Regret
+    from kedge.policy import Policy
+    from kedge.policy.model import RetrainingCosts
 
 
 def quiet(check: Check) -> str:
@@ -23,11 +27,6 @@ def quiet(check: Check) -> str:
     if performance.worse is None:
         return f"{drift}; {performance.verdict}: {performance.rows:,}"
     return f"{drift}; {loss(check)}"
-
-
-def error(check: Check) -> str:
-    """That the labelled loss rose, and by how much."""
-    return f"labelled loss rose: {loss(check)}"
 
 
 def loss(check: Check) -> str:
@@ -67,3 +66,33 @@ def times(count: int) -> str:
 def moment(time: datetime) -> str:
     """A time as a reason says it: ``2026-03-02 14:00 UTC``."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def excess(cost: Regret, costs: RetrainingCosts) -> str:
+    """That the errors above the best level held have paid for a retraining, and what one is expected to gain."""
+    since = f" since {moment(cost.change_point)}" if cost.change_point else ""
+    tried = f", after {cost.attempts} attempts that brought no better decisions" if cost.attempts > 1 else ""
+    return (
+        f"the risen error has cost {cost.excess:,.0f} wrong decisions above the best level held "
+        f"({cost.level:.3g} a row){since}, more than the {cost.needed():,.0f} at which a retraining pays{tried}; back "
+        f"at that level it would save about {cost.expected_gain(costs):,.0f} in the next {costs.horizon_rows:,} rows"
+    )
+
+
+def growth(cost: Regret) -> str:
+    """That there are many more rows than the last training had."""
+    known = cost.trained_rows + cost.judged_rows
+    return f"{known:,} rows are there, {known / cost.trained_rows:.0f} times those of the last training"
+
+
+def risen(alarm: Alarm, cost: Regret, policy: Policy) -> str:
+    """That the error rose, and why nothing is retrained yet."""
+    since = f" since {moment(alarm.since)}" if alarm.since else ""
+    before = alarm.baseline.total / alarm.baseline.rows
+    sentence = f"the error rose from {before:.3g} to {alarm.level:.3g} a row{since}"
+    if not policy.monitor.triggers.labelled_error:
+        return f"{sentence}; the policy does not retrain on it"
+    return (
+        f"{sentence}; it has cost {cost.excess:,.0f} wrong decisions since the last retraining, "
+        f"{cost.needed():,.0f} pay for one"
+    )

@@ -8,7 +8,7 @@ from datetime import datetime
 from kedge import records
 from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
-from kedge.monitoring.decide import Decision, decide, drifted, error_evidence_id, shifted_and_risen
+from kedge.monitoring.decide import Decision, decide, drifted, shifted_and_risen
 from kedge.monitoring.history import due_release, load_history
 from kedge.policy import Policy
 from kedge.records import Checked, ModelState, Pulled, Record, Signal, Stalled, Window, check_key
@@ -43,7 +43,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
     """
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
-    history = load_history(store, policy.name, policy.monitor.budget.consecutive_checks, window.end)
+    history = load_history(store, policy.name, window.end)
     known = records.find(store, policy.name, Checked, check_key(window.end))
     if known is not None:
         return Outcome(record=known, written=False, due=ModelState.of(history).unfinished(by_hand=by_hand))
@@ -82,20 +82,16 @@ def to_record(
     data = Checked(
         action=decision.action,
         reasons=decision.reasons,
-        verdict=verdict(policy, seen),
+        verdict=verdict(policy, seen, decision),
         decision_key=decision.key,
         approval_wanted=decision.action == "retrain" and policy.monitor.budget.approval == "manual",
         window=Window(start=seen.start, end=seen.end),
         rows=seen.rows,
         champion=seen.champion,
-        signals={
-            "error": Signal(
-                breached=seen.performance.worse,
-                labels=seen.performance.rows,
-                evidence_id=error_evidence_id(seen),
-            ),
-            "shift": Signal(breached=shift, labels=0, evidence_id=seen.end.isoformat()),
-        },
+        signals={"shift": Signal(breached=shift, labels=0, evidence_id=seen.end.isoformat())},
+        change_point=decision.change_point,
+        alarm=decision.alarm.to_dict() if decision.alarm is not None else {},
+        regret=decision.regret.to_dict() if decision.regret is not None else {},
         corrupt=seen.corrupt,
         cohort=seen.cohort,
         nan_scores=seen.nan_scores,
@@ -113,12 +109,12 @@ def to_record(
     return records.as_read(Record(model=seen.model, key=check_key(seen.end), time=seen.end, data=data))
 
 
-def verdict(policy: Policy, seen: Check) -> str:
+def verdict(policy: Policy, seen: Check, decision: Decision) -> str:
     """The check in a few words, the worst first."""
     if seen.corrupt:
         return "corrupt feed"
-    if seen.performance.worse:
-        return "loss rose"
+    if decision.alarm is not None and decision.alarm.open:
+        return "error rose"
     if drifted(policy, seen):
         return "inputs drifted"
     if seen.estimate is not None and seen.estimate.risen:

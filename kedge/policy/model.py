@@ -510,6 +510,20 @@ class Release(Section):
         return self
 
 
+class RetrainingCosts(Section):
+    """When a retraining pays. In any one unit; only the ratios count."""
+
+    error: Annotated[float, Field(ge=0)] = 1.0
+    """Cost of one wrong decision (a regression's: of a row whose loss is that of the best constant). 0: errors cost
+    nothing, and none starts a retraining."""
+    run: Annotated[float, Field(ge=0)] = 20.0
+    """Cost of a retraining, whatever it brings: machines, and attention."""
+    release: Annotated[float, Field(ge=0)] = 10.0
+    """Cost of a release: its risk, and attention."""
+    horizon_rows: Annotated[int, Field(ge=100)] = 2000
+    """Labelled rows within which both must pay: a rise of the error that would not is left alone."""
+
+
 class Drift(Section):
     """When inputs count as drifted."""
 
@@ -563,7 +577,9 @@ class Triggers(Section):
     """What may start a retraining. Each can be switched off; a corrupt window is quarantined and starts none."""
 
     labelled_error: bool = True
-    """The labelled error rose."""
+    """What the risen error has cost by now would have paid for a run and a release, see `costs`."""
+    growth: Annotated[float, Field(gt=1)] | None = 8.0
+    """So many times the rows of the last training are there; null: rows alone start none."""
     drift_and_estimate: bool = False
     """Inputs drifted and the error estimated without labels rose too."""
     max_age_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -576,12 +592,12 @@ class Budget(Section):
     """How often retraining may happen."""
 
     consecutive_checks: Annotated[int, Field(ge=1)] = 2
-    """Checks in a row that must see the labelled error risen."""
-    cooldown_seconds: Seconds = 86_400
+    """Checks in a row that must see inputs drifted and the estimated error risen (`drift_and_estimate`)."""
+    cooldown_seconds: Seconds = 3600
     """Least time between two retrainings."""
     min_labels_after_rise: Annotated[int, Field(ge=0)] = 200
     """Labels that must have become known since the labelled error rose: before, a run would learn the old relation."""
-    max_retrains: Annotated[int, Field(ge=1)] = 10
+    max_retrains: Annotated[int, Field(ge=1)] = 30
     """Most retrainings within `period_seconds`."""
     period_seconds: Annotated[float, Field(gt=0)] = 30 * 86_400
     """The period of `max_retrains`."""
@@ -721,6 +737,8 @@ class Policy(Section):
     """How it reaches traffic, and comes back."""
     monitor: Monitor = Monitor()
     """How the served model is watched."""
+    costs: RetrainingCosts = RetrainingCosts()
+    """When a retraining pays."""
     cluster: Cluster = Cluster()
     """What the steps of a run use on a cluster."""
     notify: Notify = Notify()

@@ -16,6 +16,7 @@ from kedge.records.kinds import (
     Adopted,
     Approved,
     Data,
+    Evaluated,
     Pipeline,
     Promoted,
     Quarantined,
@@ -197,6 +198,7 @@ class ModelState:
     has overtaken.
     """
     registered: tuple[Record[Registered], ...]
+    evaluations: tuple[Record[Evaluated], ...]
     approvals: tuple[Record[Approved], ...]
     accepted: tuple[Record[Accepted], ...]
     adopted: Record[Adopted] | None
@@ -225,6 +227,7 @@ class ModelState:
             retrainings=_retrainings(checks, runs, releases),
             stalled=_stalled(runs, releases, registered),
             registered=registered,
+            evaluations=tuple(of_kind(known, Evaluated)),
             approvals=tuple(of_kind(known, Approved)),
             accepted=accepted,
             adopted=next(iter(of_kind(known, Adopted)), None),
@@ -290,6 +293,10 @@ class ModelState:
         """The check whose retraining begins when a person approves it, unless a later check no longer asks for it."""
         decided = self._decided
         return decided if decided is not None and self._waits(decided) else None
+
+    def evaluation(self, bundle: str) -> Record[Evaluated] | None:
+        """How a bundle was judged last."""
+        return next((item for item in reversed(self.evaluations) if item.data.bundle == bundle), None)
 
     def version(self, bundle: str) -> str | None:
         """A bundle's version in the registry."""

@@ -53,7 +53,8 @@ class Pipeline:
 def file(world, tmp_path):  # noqa: F811
     """The policy, and two days on which the relation was another."""
     path = tmp_path / "fraud.yaml"
-    path.write_text(yaml.safe_dump(RULES))
+    budget = {"cooldown_seconds": 0, "min_labels_after_rise": 700}  # two bad days of 600 rows each
+    path.write_text(yaml.safe_dump({**RULES, "monitor": {**RULES["monitor"], "budget": budget}}))
     for day in range(2):
         world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
     return path
@@ -86,7 +87,7 @@ def test_before_the_first_release_a_scheduled_check_succeeds_and_says_what_comes
 def test_exits_0_and_says_why_whether_or_not_it_submits(world, file, pipeline):  # noqa: F811
     first = monitor(world, file, 0)
     assert first.exit_code == 0
-    assert "fraud, 2026-03-02T00:00 to 2026-03-03T00:00 UTC, 600 rows: loss rose" in first.output
+    assert "fraud, 2026-03-02T00:00 to 2026-03-03T00:00 UTC, 600 rows: error rose" in first.output
     assert "action: warn" in first.output
     assert f"report: {world.store.url}/reports/fraud/check-20260303T000000Z.html" in first.output
     assert pipeline.runs == []

@@ -133,7 +133,7 @@ def test_cooldown_budget_and_schedule_are_what_comes_next():
     ]
     text = seen([*PROMOTED, *run], asked=asked)
     assert "checks ask for no retraining before 2026-03-03 09:00 UTC (cooldown)" in text
-    assert "1 of 10 retrainings of the period are used" in text
+    assert "1 of 30 retrainings of the period are used" in text
     assert "on a cluster checks run by the schedule '0 * * * *' (UTC)" in text
     assert "cooldown" not in seen([*PROMOTED, *run], asked=asked, hours=40)
 

@@ -42,13 +42,13 @@ def test_the_labelled_loss_is_the_mean_log_loss_against_the_bundles_own(world):
     assert seen.reference == Reference(loss=opened.manifest.metrics["loss"], rows=700)  # a quarter of 7 * 400 rows
 
 
-def test_a_changed_relation_is_worse_and_retrains_at_the_second_day(world):
-    for day in range(2):
-        world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
-    first, second = look(world, 0), look(world, 1)
-    assert (first.record.data.verdict, first.record.data.action) == ("loss rose", "warn")
-    assert second.record.data.action == "retrain"
-    assert second.due.key == second.record.key
+def test_a_changed_relation_pays_for_a_retraining(world):
+    world.serve(rows(600, START, 10, flipped=True))
+    found = look(world, 0)
+    assert (found.record.data.verdict, found.record.data.action) == ("error rose", "retrain")
+    assert found.record.data.regret["pending"]
+    assert found.record.data.alarm["open"]
+    assert found.due.key == found.record.key
 
 
 def test_shifted_inputs_are_named_and_only_attended_to(world):
@@ -130,14 +130,14 @@ def test_performance_and_scores_are_the_champions_own_rows(world):
 
 def test_after_a_promotion_the_new_champion_begins_with_a_clean_slate(world):
     world.serve(rows(600, START, 10, flipped=True))
-    assert look(world, 0).record.data.action == "warn"
+    assert look(world, 0).record.data.regret["rows_since_change"] == 600
     records.append(world.store, record("promoted", "again", START + DAY, bundle="d" * 40))
     records.append(world.store, record("rolled-back", "again", START + 1.1 * DAY, bundle="d" * 40))
     world.serve(rows(600, START + DAY, 11, flipped=True))
     data = look(world, 1).record.data
     assert data.champion.tenure_id == "rolled-back/again"
     assert data.champion.bundle == world.champion
-    assert data.action == "warn"  # the first breach of this tenure, not the second
+    assert data.regret["rows_since_change"] == 540  # those of this tenure
 
 
 def test_new_labels_are_counted_since_the_champion_was_trained(world):
@@ -168,7 +168,7 @@ def test_the_report_is_one_page_without_scripts_that_names_what_was_seen(world):
     data = look(world, 1).record.data
     assert data.report == "reports/fraud/check-20260304T000000Z.html"
     html = world.store.get(data.report).decode()
-    assert "loss rose" in html
+    assert "error rose" in html
     assert "<script" not in html
     assert "amount" in html
     assert "Against the loss when trained" in html
