@@ -33,6 +33,7 @@ COMMANDS = (
     "monitor",
     "policy",
     "profile",
+    "replay",
     "rollback",
     "status",
     "submit",

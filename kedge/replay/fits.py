@@ -1,0 +1,125 @@
+"""Models fitted on the newest rows known at each edge of the blocks: what simple rules serve. Each is made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from kedge import bundle
+from kedge.bundle import Signature
+from kedge.cpus import usable_cpus
+from kedge.measure import Floats
+from kedge.monitoring.cohort import costs
+from kedge.policy import Policy
+from kedge.replay.blocks import Blocks
+from kedge.training.challenger import WindowFits
+from kedge.training.estimators import Rows
+
+
+@dataclass
+class NewestFits:
+    """Fit k learns from the newest ``start_rows`` rows known at edge k, with the policy's recipe."""
+
+    blocks: Blocks
+    folder: Path | None = None
+    """Keeps scores, so that a replay that was killed goes on where it was; None: they are not kept."""
+    _scores: dict[int, Floats] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        policy, table = self.blocks.policy, self.blocks.table
+        signature = Signature.of(policy.model, bundle.observed_categories(policy.model, table))
+        single = policy.model_copy(update={"train": policy.train.model_copy(update={"threads": 1})})
+        rows = Rows(signature.encode(table), self.blocks.label, self.blocks.microseconds)
+        self._fits = WindowFits(single, signature, rows, None)
+
+    def scores(self, fit: int) -> Floats:
+        """Scores that fit k gives the rows from ``known[k]`` on."""
+        if fit not in self._scores:
+            found = self._kept(fit)
+            if found is None:
+                found = self._made(fit)
+                self._keep(fit, found)
+            with self._lock:
+                self._scores[fit] = found
+        return self._scores[fit]
+
+    def of_rows(self, fit: int, rows: slice) -> Floats:
+        """Scores that fit k gives these rows, none of which it has read."""
+        first = self.blocks.known[fit]
+        return self.scores(fit)[rows.start - first : rows.stop - first]
+
+    def make(self, wanted: Iterable[int], advance: Callable[[], None]) -> None:
+        """Make these fits on all processors."""
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            for _ in pool.map(self.scores, wanted):
+                advance()
+
+    def block_costs(self, fit: int) -> Floats:
+        """Cost of every block's decisions by fit k, shape (blocks,); infinite before it is there."""
+        blocks = self.blocks
+        found = np.full(len(blocks), np.inf)
+        for block in range(fit, len(blocks)):
+            found[block] = block_cost(blocks, self.of_rows(fit, blocks.rows(block)), block)
+        return found
+
+    def _made(self, fit: int) -> Floats:
+        end = self.blocks.known[fit]
+        start = max(0, end - self.blocks.start_rows)
+        policy, fits = self.blocks.policy, self._fits
+        if not fits.learnable(start, end):  # one class: the constant it suggests
+            return np.full(len(self.blocks.label) - end, float(self.blocks.label[start:end].mean()))
+        candidates = {name: fits.candidate(name, start, end) for name in policy.train.estimators}
+        chosen = (
+            min(candidates, key=lambda name: candidates[name].loss) if len(candidates) > 1 else next(iter(candidates))
+        )
+        return fits.score(fits.model(chosen, start, end), end, len(self.blocks.label))
+
+    def _kept(self, fit: int) -> Floats | None:
+        path = self._path(fit)
+        if path is None or not path.is_file():
+            return None
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError):  # cut off by a kill: made again
+            return None
+        return np.asarray(found, np.float64) if len(found) == len(self.blocks.label) - self.blocks.known[fit] else None
+
+    def _keep(self, fit: int, scores: Floats) -> None:
+        path = self._path(fit)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npy")
+        np.save(part, scores)
+        os.replace(part, path)
+
+    def _path(self, fit: int) -> Path | None:
+        return None if self.folder is None else self.folder / f"newest-{self.blocks.known[fit]}.npy"
+
+
+def block_cost(blocks: Blocks, scores: Floats, block: int) -> float:
+    """Cost of deciding a block's rows by these scores, in wrong decisions."""
+    label = blocks.label[blocks.rows(block)]
+    return float(costs(blocks.policy.model, scores, label, constant_loss(blocks)).sum())
+
+
+def constant_loss(blocks: Blocks) -> float | None:
+    """Mean loss of the best constant on the rows to start with (regression); None: binary."""
+    if blocks.policy.model.task != "regression":
+        return None
+    return float(np.var(blocks.label[: blocks.known[0]])) or None
+
+
+def wrong_decisions(policy: Policy, blocks: Blocks, scores: Floats, block: int) -> float:
+    """Wrong decisions in a block, all of one cost; of a regression its cost."""
+    label = blocks.label[blocks.rows(block)]
+    if policy.model.task != "binary":
+        return block_cost(blocks, scores, block)
+    return float(((scores >= policy.model.threshold) != (label > 0.5)).sum())

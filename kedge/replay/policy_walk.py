@@ -1,0 +1,276 @@
+"""What the policy itself would have done: the real check, decision, training and gates, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from kedge import training
+from kedge.drift import Profile
+from kedge.errors import DataError
+from kedge.evaluation.evaluate import attempt_of, is_stale
+from kedge.evaluation.evaluation import Evaluation, measure, metrics
+from kedge.measure import Floats
+from kedge.monitoring import run as monitoring
+from kedge.monitoring.check import ChampionReference, Rows, observe
+from kedge.monitoring.cohort import costs
+from kedge.monitoring.decide import Decision, decide
+from kedge.monitoring.estimate import recorded
+from kedge.monitoring.outcomes import Outcomes, Span
+from kedge.monitoring.window import comparable
+from kedge.records import (
+    Champion,
+    Data,
+    Evaluated,
+    ModelState,
+    Promoted,
+    Record,
+    Reference,
+    Registered,
+    ReleaseStarted,
+    RunFinished,
+    RunStarted,
+    Window,
+)
+from kedge.replay.blocks import Blocks
+from kedge.replay.fits import constant_loss, wrong_decisions
+from kedge.replay.walk import BlockDecision, Walk
+from kedge.training import Challenger, estimators, train
+from kedge.training.challenger import Cache
+
+MOMENT = timedelta(microseconds=1)
+
+
+@dataclass
+class _Served:
+    """The champion, and what it is held against."""
+
+    bundle: str
+    challenger: Challenger
+    reference: ChampionReference
+    first: int
+    """Row from which on it serves."""
+    trained: int
+    """Rows it has read."""
+    scores: Floats
+    """Of the rows from ``first`` on."""
+    judged: int
+    """Rows judged so far: those before this one."""
+
+    def of_rows(self, rows: slice) -> Floats:
+        return self.scores[rows.start - self.first : rows.stop - self.first]
+
+
+class PolicyWalk:
+    """Walks the policy over blocks; ``records`` are those that the running parts would have written."""
+
+    def __init__(self, blocks: Blocks, cache: Cache | None = None) -> None:
+        self._blocks, self._policy = blocks, blocks.policy
+        self._cache: Cache = {} if cache is None else cache
+        self.records: list[Record[Data]] = []
+        self._champion = self._first()
+
+    def walk(self, advance: Callable[[], None] = lambda: None) -> Walk:
+        """From the first block to the last."""
+        blocks = self._blocks
+        spent, wrong, runs, promotions = [], 0.0, 0, 0
+        decisions = []
+        for block in range(len(blocks)):
+            rows = blocks.rows(block)
+            scores, label = self._champion.of_rows(rows), blocks.label[rows]
+            spent.append(float(costs(self._policy.model, scores, label, constant_loss(blocks)).sum()))
+            wrong += wrong_decisions(self._policy, blocks, scores, block)
+            decision = self._check(block)
+            promoted = False
+            if decision.action == "retrain" and block + 1 < len(blocks):
+                runs += 1
+                promoted = self._retrain(block, decision)
+                promotions += promoted
+            decisions.append(
+                BlockDecision(block=block, action=decision.action, reasons=decision.reasons, promoted=promoted)
+            )
+            advance()
+        return Walk(
+            rule="policy",
+            block_costs=tuple(spent),
+            block_rows=tuple(np.diff(blocks.edges).tolist()),
+            wrong=wrong,
+            runs=runs,
+            promotions=promotions,
+            decisions=tuple(decisions),
+        )
+
+    def _first(self) -> _Served:
+        blocks = self._blocks
+        challenger = self._fit(blocks.known[0], None, None)
+        since = blocks.time(blocks.edges[0] - 1) + MOMENT
+        self.records.append(self._record("0", since, Promoted(bundle=_id(0))))
+        return self._serve(_id(0), challenger, blocks.edges[0], blocks.known[0])
+
+    def _fit(self, known: int, change_point: datetime | None, champion_until: datetime | None) -> Challenger:
+        return training.fit_challenger(
+            self._policy,
+            self._blocks.table.slice(0, known),
+            change_point=change_point,
+            champion_until=champion_until,
+            cache=self._cache,
+            source=f"the first {known:,} rows",
+        )
+
+    def _serve(self, bundle: str, challenger: Challenger, first: int, trained: int) -> _Served:
+        blocks = self._blocks
+        table = blocks.table.slice(0, trained)
+        holdout = table.slice(challenger.holdout_start)
+        figures = train.measured(challenger, table)
+        label = blocks.label[challenger.holdout_start : trained]
+        judged = challenger.score(challenger.judged, holdout)
+        reference = ChampionReference(
+            profile=Profile.from_json(train.reference(challenger, table)),
+            loss=Reference(loss=figures["loss"], rows=len(label)),
+            cost=float(costs(self._policy.model, judged, label, constant_loss(blocks)).mean()),
+            importance=estimators.importance(challenger.final, challenger.signature),
+            calibration=recorded(figures),
+            constant_loss=figures["constant_loss"],
+            trained_until=blocks.time(trained - 1),
+            trained_rows=trained,
+        )
+        scores = challenger.score(challenger.final, blocks.table.slice(first))
+        return _Served(bundle, challenger, reference, first, trained, scores, judged=first)
+
+    def _check(self, block: int) -> Decision:
+        blocks, served, policy = self._blocks, self._champion, self._policy
+        end = blocks.end(block)
+        state = ModelState.of(self.records)
+        champion = state.champion
+        assert champion is not None
+        check = observe(policy, served.reference, self._rows(block, champion, end))
+        if check.cohort.verdict == "judged":
+            served.judged = max(served.judged, blocks.known[block + 1])
+        decision = decide(policy, state, check, end)
+        self.records.append(monitoring.to_record(policy, check, decision))
+        return decision
+
+    def _rows(self, block: int, champion: Champion, end: datetime) -> Rows:
+        blocks, served, policy = self._blocks, self._champion, self._policy
+        window = blocks.rows(block)
+        start = blocks.time(window.start)
+        table = blocks.table.slice(window.start, window.stop - window.start)
+        shown = table.select(["_time", *comparable(policy)])
+        shown = shown.append_column("_version", pa.array([served.bundle] * table.num_rows))
+        shown = shown.append_column("_score", pa.array(served.of_rows(window)))
+        due = slice(served.judged, max(served.judged, blocks.known[block + 1]))
+        times = blocks.microseconds[due].astype("datetime64[us]")
+        outcomes = Outcomes(
+            scores=served.of_rows(due),
+            labels=blocks.label[due],
+            times=times,
+            late=np.zeros(len(times), dtype=np.bool_),
+            span=self._span(due, end),
+            newest=end,
+        )
+        new_labels = blocks.known[block + 1] - served.trained
+        return Rows(
+            champion=champion,
+            window=Window(start=start, end=end),
+            served=shown,
+            own=served.bundle,
+            outcomes=outcomes,
+            new_labels=new_labels if policy.monitor.triggers.new_labels is not None else None,
+        )
+
+    def _span(self, due: slice, end: datetime) -> Span:
+        blocks = self._blocks
+        first = blocks.time(due.start) if due.start < len(blocks.label) else end
+        last = blocks.time(due.stop - 1) + MOMENT if due.stop > due.start else first
+        return Span(start=first, end=last, judged=first, late_from=first, late_since=None, last=None)
+
+    def _retrain(self, block: int, decision: Decision) -> bool:
+        """Train and judge a challenger on what is known now; serve it from the next block on if it passes."""
+        blocks, served = self._blocks, self._champion
+        known, end, number = blocks.known[block + 1], blocks.end(block), block + 1
+        run, bundle = f"run-{number}", _id(number)
+        self.records.append(self._record(run, end, RunStarted(run=run, decision_key=decision.key)))
+        try:
+            challenger = self._fit(known, decision.change_point, blocks.time(served.trained - 1))
+        except DataError as exc:
+            self.records.append(self._record(run, end, RunFinished(run=run, state="failed", reason=str(exc))))
+            return False
+        judged = self._judge(challenger, known, decision)
+        figures = metrics(self._policy, judged)
+        self.records.append(
+            self._record(
+                f"{bundle}-{run}",
+                end,
+                Evaluated(
+                    bundle=bundle,
+                    run=run,
+                    outcome=judged.outcome,
+                    passed=judged.passed,
+                    metrics=figures,
+                    reasons=tuple(judged.reasons),
+                ),
+            )
+        )
+        outcome = judged.outcome
+        if outcome != "passed":
+            self.records.append(self._record(run, end, RunFinished(run=run, state=outcome, bundle=bundle)))
+            return False
+        self.records.append(self._record(run, end, RunFinished(run=run, state="succeeded", bundle=bundle)))
+        self.records.append(self._record(bundle, end, Registered(bundle=bundle, run=run)))
+        self._release(bundle, end)
+        self._champion = self._serve(bundle, challenger, blocks.edges[block + 1], known)
+        return True
+
+    def _release(self, bundle: str, end: datetime) -> None:
+        """What a canary leaves that finds nothing: with the old rows alone nothing can be said of it."""
+        run, key = f"release-{bundle[-12:]}", f"{bundle}-1"
+        self.records.append(self._record(run, end, RunStarted(run=run, pipeline="release", bundle=bundle)))
+        self.records.append(self._record(key, end, ReleaseStarted(bundle=bundle, run=run)))
+        self.records.append(self._record(key, end + MOMENT, Promoted(bundle=bundle, run=run)))
+        self.records.append(
+            self._record(run, end + MOMENT, RunFinished(run=run, state="succeeded", bundle=bundle, outcome="promoted"))
+        )
+
+    def _judge(self, challenger: Challenger, known: int, decision: Decision) -> Evaluation:
+        """The gates, on held-out rows that neither model has read."""
+        blocks, served = self._blocks, self._champion
+        start = max(challenger.holdout_start, served.trained)
+        unseen = known - start
+        if unseen < self._policy.gates.min_rows:  # inconclusive, whatever they say
+            start = challenger.holdout_start
+        table = blocks.table.slice(start, known - start)
+        attempt, prove = attempt_of(decision.regret.to_dict() if decision.regret else {})
+        judge = partial(
+            measure,
+            self._policy,
+            blocks.label[start:known],
+            challenger.score(challenger.judged, table),
+            self._champion_scores(start, known),
+            table=table,
+            earlier_label=blocks.label[:start],
+            unseen=unseen,
+            attempt=attempt,
+            stale=is_stale(self._policy, blocks.time(served.trained - 1), blocks.time(known - 1)),
+            prove_decisions=prove,
+        )
+        judged = judge()
+        return judge(agreement=challenger.agreement) if judged.passed else judged  # the second fit is made only then
+
+    def _champion_scores(self, start: int, known: int) -> Floats:
+        served = self._champion
+        if start >= served.first:
+            return served.of_rows(slice(start, known))
+        rows = self._blocks.table.slice(start, known - start)
+        return served.challenger.score(served.challenger.final, rows)
+
+    def _record(self, key: str, time: datetime, data: Data) -> Record[Data]:
+        return Record(model=self._policy.name, key=key, time=time, data=data, written=time)
+
+
+def _id(number: int) -> str:
+    return f"{number:040x}"
