@@ -17,6 +17,8 @@ from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, negatives
 
 MAX_VALUES = 10
 """Values of the target named in a message."""
+MAX_NAMED = 20
+"""Allowed categories named in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class Findings:
     rows: int
     failures: Sequence[Failure]
     """Largest first."""
+    unlabelled: NDArray[np.int64]
+    """Positions of rows without an outcome, ascending: not invalid, but nothing is learned from them."""
     faults: Sequence[str]
     """Faults no leaving out of rows can mend: a column without any value, one class only."""
     notes: Sequence[str] = ()
@@ -51,13 +55,20 @@ class Findings:
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     @property
+    def labelled(self) -> int:
+        """Rows with an outcome."""
+        return self.rows - len(self.unlabelled)
+
+    @property
     def share(self) -> float:
-        """Invalid rows as a share of all."""
-        return len(self.invalid) / self.rows if self.rows else 0.0
+        """Invalid rows as a share of those with an outcome."""
+        return len(self.invalid) / self.labelled if self.labelled else 0.0
 
 
 def check(rows: pa.Table, model: Model, target_values: Mapping[str, int] | None = None) -> Findings:
     """Hold every row against the policy: type, range, categories, presence, unique ids; then the columns as a whole.
+
+    Rows without an outcome are not labelled yet; nothing else is asked of them.
 
     Args:
         rows: A snapshot with provenance.
@@ -66,12 +77,16 @@ def check(rows: pa.Table, model: Model, target_values: Mapping[str, int] | None 
     """
     spelled = target_values or {}
     frame = rows.drop_columns([name for name in (FILE, ROW) if name in rows.column_names]).to_pandas()
-    failures = _row_failures(frame, model)
+    unlabelled = np.flatnonzero(frame[model.target].isna().to_numpy())
+    unlabelled = unlabelled[~_unreadable(frame, model, model.target, unlabelled)]
     good = np.ones(len(frame), bool)
+    good[unlabelled] = False
+    failures = _row_failures(frame, good, model)
     for failure in failures:
         good[failure.rows] = False
     faults = _column_faults(rows, model) or _class_faults(frame[model.target].to_numpy()[good], model, spelled)
-    return Findings(rows=len(frame), failures=failures, faults=faults, notes=_class_notes(model, spelled))
+    notes = [*_label_notes(len(unlabelled), len(frame)), *_class_notes(model, spelled)]
+    return Findings(rows=len(frame), failures=failures, unlabelled=unlabelled, faults=faults, notes=notes)
 
 
 def schema(model: Model, columns: Sequence[str]) -> pa_check.DataFrameSchema:
@@ -92,7 +107,7 @@ def _feature(feature: Feature) -> pa_check.Column:
     if feature.type == "category":
         checks = []
         if feature.values is not None:
-            checks.append(pa_check.Check.isin(feature.values, error=f"one of {', '.join(feature.values)}"))
+            checks.append(pa_check.Check.isin(feature.values, error=f"one of {_some(feature.values)}"))
         return pa_check.Column(object, checks, nullable=feature.nullable)
     checks = [_finite()]
     if feature.min is not None:
@@ -100,6 +115,11 @@ def _feature(feature: Feature) -> pa_check.Column:
     if feature.max is not None:
         checks.append(pa_check.Check.le(feature.max, error=f"at most {feature.max:g}"))
     return pa_check.Column(float, checks, nullable=feature.nullable)
+
+
+def _some(values: Sequence[str]) -> str:
+    more = len(values) - MAX_NAMED
+    return ", ".join(values[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _finite() -> pa_check.Check:
@@ -111,9 +131,9 @@ def _no_rows(values: pd.Series[str]) -> pd.Series[bool]:
     return values.isna()
 
 
-def _row_failures(frame: pd.DataFrame, model: Model) -> list[Failure]:
+def _row_failures(frame: pd.DataFrame, asked: NDArray[np.bool_], model: Model) -> list[Failure]:
     try:
-        schema(model, list(frame.columns)).validate(frame, lazy=True)
+        schema(model, list(frame.columns)).validate(frame[asked], lazy=True)
     except SchemaErrors as exc:
         cases = exc.failure_cases
     else:
@@ -122,18 +142,18 @@ def _row_failures(frame: pd.DataFrame, model: Model) -> list[Failure]:
     for (column, rule), group in cases.groupby(["column", "check"], sort=False):
         rows = np.unique(group["index"].to_numpy(np.int64))
         if rule == "not_nullable":
-            rows = rows[~_unreadable(frame, str(column), rows)]
+            rows = rows[~_unreadable(frame, model, str(column), rows)]
         if len(rows):
             found.append(_failure(frame, str(column), str(rule), rows))
     return sorted(found, key=lambda failure: (-len(failure.rows), failure.column, failure.rule))
 
 
-def _unreadable(frame: pd.DataFrame, column: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _unreadable(frame: pd.DataFrame, model: Model, column: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Rows whose value in this column is there and could not be read: their fault says so, and they lack nothing."""
     if FAULT not in frame.columns:
         return np.zeros(len(rows), bool)
     faults = frame[FAULT].iloc[rows].fillna("")
-    return faults.str.contains(f"column {column!r}: ", regex=False).to_numpy(bool)
+    return faults.str.contains(f"column {model.columns.get(column, column)!r}: ", regex=False).to_numpy(bool)
 
 
 def _failure(frame: pd.DataFrame, column: str, rule: str, rows: NDArray[np.int64]) -> Failure:
@@ -159,6 +179,13 @@ def _class_faults(target: NDArray[np.float64], model: Model, spelled: Mapping[st
         f"column {model.target!r}: one class only: all {positive + negative:,} good rows are {which}; "
         f"model.positive_label is {model.positive_label!r}, the source holds {seen or 'no other value'}"
     ]
+
+
+def _label_notes(unlabelled: int, rows: int) -> list[str]:
+    said = (
+        f"{unlabelled:,} of {rows:,} rows ({unlabelled / max(rows, 1):.2%}) have no outcome yet: not labelled, left out"
+    )
+    return [said] if unlabelled else []
 
 
 def _class_notes(model: Model, spelled: Mapping[str, int]) -> list[str]:

@@ -30,18 +30,19 @@ def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, f
 
 
 def _verdict(findings: Findings, faults: list[str]) -> str:
-    count = len(findings.invalid)
     if faults:
         return "Refused: nothing is trained on these rows."
-    if not count:
-        return "Good: every row is what the policy says."
-    return f"Good, less {count:,} invalid {'row' if count == 1 else 'rows'} left out."
+    invalid, unlabelled = len(findings.invalid), len(findings.unlabelled)
+    less = [f"{invalid:,} invalid {'row' if invalid == 1 else 'rows'}"] if invalid else []
+    less += [f"{unlabelled:,} not labelled yet"] if unlabelled else []
+    return f"Good, less {' and '.join(less)} left out." if less else "Good: every row is what the policy says."
 
 
 def _facts(policy: Policy, taken: Snapshot, findings: Findings) -> Markup:
     return facts(
         {
             "rows": findings.rows,
+            "not labelled yet": len(findings.unlabelled),
             "invalid": len(findings.invalid),
             "share": f"{findings.share:.2%}",
             "allowed": f"{policy.data.max_bad_row_share:.2%}",

@@ -19,9 +19,9 @@ from kedge.tables.snapshot import Snapshot
 
 
 def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None = None) -> str:
-    """Leave invalid rows out, report them, and return the fingerprint of the snapshot that is left.
+    """Leave out invalid rows and those not labelled yet, report them, and return the fingerprint of the snapshot left.
 
-    A snapshot without invalid rows is its own result. The page is written whether or not the rows pass, to
+    A snapshot without such rows is its own result. The page is written whether or not the rows pass, to
     ``reports/<model>/validate-<fingerprint>.html`` in the store and to ``report_path``.
 
     Raises:
@@ -41,10 +41,11 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
         write_file(report_path, page)
     if faults:
         raise DataError(_message(policy, taken, rows, findings, faults, f"{store.url}/{key}"))
-    if not len(findings.invalid):
+    if not len(findings.invalid) and not len(findings.unlabelled):
         return fingerprint
     good = np.ones(rows.num_rows, bool)
     good[findings.invalid] = False
+    good[findings.unlabelled] = False
     kept = rows.filter(pa.array(good))
     if FAULT in kept.column_names:
         kept = kept.drop_columns([FAULT])
@@ -58,7 +59,7 @@ def refusal(findings: Findings, policy: Policy) -> list[str]:
     if findings.share > allowed:
         faults.insert(
             0,
-            f"{len(findings.invalid):,} of {findings.rows:,} rows ({findings.share:.2%}) are invalid; "
+            f"{len(findings.invalid):,} of {findings.labelled:,} rows ({findings.share:.2%}) are invalid; "
             f"data.max_bad_row_share allows {allowed:.2%}",
         )
     return faults

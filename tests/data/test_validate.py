@@ -104,7 +104,6 @@ def test_good_rows_are_their_own_cleaned_snapshot(tmp_path: Path, store: Store) 
         ({"items": 1.5}, "a value cannot be read, saw column 'items': '1.5' is not a whole number"),
         ({"gift": "maybe"}, "a value cannot be read, saw column 'gift': 'maybe' is not true or false"),
         ({"shop": "C"}, "column 'shop' must be one of A, B, saw C"),
-        ({"sold": None}, "column 'sold' must be present, saw missing"),
         ({"id": "r00"}, "column 'id' must be unique, saw r00"),
         ({"id": None}, "column 'id' must be present, saw missing"),
         ({"at": "soon"}, "a value cannot be read, saw column 'at': 'soon' is not a time such as"),
@@ -350,3 +349,41 @@ def test_an_absurd_outcome_of_a_regression_is_one_invalid_row(tmp_path: Path, st
     regression = policy.model_copy(update={"model": policy.model.model_copy(update={"task": "regression"})})
     name = validate.run(regression, store, ingest.run(regression, store, END))
     assert snapshot.load(store, "shop", name).rows == 99
+
+
+def test_rows_without_an_outcome_are_not_labelled_yet_and_never_invalid(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        for k in (3, 50, 97):
+            rows[k]["sold"] = None
+        rows[50]["size"] = "big"  # nothing is asked of a row that nothing is learned from
+
+    name = outcome(tmp_path, store, change, max_bad_row_share=0)
+    kept = snapshot.load(store, "shop", name)
+    assert (kept.rows, kept.faults) == (97, 0)
+    assert "3 of 100 rows (3.00%) have no outcome yet: not labelled, left out" in capsys.readouterr().out
+    assert "Good, less 3 not labelled yet left out." in (tmp_path / "page.html").read_text()
+
+
+def test_an_outcome_that_cannot_be_read_is_invalid_and_not_unlabelled(tmp_path: Path, store: Store) -> None:
+    rows = hundred()
+    rows[6]["sold"] = "soon"
+    rows[7]["sold"] = None
+    lay(tmp_path, rows)
+    policy = asked(tmp_path, max_bad_row_share=0)
+    model = policy.model.model_copy(update={"task": "regression"})
+    regression = policy.model_copy(update={"model": model})
+    with pytest.raises(DataError, match=r"1 of 99 rows \(1.01%\) are invalid"):
+        validate.run(regression, store, ingest.run(regression, store, END))
+
+
+def test_a_few_of_many_allowed_categories_are_named(tmp_path: Path, store: Store) -> None:
+    rows = hundred()
+    lay(tmp_path, rows)
+    policy = asked(tmp_path, max_bad_row_share=0)
+    shop = policy.model.features["shop"].model_copy(update={"values": tuple(f"S{k}" for k in range(300))})
+    model = policy.model.model_copy(update={"features": policy.model.features | {"shop": shop}})
+    many = policy.model_copy(update={"model": model})
+    with pytest.raises(DataError, match=r"must be one of S0, S1, .*S19 and 280 more, saw A, B"):
+        validate.run(many, store, ingest.run(many, store, END))
