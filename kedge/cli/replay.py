@@ -87,7 +87,7 @@ def _priced(policy: Policy, text: str | None) -> Policy:
     from pydantic import ValidationError
 
     from kedge.errors import UsageError
-    from kedge.policy.model import RetrainingCosts
+    from kedge.policy.costs import RetrainingCosts
 
     if text is None:
         return policy

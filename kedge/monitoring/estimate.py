@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kedge import measure
 from kedge.monitoring.performance import block_mean, chance_of_rise, relative_increase
 from kedge.policy import Model
-from kedge.policy.model import Performance as Limits
+from kedge.policy.monitor import Performance as Limits
 from kedge.records import Estimate, Reference
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kedge.monitoring.check import Check
     from kedge.monitoring.regret import Regret
     from kedge.policy import Policy
-    from kedge.policy.model import RetrainingCosts
+    from kedge.policy.costs import RetrainingCosts
 
 
 def quiet(check: Check) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kedge import measure
 from kedge.monitoring import student_t
 from kedge.policy import Model
-from kedge.policy.model import Performance as Limits
+from kedge.policy.monitor import Performance as Limits
 from kedge.records import Mean, Performance, Reference
 
 LEVEL = 0.95

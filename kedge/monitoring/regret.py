@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 
 Result = Literal["promoted", "rejected", "nothing shown"]
 
@@ -91,7 +91,7 @@ class Regret:
     def needed(self) -> float:
         """Excess at which a retraining pays: the price and ``CERTAINTY`` standard errors of the excess.
 
-        >>> from kedge.policy.model import RetrainingCosts
+        >>> from kedge.policy.costs import RetrainingCosts
         >>> start = Regret.start(
         ...     RetrainingCosts(), level=0.2, tenure_id="", trained_rows=2000, since=datetime(2026, 1, 1)
         ... )

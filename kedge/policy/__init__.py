@@ -1,20 +1,13 @@
 """What a user writes about one model: one strict YAML file, typed, every field documented."""
 
-from kedge.policy.model import (
-    Budget,
-    Data,
-    Feature,
-    Gates,
-    Labels,
-    Model,
-    Monitor,
-    Policy,
-    Release,
-    RowTime,
-    Source,
-    Train,
-)
+from kedge.policy.data import Data, Labels, RowTime, Source
+from kedge.policy.gates import Gates
+from kedge.policy.model import Feature, Model
+from kedge.policy.monitor import Budget, Monitor
 from kedge.policy.parse import line_of, load, parse, read, schema
+from kedge.policy.policy import Policy
+from kedge.policy.release import Release
+from kedge.policy.train import Train
 
 __all__ = [
     "Budget",

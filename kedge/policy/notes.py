@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from kedge.clock import span
-from kedge.policy.model import Policy
+from kedge.policy.policy import Policy
 
 ALONE = "on failed requests and latency alone"
 

@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import SafeConstructor
 
 from kedge.errors import PolicyError
-from kedge.policy.model import Policy, Source
+from kedge.policy.data import Source
+from kedge.policy.policy import Policy
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kedge.errors import UsageError
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 from kedge.replay import rules
 from kedge.replay.blocks import Blocks
 from kedge.replay.fits import NewestFits

@@ -17,7 +17,7 @@ from kedge.evaluation.compare import paired
 from kedge.measure import losses
 from kedge.monitoring.cohort import costs
 from kedge.policy import Policy
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 from kedge.replay.adwin import Adwin
 from kedge.replay.fits import NewestFits, constant_loss, wrong_decisions
 from kedge.replay.walk import BlockDecision, Walk

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 
 
 @dataclass(frozen=True, kw_only=True)

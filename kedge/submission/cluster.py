@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kedge.policy.model import Cluster, StepUse, Toleration
+from kedge.policy.cluster import Cluster, StepUse, Toleration
 from kedge.steps import PIPELINE_RUN
 
 CACHED = ("validate", "train")

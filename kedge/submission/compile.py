@@ -16,7 +16,7 @@ import yaml
 
 from kedge.image import STEP_IMAGE
 from kedge.policy import Policy
-from kedge.policy.model import Cluster
+from kedge.policy.cluster import Cluster
 from kedge.store import write_file
 from kedge.submission.cluster import containers, limit_caching, limit_resources, platform_spec
 

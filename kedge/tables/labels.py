@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kedge import clock
 from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
-from kedge.policy.model import LabelSource
+from kedge.policy.data import LabelSource
 from kedge.records import Pulled
 from kedge.store import Store
 from kedge.tables import appending, log

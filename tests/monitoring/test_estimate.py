@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from kedge.monitoring.estimate import Calibration, expect, recorded
 from kedge.monitoring.performance import Reference
 from kedge.policy import Model
-from kedge.policy.model import Performance as Limits
+from kedge.policy.monitor import Performance as Limits
 
 MODEL = Model.model_validate({"name": "m", "target": "y", "features": {"x": {"type": "number"}}})
 LIMITS = Limits()

@@ -4,7 +4,7 @@ from scipy import stats
 
 from kedge.monitoring.performance import LARGEST, Mean, Reference, block_mean, chance_of_rise, judge
 from kedge.policy import Model
-from kedge.policy.model import Performance as Limits
+from kedge.policy.monitor import Performance as Limits
 
 MODEL = Model.model_validate({"name": "m", "target": "y", "features": {"x": {"type": "number"}}})
 REGRESSION = MODEL.model_copy(update={"task": "regression"})

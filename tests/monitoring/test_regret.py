@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kedge.monitoring import regret
 from kedge.monitoring.regret import Regret
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 
 COSTS = RetrainingCosts()
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kedge import policy as policies
 from kedge.policy import Gates, Monitor, Policy, Release, Train
-from kedge.policy.model import Section
+from kedge.policy.section import Section
 
 PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
 BLOCKS = [

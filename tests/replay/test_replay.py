@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from kedge import policy as policies
 from kedge.cli import build
 from kedge.errors import DataError, UsageError
-from kedge.policy.model import RetrainingCosts
+from kedge.policy.costs import RetrainingCosts
 from kedge.replay import Blocks, Walk, blocks, history, replay, rules
 from kedge.replay.adwin import Adwin
 from kedge.replay.policy_walk import PolicyWalk

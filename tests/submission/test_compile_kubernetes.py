@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from kedge.policy import Policy
-from kedge.policy.model import Cluster
+from kedge.policy.cluster import Cluster
 from kedge.submission.compile import PIPELINES, compile_all, compile_objects
 from tests.training import rows
 

@@ -1,0 +1,42 @@
+"""What every part of a policy is: strict, frozen, described, and read under its earlier names too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import InitErrorDetails
+
+from kedge.policy.described import Described
+
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+def fault_below(field: tuple[str, ...], seen: object, said: str) -> InitErrorDetails:
+    """The fault of a field below the one that is checked, so that it is named with its own line."""
+    return InitErrorDetails(type="value_error", loc=field, input=seen, ctx={"error": ValueError(said)})
+
+
+class Section(Described, BaseModel):
+    """A part of the policy: unknown fields are errors, nothing changes after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    EARLIER: ClassVar[Mapping[str, str]] = {}
+    """Names that earlier versions had for fields -> their names today: a policy that holds them means the same."""
+    MOVED: ClassVar[Mapping[str, str]] = {}
+    """Fields that have a place in another section today."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_names_of_today(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or cls.EARLIER.keys().isdisjoint(value):
+            return value
+        for earlier, name in cls.EARLIER.items():
+            if earlier in value and name in value:
+                raise ValueError(f"{earlier} is the earlier name of {name}; write one of them")
+        return {cls.EARLIER.get(name, name): field for name, field in value.items()}
