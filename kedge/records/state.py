@@ -62,7 +62,8 @@ class Attempt:
     @property
     def trained_nothing(self) -> bool:
         """Whether what is known of its end shows that its training never began; in doubt it did."""
-        return self.failed and (self.refused or (self.finished and self.finished.data.step) in BEFORE_TRAINING)
+        step = self.finished.data.step if self.finished is not None else None
+        return self.failed and (self.refused or step in BEFORE_TRAINING)
 
     @property
     def fixable(self) -> bool:
