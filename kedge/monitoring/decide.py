@@ -58,7 +58,7 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
         The same inputs give the same decision and key.
     """
     key = decision_key(check)
-    cost, alarm = fold(policy, state, check, now)
+    cost, alarm = fold(policy, state, check)
     change = cost.change_point if cost.drift > 0 else None
     made = Decision(action="none", reasons=(), key=key, change_point=change, regret=cost, alarm=alarm)
     if check.corrupt:
@@ -71,7 +71,7 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
     held = tuple(_held_back(policy, state, now))
     if held:
         return replace(made, action="warn", reasons=(*causes.values(), *held))
-    asked = regret.asked(cost, by_excess="excess" in causes)
+    asked = regret.asked(cost, key, by_excess="excess" in causes)
     return replace(made, action="retrain", reasons=tuple(causes.values()), regret=asked)
 
 
@@ -84,14 +84,14 @@ def decision_key(check: Check) -> str:
     return f"{check.end:%Y%m%dt%H%M%S}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def fold(policy: Policy, state: ModelState, check: Check, now: datetime) -> tuple[Regret, Alarm]:
+def fold(policy: Policy, state: ModelState, check: Check) -> tuple[Regret, Alarm]:
     """The states after this check: those of the check before, what ended since, then the rows that became due."""
     previous = state.check
     cost, alarm = _before(policy, check)
     if previous is not None and previous.data.regret and previous.data.alarm:
         cost, alarm = Regret.from_dict(previous.data.regret), Alarm.from_dict(previous.data.alarm)
         for retraining in state.retrainings:
-            if retraining.ended is not None and previous.time < retraining.ended <= now:
+            if retraining.key == cost.decision_key and retraining.brought is not None:
                 cost = regret.ended(cost, policy.costs, _result(retraining), useful=_useful(state, retraining))
     if cost.tenure_id != check.champion.tenure_id:
         since = max(check.champion.since, previous.time) if previous is not None else check.champion.since

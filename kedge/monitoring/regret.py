@@ -62,6 +62,8 @@ class Regret:
     """Judged since."""
     attempts: int = 0
     """Retrainings since the rise began that brought no better decisions: they share one error budget."""
+    decision_key: str = ""
+    """Of the retraining that was decided on last, until it ended."""
     pending: bool = False
     """A retraining that the excess asked for has not ended yet."""
     loss_only: bool = False
@@ -172,11 +174,12 @@ def outgrown(regret: Regret, growth: float | None) -> bool:
     return growth is not None and 0 < growth * regret.trained_rows <= known
 
 
-def asked(regret: Regret, *, by_excess: bool) -> Regret:
+def asked(regret: Regret, decision_key: str, *, by_excess: bool) -> Regret:
     """After a retraining was decided on: what was paid for is gone."""
     return replace(
         regret,
         excess=0.0,
+        decision_key=decision_key,
         pending=by_excess,
         attempts=regret.attempts + 1,
         trained_rows=regret.trained_rows + regret.judged_rows if regret.trained_rows else 0,
@@ -194,6 +197,7 @@ def ended(regret: Regret, costs: RetrainingCosts, result: Result, *, useful: boo
         result: What became of its challenger.
         useful: On the judged rows it also decided better, by ``USEFUL`` standard errors at least.
     """
+    regret = replace(regret, decision_key="")
     if result == "nothing shown":
         return replace(regret, pending=False, attempts=max(0, regret.attempts - 1))
     if not regret.pending:

@@ -68,22 +68,22 @@ def test_a_retraining_pays_when_the_excess_reaches_its_price() -> None:
 
 
 def test_an_attempt_that_brought_nothing_triples_the_price() -> None:
-    state = regret.asked(observed(start(), [120]), by_excess=True)
+    state = regret.asked(observed(start(), [120]), "key", by_excess=True)
     assert state.excess == 0
     assert regret.ended(state, COSTS, "rejected", useful=False).price == pytest.approx(3 * state.price)
 
 
 def test_one_that_decided_better_brings_it_back() -> None:
-    state = regret.asked(observed(start(), [120]), by_excess=True)
+    state = regret.asked(observed(start(), [120]), "key", by_excess=True)
     failed = regret.ended(state, COSTS, "rejected", useful=False)
-    again = regret.asked(observed(failed, [200] * 4), by_excess=True)
+    again = regret.asked(observed(failed, [200] * 4), "key", by_excess=True)
     won = regret.ended(again, COSTS, "promoted", useful=True)
     assert won.floor == 30
     assert won.attempts == 0
 
 
 def test_a_promotion_for_its_loss_alone_counts_as_an_attempt() -> None:
-    state = regret.asked(observed(start(), [120]), by_excess=True)
+    state = regret.asked(observed(start(), [120]), "key", by_excess=True)
     state = regret.ended(state, COSTS, "promoted", useful=False)
     assert state.loss_only
     assert state.attempts == 1
@@ -91,13 +91,13 @@ def test_a_promotion_for_its_loss_alone_counts_as_an_attempt() -> None:
 
 
 def test_what_showed_nothing_costs_no_share_of_the_error_budget() -> None:
-    state = regret.asked(observed(start(), [120]), by_excess=True)
+    state = regret.asked(observed(start(), [120]), "key", by_excess=True)
     after = regret.ended(state, COSTS, "nothing shown", useful=False)
     assert (after.attempts, after.price) == (0, state.price)
 
 
 def test_growth_of_the_price_fades_with_rows() -> None:
-    state = regret.asked(observed(start(), [120]), by_excess=True)
+    state = regret.asked(observed(start(), [120]), "key", by_excess=True)
     state = regret.ended(state, COSTS, "rejected", useful=False)
     raised = Regret(**{**state.__dict__, "price": 290.0, "floor": 90.0})
     faded = regret.observe(raised, COSTS, rows=1600, cost=320, square=320, end=START)
@@ -121,7 +121,7 @@ def test_eight_times_the_rows_outgrow_a_training() -> None:
     assert not regret.outgrown(state, 8.0)
     assert regret.outgrown(observed(state, [50]), 8.0)
     assert not regret.outgrown(observed(state, [50]), None)
-    assert not regret.outgrown(regret.asked(observed(state, [50]), by_excess=False), 8.0)
+    assert not regret.outgrown(regret.asked(observed(state, [50]), "key", by_excess=False), 8.0)
 
 
 def test_the_state_survives_a_record() -> None:
