@@ -45,7 +45,7 @@ from kedge.training import train
 Floats = NDArray[np.float64]
 ATTEMPTS = 12
 SURE = 1.3
-SEED = 20_261
+SEED = 20_262
 
 
 def policy_of(features: Mapping[str, Any], location: str) -> Policy:

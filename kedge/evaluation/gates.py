@@ -12,7 +12,7 @@ from kedge.evaluation.decisions import Decisions
 from kedge.policy import Gates
 from kedge.records.kinds import Outcome
 
-HARM_LEVEL = 0.1
+HARM_LEVEL = 0.15
 """One-sided level from which on harm to the decisions counts as shown. Wider than that of an improvement: to wait for a
 better challenger costs a run, to serve a worse one costs every decision."""
 PROVEN = 1.64

@@ -73,8 +73,8 @@ def test_a_better_challenger_passes_every_gate() -> None:
         ({"within_margin": SHOWN_WORSE, "stale": True}, {}, {"improvement": "rejected"}),
         ({"within_margin": WORSE, "stale": True}, {"margin": 0.9}, {"improvement": "rejected"}),  # enough rows
         ({"within_margin": WORSE, "stale": True}, {}, {"improvement": "inconclusive"}),
-        ({"decisions": dataclasses.replace(ALIKE, p_cost=0.1)}, {}, {"decisions": "rejected"}),
-        ({"decisions": dataclasses.replace(ALIKE, p_calibrated=0.1)}, {}, {"decisions": "rejected"}),
+        ({"decisions": dataclasses.replace(ALIKE, p_cost=0.15)}, {}, {"decisions": "rejected"}),
+        ({"decisions": dataclasses.replace(ALIKE, p_calibrated=0.15)}, {}, {"decisions": "rejected"}),
         ({"slices": [part(p_value=0.05)]}, {}, {"slices": "rejected"}),
     ],
 )
@@ -194,7 +194,7 @@ def test_each_fact_is_said_with_figure_and_limits() -> None:
         "loss 0.02 lower than the champion's (95 % interval 0.01 to 0.03, paired test p = 0.01), must be at least "
         "0.005 lower with p at most 0.0304",
         "wrong decisions cost 0.18 a row, the champion's 0.18; that they are more than 0.25% dearer is not shown "
-        "(paired tests: of the costs p = 0.5, of the loss after calibrating both p = 0.5; shown at 0.1 or less)",
+        "(paired tests: of the costs p = 0.5, of the loss after calibrating both p = 0.5; shown at 0.15 or less)",
         "worst slice country = BE (200 rows): loss +20.0% against the champion's; that it is more than 10.0% higher is "
         "not shown (paired test p = 0.08 by Holm over 2; shown at 0.05 or less)",
     ]
