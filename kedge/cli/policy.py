@@ -30,7 +30,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="The policy file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the policy with every default filled in.")] = False,
 ) -> None:
-    """Check a policy file; every fault is named with its line, also a column or label that a table here lacks.
+    """Check a policy file; every fault is named with its line.
+
+    Also a column or label that a table on this machine lacks.
 
     It also says what a good policy implies: that a release ends before its outcomes are due, for instance.
 
