@@ -184,7 +184,7 @@ def _counted(
     scan = Scan(reader, _kinds(policy, known, reader, names))
 
     def count() -> Profile:
-        rows = watched(scan.batches(list(names), threads=threads > 1), what)
+        rows = _some(watched(scan.batches(list(names), threads=threads > 1), what), what)
         return drift.count(known, _renamed(rows, names), threads=threads)
 
     counted = _with_unreadable(scan.counted(count), scan, names)

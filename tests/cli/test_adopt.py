@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kedge import policy as policies
 from kedge import records
 from kedge.cli import build
-from kedge.errors import NothingServed, UsageError
+from kedge.errors import NothingServed, UsageError, UserError
 from kedge.monitoring import run as monitor
 from kedge.records import Checked
 from kedge.scaffold import adopt
@@ -147,7 +147,7 @@ def test_another_logger_is_not_taken_away(kedge, cluster, tmp_path) -> None:
 )
 def test_what_cannot_be_known_is_asked_for(kedge, tmp_path, words, said: str) -> None:
     done = kedge(*words)
-    assert isinstance(done.exception, UsageError)
+    assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
     assert not (tmp_path / "fraud.yaml").exists()
 
