@@ -241,6 +241,13 @@ def _agreement(agreement: Agreement | None) -> list[Verdict]:
 def _loss(gates: Gates, measured: Measured) -> Verdict:
     limit, level = gates.max_loss, level_of_attempt(gates.alpha, measured.attempt)
     allowed = "" if limit is None else f"at most {limit:.5g} and "
+    if measured.against is not None:  # the champion is the harder test; here the constant must only not be better
+        return _verdict(
+            "loss",
+            measured.challenger_loss < measured.constant_loss and (limit is None or measured.challenger_loss <= limit),
+            f"loss {measured.challenger_loss:.5g}, must be {allowed}below {measured.constant_loss:.5g}, that of the "
+            "best constant guess for these rows",
+        )
     shown = measured.constant.p_value <= level
     return _verdict(
         "loss",

@@ -23,7 +23,8 @@ def test_the_holdout_is_as_large_as_the_power_of_the_gates_needs() -> None:
     ("rows_there_are", "since_change", "since_champion", "held_out"),
     [
         (2000, None, None, 500),  # a quarter
-        (40_000, 3000, None, 1500),  # half of the rows since the change
+        (40_000, 800, None, 400),  # half of the rows since the change
+        (40_000, 3000, None, 514),  # enough to find five in a hundred: the rest is new, and to be learned from
         (40_000, 300, None, 200),  # gates.min_rows, below which nothing is judged
         (40_000, 0, None, 200),
         (600, 300, None, 150),  # never more than a quarter
