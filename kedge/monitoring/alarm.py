@@ -14,7 +14,7 @@ from typing import Any
 
 THRESHOLD = 9.2
 """Evidence, in nats, that opens the alarm. Where nothing changes at most 2 % of 200 looks and 5 % of 720 looks (a month
-of hours) open one, by simulation (``benchmarks/alarm.py``): over looks of 10 to 1,000 rows at rates of 2 to 35 %."""
+of hours) open one, by simulation over looks of 10 to 1,000 rows at rates of 2 to 35 %."""
 CLOSING = 3.0
 """Evidence, in nats, that ends it: for the newest rows being nearer to the level before than to the risen one."""
 MAX_SPANS = 60
