@@ -23,7 +23,7 @@ from kedge.bundle import Bundle, Manifest, Predictor
 from kedge.errors import BundleError, DataError
 from kedge.policy import Policy
 from kedge.store import open_store
-from kedge.tables.columns import Kind, convert, describe_missing, named
+from kedge.tables.columns import Kind, convert, describe_missing, formats, named
 from kedge.tables.sources import open_table
 
 if TYPE_CHECKING:
@@ -81,11 +81,15 @@ class OpenedBundle:
         opened, inputs = open_table(table), self.bundle.signature.inputs
         present = opened.names
         columns = {name: column for column, name in named(self.policy.model, present).items()}
+        written = formats(self.policy.model)
         missing = [self.policy.model.columns[each.name] for each in inputs if each.name not in columns]
         if missing:
             raise DataError(describe_missing(missing, present, label(table)))
         for piece in opened.pieces([columns[each.name] for each in inputs]):
-            arrays = [_converted(each.name, piece.rows.column(columns[each.name]), each.type) for each in inputs]
+            arrays = [
+                _converted(each.name, piece.rows.column(columns[each.name]), each.type, written.get(each.name))
+                for each in inputs
+            ]
             yield pa.RecordBatch.from_arrays(arrays, names=list(self.bundle.signature.names))
 
     def _repr_html_(self) -> str:
@@ -149,9 +153,9 @@ def _fetch(root: str, name: str, folder: Path) -> None:
             copied.rename(folder)
 
 
-def _converted(name: str, column: pa.Array, kind: Kind) -> pa.Array:
+def _converted(name: str, column: pa.Array, kind: Kind, written: str | None) -> pa.Array:
     try:
-        read = convert(column, kind)
+        read = convert(column, kind, format=written)
     except DataError as exc:
         raise DataError(f"feature {name!r}: {exc}") from exc
     if read.wrong.any():

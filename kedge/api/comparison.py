@@ -15,7 +15,7 @@ from kedge.drift.compare import MIN_ROWS
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.progress import watched
-from kedge.tables.columns import Kind, describe_missing, named
+from kedge.tables.columns import Kind, describe_missing, formats, named
 from kedge.tables.files import CSV, PARQUET
 from kedge.tables.reader import TableReader, sampled
 from kedge.tables.scan import Scan
@@ -76,8 +76,9 @@ def profile(table: AnyTable, *, policy: Policy | str | Path | None = None, depen
     """
     reader, what = open_table(table), label(table)
     present = _present(reader)
+    policy = policies.load(policy) if isinstance(policy, str | Path) else policy
     names, kinds = _features(policy, present, what) if policy is not None else ({each: each for each in present}, {})
-    scan = Scan(reader, kinds)
+    scan = Scan(reader, kinds, _formats(policy, names))
 
     def build() -> Profile:
         batches = _some(watched(scan.batches(list(names), spread=True, threads=True), what), what)
@@ -181,7 +182,7 @@ def _counted(
         raise DataError(
             f"{what}: has none of the columns of the reference; it has: {both[0]}; the reference: {both[1]}"
         )
-    scan = Scan(reader, _kinds(policy, known, reader, names))
+    scan = Scan(reader, _kinds(policy, known, reader, names), _formats(policy, names))
 
     def count() -> Profile:
         rows = _some(watched(scan.batches(list(names), threads=threads > 1), what), what)
@@ -199,6 +200,12 @@ def _kinds(policy: Policy | None, known: Profile, reader: TableReader, names: Ma
     if reader.typed:
         return {}
     return {column: "category" for column, name in names.items() if isinstance(known.columns[name], Categories)}
+
+
+def _formats(policy: Policy | None, names: Mapping[str, str]) -> dict[str, str]:
+    """How columns write their numbers as text, where the policy says it."""
+    said = formats(policy.model) if policy is not None else {}
+    return {column: said[name] for column, name in names.items() if name in said}
 
 
 def _present(reader: TableReader) -> list[str]:
@@ -230,9 +237,9 @@ def _some(batches: Iterable[RecordBatch], what: str) -> Iterator[RecordBatch]:
         raise DataError(f"{what}: empty: not one row")
 
 
-def _features(policy: Policy | str | Path, present: list[str], what: str) -> tuple[dict[str, str], dict[str, Kind]]:
+def _features(policy: Policy, present: list[str], what: str) -> tuple[dict[str, str], dict[str, Kind]]:
     """A policy's features, and its target if the table has it, by their columns; and what the features are."""
-    model = (policy if isinstance(policy, Policy) else policies.load(policy)).model
+    model = policy.model
     names = named(model, present)
     missing = [column for name, column in model.columns.items() if name != model.target and name not in names.values()]
     if missing:

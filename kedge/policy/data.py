@@ -68,6 +68,8 @@ class Data(Section):
     """The training table, one row an event."""
     time_column: str | None = None
     """When the row happened. Needed unless `row_time` is given."""
+    time_format: Annotated[str, Field(pattern="%")] | None = None
+    """How the table writes times as text, where that is not ISO 8601, such as `%d.%m.%Y`: C's `strptime`, in UTC."""
     row_time: RowTime | None = None
     """Time by row number, for tables without a time column."""
     id_column: str | None = None
@@ -91,6 +93,8 @@ class Data(Section):
                 raise ValueError("the prediction log holds features alone: leave extra_columns out")
         elif (self.time_column is None) == (self.row_time is None):
             raise ValueError("give either time_column or row_time")
+        if self.time_format is not None and self.time_column is None:
+            raise ValueError("time_format belongs to time_column, which is not given")
         return self
 
 

@@ -14,6 +14,7 @@ COLUMN = re.compile(r"[^_\W]\w*( \w+)*")
 MAX_CHARACTERS = 128
 """Of the name of a feature or a target."""
 TableColumn = Annotated[str, Field(min_length=1, max_length=1000)]
+NumberFormat = Literal["1,234.5", "1.234,5"]
 
 
 def may_name(name: str) -> bool:
@@ -57,12 +58,17 @@ class Feature(Section):
     column: TableColumn | None = None
     """What tables call it, where that is no name for a feature, such as `Umsatz.netto`; null: as the feature is called.
     Requests, the prediction log and reports know the feature by its own name only."""
+    format: NumberFormat | None = None
+    """How tables write the number as text, where that is not 1234.5: with such separators of thousands and decimals.
+    Signs of currencies and percent are left away: `$1,234.50` is 1234.5, `7%` is 7."""
     description: str = ""
     """For people."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Feature:
         numeric = self.type in ("number", "integer")
+        if not numeric and self.format is not None:
+            raise ValueError(f"format belongs to number and integer, not to {self.type}")
         if not numeric and (self.min is not None or self.max is not None):
             raise ValueError(f"min and max belong to number and integer, not to {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -104,6 +110,8 @@ class Model(Section):
     """Column of the training table that holds the outcome."""
     target_column: TableColumn | None = None
     """What the table calls it, as a feature's `column`."""
+    target_format: NumberFormat | None = None
+    """How tables write it (regression only), as a feature's `format`."""
     positive_label: str | int | bool = 1
     """The value of `target` that counts as positive (binary only)."""
     negative_label: str | int | bool | None = None
@@ -194,6 +202,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:
+        if self.target_format is not None and self.task != "regression":
+            raise ValueError("target_format belongs to task regression: a class is text as it is")
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r} must be 1 to 40 lower-case letters, digits and dashes, starting with a letter"

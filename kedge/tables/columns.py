@@ -56,7 +56,14 @@ def arrow_type(kind: Kind) -> pa.DataType:
             return pa.float64()
 
 
-def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_label: Label | None = None) -> Converted:
+def convert(
+    column: pa.Array,
+    kind: Kind,
+    positive_label: Label = 1,
+    negative_label: Label | None = None,
+    *,
+    format: str | None = None,
+) -> Converted:
     """Read one column; never raises for a value, only for a type no value of which could be read.
 
     Args:
@@ -64,11 +71,14 @@ def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_la
         kind: What the policy says it is; ``positive`` is a binary target.
         positive_label: The value of a binary target that counts as positive.
         negative_label: The one that counts as negative; None: every other value does.
+        format: How text writes a number or a time, one of :func:`formats`; None: as 1234.5, as ISO 8601.
 
     Raises:
         DataError: the type cannot hold such values; without the place, which the caller knows.
     """
     column = _plain(column)
+    if format is not None and _is_text(column.type):
+        return _formatted(column, kind, format)
     match kind:
         case "number":
             return _numbers(column)
@@ -86,7 +96,7 @@ def convert(column: pa.Array, kind: Kind, positive_label: Label = 1, negative_la
             return _ids(column)
 
 
-def counted(column: pa.Array, kind: Kind) -> tuple[pa.Array, int]:
+def counted(column: pa.Array, kind: Kind, format: str | None = None) -> tuple[pa.Array, int]:
     """The column to be counted, as :func:`convert` reads it, and how many of its values could not be read.
 
     What needs no reading costs nothing: NaN stays, and text stays dictionary-encoded.
@@ -100,7 +110,7 @@ def counted(column: pa.Array, kind: Kind) -> tuple[pa.Array, int]:
             return column, 0
     if kind in ("number", "integer") and pa.types.is_integer(held):
         return column.cast(pa.float64(), safe=False), 0
-    read = convert(column, kind)
+    read = convert(column, kind, format=format)
     return read.values, int(read.wrong.sum())
 
 
@@ -130,6 +140,14 @@ def kinds(model: Model, data: Data, *, has_id: bool) -> dict[str, Kind]:
     found |= dict.fromkeys(data.extra_columns, "category")
     found[model.target] = "positive" if model.task == "binary" else "number"
     return found
+
+
+def formats(model: Model, data: Data | None = None) -> dict[str, str]:
+    """How columns inside are written as text in a source, where the policy says it."""
+    found: dict[str, str | None] = {name: feature.format for name, feature in model.features.items()}
+    found[model.target] = model.target_format
+    found[TIME] = data.time_format if data is not None else None
+    return {name: format for name, format in found.items() if format is not None}
 
 
 def named(model: Model, present: Iterable[str]) -> dict[str, str]:
@@ -219,6 +237,34 @@ def _numbers(column: pa.Array) -> Converted:
         return read
     numbers = np.abs(read.values.to_numpy(zero_copy_only=False))
     return _refused(read, (numbers > LARGEST) & (numbers < np.inf), f"is beyond ±{LARGEST:.3g}, the range of a model")
+
+
+def missing(column: pa.Array) -> pa.Array:
+    """Which values mean "no value" where numbers are read, as booleans."""
+    if pa.types.is_floating(column.type):
+        return pc.is_null(column, nan_is_null=True)
+    if not _is_text(column.type):
+        return pc.is_null(column)
+    return pc.or_(pc.is_null(column), pc.is_in(pc.utf8_trim_whitespace(column), pa.array(MISSING_NUMBERS, column.type)))
+
+
+def _formatted(column: pa.Array, kind: Kind, format: str) -> Converted:
+    """Text that writes numbers or times in a form of its own."""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    reason = f"is not written as {format}"
+    if kind == "time":
+        read = _times(pc.strptime(text, format=format, unit="us", error_is_null=True))
+        values, reason = read.values, reason if not read.wrong.any() else f"{reason}, or {read.reason}"
+    else:
+        thousands, decimal = (re.escape(sign) for sign in (format[1], format[-2]))
+        digits = pc.replace_substring_regex(text, r"[\s\x{a0}\x{202f}$€£¥%]", "")
+        shape = rf"^[+-]?([0-9]{{1,3}}({thousands}[0-9]{{3}})+|[0-9]+)?({decimal}[0-9]*)?$"
+        digits = pc.if_else(pc.match_substring_regex(digits, shape), digits, pa.scalar(None, pa.string()))
+        digits = pc.replace_substring_regex(digits, thousands, "")
+        read = (_integers if kind == "integer" else _numbers)(pc.replace_substring_regex(digits, decimal, "."))
+        values, reason = read.values, f"{reason}, or {read.reason}" if read.wrong.any() else reason
+    wrong = pc.and_(pc.is_null(values), pc.invert(missing(text))).to_numpy(zero_copy_only=False)
+    return Converted(values, np.asarray(wrong, bool), reason)
 
 
 def _seconds(column: pa.Array) -> pa.Array:

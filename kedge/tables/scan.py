@@ -31,10 +31,13 @@ class Scan:
     Args:
         reader: The table.
         told: What its columns are, where a policy says it; the others are what they hold.
+        formats: How text of these columns writes numbers.
     """
 
-    def __init__(self, reader: TableReader, told: Mapping[str, Kind] | None = None) -> None:
-        self._reader, self._told = reader, dict(told or {})
+    def __init__(
+        self, reader: TableReader, told: Mapping[str, Kind] | None = None, formats: Mapping[str, str] | None = None
+    ) -> None:
+        self._reader, self._told, self._formats = reader, dict(told or {}), dict(formats or {})
         self._all = False
         self._kinds: dict[str, Kind | None] = {}
         self._schema: pa.Schema | None = None
@@ -90,7 +93,7 @@ class Scan:
                 f"{self._reader.place}: column {name!r} holds {held} in one file and {array.type} in another"
             )
         try:
-            read, wrong = counted(array, kind)
+            read, wrong = counted(array, kind, self._formats.get(name))
         except DataError as exc:
             raise DataError(f"{self._reader.place}: column {name!r} {exc}") from exc
         if wrong:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,8 @@ class Table:
     """Name inside -> name in the source; without ``_time`` when time goes by row number."""
     model: Model
     row_time: RowTime | None = None
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """Name inside -> how text writes it."""
     rows_read: int = 0
     target_values: Counter[str] = field(default_factory=Counter)
 
@@ -124,7 +126,7 @@ class Table:
         source = self.sources[name]
         try:
             labels = (self.model.positive_label, self.model.negative_label)
-            read = column_types.convert(raw, self.kinds[name], *labels)
+            read = column_types.convert(raw, self.kinds[name], *labels, format=self.formats.get(name))
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
         for index in np.flatnonzero(read.wrong):
@@ -183,7 +185,8 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
         fields = {field: column for field, column in column_types.fields_of(model, data).items() if column in missing}
         apart = [".".join(field) for field in fields if field[-1] in ("column", "target_column")]
         raise DataError(said + (f"; see {', '.join(apart)} in the policy" if apart else ""))
-    return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time)
+    formats = column_types.formats(model, data)
+    return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time, formats=formats)
 
 
 def open_reader(source: Source) -> TableReader:

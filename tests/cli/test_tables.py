@@ -173,6 +173,17 @@ def test_a_policy_says_what_text_is_where_a_guess_would_err(kedge: Kedge, tmp_pa
     assert profiled(kedge, table, *rules)[0]["shop"]["values"] == {"0": 200, "1": 200, "2": 200}
 
 
+def test_a_format_of_the_policy_is_that_of_every_command(kedge: Kedge, tmp_path: Path) -> None:
+    made = columns() | {"amount": [f"${1000 + k % 50:,}.50" for k in range(ROWS)]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    body = policy(tmp_path / "t.parquet", "parquet", amount={"type": "number", "format": "1,234.5"})
+    rules = "--policy", written(tmp_path / "p.yaml", body)
+    amount = profiled(kedge, tmp_path / "t.parquet", *rules)[0]["amount"]
+    assert (amount["kind"], amount["minimum"], amount["unreadable"]) == ("number", 1000.5, 0)
+    assert trained(body, tmp_path)["amount"].to_pylist()[:2] == [1000.5, 1001.5]
+    assert "0 of 3 columns drifted" in kedge("drift", tmp_path / "t.parquet", tmp_path / "t.parquet", *rules)[1]
+
+
 def test_text_that_a_reference_knows_as_text_stays_it_in_a_csv_file(kedge: Kedge, tmp_path: Path) -> None:
     made = columns() | {"shop": [f"{k % 3}" for k in range(ROWS)]}
     pq.write_table(pa.table(made), tmp_path / "t.parquet")

@@ -260,3 +260,35 @@ def test_a_uuid_is_the_text_that_people_write() -> None:
 def test_what_no_model_input_is_made_of_is_one_sentence(column: pa.Array, kind: str) -> None:
     with pytest.raises(DataError, match="which no model input is made of; flatten it, cast it to text or leave it out"):
         convert(column, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("format", "texts", "numbers"),
+    [
+        ("1,234.5", ["1,234.50", "$12.50", "7%", "1234", "-1,000", "€ 1,234,567", "NA", ""], None),
+        ("1.234,5", ["1.234,50", "12,50 $", "7 %", "1234", "-1.000", "1.234.567 €", "NA", ""], None),
+        ("1,234.5", ["12,5", "1,23,456", "x", "$"], [None] * 4),
+        ("1.234,5", ["12.5", "1.23.456", "x", "%"], [None] * 4),
+    ],
+)
+def test_numbers_written_with_separators_and_signs_are_read_as_declared(
+    format: str, texts: list[str], numbers: list[float | None] | None
+) -> None:
+    read = convert(pa.array(texts), "number", format=format)
+    good = [1234.5, 12.5, 7.0, 1234.0, -1000.0, 1234567.0, None, None]
+    assert read.values.to_pylist() == (good if numbers is None else numbers)
+    assert read.wrong.any() == (numbers is not None)
+    assert read.reason == f"is not written as {format}"
+
+
+def test_a_number_that_is_none_in_its_format_is_invalid_as_any_other() -> None:
+    assert convert(pa.array(["1,234.5"]), "integer", format="1,234.5").wrong.tolist() == [True]
+    assert convert(pa.array(["9" * 40]), "number", format="1,234.5").wrong.tolist() == [True]
+    assert convert(pa.array([1234.5]), "number", format="1,234.5").values.to_pylist() == [1234.5]
+
+
+def test_times_written_day_first_are_read_as_declared() -> None:
+    read = convert(pa.array(["31.12.2025 10:20", "2025-12-31 10:20", ""]), "time", format="%d.%m.%Y %H:%M")
+    assert read.values.to_pylist() == [datetime(2025, 12, 31, 10, 20, tzinfo=UTC), None, None]
+    assert read.wrong.tolist() == [False, True, False]
+    assert read.reason == "is not written as %d.%m.%Y %H:%M"
