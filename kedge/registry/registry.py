@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from kedge.records import ModelState
 
 Alias = Literal["champion", "challenger", "previous"]
 BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
+SQLITE = "sqlite:///"
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -112,7 +114,11 @@ class Registry:
         _make_room(self.uri)
         from mlflow.tracking import MlflowClient
 
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        with _alone(self.uri):
+            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            if self.uri.startswith(SQLITE):
+                client.search_registered_models(max_results=1)  # MLflow makes the tables at the first question
+        return client
 
     def _ensure(self, model: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -173,11 +179,22 @@ def acceptable(uri: str, source: str) -> str:
     return f"kedge://{source}" if uri.startswith("http") and "://" not in source else source
 
 
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time for SQLite's file: two that make its tables at once find each other's half."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    with Path(f"{uri.removeprefix(SQLITE)}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        yield
+
+
 def _make_room(uri: str) -> None:
     """A folder for SQLite's file: MLflow would try for a minute to open a file in none."""
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(SQLITE):
         return
-    file = Path(uri.removeprefix("sqlite:///"))
+    file = Path(uri.removeprefix(SQLITE))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import http.server
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 
@@ -212,3 +214,32 @@ def test_only_what_passed_its_gates_is_registered(tmp_path, passed, why: str) ->
     store, policy, made = published(tmp_path, passed=passed)
     with pytest.raises(RunError, match=why):
         register.run(policy, store, Registry("http://never-asked"), RUN, made.id)
+
+
+CREATE = """
+import sys
+from kedge.registry import Registry
+sys.stdin.readline()  # until all are ready
+print(Registry(sys.argv[1]).register("first", sys.argv[2], "/store/" + sys.argv[2], {}))
+"""
+
+
+def test_first_uses_of_a_new_registry_at_once_wait_for_each_other(tmp_path) -> None:
+    uri, bundles = f"sqlite:///{tmp_path}/new/mlflow.db", [str(number) * 40 for number in range(3)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATE, uri, bundle],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for bundle in bundles
+    ]
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=200) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], ended
+    assert sorted(out.strip() for out, _ in ended) == ["1", "2", "3"]
+    assert {each.bundle for each in Registry(uri).versions("first")} == set(bundles)
