@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,18 +22,24 @@ def init(
     table: Annotated[str, typer.Argument(help="A Parquet or CSV file or folder, a Delta table, or s3://...")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
     target: Annotated[str | None, typer.Option(help="The column with the outcome to predict.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary or regression, where whole numbers may be classes or a quantity.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="The class to predict against all others, as the table spells it.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name. Default: from the table's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the policy file if it exists.")] = False,
 ) -> None:
     """Look at a table and write a commented first policy.
 
-    Each guess and its reason is said on standard error.
+    Each guess and its reason is said on standard error. On a terminal it asks what a target of several classes means.
 
     Example: kedge init examples/payments.csv -o payments.yaml
     """
     from kedge import policy
     from kedge.errors import UsageError
-    from kedge.scaffold import guess, look, write
+    from kedge.scaffold import look, write
     from kedge.store import write_file
     from kedge.tables.sources import source_at
 
@@ -41,12 +48,38 @@ def init(
     if file.exists() and not force:
         raise UsageError(f"{file}: exists; --force replaces it, -o names another file")
     seen = look.look(source_at(table))
-    guesses = guess.guess(seen, target)
+    guesses = _guessed(seen, target, task, positive)
     text = write.policy_text(model, seen, guesses, _location(table, file))
     policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
     write_file(file, text.encode())
     _say(seen, guesses)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
+
+
+def _guessed(seen: Look, target: str | None, task: str | None, positive: str | None) -> Guesses:
+    """The guesses, after the one question that no table answers."""
+    from kedge.errors import UsageError
+    from kedge.scaffold import guess
+
+    if task not in (None, "binary", "regression"):
+        raise UsageError(f"--task {task!r}: must be binary or regression")
+    told: guess.Task | None = "binary" if task == "binary" else "regression" if task == "regression" else None
+    try:
+        return guess.guess(seen, target, task=told, positive=positive)
+    except guess.Undecided as exc:
+        if not _at_a_terminal():
+            raise
+        typer.echo(str(exc).split(": kedge predicts")[0], err=True)
+        quantity = exc.column.kind in ("number", "integer") and task is None
+        asked = "The class to predict against all others" + (", or `quantity`" if quantity else "")
+        answer = typer.prompt(asked, err=True)
+        if quantity and answer == "quantity":
+            return guess.guess(seen, exc.column.name, task="regression")
+        return guess.guess(seen, exc.column.name, positive=answer)
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _location(table: str, file: Path) -> str:
@@ -58,18 +91,26 @@ def _location(table: str, file: Path) -> str:
 
 
 def _say(seen: Look, guesses: Guesses) -> None:
+    from kedge.scaffold.write import suspicion
+
     rows = f"{seen.rows:,} rows" if seen.whole else f"{seen.rows:,} of the rows"
     typer.echo(
         f"looked at {rows} of {seen.source.location} ({seen.source.format}, {len(seen.columns)} columns)", err=True
     )
     width = max(len(column.name) for column in seen.columns)
-    said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}")]
+    unlabelled = guesses.target.column.missing
+    open_ = f"; {unlabelled:,} rows have none yet: not labelled, left out" if unlabelled else ""
+    said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}{open_}")]
     if guesses.time is not None:
         said.append((guesses.time, f"time: {guesses.time.why}"))
     if guesses.id is not None:
         said.append((guesses.id, f"id: {guesses.id.why}"))
     said += [(found, f"{found.type}: {found.why}{_as(found)}") for found in guesses.features]
     said += [(found, f"left out: {found.why}") for found in guesses.left_out]
+    said += [(found, f"SUSPECTED LEAK: {suspicion(found)}") for found in guesses.features if found.telling is not None]
+    said += [
+        (found, f"{found.column.invalid:,} values are invalid, as they are to a run") for found in _invalid(guesses)
+    ]
     for found, words in said:
         typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
     if guesses.task == "binary":
@@ -79,6 +120,11 @@ def _say(seen: Look, guesses: Guesses) -> None:
         typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
     if guesses.id is None:
         typer.echo("no column looks like an id: duplicates cannot be told", err=True)
+
+
+def _invalid(guesses: Guesses) -> list[Guess]:
+    used = [guesses.target, guesses.time, guesses.id, *guesses.features]
+    return [found for found in used if found is not None and found.column.invalid]
 
 
 def _as(found: Guess) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +12,11 @@ from typing import Literal
 
 from kedge.errors import UsageError
 from kedge.policy.model import MAX_CHARACTERS, may_name
-from kedge.scaffold.look import Column, Look
+from kedge.scaffold.leak import telling
+from kedge.scaffold.look import Column, Look, number_text
+from kedge.tables.columns import Kind, convert
+
+Task = Literal["binary", "regression"]
 
 # fmt: off
 TARGETS = (
@@ -26,15 +32,20 @@ POSITIVE = (
 )
 # fmt: on
 MAX_CATEGORIES = 500
-MAX_NAMED = 5
-REWRITTEN = {
-    "a date": "a date; write it as 2026-05-01",
-    "a number with a decimal comma": "a number; write 0,25 as 0.25",
-}
+MAX_FAULTS = 5
+MAX_NAMED = 20
+"""Columns named in a message."""
+CLASSES = 20
+"""A target with no more different whole numbers or texts may mean classes."""
+LEAK = 0.99
+"""A column that tells the outcome so well alone is suspected to be written after it."""
+INDEX = re.compile(
+    r"Unnamed: ?\d+|(row)?index|level_\d+|row_?(names?|numbers?|num|nr|no|id)|\.?rownames?", re.IGNORECASE
+)
+"""What libraries call the index of a table that they write as a column."""
 OWN = "begins with _, as columns of tools do; name a feature and give it this `column` to use it all the same"
-LISTED_CATEGORIES = 30
-ROWS_A_CATEGORY = 20
-"""Categories are listed as the only ones allowed if rows are so many times as frequent as different values."""
+ROWS_AN_ID = 20
+"""Ids with so many rows each are groups, as categories are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +59,8 @@ class Guess:
     why: str
     name: str = ""
     """What the policy calls a target or a feature: as the table does, where that may be a name."""
+    telling: float | None = None
+    """How well a feature alone tells the outcome, where that is suspect; see :func:`kedge.scaffold.leak.telling`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,7 @@ class Guesses:
     """A whole first policy in guesses."""
 
     target: Guess
-    task: Literal["binary", "regression"]
+    task: Task
     positive: str | int | bool
     positive_why: str
     negative: str | None
@@ -66,16 +79,28 @@ class Guesses:
     left_out: Sequence[Guess]
 
 
-def guess(look: Look, target: str | None = None) -> Guesses:
+class Undecided(UsageError):
+    """A target that may be a quantity or classes; only who knows the table can say."""
+
+    def __init__(self, column: Column, said: str) -> None:
+        super().__init__(said)
+        self.column = column
+
+
+def guess(look: Look, target: str | None = None, *, task: Task | None = None, positive: str | None = None) -> Guesses:
     """What each column is for.
 
     Args:
         target: The column with the outcome, where the user said it.
+        task: What is predicted, where the user said it.
+        positive: The class of interest against all others, as the table spells it, where the user said it.
 
     Raises:
+        Undecided: the target holds several classes, or a quantity of few values.
         UsageError: no column looks like a target, or the one named cannot be one; no column can be a feature.
     """
     outcome = _named_target(look, target) if target is not None else _target(look)
+    chosen = _task(look, outcome.column, task, positive)
     rest = [column for column in look.columns if column is not outcome.column]
     time = _time(rest)
     identity = _identity([column for column in rest if time is None or column is not time.column])
@@ -85,16 +110,16 @@ def guess(look: Look, target: str | None = None) -> Guesses:
     if not features:
         raise UsageError(
             f"{look.source.location}: no column is left that could be a feature beside {outcome.column.name!r}"
-            + "".join(f"; {found.column.name}: {found.why}" for found in others[:MAX_NAMED])
+            + "".join(f"; {found.column.name}: {found.why}" for found in others[:MAX_FAULTS])
         )
-    task, positive, why = _task(outcome.column)
+    features = _suspected(look, outcome.column, chosen, features)
     outcome, *features = _called([outcome, *features])
     return Guesses(
         target=outcome,
-        task=task,
-        positive=positive,
-        positive_why=why,
-        negative=_negative(outcome.column, positive),
+        task=chosen.task,
+        positive=chosen.positive,
+        positive_why=chosen.why,
+        negative=_negative(outcome.column, chosen.positive),
         time=time,
         id=identity,
         features=features,
@@ -131,9 +156,11 @@ def plain_name(column: str, taken: Collection[str] = ()) -> str:
 
 def _named_target(look: Look, name: str) -> Guess:
     column = look.column(name)
-    names = ", ".join(column.name for column in look.columns)
     if column is None:
-        raise UsageError(f"--target {name!r}: no such column in {look.source.location}; it has {names}")
+        present = [column.name for column in look.columns]
+        close = difflib.get_close_matches(name, present, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_some(present)}"
+        raise UsageError(f"--target {name!r}: no such column in {look.source.location}{hint}")
     fault = _unfit(column)
     if fault:
         raise UsageError(f"--target {name!r}: {fault}")
@@ -151,10 +178,15 @@ def _target(look: Look) -> Guess:
         return Guess(column=last, role="target", why="the last column, with two values")
     if len(two) == 1:
         return Guess(column=two[0], role="target", why="the only column with two values")
-    names = ", ".join(column.name for column in look.columns)
     raise UsageError(
-        f"{look.source.location}: no column looks like the outcome to predict; name it: --target COLUMN, one of {names}"
+        f"{look.source.location}: no column looks like the outcome to predict; name it: --target COLUMN, one of "
+        f"{_some([column.name for column in look.columns])}"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _unfit(column: Column) -> str:
@@ -164,8 +196,8 @@ def _unfit(column: Column) -> str:
     if column.distinct == 1:
         return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn"
     if column.resembles:
-        return f"it looks like {REWRITTEN[column.resembles]}"
-    if column.kind == "text" and column.distinct != 2:
+        return f"it {_as_written(column, 'model.target_format')}"
+    if column.kind == "text" and column.distinct > CLASSES:
         return (
             f"it holds {column.distinct:,} different texts; kedge predicts one of two classes or a number: "
             "make a column that says the one class of interest"
@@ -173,23 +205,83 @@ def _unfit(column: Column) -> str:
     return ""
 
 
-def _task(column: Column) -> tuple[Literal["binary", "regression"], str | int | bool, str]:
-    if column.distinct != 2:
-        return "regression", 1, ""
+def _as_written(column: Column, field: str) -> str:
+    """What text looks like, and how to declare it."""
+    if column.resembles == "date":
+        return f'looks like dates such as {column.example}: `time_format: "%d.%m.%Y"` reads them as the time'
+    first, _, other = column.resembles.partition(" or ")
+    either = f', or "{other}" where 1,234 is 1.234' if other else ""
+    return f'looks like numbers such as {column.example}: declare {field} "{first}"{either}'
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    task: Task
+    positive: str | int | bool = 1
+    why: str = ""
+
+
+def _task(look: Look, column: Column, task: Task | None, positive: str | None) -> _Chosen:
+    """What is predicted: as the user said, as two values say, or as numbers that are many say."""
+    if task == "regression":
+        if column.kind not in ("number", "integer"):
+            raise UsageError(f"--task regression: {column.name!r} holds {column.kind}, which is no number")
+        return _Chosen("regression")
     values = list(column.values)
-    known = [value for value in values if value.lower() in POSITIVE]
-    positive = known[0] if len(known) == 1 else values[-1]
-    why = "by its name" if len(known) == 1 else "the rarer one"
+    if positive is not None:
+        positive = number_text(positive) if column.kind in ("number", "integer") else positive
+        if positive not in values:
+            raise UsageError(f"--positive {positive!r}: {column.name!r} holds {_some(values)}")
+        return _Chosen("binary", _label(column, positive), "as told")
+    if column.distinct == 2:
+        known = [value for value in values if value.lower() in POSITIVE]
+        chosen = known[0] if len(known) == 1 else values[-1]
+        return _Chosen("binary", _label(column, chosen), "by its name" if len(known) == 1 else "the rarer one")
+    if (
+        column.kind in ("number", "integer")
+        and task is None
+        and not (column.kind == "integer" and column.distinct <= CLASSES)
+    ):
+        return _Chosen("regression")
+    raise Undecided(column, _undecided(look, column))
+
+
+def _undecided(look: Look, column: Column) -> str:
+    """What a target may mean, with the line that says each."""
+    values = sorted(column.values, key=lambda value: float(value) if column.kind in ("number", "integer") else value)
+    what = "whole numbers" if column.kind == "integer" else "texts" if column.kind == "text" else "values"
+    line = f"kedge init {look.source.location} --target {json.dumps(column.name)}"
+    lines = [f"  {line} --positive {json.dumps(values[-1]) if values else 'VALUE'}   # that class against all others"]
+    if column.kind in ("number", "integer"):
+        lines.append(f"  {line} --task regression   # a quantity")
+    return (
+        f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}): kedge predicts one "
+        "class against all others, or a number; say which:\n" + "\n".join(lines)
+    )
+
+
+def _label(column: Column, value: str) -> str | int | bool:
     if column.kind == "boolean":
-        return "binary", positive.lower() == "true", why
-    if column.kind == "integer":
-        return "binary", int(float(positive)), why
-    return "binary", positive, why
+        return value.lower() in ("true", "1", "1.0")
+    return int(float(value)) if column.kind == "integer" else value
+
+
+def _suspected(look: Look, target: Column, chosen: _Chosen, features: Sequence[Guess]) -> list[Guess]:
+    """The features, with how well each alone tells the outcome where that is suspect."""
+    kind: Kind = "positive" if chosen.task == "binary" else "number"
+    read = convert(look.held[target.name], kind, chosen.positive)
+    outcome = read.values.to_numpy(zero_copy_only=False)
+    judged = []
+    for found in features:
+        numeric = found.type in ("number", "integer")
+        told = telling(look.held[found.column.name], outcome, numeric=numeric, classes=kind == "positive")
+        judged.append(replace(found, telling=told if told is not None and told >= LEAK else None))
+    return judged
 
 
 def _negative(column: Column, positive: str | int | bool) -> str | None:
     """A number or a boolean has few other spellings; a text has as many as there are typing errors."""
-    if column.kind != "text":
+    if column.kind != "text" or column.distinct != 2:
         return None
     return next(value for value in column.values if value != positive)
 
@@ -231,6 +323,8 @@ def _feature(column: Column) -> Guess:
     out = _no_feature(column)
     if out:
         return Guess(column=column, role="left out", why=out)
+    if column.kind == "integer" and _sounds_like_id(column.name) and column.most > 1:
+        return Guess(column=column, role="feature", type="category", why=f"{column.distinct:,} different ids")
     if column.kind == "boolean" or (column.kind == "integer" and column.least >= 0 and column.most <= 1):
         return Guess(column=column, role="feature", type="boolean", why="true or false")
     if column.kind in ("number", "integer"):
@@ -251,10 +345,19 @@ def _no_feature(column: Column) -> str:
             return "a time; make a number of it, such as hours since, to use it"
     if column.distinct == 1:
         return f"one value only, {next(iter(column.values))!r}"
-    if column.kind == "integer" and column.distinct == column.rows and _sounds_like_id(column.name):
+    if INDEX.fullmatch(column.name) and (column.running or column.name.startswith("Unnamed")):
+        return "the number of the row, as libraries write the index of a table"
+    if column.running:
+        return "numbers the rows: it goes on next month and says nothing of them"
+    if column.kind == "integer" and _sounds_like_id(column.name):
+        if column.distinct == column.rows:
+            return "a number that only names the row"
+        if column.distinct > MAX_CATEGORIES or column.distinct * ROWS_AN_ID > column.rows:
+            return f"{column.distinct:,} different ids: the size of an id says nothing"
+    if column.ascending and _sounds_like_id(column.name):
         return "a number that only names the row"
     if column.resembles:
-        return f"looks like {REWRITTEN[column.resembles]}"
+        return _as_written(column, "format:")
     if column.kind == "text" and (column.distinct > MAX_CATEGORIES or column.distinct > column.rows / 2):
         return f"{column.distinct:,} different texts in {column.rows:,} rows: too many for a category"
     return ""

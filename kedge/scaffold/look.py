@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kedge.decimals import spelled
 from kedge.errors import DataError
 from kedge.policy import Source
 from kedge.tables import columns as column_types
@@ -25,11 +27,17 @@ Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other
 
 MAX_ROWS = 200_000
 MAX_VALUES = 1000
+MIN_NUMBERED = 20
+"""Fewer rows may be numbered by chance."""
+DENSE = 1.25
+"""So many numbers a row at most are those of a numbering with gaps."""
+SIGN = r"[$€£¥%\s]*"
 RESEMBLES = {
-    "a date": re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})([ T].*)?"),
-    "a number with a decimal comma": re.compile(r"-?\d{1,3}(\.?\d{3})*,\d+"),
+    "date": re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})([ T].*)?"),
+    "1,234.5": re.compile(rf"{SIGN}[+-]?{SIGN}(\d{{1,3}}(,\d{{3}})+|\d+)(\.\d+)?{SIGN}"),
+    "1.234,5": re.compile(rf"{SIGN}[+-]?{SIGN}(\d{{1,3}}(\.\d{{3}})+|\d+)(,\d+)?{SIGN}"),
 }
-"""What a text may be to a person; kedge reads dates as 2026-05-01 and numbers as 0.25."""
+"""What a text may be to a person: a date, or a number in one of the policy's formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,15 @@ class Column:
     stored_as: str
     """The source's own type."""
     resembles: str = ""
-    """What texts look like to a person, a key of ``RESEMBLES``; empty: nothing known."""
+    """What texts look like to a person, keys of ``RESEMBLES`` with " or " between them; empty: nothing known."""
+    example: str = ""
+    """One of the texts that look so."""
+    running: bool = False
+    """Whether it numbers the rows: whole numbers, each once, in steps of one."""
+    ascending: bool = False
+    """Whether the numbers only grow from row to row."""
+    invalid: int = 0
+    """Values that are there and cannot be read as its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +78,8 @@ class Look:
     whole: bool
     """Whether all rows were looked at."""
     columns: Sequence[Column]
+    held: Mapping[str, pa.Array] = field(repr=False)
+    """The columns' values, as the source stores them."""
 
     def column(self, name: str) -> Column | None:
         """The column of this name, or None."""
@@ -83,10 +101,9 @@ def look(source: Source) -> Look:
     rows = sum(piece.rows.num_rows for piece in pieces)
     if not rows:
         raise DataError(f"{source.location}: empty: not one row")
-    columns = [
-        _column(name, _one(source, name, [piece.rows.column(name) for piece in pieces])) for name in reader.names
-    ]
-    return Look(source=source, rows=rows, whole=whole, columns=columns)
+    held = {name: _one(source, name, [piece.rows.column(name) for piece in pieces]) for name in reader.names}
+    columns = [_column(name, values) for name, values in held.items()]
+    return Look(source=source, rows=rows, whole=whole, columns=columns, held=held)
 
 
 def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
@@ -112,9 +129,13 @@ def _column(name: str, raw: pa.Array) -> Column:
     missing = len(raw) if kind == "nothing" else read.null_count
     counted = {} if kind in ("nothing", "other") else _counted(raw, kind)
     least = most = math.nan
+    running = ascending = False
     if kind in ("number", "integer"):
         limits = pc.min_max(read).as_py()
         least, most = limits["min"], limits["max"]
+    if kind == "integer":
+        running, ascending = _numbering(read)
+    resembles, example = _resembles(counted) if kind == "text" else ("", "")
     return Column(
         name=name,
         kind=kind,
@@ -127,16 +148,47 @@ def _column(name: str, raw: pa.Array) -> Column:
         if len(counted) <= MAX_VALUES
         else {},
         stored_as=str(raw.type),
-        resembles=_resembles(counted) if kind == "text" else "",
+        resembles=resembles,
+        example=example,
+        running=running,
+        ascending=ascending,
+        invalid=0 if kind in ("nothing", "other", "text") else _unreadable(raw, read),
     )
 
 
-def _resembles(texts: Iterable[str]) -> str:
-    some = list(islice(texts, MAX_VALUES))
-    for what, pattern in RESEMBLES.items():
-        if sum(bool(pattern.fullmatch(text.strip())) for text in some) >= READABLE * len(some):
-            return what
-    return ""
+def _resembles(texts: Iterable[str]) -> tuple[str, str]:
+    """What texts look like to a person, and one of them that shows it."""
+    some = [text.strip() for text in islice(texts, MAX_VALUES)]
+    example = max(some, key=lambda text: len(re.sub(r"[\w\s]", "", text)), default="")
+    fits = [
+        what
+        for what, pattern in RESEMBLES.items()
+        if sum(bool(pattern.fullmatch(text)) for text in some) >= READABLE * len(some)
+    ]
+    if not re.search(r"[.,/$€£¥%-]", example):  # 0110 is a code
+        return "", ""
+    separated = any(sign in text for text in some for sign in ",.")
+    kept = fits if separated and "date" not in fits else fits[:1]  # without separators both formats say the same
+    return " or ".join(kept), example if kept else ""
+
+
+def _numbering(numbers: pa.Array) -> tuple[bool, bool]:
+    """Whether whole numbers number the rows, and whether they only grow."""
+    values = numbers.drop_null().to_numpy()
+    if len(values) < len(numbers) or len(values) < MIN_NUMBERED:
+        return False, False
+    steps = np.diff(values)
+    ascending = bool((steps > 0).all())
+    dense = values.max() - values.min() < DENSE * len(values) and len(np.unique(values)) == len(values)
+    return bool(dense or (ascending and (steps == 1).mean() >= 1 / DENSE)), ascending
+
+
+def _unreadable(raw: pa.Array, read: pa.Array) -> int:
+    """Values that are there and were not read, but for the texts that mean none."""
+    if raw.null_count == read.null_count:
+        return 0
+    missing = column_types.missing(raw)
+    return int(pc.sum(pc.and_(pc.is_null(read), pc.invert(missing))).as_py() or 0)
 
 
 def _kind(raw: pa.Array) -> tuple[Kind, pa.Array]:
@@ -178,10 +230,25 @@ def _text(raw: pa.Array) -> tuple[Kind, pa.Array]:
 
 
 def _counted(raw: pa.Array, kind: Kind) -> dict[str, int]:
+    """The values as the source spells them, numbers each once however spelt -> rows."""
     missing = (None, *(() if kind == "text" else column_types.MISSING_NUMBERS))
     plain = raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw
     counts = pc.value_counts(plain)
     values, rows = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
-    return {
+    found = {
         str(value): count for value, count in zip(values, rows, strict=True) if value not in missing and value == value
     }
+    if kind not in ("number", "integer") or pa.types.is_integer(plain.type) or len(found) > MAX_VALUES:
+        return found
+    merged: Counter[str] = Counter()
+    for text, count in found.items():
+        merged[number_text(text)] += count
+    return dict(merged)
+
+
+def number_text(text: str) -> str:
+    """A number as it is spelt here: 1.0 is 1; what is none stays as it is."""
+    try:
+        return spelled(float(text))
+    except ValueError:
+        return text

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterator
 
-from kedge.scaffold.guess import LISTED_CATEGORIES, ROWS_A_CATEGORY, Guess, Guesses
+from kedge.scaffold.guess import Guess, Guesses
 from kedge.scaffold.look import Look
 
-FEW_VALUES = 10
-"""A target with no more different numbers may mean classes."""
+MAX_COUNTED = 20
+"""Values of the target whose rows are counted in a comment."""
+MAX_BAD_ROW_SHARE = 0.01
 ENOUGH_ROWS = 1000
 """With fewer rows than this the defaults of train.min_rows (500) and gates.min_rows (200) may not be met."""
 
@@ -33,12 +34,13 @@ def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
             "model:",
             f"  name: {_quoted(name)}",
             *_target(guesses),
+            "  # min, max and values make a row outside them invalid: write what can never be, not what was seen.",
             "  features:",
             *(line for found in guesses.features for line in _feature(found)),
             *_left_out(guesses),
             "data:",
             f"  source: {{format: {look.source.format}, location: {_quoted(location)}}}",
-            *_data(guesses),
+            *_data(look, guesses),
             *LABELS,
             *_sizes(look),
             *_watching(),
@@ -58,32 +60,6 @@ def model_name(table: str) -> str:
     return slug if re.match(r"[a-z]", slug) else f"model-{slug}"[:40].strip("-")
 
 
-def bound(value: float) -> float:
-    """A round limit at least twice as far from zero as the value: 1, 2 or 5 times a power of ten.
-
-    >>> bound(812.4), bound(-3), bound(0)
-    (2000.0, -10.0, 0.0)
-    """
-    if value == 0 or not math.isfinite(value):
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(2 * abs(value)))
-    step = next(step for step in (1, 2, 5, 10) if step * power >= 2 * abs(value) * (1 - 1e-12))
-    return math.copysign(step * power, value)
-
-
-def limits(least: float, most: float) -> tuple[float | None, float | None]:
-    """Smallest and largest value to allow, from those seen: wide, so that only a broken feed is outside.
-
-    >>> limits(0.0, 1.0), limits(0.5, 812.4), limits(-3.0, 4.0)
-    ((0.0, 1.0), (0.0, 2000.0), (-10.0, 10.0))
-    """
-    if not (math.isfinite(least) and math.isfinite(most)):
-        return None, None
-    if least >= 0 and most <= 1:
-        return 0.0, 1.0
-    return (0.0 if least >= 0 else bound(least)), (bound(most) if most > 0 else 0.0)
-
-
 def _heading(look: Look) -> list[str]:
     rows = f"{look.rows:,} rows" if look.whole else f"{look.rows:,} of the rows"
     return [
@@ -97,20 +73,20 @@ def _heading(look: Look) -> list[str]:
 def _target(guesses: Guesses) -> list[str]:
     target = guesses.target
     column = target.column
-    missing = f", {column.missing / column.rows:.2%} missing: see max_bad_row_share" if column.missing else ""
+    missing = f", {column.missing:,} rows have none yet: not labelled, left out" if column.missing else ""
     lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.name)}  # {_comment(target.why)}{missing}"]
     if target.name != column.name:
         lines.append(f"  target_column: {_quoted(column.name)}  # what the table calls it")
     if guesses.task == "binary":
-        counts = ", ".join(f"{value} in {count:,} rows" for value, count in target.column.values.items())
+        some = list(column.values.items())[:MAX_COUNTED]
+        counts = ", ".join(f"{value} in {count:,} rows" for value, count in some)
         why = _comment(f"{guesses.positive_why}; {counts}")
         lines.append(f"  positive_label: {json.dumps(guesses.positive)}  # {why}")
         if guesses.negative is not None:
             said = "the only other one; a label that is neither is refused"
             lines.append(f"  negative_label: {json.dumps(guesses.negative)}  # {said}")
     else:
-        classes = "; if these are classes, make a column that says one of them" if column.distinct <= FEW_VALUES else ""
-        lines.append(f"  # a number with {column.distinct:,} different values: regression{classes}")
+        lines.append(f"  # a number with {column.distinct:,} different values: regression")
     return lines
 
 
@@ -119,21 +95,22 @@ def _feature(found: Guess) -> Iterator[str]:
     fields = [f"type: {found.type}"]
     if found.name != column.name:
         fields.append(f"column: {_quoted(column.name)}")
-    if found.type in ("number", "integer"):
-        low, high = limits(column.least, column.most)
-        fields += [f"{name}: {value:.15g}" for name, value in (("min", low), ("max", high)) if value is not None]
-    if found.type == "category" and 1 < column.distinct <= min(LISTED_CATEGORIES, column.rows // ROWS_A_CATEGORY):
-        fields.append(f"values: [{', '.join(_quoted(value) for value in sorted(column.values))}]")
     seen = f"seen {found.why}" if found.type in ("number", "integer") else found.why
     missing = f", {column.missing / column.rows:.2%} missing" if column.missing else ""
-    yield f"    {_quoted(found.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}"
+    leak = f"; SUSPECTED LEAK: {suspicion(found)}" if found.telling is not None else ""
+    yield f"    {_quoted(found.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}{leak}"
+
+
+def suspicion(found: Guess) -> str:
+    """Why a feature may hold what is known only after the outcome."""
+    return f"it alone tells the outcome ({found.telling:.1%}); is it known when the prediction is asked for?"
 
 
 def _left_out(guesses: Guesses) -> list[str]:
     return [f"    # left out: {_comment(found.column.name)}: {_comment(found.why)}" for found in guesses.left_out]
 
 
-def _data(guesses: Guesses) -> list[str]:
+def _data(look: Look, guesses: Guesses) -> list[str]:
     lines = []
     if guesses.time is not None:
         lines.append(f"  time_column: {_quoted(guesses.time.column.name)}  # {_comment(guesses.time.why)}")
@@ -148,10 +125,16 @@ def _data(guesses: Guesses) -> list[str]:
         lines.append(f"  id_column: {_quoted(guesses.id.column.name)}  # {_comment(guesses.id.why)}")
     else:
         lines.append("  # id_column: NAME            # none found: duplicates cannot be told")
-    return [
-        *lines,
-        "  max_bad_row_share: 0.01        # invalid rows are left out up to this share; above it the run stops",
-    ]
+    share = f"{bad_row_share(look, guesses):g}"
+    why = "invalid rows are left out up to this share; above it the run stops"
+    return [*lines, f"  max_bad_row_share: {share:<11} # {why}"]
+
+
+def bad_row_share(look: Look, guesses: Guesses) -> float:
+    """A share of invalid rows that the table itself keeps: a hundredth, or twice what was seen, in whole hundredths."""
+    used = [guesses.target, guesses.time, guesses.id, *guesses.features]
+    invalid = sum(found.column.invalid for found in used if found is not None)
+    return max(MAX_BAD_ROW_SHARE, min(1.0, math.ceil(200 * invalid / look.rows) / 100))
 
 
 def _sizes(look: Look) -> list[str]:
