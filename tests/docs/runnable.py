@@ -57,11 +57,11 @@ def run(page: Path, folder: Path) -> str:
     script = re.sub("|".join(PORTS), lambda found: ports[found[0]], script)
     with tempfile.TemporaryFile("w+") as printed:
         shell = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", script],
+            ["timeout", str(MAX_SECONDS), "bash", "-euo", "pipefail", "-c", script],  # ends also if this test is killed
             cwd=folder, env=environment, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            code = shell.wait(MAX_SECONDS)
+            code = shell.wait(MAX_SECONDS + 10)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
