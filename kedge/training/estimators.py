@@ -190,11 +190,12 @@ def _linear(policy: Policy, signature: Signature) -> Any:
     ])  # fmt: skip
     category = Pipeline([
         ("fill", SimpleImputer(strategy="constant", fill_value=-1)),
-        ("spread", OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=10)),
+        ("spread", OneHotEncoder(handle_unknown="ignore", min_frequency=10)),
     ])  # fmt: skip
+    # Mostly zeros stay sparse: two categories of 400 values would be 800 columns of them.
     columns = ColumnTransformer([("numbers", number, numbers), ("categories", category, categories)])
     seed = policy.train.seed
-    model = LogisticRegression(max_iter=1000, random_state=seed) if policy.model.task == "binary" else Ridge()
+    model = LogisticRegression(max_iter=1000, random_state=seed) if policy.model.task == "binary" else Ridge(tol=1e-8)
     return Pipeline([("columns", columns), ("model", model)])
 
 

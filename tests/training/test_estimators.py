@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kedge import policy as policies
 from kedge.bundle import Signature, observed_categories
 from kedge.training import estimators
 from kedge.training.estimators import ESTIMATORS, Rows
@@ -75,3 +76,19 @@ def test_calibration_finds_the_line_scores_were_bent_by() -> None:
 
 def test_calibration_of_one_class_is_left_out() -> None:
     assert estimators.calibration(np.ones(5), np.full(5, 0.9)) == {}
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_many_categories_stay_sparse_in_the_linear_baseline(task: str) -> None:
+    made = {"name": "m", "task": task, "target": "y", "features": {"a": {"type": "category"}, "x": {"type": "number"}}}
+    asked = policies.parse({"model": made, "data": {"source": {"format": "log"}}})
+    names = tuple(f"c{code}" for code in range(200))
+    signature, random = Signature.of(asked.model, {"a": names}), np.random.default_rng(0)
+    matrix = np.column_stack([random.integers(0, 200, 4000), random.standard_normal(4000)]).astype(np.float32)
+    label = (matrix[:, 0] > 100).astype(float)
+    fitted = ESTIMATORS["linear"](asked, signature, Rows(matrix, label, np.arange(4000))).fit(
+        Rows(matrix, label, np.arange(4000))
+    )
+    spread = fitted.named_steps["columns"].transform(matrix)
+    assert spread.shape == (4000, 201)
+    assert spread.nnz == 2 * 4000  # of 800,000: a code and a number a row
