@@ -100,7 +100,14 @@ class OpenedBundle:
         return report.fragment(
             report.section(
                 f"{made.name}: bundle {self.id[:12]}",
-                report.facts({"Task": made.task, "Estimator": made.estimator, "Trained": made.created, **metrics}),
+                report.facts(
+                    {
+                        "Task": made.task,
+                        "Estimator": made.estimator,
+                        "Trained until": made.trained_until or made.created,
+                        **metrics,
+                    }
+                ),
                 report.table(
                     ("feature", "type", "share of importance"),
                     [(each.name, each.type, made.importance.get(each.name)) for each in inputs],

@@ -165,8 +165,11 @@ def _read(path: Path) -> Profile:
 
 
 def _selected(known: Profile, policy: Policy, what: str) -> Profile:
+    """The features in a profile; a bundle's has none that are private."""
+    features = policy.model.features.items()
+    names = [name for name, feature in features if feature.privacy == "keep" or name in known.columns]
     try:
-        return known.select(list(policy.model.features))
+        return known.select(names)
     except DataError as exc:
         raise DataError(f"{what}: {exc}; profile the table again with the policy") from exc
 

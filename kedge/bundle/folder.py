@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from kedge import clock
 from kedge.bundle import manifest as manifests
 from kedge.bundle.committee import Committee
 from kedge.bundle.manifest import Fits, Item, Manifest
@@ -125,7 +125,6 @@ def write(
     importance: Mapping[str, float] | None = None,
     parents: Sequence[str] = (),
     report: str = "",
-    created: datetime | None = None,
     commit: str | None = None,
 ) -> Bundle:
     """Write a bundle, whole or not at all.
@@ -146,7 +145,6 @@ def write(
         importance: Share of each feature; scaled to sum to 1.
         parents: Ids of bundles it was compared with.
         report: HTML for people.
-        created: Default now.
         commit: Default that of the working tree, or ``$KEDGE_COMMIT``.
 
     Raises:
@@ -176,7 +174,6 @@ def write(
             metrics={name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)},
             importance=_shares(importance or {}),
             parents=tuple(parents),
-            created=created or clock.now(),
             **dict(fits or Fits()),
         )
         predictor = LOADERS[kind](beside / file_name(MODEL, kind), draft, 1)
@@ -184,7 +181,7 @@ def write(
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
         made = draft.model_copy(update={"files": {path.name: _item(path) for path in sorted(beside.iterdir())}})
-        raw = made.model_dump_json(indent=1).encode()
+        raw = made.model_dump_json(indent=1, exclude={"created"}).encode()
         write_file(beside / manifests.NAME, raw)
         beside.chmod(0o755)
         beside.rename(folder)
@@ -275,9 +272,30 @@ def _save_model(folder: Path, model: Any, fit: str = MODEL) -> Literal["xgboost"
         import skops.io
 
         plain = {"members": model.members, "weights": model.weights} if isinstance(model, Committee) else model
-        write_file(folder / file_name(fit, "sklearn"), skops.io.dumps(plain))
+        write_file(folder / file_name(fit, "sklearn"), _plain_archive(skops.io.dumps(plain)))
         return "sklearn"
     raise BundleError(f"a model of type {type(model).__name__} cannot be kept; give an XGBoost or scikit-learn one")
+
+
+def _plain_archive(raw: bytes) -> bytes:
+    """skops' archive with numbers for memory addresses, and without the time: the same model gives the same bytes."""
+    archive = zipfile.ZipFile(io.BytesIO(raw))
+    schema = archive.read("schema.json").decode()
+    numbers: dict[str, str] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return found[1] + numbers.setdefault(found[2], str(len(numbers) + 1))
+
+    parts = {"schema.json": re.sub(r'("__id__": |"file": ")(\d+)', numbered, schema).encode()}
+    for name in archive.namelist():
+        if name not in parts:
+            address, _, ending = name.partition(".")
+            parts[f"{numbers[address]}.{ending}"] = archive.read(name)
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as written:
+        for name in sorted(parts):
+            written.writestr(zipfile.ZipInfo(name), parts[name])
+    return into.getvalue()
 
 
 def _best(booster: Booster) -> Booster:

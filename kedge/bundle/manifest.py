@@ -113,8 +113,9 @@ class Manifest(Fits):
     """Share of each feature in the model's decisions; sums to 1."""
     parents: tuple[str, ...]
     """Bundles it was compared with or grew from."""
-    created: datetime
-    """When, UTC."""
+    created: datetime | None = None
+    """When a bundle of before was made. Records and registry say it now: the same rows, policy and image give the same
+    bundle, whenever."""
 
 
 def parse(raw: bytes, place: str) -> Manifest:

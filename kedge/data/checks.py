@@ -144,7 +144,7 @@ def _row_failures(frame: pd.DataFrame, asked: NDArray[np.bool_], model: Model) -
         if rule == "not_nullable":
             rows = rows[~_unreadable(frame, model, str(column), rows)]
         if len(rows):
-            found.append(_failure(frame, str(column), str(rule), rows))
+            found.append(_failure(frame, model, str(column), str(rule), rows))
     return sorted(found, key=lambda failure: (-len(failure.rows), failure.column, failure.rule))
 
 
@@ -156,10 +156,18 @@ def _unreadable(frame: pd.DataFrame, model: Model, column: str, rows: NDArray[np
     return faults.str.contains(f"column {model.columns.get(column, column)!r}: ", regex=False).to_numpy(bool)
 
 
-def _failure(frame: pd.DataFrame, column: str, rule: str, rows: NDArray[np.int64]) -> Failure:
+def _failure(frame: pd.DataFrame, model: Model, column: str, rule: str, rows: NDArray[np.int64]) -> Failure:
     rule = {"not_nullable": "present", "field_uniqueness": "unique"}.get(rule, rule)
-    shown = {"missing" if pd.isna(value) else str(value): None for value in frame[column].iloc[rows[:1000]]}
+    shown = dict.fromkeys(shown_value(model, column, value) for value in frame[column].iloc[rows[:1000]])
     return Failure(column="" if column == FAULT else column, rule=rule, rows=rows, seen=list(shown)[:5])
+
+
+def shown_value(model: Model, column: str, value: object) -> str:
+    """A value as people may see it: of private features only that it is there."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "missing"
+    feature = model.features.get(column)
+    return str(value) if feature is None or feature.privacy == "keep" else f"a value (privacy: {feature.privacy})"
 
 
 def _column_faults(rows: pa.Table, model: Model) -> list[str]:

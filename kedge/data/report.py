@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from kedge.data.checks import Failure, Findings, place
-from kedge.policy import Policy
+from kedge.data.checks import Failure, Findings, place, shown_value
+from kedge.policy import Model, Policy
 from kedge.report import facts, page, section, table
 from kedge.tables.snapshot import Snapshot
 
@@ -23,7 +23,7 @@ def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, f
         *([section("Why these rows are not trained on", *faults)] if faults else []),
         *([section("Is this meant?", *findings.notes)] if findings.notes else []),
         section("Rules broken", _rules(rows, findings)),
-        section("Invalid rows", _rows(rows, findings)),
+        section("Invalid rows", _rows(policy.model, rows, findings)),
         section("Columns", _columns(policy, rows)),
         subtitle=f"Snapshot {taken.fingerprint} of {taken.source}",
     )
@@ -72,7 +72,7 @@ def _rules(rows: pa.Table, findings: Findings) -> Markup | str:
     )
 
 
-def _rows(rows: pa.Table, findings: Findings) -> Markup | str:
+def _rows(model: Model, rows: pa.Table, findings: Findings) -> Markup | str:
     invalid = findings.invalid
     if not len(invalid):
         return "None."
@@ -80,17 +80,17 @@ def _rows(rows: pa.Table, findings: Findings) -> Markup | str:
     broken: dict[int, list[str]] = {int(index): [] for index in shown}
     for failure in findings.failures:
         for index in failure.rows[np.isin(failure.rows, shown)]:
-            broken[int(index)].append(_broken(rows, failure, int(index)))
+            broken[int(index)].append(_broken(model, rows, failure, int(index)))
     lines = table(("row", "what is wrong"), [(place(rows, index), "; ".join(said)) for index, said in broken.items()])
     more = len(invalid) - len(shown)
     return lines if not more else lines + Markup("<p>and {} more</p>").format(f"{more:,}")
 
 
-def _broken(rows: pa.Table, failure: Failure, index: int) -> str:
+def _broken(model: Model, rows: pa.Table, failure: Failure, index: int) -> str:
     if not failure.column:
         return _short(str(rows["_fault"][index].as_py()))
-    value = rows[failure.column][index].as_py()
-    return f"{failure.column} must be {failure.rule}, is {'missing' if value is None else _short(str(value))}"
+    value = shown_value(model, failure.column, rows[failure.column][index].as_py())
+    return f"{failure.column} must be {failure.rule}, is {_short(value)}"
 
 
 def _columns(policy: Policy, rows: pa.Table) -> Markup:

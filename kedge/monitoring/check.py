@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -297,11 +297,13 @@ def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:
 
 def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[datetime, datetime, int]:
     """Time of the newest row of the champion's snapshot, until when labels were in it, and its rows; if the snapshot
-    was deleted, when the bundle was made, and 0."""
+    was deleted, until when the bundle was trained, and 0."""
     try:
         taken = snapshot.load(store, policy.name, manifest.snapshot)
     except DataError:
-        return manifest.created, manifest.created, 0
+        until = manifest.created if isinstance(manifest, Basis) else manifest.trained_until or manifest.created
+        until = until or datetime.fromtimestamp(0, UTC)
+        return until, until, 0
     return taken.newest or taken.end, taken.end, taken.rows
 
 

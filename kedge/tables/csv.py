@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -160,4 +161,5 @@ def refuse_bad_bytes(file: File) -> None:
 
 
 def _line(exc: BaseException) -> str:
-    return str(exc).strip().split("\n", 1)[0]
+    """Arrow's words, without the row that it repeats."""
+    return re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", str(exc).strip().split("\n", 1)[0])

@@ -129,8 +129,10 @@ class Table:
             read = column_types.convert(raw, self.kinds[name], *labels, format=self.formats.get(name))
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
+        private = name in self.model.features and self.model.features[name].privacy != "keep"
         for index in np.flatnonzero(read.wrong):
-            faults.setdefault(int(index), []).append(f"column {source!r}: {_shown(raw[int(index)])} {read.reason}")
+            value = "a private value" if private else _shown(raw[int(index)])
+            faults.setdefault(int(index), []).append(f"column {source!r}: {value} {read.reason}")
         if name == TIME and read.values.null_count > read.wrong.sum():
             for index in np.flatnonzero(read.values.is_null().to_numpy(zero_copy_only=False) & ~read.wrong):
                 faults.setdefault(int(index), []).append(f"column {source!r}: the time is missing")

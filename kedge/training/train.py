@@ -21,6 +21,7 @@ from kedge.tables import snapshot
 from kedge.training.challenger import Challenger, fit_challenger
 from kedge.training.estimators import calibration, importance, mean_loss
 from kedge.training.page import page
+from kedge.training.private import public, with_drawn_values
 
 
 def run(
@@ -103,10 +104,11 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
 
     ``_label`` and ``_score`` are of the judged fit on the holdout: on rows it was trained on a model is surer than it
     ever is again, so every later window would look drifted. The features are of all rows: training does not change
-    them, and all rows see more of the seasons than the newest ones do.
+    them, and all rows see more of the seasons than the newest ones do. Private ones are left out: the log does not hold
+    them as they are, so nothing is compared with them, and a profile holds extremes and frequent values of rows.
     """
-    model = challenger.policy.model
-    kinds = {name: _kind(feature.type) for name, feature in model.features.items()}
+    model, names = challenger.policy.model, public(challenger.policy)
+    kinds = {name: _kind(model.features[name].type) for name in names}
     unseen = table.slice(challenger.holdout_start)
     outcome = pa.table(
         {
@@ -114,7 +116,8 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
             "_score": pa.array(challenger.score(challenger.judged, unseen)),
         }
     )
-    features = drift.build(table.select(list(model.features)).to_batches(), kinds)
+    shown = table.select(names).to_batches()
+    features = drift.build(shown, kinds) if names else Profile(rows=table.num_rows, columns={})
     outcomes = drift.build(outcome.to_batches(), {"_label": "number", "_score": "number"})
     return Profile(rows=features.rows, columns={**features.columns, **outcomes.columns}).to_json()
 
@@ -139,7 +142,9 @@ def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: s
         signature=challenger.signature,
         policy=challenger.policy,
         estimator=challenger.estimator,
-        golden=stride_sample(table, bundle.folder.GOLDEN_ROWS),
+        golden=with_drawn_values(
+            stride_sample(table, bundle.folder.GOLDEN_ROWS), challenger.policy, challenger.signature, table
+        ),
         profile=reference(challenger, table),
         snapshot=fingerprint,
         metrics=metrics,

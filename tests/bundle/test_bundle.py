@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -162,3 +165,23 @@ def test_the_judged_fit_of_a_bundle_with_one_fit_is_its_model(tmp_path):
 def test_two_fits_of_several_formats_are_refused(tmp_path):
     with pytest.raises(BundleError, match="format xgboost, the judged fit is not"):
         models.written(tmp_path / "made", judged=models.linear())
+
+
+@pytest.mark.parametrize("kind", ["xgboost", "sklearn"])
+def test_the_same_model_is_the_same_bundle_whenever_and_wherever_it_is_written(tmp_path, kind):
+    made = models.written(tmp_path / "made", kind=kind)
+    written = (
+        "import sys; from pathlib import Path; from tests.bundle import models\n"
+        f"print(models.written(Path(sys.argv[1]), kind={kind!r}).id)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", written, str(tmp_path / "again")], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (made.id, "")
+
+
+def test_a_bundle_of_before_that_says_when_it_was_made_is_read(tmp_path):
+    made = models.written(tmp_path / "made")
+    body = json.loads((made.folder / "bundle.json").read_bytes()) | {"created": "2026-03-02T00:00:00Z"}
+    (made.folder / "bundle.json").write_text(json.dumps(body))
+    assert bundle.open_bundle(made.folder).manifest.created == datetime(2026, 3, 2, tzinfo=UTC)

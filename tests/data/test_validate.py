@@ -387,3 +387,23 @@ def test_a_few_of_many_allowed_categories_are_named(tmp_path: Path, store: Store
     many = policy.model_copy(update={"model": model})
     with pytest.raises(DataError, match=r"must be one of S0, S1, .*S19 and 280 more, saw A, B"):
         validate.run(many, store, ingest.run(many, store, END))
+
+
+def test_a_private_value_is_on_no_page_and_in_no_error(tmp_path: Path, store: Store) -> None:
+    rows = hundred()
+    rows[6]["size"] = "4242424242"
+    rows[7]["size"] = "secret-17"
+    rows[8]["shop"] = "Hidden"
+    lay(tmp_path, rows)
+    policy = asked(tmp_path, max_bad_row_share=0)
+    private = {
+        name: each.model_copy(update={"privacy": "hash"}) if name in ("size", "shop") else each
+        for name, each in policy.model.features.items()
+    }
+    policy = policy.model_copy(update={"model": policy.model.model_copy(update={"features": private})})
+    with pytest.raises(DataError) as raised:
+        validate.run(policy, store, ingest.run(policy, store, END), tmp_path / "page.html")
+    for text in (str(raised.value), (tmp_path / "page.html").read_text()):
+        assert not [word for word in ("4242424242", "secret-17", "Hidden") if word in text]
+    assert "column 'size' must be at most 100, saw a value (privacy: hash)" in str(raised.value)
+    assert "column 'size': a private value is not a number" in str(raised.value)

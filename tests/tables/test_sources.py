@@ -380,3 +380,13 @@ def test_an_unknown_column_asked_for_is_an_error(
     table = opened(policy_for(lay(parcels, tmp_path / "t", "parquet")), store)
     with pytest.raises(DataError, match=r"column 'wight' .*is missing"):
         list(table.batches(["wight"]))
+
+
+def test_an_error_of_a_csv_file_does_not_repeat_its_row(tmp_path: Path, policy_for: Policies, store: Store) -> None:
+    header = "parcel,sent,weight,items,express,country,late\n"
+    (tmp_path / "t.csv").write_text(header + "p1,2026-03-02,1,1,1,AT,0\n" + "p2,2026-03-02,1,1,1,AT,0,secret\n")
+    with pytest.raises(DataError) as raised:
+        list(opened(policy_for(tmp_path / "t.csv", "csv"), store).batches())
+    assert "Expected 7 columns, got 8" in str(raised.value)
+    assert "secret" not in str(raised.value)
+    assert "p2" not in str(raised.value)

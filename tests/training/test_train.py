@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -163,3 +164,53 @@ def test_a_category_seen_only_in_the_holdout_is_learned_by_the_served_fit(store,
     made = trained(store, tmp_path, table, rows.policy())
     assert made.signature.inputs[4].categories == ("AT", "BE", "DE", "ZZ")
     assert np.isfinite(made.load_judged().score(made.signature.encode(table))).all()
+
+
+@pytest.mark.parametrize("estimators", [["xgboost"], ["linear"]])
+def test_the_same_rows_and_policy_give_the_same_bundle(tmp_path, estimators) -> None:
+    asked, ids = rows.policy(train={"estimators": estimators}), []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        ids.append(trained(open_store(tmp_path / place / "store"), tmp_path / place, rows.table(), asked).id)
+    assert ids[0] == ids[1]
+
+
+PRIVACY = {"x0": {"privacy": "hash"}, "x2": {"privacy": "bucket", "buckets": [0.0]}, "recurring": {"privacy": "mask"}}
+
+
+def test_no_private_value_of_a_row_leaves_training(store, tmp_path) -> None:
+    plain = rows.policy()
+    features = {name: each.model_dump() | PRIVACY.get(name, {}) for name, each in plain.model.features.items()}
+    asked = rows.policy(model={"features": features})
+    table = rows.table()
+    made = trained(store, tmp_path, table, asked)
+    usual = made.golden.select(["x1", "x3"]).to_pylist()
+    assert usual == train.stride_sample(table, 64).select(["x1", "x3"]).to_pylist()
+    known = set(table["x0"].to_pylist()) | set(table["x2"].to_pylist())
+    drawn = [*made.golden["x0"].to_pylist(), *made.golden["x2"].to_pylist()]
+    assert len(set(drawn)) == 128
+    assert not known & set(drawn)
+    assert abs(np.mean(drawn)) < 0.5
+    assert set(made.golden["recurring"].to_pylist()) == {0.0, 1.0}
+    texts = {repr(value) for value in known}
+    for name in ("profile.json", "report.html", "bundle.json"):
+        words = set(re.split(r"[^0-9.e-]+", (made.folder / name).read_text()))
+        assert not texts & words, name
+    assert set(Profile.from_json(made.profile()).columns) == {"x1", "x3", "country", "_label", "_score"}
+    predictor = made.load_model()
+    assert bundle.golden_difference(made, lambda sent: predictor.score(made.signature.encode_rows(sent))) == 0
+
+
+def test_a_model_of_private_features_alone_has_a_profile_of_its_scores(store, tmp_path) -> None:
+    features = {
+        "x0": {"type": "integer", "privacy": "drop", "min": 0},
+        "country": {"type": "category", "privacy": "hash"},
+    }
+    asked = rows.policy(model={"features": features, "slices": []})
+    table = rows.table()
+    table = table.set_column(1, "x0", pa.array((table["x0"].to_numpy() * 100).clip(0).round()))
+    made = trained(store, tmp_path, table, asked)
+    profile = Profile.from_json(made.profile())
+    assert (profile.rows, set(profile.columns)) == (1500, {"_label", "_score"})
+    assert all(value >= 0 and value == round(value) for value in made.golden["x0"].to_pylist())
+    assert {*made.golden["country"].to_pylist()} <= {"AT", "BE", "DE", None}
