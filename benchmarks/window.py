@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from kedge import policy as policies
 from kedge.policy import Policy
 from kedge.store import Store, open_store
-from kedge.tables import appending, log
+from kedge.tables import appending, log, upkeep
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -47,7 +47,7 @@ def fill(store: Store, policy: Policy, rows: int) -> None:
     labels = {"_id": pa.array(ids).take(pa.array(order)), "_label": (random.random(rows) < 0.1).astype(float)}
     labels["_observed"] = pa.array(observed.astype("datetime64[us]")).cast(log.TIME)
     appending.append(store, policy, "labels", pa.table(labels), writer="bench", sequence=0)
-    appending.compact(store, policy)
+    upkeep.compact(store, policy)
 
 
 def _predictions(policy: Policy, ids: list[str], random: np.random.Generator, start: datetime) -> pa.Table:

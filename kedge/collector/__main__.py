@@ -44,21 +44,21 @@ def main(
     ] = 3600,
     max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: no limit.")] = 0,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of ids kept.")] = 1,
-    remember_days: Annotated[int, typer.Option(min=1, help="Days an id is remembered to leave repeats out.")] = 30,
-    remember_ids: Annotated[
-        int, typer.Option(min=2_000_000, help="Ids remembered at most; 4 MB of memory a million.")
-    ] = 10_000_000,
     retention_days: Annotated[int, typer.Option(min=0, help="Days kept in the log; 0: all.")] = 0,
     token_file: Annotated[Path | None, typer.Option(help="Bearer token senders show; or $KEDGE_COLLECT_TOKEN.")] = None,
     hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
     version_annotation: Annotated[
         str, typer.Option(help="InferenceService annotation with the model version.")
     ] = Settings.version_annotation,
+    remember_days: Annotated[int, typer.Option(hidden=True)] = 0,
+    remember_ids: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Collect predictions, labels and checks of the models whose policies are given.
 
     Example: python -m kedge.collector --store .kedge --policy payments.yaml --spool .kedge/spool
     """
+    if remember_days or remember_ids:
+        sys.stderr.write("warning: --remember-days and --remember-ids have no effect: the log's readers drop repeats\n")
     settings = Settings(
         spool=spool.expanduser().absolute(),
         interval_seconds=interval_seconds,
@@ -69,8 +69,6 @@ def main(
         max_ahead_seconds=max_ahead_seconds,
         max_age_seconds=max_age_seconds,
         sample=sample,
-        remember_days=remember_days,
-        remember_ids=remember_ids,
         retention_days=retention_days,
         token=_secret(token_file, "KEDGE_COLLECT_TOKEN"),
         hash_key=_key(_secret(hash_key_file, "KEDGE_HASH_KEY")),

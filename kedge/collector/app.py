@@ -34,7 +34,6 @@ STATUS: dict[Reason, int] = {
     "not-found": 404,
     "method": 405,
     "too-slow": 408,
-    "conflict": 409,
     "too-large": 413,
     "media-type": 415,
     "unknown-model": 422,
@@ -86,21 +85,20 @@ class App:
             if _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
                 return False
             self._authorise(fields)
-            taken = (self._event(fields, body),)
-            kept = self._collector.submit(taken, len(body))
+            kept = self._collector.submit((self._event(fields, body),), len(body))
         except RequestRejected as exc:
             answer(self._rejection(exc))
         except Exception:  # noqa: BLE001  (the ordinary way logs it and answers)
             return False
         else:
-            kept.add_done_callback(lambda done: answer(self._outcome(taken, done.exception())))
+            kept.add_done_callback(lambda done: answer(self._outcome(done.exception())))
         return True
 
-    def _outcome(self, taken: Sequence[Taken], fault: BaseException | None) -> Response | None:
+    def _outcome(self, fault: BaseException | None) -> Response | None:
         if fault is None:
             return None
         if isinstance(fault, OSError):
-            return self._rejection(self._collector.not_kept(taken, fault))
+            return self._rejection(self._collector.not_kept(fault))
         logging.error("an event was not taken", exc_info=fault)
         return _json(Refusal("an unexpected fault; see the collector's own log"), 500)
 

@@ -12,15 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from kedge.collector.appender import DAY_SECONDS, Appender, restore
+from kedge.collector import earlier
+from kedge.collector.appender import Appender, restore
 from kedge.collector.checks import Checks
 from kedge.collector.commit import GroupCommit
-from kedge.collector.declared import Declared, key_of
-from kedge.collector.entries import Schemas, Taken, items
-from kedge.collector.exchange import Exchange
+from kedge.collector.declared import Declared
+from kedge.collector.entries import Taken, entries
 from kedge.collector.fresh import Fresh
-from kedge.collector.index import Index
-from kedge.collector.intake import MICROSECONDS, Intake
+from kedge.collector.intake import Intake
 from kedge.collector.journal import Journal
 from kedge.collector.metrics import Metrics
 from kedge.collector.model_state import ModelStates
@@ -65,31 +64,13 @@ class Collector:
         """Open the spool, take up what an earlier process left in it, begin to append."""
         settings = self._settings
         self._lock(settings)
-        self._index = Index(settings.spool / "index.db")
-        self._journal = Journal(
-            settings.spool / "journal", first=self._index.applied + 1, segment_bytes=settings.segment_bytes
-        )
+        earlier.upgrade(settings.spool, self.declared, self.metrics)
+        self._journal = Journal(settings.spool / "journal", segment_bytes=settings.segment_bytes)
         restore(settings.spool / "aside", self._journal)
-        schemas = Schemas(settings.spool / "schemas", self.declared.values())
         self._fresh = Fresh()
         self._commit = GroupCommit(self._write, self.metrics, max_bytes=settings.max_waiting_bytes)
         self._appender = Appender(
-            self._store,
-            self.declared,
-            self._journal,
-            self._fresh,
-            schemas,
-            self._index,
-            self.metrics,
-            aside=settings.spool / "aside",
-            sample=settings.sample,
-        )
-        self._exchange = Exchange(
-            self._store,
-            self.declared,
-            self._index,
-            after_seconds=settings.share_seconds,
-            pair_seconds=settings.pair_seconds,
+            self._store, self.declared, self._journal, self._fresh, self.metrics, spool=settings.spool
         )
         self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
         self._appending = asyncio.Lock()
@@ -107,7 +88,6 @@ class Collector:
             self.metrics.faults["store"] = str(exc)
         self._commit.close()
         self._background.shutdown(wait=True)
-        self._index.close()
         if self._lock_handle is not None:
             os.close(self._lock_handle)
 
@@ -134,22 +114,17 @@ class Collector:
         try:
             await self.submit(taken, size)
         except OSError as exc:
-            raise self.not_kept(taken, exc) from exc
+            raise self.not_kept(exc) from exc
 
     def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
         """The same without waiting: the future has the OSError if the disk fails, see :meth:`not_kept`."""
-        try:
-            if self._pressed and any(one.patient for one in taken):
-                raise RequestRejected("busy", self._pressed)
-            return self._commit.submit(taken, size)
-        except RequestRejected:
-            self._forget(taken)
-            raise
+        if self._pressed and any(one.patient for one in taken):
+            raise RequestRejected("busy", self._pressed)
+        return self._commit.submit(taken, size)
 
-    def not_kept(self, taken: Sequence[Taken], fault: OSError) -> RequestRejected:
+    def not_kept(self, fault: OSError) -> RequestRejected:
         """Note that the disk failed; what to tell the sender."""
         self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
-        self._forget(taken)
         return RequestRejected("busy", f"{self._spool_fault}; send again later")
 
     async def flush(self) -> Flushed:
@@ -159,29 +134,19 @@ class Collector:
             StoreError: the store refused.
         """
         async with self._appending:
-            rows = await self._append()
-            return Flushed(rows, *await self._in_background(self._waiting))
+            return Flushed(await self._append())
 
     async def unknown_ids(self, model: Declared, ids: Sequence[str]) -> list[str]:
-        """Those ids that neither this collector's memory nor the log has a prediction of, after a flush."""
+        """Those ids that the log has no prediction of, after a flush."""
         await self.flush()
-        keys = {key_of(model.name, identity): identity for identity in ids}
-        seen = await self._in_background(lambda: self._index.known(keys))
-        rest = [identity for key, identity in keys.items() if key not in seen]
-        if not rest:
-            return []
-        logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, rest))
-        return [identity for identity in rest if identity not in logged]
+        logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, ids))
+        return [identity for identity in dict.fromkeys(ids) if identity not in logged]
 
     def _write(self, group: Sequence[Taken]) -> None:
         """Make a group durable. In the journal's thread."""
-        found = items(group, self.declared)
-        data = b"".join([item.frame() for item in found])
+        found = entries(group, self.declared)
+        data = b"".join([entry.frame() for entry in found])
         self._fresh.note(self._journal.append(data), found, len(data))
-
-    def _forget(self, taken: Sequence[Taken]) -> None:
-        for one in taken:
-            self.intake.forget(one)
 
     async def _run(self) -> None:
         """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""
@@ -216,7 +181,6 @@ class Collector:
                 await self._append()
                 await self._in_background(self._upkeep.run_if_due)
                 await self._in_background(self._model_states.refresh_if_due)
-                await self._in_background(self._forget_old)
         except KedgeError:
             return failures + 1
         except Exception:  # whatever it is, events must go on being appended
@@ -230,10 +194,6 @@ class Collector:
         began = time.monotonic()
         try:
             rows = await self._append_closed()
-            found = await self._in_background(self._exchange.run)
-            if found:
-                await self._commit.submit(found, 0)
-                rows += await self._append_closed()
         except KedgeError as exc:
             self.metrics.store_up.set(0)
             since = self.metrics.faults.get("store", "").partition(" since ")[2].partition(": ")[0]
@@ -273,22 +233,6 @@ class Collector:
         disk = os.statvfs(self._settings.spool)
         size, oldest = self._journal.backlog()
         return size, disk.f_bavail * disk.f_frsize, oldest
-
-    def _forget_old(self) -> None:
-        now = time.time()
-        day = int(now // DAY_SECONDS) - self._settings.remember_days
-        unmatched = int((now - self._settings.pair_seconds) * MICROSECONDS)
-        gone = self._index.forget(before_day=day, max_ids=self._settings.remember_ids, unmatched_before=unmatched)
-        self.metrics.unpaired.inc(gone["unmatched"])
-        self._waiting()
-
-    def _waiting(self) -> tuple[dict[str, int], int]:
-        by_model = dict.fromkeys(self.declared, 0) | self._index.waiting_labels()
-        for name, count in by_model.items():
-            self.metrics.waiting_labels.labels(name).set(count)
-        unmatched = self._index.unmatched_count()
-        self.metrics.unmatched.set(unmatched)
-        return by_model, unmatched
 
     async def _in_background(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._background, work)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b, sha256
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -19,12 +18,11 @@ MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 Row = tuple[Any, ...]
-"""A prediction in the log's order: id, time, received, version, slot, score, prediction, latency, then the features.
-Times are microseconds since 1970."""
+"""A row in the order of its table's columns. Times are microseconds since 1970."""
 
 
 class Column(NamedTuple):
-    """A column of predictions, and under which privacy its values were written; empty for kedge's own columns."""
+    """A column of a table, and under which privacy its values were written; empty for kedge's own columns."""
 
     name: str
     kind: appending.Kind
@@ -45,9 +43,7 @@ class Declared:
         self.name = policy.name
         self.binary = policy.model.task == "binary"
         self.features = Features(policy, hash_key)
-        self.columns = _columns(policy)
-        self.columns_key = sha256(repr(self.columns).encode()).hexdigest()[:16]
-        """Names the columns in the journal."""
+        self.columns: dict[appending.Table, Columns] = {table: _columns(policy, table) for table in appending.TABLES}
         features = policy.model.features
         self.called = {
             column: name for name, column in policy.model.columns.items() if name in features and column not in features
@@ -94,18 +90,13 @@ class Declared:
         return float(score >= self._threshold) if self.binary else score
 
 
-def _columns(policy: Policy) -> Columns:
-    """The log's columns as a policy has them today."""
+def _columns(policy: Policy, table: appending.Table) -> Columns:
+    """A table's columns as a policy has them today."""
     features = policy.model.features
     return tuple(
         Column(name, kind, features[name].privacy if name in features else "")
-        for name, kind in appending.prediction_columns(policy).items()
+        for name, kind in appending.columns_of(policy, table).items()
     )
-
-
-def key_of(model: str, identity: str, what: str = "") -> bytes:
-    """16 bytes that stand for one thing sent about one id of one model."""
-    return blake2b(f"{model}\0{identity}\0{what}".encode(), digest_size=16).digest()
 
 
 def identity_of(value: Any) -> str:

@@ -1,126 +1,83 @@
-"""What lies in a frame of the journal: a group's predictions of one model by column, anything else one by one.
+"""What is sent, on its way to the log: rows of one table of one model, by column once several came together.
 
-A frame of predictions names its columns by a hash: what they are lies in a file of the spool.
+A frame of the journal names its model, its table and its columns, so that it can be read without anything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
+from functools import lru_cache
 
 import orjson
 
 from kedge.collector.declared import Column, Columns, Declared, Row, Values
 from kedge.collector.journal import frame
-from kedge.errors import StoreError
-from kedge.store import write_file
-
-Kind = Literal["c", "q", "r", "l"]
-"""Columns of predictions, request half, response half, label. A frame whose content changes gets another letter."""
-PREDICTIONS: Kind = "c"
-KINDS = frozenset(get_args(Kind))
+from kedge.tables.appending import Table
 
 
 @dataclass(slots=True)
 class Taken:
-    """Something sent, to be made durable.
-
-    Predictions have ``rows``, or ``columns`` if they came together; anything else a ``body`` with the ``key`` that is
-    the same if it is sent twice; none of them where sampling leaves it out.
-    """
+    """Rows that were sent together, to be made durable: ``rows``, or ``columns``; neither where sampling leaves them
+    out."""
 
     model: str
-    kind: Kind
+    table: Table
     rows: Sequence[Row] = ()
     columns: Values = ()
-    body: bytes | None = None
-    key: bytes = b""
-    conflict_keys: Sequence[str] = ()
     patient: bool = True
     """Whether the sender repeats what is refused; KServe's logger does not."""
     count: int = 1
-    """Predictions, halves or labels."""
+    """Events."""
 
     @property
     def kept(self) -> bool:
         """False where sampling left it out."""
-        return bool(self.rows or self.columns) or self.body is not None
+        return bool(self.rows or self.columns)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """What a frame holds: of predictions the ``values`` by column, of anything else a ``body``."""
+class Entry:
+    """What a frame holds."""
 
-    kind: str
     model: str
-    key: str
-    """Hex digits: the same for a thing sent twice. Of predictions, the hash of their columns."""
-    body: bytes = b""
-    """JSON."""
-    values: Values = ()
+    table: Table
+    columns: Columns
+    values: Values
 
     def frame(self) -> bytes:
         """The entry as it lies in the journal."""
-        body = orjson.dumps(self.values) if self.kind == PREDICTIONS else self.body
-        return frame(self.kind.encode(), f"{self.model} {self.key} ".encode() + body)
+        return frame(_head(self.model, self.table, self.columns) + b"\n" + orjson.dumps(self.values))
 
 
-class Schemas:
-    """Columns of the journal's predictions, by their hash; each in a file of the folder as long as there is a spool."""
-
-    def __init__(self, folder: Path, declared: Iterable[Declared]) -> None:
-        """Write the declared models' columns down."""
-        self._folder = folder
-        self._known = {model.columns_key: model.columns for model in declared}
-        for key, columns in self._known.items():
-            if not self._path(key).exists():
-                write_file(self._path(key), orjson.dumps([list(column) for column in columns]))
-
-    def find(self, key: str) -> Columns:
-        """The columns of a hash. Raises OSError if their file is gone."""
-        if key not in self._known:
-            self._known[key] = tuple(Column(*column) for column in orjson.loads(self._path(key).read_bytes()))
-        return self._known[key]
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
-
-
-def items(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> list[Item]:
-    """The entries of a group."""
-    found: list[Item] = []
-    rows: dict[str, list[Row]] = {}
+def entries(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> list[Entry]:
+    """The entries of a group: one for each model and table, and one for whatever came by column."""
+    found: list[Entry] = []
+    rows: dict[tuple[str, Table], list[Row]] = {}
     for one in taken:
         if one.rows:
-            rows.setdefault(one.model, []).extend(one.rows)
+            rows.setdefault((one.model, one.table), []).extend(one.rows)
         elif one.columns:
-            found.append(predictions(declared[one.model], one.columns))
-        elif one.body is not None:
-            found.append(Item(one.kind, one.model, one.key.hex(), one.body))
-    for name, group in rows.items():
-        found.append(predictions(declared[name], list(zip(*group, strict=True))))
+            found.append(Entry(one.model, one.table, declared[one.model].columns[one.table], one.columns))
+    for (name, table), group in rows.items():
+        values = list(zip(*group, strict=True))
+        found.append(Entry(name, table, declared[name].columns[table], values))
     return found
 
 
-def predictions(model: Declared, values: Values) -> Item:
-    """The entry of predictions that have the model's columns."""
-    return Item(PREDICTIONS, model.name, model.columns_key, values=values)
+def decode(payload: memoryview) -> Entry:
+    """The entry in a frame."""
+    head, _, body = bytes(payload).partition(b"\n")
+    model, table, columns = _described(head)
+    return Entry(model, table, columns, orjson.loads(body))
 
 
-def decode(kind: bytes, payload: memoryview) -> Item:
-    """The entry in a frame.
+@lru_cache(256)
+def _head(model: str, table: Table, columns: Columns) -> bytes:
+    return orjson.dumps([model, table, [list(column) for column in columns]])
 
-    Raises:
-        StoreError: another version of the collector wrote it.
-    """
-    if kind.decode() not in KINDS:
-        raise StoreError(
-            f"the spool's journal has entries of kind {kind.decode()!r}, this collector reads {sorted(KINDS)}; "
-            "they stay there: start the version of the collector that wrote them, to append them"
-        )
-    model, key, body = bytes(payload).split(b" ", 2)
-    if kind.decode() == PREDICTIONS:
-        return Item(PREDICTIONS, model.decode(), key.decode(), values=orjson.loads(body))
-    return Item(kind.decode(), model.decode(), key.decode(), body)
+
+@lru_cache(256)
+def _described(head: bytes) -> tuple[str, Table, Columns]:
+    model, table, columns = orjson.loads(head)
+    return model, table, tuple(Column(*column) for column in columns)

@@ -1,7 +1,12 @@
 """The write-ahead log: what was acknowledged is in it, synced, until it is in the store.
 
-A segment is a file of frames: ``KDG`` and a letter, length and CRC-32 of the payload, the payload. A frame torn by a
-crash was never acknowledged; one damaged later is counted and skipped, and reading goes on at the next whole frame.
+A segment is a file of frames: a mark and a letter, the payload's length, a CRC-32 of letter, length and payload, the
+payload. The last frame of a segment that was closed says how long it is. A frame torn by a crash was never
+acknowledged. Whatever else is not what was written is counted and skipped, reading goes on at the next whole frame, and
+the file is set aside.
+
+Its name says who appends it to the store, and under which number: each process is a writer of its own and counts from
+zero, so that nothing has to be remembered of a segment that is gone.
 """
 
 from __future__ import annotations
@@ -14,32 +19,58 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
 
 from kedge.store.files import sync_folder, write_file
 
 HEAD = struct.Struct("<3s1sII")
-MARK = b"KDG"
-INDEX_BYTES = 48 << 20
-"""Disk that the journal leaves to the index: one that cannot be written lets nothing out of a full spool."""
+COVERED = struct.Struct("<1sI")
+MARK = b"KJ5"
+"""Of frames of earlier versions it was ``KDG``."""
+ROWS, END = b"e", b"z"
+"""Kinds of frames: rows of one table; the last one, whose payload is the segment's length before it."""
+KEPT_BYTES = 16 << 20
+"""Disk that the journal leaves alone: a full one lets nothing out of the spool."""
 
 
-def frame(kind: bytes, payload: bytes) -> bytes:
-    """A payload as it lies in a segment; ``kind`` is one letter."""
-    return HEAD.pack(MARK, kind, len(payload), zlib.crc32(payload)) + payload
+class Segment(NamedTuple):
+    """A file of the journal: who appends it to the store, under which number."""
+
+    writer: str
+    number: int
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return f"{self.writer}-{self.number:012d}.log"
+
+    @classmethod
+    def of(cls, path: Path) -> Segment:
+        """The segment in a file."""
+        writer, _, number = path.stem.rpartition("-")
+        return cls(writer, int(number))
 
 
-def frames(data: bytes, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and payload of each whole frame; ``on_damage`` gets the length of each stretch that is not one.
+def frame(payload: bytes, kind: bytes = ROWS) -> bytes:
+    """A payload as it lies in a segment."""
+    return HEAD.pack(MARK, kind, len(payload), _check(kind, payload)) + payload
 
-    >>> whole = frame(b"l", b"one") + frame(b"l", b"two")
-    >>> [bytes(payload) for _, payload in frames(whole, print)]
+
+def frames(data: bytes, on_damage: Callable[[int], None], *, ended: bool = False) -> Iterator[memoryview]:
+    """Payload of each whole frame; ``on_damage`` gets the length of each stretch that is not one.
+
+    Args:
+        ended: Whether the last frame has to say that it is the last: 0 is told if it does not.
+
+    >>> whole = frame(b"one") + frame(b"two")
+    >>> [bytes(payload) for payload in frames(whole, print)]
     [b'one', b'two']
-    >>> [bytes(payload) for _, payload in frames(whole[:10] + b"?" + whole[11:], print)]
+    >>> [bytes(payload) for payload in frames(whole[:3] + b"?" + whole[4:], print)]
     15
     [b'two']
     """
-    view = memoryview(data)
-    place = 0
+    view, place, last = memoryview(data), 0, False
     while place < len(data):
         found = _whole(view, place)
         if found is None:
@@ -47,9 +78,20 @@ def frames(data: bytes, on_damage: Callable[[int], None]) -> Iterator[tuple[byte
             after = len(data) if after < 0 else after
             on_damage(after - place)
             place = after
-        else:
-            yield found
-            place += HEAD.size + len(found[1])
+            continue
+        kind, payload = found
+        last = kind == END
+        if not last:
+            yield payload
+        elif bytes(payload) != b"%d" % place:
+            on_damage(0)
+        place += HEAD.size + len(payload)
+    if ended and not last:
+        on_damage(0)
+
+
+def _check(kind: bytes, payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(COVERED.pack(kind, len(payload))))
 
 
 def _whole(view: memoryview, place: int) -> tuple[bytes, memoryview] | None:
@@ -58,7 +100,7 @@ def _whole(view: memoryview, place: int) -> tuple[bytes, memoryview] | None:
         return None
     mark, kind, length, check = HEAD.unpack(head)
     payload = view[place + HEAD.size : place + HEAD.size + length]
-    if mark != MARK or len(payload) < length or zlib.crc32(payload) != check:
+    if mark != MARK or len(payload) < length or _check(kind, payload) != check:
         return None
     return kind, payload
 
@@ -66,17 +108,17 @@ def _whole(view: memoryview, place: int) -> tuple[bytes, memoryview] | None:
 class Journal:
     """Segments in a folder. One thread at a time may call ``append`` and ``rotate``."""
 
-    def __init__(self, folder: Path, *, first: int, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int) -> None:
         """Open the folder; segments left by an earlier process are closed ones.
 
         Args:
             folder: Where the segments lie.
-            first: Number of the next segment, unless one that is here already has it or a higher one.
             segment_bytes: A segment of this size is closed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._next = max([first, *(number + 1 for number in self._numbers())])
+        self._writer = f"collect-{uuid4().hex}"
+        self._next = 0
         self._handle: int | None = None
         self._size = 0
         self._segment_bytes = segment_bytes
@@ -89,8 +131,8 @@ class Journal:
         """Whether a segment was closed for its size and nobody asked for closed ones since."""
         return self._full
 
-    def append(self, data: bytes) -> int:
-        """Write frames and return when they are on the disk: the segment's number. After an OSError none counts."""
+    def append(self, data: bytes) -> Segment:
+        """Write frames and return when they are on the disk: their segment. After an OSError none counts."""
         self._leave_room(len(data))
         handle = self._open() if self._handle is None else self._handle
         try:
@@ -99,21 +141,19 @@ class Journal:
         except OSError:
             self._abandon(handle)
             raise
-        number = self._next - 1
+        segment = Segment(self._writer, self._next - 1)
         self._size += len(data)
         if self._size >= self._segment_bytes:
             self.rotate()
             self._full = True
-        return number
+        return segment
 
-    def rotate(self) -> list[int]:
-        """Close the segment that is being written, if there is one; the numbers of all closed ones, ascending."""
+    def rotate(self) -> list[Segment]:
+        """Close the segment that is being written, if there is one; all closed ones, each writer's in its order."""
         if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-        self._size = 0
+            self._close(self._handle)
         self._full = False
-        return self._numbers()
+        return sorted(Segment.of(path) for path in self._folder.glob("*-*.log"))
 
     def probe(self) -> None:
         """Try whether the disk takes what it refused last, or any write. Raises OSError if it does not."""
@@ -121,19 +161,25 @@ class Journal:
         write_file(self._folder / "probe", b"probe")
         self._refused = 0
 
-    def read(self, number: int, on_damage: Callable[[int], None]) -> Iterator[tuple[bytes, memoryview]]:
-        """Frames of a closed segment, see :func:`frames`."""
-        yield from frames(self._path(number).read_bytes(), on_damage)
+    def read(self, segment: Segment, on_damage: Callable[[int], None]) -> Iterator[memoryview]:
+        """Frames of a closed segment, see :func:`frames`. Only the last one of a writer may have been left open."""
+        ended = (self._folder / segment._replace(number=segment.number + 1).file).exists()
+        yield from frames((self._folder / segment.file).read_bytes(), on_damage, ended=ended)
 
     def adopt(self, path: Path) -> None:
-        """Take over a file of frames as a closed segment."""
-        path.rename(self._path(self._next))
+        """Take over a file of frames as a closed segment of this writer."""
+        path.rename(self._folder / Segment(self._writer, self._next).file)
         sync_folder(self._folder)
         self._next += 1
 
-    def remove(self, number: int) -> None:
+    def remove(self, segment: Segment) -> None:
         """Forget a segment whose entries are in the store."""
-        self._path(number).unlink(missing_ok=True)
+        (self._folder / segment.file).unlink(missing_ok=True)
+
+    def set_aside(self, segment: Segment, folder: Path) -> None:
+        """Move a segment that is not what was written to another folder, for somebody to look at."""
+        folder.mkdir(exist_ok=True)
+        (self._folder / segment.file).rename(folder / segment.file)
 
     def backlog(self) -> tuple[int, float]:
         """Bytes of all segments, and seconds since the oldest was last written to."""
@@ -145,20 +191,29 @@ class Journal:
         return sum(status.st_size for status in found), 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
     def _leave_room(self, length: int) -> None:
-        """Of a small disk the index gets a quarter."""
+        """Of a small disk a quarter."""
         disk = os.statvfs(self._folder)
-        kept = min(INDEX_BYTES, disk.f_blocks * disk.f_frsize // 4)
+        kept = min(KEPT_BYTES, disk.f_blocks * disk.f_frsize // 4)
         if disk.f_bavail * disk.f_frsize - length < kept:
             self._refused = length
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> int:
-        path = self._path(self._next)
+        path = self._folder / Segment(self._writer, self._next).file
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next += 1
         self._size = 0
         sync_folder(self._folder)
         return self._handle
+
+    def _close(self, handle: int) -> None:
+        """Say how long the segment is; if the disk does not take even that, it looks as if it had been cut."""
+        self._handle = None
+        with suppress(OSError):
+            _write_all(handle, frame(b"%d" % self._size, END))
+            os.fdatasync(handle)
+        os.close(handle)
+        self._size = 0
 
     def _abandon(self, handle: int) -> None:
         """After a failed write nobody knows what is on the disk: cut back to what is known, go on in a new segment.
@@ -166,17 +221,9 @@ class Journal:
         If the cut fails too, a part of the last group may stay; its senders were told that it failed, and what they
         send again has the same ids.
         """
-        self._handle = None
         with suppress(OSError):
             os.ftruncate(handle, self._size)
-        os.close(handle)
-        self._size = 0
-
-    def _numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in self._folder.glob("*.log") if path.stem.isdigit())
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:012d}.log"
+        self._close(handle)
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from kedge.collector.declared import Declared, Row, text
+from kedge.collector.declared import Declared, text
 from kedge.collector.privacy import Logged
 from kedge.collector.rejection import RequestRejected, shown
 
@@ -227,27 +227,3 @@ def row_identity(identity: str, row: int, rows: int) -> str:
     ('a7', 'a7-1')
     """
     return identity if rows == 1 else f"{identity}-{row}"
-
-
-def joined(model: Declared, request: Mapping[str, Any], response: Mapping[str, Any]) -> list[Row]:
-    """Predictions of a request and its answer: one a row, none if their numbers of rows differ."""
-    rows, scores = request["rows"], response["scores"]
-    if len(rows) != len(scores):
-        return []
-    received = max(request["_received"], response["_received"])
-    version = response["version"] or request["version"]
-    latency_ms = max(0.0, (response["_time"] - request["_time"]) / 1000)
-    return [
-        (
-            row_identity(request["id"], index, len(rows)),
-            request["_time"],
-            received,
-            version,
-            request["slot"] or response["slot"],
-            score,
-            model.decision(score),
-            latency_ms,
-            *features,
-        )
-        for index, (features, score) in enumerate(zip(rows, scores, strict=True))
-    ]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from kedge.collector.entries import Kind, Taken
+from kedge.collector.entries import Taken
 from kedge.collector.rejection import Reason
+from kedge.tables.appending import Table
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-KINDS: dict[Kind, str] = {"c": "prediction", "q": "request", "r": "response", "l": "label"}
+KINDS: dict[Table, str] = {
+    "predictions": "prediction",
+    "requests": "request",
+    "responses": "response",
+    "labels": "label",
+}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -30,19 +37,15 @@ class Metrics:
         self.appended = Counter(
             "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"], registry=registry
         )
-        self.duplicates = Counter("kedge_collect_duplicates", "Sent again, kept once", registry=registry)
-        self.unequal = Counter(
-            "kedge_collect_unequal_pairs", "Requests whose answer had another number of rows", registry=registry
-        )
-        self.unpaired = Counter(
-            "kedge_collect_unpaired", "Requests or answers whose other half never came", registry=registry
+        self.duplicates = Counter(
+            "kedge_collect_duplicates", "Rows of events sent again, taken out of the log", registry=registry
         )
         self.set_aside = Counter(
             "kedge_collect_set_aside", "Acknowledged entries that the log did not take, kept in the spool", ["model"],
             registry=registry,
         )  # fmt: skip
         self.damaged_lines = Counter(
-            "kedge_collect_damaged_lines", "Journal lines that fail their check sum", registry=registry
+            "kedge_collect_damaged_lines", "Stretches of the journal that are not what was written", registry=registry
         )
         self.commit_seconds = Histogram(
             "kedge_collect_commit_seconds", "Time to make a group of events durable", buckets=SECONDS, registry=registry
@@ -61,15 +64,6 @@ class Metrics:
             "Age of the oldest acknowledged event not yet in the store",
             registry=registry,
         )
-        self.waiting_labels = Gauge(
-            "kedge_collect_labels_without_prediction",
-            "Labels whose prediction has not come",
-            ["model"],
-            registry=registry,
-        )
-        self.unmatched = Gauge(
-            "kedge_collect_unmatched", "Requests and answers waiting for each other", registry=registry
-        )
         self.check = Gauge(
             "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
         )
@@ -78,12 +72,12 @@ class Metrics:
 
     def accept(self, group: Iterable[Taken]) -> None:
         """Count a group that is durable."""
-        counts: Tally[tuple[str, Kind, bool]] = Tally()
+        counts: Tally[tuple[str, Table, bool]] = Tally()
         for one in group:
-            counts[one.model, one.kind, one.kept] += one.count
-        for (model, kind, kept), count in counts.items():
+            counts[one.model, one.table, one.kept] += one.count
+        for (model, table, kept), count in counts.items():
             if kept:
-                self.accepted.labels(model, KINDS[kind]).inc(count)
+                self.accepted.labels(model, KINDS[table]).inc(count)
             else:
                 self.sampled_out.labels(model).inc(count)
 
@@ -99,10 +93,14 @@ class Metrics:
             "mend the policy and start the collector again, which appends it"
         )
 
-    def damaged(self, length: int) -> None:
-        """Count a journal line that is not what was written."""
-        self.damaged_lines.inc()
-        self.faults["journal"] = f"a line of {length} bytes in the journal fails its check sum; check the disk"
+    def damaged(self, file: str, lengths: Sequence[int], folder: Path) -> None:
+        """Count the stretches of a segment that are not what was written; of length 0, where it ends too early."""
+        self.damaged_lines.inc(len(lengths))
+        self.faults["journal"] = (
+            f"segment {file} is not what was written ({sum(lengths):,} bytes in {len(lengths)} places cannot be read, "
+            f"or its end is missing); the rest is in the log, the file in {folder}: check the disk, and delete the "
+            "file when nobody needs it"
+        )
 
     def page(self) -> tuple[bytes, str]:
         """The exposition and its content type."""

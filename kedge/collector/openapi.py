@@ -15,7 +15,6 @@ REFUSALS = {
     "401": "The bearer token is missing or wrong.",
     "405": "A method that is not served at this address.",
     "408": "The body came too slowly.",
-    "409": "Another payload was acknowledged under this id.",
     "413": "Too large.",
     "415": "A content type that is not read here.",
     "422": "A model nobody declared, or a field that is missing, of the wrong type or out of bounds.",

@@ -115,11 +115,7 @@ class Flushed(Struct):
     """What a flush found."""
 
     appended: int
-    """Rows appended by it."""
-    labels_without_prediction: dict[str, int]
-    """By model, labels whose prediction this collector has not seen yet."""
-    unmatched: int
-    """Requests and answers of KServe's logger that wait for each other."""
+    """Rows appended by it, to all tables."""
 
 
 class Readiness(Struct):

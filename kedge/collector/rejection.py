@@ -13,7 +13,6 @@ Reason = Literal[
     "unknown-type",  # an event type that is not collected
     "invalid",  # a field is missing, of the wrong type or outside its bounds
     "clock",  # event time too far from the collector's clock
-    "conflict",  # another payload was acknowledged under this id
     "too-large",
     "too-slow",
     "unauthorized",

@@ -11,7 +11,7 @@ class Settings:
     """Limits and intervals. Sizes are in bytes, times in seconds."""
 
     spool: Path
-    """Folder of the journal and the index: this collector's own, on a disk that survives a restart."""
+    """Folder of the journal: this collector's own, on a disk that survives a restart."""
     interval_seconds: float = 10.0
     """How often what was acknowledged is appended to the log."""
     segment_bytes: int = 4 << 20
@@ -40,14 +40,6 @@ class Settings:
     """Key of `privacy: hash`."""
     version_annotation: str = "kedge.dev/bundle"
     """InferenceService annotation with the model version, in events of KServe's logger."""
-    pair_seconds: float = 3600.0
-    """How long a request waits for its answer and the other way round."""
-    share_seconds: float = 5.0
-    """A half that waited so long is looked for at the other collectors of the store."""
-    remember_days: int = 30
-    """How long ids are remembered, so that an event sent again is left out of the log."""
-    remember_ids: int = 10_000_000
-    """Ids remembered at most, the newest; a million take 4 MB of memory and 21 MB of the spool's disk."""
     compact_every: int = 64
     """Appends after which small files are put together; 0: never."""
     retention_days: int = 0

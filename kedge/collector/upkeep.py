@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from kedge.collector import duplicates
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.collector.settings import Settings
 from kedge.errors import StoreError
 from kedge.store import Store
-from kedge.tables import appending
+from kedge.tables import upkeep
 
 CLEAN_SECONDS = 86_400
 FIRST_CLEAN_SECONDS = 3600
@@ -37,7 +36,7 @@ class Upkeep:
         try:
             if every and self._runs % every == 0:
                 for model in self._declared.values():
-                    appending.compact(self._store, model.policy)
+                    upkeep.compact(self._store, model.policy)
             if time.monotonic() - self._cleaned > CLEAN_SECONDS:
                 self._cleaned = time.monotonic()
                 self._clean()
@@ -50,7 +49,8 @@ class Upkeep:
         days = self._settings.retention_days
         since = datetime.now(UTC) - timedelta(seconds=2 * CLEAN_SECONDS)
         for model in self._declared.values():
-            self._metrics.duplicates.inc(duplicates.remove(self._store, model.policy, since))
+            repeats = upkeep.remove_repeats(self._store, model.policy, since, self._settings.spool)
+            self._metrics.duplicates.inc(repeats)
             if days:
-                appending.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
-            appending.vacuum(self._store, model.policy)
+                upkeep.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
+            upkeep.vacuum(self._store, model.policy)

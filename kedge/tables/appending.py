@@ -1,9 +1,10 @@
-"""The prediction log of a model as it is written: two Delta tables in the store, each row in them once.
+"""The prediction log of a model as it is written: Delta tables in the store, to which rows are only appended.
 
-``logs/<model>/predictions`` and ``logs/<model>/labels`` are partitioned by ``_day`` (UTC). A batch carries the
-transaction id ``(writer, sequence)``, so that a batch sent twice by a restarted writer is in the table once. Two
-writers that were handed the same event may both append it: :mod:`kedge.tables.log`, which reads, gives one row an
-id, the one received first.
+``logs/<model>/predictions`` and ``logs/<model>/labels``, and ``requests`` and ``responses`` of what KServe's logger
+passes on, are partitioned by ``_day`` (UTC). A batch carries the transaction id ``(writer, sequence)``, so that a batch
+sent twice by a restarted writer is in the table once. An event that was sent twice may be in it twice: the log is a set
+keyed by id, and :mod:`kedge.tables.log`, which reads, gives one row an id, the one received first. Only the reader
+knows what a prediction is; it joins requests with responses and predictions with labels.
 
 Needs Delta Lake and the small Arrow that it brings; the collector's image has no other.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from arro3.core import Array, DataType, Field, Schema
 from arro3.core import Table as Rows
@@ -25,28 +26,50 @@ from kedge.errors import DataError, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 
-Table = Literal["predictions", "labels"]
-TABLES: tuple[Table, ...] = ("predictions", "labels")
+Table = Literal["predictions", "labels", "requests", "responses"]
+TABLES: tuple[Table, ...] = get_args(Table)
 
-Kind = Literal["text", "double", "time"]
+Kind = Literal["text", "double", "time", "count"]
 TYPES: dict[Kind, DataType] = {
     "text": DataType.string(),
     "double": DataType.float64(),
     "time": DataType.timestamp("us", tz="UTC"),
+    "count": DataType.int64(),
 }
 LABEL_COLUMNS: dict[str, Kind] = {"_id": "text", "_label": "double", "_observed": "time", "_received": "time"}
-DATED_BY = {"predictions": "_time", "labels": "_observed"}
+REQUEST_COLUMNS: dict[str, Kind] = {
+    "_id": "text",
+    "_time": "time",
+    "_received": "time",
+    "_version": "text",
+    "_slot": "text",
+    "_rows": "count",
+}
+"""Of a row of a request; the features follow. ``_rows`` is how many rows the request had."""
+RESPONSE_COLUMNS: dict[str, Kind] = {**REQUEST_COLUMNS, "_score": "double", "_prediction": "double"}
+"""Of a row of a response, under the id of its request's row."""
+DATED_BY: dict[Table, str] = {"predictions": "_time", "labels": "_observed", "requests": "_time", "responses": "_time"}
 """The column that says to which day a row belongs."""
 SETTINGS = {"delta.dataSkippingStatsColumns": "_time,_observed,_received"}
 """Minimum and maximum of these columns are kept for each file; of 2,000 features they would swell every commit."""
 ATTEMPTS = 5
 
 
-def prediction_columns(policy: Policy) -> dict[str, Kind]:
-    """Columns of ``logs/<model>/predictions`` without ``_day``.
+def columns_of(policy: Policy, table: Table) -> dict[str, Kind]:
+    """Columns of a table without ``_day``."""
+    match table:
+        case "predictions":
+            return prediction_columns(policy)
+        case "labels":
+            return LABEL_COLUMNS
+        case "requests":
+            return REQUEST_COLUMNS | feature_columns(policy)
+        case "responses":
+            return RESPONSE_COLUMNS
 
-    Number, integer and boolean features are double; categories, and whatever the policy's privacy changed, are text.
-    """
+
+def prediction_columns(policy: Policy) -> dict[str, Kind]:
+    """Columns of ``logs/<model>/predictions`` without ``_day``."""
     own: dict[str, Kind] = {
         "_id": "text",
         "_time": "time",
@@ -57,11 +80,16 @@ def prediction_columns(policy: Policy) -> dict[str, Kind]:
         "_prediction": "double",
         "_latency_ms": "double",
     }
-    features: dict[str, Kind] = {
+    return own | feature_columns(policy)
+
+
+def feature_columns(policy: Policy) -> dict[str, Kind]:
+    """Features as they are logged: number, integer and boolean are double; categories, and whatever the policy's
+    privacy changed, are text."""
+    return {
         name: "text" if feature.type == "category" or feature.privacy != "keep" else "double"
         for name, feature in policy.model.features.items()
     }
-    return own | features
 
 
 def schema(columns: Mapping[str, Kind]) -> Schema:
@@ -94,11 +122,11 @@ def append(
     sequence: int,
     opened: dict[str, DeltaTable] | None = None,
 ) -> bool:
-    """Append predictions or labels exactly once; True if this call wrote them.
+    """Append a batch exactly once; True if this call wrote it.
 
     Args:
-        rows: An Arrow table of any library, with columns of :func:`prediction_columns` or ``LABEL_COLUMNS``; a
-            missing column is null, a missing ``_received`` is now.
+        rows: An Arrow table of any library, with columns of :func:`columns_of`; a missing column is null, a missing
+            ``_received`` is now.
         writer: Who appends, one name a spool.
         sequence: Rises with every batch of this writer; a number not above the last one written is skipped.
         opened: Tables kept open between calls, which then read only the commits since the call before.
@@ -107,11 +135,10 @@ def append(
         DataError: an id or time is null, or a column's type is not that of the table's column.
         StoreError: the store refused.
     """
-    columns = prediction_columns(policy) if table == "predictions" else LABEL_COLUMNS
     given = Rows.from_arrow(rows)
     if not given.num_rows:
         return False
-    whole = _with_day(given, columns, DATED_BY[table])
+    whole = _with_day(given, columns_of(policy, table), DATED_BY[table])
     return _append(store, key_of(policy, table), whole, writer, sequence, {} if opened is None else opened)
 
 
@@ -125,43 +152,20 @@ def last_sequence(store: Store, policy: Policy, table: Table, writer: str) -> in
 
 
 def known_ids(store: Store, policy: Policy, ids: Iterable[str]) -> set[str]:
-    """Those of ``ids`` that the log has a prediction of: newest days first, until all are found."""
-    key = key_of(policy, "predictions")
+    """Those of ``ids`` that the log has a prediction or a request of: newest days first, until all are found."""
     known: set[str] = set()
     missing = set(ids)
-    with store_errors(store, key):
-        table = open_table(store, key)
-        for day in days(table):
-            if table is None or not missing:
-                break
-            for batch in table.scan(columns=["_id"], predicate=f"_day = '{day}'"):
-                known |= missing.intersection(batch["_id"].to_pylist())
-            missing -= known
+    for name in ("predictions", "requests"):
+        key = key_of(policy, name)
+        with store_errors(store, key):
+            table = open_table(store, key)
+            for day in days(table):
+                if table is None or not missing:
+                    break
+                for batch in table.scan(columns=["_id"], predicate=f"_day = '{day}'"):
+                    known |= missing.intersection(batch["_id"].to_pylist())
+                missing -= known
     return known
-
-
-def compact(store: Store, policy: Policy) -> int:
-    """Put the small files of each day together; how many went away. Readers of older versions keep theirs.
-
-    Raises:
-        StoreError: the store refused.
-    """
-    return sum(
-        int(table.optimize.compact(max_concurrent_tasks=1)["numFilesRemoved"]) for table in _tables(store, policy)
-    )
-
-
-def drop_before(store: Store, policy: Policy, limit: datetime) -> None:
-    """Drop the whole days before the day of a time from both tables."""
-    aware(limit=limit)
-    for table in _tables(store, policy):
-        table.delete(f"_day < '{day_of(limit)}'")
-
-
-def vacuum(store: Store, policy: Policy) -> None:
-    """Delete files that no version of the last week refers to."""
-    for table in _tables(store, policy):
-        table.vacuum(dry_run=False)
 
 
 def open_table(store: Store, key: str) -> DeltaTable | None:
@@ -204,16 +208,6 @@ def store_errors(store: Store, key: str) -> Iterator[None]:
         raise DataError(f"{store.uri(key)}: {exc}") from exc
     except (DeltaError, OSError) as exc:
         raise StoreError(f"{store.uri(key)}: {exc}") from exc
-
-
-def _tables(store: Store, policy: Policy) -> Iterator[DeltaTable]:
-    """Those of a model that exist, each within :func:`store_errors`."""
-    for name in TABLES:
-        key = key_of(policy, name)
-        with store_errors(store, key):
-            table = open_table(store, key)
-            if table is not None:
-                yield table
 
 
 def _append(store: Store, key: str, rows: Rows, writer: str, sequence: int, opened: dict[str, DeltaTable]) -> bool:
@@ -290,7 +284,7 @@ def _is_text(kind: DataType) -> bool:
 
 
 def _shown(kind: DataType) -> str:
-    names = {"Utf8": "string", "Float64": "double"}
+    names = {"Utf8": "string", "Float64": "double", "Int64": "count"}
     name = str(kind).partition("<")[2].rstrip(">\n")
     return names.get(name, name)
 

@@ -1,7 +1,8 @@
 """The prediction log of a model as it is read: predictions by window, joined with their labels.
 
-What the tables are and how they are written is in :mod:`kedge.tables.appending`. Of an event that two writers
-appended, the row received first is read.
+What the tables are and how they are written is in :mod:`kedge.tables.appending`. Predictions are the model server's own
+events and what :mod:`kedge.tables.pairs` makes of KServe's requests and responses. Of an event that was appended twice
+the row received first is read.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kedge.errors import UsageError
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.tables import appending
+from kedge.tables import appending, pairs
 from kedge.tables.appending import aware, day_of, days, key_of, open_table, store_errors
 from kedge.tables.ids import Rows, match
 
@@ -30,6 +30,10 @@ TIME = pa.timestamp("us", tz="UTC")
 LABELS = pa.schema(appending.schema(appending.LABEL_COLUMNS))
 LABELLING = ["_id", "_label", "_observed", "_received"]
 """What a join needs of a label."""
+ANSWERED_WITHIN = timedelta(hours=1)
+"""A response belongs to a request of its id that was made at most so long before, or dated a minute after it."""
+MINUTE = timedelta(minutes=1)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 FILES = ("partition._day", "num_records")
 MICROSECOND = timedelta(microseconds=1)
 CLOCKS_APART = timedelta(days=1)
@@ -38,7 +42,12 @@ CLOCKS_APART = timedelta(days=1)
 
 def schema(policy: Policy) -> pa.Schema:
     """Columns of ``logs/<model>/predictions``, see :func:`kedge.tables.appending.prediction_columns`."""
-    return pa.schema(appending.schema(appending.prediction_columns(policy)))
+    return table_schema(policy, "predictions")
+
+
+def table_schema(policy: Policy, table: appending.Table) -> pa.Schema:
+    """Columns of a table of the log."""
+    return pa.schema(appending.schema(appending.columns_of(policy, table)))
 
 
 def read_window(
@@ -67,16 +76,15 @@ def read_window(
     aware(start=start, end=end)
     wanted = _columns(policy, columns)
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
-    within = _between("_time", start, end)
     if end <= start:
         nothing = schema(policy).empty_table()
         return (
             nothing.select(wanted) if labels == "none" else _joined(nothing, LABELS.empty_table(), wanted, inner=False)
         )
     if labels == "none":
-        predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
+        predictions = _predictions(store, policy, needed, start, end)
         first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
-        kept = _received_first(predictions["_received"], first)
+        kept = pairs.received_first(predictions["_received"], first)
         result = predictions.select(wanted)
         return result if kept.all() else result.filter(pa.array(kept))
     later = pc.field("_day") >= day_of(start - CLOCKS_APART)
@@ -86,7 +94,7 @@ def read_window(
     names = LABELLING
     with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
         reading = beside.submit(_read, store, key_of(policy, "labels"), LABELS, names, later)
-        predictions = _read(store, key_of(policy, "predictions"), schema(policy), needed, within)
+        predictions = _predictions(store, policy, needed, start, end)
         found = reading.result()
     return _joined(predictions, found, wanted, inner=labels == "inner")
 
@@ -155,13 +163,15 @@ def newest_days(
 
     None: the table holds none. Reads no row: Delta Lake keeps each file's count.
     """
-    key = key_of(policy, name)
-    with store_errors(store, key):
-        table = open_table(store, key)
-        files = table.get_add_actions(flatten=True) if table is not None else None
-        counts: Counter[str] = Counter()
-        for day, count in zip(*(files[name].to_pylist() for name in FILES), strict=True) if files is not None else ():
-            counts[day] += count
+    counts: Counter[str] = Counter()
+    for each in ("predictions", "requests") if name == "predictions" else (name,):
+        key = key_of(policy, each)
+        with store_errors(store, key):
+            table = open_table(store, key)
+            files = table.get_add_actions(flatten=True) if table is not None else None
+            if files is not None:
+                for day, count in zip(*(files[column].to_pylist() for column in FILES), strict=True):
+                    counts[day] += count
     total, first = 0, None
     for day in sorted((day for day in counts if day <= day_of(end)), reverse=True):
         total += counts[day]
@@ -179,6 +189,23 @@ def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Tabl
         condition = (pc.field("_day") >= day_of(start)) & (pc.field("_observed") >= pa.scalar(start, TIME))
     names = [name for name in LABELS.names if name != "_day"]
     return _read(store, key_of(policy, "labels"), LABELS, names, condition)
+
+
+def _predictions(store: Store, policy: Policy, columns: list[str], start: datetime, end: datetime) -> pa.Table:
+    """What was predicted in ``[start, end)``: own events, and pairs of KServe's; ids may occur several times."""
+    own = _read(store, key_of(policy, "predictions"), schema(policy), columns, _between("_time", start, end))
+    names = pairs.request_columns(columns)
+    requests = _read(
+        store, key_of(policy, "requests"), table_schema(policy, "requests"), names, _between("_time", start, end)
+    )
+    if not requests.num_rows:
+        return own
+    until = min(end, LAST - ANSWERED_WITHIN) + ANSWERED_WITHIN
+    answered = _between("_time", max(start, FIRST + MINUTE) - MINUTE, until)
+    names = pairs.response_columns(columns)
+    responses = _read(store, key_of(policy, "responses"), table_schema(policy, "responses"), names, answered)
+    logged = pairs.joined(requests, responses, columns).cast(own.schema)
+    return pa.concat_tables([own, logged]) if own.num_rows else logged
 
 
 def _read(
@@ -202,12 +229,29 @@ def _of_ids(
     store: Store,
     policy: Policy,
     ids: pa.ChunkedArray,
-    columns: Sequence[str],
+    columns: list[str],
     within: tuple[datetime, datetime] | None = None,
 ) -> pa.Table:
-    """Predictions of these ids, made whenever or within a time: newest days first, until all are found."""
-    wanted = schema(policy)
-    key = key_of(policy, "predictions")
+    """Predictions of these ids, made whenever or within a time."""
+    own = _found(store, policy, "predictions", ids, columns, within)
+    requests = _found(store, policy, "requests", ids, pairs.request_columns(columns), within)
+    if not requests.num_rows:
+        return own
+    responses = _found(store, policy, "responses", requests["_id"], pairs.response_columns(columns), None)
+    return pa.concat_tables([own, pairs.joined(requests, responses, columns).cast(own.schema)])
+
+
+def _found(
+    store: Store,
+    policy: Policy,
+    name: appending.Table,
+    ids: pa.ChunkedArray,
+    columns: Sequence[str],
+    within: tuple[datetime, datetime] | None,
+) -> pa.Table:
+    """Rows of a table with these ids: newest days first, until all are found."""
+    wanted = table_schema(policy, name)
+    key = key_of(policy, name)
     parts = [wanted.empty_table().select(columns)]
     missing = pc.unique(ids)
     with store_errors(store, key):
@@ -230,7 +274,7 @@ def _of_ids(
 def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner: bool) -> pa.Table:
     first, labelled = match(predictions["_id"], labels["_id"])
     found = _latest_label(labels, labelled, predictions.num_rows)[first]
-    kept = _received_first(predictions["_received"], first)
+    kept = pairs.received_first(predictions["_received"], first)
     if inner:
         kept &= found >= 0
     result = predictions.select(wanted)
@@ -242,22 +286,10 @@ def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner
     return result
 
 
-def _received_first(received: pa.ChunkedArray, first: Rows) -> NDArray[np.bool_]:
-    """Which rows are, of their id, the one received first; ``first`` says the first row of the same id."""
-    kept: NDArray[np.bool_] = first == np.arange(len(first))
-    if not kept.all():
-        several = np.flatnonzero((np.bincount(first) > 1)[first])
-        kept[several] = False
-        times = received.cast(pa.int64()).to_numpy()[several]
-        order = several[np.argsort(times, kind="stable")[::-1]]
-        earliest = np.empty(len(first), np.int64)
-        earliest[first[order]] = order
-        kept[earliest[first[several]]] = True
-    return kept
-
-
 def _latest_label(labels: pa.Table, predicted: Rows, count: int) -> Rows:
     """For each of ``count`` predictions the row of its label observed last (then: received last), -1 without one.
+
+    An outcome that was told again is no correction: it counts from when it was told first.
 
     ``predicted`` says for each label the row of its prediction, -1 without one.
     """
@@ -267,8 +299,10 @@ def _latest_label(labels: pa.Table, predicted: Rows, count: int) -> Rows:
     if np.count_nonzero(rows >= 0) < len(known):
         several = known[(np.bincount(predicted[known]) > 1)[predicted[known]]]
         times = [labels[name].cast(pa.int64()).to_numpy()[several] for name in ("_received", "_observed")]
-        order = several[np.lexsort(times)]
-        rows[predicted[order]] = order
+        order = several[np.lexsort([*times, predicted[several]])]
+        told = np.column_stack([predicted[order], labels["_label"].to_numpy()[order]])
+        changed = order[np.append(True, (told[1:] != told[:-1]).any(axis=1))]
+        rows[predicted[changed]] = changed
     return rows
 
 

@@ -67,7 +67,6 @@ def collectors_page() -> str:
     metrics.sampled_out.labels("fraud")
     metrics.appended.labels("fraud", "labels")
     metrics.set_aside.labels("fraud")
-    metrics.waiting_labels.labels("fraud")
     metrics.check.labels("fraud", "warn")
     return metrics.page()[0].decode()
 

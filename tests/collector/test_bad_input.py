@@ -165,22 +165,6 @@ def test_a_batch_keeps_the_good_events_and_names_the_bad(start, event):
         assert client.post("/v1/flush").json()["appended"] == 2
 
 
-def test_another_payload_under_an_id_is_refused_and_the_first_stays(start, post, event):
-    with start() as client:
-        assert post(client).status_code == 202
-        assert post(client).status_code == 202
-        answer = post(client, data={"score": 0.75})
-        assert (answer.status_code, "first stays" in answer.json()["error"]) == (409, True)
-        assert refused(client, "conflict") == 1
-        for batch in ([event("a"), event("b")], [event("c"), event("c")]):  # again, and twice in one batch
-            assert client.post("/", content=orjson.dumps(batch), headers=BATCHED).status_code == 202
-        for batch in ([event("a", score=0.75), event("d")], [event("e"), event("e", score=0.75)]):
-            answer = client.post("/", content=orjson.dumps(batch), headers=BATCHED)
-            assert (answer.status_code, answer.json()["accepted"]) == (409, 1)
-        assert refused(client, "conflict") == 3
-        assert client.post("/v1/flush").json()["appended"] == 5
-
-
 def test_events_from_another_time_are_refused_where_that_is_asked_for(start, post):
     now = datetime.now(UTC)
     with start(max_ahead_seconds=3600, max_age_seconds=86_400) as client:

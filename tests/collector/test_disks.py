@@ -5,13 +5,15 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import httpx
 import orjson
 import pytest
 
+from kedge import policy as policies
 from kedge.store import open_store
-from kedge.tables import appending
+from kedge.tables import appending, log
 
 POLICY = """\
 model: {name: payments, target: returned, features: {amount: {type: number}, country: {type: category}}}
@@ -23,6 +25,7 @@ AS_IT_IS = 'exec "$@"'
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-ec"]
 LOGGER = {"ce-specversion": "1.0", "ce-source": "http://localhost:9081/", "ce-inferenceservicename": "payments-blue"}
 ROWS = 4000
+EVER = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def test_a_spool_filled_while_the_store_was_away_empties_when_it_is_back_and_not
     store.mkdir()
     (store / "logs").write_text("away")
     whole, own, told_to_wait = [], [], 0
-    with running(spool, store, "--reserve-mb", "24") as client:
+    with running(spool, store, "--reserve-mb", "32") as client:
         for number in range(100):
             statuses = logged(client, number)
             headers = {"content-type": "application/cloudevents+json"}
@@ -120,9 +123,9 @@ def test_a_spool_filled_while_the_store_was_away_empties_when_it_is_back_and_not
         until(lambda: client.post("/v1/flush").status_code == 200)
         until(lambda: client.get("/readyz").json() == {"ready": True, "faults": {}})
         assert logged(client, "after") == [202, 202]
-        assert client.post("/v1/flush").json()["appended"] == ROWS
-    table = appending.open_table(open_store(store), "logs/payments/predictions")
-    ids = table.to_pyarrow_table(columns=["_id"])["_id"].to_pylist()
+        assert client.post("/v1/flush").json()["appended"] == 2 * ROWS
+    rows = log.read_window(open_store(store), policies.load(spool.parent / "policy.yaml"), *EVER, columns=["_id"])
+    ids = rows["_id"].to_pylist()
     assert len(ids) == len(set(ids))
     wanted = {f"{one}-{row}" for one in [*whole, "kafter"] for row in range(ROWS)}
     assert set(ids) == wanted | set(own)

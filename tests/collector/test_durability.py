@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from kedge.collector.collector import Collector
-from kedge.collector.journal import Journal, frame
+from kedge.collector.journal import HEAD, MARK, Journal, Segment, frame
 from kedge.collector.settings import Settings
 from kedge.errors import UsageError
 from kedge.store import open_store
@@ -29,7 +29,7 @@ def post(event):
 
 @pytest.fixture
 def ids(store, declared):
-    """Ids in the bare table, not through the reader, which would hide a duplicate."""
+    """Ids in the bare table, not through the reader, which would hide what was appended twice."""
 
     def read(table="predictions"):
         found = appending.open_table(store, f"logs/payments/{table}")
@@ -134,40 +134,76 @@ def test_when_the_backlog_is_too_long_own_senders_wait_and_kserves_logger_is_tak
         assert client.post("/", json={"instances": [{"amount": 1}]}, headers=attributes).status_code == 202
 
 
-def test_a_batch_whose_commit_was_not_noted_is_not_appended_twice(start, post, ids, tmp_path):
-    """A crash between the append to Delta and the note in the index: the same segment is read again."""
+def test_a_segment_that_was_appended_before_a_crash_is_not_appended_twice(start, post, ids, tmp_path):
+    """A crash between the append to Delta and the end of the segment: it is read again."""
     with start() as client:
         post(client, "a")
-        kept = {path.name: path.read_bytes() for path in (tmp_path / "spool").rglob("*.log")}
-        index = (tmp_path / "spool" / "index.db").read_bytes()
-        wal = (tmp_path / "spool" / "index.db-wal").read_bytes()
+        kept = {path: path.read_bytes() for path in (tmp_path / "spool" / "journal").glob("*.log")}
         client.post("/v1/flush")
-    for name, data in kept.items():
-        (tmp_path / "spool" / "journal" / name).write_bytes(data)
-    (tmp_path / "spool" / "index.db").write_bytes(index)
-    (tmp_path / "spool" / "index.db-wal").write_bytes(wal)
+    for path, data in kept.items():
+        path.write_bytes(data)
     with start() as client:
         post(client, "b")
         client.post("/v1/flush")
     assert ids() == ["a", "b"]
 
 
-def test_a_torn_or_damaged_stretch_of_the_journal_is_counted_and_the_rest_is_read(start, post, ids, tmp_path):
+@pytest.fixture
+def segment(start, post, tmp_path):
+    """A closed segment with the events a, b and c, which the store did not take."""
     away(tmp_path / "store")
     with start() as client:
         for identity in "abc":
             post(client, identity)
-    segments = sorted((tmp_path / "spool" / "journal").glob("*.log"))
-    raw = bytearray(segments[0].read_bytes())
-    second = raw.index(b"KDG", 1)
-    raw[second + 40] ^= 1
-    segments[0].write_bytes(bytes(raw) + frame(b"b", b"payments torn")[:-4])
     back(tmp_path / "store")
+    (path,) = (tmp_path / "spool" / "journal").glob("*.log")
+    return path
+
+
+@pytest.mark.parametrize("place", [*range(HEAD.size), HEAD.size + 40])
+def test_of_a_frame_with_a_flipped_bit_the_others_are_appended_and_the_segment_is_kept(start, ids, segment, place):
+    raw = bytearray(segment.read_bytes())
+    second = raw.index(MARK, 1)
+    raw[second + place] ^= 1
+    segment.write_bytes(raw)
     with start() as client:
         client.post("/v1/flush")
-        assert "kedge_collect_damaged_lines_total 2.0" in client.get("/metrics").text
-        assert "check the disk" in client.get("/readyz").json()["faults"]["journal"]
+        assert "kedge_collect_damaged_lines_total 1.0" in client.get("/metrics").text
+        fault = client.get("/readyz").json()["faults"]["journal"]
+    assert segment.name in fault
+    assert "check the disk" in fault
     assert ids() == ["a", "c"]
+    assert (segment.parent.parent / "damaged" / segment.name).read_bytes() == raw
+
+
+def test_a_segment_that_was_cut_is_told_wherever_it_was_cut(segment):
+    journal, whole = Journal(segment.parent, segment_bytes=1), segment.read_bytes()
+    named = Segment.of(segment)
+    (segment.parent / named._replace(number=named.number + 1).file).write_bytes(frame(b"[]"))
+    assert [*journal.read(named, lambda length: pytest.fail(f"damage of {length} bytes"))]
+    for size in range(len(whole)):
+        segment.write_bytes(whole[:size])
+        damage = []
+        list(journal.read(named, damage.append))
+        assert damage
+
+
+def test_the_last_segment_of_a_process_that_was_killed_has_no_end(segment):
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[: whole.rindex(MARK)])
+    read = Journal(segment.parent, segment_bytes=1).read(Segment.of(segment), pytest.fail)
+    assert len(list(read)) == 3
+
+
+def test_a_segment_that_cannot_be_read_is_set_aside_and_holds_up_nobody(start, post, ids, segment, tmp_path):
+    segment.unlink()
+    segment.mkdir()
+    with start() as client:
+        post(client, "d")
+        assert client.post("/v1/flush").json() == {"appended": 1}
+        assert segment.name in client.get("/readyz").json()["faults"]["journal"]
+    assert ids() == ["d"]
+    assert (tmp_path / "spool" / "damaged" / segment.name).exists()
 
 
 def test_a_spool_belongs_to_one_collector(start, declared, tmp_path):
@@ -240,11 +276,7 @@ def test_rows_the_log_refuses_hold_up_nobody_and_are_appended_when_the_policy_is
         post(client, "c", model="other")
         assert client.post("/v1/flush").json()["appended"] == 1
         assert "'amount' is logged as double" in client.get("/readyz").json()["faults"]["refused: payments"]
-        post(client, "b", features={"amount": 12.5, "country": "DE"})  # sent again: still one row in the end
-        client.post("/v1/flush")
     with start(other, declared()) as client:
-        client.post("/v1/flush")
-        post(client, "b", features={"amount": 12.5, "country": "DE"})
         client.post("/v1/flush")
     assert ids() == ["a", "b"]
 
@@ -263,16 +295,19 @@ def test_a_value_written_before_its_feature_became_private_does_not_come_into_th
     assert rows.to_pylist() == [{"_id": "a", "amount": 1.0, "country": None}]
 
 
-def test_segments_are_numbered_on_and_closed_when_they_are_full(tmp_path):
-    journal = Journal(tmp_path, first=7, segment_bytes=50)
-    journal.append(frame(b"l", b"x" * 60))
+def test_segments_are_numbered_and_closed_when_they_are_full_and_each_process_is_a_writer(tmp_path):
+    journal = Journal(tmp_path, segment_bytes=50)
+    journal.append(frame(b"x" * 60))
     assert journal.full
-    journal.append(frame(b"l", b"y"))
-    assert journal.rotate() == [7, 8]
-    assert [bytes(payload) for _, payload in journal.read(8, print)] == [b"y"]
-    later = Journal(tmp_path, first=0, segment_bytes=50)
-    later.append(frame(b"l", b"z"))
-    assert later.rotate() == [7, 8, 9]
+    journal.append(frame(b"y"))
+    first, second = journal.rotate()
+    assert (first.number, second.number, first.writer) == (0, 1, second.writer)
+    assert [bytes(payload) for payload in journal.read(second, pytest.fail)] == [b"y"]
+    later = Journal(tmp_path, segment_bytes=50)
+    later.append(frame(b"z"))
+    (third,) = {*later.rotate()} - {first, second}
+    assert third.writer != first.writer
+    assert [bytes(payload) for payload in later.read(third, pytest.fail)] == [b"z"]
 
 
 def test_an_unreachable_collector_loses_nothing_it_acknowledged(start, post, ids):
@@ -282,19 +317,3 @@ def test_an_unreachable_collector_loses_nothing_it_acknowledged(start, post, ids
     with pytest.raises(httpx.TransportError):
         httpx.get(address)
     assert ids() == ["a"]  # a stop appends what it can
-
-
-def test_journal_entries_of_an_earlier_version_are_named_and_stay_in_the_spool(start, post, ids, tmp_path):
-    folder = tmp_path / "spool" / "journal"
-    folder.mkdir(parents=True)
-    old = folder / f"{0:012d}.log"
-    old.write_bytes(frame(b"p", b"payments 00 {}"))
-    with start() as client:
-        post(client, "a")
-        assert "entries of kind 'p'" in client.post("/v1/flush").json()["error"]
-        assert "entries of kind 'p'" in client.get("/readyz").json()["faults"]["store"]
-    assert old.exists()
-    old.unlink()
-    with start() as client:
-        client.post("/v1/flush")
-    assert ids() == ["a"]

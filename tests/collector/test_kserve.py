@@ -77,16 +77,11 @@ def test_a_request_and_its_answer_become_one_prediction_in_whichever_order_they_
     with start() as client:
         sent = client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
         assert sent.status_code == 202
-        assert client.post("/v1/flush").json()["unmatched"] == 1
+        assert client.post("/v1/flush").json() == {"appended": 1}
+        assert rows() == []
         client.post("/", json=bodies[second], headers=headers(second, time=times[second]))
         client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
-        assert client.post("/v1/flush").json() == {
-            "appended": 1,
-            "labels_without_prediction": {"payments": 0},
-            "unmatched": 0,
-        }
-        client.post("/", json=bodies[first], headers=headers(first, time=times[first]))
-        assert client.post("/v1/flush").json()["unmatched"] == 0
+        client.post("/v1/flush")
     (row,) = rows()
     assert row.pop("_received") > datetime(2026, 3, 2, tzinfo=UTC)
     assert row == {
@@ -161,25 +156,34 @@ def test_a_service_of_a_model_nobody_declared_is_refused(start):
         assert client.post("/", json={"instances": [ROW]}, headers=other).status_code == 422
 
 
-def test_halves_that_reached_different_collectors_find_each_other(start, rows):
-    with start(spool="one", share_seconds=0) as one, start(spool="two", share_seconds=0) as two:
+def test_a_request_and_a_response_that_reached_different_collectors_find_each_other(start, rows):
+    with start(spool="one") as one, start(spool="two") as two:
         one.post("/", json={"instances": [ROW]}, headers=headers("request"))
         two.post("/", json={"predictions": [0.75]}, headers=headers("response"))
-        assert one.post("/v1/flush").json()["unmatched"] == 1
-        done = two.post("/v1/flush").json()
-        assert (done["appended"], done["unmatched"]) == (1, 0)
-        two.post("/v1/flush")
-        assert one.post("/v1/flush").json()["unmatched"] == 0
     assert [(row["_id"], row["_score"], row["amount"]) for row in rows()] == [("a", 0.75, 12.5)]
 
 
-def test_an_answer_with_another_number_of_rows_is_counted_not_logged(start, rows):
+@pytest.mark.parametrize(("asked", "answered"), [(2, 1), (3, 2), (2, 3)])
+def test_an_answer_with_another_number_of_rows_is_no_prediction(start, rows, asked, answered):
+    with start() as client:
+        client.post("/", json={"instances": [ROW] * asked}, headers=headers("request"))
+        client.post("/", json={"predictions": [0.75] * answered}, headers=headers("response"))
+    assert rows() == []
+
+
+def test_a_label_of_a_pair_is_known_and_read_with_it(start, store, declared):
+    label = {"model": "payments", "labels": [{"id": "a-1", "label": 1, "observed_at": "2026-03-02T13:00:00Z"}]}
     with start() as client:
         client.post("/", json={"instances": [ROW, ROW]}, headers=headers("request"))
-        client.post("/", json={"predictions": [0.75]}, headers=headers("response"))
-        assert client.post("/v1/flush").json()["appended"] == 0
-        assert "kedge_collect_unequal_pairs_total 1.0" in client.get("/metrics").text
-    assert rows() == []
+        client.post("/", json={"predictions": [0.75, 0.5]}, headers=headers("response"))
+        assert client.post("/v1/labels?require_known=true", json=label).status_code == 202
+        label["labels"][0]["id"] = "a-2"
+        assert client.post("/v1/labels?require_known=true", json=label).status_code == 422
+    day = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+    found = log.read_labelled(store, declared(), *day, columns=["_id", "_score", "amount", "_latency_ms"])
+    assert found.drop_columns(["_label", "_observed"]).to_pylist() == [
+        {"_id": "a-1", "_score": 0.5, "amount": 12.5, "_latency_ms": 0.0}
+    ]
 
 
 @pytest.mark.parametrize(

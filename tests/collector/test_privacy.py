@@ -117,14 +117,14 @@ def test_prediction_halves_and_label_of_an_id_are_kept_or_left_out_together(star
                 assert client.post("/", json=body, headers=head).status_code == 202
         labels = [{"id": name, "label": 1} for name in ids]
         client.post("/v1/labels", json={"model": "payments", "labels": labels})
-        done = client.post("/v1/flush").json()
-        assert done["labels_without_prediction"] == {"payments": 0}
-        assert done["unmatched"] == 0
     logged = {}
-    for table in ("predictions", "labels"):
+    for table in appending.TABLES:
         found = appending.open_table(store, f"logs/payments/{table}").to_pyarrow_table(columns=["_id"])
         logged[table] = set(found["_id"].to_pylist())
-    assert logged["predictions"] == logged["labels"] == {name for name in ids if sampled(name, 0.5)}
+    kept = {name for name in ids if sampled(name, 0.5)}
+    assert logged["labels"] == kept
+    assert logged["predictions"] == kept & set(ids[:30])
+    assert logged["requests"] == logged["responses"] == kept & set(ids[30:])
 
 
 def test_a_positive_label_is_one_and_any_other_zero(declared):

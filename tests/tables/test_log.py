@@ -237,3 +237,13 @@ def test_a_window_is_what_a_naive_join_makes_of_duplicates_corrections_and_late_
         assert sorted(row["amount"] for row in rows) == sorted(expected)
     else:
         assert sorted((row["amount"], row["_label"]) for row in rows) == sorted(expected.items())
+
+
+def test_an_outcome_that_is_told_again_counts_from_when_it_was_told_first(store):
+    appending.append(store, POLICY, "predictions", predictions(["a", "b"]), writer="one", sequence=1)
+    hours = [timedelta(hours=hour) for hour in range(1, 5)]
+    for number, (outcome, hour) in enumerate(zip((0.0, 1.0, 1.0, 1.0), hours, strict=True)):
+        rows = {"_id": ["a"], "_label": [outcome], "_observed": pa.array([NOON + hour], log.TIME)}
+        appending.append(store, POLICY, "labels", pa.table(rows), writer="one", sequence=number)
+    found = log.read_window(store, POLICY, NOON, NOON + timedelta(hours=1), columns=["_id"], labels="inner")
+    assert found.to_pylist() == [{"_id": "a", "_label": 1.0, "_observed": NOON + hours[1]}]

@@ -9,7 +9,7 @@ import pytest
 from kedge import policy as policies
 from kedge.errors import StoreError
 from kedge.store import open_store
-from kedge.tables import appending, log
+from kedge.tables import appending, log, upkeep
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = policies.parse(
@@ -41,8 +41,8 @@ def keep_tidy(store, done):
     tidied = 0
     while not done():
         try:
-            appending.compact(store, POLICY)
-            appending.drop_before(store, POLICY, NOON)
+            upkeep.compact(store, POLICY)
+            upkeep.drop_before(store, POLICY, NOON)
         except StoreError:
             continue
         tidied += 1
@@ -70,8 +70,8 @@ def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_w
         for writer in writers:
             writer.result()
         tidied.result()
-    appending.compact(store, POLICY)
-    appending.drop_before(store, POLICY, NOON)
+    upkeep.compact(store, POLICY)
+    upkeep.drop_before(store, POLICY, NOON)
     everything = {f"{w}-{n}-{r}" for w in ("one", "two") for n in range(BATCHES) for r in range(ROWS)}
     assert sorted(read(store)) == sorted(everything)
     assert appending.known_ids(store, POLICY, ["old-0-0"]) == set()
@@ -82,8 +82,8 @@ def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_w
 def test_a_table_opened_before_files_are_put_together_is_read_whole_after_it(store):
     write(store, "one")
     opened = appending.open_table(store, "logs/payments/predictions").to_pyarrow_dataset()
-    assert appending.compact(store, POLICY) == BATCHES
-    appending.vacuum(store, POLICY)
+    assert upkeep.compact(store, POLICY) == BATCHES
+    upkeep.vacuum(store, POLICY)
     assert opened.count_rows() == BATCHES * ROWS
 
 

@@ -1,0 +1,120 @@
+"""Keeps the log's tables easy to read: small files put together, repeated rows and old days taken out, files deleted.
+
+Readers of an older version of a table keep its files for a week.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from arro3.core import Table as Rows
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import CommitFailedError
+
+from kedge.policy import Policy
+from kedge.store import Store
+from kedge.tables.appending import ATTEMPTS, TABLES, Table, aware, day_of, key_of, open_table, store_errors
+
+SAME: dict[Table, str] = {
+    "predictions": "_id",
+    "labels": "_id, _label, _observed",
+    "requests": "_id",
+    "responses": "_id",
+}
+"""Columns that are equal in two rows of one event. A correction is a label of its own."""
+REPEATED = """
+SELECT {same}, min(_received) AS _first FROM log WHERE _day = '{day}' GROUP BY {same} HAVING count(*) > 1
+"""
+QUERY_MEMORY = "64M"
+"""Of the query; what it cannot hold, it writes to the disk."""
+
+
+def compact(store: Store, policy: Policy) -> int:
+    """Put the small files of each day together; how many went away.
+
+    Raises:
+        StoreError: the store refused.
+    """
+    return sum(
+        int(table.optimize.compact(max_concurrent_tasks=1)["numFilesRemoved"]) for _, table in _tables(store, policy)
+    )
+
+
+def remove_repeats(store: Store, policy: Policy, since: datetime, scratch: Path) -> int:
+    """Delete the rows of events that came again, in the days that changed since a time; how many.
+
+    The row received first stays. Two received in the same microsecond both stay; readers return one of them.
+
+    Args:
+        scratch: A folder for what the query cannot hold in memory.
+
+    Raises:
+        StoreError: the store refused, or others appended to a day all the while: try again later.
+    """
+    removed = 0
+    for name, table in _tables(store, policy):
+        for day in _changed(table, since):
+            removed += _remove(store, key_of(policy, name), day, SAME[name], scratch)
+    return removed
+
+
+def drop_before(store: Store, policy: Policy, limit: datetime) -> None:
+    """Drop the whole days before the day of a time from all tables."""
+    aware(limit=limit)
+    for _, table in _tables(store, policy):
+        table.delete(f"_day < '{day_of(limit)}'")
+
+
+def vacuum(store: Store, policy: Policy) -> None:
+    """Delete files that no version of the last week refers to."""
+    for _, table in _tables(store, policy):
+        table.vacuum(dry_run=False)
+
+
+def _tables(store: Store, policy: Policy) -> Iterator[tuple[Table, DeltaTable]]:
+    """Those of a model that exist, each within :func:`store_errors`."""
+    for name in TABLES:
+        key = key_of(policy, name)
+        with store_errors(store, key):
+            table = open_table(store, key)
+            if table is not None:
+                yield name, table
+
+
+def _changed(table: DeltaTable, since: datetime) -> list[str]:
+    """Days with files from after a time."""
+    files = table.get_add_actions(flatten=True)
+    written = zip(*(files[name].to_pylist() for name in ("partition._day", "modification_time")), strict=True)
+    return sorted({day for day, time in written if time >= since.timestamp() * 1000})
+
+
+def _remove(store: Store, key: str, day: str, same: str, scratch: Path) -> int:
+    for attempt in range(ATTEMPTS):
+        table = open_table(store, key)
+        if table is None:
+            return 0
+        repeated = _query(table, REPEATED.format(same=same, day=day), scratch)
+        if not repeated.num_rows:
+            return 0
+        equal = " AND ".join(f"log.{name} = repeated.{name}" for name in same.split(", "))
+        merge = table.merge(
+            repeated,
+            f"log._day = '{day}' AND {equal} AND log._received > repeated._first",
+            source_alias="repeated",
+            target_alias="log",
+        )
+        try:
+            return int(merge.when_matched_delete().execute()["num_target_rows_deleted"])
+        except CommitFailedError:  # another collector appended to the day in the same moment
+            if attempt == ATTEMPTS - 1:
+                raise
+    return 0
+
+
+def _query(table: DeltaTable, statement: str, scratch: Path) -> Rows:
+    query = QueryBuilder({"datafusion.execution.target_partitions": "1"}).register("log", table)
+    for name, value in (("memory_limit", QUERY_MEMORY), ("temp_directory", str(scratch).replace("'", "''"))):
+        query.execute(f"SET datafusion.runtime.{name} = '{value}'").read_all()
+    return query.execute(statement).read_all()
