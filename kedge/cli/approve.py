@@ -11,6 +11,7 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
+    from kedge.records import ModelState
     from kedge.settings import Settings
     from kedge.store import Store
     from kedge.submission.submit import RunOutcome
@@ -61,9 +62,8 @@ def _release(
     from kedge.submission import submit
 
     bundle = registered(store, policy, begin)
-    times = write(store, policy, bundle, reason)
+    key = write(store, policy, bundle, reason)
     typer.echo(f"{policy.name}: bundle {bundle} approved")
-    key = None if times == 1 else f"approved-{times}"
     if not submitted:
         return []
     return [submit.submit_release(settings, policy, bundle, reason="approved", key=key, say=typer.echo)]
@@ -112,16 +112,27 @@ def registered(store: Store, policy: Policy, begin: str) -> str:
     return found[0]
 
 
-def write(store: Store, policy: Policy, bundle: str, reason: str) -> int:
-    """Write the approval, a new one if the bundle was rolled back since the last; its number among the bundle's."""
+def write(store: Store, policy: Policy, bundle: str, reason: str) -> str | None:
+    """Write the approval, a new one if the bundle was rolled back since the last.
+
+    Returns:
+        The key of the release that follows: None for the first one, else the number of the approval that allowed one
+        more, so that approving twice releases once.
+    """
     from kedge import clock, records
     from kedge.records import Approved, Record
 
     state = records.read_state(store, policy.name)
     given = len([item for item in state.approvals if item.data.bundle == bundle])
     if given and state.rolled_back(bundle) is None:
-        return given
+        return _again(state, bundle, given)
     key = bundle if not given else f"{bundle}-{given + 1}"
     data = Approved(bundle=bundle, reason=reason)
     records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
-    return given + 1
+    return _again(state, bundle, given + 1)
+
+
+def _again(state: ModelState, bundle: str, times: int) -> str | None:
+    condemned = (each.rolled_back for each in state.releases if each.bundle == bundle)
+    released = any(item is not None and item.data.condemned for item in condemned)
+    return f"approved-{times}" if released else None

@@ -22,12 +22,23 @@ from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.errors import StoreError
 from kedge.policy import Policy
-from kedge.records import Action, Checked, Data, Kind, ModelState, Pipeline, Quarantined, Record, RunState
+from kedge.records import (
+    Action,
+    Checked,
+    Data,
+    ModelState,
+    Pipeline,
+    Promoted,
+    Quarantined,
+    Record,
+    RolledBack,
+    RunState,
+)
 from kedge.records.kinds import TYPES
 from kedge.store import Store
 
 REFRESH_SECONDS = 60.0
-OUTCOMES: tuple[Kind, ...] = ("promoted", "rolled-back")
+OUTCOMES = ("promoted", "rolled-back", "not-judged")
 
 
 class ModelStates(Collector):
@@ -150,6 +161,10 @@ def _runs(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     yield going
 
 
+def _outcome(item: Record[Promoted] | Record[RolledBack]) -> str:
+    return "not-judged" if isinstance(item.data, RolledBack) and not item.data.condemned else item.kind
+
+
 def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_releases", "Releases that ended, by outcome.", labels=["model", "outcome"])
     since = GaugeMetricFamily(
@@ -163,8 +178,8 @@ def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) 
         going = [each.started for each in state.releases if not each.promoted and not each.rolled_back]
         if begun := [_made(item) for item in going if item is not None]:
             since.add_metric([name], max(begun))
-        outcomes = [outcome for each in state.releases for outcome in (each.promoted, each.rolled_back) if outcome]
-        counts = Counter(outcome.kind for outcome in outcomes)
+        outcomes = [item for each in state.releases for item in (each.promoted, each.rolled_back) if item]
+        counts = Counter(_outcome(item) for item in outcomes)
         for kind in OUTCOMES:
             ended.add_metric([name, kind], counts[kind])
     yield from (ended, since, limit)

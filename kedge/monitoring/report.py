@@ -76,7 +76,7 @@ def _events(state: ModelState) -> Iterator[tuple[datetime, str]]:
         if release.promoted is not None:
             yield release.promoted.time, "promoted"
         if release.rolled_back is not None:
-            yield release.rolled_back.time, "rolled back"
+            yield release.rolled_back.time, "rolled back" if release.rolled_back.data.condemned else "not judged"
 
 
 def _value(seen: Performance | Estimate | None) -> float | None:

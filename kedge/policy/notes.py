@@ -36,7 +36,7 @@ def _of_release(policy: Policy, due: float) -> Iterator[str]:
         if step.min_labels and due >= limit:
             yield (
                 f"release.steps.{index}.min_labels: the first outcomes are due after {_span(due)}, but the step ends "
-                f"after at most {_span(limit)}: every candidate would be rolled back"
+                f"after at most {_span(limit)}: no candidate could be judged"
             )
             return
     if any(step.min_labels for step in release.steps):

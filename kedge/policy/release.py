@@ -36,6 +36,23 @@ class Analysis(Section):
     tolerated."""
 
 
+class Guard(Section):
+    """Absolute limits: of a champion after its release, and of a candidate whose champion is dead.
+
+    A limit counts as exceeded when chance alone would show so many requests beyond it less than once in a thousand.
+    """
+
+    max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of failed requests (5xx, time-outs) that is tolerated."""
+    max_latency_ms: Annotated[float | None, Field(gt=0)] = None
+    """Latency in milliseconds that at most one in twenty requests may exceed; without it latency is not looked at."""
+    min_requests: Annotated[int, Field(ge=1)] = 50
+    """Requests within one look below which nothing is said."""
+    keep_seconds: Seconds = 86_400
+    """How long after a promotion the champion before stays deployed, so that a rollback is one change of weights; 0: it
+    goes with the bake."""
+
+
 class Release(Section):
     """How a registered challenger reaches traffic, and comes back."""
 
@@ -44,21 +61,27 @@ class Release(Section):
     steps: tuple[Step, ...] = (Step(percent=5), Step(percent=25), Step(percent=50))
     """Ascending shares; after the last one the candidate is promoted to all traffic."""
     max_step_seconds: Annotated[float, Field(gt=0)] = 86_400
-    """A step without enough evidence after this time is rolled back, with that reason."""
+    """A step without enough evidence after this time ends the release: not judged, so that it may be released again."""
     bake_seconds: Seconds = 3600
-    """How long the old champion stays warm after promotion, judged on; a rollback in that time is one weight change."""
+    """How long the candidate has almost all traffic, judged on, before it is promoted."""
+    bake_champion_percent: Annotated[int, Field(ge=0, le=50)] = 5
+    """Share of the traffic that the old champion keeps while the candidate bakes, to compare the same minutes; 0: none,
+    and the candidate is compared with the champion of the first step."""
     shadow_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of requests mirrored to the candidate before its first step; its answers are compared, never returned."""
     shadow_requests: Annotated[int, Field(ge=0)] = 100
     """Mirrored requests to see before the first step, when `shadow_percent` is above 0."""
     ready_seconds: Annotated[float, Field(gt=0)] = 600
-    """A slot that is not ready after this time fails the release."""
+    """A slot that is not ready after this time ends the release; a candidate that lost its server has as long to come
+    back."""
     smoke_tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """Largest difference allowed between a golden row's prediction at training and in the slot."""
     interval_seconds: Annotated[float, Field(gt=0)] = 30
     """How often evidence is looked at."""
     analysis: Analysis = Analysis()
     """How evidence is judged."""
+    guard: Guard = Guard()
+    """What holds at all times, whoever serves."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Release:

@@ -165,6 +165,13 @@ class RolledBack(_DecidedRelease):
 
     not_started: bool = False
     """No process was ever begun with the bundle: the platform was at fault, nothing was judged."""
+    not_judged: bool = False
+    """The evidence was too little for a verdict: the bundle is not condemned."""
+
+    @property
+    def condemned(self) -> bool:
+        """Whether the bundle was found bad, by a test or by a person: released again only if somebody approves it."""
+        return not (self.not_started or self.not_judged)
 
 
 @dataclass(frozen=True, kw_only=True)

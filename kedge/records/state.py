@@ -122,8 +122,8 @@ class Release:
 
     @property
     def judged(self) -> Record[Promoted] | Record[RolledBack] | None:
-        """What was decided on it last; None: nothing, or no process was begun with the bundle."""
-        if self.rolled_back is not None and not self.rolled_back.data.not_started:
+        """What was decided on it last; None: nothing, or it ended without a verdict on the bundle."""
+        if self.rolled_back is not None and self.rolled_back.data.condemned:
             return self.rolled_back
         return self.promoted
 
@@ -146,7 +146,8 @@ class Retraining:
 
 @dataclass(frozen=True, kw_only=True)
 class Stalled:
-    """A release that failed by something that trying again may mend, such as a cluster without KServe."""
+    """A release that failed by something that trying again may mend, such as a cluster without KServe, or one that saw
+    too few requests."""
 
     bundle: str
     run: str
@@ -154,15 +155,20 @@ class Stalled:
     """When each began."""
     reason: str
     """Why the last one failed."""
+    ended: datetime
+    """When the last one ended."""
+    not_judged: bool = False
+    """It went its way and saw too little for a verdict."""
 
     def next_try(self, budget: Budget) -> datetime:
         """From when on a check tries it again.
 
-        At once up to ``MAX_ATTEMPTS`` tries, as a fault often passes; then a cooldown after the last one, and never
-        more of them within the budget's period than it allows retrainings. Each costs a run, and tells people.
+        At once up to ``MAX_ATTEMPTS`` tries, as a fault often passes; then, and where evidence lacked, a cooldown after
+        the last one, and never more of them within the budget's period than it allows retrainings. Each costs a run,
+        and tells people.
         """
-        soonest = self.tries[-1]
-        if len(self.tries) >= MAX_ATTEMPTS:
+        soonest = self.ended if self.not_judged else self.tries[-1]
+        if len(self.tries) >= MAX_ATTEMPTS or self.not_judged:
             soonest += timedelta(seconds=budget.cooldown_seconds)
         if len(self.tries) < budget.max_retrains:
             return soonest
@@ -193,7 +199,7 @@ class ModelState:
     anew as soon as nothing holds it back: without a cooldown after it, every check would try what fails every time.
     """
     stalled: Stalled | None
-    """The release that was begun last, by a check or by hand, if it failed and nobody judged its bundle.
+    """The release that was begun last, by a check or by hand, if it failed or ended without a verdict on its bundle.
 
     Not one whose bundle was rolled back after it was tried, by a test or by a person; nor one that a newer challenger
     has overtaken.
@@ -322,9 +328,9 @@ class ModelState:
         return given[-1] if given else None
 
     def rolled_back(self, bundle: str) -> Record[RolledBack] | None:
-        """The bundle's last rollback, if it was tried before it and nobody approved it since."""
+        """The bundle's last rollback, if it was found bad then and nobody approved it since."""
         back = [each.rolled_back for each in self.releases if each.bundle == bundle and each.rolled_back is not None]
-        last = max((item for item in back if not item.data.not_started), key=lambda item: item.order, default=None)
+        last = max((item for item in back if item.data.condemned), key=lambda item: item.order, default=None)
         approval = self.approval(bundle)
         return None if last is None or (approval is not None and approval.order > last.order) else last
 
@@ -484,16 +490,24 @@ def _stalled(
 ) -> Stalled | None:
     begun = [run for run in runs if run.pipeline == "release" and run.newest.started is not None]
     run = max(begun, key=lambda run: _order(run.newest), default=None)
-    if run is None or run.bundle is None or not run.newest.fixable:
+    if run is None or run.bundle is None or not (run.newest.fixable or _unjudged(run.newest)):
         return None
     tries = tuple(each.started.time for each in run.attempts if each.started is not None)
     back = (each.rolled_back for each in releases if each.bundle == run.bundle)
-    judged = any(item is not None and item.time >= tries[0] and not item.data.not_started for item in back)
+    judged = any(item is not None and item.time >= tries[0] and item.data.condemned for item in back)
     if judged or any(item.data.bundle != run.bundle and item.time >= tries[0] for item in registered):
         return None
     finished = run.newest.finished
     reason = (finished.data.reason if finished is not None else None) or "it gave no reason"
-    return Stalled(bundle=run.bundle, run=run.name, tries=tries, reason=reason)
+    return Stalled(
+        bundle=run.bundle, run=run.name, tries=tries, reason=reason, ended=finished.time if finished else tries[-1],
+        not_judged=_unjudged(run.newest),
+    )  # fmt: skip
+
+
+def _unjudged(attempt: Attempt) -> bool:
+    """Whether a release ended for want of evidence."""
+    return attempt.finished is not None and attempt.finished.data.state == "inconclusive"
 
 
 def _quarantined(known: Sequence[Record[Data]], accepted: Iterable[Record[Accepted]]) -> tuple[Window, ...]:

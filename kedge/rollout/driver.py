@@ -19,6 +19,10 @@ class Driver(Protocol):
     def mirrors(self) -> bool:
         """Whether requests can be copied to a slot."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a slot without traffic may keep its server, so that a rollback is one change of weights."""
+
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         """Ask for a bundle in a slot; returns at once. Asking again for the bundle that is there changes nothing."""
 
@@ -42,7 +46,8 @@ class Driver(Protocol):
         """Scores from the slot itself, past the gateway: such requests appear in no counter.
 
         Raises:
-            ReleaseError: the slot did not answer, or not with a score for each row.
+            SlotNotReady: the slot did not answer.
+            ReleaseError: it answered, and not with a score for each row.
         """
 
     def mark(self) -> Mark:

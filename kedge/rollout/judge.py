@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kedge.policy import Policy
-from kedge.rollout import sequential, summary
+from kedge.rollout import sequential, states, summary
 from kedge.rollout.evidence import Evidence, Observed, Outcomes
 from kedge.rollout.model import Traffic
 
 Action = Literal["advance", "hold", "roll back"]
 TESTS = 3
 """Failed requests, latency, loss: each may spend a third of alpha."""
-MIN_COMPARED = 20
-"""Requests of the champion without which a step proves nothing: no worse than nobody is not good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +45,19 @@ class Decision:
 def judge(evidence: Evidence, policy: Policy) -> Decision:
     """Decide about the current span: advance, hold or roll back.
 
-    Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss, or if the span lasted
-    ``max_step_seconds`` without the evidence it needs. A candidate that is not worse is rolled back in at most
-    ``release.analysis.alpha`` of releases, over all tests, spans and looks together: each test gets a third of alpha,
-    and within a test only the same minutes are compared: the spans' e-values are averaged over the planned number of
-    spans, the spans' mean losses weighted by their precision.
+    Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss; hold while the span
+    lacks evidence that it needs. A candidate that is not worse is rolled back in at most ``release.analysis.alpha`` of
+    releases, over all tests, spans and looks together: each test gets a third of alpha, and within a test only the same
+    minutes are compared: the spans' e-values are averaged over the planned number of spans, the spans' mean losses
+    weighted by their precision.
     """
     tests = tuple(test(evidence, policy) for test in (_errors, _latency, _loss))
     worse = tuple(test.seen for test in tests if test.worse)
     if worse:
         return Decision(action="roll back", reasons=worse, tests=tests)
-    lacking = tuple(_lacking(evidence, policy))
+    lacking = _lacking(evidence, policy)
     if not lacking:
         return Decision(action="advance", reasons=("no worse than tolerated, evidence complete",), tests=tests)
-    if evidence.current.span.state != "bake" and evidence.seconds >= policy.release.max_step_seconds:
-        late = f"{evidence.seconds:,.0f} s at {_place(evidence.current)} without enough evidence: {', '.join(lacking)}"
-        return Decision(action="roll back", reasons=(late,), tests=tests)
     return Decision(action="hold", reasons=lacking, tests=tests)
 
 
@@ -71,23 +66,11 @@ def planned_spans(policy: Policy) -> int:
     return len(policy.release.steps) + 1 + (policy.release.shadow_percent > 0)
 
 
-def _lacking(evidence: Evidence, policy: Policy) -> list[str]:
+def _lacking(evidence: Evidence, policy: Policy) -> tuple[str, ...]:
     """What the current span still waits for."""
-    span, release = evidence.current.span, policy.release
-    needs: tuple[tuple[float, float, str], ...]
-    if span.state == "bake":
-        needs = ((evidence.seconds, release.bake_seconds, "seconds of baking"),)
-    elif span.state == "shadow":
-        needs = ((span.candidate.requests, release.shadow_requests, "mirrored requests"),)
-    else:
-        step = next(step for step in release.steps if step.percent == span.percent)
-        needs = (
-            (evidence.seconds, step.min_seconds, "seconds"),
-            (span.candidate.requests, step.min_requests, "requests of the candidate"),
-            (span.champion.requests, min(step.min_requests, MIN_COMPARED), "requests of the champion"),
-            (evidence.labels, step.min_labels, f"labelled outcomes of the candidate{_unjudged(evidence)}"),
-        )
-    return [f"{has:,.0f} of {need:,.0f} {what}" for has, need, what in needs if has < need]
+    span = evidence.current.span
+    lacking = states.lacking(states.needs(policy.release, span.state, span.percent), evidence)
+    return tuple(f"{each}{_unjudged(evidence)}" if "labelled" in each else each for each in lacking)
 
 
 def _unjudged(evidence: Evidence) -> str:
@@ -167,7 +150,9 @@ def _test(name: str, log_e: float, seen: str, policy: Policy) -> Test:
 
 def _place(seen: Observed) -> str:
     span = seen.span
-    return "the bake" if span.state == "bake" else f"{span.percent} %" + (" mirrored" if span.state == "shadow" else "")
+    if span.state == "bake":
+        return "the bake"
+    return f"{span.percent} %" + (" mirrored" if span.state == "shadow" else "")
 
 
 def _rate(traffic: Traffic) -> str:

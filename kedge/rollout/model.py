@@ -12,7 +12,10 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 from kedge.errors import ReleaseError
 
 Slot = Literal["blue", "green"]
-State = Literal["deploy", "smoke", "shadow", "canary", "bake", "promoted", "rolled-back"]
+State = Literal[
+    "deploy", "smoke", "shadow", "canary", "bake", "waiting", "failover", "promoted", "rolled-back", "not-judged"
+]
+"""What each means stands in the table of :mod:`kedge.rollout.states`."""
 
 
 def other(slot: Slot) -> Slot:
@@ -27,7 +30,11 @@ class SlotStatus:
     bundle: str | None = None
     """Id of the bundle the slot was asked for last and whose server this is; None: the slot is empty."""
     ready: bool = False
-    """It answers, with that bundle."""
+    """It answers, with that bundle, and everything that was asked for is up."""
+    partly: bool = False
+    """Not everything that was asked for is up, but at least one server answers with that bundle."""
+    crashed: bool = False
+    """A server of it ended by itself since it was begun, as by a fault of its own; one that was taken away did not."""
     failed: bool = False
     """It will not come up by waiting; ``reason`` says why."""
     not_started: bool = False
@@ -36,6 +43,14 @@ class SlotStatus:
     """What its pods or process said."""
     address: str | None = None
     """Where the slot itself answers, past the gateway."""
+
+    def serves(self, bundle: str | None) -> bool:
+        """Whether requests sent to the slot are answered by this bundle.
+
+        >>> SlotStatus(bundle="a", partly=True, reason="1 of 2 pods are ready").serves("a")
+        True
+        """
+        return (self.ready or self.partly) and self.bundle == bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +109,8 @@ class Span:
     ended: datetime | None = None
     candidate: Traffic = Traffic()
     champion: Traffic = Traffic()
+    cut: str = ""
+    """Why it was cut short, so that what was counted in it judges nobody; empty: it was not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +130,14 @@ class Rollout:
     """Index of the canary step."""
     since: datetime
     """When the state (and step) began."""
+    weights: Mapping[Slot, int] | None = None
+    """As the release wrote them with the state: others on the route are another hand's. None: not known."""
+    left: State | None = None
+    """While it waits or has failed over: the state that it goes back to."""
+    departures: int = 0
+    """How often its server was gone while it had traffic or copies."""
+    crashes: int = 0
+    """How often of these its server had ended by itself."""
     mark: Mark | None = None
     """From where the current span counts."""
     spans: tuple[Span, ...] = ()
@@ -127,7 +152,7 @@ class Rollout:
     @property
     def ended(self) -> bool:
         """Its traffic is decided; records and cleaning up may be left."""
-        return self.state in ("promoted", "rolled-back")
+        return self.state in ("promoted", "rolled-back", "not-judged")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kedge.errors import Conflict, UsageError
 from kedge.rollout.model import Rollout, Route, Slot, other
-from kedge.rollout.rollout import Outcome, Release, finish, roll_back, wait_ready
+from kedge.rollout.release import Outcome, Release, end, finish, wait_ready
 
 
 def rollback(release: Release, *, reason: str, actor: str = "") -> Outcome:
@@ -43,8 +43,8 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
         rollout = _back_from(release, champion)
         route = replace(route, rollout=rollout)
         wait_ready(release, other(champion), str(rollout.champion))
-    if rollout.state != "rolled-back":
-        route = roll_back(release, route, rollout, reason, actor)
+    if not rollout.ended:
+        route = end(release, route, rollout, "rolled-back", reason, actor)
     return finish(release, route, route.rollout or rollout)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import orjson
 
-from kedge.errors import ReleaseError
+from kedge.errors import ReleaseError, SlotNotReady
 
 HEADER = "x-kedge-smoke"
 """Marks requests that are no part of what was served; the gateways remove it from those of clients."""
@@ -19,7 +19,8 @@ def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence
     """Scores from the server at ``base``.
 
     Raises:
-        ReleaseError: it did not answer, or not with a score for each row; ``slot`` begins the message.
+        SlotNotReady: nobody answered; ``slot`` begins the message.
+        ReleaseError: the answer has not a score for each row.
     """
     url = f"{base}/v1/models/{model}:predict"
     try:
@@ -28,7 +29,11 @@ def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
         scores = [float(score) for score in answer.json()["predictions"]]
-    except (httpx.HTTPError, ValueError, TypeError, KeyError) as exc:
+    except httpx.ReadTimeout as exc:
+        raise ReleaseError(f"slot {slot} at {url} gave no answer within {TIMEOUT_SECONDS} s") from exc
+    except httpx.HTTPError as exc:
+        raise SlotNotReady(f"slot {slot} at {url} did not answer: {exc}") from exc
+    except (ValueError, TypeError, KeyError) as exc:
         raise ReleaseError(f"slot {slot} at {url} did not predict: {exc}") from exc
     if len(scores) != len(rows):
         raise ReleaseError(f"slot {slot} gave {len(scores)} scores for {len(rows)} rows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from kedge.errors import SlotNotReady, UsageError
 from kedge.policy import Policy
 from kedge.records import RunState
 from kedge.registry import Registry
+from kedge.rollout import release as releases
 from kedge.rollout import rollback as rollbacks
 from kedge.rollout import rollout
 from kedge.rollout.drivers import open_driver
@@ -22,17 +23,26 @@ from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Span
 from kedge.store import Store, open_store
 
+STATES: Mapping[str, RunState] = {
+    "promoted": "succeeded",
+    "rolled-back": "rejected",
+    "refused": "rejected",
+    "not-judged": "inconclusive",
+}
+"""How the record of a run calls the ends of a release."""
+
 
 def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
-    """Release a bundle or go on with its release: ``promoted``, ``rolled-back`` or ``refused``.
+    """Release a bundle or go on with its release: ``promoted``, ``rolled-back``, ``not-judged`` or ``refused``.
 
     A candidate that is rolled back or refused is a release that ended as it should: the run's record says ``rejected``.
-    One that the platform could not even start is a run that failed, and may be tried again: it raises SlotNotReady.
+    One that was not judged says ``inconclusive``, and may be released again; where the platform could not even start
+    it, the run failed, and raises SlotNotReady.
     Raises what :func:`rollout.run` raises, BundleError and PolicyError, after a record of it.
     """
     parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
 
-    def release() -> rollout.Outcome:
+    def release() -> releases.Outcome:
         with TemporaryDirectory() as cache:
             candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
             asked = _release(parsed, opened, registry, platform)
@@ -43,7 +53,7 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
             return ended
 
     outcome = steps.run_step(opened, parsed.name, "deploy", release, run=run)
-    state: RunState = "succeeded" if outcome.result == "promoted" else "rejected"
+    state = STATES[outcome.result]
     steps.finish(
         opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason
     )
@@ -53,7 +63,7 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
 
 def rollback(
     policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = ""
-) -> rollout.Outcome:
+) -> releases.Outcome:
     """The operator's rollback; see :func:`kedge.rollout.rollback.rollback`."""
     return rollbacks.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
 
@@ -79,8 +89,8 @@ def policy_served(model: str, store: str, platform: str) -> Policy:
     return policies.parse(bundles.manifest.parse(opened.get(key), opened.uri(key)).policy)
 
 
-def _release(policy: Policy, store: Store, registry: str, platform: str) -> rollout.Release:
-    return rollout.Release(
+def _release(policy: Policy, store: Store, registry: str, platform: str) -> releases.Release:
+    return releases.Release(
         driver=open_driver(platform, policy.name),
         policy=policy,
         store=store,

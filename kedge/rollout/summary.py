@@ -22,6 +22,8 @@ def of(seen: Observed) -> dict[str, object]:
         "candidate": _side(span.candidate, seen.candidate),
         "champion": _side(span.champion, seen.champion),
     }
+    if span.cut:
+        figures["cut"] = span.cut
     if seen.not_judged:
         figures["not_judged"] = seen.not_judged
     return figures | ({"agreement": asdict(seen.agreement)} if seen.agreement else {})

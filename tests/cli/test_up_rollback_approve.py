@@ -100,6 +100,24 @@ def test_approval_submits_the_release(kedge, store, tmp_path, monkeypatch):
     assert asked == [("fraud", NEW, None)]
 
 
+def test_approval_of_a_bundle_that_was_rolled_back_releases_it_once_more(kedge, store, tmp_path, monkeypatch):
+    """Under `approval: auto` it is the bundle's first approval, and its release run has ended already."""
+    from kedge.submission import submit
+
+    asked = []
+
+    def submit_release(settings, policy, bundle, **options):
+        asked.append(options["key"])
+        return submit.RunOutcome(run="release-2", state="succeeded")
+
+    monkeypatch.setattr(submit, "submit_release", submit_release)
+    happened(store, "registered", NEW)
+    happened(store, "rolled-back", f"{NEW}-1", reason="worse")
+    for _ in range(2):  # whoever approves twice releases once
+        kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW)
+    assert asked == ["approved-1", "approved-1"]
+
+
 def test_rollback_wants_a_model_or_a_policy(kedge, tmp_path):
     for words in ((), ("--model", "fraud", "--policy", tmp_path / "fraud.yaml")):
         with pytest.raises(Exception, match="either --policy FILE or --model NAME"):

@@ -43,7 +43,7 @@ def test_a_step_that_waits_for_outcomes_it_cannot_have_is_named(delay: float) ->
     steps = [{"percent": 20}, {"percent": 50, "min_labels": 50}]
     assert said(delay, steps=steps) == [
         f"release.steps.1.min_labels: the first outcomes are due after {delay / DAY:g} days, but the step ends after "
-        "at most 2 days: every candidate would be rolled back"
+        "at most 2 days: no candidate could be judged"
     ]
 
 

@@ -98,6 +98,14 @@ def test_a_release_is_not_stalled(records):
     assert stalled(records) is None
 
 
+def test_a_release_that_ended_without_a_verdict_is_tried_again_after_a_cooldown():
+    seen = [*release(1, "inconclusive"), event(1.5, "rolled-back", A, not_judged=True)]
+    found = stalled(seen)
+    assert found is not None
+    assert found.next_try(Budget(cooldown_seconds=3600)) == hour(2.5)
+    assert ModelState.of(seen).rolled_back(A) is None
+
+
 def test_a_release_rolled_back_before_its_bundle_was_tried_is_stalled():
     assert stalled([*release(1), event(1, "rolled-back", A, not_started=True)]) is not None
     assert stalled([event(0, "rolled-back", A), *release(1)]) is not None  # approved since, or nobody could begin it

@@ -13,7 +13,7 @@ from kedge.errors import Conflict, ReleaseError
 from kedge.records import append
 from kedge.rollout.evidence import Observed, Outcomes
 from kedge.rollout.model import Mark, Readings, Route, SlotStatus, Traffic, other
-from kedge.rollout.rollout import Release
+from kedge.rollout.release import Release
 from kedge.store import open_store
 from tests.records.made import record
 
@@ -71,6 +71,11 @@ class Platform:
     """As gateways do: a backend without endpoints gets nothing, and its share goes to the other."""
     model = "fraud"
     mirrors: bool = True
+    keeps: bool = True
+    unready: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By slot: when it does not answer, in seconds since the beginning."""
+    crashed: set[str] = field(default_factory=set)
+    """Slots whose server, when it is gone, ended by itself."""
 
     def behaviour(self, bundle: str) -> Behaviour:
         return self.behaviours.get(bundle, Behaviour())
@@ -101,7 +106,12 @@ class Platform:
         if does.never_ready or age < 3:
             return SlotStatus(bundle=bundle, reason="still loading")
         if does.dies_after_s is not None and age > does.dies_after_s:
-            return SlotStatus(bundle=bundle, reason="ended with code 137")
+            return SlotStatus(bundle=bundle, crashed=True, reason="ended with code 137")
+        gone = (self.now - START).total_seconds()
+        if any(begins <= gone < ends for begins, ends in self.unready.get(slot, ())):
+            if slot in self.crashed:
+                return SlotStatus(bundle=bundle, crashed=True, reason="ended with code 137")
+            return SlotStatus(bundle=bundle, not_started=True, reason="pod evicted")
         return SlotStatus(bundle=bundle, ready=True, address=f"http://{slot}")
 
     def remove(self, slot):
@@ -209,6 +219,7 @@ def policy():
                 "interval_seconds": 5,
                 "max_step_seconds": 600,
                 "ready_seconds": 60,
+                "guard": {"keep_seconds": 0},
             },
         }
     )

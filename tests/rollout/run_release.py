@@ -8,7 +8,8 @@ import pyarrow as pa
 from kedge import policy as policies
 from kedge.rollout.evidence import Observed
 from kedge.rollout.local.driver import LocalDriver
-from kedge.rollout.rollout import Release, run
+from kedge.rollout.release import Release
+from kedge.rollout.rollout import run
 from kedge.store import open_store
 
 root, bundle = Path(sys.argv[1]), sys.argv[2]

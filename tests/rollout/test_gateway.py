@@ -16,7 +16,8 @@ from kedge.rollout.gateway.driver import GatewayDriver
 from kedge.rollout.kserve import counters
 from kedge.rollout.kserve.address import Address, parse
 from kedge.rollout.model import Mirror, Rollout, Route
-from kedge.rollout.rollout import Release, run
+from kedge.rollout.release import Release
+from kedge.rollout.rollout import run
 from kedge.serving.metrics import Metrics
 from tests.rollout.conftest import NEW, OLD, Golden
 from tests.rollout.connected import Seconds, connected
@@ -301,7 +302,7 @@ def test_smoke_predictions_go_past_the_gateway(driver, both, cluster):
     with pytest.raises(ReleaseError, match="1 scores for 2 rows"):
         driver.predict("green", [{"x": 1.0}, {"x": 2.0}])
     driver.remove("green")
-    with pytest.raises(ReleaseError, match="did not predict: no such host"):
+    with pytest.raises(ReleaseError, match="did not answer: no such host"):
         driver.predict("green", [{"x": 1.0}])
 
 
@@ -524,3 +525,74 @@ def test_candidate_whose_pods_die_is_rolled_back(made, cluster, release_of):
     outcome = run(asked)
     assert outcome.result == "rolled-back"
     assert "no pod of it takes requests" in outcome.reason
+
+
+def unready(cluster, slot, **status):
+    """Have the pods of a slot take no requests from now on."""
+    pod = cluster.objects["pods", f"fraud-{slot}-predictor-1"]
+    pod["status"] = {
+        **pod["status"],
+        "conditions": [{**each, "status": "False"} for each in pod["status"]["conditions"]],
+        "containerStatuses": [{"name": "kserve-container", **status}],
+    }
+
+
+def after(traffic, release, seconds, change):
+    """Change the cluster once, so many seconds from now."""
+    due, asked = [traffic.now + timedelta(seconds=seconds)], release.sleep
+
+    def sleep(seconds):
+        asked(seconds)
+        if due and traffic.now > due[0]:
+            due.clear()
+            change()
+
+    release.sleep = sleep
+
+
+def test_champion_whose_pods_crash_loop_leaves_the_traffic_to_the_candidate(made, cluster, release_of, store):
+    traffic = Traffic(cluster)
+    run(release_of(made(), traffic, OLD))
+    asked = release_of(made(), traffic, NEW)
+    crashed = {"restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}}
+    after(traffic, asked, 20, lambda: unready(cluster, "blue", **crashed))
+    outcome = run(asked)
+    assert outcome.result == "promoted"
+    assert "CrashLoopBackOff: back-off 5m0s; the candidate answered all traffic" in outcome.reason
+    assert made().route().weights == {"green": 100}
+
+
+def test_candidate_whose_pod_is_deleted_waits_and_takes_its_step_again(made, cluster, release_of):
+    traffic = Traffic(cluster)
+    run(release_of(made(), traffic, OLD))
+    asked = release_of(made(), traffic, NEW)
+    whole = {}
+
+    def delete():
+        whole.update(cluster.objects["pods", "fraud-green-predictor-1"])
+        unready(cluster, "green", restartCount=0, state={"waiting": {"reason": "ContainerCreating"}})
+        after(traffic, asked, 20, lambda: cluster.objects.update({("pods", "fraud-green-predictor-1"): whole}))
+
+    after(traffic, asked, 20, delete)
+    said = []
+    asked.say = said.append
+    assert run(asked).result == "promoted"
+    assert [text for text in said if text.endswith("no traffic until it is back")]
+
+
+def test_slot_with_one_pod_of_two_still_serves(driver, cluster):
+    driver.deploy("blue", OLD, S3 + OLD)
+    cluster.objects["deployments", "fraud-blue-predictor"]["status"]["updatedReplicas"] = 2
+    status = driver.slot("blue")
+    assert (status.ready, status.serves(OLD), status.serves(NEW)) == (False, True, False)
+
+
+def test_slot_whose_bundle_cannot_be_fetched_was_not_started(driver, cluster):
+    driver.deploy("green", NEW, S3 + NEW)
+    unready(cluster, "green", restartCount=0, state={"waiting": {"reason": "PodInitializing"}})
+    ended = {"terminated": {"exitCode": 1, "message": "403: SignatureDoesNotMatch"}}
+    pod = cluster.objects["pods", "fraud-green-predictor-1"]["status"]
+    pod["initContainerStatuses"] = [{"name": "storage-initializer", "restartCount": 4, "state": ended}]
+    status = driver.slot("green")
+    assert (status.ready, status.not_started, status.crashed) == (False, True, False)
+    assert "storage-initializer ended 5 times, exit code 1: 403: SignatureDoesNotMatch" in status.reason

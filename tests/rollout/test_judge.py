@@ -138,9 +138,9 @@ def test_regression_is_judged_by_its_squared_error(policy):
     ).action == ("advance")
 
 
-def test_late_step_is_rolled_back_but_a_bake_is_not(policy):
-    late = judge(Evidence(observed=(seen(traffic(10), traffic(90)),), seconds=600), policy)
-    assert late.action == "roll back"
+def test_step_that_lacks_requests_is_held_however_late_and_a_bake_ends_by_its_seconds(policy):
+    late = judge(Evidence(observed=(seen(traffic(10), traffic(90)),), seconds=6000), policy)
+    assert late.action == "hold"
     assert "10 of 50 requests of the candidate" in late.reasons[0]
     baking = judge(Evidence(observed=(seen(traffic(10), traffic(90), state="bake", percent=100),), seconds=600), policy)
     assert baking.action == "advance"

@@ -24,7 +24,8 @@ from kedge.rollout.local.folder import Folder
 from kedge.rollout.local.servers import free_port
 from kedge.rollout.local.supervisor import Settings, Supervisor
 from kedge.rollout.model import Mirror, Rollout, Route
-from kedge.rollout.rollout import Release, run
+from kedge.rollout.release import Release
+from kedge.rollout.rollout import run
 
 HERE = Path(__file__).parent
 PATH = "/v1/models/fraud:predict"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kedge import records
-from kedge.errors import ReleaseError, StoreError
+from kedge.errors import ReleaseError, SlotNotReady, StoreError
 from kedge.rollout.model import Route
 from kedge.rollout.rollout import run
 from tests.records.made import record
@@ -45,13 +45,13 @@ def test_candidate_as_good_as_the_champion_takes_every_step_bakes_and_becomes_ch
     asked = release(served)
     outcome = run(asked)
     assert outcome.result == "promoted", outcome.reason
-    assert steps(served) == [0, 10, 50, 100]
+    assert steps(served) == [0, 10, 50, 95, 100]
     assert asked.published == [(NEW, OLD)]
     assert served.slots.keys() == {"green"}
     assert served.current_route.rollout is None
     promoted = records.latest(store, "fraud", records.Promoted)
     assert promoted.data.previous == OLD
-    assert [span["percent"] for span in promoted.data.evidence] == [10, 50, 100]
+    assert [span["percent"] for span in promoted.data.evidence] == [10, 50, 95]
     assert promoted.data.evidence[0]["candidate"]["requests"] >= 50
 
 
@@ -60,7 +60,7 @@ def test_no_step_is_left_before_its_seconds_and_the_candidates_own_requests(serv
     served.rate = 2.0
     run(release(served, policy=slow_traffic))
     first, second, baking = (
-        next(route for route in served.routes if route.weights.get("green") == weight) for weight in (10, 50, 100)
+        next(route for route in served.routes if route.weights.get("green") == weight) for weight in (10, 50, 95)
     )
     at_ten = (second.rollout.since - first.rollout.since).total_seconds()
     assert at_ten >= 50 / (2.0 * 0.10)
@@ -99,11 +99,11 @@ def test_dead_candidate_whose_share_moves_to_the_champion_never_looks_healthy(se
     assert 50 not in steps(served)
 
 
-def test_step_without_enough_requests_ends_in_a_rollback_that_says_so(served, release):
+def test_step_without_enough_requests_ends_without_a_verdict_and_condemns_nobody(served, release):
     served.rate = 0.1
     outcome = run(release(served))
-    assert outcome.result == "rolled-back"
-    assert "600 s at 10 % without enough evidence" in outcome.reason
+    assert outcome.result == "not-judged"
+    assert "600 s at canary 10 % without enough evidence" in outcome.reason
     assert "of 50 requests of the candidate" in outcome.reason
 
 
@@ -118,7 +118,7 @@ def test_candidate_that_turns_bad_while_baking_goes_back_in_one_change_of_the_we
     outcome = run(release(served))
     assert outcome.result == "rolled-back"
     assert "failed requests at the bake" in outcome.reason
-    assert steps(served) == [0, 10, 50, 100, 0]
+    assert steps(served) == [0, 10, 50, 95, 0]
     assert served.slots["blue"][0] == OLD
 
 
@@ -128,7 +128,7 @@ def test_shadow_is_mirrored_first_and_its_slot_gets_no_weight(served, release, c
     mirrored = [route for route in served.routes if route.mirror is not None]
     assert mirrored
     assert all(route.weights == {"blue": 100} for route in mirrored)
-    assert steps(served) == [0, 10, 50, 100]
+    assert steps(served) == [0, 10, 50, 95, 100]
 
 
 def test_failing_shadow_is_rolled_back_before_any_client_saw_it(served, release, change):
@@ -171,7 +171,7 @@ def test_bundle_rolled_back_is_refused_until_a_person_approves_it(served, releas
 def test_bundle_that_the_platform_could_not_start_may_be_released_again_without_anyones_word(platform, release, store):
     platform.behaviours[NEW] = replace(platform.behaviour(NEW), not_started=True)
     outcome = run(release(platform))
-    assert (outcome.result, outcome.not_started) == ("rolled-back", True)
+    assert (outcome.result, outcome.not_started) == ("not-judged", True)
     assert "KServe has not made its Deployment yet" in outcome.reason
     assert records.latest(store, "fraud", records.RolledBack).data.not_started is True
     assert (platform.current_route.weights, platform.current_route.rollout, platform.slots) == ({}, None, {})
@@ -266,7 +266,7 @@ def test_two_processes_on_one_rollout_do_no_harm(served, release, store):
     assert served.current_route.weights == {"green": 100}
 
 
-def test_candidate_nobody_can_see_is_rolled_back(served, release):
+def test_candidate_nobody_can_see_ends_without_a_verdict(served, release):
     asked = release(served)
 
     def blind(rollout, spans):
@@ -274,7 +274,7 @@ def test_candidate_nobody_can_see_is_rolled_back(served, release):
 
     asked.observe = blind
     outcome = run(asked)
-    assert outcome.result == "rolled-back"
+    assert outcome.result == "not-judged"
     assert "no evidence could be read 5 times in a row: the log cannot be read" in outcome.reason
 
 
@@ -283,3 +283,143 @@ def test_traffic_on_both_slots_without_a_rollout_is_refused_not_guessed_at(serve
     served.current_route = Route(weights={"blue": 60, "green": 40}, revision=1)
     with pytest.raises(ReleaseError, match="both slots"):
         run(release(served, "c" * 40))
+
+
+def failed_while(platform):
+    """Requests that a slot failed although the other one answered."""
+    return sum(traffic.errors for traffic in platform.counters.values())
+
+
+def served_by(platform, slot):
+    return platform.counters[slot].requests if slot in platform.counters else 0
+
+
+def ended(store):
+    return records.latest(store, "fraud", records.Promoted, records.RolledBack).data
+
+
+def test_dead_champion_leaves_the_traffic_to_the_candidate_which_is_promoted(served, release, store):
+    served.unready["blue"] = [(20.0, 1e9)]
+    outcome = run(release(served))
+    assert outcome.result == "promoted"
+    assert "slot blue is not ready: pod evicted; the candidate answered all traffic" in outcome.reason
+    assert served.current_route.weights == {"green": 100}
+    states = [route.rollout.state for route in served.routes if route.rollout]
+    assert states[-2:] == ["failover", "promoted"]
+    assert failed_while(served) <= 0.95 * served.rate * 10  # until the second look at the dead slot, no longer
+    assert ended(store).evidence[-1]["state"] == "failover"
+
+
+def test_champion_that_is_back_for_good_is_compared_with_again(served, release):
+    served.unready["blue"] = [(20.0, 80.0)]
+    outcome = run(release(served))
+    assert outcome.result == "promoted"
+    assert steps(served) == [0, 10, 100, 10, 50, 95, 100]
+    assert outcome.reason.startswith("no worse than the champion")
+
+
+def test_champion_that_answers_only_between_its_crashes_gets_no_traffic_back(served, release):
+    served.unready["blue"] = [(20.0 + 40 * each, 40.0 + 40 * each) for each in range(50)]
+    assert run(release(served)).result == "promoted"
+    assert steps(served) == [0, 10, 100]
+
+
+def test_candidate_that_fails_without_a_champion_keeps_the_traffic_until_the_champion_is_back(
+    served, release, policy, change
+):
+    served.unready["blue"] = [(20.0, 400.0)]
+    served.behaviours[NEW] = replace(served.behaviour(NEW), latency_ms=4.0)
+    guard = policy.release.guard.model_copy(update={"max_latency_ms": 2.0})
+    said = []
+    asked = release(served, policy=change(guard=guard))
+    asked.say = said.append
+    outcome = run(asked)
+    assert outcome.result == "rolled-back"
+    assert "without a champion beside it: latency: 95th percentile 4 ms" in outcome.reason
+    assert [text for text in said if "it keeps the traffic" in text]
+    assert served.current_route.weights == {"blue": 100}
+    back = next(route for route in reversed(served.routes) if route.weights == {"blue": 100} and route.rollout)
+    assert (back.rollout.since - served.routes[0].rollout.started).total_seconds() >= 400
+
+
+def test_neither_slot_answering_moves_nothing(served, release):
+    served.unready = {"blue": [(20.0, 100.0)], "green": [(20.0, 100.0)]}
+    outcome = run(release(served))
+    assert outcome.result == "promoted"
+    assert steps(served) == [0, 10, 50, 95, 100]
+
+
+def test_candidate_whose_pod_goes_away_waits_without_traffic_and_takes_its_step_again(served, release, store):
+    served.unready["green"] = [(20.0, 50.0)]
+    outcome = run(release(served))
+    assert outcome.result == "promoted"
+    assert steps(served) == [0, 10, 0, 10, 50, 95, 100]
+    assert [span.get("cut", "") for span in ended(store).evidence[:2]] == ["the candidate did not answer", ""]
+
+
+def test_candidate_whose_pod_does_not_come_back_is_not_judged_and_may_be_released_again(served, release, store):
+    served.unready["green"] = [(20.0, 200.0)]
+    outcome = run(release(served))
+    assert (outcome.result, ended(store).condemned) == ("not-judged", False)
+    assert "pod evicted after 6" in outcome.reason
+    assert served.current_route.weights == {"blue": 100}
+    served.sleep(200)
+    assert run(release(served)).result == "promoted"
+
+
+def test_candidate_whose_server_ends_by_itself_again_is_at_fault(served, release, store):
+    served.crashed.add("green")
+    served.unready["green"] = [(20.0, 30.0), (45.0, 60.0)]
+    outcome = run(release(served))
+    assert (outcome.result, ended(store).condemned) == ("rolled-back", True)
+    assert outcome.reason.endswith("for the 2. time while it had traffic")
+
+
+def test_pod_that_is_taken_away_again_and_again_ends_without_a_verdict(served, release, store):
+    served.unready["green"] = [(20.0 + 30 * each, 30.0 + 30 * each) for each in range(20)]
+    outcome = run(release(served))
+    assert (outcome.result, ended(store).condemned) == ("not-judged", False)
+    assert served.current_route.weights == {"blue": 100}
+
+
+def test_requests_that_failed_while_the_pod_was_going_away_do_not_count_against_the_bundle(served, release):
+    served.rate = 200.0
+    served.unready["green"] = [(18.0, 40.0)]
+    assert run(release(served)).result == "promoted"
+
+
+def test_route_that_another_hand_edited_ends_the_release_without_a_verdict(served, release):
+    asked = release(served)
+
+    def sleep(seconds):
+        served.sleep(seconds)
+        rollout = served.current_route.rollout
+        if rollout is not None and rollout.state == "canary" and served.current_route.weights["green"] == 10:
+            served.set_route(replace(served.current_route, weights={"blue": 40, "green": 60}))
+
+    asked.sleep = sleep
+    outcome = run(asked)
+    assert outcome.result == "not-judged"
+    assert "edited by another hand" in outcome.reason
+    assert served.current_route.weights == {"blue": 100}
+
+
+def test_slot_that_nobody_can_reach_for_the_smoke_test_is_not_judged(served, release):
+    def unreachable(slot, rows):
+        served._effect()
+        raise SlotNotReady("slot green at http://green did not answer: connection timed out")
+
+    served.predict = unreachable
+    outcome = run(release(served))
+    assert outcome.result == "not-judged"
+    assert "connection timed out" in outcome.reason
+
+
+def test_replaced_champion_stays_warm_as_long_as_the_guard_keeps_it(served, release, policy, change):
+    kept = change(guard=policy.release.guard.model_copy(update={"keep_seconds": 600}))
+    assert run(release(served, policy=kept)).result == "promoted"
+    assert {slot: bundle for slot, (bundle, _) in served.slots.items()} == {"blue": OLD, "green": NEW}
+    assert served.current_route.weights == {"green": 100}
+    served.keeps = False
+    assert run(release(served, "c" * 40, policy=kept)).result == "promoted"
+    assert {slot: bundle for slot, (bundle, _) in served.slots.items()} == {"blue": "c" * 40}

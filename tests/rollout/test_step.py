@@ -9,7 +9,7 @@ import pytest
 from kedge import policy, records
 from kedge.errors import SlotNotReady
 from kedge.rollout import rollout, step
-from kedge.rollout.rollout import Outcome
+from kedge.rollout.release import Outcome
 from kedge.store import open_store
 
 BUNDLE = "b" * 40

@@ -27,6 +27,7 @@ class GatewayDriver(KServeDriver):
     """See :class:`kedge.rollout.driver.Driver`, and for what it is given :class:`KServeDriver`."""
 
     mirrors: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         found = self._service(slot)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
-from kedge.errors import Conflict, ReleaseError, UsageError
+from kedge.errors import Conflict, ReleaseError, SlotNotReady, UsageError
 from kedge.rollout import smoke
 from kedge.rollout.knative import objects, status
 from kedge.rollout.knative.objects import Declared, Placed
@@ -37,6 +37,7 @@ class KnativeDriver(KServeDriver):
     """See :class:`kedge.rollout.driver.Driver`, and for what it is given :class:`KServeDriver`."""
 
     mirrors: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
 
     _failing: dict[str, float] = field(default_factory=dict, init=False)
     """Since when a revision has said that it failed."""
@@ -93,7 +94,7 @@ class KnativeDriver(KServeDriver):
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         name, told = f"{self.model}-{slot}", self.slot(slot)
         if told.address is None:
-            raise ReleaseError(f"slot {name} cannot be asked: {told.reason or 'it is empty'}")
+            raise SlotNotReady(f"slot {name} cannot be asked: {told.reason or 'it is empty'}")
         return smoke.predict(self.http, name, told.address, self.model, rows)
 
     def readings(self, mark: Mark) -> Readings:

@@ -39,13 +39,19 @@ def slot_status(
     if revision is not None and revision.ready == "True" and revision in (current.rolledout, _latest(current)):
         up = next((pod for pod in ours if words.ready(pod)), None)
         if up is None:
-            return SlotStatus(bundle=placed.bundle, reason=f"no pod of revision {revision.name} takes requests")
+            reason = words.first((*map(words.trouble, ours), f"no pod of revision {revision.name} takes requests"))
+            crashed, begun = any(map(words.crashed, ours)), any(map(words.begun, ours))
+            return SlotStatus(bundle=placed.bundle, crashed=crashed, not_started=not begun, reason=reason)
         return SlotStatus(bundle=placed.bundle, ready=True, address=words.address(up))
     refused = "" if revision is not None else words.refused(current.service)
     failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
     reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, current)))
     not_started = revision is None  # of a revision that failed Knative takes the pods away, so they would not tell
-    return SlotStatus(bundle=placed.bundle, failed=failed, not_started=not_started, reason=reason)
+    partly = revision is not None and any(words.ready(pod) for pod in ours)
+    crashed = any(words.crashed(pod) for pod in ours)
+    return SlotStatus(
+        bundle=placed.bundle, partly=partly, crashed=crashed, failed=failed, not_started=not_started, reason=reason
+    )
 
 
 def _latest(current: Seen) -> Revision | None:

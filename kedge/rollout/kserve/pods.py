@@ -42,11 +42,20 @@ def hopeless(pod: Object) -> bool:
 
 
 def begun(pod: Object) -> bool:
-    """Whether any process of a pod ever ran: before, it lacks a node, an image or a volume, and its bundle no merit."""
+    """Whether the model server of a pod ever ran: before, it lacks a node, an image, a volume or access to the store,
+    and its bundle no merit."""
     return any(
         bool({"running", "terminated"} & {*(each.get("state") or {}), *(each.get("lastState") or {})})
         or each.get("restartCount", 0) > 0
-        for each in _containers(pod)
+        for each in (pod.get("status") or {}).get("containerStatuses") or ()
+    )
+
+
+def crashed(pod: Object) -> bool:
+    """Whether the model server of a pod ended by itself, as by a fault of its own or for want of memory."""
+    return any(
+        each["name"] == SERVER and (each.get("restartCount", 0) > 0 or "terminated" in (each.get("state") or {}))
+        for each in (pod.get("status") or {}).get("containerStatuses") or ()
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from kedge import clock
-from kedge.errors import ReleaseError
+from kedge.errors import ReleaseError, SlotNotReady
 from kedge.rollout import smoke
 from kedge.rollout.local import envoy
 from kedge.rollout.local.folder import Folder, PlatformSeen
@@ -27,6 +27,7 @@ class LocalDriver:
     """See :class:`kedge.rollout.driver.Driver`."""
 
     mirrors = True
+    keeps = True
 
     def __init__(self, platform: Path, model: str) -> None:
         self._folder = Folder(platform)
@@ -50,7 +51,12 @@ class LocalDriver:
         if seen is None or seen.generation != wanted.generation:
             return SlotStatus(bundle=wanted.bundle, not_started=True, reason="the platform has not started it yet")
         return SlotStatus(
-            bundle=seen.bundle, ready=seen.ready, failed=seen.failed, reason=seen.reason, address=seen.address
+            bundle=seen.bundle,
+            ready=seen.ready,
+            crashed=seen.ended,
+            failed=seen.failed,
+            reason=seen.reason,
+            address=seen.address,
         )
 
     def remove(self, slot: Slot) -> None:
@@ -72,7 +78,7 @@ class LocalDriver:
     def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         address = self.slot(slot).address
         if address is None:
-            raise ReleaseError(f"slot {self._model}-{slot} does not run, so it cannot be asked")
+            raise SlotNotReady(f"slot {self._model}-{slot} does not run, so it cannot be asked")
         with httpx.Client(trust_env=False) as http:
             return smoke.predict(http, f"{self._model}-{slot}", address, self._model, rows)
 

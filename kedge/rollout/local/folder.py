@@ -41,6 +41,8 @@ class SlotSeen:
     bundle: str
     ready: bool = False
     failed: bool = False
+    ended: bool = False
+    """Its process ended by itself since the bundle was asked for."""
     reason: str = ""
     address: str | None = None
     pid: int | None = None

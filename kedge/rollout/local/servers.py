@@ -102,6 +102,7 @@ class Server:
             bundle=self.wanted.bundle,
             ready=ready,
             failed=failed,
+            ended=self.process.ends > 0,
             reason="" if ready else self._reason(),
             address=self.address if self.process.alive else None,
             pid=self.process.pid,
