@@ -102,7 +102,7 @@ class Costs(Section):
 class Model(Section):
     """What is predicted, from what."""
 
-    name: str
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
     """Lower-case letters, digits and dashes, at most 40 characters: slots are `<name>-blue` and `<name>-green`."""
     task: Literal["binary", "regression"] = "binary"
     """`binary` predicts the probability of `positive_label`, `regression` a number."""

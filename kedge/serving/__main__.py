@@ -43,7 +43,7 @@ def serve(options: argparse.Namespace) -> None:
     from kedge.bundle import open_bundle, trees
     from kedge.serving.model import ServedModel
 
-    bundle = open_bundle(options.bundle, expect=options.bundle_id)
+    bundle = open_bundle(options.bundle, expect=options.bundle_id or None)
     listener = bound(options.host, options.port)
     sys.argv = sys.argv[:1]  # KServe reads the command line at import and would take our options for its own
     from kedge.serving.server import Server
@@ -68,7 +68,7 @@ def serve(options: argparse.Namespace) -> None:
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m kedge.serving", description="Serve one kedge bundle.")
     parser.add_argument("--bundle", type=Path, required=True, help="the bundle's folder, such as /mnt/models")
-    parser.add_argument("--bundle-id", help="refuse to serve any other bundle than this one")
+    parser.add_argument("--bundle-id", help="refuse to serve any other bundle than this one; empty: any")
     parser.add_argument("--slot", default="blue", help="which place of a release this is (default %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="HTTP port (default %(default)s; 0: any free one)")

@@ -7,6 +7,7 @@ from typing import Any
 
 from kedge.policy.cluster import Cluster, StepUse, Toleration
 from kedge.steps import PIPELINE_RUN
+from kedge.submission.pod import StepPod, kubernetes_executor
 
 CACHED = ("validate", "train")
 """Steps that make the same of the same policy, rows and code, and leave nothing but what they made, under its hash.
@@ -34,27 +35,29 @@ def limit_caching(spec: Spec, *, cached: bool) -> None:
             dag["tasks"][name]["cachingOptions"] = {"enableCache": True} if cached and name in CACHED else {}
 
 
-def limit_resources(spec: Spec, cluster: Cluster) -> None:
-    """Give each step the processors and the memory that the policy names for it."""
+def limit_resources(spec: Spec, cluster: Cluster, pod: StepPod) -> None:
+    """Give each step the processors and the memory that the policy names for it, else what the installation does."""
     for name, container in containers(spec):
         use = _use(name, cluster)
-        amounts = {"Cpu": None if use.cpu is None else f"{use.cpu:g}", "Memory": use.memory}
-        resources = {
-            f"resource{what}{kind}": amount
-            for what, amount in amounts.items()
-            for kind in ("Request", "Limit")
-            if amount is not None
+        cpu = None if use.cpu is None else f"{use.cpu:g}"
+        amounts = {
+            f"resource{what}{kind}": own or given
+            for kind, others in (("Request", pod.resources.requests), ("Limit", pod.resources.limits))
+            for what, own, given in (("Cpu", cpu, others.cpu), ("Memory", use.memory, others.memory))
         }
+        resources = {name: str(amount) for name, amount in amounts.items() if amount}
         if resources:
             container["resources"] = resources
+        if pod.env:
+            container["env"] = [{"name": variable, "value": value} for variable, value in pod.env.items()]
 
 
-def platform_spec(spec: Spec, cluster: Cluster) -> Spec:
+def platform_spec(spec: Spec, cluster: Cluster, pod: StepPod) -> Spec:
     """What the pods of a pipeline's steps use, as the spec of the platform Kubernetes.
 
     A policy is a value of the run, and what a pod uses must be known before: it is set when a pipeline is compiled.
     """
-    executors = {f"exec-{name}": _pod(_use(name, cluster), cluster) for name, _ in containers(spec)}
+    executors = {f"exec-{name}": _pod(_use(name, cluster), cluster, pod) for name, _ in containers(spec)}
     return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
 
 
@@ -62,16 +65,19 @@ def _use(step: str, cluster: Cluster) -> StepUse:
     return next((use for name, use in cluster.steps.items() if name == step), StepUse())
 
 
-def _pod(use: StepUse, cluster: Cluster) -> Spec:
-    """One step's pod. Names stand twice, as KFP 2.17 writes them: for drivers that read only the older field."""
-    labels = cluster.node_selector if use.node_selector is None else use.node_selector
-    taints = cluster.tolerations if use.tolerations is None else use.tolerations
-    pod: Spec = {
+def _pod(use: StepUse, cluster: Cluster, pod: StepPod) -> Spec:
+    """One step's pod: a policy's own words before the installation's. Names stand twice, as KFP 2.17 writes them: for
+    drivers that read only the older field. KFP drops capabilities, but would run as root."""
+    parts = kubernetes_executor(pod)
+    labels = cluster.node_selector or None if use.node_selector is None else use.node_selector
+    taints = cluster.tolerations or None if use.tolerations is None else use.tolerations
+    if labels is not None:
+        parts["nodeSelector"] = {"labels": dict(labels)} if labels else {}
+    if taints is not None:
+        parts["tolerations"] = [_toleration(taint) for taint in taints]
+    parts |= {
         "fieldPathAsEnv": [{"name": PIPELINE_RUN, "fieldPath": RUN_LABEL}],
-        "securityContext": {"runAsNonRoot": True},  # KFP drops capabilities, but would run as root
         "activeDeadlineSeconds": None if use.max_seconds is None else str(use.max_seconds),
-        "nodeSelector": {"labels": dict(labels)} if labels else None,
-        "tolerations": [_toleration(taint) for taint in taints],
         "secretAsEnv": [
             {
                 "secretName": secret.name,
@@ -86,7 +92,7 @@ def _pod(use: StepUse, cluster: Cluster) -> Spec:
             for volume in cluster.volumes
         ],
     }
-    return {name: value for name, value in pod.items() if value}
+    return {name: value for name, value in parts.items() if value}
 
 
 def _toleration(taint: Toleration) -> Spec:

@@ -19,6 +19,7 @@ from kedge.policy import Policy
 from kedge.policy.cluster import Cluster
 from kedge.store import write_file
 from kedge.submission.cluster import containers, limit_caching, limit_resources, platform_spec
+from kedge.submission.pod import step_pod
 
 SPECS = Path(__file__).with_name("specs")
 PIPELINES = ("retrain", "release")
@@ -106,7 +107,8 @@ def compiled(
     addresses: Addresses | None = None,
     cached: bool = True,
 ) -> Documents:
-    """A pipeline as KFP runs it: its spec, and with it what its steps use on a cluster.
+    """A pipeline as KFP runs it: its spec, and with it what its steps use on a cluster, by the policy and by
+    ``$KEDGE_STEP_POD``.
 
     Args:
         name: Of the pipeline.
@@ -125,8 +127,9 @@ def compiled(
     for _, container in containers(spec):
         container["image"] = image
     limit_caching(spec, cached=cached and "@sha256:" in image)
-    limit_resources(spec, cluster)
-    return [spec, platform_spec(spec, cluster)]
+    pod = step_pod()
+    limit_resources(spec, cluster, pod)
+    return [spec, platform_spec(spec, cluster, pod)]
 
 
 class _Quoted(yaml.CSafeDumper):

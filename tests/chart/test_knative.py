@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chart.answering_cluster import render_in
 from tests.chart.render import one, render, template
 from tests.chart.test_values import FRAUD
 
@@ -14,8 +15,8 @@ KNATIVE = {
 }
 
 
-def test_the_first_slot_is_the_models_one_service_and_keeps_idle_candidates():
-    service = one(render(KNATIVE), "InferenceService", "fraud")
+def test_the_first_slot_is_the_models_one_service_and_keeps_idle_candidates(tmp_path):
+    service = one(render_in(tmp_path, KNATIVE, []), "InferenceService", "fraud")
     assert service["metadata"]["labels"]["kedge.dev/slot"] == "blue"
     annotations = service["metadata"]["annotations"]
     assert annotations["serving.kserve.io/deploymentMode"] == "Knative"

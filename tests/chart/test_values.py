@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from kedge import policy
-from tests.chart.render import CHART, SCENARIOS, helm, refusal, render, template
+from tests.chart.kubernetes_schema import definitions
+from tests.chart.render import CHART, SCENARIOS, TOOLS, TOOLS_COME_FROM, absent, helm, refusal, render, template
 from tests.chart.table import rows, table
 
 SCHEMA = CHART / "values.schema.json"
@@ -31,10 +32,21 @@ def paths(node, prefix=()):
             yield from paths(value, (*prefix, name))
 
 
+def referred(schema):
+    """A schema, or the one that it refers to."""
+    while "$ref" in schema:
+        node = json.loads(SCHEMA.read_text())
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            node = node[part]
+        schema = node
+    return schema
+
+
 def declared(schema, path):
     for name in path:
-        if "$ref" in schema:
-            schema = json.loads(SCHEMA.read_text())["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+        schema = referred(schema)
+        if schema.get("patternProperties"):
+            return True
         if name not in schema.get("properties", {}):
             return "additionalProperties" in schema or schema.get("properties") is None
         schema = schema["properties"][name]
@@ -48,26 +60,50 @@ def test_every_value_stands_in_the_schema():
 
 
 def test_every_property_of_the_schema_has_a_value():
-    """A property that values.yaml does not show is one that nobody finds."""
+    """A property that values.yaml does not show is one that nobody finds; what each pod takes it shows once."""
     schema = json.loads(SCHEMA.read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     unseen = [
         f"{section}.{name}"
         for section, rules in schema["properties"].items()
-        for name in rules.get("properties", {})
-        if name not in values[section]
+        for name, rule in referred(rules).get("properties", {}).items()
+        if rule is not False and name not in values[section] and name not in values["pod"]
     ]
     assert unseen == []
     assert set(schema["properties"]) - {"global"} == set(values)
 
 
+def test_every_component_takes_what_all_pods_take():
+    schema = json.loads(SCHEMA.read_text())
+    every = set(schema["$defs"]["Pod"]["properties"])
+    assert every == set(yaml.safe_load((CHART / "values.yaml").read_text())["pod"])
+    for component in ("collector", "monitor", "serving", "policyCheck", "test"):
+        assert every <= set(schema["properties"][component]["properties"]), component
+    assert set(schema["properties"]["steps"]["properties"]) <= every
+
+
+def test_what_goes_into_an_object_as_it_is_has_kubernetes_own_schema():
+    schema = json.loads(SCHEMA.read_text())
+    if not (TOOLS / "schemas" / "pod-v1.json").exists():
+        absent(f"no schemas of Kubernetes; {TOOLS_COME_FROM}")
+    wanted = definitions(TOOLS / "schemas")
+    if os.environ.get("UPDATE_GOLDEN"):
+        others = {name: each for name, each in schema["$defs"].items() if not name.startswith("k8s.")}
+        SCHEMA.write_text(json.dumps({**schema, "$defs": {**others, **wanted}}, indent=2) + "\n")
+    assert {name: each for name, each in schema["$defs"].items() if name.startswith("k8s.")} == wanted
+
+
 def test_every_value_is_commented():
     lines = (CHART / "values.yaml").read_text().splitlines()
     beneath = re.compile(r" +(requests|limits|ports):")  # the comment stands above the value they belong to
+    below = re.compile(r" {4,}(runAs|fsGroup|seccomp|allowPriv|readOnly|capabil|- to)")
     bare = [
         line
         for before, line in pairwise(lines)
-        if re.match(r" *[a-zA-Z]+: *\S", line) and not beneath.match(line) and not before.lstrip().startswith("# --")
+        if not below.match(line)
+        and re.match(r" *[a-zA-Z]+: *\S", line)
+        and not beneath.match(line)
+        and not before.lstrip().startswith("# --")
     ]
     assert bare == []
 
@@ -78,7 +114,8 @@ def test_every_value_is_read_by_a_template():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     leaves = {path[-1] for path in paths(values) if len(path) <= 3 and path[0] not in ("models",)}
     free = {"requests", "limits", "cpu", "memory", "matchLabels", "grafana_dashboard", "step", "serve", "collect"}
-    assert sorted(name for name in leaves - free if f".{name}" not in text) == []
+    free |= set(values["pod"]["securityContext"]) | set(values["pod"]["containerSecurityContext"])  # read as one
+    assert sorted(name for name in leaves - free if f".{name}" not in text and f'"{name}"' not in text) == []
 
 
 def test_a_model_in_the_values_has_the_policys_own_schema():
@@ -101,6 +138,16 @@ def test_a_model_in_the_values_has_the_policys_own_schema():
         ({"collector": {"replicas": 0}}, "at '/collector/replicas'"),
         ({"store": {"url": "gs://bucket"}}, "at '/store/url'"),
         ({"store": {"secret": "Not A Name"}}, "at '/store/secret'"),
+        ({"pod": {"tolerations": [{"efect": "NoSchedule"}]}}, "'efect' not allowed"),
+        ({"collector": {"tolerations": [{"effect": "NoScedule"}]}}, "at '/collector/tolerations/0/effect'"),
+        ({"pod": {"labels": {"app.kubernetes.io/name": "mine"}}}, "at '/pod/labels/app.kubernetes.io~1name'"),
+        ({"monitor": {"env": {"KEDGE_STORE": "s3://other"}}}, "at '/monitor/env/KEDGE_STORE'"),
+        ({"collector": {"env": {"LIMIT": 12345678901234567890}}}, "at '/collector/env/LIMIT'"),
+        ({"pod": {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}}, "'hostPath' not allowed"),
+        ({"steps": {"priorityClassName": "high"}}, "'priorityClassName' not allowed"),
+        ({"nameOverride": "Not.A.Name"}, "at '/nameOverride'"),
+        ({"models": [{"policy": {**FRAUD, "model": {**FRAUD["model"], "name": "Fraud"}}}]}, "/policy/model/name'"),
+        ({"registry": {"uri": "http://me:secret@mlflow:5000"}}, "registry.uri holds a password"),
         ({"images": {"step": {"digest": "sha256:short"}}}, "at '/images/step/digest'"),
         ({"models": [{}]}, "missing property 'policy'"),
         ({"models": [{"policy": {**FRAUD, "monitr": {}}}]}, "'monitr' not allowed"),

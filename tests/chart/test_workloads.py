@@ -9,11 +9,18 @@ from typer.main import get_command
 from kedge.cli import build
 from kedge.rollout.gateway.objects import attached
 from kedge.rollout.kserve.address import parse
-from tests.chart.render import CHART, one, render
+from tests.chart.answering_cluster import render_in
+from tests.chart.render import CHART, helm, one, render
 from tests.chart.test_values import FRAUD
 
 FULL = CHART / "ci" / "full-values.yaml"
 VOLUME = CHART / "ci" / "volume-values.yaml"
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The full scenario installed where there is nothing yet."""
+    return render_in(tmp_path_factory.mktemp("first"), yaml.safe_load(FULL.read_text()), [])
 
 
 def kinds(values):
@@ -180,22 +187,60 @@ def test_network_policies_and_policy_check_can_be_switched_off():
 
 def test_the_collector_can_be_left_out():
     objects = render({"models": [{"policy": FRAUD}], "collector": {"enabled": False}, "serving": {"enabled": True}})
-    assert not [o for o in objects if o["kind"] in ("StatefulSet", "PodDisruptionBudget", "Service")]
+    assert not [o for o in objects if o["kind"] in ("StatefulSet", "Service")]
+    assert not [o for o in objects if o["kind"] == "PodDisruptionBudget" and "collector" in o["metadata"]["name"]]
     assert "--collector" not in yaml.safe_dump(one(objects, "ServingRuntime", "kedge"))
 
 
-def test_only_a_model_with_a_bundle_gets_a_first_slot_and_a_route():
-    objects = render(FULL)
-    assert [o["metadata"]["name"] for o in objects if o["kind"] == "InferenceService"] == ["fraud-blue"]
-    assert [o["metadata"]["name"] for o in objects if o["kind"] == "HTTPRoute"] == ["fraud"]
+def test_only_a_model_with_a_bundle_gets_a_first_slot_and_a_route(first):
+    assert [o["metadata"]["name"] for o in first if o["kind"] == "InferenceService"] == ["fraud-blue"]
+    assert [o["metadata"]["name"] for o in first if o["kind"] == "HTTPRoute"] == ["fraud"]
 
 
-def test_a_slot_is_fetched_from_the_store_and_belongs_to_releases():
-    slot = one(render(FULL), "InferenceService", "fraud-blue")
+KSERVE = ("--api-versions", "serving.kserve.io/v1beta1", "--api-versions", "gateway.networking.k8s.io/v1")
+
+
+@pytest.mark.parametrize("told", [(), KSERVE], ids=["helm template", "Argo CD"])
+def test_a_rendering_without_a_cluster_resets_no_release(told):
+    """Argo CD names the kinds of the cluster, and looks nothing up in it."""
+    words = ["template", "kedge", CHART, "--namespace", "ml", "--kube-version", "1.36.3", "--values", FULL, *told]
+    made = {o["kind"] for o in yaml.safe_load_all(helm(*words).stdout) if o}
+    assert not made & {"InferenceService", "HTTPRoute"}
+    assert {"ServingRuntime", "CronJob"} <= made
+
+
+@pytest.mark.parametrize(
+    ("there", "made"),
+    [
+        (["fraud-green"], []),  # a release moved on, and emptied the first slot
+        (["fraud-blue"], ["HTTPRoute"]),  # routes were switched on later
+        (["fraud-blue", "fraud-green"], []),
+        (["churn-blue"], ["HTTPRoute", "InferenceService"]),
+    ],
+)
+def test_an_upgrade_makes_only_what_no_release_has_touched(tmp_path, there, made):
+    slots = [
+        {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": name}}
+        for name in there
+    ]
+    objects = render_in(tmp_path, yaml.safe_load(FULL.read_text()), slots)
+    assert sorted(o["kind"] for o in objects if o["kind"] in ("InferenceService", "HTTPRoute")) == made
+
+
+def test_a_slot_is_fetched_from_the_store_and_belongs_to_releases(first):
+    slot = one(first, "InferenceService", "fraud-blue")
     bundle = slot["metadata"]["annotations"]["kedge.dev/bundle"]
     assert slot["spec"]["predictor"]["model"]["storageUri"] == f"s3://kedge/prod/bundles/fraud/{bundle}"
     assert slot["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert slot["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+
+
+def test_a_slot_refuses_another_bundle_than_the_one_it_was_given():
+    """Whoever can write the store could swap a model for another with all its hashes."""
+    container = one(render(FULL), "ServingRuntime", "kedge")["spec"]["containers"][0]
+    source = next(each["valueFrom"] for each in container["env"] if each["name"] == "KEDGE_BUNDLE")
+    assert source == {"fieldRef": {"fieldPath": "metadata.annotations['kedge.dev/bundle']"}}
+    assert "--bundle-id=$(KEDGE_BUNDLE)" in container["args"]
 
 
 def test_slots_are_fetched_with_the_stores_secret_unless_another_is_named():
@@ -209,15 +254,16 @@ def test_slots_are_fetched_with_the_stores_secret_unless_another_is_named():
     assert one(render(serving), "ServiceAccount", "kedge-slots")["secrets"] == [{"name": "read-only"}]
 
 
-def test_a_store_on_a_volume_is_an_address_that_kserve_knows():
-    objects = render({"models": [{"policy": FRAUD, "bundle": "0" * 40}], "serving": {"enabled": True}})
+def test_a_store_on_a_volume_is_an_address_that_kserve_knows(tmp_path):
+    values = {"models": [{"policy": FRAUD, "bundle": "0" * 40}], "serving": {"enabled": True}}
+    objects = render_in(tmp_path, values, [])
     uri = one(objects, "InferenceService", "fraud-blue")["spec"]["predictor"]["model"]["storageUri"]
     assert uri == f"pvc://kedge-store/bundles/fraud/{'0' * 40}"
 
 
-def test_the_route_has_a_name_and_a_host_of_its_own():
+def test_the_route_has_a_name_and_a_host_of_its_own(first):
     """KServe overwrites a route named like an InferenceService and wins on its host."""
-    objects = render(FULL)
+    objects = first
     route = one(objects, "HTTPRoute", "fraud")
     slots = {o["metadata"]["name"] for o in objects if o["kind"] == "InferenceService"}
     assert route["metadata"]["name"] not in slots | {f"{slot}-predictor" for slot in slots}
@@ -225,8 +271,8 @@ def test_the_route_has_a_name_and_a_host_of_its_own():
     assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == "fraud-blue-predictor"
 
 
-def test_a_first_release_makes_the_route_that_the_chart_would_make():
-    objects, made = render(FULL), {}
+def test_a_first_release_makes_the_route_that_the_chart_would_make(first):
+    objects, made = first, {}
     for model in ("fraud", "churn"):
         job = one(objects, "CronJob", f"kedge-check-{model}")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         address = parse(next(e["value"] for e in job["containers"][0]["env"] if e["name"] == "KEDGE_PLATFORM"))

@@ -1,32 +1,28 @@
+{{- /* The release's name may hold dots and begin with a digit; the names of Services may not. */}}
 {{- define "kedge.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- $release = ternary $release (printf "kedge-%s" $release) (regexMatch "^[a-z]" $release) -}}
+{{- $full := ternary $release (printf "%s-%s" $release $name) (contains $name $release) -}}
 {{- default $full .Values.fullnameOverride | trunc 30 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "kedge.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{- dict "app.kubernetes.io/name" (default .Chart.Name .Values.nameOverride) "app.kubernetes.io/instance" .Release.Name | toYaml -}}
 {{- end }}
 
 {{- /* Labels of every object. Never part of a selector: they change with the version. */}}
 {{- define "kedge.labels" -}}
-{{ include "kedge.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: kedge
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "kedge.labelled" (dict "root" . "labels" dict) -}}
 {{- end }}
 
-{{- /* Labels of pods: without the version, so that a new chart alone restarts nothing. */}}
-{{- define "kedge.podLabels" -}}
-{{ include "kedge.selector" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- /* The same with an object's own. Call with (dict "root" $ "labels" (dict NAME VALUE ...)). */}}
+{{- define "kedge.labelled" -}}
+{{- $labels := merge (deepCopy .labels) (include "kedge.selector" .root | fromYaml) -}}
+{{- $labels = merge $labels (dict "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/part-of" "kedge") -}}
+{{- $labels = merge $labels (dict "app.kubernetes.io/managed-by" .root.Release.Service) -}}
+{{- $labels = merge $labels (dict "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version)) -}}
+{{- merge $labels .root.Values.commonLabels | toYaml -}}
 {{- end }}
 
 {{- /* A digest pins what runs; a tag only names it. Call with (dict "root" $ "image" .Values.images.step). */}}
@@ -40,28 +36,126 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{- define "kedge.pullSecrets" -}}
-{{- with .Values.images.pullSecrets }}
+{{- /* A pod's settings as JSON: those of all pods, and over them a component's own. Maps are added to, a null takes a
+       name away, the rest is replaced. Call with (dict "root" $ "own" .Values.collector). */}}
+{{- define "kedge.pod" -}}
+{{- $set := dict -}}
+{{- range $name := list "labels" "annotations" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" "dnsConfig" "hostAliases" "securityContext" "containerSecurityContext" "env" "secrets" "volumes" "volumeMounts" "resources" "terminationGracePeriodSeconds" "serviceAccount" -}}
+{{- $value := deepCopy (get $.root.Values.pod $name) -}}
+{{- $own := get $.own $name -}}
+{{- if and (kindIs "map" $value) (kindIs "map" $own) -}}
+{{- range $key, $each := $own -}}
+{{- if kindIs "invalid" $each -}}
+{{- $_ := unset $value $key -}}
+{{- else if and (kindIs "map" $each) (kindIs "map" (get $value $key)) -}}
+{{- $_ := set $value $key (mergeOverwrite (get $value $key) (deepCopy $each)) -}}
+{{- else -}}
+{{- $_ := set $value $key $each -}}
+{{- end -}}
+{{- end -}}
+{{- else if $own -}}
+{{- $value = $own -}}
+{{- end -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $each := $value }}{{ if kindIs "invalid" $each }}{{ $_ := unset $value $key }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $set $name $value -}}{{- end -}}
+{{- end -}}
+{{- toJson $set -}}
+{{- end }}
+
+{{- /* Labels and annotations of a pod: without the version, so that a new chart alone restarts nothing. Call with
+       (dict "root" $ "own" .Values.collector "labels" (dict ...)), and "annotations" alike. */}}
+{{- define "kedge.podMeta" -}}
+{{- $set := include "kedge.pod" . | fromJson -}}
+labels:
+  {{- merge (deepCopy .labels) (include "kedge.selector" .root | fromYaml) $set.labels .root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (deepCopy (default dict .annotations)) $set.annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Everything of a pod's specification that is a setting, but its account. JSON keeps numbers as they were written.
+       Call with (dict "root" $ "own" .Values.collector), and "only" (list ...) where a kind takes less. */}}
+{{- define "kedge.podSpec" -}}
+{{- $set := include "kedge.pod" . | fromJson -}}
+{{- $names := default (list "securityContext" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" "dnsConfig" "hostAliases" "terminationGracePeriodSeconds") .only -}}
+{{- with .root.Values.images.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
+{{- range $name := $names }}
+{{- with get $set $name }}
+{{ $name }}: {{ toJson . }}
+{{- end }}
+{{- end }}
 {{- end }}
 
-{{- define "kedge.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{- /* What is a setting of a container, in the shape (dict "root" $ "own" .Values.collector "secrets" (list of names)). */}}
+{{- define "kedge.container" -}}
+{{- $set := include "kedge.pod" . | fromJson -}}
+{{- with concat (default list .secrets) $set.secrets | compact | uniq }}
+envFrom: # secrets come only by reference
+  {{- range . }}
+  - secretRef: {name: {{ . | quote }}}
+  {{- end }}
+{{- end }}
+securityContext: {{ toJson $set.containerSecurityContext }}
+resources: {{ toJson $set.resources }}
 {{- end }}
 
-{{- define "kedge.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- define "kedge.env" -}}
+{{- $set := include "kedge.pod" . | fromJson -}}
+{{- range $name, $value := $set.env }}
+- {name: {{ $name | quote }}, value: {{ ternary $value (toJson $value) (kindIs "string" $value) | toJson }}}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.volumes" -}}
+{{- range (include "kedge.pod" . | fromJson).volumes }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.volumeMounts" -}}
+{{- range (include "kedge.pod" . | fromJson).volumeMounts }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{- /* Name of a component's account. Call with (dict "root" $ "own" .Values.collector "what" "collector"). */}}
+{{- define "kedge.account" -}}
+{{- default (printf "%s-%s" (include "kedge.fullname" .root) .what) (include "kedge.pod" . | fromJson).serviceAccount.name -}}
+{{- end }}
+
+{{- /* A component's account, unless an existing one is named; "keep" and "secrets" for that of the slots. */}}
+{{- define "kedge.accountObject" -}}
+{{- $account := (include "kedge.pod" . | fromJson).serviceAccount -}}
+{{- if not $account.name }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "kedge.account" . | quote }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "kedge.labelled" (dict "root" .root "labels" $account.labels) | nindent 4 }}
+  {{- with merge (ternary (dict "helm.sh/resource-policy" "keep") dict (hasKey . "keep")) $account.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with .secret }}
+secrets: # KServe's storage initializer reads its credentials from the account
+  - name: {{ . | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* The store's address as pods see it, and as KServe's storage initializer does. */}}
@@ -99,7 +193,7 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end -}}
 {{- end -}}
 {{- if not .Values.store.url }}{{ $options = append $options (printf "claim=%s" (include "kedge.storeClaim" .)) }}{{ end -}}
-{{- if .Values.serving.enabled }}{{ $options = append $options (printf "account=%s-slots" (include "kedge.fullname" .)) }}{{ end -}}
+{{- if .Values.serving.enabled }}{{ $options = append $options (printf "slots=%s-slots" (include "kedge.fullname" .)) }}{{ end -}}
 {{ ternary "knative" "gateway" (eq .Values.serving.deploymentMode "Knative") }}:{{ .Release.Namespace }}{{ with $options }}?{{ join "&" . }}{{ end }}
 {{- end }}
 {{- end }}
@@ -118,22 +212,6 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end -}}
 {{- end }}
 
-{{- /* Secrets come only by reference. Call with a list of names, empty ones left out. */}}
-{{- define "kedge.envFrom" -}}
-{{- with compact . }}
-envFrom:
-  {{- range . }}
-  - secretRef: {name: {{ . }}}
-  {{- end }}
-{{- end }}
-{{- end }}
-
-{{- define "kedge.plainEnv" -}}
-{{- range $name, $value := . }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
-{{- end }}
-
 {{- /* A network rule to an address: its namespace for a Service's name, its port for any other. */}}
 {{- define "kedge.egressTo" -}}
 {{- $url := urlParse . -}}
@@ -141,7 +219,7 @@ envFrom:
 {{- if eq (len $host) 1 -}}
 - to: [{podSelector: {}}]
 {{- else if or (eq (len $host) 2) (eq (index $host 2) "svc") -}}
-- to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ index $host 1 }}}}}]
+- to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ index $host 1 | quote }}}}}]
 {{- else -}}
 - ports: [{port: {{ default (ternary "443" "80" (eq $url.scheme "https")) (last (prepend (rest (splitList ":" $url.host)) "")) }}, protocol: TCP}]
 {{- end -}}
@@ -158,5 +236,62 @@ envFrom:
 {{- $job := printf "%s-check-%s" $name $model -}}
 {{- if gt (len $job) 52 }}{{ fail (printf "models: the CronJob %q would be longer than 52 characters; set a shorter fullnameOverride" $job) }}{{ end -}}
 {{- end -}}
+{{- if (urlParse .Values.registry.uri).userinfo | contains ":" }}{{ fail "registry.uri holds a password, which every reader of a CronJob would see: leave it out, and put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD into the Secret that registry.secret names" }}{{ end -}}
 {{- if and .Values.route.enabled (not .Values.serving.enabled) }}{{ fail "route.enabled: routes lead to slots, so set serving.enabled too" }}{{ end -}}
+{{- end }}
+
+{{- /* The names of the namespace's InferenceServices as JSON; empty where no cluster was asked (helm template, Argo CD):
+       a list that a cluster answered has items, even none, also in a namespace that is not there yet. */}}
+{{- define "kedge.inferenceServices" -}}
+{{- if .Capabilities.APIVersions.Has "serving.kserve.io/v1beta1" -}}
+{{- $answer := lookup "serving.kserve.io/v1beta1" "InferenceService" .Release.Namespace "" -}}
+{{- if hasKey $answer "items" -}}
+{{- $names := list -}}
+{{- range $answer.items }}{{ $names = append $names .metadata.name }}{{ end -}}
+{{- toJson $names -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- /* What a slot's pods are, but for the bundle: a predictor of KServe as JSON. The chart's first slots are made of it,
+       and the drivers', who read it from a ConfigMap. Knative refuses a pod's security context and grace period. */}}
+{{- define "kedge.predictor" -}}
+{{- $call := dict "root" . "own" .Values.serving "what" "slots" -}}
+{{- $set := include "kedge.pod" $call | fromJson -}}
+{{- $serving := .Values.serving -}}
+{{- $most := max $serving.replicas $serving.maxReplicas -}}
+{{- $predictor := dict "minReplicas" $serving.replicas "maxReplicas" $most "serviceAccountName" (include "kedge.account" $call) "automountServiceAccountToken" false -}}
+{{- if and (gt $most (int $serving.replicas)) (ne $serving.deploymentMode "Knative") -}}
+{{- $predictor = merge $predictor (dict "scaleMetric" "cpu" "scaleTarget" $serving.scaleTarget) -}}
+{{- end -}}
+{{- $names := list "labels" "annotations" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" "dnsConfig" "hostAliases" -}}
+{{- if ne $serving.deploymentMode "Knative" }}{{ $names = concat $names (list "securityContext" "terminationGracePeriodSeconds") }}{{ end -}}
+{{- range $name := $names }}{{ with get $set $name }}{{ $_ := set $predictor $name . }}{{ end }}{{ end -}}
+{{- range .Values.images.pullSecrets -}}
+{{- $_ := set $predictor "imagePullSecrets" (append (default list $predictor.imagePullSecrets) (dict "name" .)) -}}
+{{- end -}}
+{{- $_ := set $predictor "model" (dict "modelFormat" (dict "name" "kedge") "runtime" (include "kedge.fullname" .)) -}}
+{{- toPrettyJson $predictor -}}
+{{- end }}
+
+{{- /* Rules of a network policy, as they were written: a port of 10250 stays one. */}}
+{{- define "kedge.rules" -}}
+{{- range . }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{- /* What steps of runs take of a pod's settings, for kedge submit: Kubeflow Pipelines has no field for the others. */}}
+{{- define "kedge.stepPod" -}}
+{{- $set := include "kedge.pod" (dict "root" . "own" .Values.steps) | fromJson -}}
+{{- $step := dict "imagePullPolicy" .Values.images.pullPolicy -}}
+{{- with .Values.images.pullSecrets }}{{ $_ := set $step "imagePullSecrets" . }}{{ end -}}
+{{- range $name := list "labels" "annotations" "nodeSelector" "tolerations" "affinity" "resources" -}}
+{{- with get $set $name }}{{ $_ := set $step $name . }}{{ end -}}
+{{- end -}}
+{{- $env := dict -}}
+{{- range $name, $value := $set.env }}{{ $_ := set $env $name (ternary $value (toJson $value) (kindIs "string" $value)) }}{{ end -}}
+{{- with $env }}{{ $_ := set $step "env" . }}{{ end -}}
+{{- with pick $set.securityContext "runAsUser" "runAsGroup" "runAsNonRoot" }}{{ $_ := set $step "securityContext" . }}{{ end -}}
+{{- toJson $step -}}
 {{- end }}

@@ -34,7 +34,8 @@ class GatewayDriver(KServeDriver):
         if found is not None and pods.bundle_of(found) == bundle:
             return  # there, or ending: whoever waits asks again
         like = self._service(other(slot)) or found
-        body = objects.inference_service(self.address, self.model, slot, bundle, uri, like)
+        predictor = self._predictor() or (like["spec"]["predictor"] if like else None)
+        body = objects.inference_service(self.address, self.model, slot, bundle, uri, predictor)
         self.cluster.apply(api.SLOTS, body)
 
     def slot(self, slot: Slot) -> SlotStatus:

@@ -40,7 +40,9 @@ def predictor(name: str) -> str:
     return f"{name}-predictor"
 
 
-def inference_service(address: Address, model: str, slot: Slot, bundle: str, uri: str, like: Object | None) -> Object:
+def inference_service(
+    address: Address, model: str, slot: Slot, bundle: str, uri: str, predictor: Object | None
+) -> Object:
     """The InferenceService of a slot.
 
     Args:
@@ -49,15 +51,16 @@ def inference_service(address: Address, model: str, slot: Slot, bundle: str, uri
         slot: Its slot.
         bundle: The bundle's id.
         uri: Where the bundle lies in the store.
-        like: The slot whose pods these should resemble (replicas, resources, account, runtime): a champion's settings
-            are its candidate's too. None: one replica, the runtime KServe selects for the format.
+        predictor: What its pods are (replicas, resources, account, runtime, placement): as the installation says, else
+            as the champion's. None: one replica, the runtime KServe selects for the format.
     """
-    spec: Object = dict(like["spec"]["predictor"]) if like else _first(address)
+    spec: Object = dict(predictor) if predictor else _first(address)
     spec["model"] = {
         **(spec.get("model") or {}),
         "modelFormat": {"name": "kedge"},
         "storageUri": storage(address, model, bundle, uri),
     }
+    scales = int(spec.get("maxReplicas") or 0) > int(spec.get("minReplicas") or 1)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -66,7 +69,7 @@ def inference_service(address: Address, model: str, slot: Slot, bundle: str, uri
             "labels": {"app.kubernetes.io/part-of": "kedge", "kedge.dev/model": model, "kedge.dev/slot": slot},
             "annotations": {
                 "serving.kserve.io/deploymentMode": "Standard",
-                "serving.kserve.io/autoscalerClass": "none",
+                "serving.kserve.io/autoscalerClass": "hpa" if scales else "none",
                 BUNDLE: bundle,
             },
         },
@@ -136,18 +139,12 @@ def backends(route: Route) -> set[Slot]:
 
 
 def _first(address: Address) -> Object:
+    """Users and groups are the images' own, or the platform's, as on OpenShift."""
     spec: Object = {
         "minReplicas": 1,
         "maxReplicas": 1,
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     }
     return {**spec, "serviceAccountName": address.account} if address.account else spec
 

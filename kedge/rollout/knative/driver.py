@@ -136,7 +136,9 @@ class KnativeDriver(KServeDriver):
 
     def _write(self, write: Write, current: Seen | None) -> None:
         like = current.service if current else None
-        asked = objects.inference_service(self.address, self.model, write.slot, write.placed, write.percent, like)
+        asked = objects.inference_service(
+            self.address, self.model, write.slot, write.placed, write.percent, like, self._predictor()
+        )
         if current is None:
             self.cluster.create(api.SLOTS, asked)
             return

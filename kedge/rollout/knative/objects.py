@@ -127,7 +127,13 @@ def storage_of(service: Object) -> str:
 
 
 def inference_service(
-    address: Address, model: str, slot: Slot, placed: Placed, percent: int | None, like: Object | None
+    address: Address,
+    model: str,
+    slot: Slot,
+    placed: Placed,
+    percent: int | None,
+    like: Object | None,
+    predictor: Object | None = None,
 ) -> Object:
     """The InferenceService of a model with the bundle of one slot as its latest revision.
 
@@ -137,9 +143,11 @@ def inference_service(
         slot: Whose bundle it is.
         placed: The bundle.
         percent: Share of the latest revision; None: all, once it is ready.
-        like: The service as it is, whose replicas, resources, account and runtime stay.
+        like: The service as it is.
+        predictor: What its pods are (replicas, resources, account, runtime), as the installation says; None: as those
+            of the service are.
     """
-    spec: Object = dict(like["spec"]["predictor"]) if like else _first(address)
+    spec: Object = dict(predictor or (like["spec"]["predictor"] if like else _first(address)))
     spec.pop("canaryTrafficPercent", None)
     # A slot is looked at before it has traffic, so it must not scale to zero then.
     spec["minReplicas"] = max(1, int(spec.get("minReplicas") or 0))

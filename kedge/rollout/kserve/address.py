@@ -7,7 +7,10 @@ from urllib.parse import parse_qsl
 
 from kedge.errors import UsageError
 
-OPTIONS = {"gateway": ("gateway", "section", "domain", "host", "claim", "account"), "knative": ("claim", "account")}
+OPTIONS = {
+    "gateway": ("gateway", "section", "domain", "host", "claim", "account", "slots"),
+    "knative": ("claim", "account", "slots"),
+}
 """What may follow the namespace, by scheme."""
 
 
@@ -28,6 +31,9 @@ class Address:
     """Volume claim of a store that is a folder; its root holds ``bundles/``."""
     account: str = ""
     """Service account of a new slot, with the credentials of KServe's storage initializer."""
+    slots: str = ""
+    """ConfigMap in the namespace whose ``predictor.json`` says what every slot is, but for the bundle: replicas,
+    account, placement, security context. Without it a candidate is what its champion is."""
 
 
 def parse(text: str) -> Address:

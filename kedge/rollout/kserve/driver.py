@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -10,9 +11,13 @@ from dataclasses import dataclass, field
 import httpx
 
 from kedge import clock
+from kedge.errors import ReleaseError
 from kedge.rollout.kserve import api, servers
 from kedge.rollout.kserve.address import Address
 from kedge.rollout.model import Mark, Slot, Traffic
+
+PREDICTOR = "predictor.json"
+"""Key of the ConfigMap that says what slots are."""
 
 
 @dataclass(eq=False)
@@ -38,6 +43,22 @@ class KServeDriver(ABC):
 
     def flush(self) -> None:
         servers.flush(self.http, self.cluster)
+
+    def _predictor(self) -> api.Object | None:
+        """What the installation says slots are, but for the bundle; None where the address names no ConfigMap."""
+        if not self.address.slots:
+            return None
+        place = f"configmap {self.address.namespace}/{self.address.slots}"
+        found = self.cluster.get(api.MAPS, self.address.slots)
+        if found is None:
+            raise ReleaseError(f"{place} is not there, which the platform's address names: helm upgrade makes it anew")
+        try:
+            predictor = json.loads((found.get("data") or {})[PREDICTOR])
+            if not isinstance(predictor, dict):
+                raise ValueError("not an object")
+        except (KeyError, ValueError) as exc:
+            raise ReleaseError(f"{place}: {PREDICTOR}: must be a predictor as JSON: {exc}") from exc
+        return predictor
 
     @abstractmethod
     def _servers(self) -> Mapping[Slot, Mapping[str, Traffic]]:
