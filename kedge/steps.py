@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import orjson
 
 from kedge import clock, records
-from kedge.errors import KedgeError, RunError, StoreError, UsageError
+from kedge.errors import KedgeError, RunError, StoreError, UsageError, UserError
 from kedge.records import Record, RunFinished, RunStarted, RunState
 from kedge.store import Store
 
@@ -58,6 +58,11 @@ WORDS = re.compile(
     "|error sending request|timed out|connection (refused|reset)|database is locked|server closed the connection",
     re.IGNORECASE,
 )
+PERMANENT = re.compile(
+    "SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|NoSuchBucket|ExpiredToken"
+    "|AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|INVALID_CLIENT_TOKEN_ID)"
+)
+"""Words of a store that refuses whoever asks."""
 
 
 def run_step(store: Store, model: str, step: str, work: Callable[[], Result], *, run: str | None = None) -> Result:
@@ -248,7 +253,24 @@ def say(text: str) -> None:
 
 
 def _exit_code(exc: Exception) -> int:
+    if permanent(exc):
+        return UserError.exit_code
     return exc.exit_code if isinstance(exc, KedgeError) and not transient(exc) else 1
+
+
+def permanent(exc: BaseException) -> bool:
+    """Whether a fault of a store or registry cannot pass by itself: who asks is not known or not allowed, or the bucket
+    is not there.
+
+    >>> permanent(OSError("AWS Error ACCESS_DENIED during PutObject")), permanent(OSError("timed out"))
+    (True, False)
+    """
+    if transient(exc):
+        return False
+    return any(
+        PERMANENT.search(str(cause)) or (_status(cause) in (401, 403) and not isinstance(cause, KedgeError))
+        for cause in _causes(exc)
+    )
 
 
 def _reason(exc: BaseException) -> str:

@@ -34,13 +34,15 @@ COMMANDS = (
     "policy",
     "profile",
     "replay",
+    "resume",
     "rollback",
     "status",
     "submit",
+    "suspend",
     "up",
 )
 
-STEP = ("adopt", "approve", "doctor", "monitor", "rollback", "submit")
+STEP = ("adopt", "approve", "doctor", "monitor", "resume", "rollback", "submit", "suspend")
 LOCAL = ("demo", "up")
 """Commands by the extra that brings their packages; that of the others is ``data``, if they need one."""
 

@@ -34,12 +34,16 @@ def approve(
     model: ModelName = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "",
     store: StoreRoot = None,
+    step: Annotated[
+        str, typer.Option(help="Approve only this step of the bundle's release, by its name or percent.")
+    ] = "",
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Record the approval, start nothing.")] = False,
 ) -> None:
     """Approve a bundle or a retraining, in your name, and start it.
 
     A bundle needs it where the policy says `release.approval: manual`, and to be released after it was rolled back; a
-    retraining that a check decided on, where the policy says `monitor.budget.approval: manual`.
+    step of its release where the policy says `approval: manual` at that step; a retraining that a check decided on,
+    where the policy says `monitor.budget.approval: manual`.
 
     Example: kedge approve --policy payments.yaml 3f9a1c20
     """
@@ -49,6 +53,9 @@ def approve(
 
     settings = Settings.of(store)
     asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
+    if step:
+        _step(opened, asked, what, step, reason)
+        return
     start = _retraining if DECIDED.fullmatch(what) else _release
     outcomes = start(settings, opened, asked, what, reason, not no_submit)
     for outcome in outcomes:
@@ -67,6 +74,26 @@ def _release(
     if not submitted:
         return []
     return [submit.submit_release(settings, policy, bundle, reason="approved", key=key, say=typer.echo)]
+
+
+def _step(store: Store, policy: Policy, begin: str, step: str, reason: str) -> None:
+    from kedge import clock, records
+    from kedge.errors import UsageError
+    from kedge.records import Approved, Record
+    from kedge.rollout import progress
+
+    bundle, names = registered(store, policy, begin), [each.label for each in policy.release.steps]
+    if step not in names:
+        raise UsageError(f"{policy.name}: no step {step!r}; the policy has: {', '.join(names)}")
+    given = [item for item in records.read(store, policy.name, Approved) if item.data.bundle == bundle]
+    times = sum(item.data.step == step for item in given)
+    key = f"{bundle}-step-{step}" + (f"-{times + 1}" if times else "")
+    data = Approved(bundle=bundle, step=step, reason=reason)
+    records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
+    typer.echo(f"{policy.name}: step {step} of bundle {bundle} approved")
+    seen = progress.read(store, policy.name)
+    if seen is not None and seen.bundle == bundle:
+        typer.echo(f"its release: {progress.words(seen, clock.now())}")
 
 
 def _retraining(
@@ -123,7 +150,7 @@ def write(store: Store, policy: Policy, bundle: str, reason: str) -> str | None:
     from kedge.records import Approved, Record
 
     state = records.read_state(store, policy.name)
-    given = len([item for item in state.approvals if item.data.bundle == bundle])
+    given = len([item for item in state.approvals if item.data.bundle == bundle and not item.data.step])
     if given and state.rolled_back(bundle) is None:
         return _again(state, bundle, given)
     key = bundle if not given else f"{bundle}-{given + 1}"

@@ -143,7 +143,9 @@ def release_again(settings: Settings, policy: Policy, failed: Stalled, *, say: C
     say(f"the release of bundle {failed.bundle[:12]} is tried again, for the {_nth(len(failed.tries) + 1)} time")
     key = failed.run.removeprefix(submit.run_name("release", policy.name, failed.bundle[:12])).removeprefix("-")
     reason, wait = f"tried again after: {failed.reason}"[:500], settings.kfp_host is None
-    return submit.submit_release(settings, policy, failed.bundle, reason=reason, key=key or None, wait=wait, say=say)
+    return submit.submit_release(
+        settings, policy, failed.bundle, reason=reason, key=key or None, again=True, wait=wait, say=say
+    )
 
 
 def _nth(count: int) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kedge.policy import Policy
     from kedge.records import Attempt, Champion, Checked, ModelState, Record, RunFinished, RunStarted, Stalled
     from kedge.rollout.model import Rollout
+    from kedge.rollout.progress import Progress
     from kedge.settings import Settings
 
 
@@ -31,6 +32,8 @@ class Status:
     run: Record[RunFinished] | Record[RunStarted] | None
     """The newest run: ``run-finished`` if it ended, else ``run-started``."""
     rollout: Rollout | None
+    progress: Progress | None
+    """Of the release that runs: what its last look saw, and what it still needs."""
     next: tuple[str, ...]
 
 
@@ -76,6 +79,7 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
     from kedge.api.history import unknown_model
     from kedge.monitoring.history import load_history
     from kedge.records import ModelState
+    from kedge.rollout import progress
     from kedge.store import open_store
 
     refuse_both(policy, model)
@@ -85,19 +89,21 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
     history, rollout = load_history(store, name, now), _rollout(Path(settings.platform), name)
     if asked is None and not history and rollout is None:
         raise unknown_model(store, name)
-    return look(name, ModelState.of(history), asked, rollout, now)
+    return look(name, ModelState.of(history), asked, rollout, now, progress.read(store, name))
 
 
 def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     from kedge.api.history import models
     from kedge.monitoring.history import load_history
     from kedge.records import ModelState
+    from kedge.rollout import progress
     from kedge.store import open_store
 
     store = open_store(settings.store)
     for name in models(store):
         rollout = _rollout(Path(settings.platform), name)
-        yield look(name, ModelState.of(load_history(store, name, now)), None, rollout, now)
+        seen = progress.read(store, name)
+        yield look(name, ModelState.of(load_history(store, name, now)), None, rollout, now, seen)
 
 
 def _table(statuses: Sequence[Status]) -> list[str]:
@@ -113,9 +119,21 @@ def _table(statuses: Sequence[Status]) -> list[str]:
     return table(("model", "champion", "last check", "action", "last run"), lines)
 
 
-def look(model: str, state: ModelState, asked: Policy | None, rollout: Rollout | None, now: datetime) -> Status:
+def look(
+    model: str,
+    state: ModelState,
+    asked: Policy | None,
+    rollout: Rollout | None,
+    now: datetime,
+    seen: Progress | None = None,
+) -> Status:
     """Status from what was recorded. Pure."""
     serving = state.champion
+    if rollout is not None and seen is not None:
+        seen = seen if seen.key == f"{rollout.bundle}-{rollout.attempt}" else None
+    goes = seen is not None and any(
+        each.key == seen.key and each.promoted is None and each.rolled_back is None for each in state.releases
+    )
     under_way = rollout if rollout is not None and not rollout.ended else None
     return Status(
         model=model,
@@ -125,6 +143,7 @@ def look(model: str, state: ModelState, asked: Policy | None, rollout: Rollout |
         check=state.check,
         run=_last_word(state.newest_run),
         rollout=under_way,
+        progress=seen if goes else None,
         next=tuple(_next(state, asked, under_way, now)),
     )
 
@@ -183,7 +202,7 @@ def screen(seen: Status) -> list[str]:
         "champion": _champion(seen),
         "last check": _check(seen.check),
         "run": _run(seen.run),
-        "rollout": _rollout_words(seen.rollout),
+        "rollout": _rollout_words(seen),
         "next": seen.next[0] if seen.next else "-",
     }
     lines = [f"{name:<11} {value}" for name, value in facts.items()]
@@ -225,7 +244,12 @@ def _run(run: Record[RunFinished] | Record[RunStarted] | None) -> str:
     return f"{run.key} {data.state}{step}{reason} ({_moment(run.time)})"
 
 
-def _rollout_words(rollout: Rollout | None) -> str:
+def _rollout_words(seen: Status) -> str:
+    rollout, progress = seen.rollout, seen.progress
+    if progress is not None:
+        from kedge.rollout.progress import words
+
+        return f"bundle {progress.bundle[:12]} in slot {progress.slot}: {words(progress, seen.now)}"
     if rollout is None:
         return "none"
     step = f" step {rollout.step + 1}" if rollout.state == "canary" else ""

@@ -71,7 +71,7 @@ def submit(
 
     if release is not None:
         chosen = registered(open_store(settings.store), asked, release)
-        outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, wait=wait, say=say)]
+        outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, again=True, wait=wait, say=say)]
     elif wait and not unserved:
         outcomes = retrain_and_release(
             settings, asked, reason=reason, key=name, end=until, change_point=changed, say=say

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from kedge.policy.section import Probability, Seconds, Section, Share
 
@@ -20,6 +21,39 @@ class Step(Section):
     """Requests the candidate itself must have answered at this step."""
     min_labels: Annotated[int, Field(ge=0)] = 0
     """Labelled outcomes of the candidate's own predictions, counted since the release began."""
+    approval: Literal["auto", "manual"] = "auto"
+    """`manual` waits for `kedge approve BUNDLE --step NAME` before this step."""
+    name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,39})?$")] = ""
+    """What people call the step; empty: its percent."""
+
+    @property
+    def label(self) -> str:
+        """Its name, or its percent."""
+        return self.name or str(self.percent)
+
+
+class Freeze(Section):
+    """Times, in UTC, in which no share of a candidate rises: all that is given must hold."""
+
+    since: AwareDatetime | None = None
+    """From this moment on."""
+    until: AwareDatetime | None = None
+    """Before this moment."""
+    weekdays: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    """On these days; empty: on all."""
+    hours: tuple[Annotated[int, Field(ge=0, le=24)], Annotated[int, Field(ge=0, le=24)]] | None = None
+    """From the first hour of the day up to the second, which may lie after midnight."""
+
+    @field_validator("since", "until")
+    @classmethod
+    def _in_utc(cls, value: AwareDatetime | None) -> AwareDatetime | None:
+        return value.astimezone(UTC) if value is not None else None
+
+    @model_validator(mode="after")
+    def _names_a_time(self) -> Freeze:
+        if self.since is None and self.until is None and not self.weekdays and self.hours is None:
+            raise ValueError("give since, until, weekdays or hours: a freeze without any would never end")
+        return self
 
 
 class Analysis(Section):
@@ -78,6 +112,10 @@ class Release(Section):
     """Largest difference allowed between a golden row's prediction at training and in the slot."""
     interval_seconds: Annotated[float, Field(gt=0)] = 30
     """How often evidence is looked at."""
+    suspend: bool = False
+    """True: no share of any candidate rises; one that is worse is rolled back all the same."""
+    freeze: tuple[Freeze, ...] = ()
+    """Times in which no share of a candidate rises."""
     analysis: Analysis = Analysis()
     """How evidence is judged."""
     guard: Guard = Guard()
@@ -88,4 +126,7 @@ class Release(Section):
         percents = [step.percent for step in self.steps]
         if not percents or percents != sorted(set(percents)):
             raise ValueError(f"steps must ascend in percent, at least one; got {percents}")
+        names = [step.label for step in self.steps]
+        if len(set(names)) < len(names):
+            raise ValueError(f"names of steps must differ; got {names}")
         return self

@@ -114,9 +114,12 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Approved:
-    """A person approved the release of a bundle, or a retraining. Key: what was approved, numbered if done again."""
+    """A person approved the release of a bundle, a step of it, or a retraining. Key: what was approved, numbered if
+    done again."""
 
     bundle: str = ""
+    step: str = ""
+    """Of the release of the bundle; empty: the release itself."""
     decision_key: str = ""
     reason: str = ""
 

@@ -96,7 +96,7 @@ def append(store: Store, record: Record[Data]) -> bool:
     if record.time.tzinfo is None:
         raise UsageError(f"record {record.kind}/{record.key}: time {record.time} has no offset; use UTC")
     written = record.written or datetime.now(UTC)  # the wall's, also in a replay
-    kept = replace(record, actor=record.actor or _actor(), written=written)
+    kept = replace(record, actor=record.actor or actor(), written=written)
     return store.put_if_absent(_place(record.model, record.kind, record.key), _encoded(kept))
 
 
@@ -234,7 +234,8 @@ def _place(model: str, kind: Kind, key: str) -> str:
     return f"records/{model}/{kind}/{safe}.json"
 
 
-def _actor() -> str:
+def actor() -> str:
+    """Who acts: ``$KEDGE_ACTOR``, or the user of this process."""
     name = os.environ.get("KEDGE_ACTOR")
     if name:
         return name

@@ -324,8 +324,14 @@ class ModelState:
 
     def approval(self, key: str) -> Record[Approved] | None:
         """The newest approval of a bundle or a decision."""
-        given = [item for item in self.approvals if key in (item.data.bundle, item.data.decision_key)]
+        whole = (item for item in self.approvals if not item.data.step)
+        given = [item for item in whole if key in (item.data.bundle, item.data.decision_key)]
         return given[-1] if given else None
+
+    def step_approved(self, bundle: str, step: str, since: datetime) -> bool:
+        """Whether a person approved this step of the bundle's release since it began."""
+        given = (item for item in self.approvals if (item.data.bundle, item.data.step) == (bundle, step))
+        return any(item.time >= since for item in given)
 
     def rolled_back(self, bundle: str) -> Record[RolledBack] | None:
         """The bundle's last rollback, if it was found bad then and nobody approved it since."""

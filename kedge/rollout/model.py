@@ -132,6 +132,8 @@ class Rollout:
     """When the state (and step) began."""
     weights: Mapping[Slot, int] | None = None
     """As the release wrote them with the state: others on the route are another hand's. None: not known."""
+    suspended: str = ""
+    """Who suspended it, and why; empty: nobody."""
     left: State | None = None
     """While it waits or has failed over: the state that it goes back to."""
     departures: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from kedge import clock, records
@@ -13,10 +13,11 @@ from kedge.bundle import Bundle, address
 from kedge.errors import KedgeError, SlotNotReady
 from kedge.policy import Policy
 from kedge.records import ModelState, Promoted, Record, ReleaseStarted, RolledBack
-from kedge.rollout import states, summary
+from kedge.rollout import progress, states, summary
 from kedge.rollout.driver import Driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Route, Slot, Span, State, other
+from kedge.rollout.progress import Progress
 from kedge.store import Store
 
 Observe = Callable[[Rollout, Sequence[Span]], Sequence[Observed]]
@@ -25,6 +26,8 @@ Publish = Callable[[ModelState], None]
 """Shows elsewhere what the records say now. Again is harmless."""
 End = Literal["promoted", "rolled-back", "not-judged"]
 
+TELL = timedelta(seconds=60)
+"""Time between two lines that say how far a span is."""
 MAX_WAIT = 1.0
 """Seconds between looks at a slot that is coming up."""
 
@@ -65,6 +68,8 @@ class Release:
     """Since when each look found the champion back that had failed; None: the last one did not."""
     told: str = field(default="", init=False)
     """What was said last, so that it is said once."""
+    told_at: datetime | None = field(default=None, init=False)
+    """When it was said."""
 
     def state(self) -> ModelState:
         """What the records say of the model by now."""
@@ -74,16 +79,16 @@ class Release:
         """Where a bundle lies."""
         return self.store.uri(address(self.policy.name, bundle))
 
-    def pause(self, text: str = "") -> None:
-        """Wait until the next look, and say why, once."""
-        self.say_once(text)
-        self.sleep(self.policy.release.interval_seconds)
-
-    def say_once(self, text: str) -> None:
-        """Say what was not said last."""
-        if text and text != self.told:
+    def pause(self, seen: Progress | None = None, *, text: str = "") -> None:
+        """Wait until the next look; say what was seen, at most once a minute, or a text, once."""
+        now = self.clock()
+        if seen is not None:
+            progress.write(self.store, self.policy.name, seen)
+            text = progress.words(seen, now)
+        if text and (seen is None or self.told_at is None or now - self.told_at >= TELL) and text != self.told:
             self.say(text)
-        self.told = text
+            self.told, self.told_at = text, now
+        self.sleep(self.policy.release.interval_seconds)
 
 
 def move(release: Release, route: Route, rollout: Rollout, state: State, step: int = 0) -> Route:
@@ -92,8 +97,10 @@ def move(release: Release, route: Route, rollout: Rollout, state: State, step: i
     if not following.ended and states.TABLE[state].compared != "nothing":
         following = replace(following, mark=release.driver.mark())
     words = f" {states.share(release.policy.release, following)} %" if state == "canary" else ""
+    written = release.driver.set_route(with_traffic(release, route, following))
     release.say(f"{rollout.bundle[:12]}: {state}{words}")
-    return release.driver.set_route(with_traffic(release, route, following))
+    progress.write(release.store, release.policy.name, progress.of(release.policy, following, following.since))
+    return written
 
 
 def with_traffic(release: Release, route: Route, rollout: Rollout) -> Route:
@@ -115,8 +122,10 @@ def end(release: Release, route: Route, rollout: Rollout, state: End, reason: st
     if moves and rollout.champion and release.driver.slot(rollout.slot).serves(rollout.bundle):
         wait_ready(release, champion, rollout.champion)
     ended = replace(rollout, state=state, since=release.clock(), reason=reason, actor=actor)
+    written = release.driver.set_route(with_traffic(release, route, ended))
     release.say(f"{state.replace('-', ' ')}: {reason}")
-    return release.driver.set_route(with_traffic(release, route, ended))
+    progress.write(release.store, release.policy.name, progress.of(release.policy, ended, ended.since))
+    return written
 
 
 def finish(release: Release, route: Route, rollout: Rollout) -> Outcome:

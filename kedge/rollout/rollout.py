@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from kedge.bundle import golden_difference
 from kedge.errors import Conflict, ReleaseError, SlotNotReady
-from kedge.rollout import states
+from kedge.rollout import holds, progress, states
 from kedge.rollout.model import Rollout, Route, other
 from kedge.rollout.release import MAX_WAIT, End, Outcome, Release, end, finish, move, record
 from kedge.rollout.watch import fail_over, wait, watch
@@ -150,12 +150,17 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
         else:
             release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
         return
+    following, step = states.TABLE["smoke"].following(release.policy.release, 0)
+    now = release.clock()
+    held = "" if fault else holds.held(release.policy.release, rollout, following, step, release.state(), now)
     if fault:
         end(release, route, rollout, "rolled-back", fault)
+    elif held:
+        release.pause(progress.of(release.policy, rollout, now, held=held))
     elif rollout.champion is None:
         end(release, route, rollout, "promoted", "the model's first release; golden rows agree in the slot")
     else:
-        move(release, route, rollout, *states.TABLE["smoke"].following(release.policy.release, 0))
+        move(release, route, rollout, following, step)
 
 
 def _smoke_fault(release: Release, rollout: Rollout) -> str | None:

@@ -111,7 +111,7 @@ def needs(rules: Rules, state: State, percent: int) -> Needs:
     """What a span of a state at a share must have seen.
 
     >>> dict(needs(Rules(), "bake", 95))
-    {'seconds': 3600.0}
+    {'seconds': 3600}
     """
     step = next((number for number, step in enumerate(rules.steps) if step.percent == percent), 0)
     return TABLE[state].needs(rules, step)

@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from kedge.errors import Conflict, KedgeError, ReleaseError
 from kedge.policy import Policy
-from kedge.rollout import states
+from kedge.rollout import holds, progress, states
 from kedge.rollout.evidence import Evidence
 from kedge.rollout.judge import judge
 from kedge.rollout.limits import exceeded
@@ -44,7 +44,7 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
     answers, champion_answers = candidate.serves(rollout.bundle), champion.serves(rollout.champion)
     dead = _trouble(other(rollout.slot), champion)
     if not answers and not champion_answers:
-        release.pause(f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
+        release.pause(text=f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
         return
     if not answers:
         _depart(release, route, rollout, candidate)
@@ -58,22 +58,25 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
     if evidence is None:
         return
     ended = replace(rollout, spans=(*rollout.spans, replace(evidence.current.span, ended=release.clock())))
-    decision, rules = judge(evidence, release.policy), release.policy.release
+    decision, rules, now = judge(evidence, release.policy), release.policy.release, release.clock()
     if decision.action == "roll back":
         end(release, route, ended, "rolled-back", "; ".join(decision.reasons))
     elif decision.action == "advance":
         following, step = states.TABLE[rollout.state].following(rules, rollout.step)
-        if following == "promoted":
+        held = holds.held(rules, rollout, following, step, release.state(), now)
+        if held:
+            release.pause(progress.seen(release.policy, rollout, now, evidence, decision, held=held))
+        elif following == "promoted":
             reason = "no worse than the champion at every step and while baking"
             end(release, route, ended, "promoted", reason)
         else:
             move(release, route, ended, following, step)
-    elif rollout.state != "bake" and evidence.seconds >= rules.max_step_seconds:
+    elif rollout.state != "bake" and evidence.seconds >= rules.max_step_seconds and not rollout.suspended:
         place = f"{rollout.state} {evidence.current.span.percent} %"
         late = f"{evidence.seconds:,.0f} s at {place} without enough evidence: {', '.join(decision.reasons)}"
         end(release, route, ended, "not-judged", late)
     else:
-        release.pause()
+        release.pause(progress.seen(release.policy, rollout, now, evidence, decision))
 
 
 def wait(release: Release, route: Route, rollout: Rollout) -> None:
@@ -99,7 +102,7 @@ def fail_over(release: Release, route: Route, rollout: Rollout) -> None:
         _depart(release, route, rollout, candidate)
         return
     if not answers:
-        release.pause(f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
+        release.pause(text=f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
         return
     evidence = _seen(release, route, rollout)
     if evidence is None:
@@ -115,9 +118,9 @@ def fail_over(release: Release, route: Route, rollout: Rollout) -> None:
         return
     lacking = states.lacking(states.TABLE["failover"].needs(rules, rollout.step), evidence)
     if beyond:
-        release.pause(f"the candidate exceeds a limit ({'; '.join(beyond)}), but {dead}: it keeps the traffic")
+        release.pause(text=f"the candidate exceeds a limit ({'; '.join(beyond)}), but {dead}: it keeps the traffic")
     elif lacking or release.steady is not None:
-        release.pause()
+        release.pause(progress.seen(release.policy, rollout, now, evidence, None))
     else:
         held = f"{span.candidate.requests:,} requests, {span.candidate.errors:,} of them failed"
         reason = f"{dead}; the candidate answered all traffic within the guard's limits: {held}"
@@ -171,7 +174,7 @@ def _seen(release: Release, route: Route, rollout: Rollout) -> Evidence | None:
     except KedgeError as exc:
         release.blind += 1
         if release.blind < MAX_BLIND_LOOKS:
-            release.pause(f"the evidence cannot be read: {exc}")
+            release.pause(text=f"the evidence cannot be read: {exc}")
         elif rollout.state == "failover":
             raise
         else:

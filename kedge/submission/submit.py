@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,8 @@ from kedge import clock, notify, owner, records, steps
 from kedge.errors import RunError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import Approved, Data, Pipeline, Record, Registered, RunFinished, RunStarted, RunState
+from kedge.records.state import MAX_ATTEMPTS
+from kedge.rollout import progress
 from kedge.settings import Settings
 from kedge.store import Store, open_store
 from kedge.submission.compile import PIPELINES, SPECS
@@ -119,6 +121,7 @@ def submit_release(
     *,
     reason: str = "registered",
     key: str | None = None,
+    again: bool = False,
     wait: bool = True,
     say: Say = lambda _: None,
 ) -> RunOutcome:
@@ -130,6 +133,7 @@ def submit_release(
         bundle: The bundle's id.
         reason: Why, for people.
         key: To release the same bundle once more, after it was rolled back.
+        again: Make one more attempt of a release that failed, however often it was tried.
         wait: As for :func:`submit_retrain`.
         say: Told a line a step.
 
@@ -148,7 +152,7 @@ def submit_release(
         "run": name,
     }
     about = {"reason": reason, "bundle": bundle}
-    return _Submission(settings, policy, "release", name, arguments, about, say).outcome(wait=wait)
+    return _Submission(settings, policy, "release", name, arguments, about, say, again=again).outcome(wait=wait)
 
 
 def retrain_and_release(
@@ -224,8 +228,12 @@ class _Submission:
     """The pipeline's parameters but ``policy``."""
     about: Mapping[str, Any]
     say: Say
+    again: bool = False
+    """Try once more, however often it was tried."""
     address: str | None = None
     """Of the run's page, once it is known."""
+    watched: str = ""
+    """Where the release was that the last line told of."""
 
     @property
     def model(self) -> str:
@@ -242,14 +250,31 @@ class _Submission:
         while True:
             begun = steps.attempts(store, self.model, self.run)
             found = read_outcome(store, self.model, self.run, begun)
+            finished = _finished(store, self.model, begun)
             if found is not None and _for_good(found, self.pipeline):
                 return found
             if found is not None and found.state == "running" and not self._died(store, begun[-1]):
                 if not wait:
                     return found
+                self._watch(store)
                 time.sleep(POLL_SECONDS)
+            elif found is not None and found.state == "failed" and not self.again and _in_vain(finished):
+                return replace(found, reason=f"{found.reason} (tried {len(finished)} times; another key tries anew)")
             elif self._announce(store, len(begun) + 1):
+                self.again = False
                 return self._start(store, len(begun) + 1, wait)
+
+    def _watch(self, store: Store) -> None:
+        """Tell how far a release on the cluster is; the local runner passes the step's own lines on."""
+        if self.pipeline != "release" or self.settings.kfp_host is None:
+            return
+        seen = progress.read(store, self.model)
+        if seen is None or seen.bundle != self.arguments["bundle"]:
+            return
+        place = f"{seen.state} {seen.percent} {seen.held} {seen.time:%H:%M}"
+        if place != self.watched:
+            self.watched = place
+            self.say(progress.words(seen, clock.now()))
 
     def _announce(self, store: Store, attempt: int) -> bool:
         """Claim an attempt; False if another process was faster."""
@@ -355,6 +380,18 @@ def read_outcome(store: Store, model: str, run: str, begun: list[Record[RunStart
         rows_needed=data.rows_needed,
         exit_code=(data.exit_code or 1) if data.state == "failed" else 0,
     )
+
+
+def _finished(store: Store, model: str, begun: Sequence[Record[RunStarted]]) -> list[RunFinished]:
+    """How the attempts of a run ended, as far as steps of them ran."""
+    ended = records.find_each(store, model, RunFinished, [item.key for item in begun])
+    return [item.data for item in ended if item.data.submitted]
+
+
+def _in_vain(finished: Sequence[RunFinished]) -> bool:
+    """Whether a run that failed is not tried again: three times is enough, and so is twice by the same fault."""
+    failed = [(each.step, each.reason) for each in finished if each.state == "failed"]
+    return len(failed) >= MAX_ATTEMPTS or (len(failed) > 1 and failed[-1] == failed[-2] and failed[-1][0] is not None)
 
 
 def _for_good(found: RunOutcome, pipeline: Pipeline) -> bool:

@@ -163,6 +163,20 @@ def rollout(state: str) -> Rollout:
     )
 
 
+def test_a_release_under_way_shows_what_it_has_seen_against_what_it_needs(store, tmp_path):
+    from kedge.rollout import progress
+
+    needs = progress.Need(measure="requests", has=37, needs=100), progress.Need(measure="seconds", has=120, needs=300)
+    at = progress.of(policy.parse(RULES), rollout("canary"), START)
+    running = [*PROMOTED, event(0, "release-started", f"{B}-1", bundle=B)]
+    state = ledger.ModelState.of(running)
+    shown = look("fraud", state, None, None, START, replace(at, needs=needs))
+    text = "\n".join(screen(shown))
+    assert "bundle bbbbbbbbbbbb in slot green: canary 25 %: 37 of 100 requests, 120 of 300 s" in text
+    over = ledger.ModelState.of([*running, event(0.5, "rolled-back", f"{B}-1", bundle=B)])
+    assert "rollout     none" in "\n".join(screen(look("fraud", over, None, None, START, at)))
+
+
 def test_a_rollout_under_way_is_told_and_an_ended_one_is_not():
     assert "bundle bbbbbbbbbbbb in slot green: canary step 2 since 2026-03-02" in seen(
         PROMOTED, rollout=rollout("canary")

@@ -188,3 +188,28 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path):
         up.send_signal(signal.SIGINT)
         assert up.wait(30) == 0
     assert not Folder(tmp_path / "store" / "platform").running()
+
+
+def test_step_of_a_release_is_approved_by_its_name_or_percent(kedge, store, tmp_path):
+    happened(store, "registered", NEW)
+    approve = ("approve", "--policy", tmp_path / "fraud.yaml", NEW[:8], "--step")
+    assert f"step 25 of bundle {NEW} approved" in kedge(*approve, "25")
+    approved = records.latest(store, "fraud", records.Approved)
+    assert (approved.key, approved.data.bundle, approved.data.step) == (f"{NEW}-step-25", NEW, "25")
+    with pytest.raises(Exception, match="no step '10'; the policy has: 5, 25, 50"):
+        kedge(*approve, "10")
+
+
+def test_release_that_runs_is_suspended_and_resumed_in_a_persons_name(kedge, tmp_path):
+    from kedge.rollout.model import Rollout
+
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    rollout = Rollout(
+        bundle=NEW, uri="u", slot="green", champion="a" * 40, attempt=1, run="r", started=now, since=now, state="canary"
+    )
+    platform = Folder(tmp_path / "store" / "platform")
+    platform.swap_route("fraud", Route(weights={"blue": 90, "green": 10}, rollout=rollout))
+    assert "suspended at canary, by ada: closing" in kedge("suspend", "--model", "fraud", "--reason", "closing")
+    assert platform.route("fraud").rollout.suspended == "by ada: closing"
+    assert "goes on at canary" in kedge("resume", "--model", "fraud")
+    assert platform.route("fraud").rollout.suspended == ""

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,16 @@ from kedge import records, steps
 from kedge.doctor.runs import AUDIENCE
 from kedge.errors import RunError
 from kedge.policy import Policy
+from kedge.rollout import progress
+from kedge.rollout.model import Rollout
 from kedge.settings import Settings
 from kedge.store import open_store
 from kedge.submission import submit
 from kedge.submission.compile import compiled, names
 from kedge.submission.endpoint import Endpoint
+from tests.records.made import record
 from tests.submission.fake_kfp import FakeKfp
+from tests.submission.steps import BUNDLE
 from tests.training import rows
 
 POLICY = rows.policy()
@@ -271,3 +276,45 @@ def test_an_endpoint_that_is_away_is_said_and_the_next_submission_goes_on(kfp, s
     assert finished.data.reason.startswith("not submitted: KFP at http://127.0.0.1")
     assert finished.data.submitted is False
     assert finished.data.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("reasons", "tries"), [(["KeyError: 'a'"] * 9, 2), ([f"killed {number}" for number in range(9)], 3)]
+)
+def test_a_step_that_fails_each_time_is_tried_three_times_and_twice_where_it_fails_alike(
+    kfp, settings, monkeypatch, reasons, tries
+) -> None:
+    store = open_store(settings.store)
+
+    def fail(_: float) -> None:
+        for run in kfp.runs.values():
+            if run["state"] == "RUNNING":
+                reason = reasons[len(kfp.runs)]
+                steps.finish(store, POLICY.name, NAME, "failed", step="train", reason=reason, exit_code=1)
+                run["state"] = "FAILED"
+
+    monkeypatch.setattr(submit.time, "sleep", fail)
+    outcome = retrain(settings, wait=True)
+    assert (outcome.state, len(kfp.runs)) == ("failed", tries)
+    assert outcome.reason == f"{reasons[tries]} (tried {tries} times; another key tries anew)"
+    assert retrain(settings, wait=True).reason == outcome.reason
+    assert len(kfp.runs) == tries
+
+
+def test_a_release_is_told_of_while_it_is_waited_for(kfp, settings, monkeypatch) -> None:
+    store, now = open_store(settings.store), datetime(2026, 3, 2, tzinfo=UTC)
+    records.append(store, record("registered", BUNDLE, now, bundle=BUNDLE))
+    rollout = Rollout(
+        bundle=BUNDLE, uri="", slot="green", champion="a" * 40, attempt=1, run="", started=now, since=now,
+        state="canary",
+    )  # fmt: skip
+    progress.write(store, POLICY.name, progress.of(POLICY, rollout, now))
+    name = submit.run_name("release", POLICY.name, BUNDLE[:12])
+
+    def end(_: float) -> None:
+        steps.finish(store, POLICY.name, name, "rejected", outcome="rolled-back", reason="worse")
+
+    monkeypatch.setattr(submit.time, "sleep", end)
+    said: list[str] = []
+    assert submit.submit_release(settings, POLICY, BUNDLE, say=said.append).state == "rejected"
+    assert [line for line in said if line.startswith("canary 5 %")]

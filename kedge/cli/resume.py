@@ -1,0 +1,26 @@
+"""``kedge resume``: let a suspended release go on."""
+
+from __future__ import annotations
+
+import typer
+
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge resume``."""
+    app.command("resume")(resume)
+
+
+def resume(policy: PolicyFile = None, model: ModelName = None, store: StoreRoot = None) -> None:
+    """Let a release that `kedge suspend` holds go on by its evidence.
+
+    Example: kedge resume --model payments
+    """
+    from kedge.rollout.drivers import open_driver
+    from kedge.rollout.suspend import resume
+    from kedge.settings import Settings
+
+    name = chosen_name(policy, model)
+    rollout = resume(open_driver(Settings.of(store).platform, name))
+    typer.echo(f"{name}: release of {rollout.bundle[:12]} goes on at {rollout.state}")
