@@ -61,6 +61,7 @@ lock: install ## Write the hash-locked requirements anew
 	$(BIN)/$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/$(LOCK) requirements/compiler.in -o requirements/compiler.txt
 	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(BIN)/$(LOCK) --no-deps requirements/catboost.in -c requirements/dev.txt -o requirements/catboost.txt
 	for image in step serve collect; do \
 	  $(BIN)/$(LOCK) pyproject.toml --extra $$image -c requirements/dev.txt \
 	    $$(ls images/$$image/excludes.txt 2> /dev/null | sed 's/^/--excludes /') -o images/$$image/requirements.txt; \

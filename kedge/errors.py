@@ -5,6 +5,7 @@
     │   ├── PolicyError          a policy file, or a field of it
     │   ├── DataError            a table, a column, rows
     │   ├── BundleError          a model bundle: missing, altered, made by other libraries
+    │   ├── CodeNotAllowed       code that a policy names, where the installation runs none
     │   └── UsageError           a command's words, a name that does not exist, an address
     │       └── NothingServed    asked about a model that was never released
     ├── NotExplainable           a model that cannot say what its features add
@@ -42,6 +43,10 @@ class DataError(UserError):
 
 class BundleError(UserError):
     """A model bundle that is missing, altered or made by other libraries."""
+
+
+class CodeNotAllowed(UserError):
+    """A policy names code, and this installation runs none."""
 
 
 class UsageError(UserError):

@@ -58,5 +58,5 @@ def test_training_obeys_a_quota_of_version_1(tmp_path, monkeypatch):
     monkeypatch.setattr(estimators, "usable_cpus", partial(usable_cpus, tmp_path))
     write(tmp_path, V1)
     signature, table = encoded(count=200)
-    model = estimators.try_xgboost(rows.policy(train={"threads": None}), signature, table).fit(table)
+    model = estimators.attempt("xgboost", rows.policy(train={"threads": None}), signature, table).fit(table)
     assert json.loads(model.save_config())["learner"]["generic_param"]["nthread"] == "2"

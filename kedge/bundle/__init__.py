@@ -1,6 +1,6 @@
 """The model artefact: one immutable folder, named by its hash, verified before anything in it is loaded."""
 
-from kedge.bundle.committee import merge
+from kedge.bundle.estimators import merge
 from kedge.bundle.folder import Bundle, address, fetch, golden_difference, open_bundle, publish, write
 from kedge.bundle.manifest import Agreement, Fits, Holdout, Manifest, Window
 from kedge.bundle.predictor import Predictor

@@ -1,7 +1,8 @@
 """Several fitted models as one: their raw scores (log-odds, or values) added up with weights.
 
 A weighted mean of log-odds keeps the models' own form: trees beside trees are one model of more trees, linear terms
-added up are linear terms. So what is served costs one call and explains itself like a single model.
+added up are linear terms. So what is served costs one call and explains itself like a single model. What has no
+log-odds, such as a forest that may say 0 or 1, has its probabilities averaged.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Committee:
 
     members: Sequence[Any]
     weights: Sequence[float]
+    probabilities: bool = False
+    """Whether the members' probabilities are averaged in the place of their log-odds."""
 
     def decision_function(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
         """The weighted sum of the log-odds (binary), shape (n,)."""
@@ -38,7 +41,10 @@ class Committee:
         """Probabilities of both classes, shape (n, 2)."""
         from scipy.special import expit
 
-        positive = expit(self.decision_function(matrix))
+        if self.probabilities:
+            positive = self._sum([member.predict_proba(matrix)[:, 1] for member in self.members])
+        else:
+            positive = expit(self.decision_function(matrix))
         return np.column_stack([1 - positive, positive])
 
     def predict(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
@@ -49,30 +55,13 @@ class Committee:
         return np.asarray(np.average(parts, axis=0, weights=self.weights) * sum(self.weights), dtype=np.float64)
 
 
-def merge(members: Sequence[Any], weights: Sequence[float]) -> Any:
-    """One model whose raw score is the weighted sum of the members': log-odds (binary) or values (regression).
-
-    Args:
-        members: ``xgboost.Booster`` of one objective and one signature, or scikit-learn models; at least one.
-        weights: One for each.
-
-    Returns:
-        What :func:`kedge.bundle.write` keeps: the only member, a ``Booster``, or a :class:`Committee`.
-
-    Raises:
-        BundleError: boosters that cannot be added up, such as of several objectives.
-    """
-    if len(members) == 1 and weights[0] == 1:
-        return members[0]
-    if all(hasattr(member, "save_raw") for member in members):
-        return _merged_booster(members, weights)
-    return Committee(list(members), [float(weight) for weight in weights])
-
-
-def _merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Booster:
+def merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Booster:
     """All trees in one booster: leaves scaled by the weights, what was scaled of the base scores in the first tree.
 
     The base score is a probability in 32 bits, which near 1 is too coarse for a sum of log-odds; a leaf is not.
+
+    Raises:
+        BundleError: boosters that cannot be added up, such as of several objectives.
     """
     import xgboost
 

@@ -5,36 +5,30 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from kedge.bundle import manifest as manifests
-from kedge.bundle.committee import Committee
+from kedge.bundle.estimators import FORMATS, of
 from kedge.bundle.manifest import Fits, Item, Manifest
-from kedge.bundle.predictor import Predictor, load_sklearn, load_xgboost
+from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Signature
 from kedge.errors import BundleError
 from kedge.store import Store, write_file
 
 if TYPE_CHECKING:
-    from xgboost import Booster
-
     from kedge.policy import Policy  # a server need not build the policy's schema
 
 MODEL, JUDGED = "model", "judged"
-ENDINGS = {"xgboost": "ubj", "sklearn": "skops"}
-LOADERS: dict[str, Callable[[Path, Manifest, int], Predictor]] = {"xgboost": load_xgboost, "sklearn": load_sklearn}
 PROFILE, GOLDEN, REPORT = "profile.json", "golden.parquet", "report.html"
 GOLDEN_ROWS = 64
 
@@ -76,7 +70,7 @@ class Bundle:
 
     def _load(self, fit: str, threads: int) -> Predictor:
         kind = self.manifest.format
-        return LOADERS[kind](self.folder / file_name(fit, kind), self.manifest, threads)
+        return FORMATS[kind].load(self.folder / file_name(fit, kind), self.manifest, threads)
 
     def profile(self) -> bytes:
         """The reference profile's JSON: features, ``_label`` and ``_score`` on rows not trained on."""
@@ -106,7 +100,7 @@ def address(model: str, bundle_id: str) -> str:
 
 def file_name(fit: str, kind: str) -> str:
     """Of the served model (``model``) or the judged fit (``judged``), as the format wants it."""
-    return f"{fit}.{ENDINGS[kind]}"
+    return f"{fit}.{FORMATS[kind].ending}"
 
 
 def write(
@@ -131,8 +125,9 @@ def write(
 
     Args:
         folder: Must not exist.
-        model: What is served: an ``xgboost.Booster`` (or a scikit-learn wrapper around one), a scikit-learn estimator
-            or what :func:`kedge.bundle.merge` made of several, fitted on matrices of ``signature``.
+        model: What is served: a booster of XGBoost or LightGBM (or a scikit-learn wrapper around one), a model of
+            CatBoost, a scikit-learn estimator, or what :func:`kedge.bundle.merge` made of several, fitted on matrices
+            of ``signature``.
         judged: The fit of the same kind that never read the holdout; default: ``model`` is that fit.
         fits: Which rows both fits read.
         signature: Of the matrices.
@@ -159,11 +154,14 @@ def write(
         kind = _save_model(beside, model)
         if judged is not None and _save_model(beside, judged, JUDGED) != kind:
             raise BundleError(f"the served model is of format {kind}, the judged fit is not")
+        saved = [beside / file_name(fit, kind) for fit in (MODEL, JUDGED)]
+        untrusted = {name for file in saved if file.exists() for name in FORMATS[kind].untrusted(file)}
         draft = Manifest(
             name=policy.name,
             task=policy.model.task,
             threshold=policy.model.threshold,
             format=kind,
+            types=tuple(sorted(untrusted)),
             estimator=estimator,
             signature=signature,
             libraries=manifests.library_versions(),
@@ -176,7 +174,7 @@ def write(
             parents=tuple(parents),
             **dict(fits or Fits()),
         )
-        predictor = LOADERS[kind](beside / file_name(MODEL, kind), draft, 1)
+        predictor = FORMATS[kind].load(beside / file_name(MODEL, kind), draft, 1)
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
@@ -217,7 +215,7 @@ def open_bundle(folder: Path, *, expect: str | None = None) -> Bundle:
     for name in (file_name(MODEL, manifest.format), PROFILE, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"{place}: lists no {name}")
-    manifests.refuse_other_libraries(manifest, str(place))
+    manifests.refuse_other_libraries(manifest, str(place), FORMATS[manifest.format].libraries)
     return Bundle(folder, manifest, _id(raw))
 
 
@@ -258,50 +256,10 @@ def golden_difference(bundle: Bundle, score: Callable[[list[dict[str, Any]]], It
     return float(np.abs(seen - wanted).max(initial=0.0))
 
 
-def _save_model(folder: Path, model: Any, fit: str = MODEL) -> Literal["xgboost", "sklearn"]:
-    import xgboost
-
-    if isinstance(model, xgboost.XGBModel):
-        model = model.get_booster()
-    if isinstance(model, xgboost.Booster):
-        write_file(folder / file_name(fit, "xgboost"), bytes(_best(model).save_raw("ubj")))
-        return "xgboost"
-    from sklearn.base import BaseEstimator
-
-    if isinstance(model, (BaseEstimator, Committee)):
-        import skops.io
-
-        plain = {"members": model.members, "weights": model.weights} if isinstance(model, Committee) else model
-        write_file(folder / file_name(fit, "sklearn"), _plain_archive(skops.io.dumps(plain)))
-        return "sklearn"
-    raise BundleError(f"a model of type {type(model).__name__} cannot be kept; give an XGBoost or scikit-learn one")
-
-
-def _plain_archive(raw: bytes) -> bytes:
-    """skops' archive with numbers for memory addresses, and without the time: the same model gives the same bytes."""
-    archive = zipfile.ZipFile(io.BytesIO(raw))
-    schema = archive.read("schema.json").decode()
-    numbers: dict[str, str] = {}
-
-    def numbered(found: re.Match[str]) -> str:
-        return found[1] + numbers.setdefault(found[2], str(len(numbers) + 1))
-
-    parts = {"schema.json": re.sub(r'("__id__": |"file": ")(\d+)', numbered, schema).encode()}
-    for name in archive.namelist():
-        if name not in parts:
-            address, _, ending = name.partition(".")
-            parts[f"{numbers[address]}.{ending}"] = archive.read(name)
-    into = io.BytesIO()
-    with zipfile.ZipFile(into, "w") as written:
-        for name in sorted(parts):
-            written.writestr(zipfile.ZipInfo(name), parts[name])
-    return into.getvalue()
-
-
-def _best(booster: Booster) -> Booster:
-    """The trees up to the best iteration, where early stopping kept more."""
-    best = booster.attributes().get("best_iteration")
-    return booster if best is None else booster[: int(best) + 1]
+def _save_model(folder: Path, model: Any, fit: str = MODEL) -> str:
+    estimator = of(model)
+    estimator.save(model, folder / file_name(fit, estimator.format))
+    return estimator.format
 
 
 def _golden(table: pa.Table, signature: Signature, predictor: Predictor) -> bytes:

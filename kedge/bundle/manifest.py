@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Literal
@@ -14,10 +15,7 @@ from kedge.errors import BundleError
 
 NAME = "bundle.json"
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-DECIDING = {"xgboost": ("xgboost",), "sklearn": ("scikit-learn",)}
-"""By model format the libraries of which another minor version is known to change predictions: models saved by
-XGBoost 3.2 load in 2.1 and 3.0 without an error and predict wrongly; scikit-learn says the same of its own."""
-RECORDED = ("xgboost", "scikit-learn", "skops", "numpy", "scipy", "pandas", "pyarrow")
+RECORDED = ("xgboost", "lightgbm", "catboost", "scikit-learn", "skops", "numpy", "scipy", "pandas", "pyarrow")
 
 
 class Item(BaseModel):
@@ -91,8 +89,10 @@ class Manifest(Fits):
     """`binary`: the score is a probability; `regression`: the value."""
     threshold: float
     """Probability from which on the decision is 1 (binary)."""
-    format: Literal["xgboost", "sklearn"]
-    """What wrote the model files: `model.ubj` and `judged.ubj`, or the same with `.skops`."""
+    format: Literal["xgboost", "lightgbm", "catboost", "sklearn"]
+    """What wrote the model files: `model` and `judged` with the ending `.ubj`, `.txt`, `.cbm.zip` or `.skops`."""
+    types: tuple[str, ...] = ()
+    """Types in the model files that are loaded only where the installation allows code from policies."""
     estimator: str
     """Which of the policy's estimators won."""
     signature: Signature
@@ -142,13 +142,18 @@ def library_versions() -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def refuse_other_libraries(manifest: Manifest, place: str, here: dict[str, str] | None = None) -> None:
-    """Refuse a bundle whose deciding library has another minor version here.
+def refuse_other_libraries(
+    manifest: Manifest, place: str, deciding: Sequence[str], here: dict[str, str] | None = None
+) -> None:
+    """Refuse a bundle whose deciding libraries have another minor version here.
+
+    Models saved by XGBoost 3.2 load in 2.1 and 3.0 without an error and predict wrongly; scikit-learn says the same of
+    its own.
 
     Raises:
         BundleError: names the library and both versions.
     """
-    for library in DECIDING[manifest.format]:
+    for library in deciding:
         made = manifest.libraries.get(library, "none")
         now = here.get(library) if here is not None else _installed(library)
         if now is None or made.split(".")[:2] != now.split(".")[:2]:

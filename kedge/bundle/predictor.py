@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge.bundle import additive, native, trees
-from kedge.bundle.committee import Committee
-from kedge.bundle.manifest import Manifest
+from kedge.bundle import native, trees
 from kedge.bundle.signature import Matrix
-from kedge.errors import BundleError, NotExplainable
+from kedge.errors import NotExplainable
 
 Scores = NDArray[np.float64]
 MAX_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
-TRUSTED = {"numpy.dtype"}  # beyond what skops trusts itself; the imputers keep one
 
 
 class Predictor(Protocol):
@@ -64,16 +60,24 @@ class TreesPredictor:
 
 
 class PipelinePredictor:
-    """A scikit-learn estimator on encoded rows, for what is not additive."""
+    """A scikit-learn estimator on encoded rows, for what is not additive.
+
+    Few rows are scored on one thread: others that wait for their share of one row cost more than they save.
+    """
 
     quick = False
 
-    def __init__(self, estimator: Any, binary: bool) -> None:
+    def __init__(self, estimator: Any, binary: bool, threads: int) -> None:
+        from threadpoolctl import ThreadpoolController
+
         self._estimator = estimator
         self._binary = binary
+        self._threads = threads
+        self._pools = ThreadpoolController()
 
     def score(self, matrix: Matrix) -> Scores:
-        found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
+        with self._pools.limit(limits=1 if len(matrix) <= MAX_ROWS else self._threads):
+            found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
         return np.asarray(found, dtype=np.float64)
 
     def score_row(self, row: bytes) -> float:
@@ -85,34 +89,3 @@ class PipelinePredictor:
 
 def _matrix(row: bytes) -> Matrix:
     return np.frombuffer(row, np.float32)[np.newaxis]
-
-
-def load_xgboost(file: Path, manifest: Manifest, threads: int) -> Predictor:
-    """Load a ``.ubj`` file."""
-    booster = native.Booster(file, threads)
-    if booster.features != len(manifest.signature.inputs):
-        raise BundleError(
-            f"{file}: the model takes {booster.features} features, its signature has {len(manifest.signature.inputs)}"
-        )
-    return TreesPredictor(booster, manifest.signature.feature_types)
-
-
-def load_sklearn(file: Path, manifest: Manifest, threads: int) -> Predictor:  # noqa: ARG001
-    """Load a ``.skops`` file: a format that runs no code; types beyond scikit-learn's and numpy's are refused."""
-    import skops.io
-
-    try:
-        unknown = set(skops.io.get_untrusted_types(file=file)) - TRUSTED
-        if unknown:
-            raise BundleError(f"{file}: holds types that are not trusted: {', '.join(sorted(unknown))}")
-        estimator = skops.io.load(file, trusted=sorted(TRUSTED))
-        if isinstance(estimator, dict):
-            estimator = Committee(**estimator)
-    except BundleError:
-        raise
-    except Exception as exc:  # whatever a damaged archive raises
-        raise BundleError(f"{file}: skops cannot read it: {exc}") from exc
-    binary = manifest.task == "binary"
-    raw = getattr(estimator, "decision_function", None) if binary else estimator.predict
-    found = additive.find(raw, manifest.signature.inputs, binary) if raw else None
-    return found or PipelinePredictor(estimator, binary)

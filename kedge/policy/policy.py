@@ -68,12 +68,15 @@ class Policy(Section):
         """The policy as plain JSON values: how it travels as the pipeline parameter ``policy: dict``.
 
         Features become a list, each with its name: KFP's API server keeps no order in a mapping, and theirs counts.
+        Parameters of estimators become a text: its numbers are all floats, and libraries tell 1 from 1.0.
         The positive label is always there: ``true`` equals the default 1, and means another text in a table of text.
         """
         plain: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
         features = plain["model"]["features"]
         plain["model"]["features"] = [{"name": name, **features[name]} for name in self.model.features]
         plain["model"]["positive_label"] = self.model.positive_label
+        if self.train.parameters:
+            plain["train"]["parameters"] = json.dumps(self.train.parameters, sort_keys=True)
         return plain
 
     @model_validator(mode="before")
@@ -113,9 +116,21 @@ class Policy(Section):
             if name not in self.model.features and name not in self.data.extra_columns:
                 said = f"slice {name!r} must be a category or boolean feature, or one of data.extra_columns"
                 faults.append(fault_below(("model", "slices"), name, said))
+        faults += [fault_below(("train", "monotone"), name, said) for name, said in self._faults_of_monotone()]
+        if self.train.class_weight is not None and self.model.task != "binary":
+            said = f"belongs to task binary, not to {self.model.task}"
+            faults.append(fault_below(("train", "class_weight"), self.train.class_weight, said))
         if faults:
             raise ValidationError.from_exception_data("policy", faults)
         return self
+
+    def _faults_of_monotone(self) -> Iterator[tuple[str, str]]:
+        for name in self.train.monotone:
+            feature = self.model.features.get(name)
+            if feature is None:
+                yield name, f"{name!r} is no feature; there are {', '.join(self.model.features)}"
+            elif feature.type == "category":
+                yield name, f"{name!r} is a category, which has no order"
 
     def _faults_of_extra_columns(self) -> Iterator[tuple[str, str]]:
         """Each extra column is plainly named and is nothing else: a name inside is one column's."""

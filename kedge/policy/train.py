@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kedge.policy.section import Section
+
+ESTIMATORS = ("xgboost", "lightgbm", "catboost", "forest", "histogram", "linear")
+"""Each is a file of this name in ``kedge/bundle/estimators``."""
+PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+Parameter = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class XGBoost(Section):
@@ -25,10 +34,19 @@ class XGBoost(Section):
 class Train(Section):
     """How a challenger is made."""
 
-    estimators: tuple[Literal["xgboost", "linear"], ...] = ("xgboost", "linear")
-    """Tried in turn; the best on the newest training rows is the challenger. `linear` is the simple baseline."""
+    estimators: tuple[str, ...] = ("xgboost", "linear")
+    """Tried in turn; the best on the newest training rows is the challenger. `xgboost`, `lightgbm`, `catboost`,
+    `forest` (random), `histogram` (scikit-learn's boosting), `linear` (the simple baseline), or the import path of an
+    estimator with scikit-learn's interface, such as `sklearn.ensemble:ExtraTreesClassifier`."""
+    parameters: dict[str, dict[str, Parameter]] = Field({})
+    """By estimator parameters under the library's own names, such as `{lightgbm: {num_leaves: 63}}`."""
     xgboost: XGBoost = XGBoost()
-    """Settings of the gradient-boosted trees."""
+    """Settings of XGBoost's trees; `parameters.xgboost` comes before them."""
+    class_weight: Literal["balanced"] | None = None
+    """`balanced`: both classes weigh the same in a fit (binary). Scores are then no probabilities of the world as it
+    is; null: each row counts as it comes."""
+    monotone: dict[str, Literal["increasing", "decreasing"]] = Field({})
+    """Features of which the score must never fall, or rise, as they grow."""
     half_life_seconds: Annotated[float, Field(gt=0)] | None = None
     """A row this much older than the newest one weighs half as much in training; null: all weigh the same."""
     holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.25
@@ -40,8 +58,38 @@ class Train(Section):
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the training step; null: as many as its container may use."""
 
+    def settings_of(self, estimator: str) -> dict[str, Any]:
+        """What the policy sets of one estimator, under the library's names."""
+        base = self.xgboost.model_dump() if estimator == "xgboost" else {}
+        return {**base, **self.parameters.get(estimator, {})}
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _of_text(cls, parameters: Any) -> Any:
+        """Parameters as :meth:`Policy.to_dict` writes them."""
+        if not isinstance(parameters, str):
+            return parameters
+        try:
+            return json.loads(parameters)
+        except ValueError:
+            raise ValueError("must be a mapping of estimators to their parameters") from None
+
+    @field_validator("estimators")
+    @classmethod
+    def _known(cls, estimators: tuple[str, ...]) -> tuple[str, ...]:
+        for name in estimators:
+            if name not in ESTIMATORS and not PATH.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no estimator; there are {', '.join(ESTIMATORS)}, and import paths such as "
+                    "sklearn.ensemble:ExtraTreesClassifier"
+                )
+        return estimators
+
     @model_validator(mode="after")
     def _consistent(self) -> Train:
+        for name in self.parameters:
+            if name not in self.estimators:
+                raise ValueError(f"parameters: {name!r} is not among estimators: {', '.join(self.estimators)}")
         if not self.estimators or len(set(self.estimators)) != len(self.estimators):
             raise ValueError("estimators must be at least one, each once")
         return self

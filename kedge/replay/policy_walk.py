@@ -40,7 +40,7 @@ from kedge.records import (
 from kedge.replay.blocks import Blocks
 from kedge.replay.fits import constant_loss, wrong_decisions
 from kedge.replay.walk import BlockDecision, Walk
-from kedge.training import Challenger, estimators, train
+from kedge.training import Challenger, train
 from kedge.training.challenger import Cache
 
 MOMENT = timedelta(microseconds=1)
@@ -133,7 +133,7 @@ class PolicyWalk:
             profile=Profile.from_json(train.reference(challenger, table)),
             loss=Reference(loss=figures["loss"], rows=len(label)),
             cost=float(costs(self._policy.model, judged, label, constant_loss(blocks)).mean()),
-            importance=estimators.importance(challenger.final, challenger.signature),
+            importance=challenger.importance,
             calibration=recorded(figures),
             constant_loss=figures["constant_loss"],
             trained_until=blocks.time(trained - 1),

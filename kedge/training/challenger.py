@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from kedge import bundle
 from kedge.bundle import Agreement, Fits, Holdout, Signature
+from kedge.bundle.estimators import named
 from kedge.errors import DataError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
-from kedge.training.estimators import ESTIMATORS, FittedCandidate, Rows, score, split
+from kedge.training.estimators import FittedCandidate, Rows, attempt, importance, score, split
 from kedge.training.windows import Window, holdout_rows, windows
 
 RATE = 0.05
@@ -58,7 +59,7 @@ class WindowFits:
         """An estimator whose settings were found on the window."""
         key = (name, start, end)
         if key not in self._candidates:
-            self._candidates[key] = ESTIMATORS[name](self.policy, self.signature, self._window(start, end))
+            self._candidates[key] = attempt(name, self.policy, self.signature, self._window(start, end))
         return self._candidates[key]
 
     def model(self, name: str, start: int, end: int) -> Any:
@@ -119,6 +120,11 @@ class Challenger:
         """An estimator fitted on the rows on which it was chosen, or not."""
         return self.fits.model(name, *self.choice)
 
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in the served fit, see :func:`kedge.training.estimators.importance`."""
+        return importance(self.estimator, self.final, self.signature, self.policy.model.task, self.fits.rows)
+
     @property
     def windows(self) -> tuple[bundle.Window, ...]:
         """The members of the judged fit."""
@@ -150,7 +156,7 @@ class Challenger:
     def _merged(self, end: int) -> Any:
         members = self._members(end)
         models = [self.fits.model(self.estimator, window.start(end), end) for window in members]
-        return bundle.merge(models, list(members.values()))
+        return bundle.merge(models, list(members.values()), named(self.estimator))
 
     def _members(self, end: int) -> dict[Window, float]:
         """The windows with their weights, of a fit that ends before row ``end``: none twice, none with one class."""

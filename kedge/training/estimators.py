@@ -1,9 +1,9 @@
-"""The two estimators. Each is fitted on older rows, stopped and measured on newer ones, then fitted on all of both."""
+"""An estimator tried on rows: fitted on older ones, stopped and measured on newer ones, then fitted on all of both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,48 +13,81 @@ from numpy.typing import NDArray
 from kedge import measure
 from kedge.bundle import Matrix, Signature
 from kedge.bundle.committee import Committee
+from kedge.bundle.estimators import Estimator, Rows, Settings, named, of
 from kedge.cpus import usable_cpus
+from kedge.errors import KedgeError, UsageError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 
+__all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "mean_loss", "score", "settings", "split"]
+
 SELECTION_SHARE = 0.2
 """Newest share of the rows of a fit, on which it is stopped and measured."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows in time order: matrix (n, k), label (n,), time (n,) in microseconds, weight (n,) or None."""
-
-    matrix: Matrix
-    label: Floats
-    time: NDArray[np.int64]
-    weight: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def __getitem__(self, part: slice) -> Rows:
-        weight = None if self.weight is None else self.weight[part]
-        return Rows(self.matrix[part], self.label[part], self.time[part], weight)
-
-    def weighted(self, half_life: float | None) -> Rows:
-        """The rows weighing by their ages against the newest of them, see :func:`weights`."""
-        return replace(self, weight=weights((self.time.max() - self.time) / 1e6, half_life))
+PERMUTED_ROWS = 2000
+"""Newest rows, at most, on which a feature's values are shuffled."""
 
 
 @dataclass(frozen=True)
 class FittedCandidate:
     """An estimator with the settings that rows gave it: fitted on the older of them, stopped by the newest fifth."""
 
-    name: str
-    measure: Callable[[], float]
-    fit: Callable[[Rows], Any]
-    """Fits with these settings."""
+    policy: Policy
+    estimator: Estimator
+    settings: Settings
+    rows: Rows
+
+    def fit(self, rows: Rows) -> Any:
+        """A model of rows, with as many rounds as the newest fifth of the candidate's own rows found best."""
+        rounds = self.estimator.rounds(self._first) if self.estimator.stops_early else None
+        return self._fitted(_weighted(self.policy, rows), rounds=rounds)
 
     @cached_property
     def loss(self) -> float:
         """Mean loss on the newest fifth."""
-        return self.measure()
+        newer = self.rows[split(len(self.rows)) :]
+        scores = self.estimator.predict(self.settings.task, self.settings.signature, self._first, newer.matrix)
+        return mean_loss(self.policy, newer.label, scores)
+
+    @cached_property
+    def _first(self) -> Any:
+        """The model of the older rows."""
+        older, newer = self.rows[: split(len(self.rows))], self.rows[split(len(self.rows)) :]
+        stop = _weighted(self.policy, newer) if self.estimator.stops_early else None
+        return self._fitted(_weighted(self.policy, older), newer=stop)
+
+    def _fitted(self, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:
+        name, given = self.estimator.name, self.policy.train.parameters
+        try:
+            return self.estimator.fit(self.settings, rows, newer=newer, rounds=rounds)
+        except KedgeError:
+            raise
+        except Exception as exc:
+            if name not in given:
+                raise
+            raise UsageError(f"train.parameters.{name}: {name} cannot be fitted with them: {exc}") from exc
+
+
+def attempt(name: str, policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:
+    """The estimator of this name as a candidate on rows in time order.
+
+    Raises:
+        UsageError: it cannot do what the policy asks, or its package is not there.
+    """
+    estimator = named(name)
+    return FittedCandidate(policy, estimator, estimator.checked(settings(name, policy, signature)), rows)
+
+
+def settings(name: str, policy: Policy, signature: Signature) -> Settings:
+    """What a policy asks of one of its estimators."""
+    train = policy.train
+    return Settings(
+        task=policy.model.task,
+        signature=signature,
+        parameters=train.settings_of(name),
+        seed=train.seed,
+        threads=train.threads or usable_cpus(),
+        monotone=train.monotone,
+    )
 
 
 def split(rows: int) -> int:
@@ -66,102 +99,61 @@ def split(rows: int) -> int:
     return rows - max(1, round(rows * SELECTION_SHARE))
 
 
-def try_xgboost(policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:
-    """Gradient-boosted trees; the newer rows say after how many trees to stop.
+def importance(name: str, model: Any, signature: Signature, task: str, rows: Rows | None = None) -> dict[str, float]:
+    """Share of each feature in a model, summing to 1: by the estimator's own measure, such as the gain of its splits.
 
-    Categories are split natively (`feature_types` "c"), a missing value takes the branch that lowers the loss.
+    A member of a committee has the share of its weight. Where the estimator has no measure of its own, by how much the
+    loss of the newest ``rows`` rises while the feature's values are shuffled among them. All zeros if the model uses
+    none.
+
+    Args:
+        name: Of the estimator.
+        rows: In time order, to shuffle; None: do not.
     """
-    import xgboost
-
-    settings = policy.train.xgboost
-    parameters = {
-        "objective": "binary:logistic" if policy.model.task == "binary" else "reg:squarederror",
-        "eval_metric": "logloss" if policy.model.task == "binary" else "rmse",
-        "max_depth": settings.depth,
-        "learning_rate": settings.learning_rate,
-        "seed": policy.train.seed,
-        "nthread": policy.train.threads or usable_cpus(),
-        "tree_method": "hist",
-        "verbosity": 0,
-    }
-
-    def table(rows: Rows) -> Any:
-        return xgboost.DMatrix(
-            rows.matrix, rows.label, weight=rows.weight,
-            feature_names=list(signature.names), feature_types=signature.feature_types,
-            enable_categorical=True, nthread=parameters["nthread"],
-        )  # fmt: skip
-
-    older, newer = rows[: split(len(rows))], rows[split(len(rows)) :]
-    first = xgboost.train(
-        parameters, table(older), settings.trees, evals=[(table(newer), "newer")], verbose_eval=False,
-        early_stopping_rounds=settings.early_stopping_rounds,
-    )  # fmt: skip
-    trees = first.best_iteration + 1
-    return FittedCandidate(
-        "xgboost",
-        lambda: mean_loss(policy, newer.label, score(policy, first[:trees], signature, newer.matrix)),
-        lambda rows: xgboost.train(parameters, table(rows), trees),
-    )
+    members, shares = (model.members, model.weights) if isinstance(model, Committee) else ([model], [1.0])
+    found = dict.fromkeys(signature.names, 0.0)
+    for member, weight in zip(members, shares, strict=True):
+        own = named(name).importance(member, signature)
+        total = sum(own.values())
+        for feature, value in own.items():
+            found[feature] += weight * value / total if total else 0.0
+    if not any(found.values()) and rows is not None:
+        found = permuted(task, signature, lambda matrix: of(model).predict(task, signature, model, matrix), rows)
+    total = sum(found.values())
+    return {feature: value / total if total else 0.0 for feature, value in found.items()}
 
 
-def try_linear(policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:
-    """Logistic or ridge regression: numbers filled with the median and scaled, categories one column each."""
+def permuted(
+    task: str, signature: Signature, predict: Callable[[Matrix], Floats], rows: Rows, *, times: int = 3
+) -> dict[str, float]:
+    """By feature how much the mean loss of the newest rows rises while its values are shuffled; never below 0.
 
-    def fit(rows: Rows) -> Any:
-        return _linear(policy, signature).fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
+    References:
+        L. Breiman (2001), Random forests, Machine Learning 45, 5-32, section 10.
 
-    older, newer = rows[: split(len(rows))], rows[split(len(rows)) :]
-    return FittedCandidate(
-        "linear", lambda: mean_loss(policy, newer.label, score(policy, fit(older), signature, newer.matrix)), fit
-    )
-
-
-def weights(ages: Floats, half_life: float | None) -> Floats | None:
-    """Weight of rows by age, both shape (n,), ages and half-life in seconds: ``2 ** (-age / half_life)``.
-
-    Old rows still steady the fit where the relation held, and give way where it changed.
-
-    >>> weights(np.array([0.0, 60.0, 120.0]), 60.0).tolist()
-    [1.0, 0.5, 0.25]
+    >>> from kedge.bundle import Input
+    >>> signature = Signature((Input(name="used", type="number"), Input(name="idle", type="number")))
+    >>> matrix = np.random.default_rng(0).random((100, 2)).astype(np.float32)
+    >>> rows = Rows(matrix, matrix[:, 0].astype(float), np.arange(100))
+    >>> [value > 0.1 for value in permuted("regression", signature, lambda each: each[:, 0], rows).values()]
+    [True, False]
     """
-    return None if half_life is None else np.exp2(-ages / half_life)
-
-
-ESTIMATORS: Mapping[str, Callable[[Policy, Signature, Rows], FittedCandidate]] = {
-    "xgboost": try_xgboost,
-    "linear": try_linear,
-}
-
-
-def importance(model: Any, signature: Signature) -> dict[str, float]:
-    """Share of each feature in the model, summing to 1: total gain of its splits, or |coefficient| of scaled columns.
-
-    A member of a committee has the share of its weight. All zeros if the model uses none.
-    """
-    if isinstance(model, Committee):
-        members = [importance(member, signature) for member in model.members]
-        return {
-            name: sum(weight * shares[name] for weight, shares in zip(model.weights, members, strict=True))
-            for name in signature.names
-        }
-    raw = _gain(model, signature) if hasattr(model, "get_score") else _coefficients(model, signature)
-    total = sum(raw.values())
-    return {name: value / total if total else 0.0 for name, value in raw.items()}
+    newest = rows[-PERMUTED_ROWS:]
+    usual = losses(task, newest.label, predict(newest.matrix)).mean()
+    random = np.random.default_rng(0)
+    found = {}
+    for place, feature in enumerate(signature.names):
+        matrix, rises = newest.matrix.copy(), []
+        for _ in range(times):
+            matrix[:, place] = random.permutation(newest.matrix[:, place])
+            rises.append(losses(task, newest.label, predict(matrix)).mean() - usual)
+        found[feature] = max(0.0, float(np.mean(rises)))
+    return found
 
 
 def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> Floats:
     """Scores of a fitted model, shape (n,): probabilities or values."""
-    if hasattr(model, "get_score"):
-        import xgboost
-
-        rows = xgboost.DMatrix(
-            matrix, feature_names=list(signature.names), feature_types=signature.feature_types,
-            enable_categorical=True, nthread=usable_cpus(),
-        )  # fmt: skip
-        return np.asarray(model.predict(rows), dtype=np.float64)
-    scores = model.predict_proba(matrix)[:, 1] if policy.model.task == "binary" else model.predict(matrix)
-    return np.asarray(scores, dtype=np.float64)
+    return of(model).predict(policy.model.task, signature, model, matrix)
 
 
 def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
@@ -177,49 +169,5 @@ def calibration(label: Floats, scores: Floats) -> dict[str, float]:
     return {"calibration_intercept": intercept, "calibration_slope": slope}
 
 
-def _linear(policy: Policy, signature: Signature) -> Any:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    numbers, categories = _positions(signature)
-    number = Pipeline([
-        ("fill", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())
-    ])  # fmt: skip
-    category = Pipeline([
-        ("fill", SimpleImputer(strategy="constant", fill_value=-1)),
-        ("spread", OneHotEncoder(handle_unknown="ignore", min_frequency=10)),
-    ])  # fmt: skip
-    # Mostly zeros stay sparse: two categories of 400 values would be 800 columns of them.
-    columns = ColumnTransformer([("numbers", number, numbers), ("categories", category, categories)])
-    seed = policy.train.seed
-    model = LogisticRegression(max_iter=1000, random_state=seed) if policy.model.task == "binary" else Ridge(tol=1e-8)
-    return Pipeline([("columns", columns), ("model", model)])
-
-
-def _positions(signature: Signature) -> tuple[list[int], list[int]]:
-    numbers = [place for place, each in enumerate(signature.inputs) if each.type != "category"]
-    categories = [place for place, each in enumerate(signature.inputs) if each.type == "category"]
-    return numbers, categories
-
-
-def _gain(booster: Any, signature: Signature) -> dict[str, float]:
-    gains = booster.get_score(importance_type="total_gain")
-    return {name: float(gains.get(name, 0.0)) for name in signature.names}
-
-
-def _coefficients(pipeline: Any, signature: Signature) -> dict[str, float]:
-    """|coefficient| by feature; a category's columns are added up."""
-    numbers, categories = _positions(signature)
-    sizes = np.abs(np.ravel(pipeline.named_steps["model"].coef_))
-    owners = list(numbers)
-    if categories:
-        spread = pipeline.named_steps["columns"].named_transformers_["categories"].named_steps["spread"]
-        ends = spread.get_feature_names_out([str(place) for place in categories])
-        owners += [int(name.split("_", 1)[0]) for name in ends]
-    found = dict.fromkeys(signature.names, 0.0)
-    for place, size in zip(owners, sizes, strict=True):
-        found[signature.names[place]] += float(size)
-    return found
+def _weighted(policy: Policy, rows: Rows) -> Rows:
+    return rows.balanced() if policy.train.class_weight == "balanced" else rows

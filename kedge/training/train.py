@@ -19,7 +19,7 @@ from kedge.steps import say
 from kedge.store import Store
 from kedge.tables import snapshot
 from kedge.training.challenger import Challenger, fit_challenger
-from kedge.training.estimators import calibration, importance, mean_loss
+from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
 from kedge.training.private import public, with_drawn_values
 
@@ -133,7 +133,7 @@ def stride_sample(table: pa.Table, rows: int) -> pa.Table:
 
 def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: str) -> Bundle:
     metrics, fits = measured(challenger, table), challenger.rows_read()
-    shares = importance(challenger.final, challenger.signature)
+    shares = challenger.importance
     return bundle.write(
         folder,
         model=challenger.final,

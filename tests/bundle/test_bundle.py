@@ -92,10 +92,10 @@ def test_another_minor_version_of_the_deciding_library_is_refused(tmp_path, inst
     made = made.model_copy(update={"libraries": {"xgboost": "3.2.0", "scikit-learn": "1.9.1"}})
     here = {"scikit-learn": "0.1"} | ({"xgboost": installed} if installed else {})
     if not refused:
-        manifest.refuse_other_libraries(made, "bundle.json", here)
+        manifest.refuse_other_libraries(made, "bundle.json", ["xgboost"], here)
         return
     with pytest.raises(BundleError, match=rf"trained with xgboost 3\.2\.0, installed here is {installed or 'none'}"):
-        manifest.refuse_other_libraries(made, "bundle.json", here)
+        manifest.refuse_other_libraries(made, "bundle.json", ["xgboost"], here)
 
 
 def test_bundle_is_written_whole_or_not_at_all_and_never_over_another(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 
 from kedge import policy as policies
 from kedge.bundle import Signature, observed_categories
+from kedge.bundle.estimators import ESTIMATORS
 from kedge.training import estimators
-from kedge.training.estimators import ESTIMATORS, Rows
+from kedge.training.estimators import Rows, attempt
 from tests.training import rows
 
 ASKED = rows.policy()
@@ -23,11 +24,11 @@ def encoded(task: str = "binary", count: int = 800) -> tuple[Signature, Rows]:
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
-@pytest.mark.parametrize("name", ["xgboost", "linear"])
+@pytest.mark.parametrize("name", [*ESTIMATORS])
 def test_selection_loss_is_the_mean_loss_of_the_newer_rows(name: str, task: str) -> None:
     signature, all_rows = encoded(task)
     asked = rows.policy(task=task)
-    tried = ESTIMATORS[name](asked, signature, all_rows)
+    tried = attempt(name, asked, signature, all_rows)
     scores = estimators.score(asked, tried.fit(all_rows[:640]), signature, all_rows.matrix[640:])
     label = all_rows.label[640:]
     by_hand = (
@@ -40,16 +41,16 @@ def test_trees_stop_early_on_noise() -> None:
     signature, all_rows = encoded()
     noise = replace(all_rows, label=np.random.default_rng(3).permutation(all_rows.label))
     asked = rows.policy(train={"xgboost": {"trees": 300, "depth": 6, "learning_rate": 0.3, "early_stopping_rounds": 5}})
-    model = ESTIMATORS["xgboost"](asked, signature, noise).fit(noise)
+    model = attempt("xgboost", asked, signature, noise).fit(noise)
     assert model.num_boosted_rounds() < 50
 
 
-@pytest.mark.parametrize("name", ["xgboost", "linear"])
+@pytest.mark.parametrize("name", [*ESTIMATORS, "sklearn.svm:SVR"])
 def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
     signature, all_rows = encoded("regression")
     asked = rows.policy(task="regression")
-    model = ESTIMATORS[name](asked, signature, all_rows).fit(all_rows)
-    shares = estimators.importance(model, signature)
+    model = attempt(name, asked, signature, all_rows).fit(all_rows)
+    shares = estimators.importance(name, model, signature, "regression", all_rows)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares) == list(signature.names)
     assert shares["x0"] == max(shares[name] for name in ("x0", "x2", "x3"))
@@ -60,7 +61,7 @@ def test_a_feature_without_any_value_is_no_obstacle() -> None:
     signature, all_rows = encoded()
     all_rows.matrix[:, 2] = np.nan
     for name in ESTIMATORS:
-        model = ESTIMATORS[name](ASKED, signature, all_rows).fit(all_rows)
+        model = attempt(name, ASKED, signature, all_rows).fit(all_rows)
         assert np.isfinite(estimators.score(ASKED, model, signature, all_rows.matrix)).all()
 
 
@@ -86,7 +87,7 @@ def test_many_categories_stay_sparse_in_the_linear_baseline(task: str) -> None:
     signature, random = Signature.of(asked.model, {"a": names}), np.random.default_rng(0)
     matrix = np.column_stack([random.integers(0, 200, 4000), random.standard_normal(4000)]).astype(np.float32)
     label = (matrix[:, 0] > 100).astype(float)
-    fitted = ESTIMATORS["linear"](asked, signature, Rows(matrix, label, np.arange(4000))).fit(
+    fitted = attempt("linear", asked, signature, Rows(matrix, label, np.arange(4000))).fit(
         Rows(matrix, label, np.arange(4000))
     )
     spread = fitted.named_steps["columns"].transform(matrix)

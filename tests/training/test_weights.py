@@ -8,8 +8,9 @@ import pytest
 
 from kedge import policy as policies
 from kedge.bundle import Signature
+from kedge.bundle.estimators import ESTIMATORS
 from kedge.training import estimators
-from kedge.training.estimators import ESTIMATORS, Rows
+from kedge.training.estimators import Rows
 
 DAY = 86_400.0
 
@@ -43,11 +44,11 @@ def changed_halfway(estimator: str, **settings: object) -> float:
     )
     signature = Signature.of(asked.model)
     weighted = all_rows.weighted(asked.train.half_life_seconds)
-    model = ESTIMATORS[estimator](asked, signature, weighted).fit(weighted)
+    model = estimators.attempt(estimator, asked, signature, weighted).fit(weighted)
     return float(estimators.score(asked, model, signature, np.array([[1.0]], dtype=np.float32))[0])
 
 
-@pytest.mark.parametrize("estimator", ["xgboost", "linear"])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, "sklearn.naive_bayes:GaussianNB"])
 def test_a_short_half_life_follows_the_newest_relation_where_equal_weights_stay_undecided(estimator):
     assert changed_halfway(estimator) == pytest.approx(0.5, abs=0.1)
     assert changed_halfway(estimator, half_life_seconds=DAY) == pytest.approx(0.1, abs=0.1)

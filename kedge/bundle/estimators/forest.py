@@ -1,0 +1,36 @@
+"""scikit-learn's random forest. A category is its code, in the order of the alphabet; a missing value has a branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedge.bundle.estimators.estimator import Rows, Settings
+from kedge.bundle.estimators.sklearn import SklearnEstimator
+
+OWN = frozenset({
+    "random_state", "n_jobs", "class_weight", "monotonic_cst", "verbose", "warm_start", "oob_score",
+})  # fmt: skip
+
+
+class Forest(SklearnEstimator):
+    """Trees on random rows and features, whose probabilities (values) are averaged."""
+
+    name = "forest"
+
+    def parameters(self, task: str) -> frozenset[str]:
+        return frozenset(_forest(task == "binary").get_params()) - OWN
+
+    def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:  # noqa: ARG002
+        given = {"n_estimators": 200, "min_samples_leaf": 5, **settings.parameters}
+        constraints = {"monotonic_cst": settings.directions} if settings.monotone else {}
+        forest = _forest(settings.binary).set_params(
+            random_state=settings.seed, n_jobs=settings.threads, **constraints, **given
+        )
+        forest.fit(rows.matrix, rows.label, sample_weight=rows.weight)
+        return forest.set_params(n_jobs=None)  # threads would add the trees up in any order
+
+
+def _forest(binary: bool) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    return RandomForestClassifier() if binary else RandomForestRegressor()

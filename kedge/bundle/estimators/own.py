@@ -1,0 +1,105 @@
+"""A team's own estimator, by import path: any classifier or regressor with scikit-learn's interface, or a pipeline."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from kedge import code
+from kedge.bundle.committee import Committee
+from kedge.bundle.estimators.estimator import Rows, Settings
+from kedge.bundle.estimators.framed import Framed, frame
+from kedge.bundle.estimators.linear import columns
+from kedge.bundle.estimators.sklearn import SklearnEstimator
+from kedge.errors import UsageError
+
+
+class Own(SklearnEstimator):
+    """What an import path such as ``sklearn.ensemble:ExtraTreesClassifier`` or ``churn.model:build`` names.
+
+    It is a class, a function without needed arguments that makes an estimator, or an estimator that is not fitted. A
+    team's own learns from a pandas frame with the features by name, and is served on one. scikit-learn's own stand
+    behind the columns of the linear baseline: filled, scaled, a column for each category.
+
+    Args:
+        path: ``module:attribute``. Modules other than scikit-learn's run only where the installation allows code.
+
+    Raises:
+        UsageError: there is no such thing, or it is no estimator.
+    """
+
+    constrainable = False
+
+    def __init__(self, path: str) -> None:
+        self.name = path  # type: ignore[misc]  # of this one estimator
+        self._of_the_library = path.split(".")[0] == "sklearn"
+
+    def parameters(self, task: str) -> frozenset[str]:  # noqa: ARG002
+        return frozenset(self._made().get_params())
+
+    def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:  # noqa: ARG002
+        from sklearn.base import is_classifier
+        from sklearn.pipeline import Pipeline
+
+        estimator = self._made()
+        if settings.binary and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
+            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task binary needs")
+        if not settings.binary and is_classifier(estimator):
+            raise UsageError(f"train.estimators: {self.name} is a classifier; task regression needs a regressor")
+        seeds = {name: settings.seed for name in estimator.get_params() if name.split("__")[-1] == "random_state"}
+        estimator.set_params(**seeds, **settings.parameters)
+        if self._of_the_library:
+            estimator = Pipeline([("columns", columns(settings.signature)), ("model", estimator)])
+        weights = {} if rows.weight is None else {_weight_of(estimator, self.name): rows.weight}
+        try:
+            if self._of_the_library:
+                return estimator.fit(rows.matrix, rows.label, **weights)
+            return Framed(
+                estimator.fit(frame(settings.signature, rows.matrix), rows.label, **weights), settings.signature
+            )
+        except (TypeError, ValueError) as exc:
+            raise UsageError(
+                f"train.estimators: {self.name} cannot be fitted: {exc}; it gets numbers with NaN and texts with None "
+                "where a value is missing, labels 0 and 1: fill and encode in a pipeline what it cannot take"
+            ) from exc
+
+    def merge(self, models: Sequence[Any], shares: Sequence[float]) -> Any:
+        """Their probabilities averaged, which every classifier has; of a regression their values."""
+        return Committee(list(models), [float(share) for share in shares], hasattr(models[0], "predict_proba"))
+
+    def _made(self) -> Any:
+        module, _, attribute = self.name.partition(":")
+        if not self._of_the_library:
+            code.require_allowed(f"train.estimators: {self.name}")
+        try:
+            named = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as exc:
+            raise UsageError(
+                f"train.estimators: {self.name} cannot be imported: {exc}; install its package where kedge trains "
+                "and serves"
+            ) from exc
+        from sklearn.base import BaseEstimator, clone
+
+        made = named() if inspect.isclass(named) or inspect.isfunction(named) else named
+        if not isinstance(made, BaseEstimator) or not hasattr(made, "fit"):
+            raise UsageError(
+                f"train.estimators: {self.name} is a {type(made).__name__}; it must be a scikit-learn estimator or "
+                "pipeline, or a class or function that makes one"
+            )
+        return clone(made)
+
+
+def _weight_of(estimator: Any, path: str) -> str:
+    """The name under which an estimator's ``fit`` takes the weights of rows: in a pipeline those of its last step."""
+    last, prefix = estimator, ""
+    while hasattr(last, "steps"):
+        prefix += f"{last.steps[-1][0]}__"
+        last = last.steps[-1][1]
+    if "sample_weight" not in inspect.signature(last.fit).parameters:
+        raise UsageError(
+            f"train.estimators: {path} takes no weights of rows; leave train.half_life_seconds and train.class_weight "
+            "away"
+        )
+    return f"{prefix}sample_weight"
