@@ -28,6 +28,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "drift",
+    "guard",
     "history",
     "init",
     "monitor",
@@ -42,7 +43,7 @@ COMMANDS = (
     "up",
 )
 
-STEP = ("adopt", "approve", "doctor", "monitor", "resume", "rollback", "submit", "suspend")
+STEP = ("adopt", "approve", "doctor", "guard", "monitor", "resume", "rollback", "submit", "suspend")
 LOCAL = ("demo", "up")
 """Commands by the extra that brings their packages; that of the others is ``data``, if they need one."""
 

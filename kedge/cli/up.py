@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kedge.cli.options import StoreRoot, stored_policy
 
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.settings import Settings
+
 PLATFORM = ("httpx", "envoy", "kserve", "xgboost", "starlette", "deltalake")
 """What the processes of the platform import."""
+
+
+GUARD_SECONDS = 30.0
+"""How long one look of the circuit breaker counts."""
+GUARD_PAUSE_SECONDS = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +52,6 @@ def up(
     Example: kedge up --policy payments.yaml --port 8080 --collector-port 8081
     """
     import signal
-    import threading
 
     from kedge import policy as policies
     from kedge.errors import UsageError
@@ -74,7 +84,33 @@ def up(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    supervisor.run(stop, typer.echo)
+    for path in files:
+        guarded = policies.load(path)
+        threading.Thread(target=guard, args=(guarded, settings, stop, typer.echo), daemon=True).start()
+    try:
+        supervisor.run(stop, typer.echo)
+    finally:
+        stop.set()
+
+
+def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
+    """The circuit breaker of one model, a look after another until ``stop`` is set."""
+    from kedge.errors import KedgeError
+    from kedge.rollout import step
+
+    told = ""
+    while not stop.wait(GUARD_PAUSE_SECONDS):
+        try:
+            seen = step.guard(
+                policy, settings.store, settings.registry, settings.platform, seconds=GUARD_SECONDS, sleep=stop.wait
+            )
+        except KedgeError as exc:  # the platform is coming up or going down; the next look sees again
+            text = f"the guard cannot look: {exc}"
+        else:
+            text = str(seen) if seen.reasons or seen.removed else ""
+        if text and text != told and not stop.is_set():
+            say(f"{policy.name}: {text}")
+        told = text
 
 
 def distinct(models: list[str]) -> list[str]:

@@ -60,7 +60,7 @@ class Release:
     run: str = ""
     """Name of the pipeline run, for the records."""
     clock: Callable[[], datetime] = clock.now
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] = time.sleep
     say: Callable[[str], None] = lambda _text: None
     blind: int = field(default=0, init=False)
     """Looks in a row without evidence."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from kedge.errors import SlotNotReady, UsageError
 from kedge.policy import Policy
 from kedge.records import RunState
 from kedge.registry import Registry
+from kedge.rollout import guard as guards
 from kedge.rollout import release as releases
 from kedge.rollout import rollback as rollbacks
 from kedge.rollout import rollout
@@ -66,6 +68,21 @@ def rollback(
 ) -> releases.Outcome:
     """The operator's rollback; see :func:`kedge.rollout.rollback.rollback`."""
     return rollbacks.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
+
+
+def guard(
+    policy: Policy,
+    store: str,
+    registry: str,
+    platform: str,
+    *,
+    seconds: float,
+    sleep: Callable[[float], object] = time.sleep,
+) -> guards.Guarded:
+    """One look of the circuit breaker; see :func:`kedge.rollout.guard.look`."""
+    release = _release(policy, open_store(store), registry, platform)
+    release.sleep = sleep
+    return guards.look(release, seconds)
 
 
 def served(model: str, platform: str) -> str:

@@ -1,0 +1,71 @@
+"""``kedge guard``: the circuit breaker, one look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.settings import Settings
+    from kedge.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``kedge guard``."""
+    app.command("guard")(guard)
+
+
+def guard(
+    policy: PolicyFile = None,
+    model: ModelName = None,
+    store: StoreRoot = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to count requests.")] = 40.0,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Start no release that is due.")] = False,
+) -> None:
+    """Roll back a champion that exceeds absolute limits.
+
+    Made to run each minute. The limits are those of `release.guard`: failed requests and latency, counted by the
+    platform. Back to the champion before, as long as the policy keeps it deployed; its slot is emptied when that is
+    over. A release that is due, because its retraining has just passed, is begun at once. Exit code 1: a limit is
+    exceeded and there is no way back.
+
+    Example: kedge guard --policy payments.yaml
+    """
+    from kedge.errors import ReleaseError
+    from kedge.rollout import step
+    from kedge.settings import Settings
+    from kedge.store import open_store
+
+    settings = Settings.of(store)
+    asked = chosen_policy(policy, model, settings)
+    if not no_submit and settings.kfp_host is not None:
+        _begin(settings, open_store(settings.store), asked)
+    seen = step.guard(asked, settings.store, settings.registry, settings.platform, seconds=seconds)
+    typer.echo(f"{asked.name}: {seen}")
+    if seen.verdict == "exceeds limits":
+        raise ReleaseError(f"{asked.name}: {seen}")
+
+
+def _begin(settings: Settings, store: Store, policy: Policy) -> None:
+    """Begin the release of what a retraining made, where nobody waits for it."""
+    from kedge import clock
+    from kedge.errors import RunError
+    from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
+    from kedge.submission import submit
+
+    by_hand = policy.release.approval == "manual"
+    state = ModelState.of(load_history(store, policy.name, clock.now()))
+    bundle = state.awaits_release(by_hand=by_hand)
+    if bundle is None:
+        return
+    try:
+        outcome = submit.submit_release(settings, policy, bundle, reason="passed its gates", wait=False, say=typer.echo)
+    except RunError as exc:  # guarding who serves goes first; the next look tries it again
+        typer.echo(f"{policy.name}: the release of {bundle[:12]} could not be begun: {exc}", err=True)
+        return
+    typer.echo(f"{policy.name}: release of {bundle[:12]}: {outcome.state}")

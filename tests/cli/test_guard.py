@@ -1,0 +1,84 @@
+"""``kedge guard`` and what it says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kedge import records
+from kedge.cli import build
+from kedge.errors import ReleaseError, RunError
+from kedge.rollout import step
+from kedge.rollout.guard import Guarded
+from kedge.store import open_store
+from kedge.submission import submit
+from tests.records.made import check, record
+
+NEW = "b" * 40
+START = datetime(2026, 3, 2, tzinfo=UTC)
+RULES = {
+    "model": {"name": "fraud", "target": "y", "features": {"x": {"type": "number"}}},
+    "data": {"source": {"format": "log"}},
+}
+
+
+@pytest.fixture
+def guard(tmp_path, monkeypatch):
+    """Run the command where a look ends so."""
+
+    def run(seen, *words, host="http://kfp"):
+        monkeypatch.setenv("KEDGE_STORE", str(tmp_path / "store"))
+        monkeypatch.setenv("KEDGE_KFP_HOST", host)
+        monkeypatch.setattr(step, "guard", lambda *_, **__: seen)
+        file = tmp_path / "fraud.yaml"
+        file.write_text(yaml.safe_dump(RULES))
+        result = CliRunner().invoke(build(["guard"]), ["guard", "--policy", str(file), *words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    return run
+
+
+def passed(store):
+    """A check decided to retrain, and the retraining passed its gates."""
+    decided = check(START, action="retrain", decision_key="k")
+    began = record("run-started", "retrain-fraud-k", START, run="retrain-fraud-k", decision_key="k")
+    ended = record("run-finished", "retrain-fraud-k", START, run="retrain-fraud-k", state="succeeded", bundle=NEW)
+    for each in (decided, began, ended):
+        records.append(store, each)
+
+
+def test_limit_that_is_exceeded_without_a_way_back_is_a_failure(guard):
+    assert "fraud: within limits, 9 requests" in guard(Guarded(verdict="within limits", requests=9))
+    with pytest.raises(ReleaseError, match="exceeds limits: failed requests"):
+        guard(Guarded(verdict="exceeds limits", reasons=("failed requests",)))
+
+
+def test_release_follows_its_retraining_at_the_next_look(guard, tmp_path, monkeypatch):
+    passed(open_store(tmp_path / "store"))
+    asked = []
+
+    def submit_release(settings, policy, bundle, **options):
+        asked.append((bundle, options["wait"]))
+        return submit.RunOutcome(run="release-fraud", state="running")
+
+    monkeypatch.setattr(submit, "submit_release", submit_release)
+    assert "release of bbbbbbbbbbbb: running" in guard(Guarded(verdict="within limits"))
+    guard(Guarded(verdict="within limits"), "--no-submit")
+    assert asked == [(NEW, False)]
+
+
+def test_champion_is_guarded_also_while_kubeflow_is_away(guard, tmp_path, monkeypatch):
+    passed(open_store(tmp_path / "store"))
+
+    def submit_release(*_, **__):
+        raise RunError("KFP at http://kfp: no answer")
+
+    monkeypatch.setattr(submit, "submit_release", submit_release)
+    said = guard(Guarded(verdict="within limits"))
+    assert "could not be begun: KFP at http://kfp" in said
+    assert "fraud: within limits" in said

@@ -1,0 +1,123 @@
+"""The circuit breaker after a release, and absolute limits."""
+
+from dataclasses import replace
+
+import pytest
+
+from kedge import records
+from kedge.policy.release import Guard
+from kedge.rollout.guard import look
+from kedge.rollout.limits import exceeded
+from kedge.rollout.model import Route, Traffic
+from kedge.rollout.rollout import run
+from tests.rollout.conftest import Killed
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def kept(policy, change):
+    """The policy with a day in which the replaced champion is kept."""
+    return change(guard=policy.release.guard.model_copy(update={"keep_seconds": 86_400, "max_latency_ms": 10.0}))
+
+
+@pytest.fixture
+def promoted(served, release, kept):
+    """NEW was released over OLD, which is kept."""
+    assert run(release(served, policy=kept)).result == "promoted"
+    served.routes.clear()
+    return served
+
+
+@pytest.mark.parametrize(("fault", "word"), [({"failing": 0.3}, "failed requests"), ({"latency_ms": 30.0}, "latency")])
+def test_champion_that_exceeds_a_limit_goes_back_in_one_change_of_weights(promoted, release, kept, store, fault, word):
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), **fault)
+    seen = look(release(promoted, None, policy=kept), 40)
+    assert seen.verdict == "rolled back"
+    assert word in seen.reasons[0]
+    assert promoted.routes[0].weights == {"blue": 100}
+    kept_word = records.latest(store, "fraud", records.RolledBack)
+    assert (kept_word.actor, kept_word.data.bundle) == ("guard", NEW)
+    assert records.read_state(store, "fraud").champion_bundle == OLD
+    assert run(release(promoted, policy=kept)).result == "refused"
+
+
+@pytest.mark.parametrize("fault", [{}, {"failing": 0.05}, {"latency_ms": 8.0}])
+def test_champion_within_its_limits_stays(promoted, release, kept, fault):
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), **fault)
+    assert look(release(promoted, None, policy=kept), 40).verdict == "within limits"
+    assert promoted.routes == []
+
+
+def test_slot_of_a_replaced_champion_is_emptied_when_its_time_is_over(promoted, release, kept):
+    assert look(release(promoted, None, policy=kept), 40).removed == ""
+    promoted.sleep(86_400)
+    assert look(release(promoted, None, policy=kept), 40).removed == OLD
+    assert promoted.slots.keys() == {"green"}
+
+
+def test_without_a_way_back_the_limit_is_told_and_nothing_moves(promoted, release, kept):
+    promoted.slots.pop("blue")
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
+    seen = look(release(promoted, None, policy=kept), 40)
+    assert (seen.verdict, promoted.routes) == ("exceeds limits", [])
+    assert "is not kept any more; `kedge rollback` deploys it" in str(seen)
+
+
+def test_release_that_runs_judges_its_candidate_itself(served, release, kept):
+    served.current_route = Route(weights={"blue": 100}, revision=1)
+    asked = release(served, policy=kept)
+    sleep = asked.sleep
+    looks = []
+
+    def sleeping(seconds):
+        sleep(seconds)
+        if served.current_route.rollout and served.current_route.rollout.state == "canary" and not looks:
+            looks.append(look(release(served, None, policy=kept), 1))
+
+    asked.sleep = sleeping
+    assert run(asked).result == "promoted"
+    assert looks[0].verdict == "a release runs"
+
+
+def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(served, release, kept):
+    asked = release(served, policy=kept)
+    sleep = asked.sleep
+
+    def killed(seconds):
+        sleep(seconds)
+        if served.current_route.weights.get("green") == 50:
+            raise Killed
+
+    asked.sleep = killed
+    with pytest.raises(Killed):
+        run(asked)
+    served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
+    assert look(release(served, None, policy=kept), 40).verdict == "a release runs"
+    served.sleep(700)
+    assert look(release(served, None, policy=kept), 40).verdict == "rolled back"
+    assert served.current_route.weights == {"blue": 100}
+    assert served.current_route.rollout is None
+
+
+def test_weights_that_changed_while_it_counted_judge_nobody(promoted, release, kept):
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
+    asked = release(promoted, None, policy=kept)
+
+    def sleep(seconds):
+        promoted.sleep(seconds)
+        promoted.set_route(promoted.current_route)
+
+    asked.sleep = sleep
+    assert look(asked, 40).verdict == "changed"
+
+
+def test_model_that_nobody_serves_is_no_fault(platform, release):
+    assert look(release(platform, None), 40).verdict == "nobody serves"
+
+
+def test_limits_count_slow_requests_by_the_bucket_that_they_surely_exceed():
+    guard = Guard(max_latency_ms=100)
+    slow = Traffic(requests=100, latency={50.0: 50, 100.0: 30, 200.0: 20})
+    assert exceeded(slow, guard) == ("latency: 95th percentile 200 ms of 100 requests, tolerated 100 ms",)
+    assert exceeded(slow, Guard(max_latency_ms=150)) == ()  # of the bucket from 100 to 200 nobody knows
