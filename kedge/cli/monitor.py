@@ -53,6 +53,7 @@ def monitor(
     from kedge.monitoring import run
     from kedge.settings import Settings
     from kedge.store import open_store
+    from kedge.store.identity import require
 
     settings = Settings.of(store)
     asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
@@ -61,6 +62,7 @@ def monitor(
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
+    require(opened)
     try:
         outcome = run.run(asked, opened, now=moment)
     except NothingServed as exc:  # the schedule starts with the installation, a first release comes later

@@ -45,6 +45,7 @@ def main(
     max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: no limit.")] = 0,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of ids kept.")] = 1,
     retention_days: Annotated[int, typer.Option(min=0, help="Days kept in the log; 0: all.")] = 0,
+    max_drop_days: Annotated[int, typer.Option(min=0, help="Days dropped at once at most; 0: any number.")] = 7,
     token_file: Annotated[Path | None, typer.Option(help="Bearer token senders show; or $KEDGE_COLLECT_TOKEN.")] = None,
     hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
     version_annotation: Annotated[
@@ -70,6 +71,7 @@ def main(
         max_age_seconds=max_age_seconds,
         sample=sample,
         retention_days=retention_days,
+        max_drop_days=max_drop_days,
         token=_secret(token_file, "KEDGE_COLLECT_TOKEN"),
         hash_key=_key(_secret(hash_key_file, "KEDGE_HASH_KEY")),
         version_annotation=version_annotation,

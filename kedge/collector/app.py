@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kedge.body import UnreadableBody, encoding_of
 from kedge.collector import events
 from kedge.collector.bulk import Bulk
 from kedge.collector.collector import Collector, now_microseconds
@@ -82,7 +83,8 @@ class App:
         """
         try:
             fields = dict(headers)
-            if _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
+            packed = b"content-encoding" in fields
+            if packed or _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
                 return False
             self._authorise(fields)
             kept = self._collector.submit((self._event(fields, body),), len(body))
@@ -163,7 +165,8 @@ class App:
         name = request.query_params.get("model")
         require_known = _flag(request.query_params.get("require_known"))
         if kind != events.JSON:
-            count = await self._bulk.keep(kind, name, request.stream(), require_known=require_known)
+            encoding = _encoding(headers)
+            count = await self._bulk.keep(kind, encoding, name, request.stream(), require_known=require_known)
             return _json(Accepted(count), 202)
         name, items = from_json(await self._body(headers, request.receive), name)
         self._collector.intake.model(name)
@@ -214,8 +217,11 @@ class App:
         return Response(content, media_type=kind)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, if it is small and soon enough."""
-        most = self._settings.max_body_bytes
+        """The whole body, unpacked, if it is small and soon enough."""
+        most, encoding = self._settings.max_body_bytes, _encoding(headers)
+        return events.plain(await self._received_body(headers, receive, most), encoding, most)
+
+    async def _received_body(self, headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
         declared = int(headers.get(b"content-length", b"0"))
         if declared > MAX_DISCARDED or (declared > most and b"expect" in headers):
             raise _too_large(most)
@@ -314,6 +320,13 @@ class App:
             yield
         finally:
             await self._collector.stop()
+
+
+def _encoding(headers: Mapping[bytes, bytes]) -> str:
+    try:
+        return encoding_of(headers.get(b"content-encoding", b""))
+    except UnreadableBody as exc:
+        raise RequestRejected(exc.reason, str(exc)) from None
 
 
 def _kind(headers: Mapping[bytes, bytes]) -> bytes:

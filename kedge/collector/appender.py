@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class Appender:
         metrics: Metrics,
         *,
         spool: Path,
+        verify: Callable[[], None],
     ) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             spool: Folder in which ``aside`` takes what the log does not take under today's policies, as segments (see
                 :func:`restore`), and ``damaged`` the segments that are not what was written.
+            verify: Raises StoreError if the store is not the one that was appended to before.
         """
         self._store = store
         self._declared = declared
@@ -45,6 +47,7 @@ class Appender:
         self._fresh = fresh
         self._metrics = metrics
         self._spool = spool
+        self._verify = verify
         self._opened: dict[str, DeltaTable] = {}
 
     def run(self, segments: Sequence[Segment]) -> int:
@@ -56,6 +59,7 @@ class Appender:
         return sum(self._append(segment) for segment in segments)
 
     def _append(self, segment: Segment) -> int:
+        self._verify()
         entries, damage = self._entries(segment)
         rows: dict[tuple[str, Table], list[list[Any]]] = {}
         aside: list[Entry] = []
@@ -76,6 +80,7 @@ class Appender:
             else:
                 aside.append(Entry(name, table, self._declared[name].columns[table], values))
         self._set_aside(aside, segment)
+        self._verify()  # a volume that went away meanwhile took the rows for an empty folder
         if damage:
             self._metrics.damaged(segment.file, damage, self._spool / "damaged")
             self._journal.set_aside(segment, self._spool / "damaged")

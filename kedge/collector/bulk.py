@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
+from kedge.body import UnreadableBody, packing, parts
 from kedge.collector import labels
 from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.declared import Declared
@@ -39,7 +40,9 @@ class Bulk:
         self._received = asyncio.Semaphore(MAX_RECEIVED)
         self._one = asyncio.Semaphore(1)  # one file read at a time bounds the memory
 
-    async def keep(self, kind: bytes, name: str | None, body: AsyncIterator[bytes], *, require_known: bool) -> int:
+    async def keep(
+        self, kind: bytes, encoding: str, name: str | None, body: AsyncIterator[bytes], *, require_known: bool
+    ) -> int:
         """Make a file's labels durable; how many.
 
         Raises:
@@ -60,9 +63,10 @@ class Bulk:
         try:
             async with self._received:
                 with tempfile.TemporaryDirectory(dir=self._settings.spool, prefix="bulk-") as folder:
-                    path = Path(folder) / "labels.parquet"
-                    await self._receive(body, path)
+                    received, path = Path(folder) / "received", Path(folder) / "labels.parquet"
+                    await self._receive(body, received)
                     async with self._one:
+                        await asyncio.to_thread(self._unpack, received, encoding, path)
                         return await self._whole(model, kind, path, require_known=require_known)
         except OSError as exc:
             raise RequestRejected("busy", f"the spool cannot be written: {exc.strerror}; send again later") from exc
@@ -99,6 +103,22 @@ class Bulk:
         except ClientDisconnect:
             raise RequestRejected("malformed", "the sender went away within the file") from None
 
+    def _unpack(self, received: Path, encoding: str, path: Path) -> None:
+        """Many clients send a file that was compressed and say nothing of it."""
+        with received.open("rb") as packed:
+            encoding = encoding or packing(packed.read(4))
+            packed.seek(0)
+            if not encoding:
+                received.rename(path)
+                return
+            try:
+                with path.open("wb") as plain:
+                    size = received.stat().st_size
+                    plain.writelines(parts(packed, size, encoding, self._settings.max_bulk_bytes))
+                received.unlink()
+            except UnreadableBody as exc:
+                raise RequestRejected(exc.reason, str(exc)) from None
+
     async def _whole(self, model: Declared, kind: bytes, path: Path, *, require_known: bool) -> int:
         ids = await asyncio.to_thread(self._checked, model, kind, path)
         if require_known:
@@ -107,7 +127,7 @@ class Bulk:
 
     def _checked(self, model: Declared, kind: bytes, path: Path) -> list[str]:
         faults, ids, now = [], [], now_microseconds()
-        for place, item in _items(model, kind, path):
+        for place, item in self._items(model, kind, path):
             try:
                 ids.append(self._collector.intake.checked_label(model, item, now)[0]["_id"])
             except RequestRejected as exc:
@@ -119,7 +139,7 @@ class Bulk:
         return ids
 
     async def _kept(self, model: Declared, kind: bytes, path: Path) -> int:
-        rows = _items(model, kind, path)
+        rows = self._items(model, kind, path)
         count = 0
         while True:
             taken = await asyncio.to_thread(self._chunk, model.name, rows)
@@ -132,9 +152,10 @@ class Bulk:
         now = now_microseconds()
         return [self._collector.intake.label(name, item, now) for _, item in islice(rows, CHUNK)]
 
-
-def _items(model: Declared, kind: bytes, path: Path) -> Iterator[tuple[str, Any]]:
-    """Each label and where it stands."""
-    if kind in LINES:
-        return labels.from_lines(path)
-    return labels.from_csv(path, model.policy) if kind == CSV else labels.from_parquet(path)
+    def _items(self, model: Declared, kind: bytes, path: Path) -> Iterator[tuple[str, Any]]:
+        """Each label and where it stands."""
+        if kind in LINES:
+            return labels.from_lines(path)
+        if kind == CSV:
+            return labels.from_csv(path, model.policy)
+        return labels.from_parquet(path, self._settings.max_bulk_bytes)

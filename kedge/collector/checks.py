@@ -52,8 +52,7 @@ class Checks:
         self._show(name, figures)
 
     def _show(self, name: str, figures: Mapping[str, float]) -> None:
-        for figure, number in figures.items():
-            self._metrics.check.labels(name, figure).set(number)
+        self._metrics.show(name, figures, "posted")
 
 
 def _figures(value: Any) -> dict[str, float]:

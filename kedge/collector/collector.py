@@ -30,6 +30,7 @@ from kedge.collector.upkeep import Upkeep
 from kedge.errors import KedgeError, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
+from kedge.store.identity import KnownStore
 from kedge.tables import appending
 
 TICK_SECONDS = 0.25
@@ -68,9 +69,16 @@ class Collector:
         self._journal = Journal(settings.spool / "journal", segment_bytes=settings.segment_bytes)
         restore(settings.spool / "aside", self._journal)
         self._fresh = Fresh()
+        self._known = KnownStore(self._store, settings.spool / "store")
         self._commit = GroupCommit(self._write, self.metrics, max_bytes=settings.max_waiting_bytes)
         self._appender = Appender(
-            self._store, self.declared, self._journal, self._fresh, self.metrics, spool=settings.spool
+            self._store,
+            self.declared,
+            self._journal,
+            self._fresh,
+            self.metrics,
+            spool=settings.spool,
+            verify=self._known.verify,
         )
         self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
         self._appending = asyncio.Lock()
@@ -193,6 +201,7 @@ class Collector:
     async def _append(self) -> int:
         began = time.monotonic()
         try:
+            await self._in_background(self._known.verify)
             rows = await self._append_closed()
         except KedgeError as exc:
             self.metrics.store_up.set(0)

@@ -27,12 +27,14 @@ class Taken:
     columns: Values = ()
     patient: bool = True
     """Whether the sender repeats what is refused; KServe's logger does not."""
+    other: bool = False
+    """Whether it is no prediction at all: an error, an explanation, a look at the metadata. Nothing is kept of it."""
     count: int = 1
     """Events."""
 
     @property
     def kept(self) -> bool:
-        """False where sampling left it out."""
+        """False where sampling left it out, or there is nothing to keep."""
         return bool(self.rows or self.columns)
 
 

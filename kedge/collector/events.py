@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from kedge.body import UnreadableBody, json_fault, unpacked
 from kedge.collector.declared import identity_of
 from kedge.collector.payloads import PREDICTION
 from kedge.collector.rejection import RequestRejected, shown
@@ -46,7 +47,19 @@ def json_of(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise RequestRejected("malformed", f"the body is not JSON: {exc}") from None
+        raise RequestRejected("malformed", json_fault(body, exc)) from None
+
+
+def plain(body: bytes, encoding: str, most: int) -> bytes:
+    """A body unpacked to at most so many bytes.
+
+    Raises:
+        RequestRejected: too large, or damaged.
+    """
+    try:
+        return unpacked(body, encoding, most)
+    except UnreadableBody as exc:
+        raise RequestRejected(exc.reason, str(exc)) from None
 
 
 def media_type(header: bytes) -> bytes:

@@ -106,13 +106,16 @@ class Intake:
         name, slot = kserve.service(event.attributes, self._declared)
         model = self.model(name)
         version = kserve.version(event.attributes, self._annotation)
-        rows: list[Row]
-        if event.type == REQUEST:
-            table: Table = "requests"
+        table: Table = "requests" if event.type == REQUEST else "responses"
+        rows: list[Row] | None = None
+        if event.attributes.get("component") == "explainer":
+            pass
+        elif event.type == REQUEST:
             rows = kserve.request_rows(model, event.data)
-        else:
-            table = "responses"
-            rows = [(score, model.decision(score)) for score in kserve.response_scores(model, event.data)]
+        elif (scores := kserve.response_scores(model, event.data)) is not None:
+            rows = [(score, model.decision(score)) for score in scores]
+        if rows is None:
+            return Taken(name, table, patient=False, other=True)
         time, count = self._time(event.time, now), len(rows)
         ids = [kserve.row_identity(event.id, place, count) for place in range(count)]
         kept = tuple(

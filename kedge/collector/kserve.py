@@ -15,12 +15,18 @@ from typing import Any
 
 import orjson
 
+from kedge.body import packing
 from kedge.collector.declared import Declared, text
+from kedge.collector.events import plain
 from kedge.collector.privacy import Logged
 from kedge.collector.rejection import RequestRejected, shown
 
 MAX_ROWS = 100_000
+MAX_UNPACKED = 32 << 20
+"""Bytes of a payload that a client or the server had compressed."""
 SLOTS = ("blue", "green")
+PREFERRED = ("score", "predict_proba")
+"""Outputs that hold the score where several do."""
 STRUCTS = {
     "BOOL": "<?", "INT8": "<b", "INT16": "<h", "INT32": "<i", "INT64": "<q", "UINT8": "<B", "UINT16": "<H",
     "UINT32": "<I", "UINT64": "<Q", "FP16": "<e", "FP32": "<f", "FP64": "<d",
@@ -46,61 +52,99 @@ def version(attributes: Mapping[str, Any], annotation: str) -> str:
     return text(found.get(annotation), annotation) if isinstance(found, dict) else ""
 
 
-def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]]:
-    """The features of each row of a v1 or v2 request, as they may be logged.
+def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]] | None:
+    """The features of each row of a v1 or v2 request, as they may be logged; None of anything else, which is none.
 
     Raises:
-        RequestRejected: the body is neither, or its rows do not fit the policy's features.
+        RequestRejected: its rows do not fit the policy's features.
     """
     body, tail = _parsed(data)
-    if isinstance(body.get("instances"), list):
-        rows = [_named(model, row) for row in _bounded(body["instances"])]
-    elif isinstance(body.get("inputs"), list):
-        rows = _rows(model, _tensors(body["inputs"], tail))
-    else:
-        raise RequestRejected("malformed", f"request of {model.name}: neither v1 `instances` nor v2 `inputs`")
-    return rows
+    inputs, instances = body.get("inputs"), body.get("instances")
+    if isinstance(inputs, list) and inputs and not all(isinstance(one, dict) and "shape" in one for one in inputs):
+        instances = inputs  # KServe's own servers read v1 under both names
+    if isinstance(instances, list):
+        return [_named(model, row) for row in _bounded(instances)]
+    return _rows(model, _tensors(inputs, tail)) if isinstance(inputs, list) else None
 
 
-def response_scores(model: Declared, data: Any) -> list[float]:
-    """The score of each row of a v1 or v2 answer; of two class probabilities a row, the positive's.
+def response_scores(model: Declared, data: Any) -> list[float] | None:
+    """The score of each row of a v1 or v2 answer; None of anything else: an error, an explanation, no content.
+
+    Which value is the score, the policy's ``model.answer`` says where there are several.
 
     Raises:
-        RequestRejected: the body is neither, or a score is not a number.
+        RequestRejected: a score is not a number.
     """
     body, tail = _parsed(data)
     if isinstance(body.get("predictions"), list):
-        return [model.score(_last(value)) for value in _bounded(body["predictions"])]
-    if isinstance(body.get("outputs"), list):
-        tensors = _tensors(body["outputs"], tail)
-        if not tensors:
-            raise RequestRejected("invalid", f"answer of {model.name}: no outputs")
-        values = tensors.get("score") or next(iter(tensors.values()))
-        return [model.score(_last(value)) for value in values]
-    raise RequestRejected("malformed", f"answer of {model.name}: neither v1 `predictions` nor v2 `outputs`")
+        return [_score(model, value) for value in _bounded(body["predictions"])]
+    if not isinstance(body.get("outputs"), list):
+        return None
+    tensors, wanted = _tensors(body["outputs"], tail), model.policy.model.answer.output
+    name = (
+        wanted if wanted is not None else next((name for name in PREFERRED if name in tensors), next(iter(tensors), ""))
+    )
+    if name not in tensors:
+        raise RequestRejected(
+            "invalid",
+            f"answer of {model.name}: no output {shown(name)}, it has {shown(sorted(tensors)[:10])}; "
+            "`model.answer.output` of the policy says which is the score",
+        )
+    return [_score(model, value) for value in tensors[name]]
+
+
+def _score(model: Declared, value: Any) -> float:
+    """One row of an answer as the score that the policy says it holds."""
+    answer = model.policy.model.answer
+    for key in answer.field.split(".") if answer.field else ():
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        if answer.index is None and len(value) > 2:
+            raise RequestRejected(
+                "invalid",
+                f"answer of {model.name}: {len(value)} values a row; `model.answer.index` of the policy says which is "
+                "the positive class's probability",
+            )
+        place = -1 if answer.index is None else answer.index
+        value = value[place] if place < len(value) and value else None
+    if answer.label:
+        return float(value == model.policy.model.positive_label)
+    if isinstance(value, dict):
+        raise RequestRejected(
+            "invalid",
+            f"answer of {model.name}: a row is an object with {shown(', '.join(value))}; `model.answer.field` of the "
+            "policy says which field is the score",
+        )
+    if isinstance(value, str):
+        raise RequestRejected(
+            "invalid",
+            f"answer of {model.name}: a row is text; if the server answers classes instead of probabilities, set "
+            "`model.answer.label: true` in the policy",
+        )
+    return model.score(value)
 
 
 def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
-    """The JSON object of a payload and the bytes behind it."""
+    """The JSON object of a payload, empty if it is none, and the bytes behind it."""
     body: Any = data
     tail = b""
     if isinstance(data, bytes):
+        data = plain(data, packing(data), MAX_UNPACKED)  # the logger loses the header that says it
         try:
             body = orjson.loads(data)
-        except orjson.JSONDecodeError as exc:
-            body, tail = _split(data, exc)
-    if not isinstance(body, dict):
-        raise RequestRejected("malformed", f"a payload is a JSON object, got {shown(body)}")
-    return body, tail
+        except orjson.JSONDecodeError:
+            body, tail = _split(data)
+    return body if isinstance(body, dict) else {}, tail
 
 
-def _split(data: bytes, fault: Exception) -> tuple[Any, bytes]:
+def _split(data: bytes) -> tuple[Any, bytes]:
+    """A JSON value and what follows it; None of what begins with none: a page of HTML, no content."""
     try:
         head = data.decode("latin-1")  # one character a byte, so that the end is an offset into the bytes
         _, end = json.JSONDecoder().raw_decode(head)
         return orjson.loads(data[:end]), data[end:]
     except (ValueError, RecursionError):
-        raise RequestRejected("malformed", f"the payload is not JSON: {fault}") from None
+        return None, b""
 
 
 def _bounded(rows: list[Any]) -> list[Any]:
@@ -130,8 +174,10 @@ def _own(model: Declared, name: str) -> str:
 def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, ...]]:
     """One tensor a feature, or a single tensor of rows."""
     tensors = {_own(model, name): values for name, values in tensors.items()}
-    if len(tensors) == 1 and tensors.keys().isdisjoint(model.features.names):
-        return [_named(model, row) for row in next(iter(tensors.values()))]
+    if len(tensors) == 1:
+        (rows,), width = tensors.values(), len(model.features.names)
+        if tensors.keys().isdisjoint(model.features.names) or (isinstance(rows[0], list) and len(rows[0]) == width > 1):
+            return [_named(model, row) for row in rows]
     known = {name: [_last(value) for value in column] for name, column in tensors.items()}
     lengths = {len(column) for column in known.values()}
     if len(lengths) != 1:

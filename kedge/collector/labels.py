@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 from arro3.core import DataType, RecordBatch
-from deltalake import DeltaTable, convert_to_deltalake
+from deltalake import DeltaTable, QueryBuilder, convert_to_deltalake
 
+from kedge.collector import footer
 from kedge.collector.declared import identity_of, time_of
 from kedge.collector.events import json_of
 from kedge.collector.payloads import Label, Labels
@@ -20,7 +21,7 @@ from kedge.policy import Policy
 
 COLUMNS = Label.__struct_fields__
 MAX_ROWS = 5_000_000
-MAX_LINE_BYTES = 64 << 10
+MAX_LINE_BYTES = MAX_TEXT_BYTES = 64 << 10
 
 
 def value_of(policy: Policy, label: Any) -> float:
@@ -105,18 +106,21 @@ def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
         ) from None
 
 
-def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    """The id and each label of a Parquet file, in no given order; other columns are not read.
+def from_parquet(path: Path, most: int) -> Iterator[tuple[str, Any]]:
+    """The id and each label of a Parquet file of at most so many bytes unpacked, in no given order; other columns are
+    not read.
 
     The file has to lie in a folder of its own, ending in ``.parquet``: Delta Lake, the one reader of Parquet here,
     writes down there what it found.
     """
     try:
         if not DeltaTable.is_deltatable(str(path.parent)):
+            footer.refuse_large(path, most)
             convert_to_deltalake(path.parent)
         table = DeltaTable(path.parent)
         names = [field.name for field in table.schema().fields]
         _named(names)
+        _refuse_long(table, [field.name for field in table.schema().fields if field.type.type in ("string", "binary")])
         rows = table.count()
         if rows > MAX_ROWS:
             raise RequestRejected("too-large", f"{rows:,} rows; send at most {MAX_ROWS:,} at once")
@@ -130,6 +134,16 @@ def from_parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise RequestRejected(
             "malformed", f"not a Parquet file with the columns {', '.join(COLUMNS)}: {first}"
         ) from None
+
+
+def _refuse_long(table: DeltaTable, texts: list[str]) -> None:
+    """A text that repeats is in a file once; each row that is read would have its own."""
+    for name in [name for name in COLUMNS if name in texts]:
+        query = QueryBuilder({"datafusion.execution.target_partitions": "1"}).register("labels", table)
+        found = query.execute(f"SELECT max(octet_length({name})) AS length FROM labels").read_all()  # noqa: S608
+        longest = found["length"].to_pylist()[0] or 0
+        if longest > MAX_TEXT_BYTES:
+            raise RequestRejected("too-large", f"column {name!r} has a text of {longest:,} bytes")
 
 
 def row(policy: Policy, label: Any) -> tuple[dict[str, Any], int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -33,6 +33,12 @@ class Metrics:
         self.refused = Counter("kedge_collect_refused", "Not taken, by reason", ["reason"], registry=registry)
         self.sampled_out = Counter(
             "kedge_collect_sampled_out", "Acknowledged and left out by sampling", ["model"], registry=registry
+        )
+        self.other = Counter(
+            "kedge_collect_other",
+            "What KServe's logger passed on that is no prediction: errors, explanations, metadata",
+            ["model", "kind"],
+            registry=registry,
         )
         self.appended = Counter(
             "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"], registry=registry
@@ -67,17 +73,28 @@ class Metrics:
         self.check = Gauge(
             "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
         )
+        self._shown: dict[tuple[str, str], set[str]] = {}
         self.faults: dict[str, str] = {}
         """What is wrong now, in words, by its place; readiness shows it."""
 
+    def show(self, model: str, figures: Mapping[str, float], source: str) -> None:
+        """Show the newest figures of a check, and none of those that an earlier one of this source had."""
+        for stale in self._shown.get((source, model), set()) - figures.keys():
+            self.check.remove(model, stale)
+        self._shown[source, model] = set(figures)
+        for figure, number in figures.items():
+            self.check.labels(model, figure).set(number)
+
     def accept(self, group: Iterable[Taken]) -> None:
         """Count a group that is durable."""
-        counts: Tally[tuple[str, Table, bool]] = Tally()
+        counts: Tally[tuple[str, Table, bool, bool]] = Tally()
         for one in group:
-            counts[one.model, one.table, one.kept] += one.count
-        for (model, table, kept), count in counts.items():
+            counts[one.model, one.table, one.kept, one.other] += one.count
+        for (model, table, kept, other), count in counts.items():
             if kept:
                 self.accepted.labels(model, KINDS[table]).inc(count)
+            elif other:
+                self.other.labels(model, KINDS[table]).inc(count)
             else:
                 self.sampled_out.labels(model).inc(count)
 

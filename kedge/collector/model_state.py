@@ -80,8 +80,7 @@ class ModelStates(Collector):
         yield from _releases(states, self._policies)
 
     def _show(self, name: str) -> None:
-        for figure, number in figures(self._states[name].check).items():
-            self._metrics.check.labels(name, figure).set(number)
+        self._metrics.show(name, figures(self._states[name].check), "record")
 
     def _events(self, name: str) -> list[Record[Data]]:
         """All records of a model but its checks; those seen before are not read again."""

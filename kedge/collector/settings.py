@@ -43,4 +43,6 @@ class Settings:
     compact_every: int = 64
     """Appends after which small files are put together; 0: never."""
     retention_days: int = 0
-    """Days kept in the log; 0: all."""
+    """Days kept in the log, counted back from the newest row received; 0: all."""
+    max_drop_days: int = 7
+    """Days that the retention may drop at once; more are told and kept. 0: any number."""

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.collector.settings import Settings
-from kedge.errors import StoreError
+from kedge.errors import DataError, StoreError
+from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import upkeep
 
@@ -52,5 +53,14 @@ class Upkeep:
             repeats = upkeep.remove_repeats(self._store, model.policy, since, self._settings.spool)
             self._metrics.duplicates.inc(repeats)
             if days:
-                upkeep.drop_before(self._store, model.policy, datetime.now(UTC) - timedelta(days=days))
+                self._drop_old(model.policy, timedelta(days=days))
             upkeep.vacuum(self._store, model.policy)
+
+    def _drop_old(self, policy: Policy, retention: timedelta) -> None:
+        place, most = f"retention: {policy.name}", self._settings.max_drop_days
+        try:
+            upkeep.drop_old(self._store, policy, retention, datetime.now(UTC), max_days=most)
+        except DataError as exc:
+            self._metrics.faults[place] = str(exc)
+        else:
+            self._metrics.faults.pop(place, None)

@@ -7,8 +7,9 @@ import uuid
 import httpx
 
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
-from kedge.errors import KedgeError
-from kedge.store import open_store
+from kedge.errors import KedgeError, StoreError
+from kedge.store import Store, open_store
+from kedge.store.identity import require
 
 SECONDS = 10.0
 
@@ -38,7 +39,15 @@ def store(url: str) -> list[Finding]:
                 "use object storage that honours If-None-Match, as S3 does, or a volume",
             )
         ]
-    return [good("store", f"{url}: reads, writes, writes once")]
+    return [good("store", f"{url}: reads, writes, writes once"), _identity(opened)]
+
+
+def _identity(opened: Store) -> Finding:
+    """Whether the store is one, or an empty place."""
+    try:
+        return good("store: identity", f"{opened.url} is store {require(opened)}")
+    except StoreError as exc:
+        return warning("store: identity", str(exc), "look whether this is the store that was used before")
 
 
 def registry(uri: str) -> list[Finding]:

@@ -99,6 +99,20 @@ class Costs(Section):
     """Cost of missing a row that was positive."""
 
 
+class Answer(Section):
+    """Where a model server that kedge did not train puts the score, if it is not the one thing that it answers."""
+
+    output: str | None = None
+    """The output tensor of v2; null: `score`, else `predict_proba`, else the first."""
+    field: str | None = None
+    """Of rows that are objects, the field; `probabilities.spam` is a field within one."""
+    index: int | None = Field(default=None, ge=0)
+    """Of rows that are lists, one value a class, the place of the positive class from 0; null: the last of one or
+    two."""
+    label: bool = False
+    """Whether it answers with classes instead of probabilities: `positive_label` is 1, any other 0 (binary only)."""
+
+
 class Model(Section):
     """What is predicted, from what."""
 
@@ -123,6 +137,8 @@ class Model(Section):
     """Category or boolean features, or columns of `data.extra_columns`, whose groups are measured on their own."""
     costs: Costs = Costs()
     """Sets the decision threshold of a binary model: false_positive / (false_positive + false_negative)."""
+    answer: Answer = Answer()
+    """Where the answers of an adopted model server hold the score."""
     description: str = ""
     """For people."""
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from kedge.body import UnreadableBody, encoding_of, unpacked
 from kedge.serving import v1, v2
 from kedge.serving.events import Prediction
 from kedge.serving.identity import checked_id, new_id
@@ -32,8 +33,9 @@ MAX_DISCARDED = 64 * 2**20  # read and dropped before the rejection, which a cli
 BODY_SECONDS = 10.0
 WANTED = frozenset({
     b"content-type", b"content-length", b"ce-id", b"ce-time", b"expect", b"inference-header-content-length",
-    b"x-kedge-smoke",
+    b"content-encoding", b"x-kedge-smoke",
 })  # fmt: skip
+STATUS = {"media-type": 415, "too-large": 413, "malformed": 400}
 JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b""})
 
@@ -134,6 +136,14 @@ class Front:
             raise RequestRejected(
                 415, "content-type: must be application/json, or application/octet-stream with v2 tensors"
             )
+        try:
+            encoding = encoding_of(headers.get(b"content-encoding", b""))
+            body = await self._received(headers, receive)
+            return body if body is None else unpacked(body, encoding, MAX_BYTES)
+        except UnreadableBody as exc:
+            raise RequestRejected(STATUS[exc.reason], str(exc)) from None
+
+    async def _received(self, headers: Headers, receive: Receive) -> bytes | None:
         length = headers.get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
         if declared > MAX_DISCARDED or (declared > MAX_BYTES and b"expect" in headers):

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from kedge.body import json_fault
 from kedge.serving.rejection import RequestRejected
 
 
@@ -17,7 +18,7 @@ def read(body: bytes, names: Sequence[str]) -> list[Any]:
         RequestRejected: 400, saying where the JSON breaks or what is missing.
     """
     value = parse(body)
-    rows = value.get("instances")
+    rows = value.get("instances", value.get("inputs"))  # KServe's own servers read both names
     if not isinstance(rows, list) or not rows:
         raise RequestRejected(400, '"instances": must be a list of at least one object of features by name')
     if list in map(type, rows):
@@ -47,7 +48,7 @@ def parse(body: bytes | memoryview) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise RequestRejected(400, f"the body is not JSON: {exc}") from None
+        raise RequestRejected(400, json_fault(body, exc)) from None
     if not isinstance(value, dict):
         raise RequestRejected(400, "the body must be a JSON object")
     return value

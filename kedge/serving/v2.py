@@ -1,6 +1,7 @@
 """The Open Inference Protocol (v2): one input tensor a feature, JSON or the binary tensor extension.
 
-Each input is named like a feature and has shape [n] or [n, 1]; categories are BYTES. Outputs are ``score`` and
+Each input is named like a feature and has shape [n] or [n, 1]; categories are BYTES. A single input of shape
+[n, features], whatever it is called, holds the features in the order of the metadata. Outputs are ``score`` and
 ``prediction``, FP64 of shape [n]. A missing value is null in JSON and NaN in a binary tensor of floats.
 """
 
@@ -84,6 +85,8 @@ def write(request: Inference, scored: Scored, model: ServedModel, request_id: st
 
 
 def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    if len(inputs) == 1 and len(names) > 1 and (matrix := _matrix(inputs[0], tail, names)) is not None:
+        return matrix
     columns: dict[str, list[Any]] = {}
     place, rows = 0, None
     for tensor in inputs:
@@ -108,6 +111,28 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
             400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown"
         )
     return columns
+
+
+def _matrix(tensor: Any, tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]] | None:
+    """The columns of one tensor [rows, features], in the order of the metadata; None if it is not such a tensor."""
+    shape = tensor.get("shape") if isinstance(tensor, dict) else None
+    if not isinstance(shape, list) or len(shape) != 2 or not all(type(size) is int and size > 0 for size in shape):
+        return None
+    rows, width = shape
+    name = str(tensor.get("name"))[:60]
+    if width != len(names):
+        if name in names or width == 1:
+            return None
+        raise RequestRejected(
+            400, f"input {name!r}: rows of {width} values; the model has {len(names)} features, see its metadata"
+        )
+    data = tensor.get("data")
+    if isinstance(data, list) and data and all(isinstance(row, list) and len(row) == width for row in data):
+        tensor = {**tensor, "data": [value for row in data for value in row]}
+    values, size = _values(name, tensor, rows * width, tail)
+    if size != len(tail):
+        raise RequestRejected(400, f"{len(tail) - size} bytes of binary data belong to no input")
+    return {column: values[place::width] for place, column in enumerate(names)}
 
 
 def _values(name: str, tensor: dict[str, Any], count: int, tail: bytes) -> tuple[list[Any], int]:

@@ -6,16 +6,17 @@ Readers of an older version of a table keep its files for a week.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from arro3.core import Table as Rows
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import CommitFailedError
 
+from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.tables.appending import ATTEMPTS, TABLES, Table, aware, day_of, key_of, open_table, store_errors
+from kedge.tables.appending import ATTEMPTS, TABLES, Table, aware, day_of, days, key_of, open_table, store_errors
 
 SAME: dict[Table, str] = {
     "predictions": "_id",
@@ -60,11 +61,34 @@ def remove_repeats(store: Store, policy: Policy, since: datetime, scratch: Path)
     return removed
 
 
-def drop_before(store: Store, policy: Policy, limit: datetime) -> None:
-    """Drop the whole days before the day of a time from all tables."""
-    aware(limit=limit)
-    for _, table in _tables(store, policy):
-        table.delete(f"_day < '{day_of(limit)}'")
+def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, *, max_days: int = 0) -> None:
+    """Drop the whole days from all tables that are older than the retention, seen from the newest row received.
+
+    A clock that is ahead drops nothing of what came before; one that was ahead while rows were received is told by how
+    many days would go.
+
+    Args:
+        now: The machine's clock; rows received after it do not count as the newest.
+        max_days: More days than these are not dropped at once; 0: any number.
+
+    Raises:
+        DataError: more would go; nothing is dropped.
+        StoreError: the store refused.
+    """
+    aware(now=now)
+    tables = dict(_tables(store, policy))
+    newest = max((received for table in tables.values() if (received := _newest(table))), default=now)
+    limit = day_of(min(now, newest) - retention)
+    old = {day for table in tables.values() for day in days(table) if day < limit}
+    if max_days and len(old) > max_days:
+        raise DataError(
+            f"log of {policy.name}: the retention would drop {len(old)} days at once ({min(old)} to {max(old)}), "
+            f"{max_days} may; nothing was dropped. Check the clock ({now:%Y-%m-%d}, newest row received "
+            f"{newest:%Y-%m-%d}); if it is right, allow more with --max-drop-days"
+        )
+    for name, table in tables.items() if old else ():
+        with store_errors(store, key_of(policy, name)):
+            table.delete(f"_day < '{limit}'")
 
 
 def vacuum(store: Store, policy: Policy) -> None:
@@ -81,6 +105,14 @@ def _tables(store: Store, policy: Policy) -> Iterator[tuple[Table, DeltaTable]]:
             table = open_table(store, key)
             if table is not None:
                 yield name, table
+
+
+def _newest(table: DeltaTable) -> datetime | None:
+    """When the newest row was received, by the statistics of the files."""
+    files = table.get_add_actions(flatten=True)
+    if "max._received" not in files.column_names:
+        return None
+    return max((time for time in files["max._received"].to_pylist() if time is not None), default=None)
 
 
 def _changed(table: DeltaTable, since: datetime) -> list[str]:

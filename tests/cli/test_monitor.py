@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,8 +16,9 @@ from typer.testing import CliRunner
 from kedge import records, steps
 from kedge.cli import build
 from kedge.cli.monitor import follow_up, time_of
-from kedge.errors import UsageError
+from kedge.errors import StoreError, UsageError
 from kedge.settings import Settings
+from kedge.store.identity import begin
 from kedge.submission import submit
 from tests.monitoring.conftest import trained, world  # noqa: F401  (fixtures)
 from tests.monitoring.world import DAY, RULES, START, rows
@@ -81,6 +84,16 @@ def test_before_the_first_release_a_scheduled_check_succeeds_and_says_what_comes
     assert "no bundle was promoted yet" in early.stderr
     assert "`kedge submit` trains and releases a first one" in early.stderr
     assert early.stdout == ""
+    assert pipeline.runs == []
+
+
+def test_an_empty_store_is_exit_code_1(world, file, pipeline):  # noqa: F811
+    begin(world.store)
+    shutil.rmtree(world.store.url)
+    Path(world.store.url).mkdir()
+    with pytest.raises(StoreError, match=r"it has no store\.json and no records"):
+        monitor(world, file, 0)
+    assert list(Path(world.store.url).iterdir()) == []
     assert pipeline.runs == []
 
 

@@ -1,11 +1,13 @@
 """Whatever is wrong gets an answer below 500 that names the fault, is counted, and harms nobody else."""
 
+import gzip
 import socket
 import time
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+import zstandard
 
 from tests import metrics
 
@@ -36,7 +38,7 @@ def shared(tmp_path_factory):
 BAD_BODIES = [
     (b"{", 400, "not JSON"),
     (b"", 400, "not JSON"),
-    (b"[" * 5000, 400, "depth"),
+    (b"[" * 5000, 400, "nested deeper"),
     (b'{"data": NaN}', 400, "not JSON"),
     (b'{"data": Infinity}', 400, "not JSON"),
     (b'"text"', 400, "a JSON object"),
@@ -245,3 +247,38 @@ def test_addresses_and_methods_that_do_not_exist_are_told_so_and_counted(start):
         assert client.post("/v1/labels?model=payments&require_known=maybe", json={}).status_code == 422
         assert client.post("/v1/labels", json={"model": "other", "labels": []}).status_code == 422
         assert client.post("/v1/labels", json={"labels": []}).status_code == 400
+
+
+def test_of_a_models_posted_figures_the_newest_are_shown_and_no_others(start):
+    with start() as client:
+        for number in range(150):
+            body = {"model": "payments", "figures": {f"figure_{number}": number, "always": number}}
+            assert client.post("/v1/checks", json=body).status_code == 202
+        shown = [line for line in client.get("/metrics").text.splitlines() if line.startswith("kedge_check{")]
+    with start() as client:
+        again = [line for line in client.get("/metrics").text.splitlines() if line.startswith("kedge_check{")]
+    assert sorted(shown) == sorted(again)
+    assert [line.partition("figure=")[2] for line in sorted(shown)] == [
+        '"always",model="payments"} 149.0',
+        '"figure_149",model="payments"} 149.0',
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/labels", "/v1/labels?model=payments", "/v1/checks"])
+def test_an_encoding_that_nobody_reads_is_named(start, event, path):
+    kind = {"/": STRUCTURED, "/v1/labels?model=payments": {"content-type": "text/csv"}}.get(path, {})
+    with start() as client:
+        headers = {"content-type": "application/json", "content-encoding": "br"} | kind
+        answer = client.post(path, content=orjson.dumps(event("a")), headers=headers)
+        assert (answer.status_code, "content-encoding: 'br'" in answer.json()["error"]) == (415, True)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_events_may_be_compressed(start, event, many):
+    kind = BATCHED if many else STRUCTURED
+    body = orjson.dumps([event("a")] if many else event("a"))
+    with start() as client:
+        for pack, name in ((gzip.compress, "gzip"), (zstandard.ZstdCompressor().compress, "zstd")):
+            answer = client.post("/", content=pack(body), headers={"content-encoding": name} | kind)
+            assert answer.status_code == 202
+        assert client.post("/v1/flush").json() == {"appended": 2}

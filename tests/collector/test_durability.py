@@ -317,3 +317,41 @@ def test_an_unreachable_collector_loses_nothing_it_acknowledged(start, post, ids
     with pytest.raises(httpx.TransportError):
         httpx.get(address)
     assert ids() == ["a"]  # a stop appends what it can
+
+
+def test_a_store_that_is_empty_where_there_was_one_takes_nothing_until_it_is_back(start, post, ids, tmp_path):
+    with start() as client:
+        post(client, "a")
+        client.post("/v1/flush")
+        (tmp_path / "store").rename(tmp_path / "unmounted")
+        (tmp_path / "store").mkdir()
+        assert post(client, "b").status_code == 202
+        assert "it is empty" in client.post("/v1/flush").json()["error"]
+        ready = client.get("/readyz")
+        assert (ready.status_code, "it is empty" in ready.json()["faults"]["store"]) == (200, True)
+        assert list((tmp_path / "store").iterdir()) == []
+        (tmp_path / "store").rmdir()
+        (tmp_path / "unmounted").rename(tmp_path / "store")
+        assert client.post("/v1/flush").json() == {"appended": 1}
+    assert ids() == ["a", "b"]
+
+
+def test_a_store_that_goes_away_within_an_append_loses_nothing(start, post, ids, tmp_path, monkeypatch):
+    append = appending.append
+
+    def unmounted(*arguments, **options):
+        (tmp_path / "store").rename(tmp_path / "unmounted")
+        (tmp_path / "store").mkdir()
+        append(*arguments, **options | {"opened": {}})
+
+    with start() as client:
+        post(client, "a")
+        client.post("/v1/flush")
+        post(client, "b")
+        monkeypatch.setattr(appending, "append", unmounted)
+        assert client.post("/v1/flush").status_code == 503
+        monkeypatch.undo()
+        (tmp_path / "store").rename(tmp_path / "was empty")
+        (tmp_path / "unmounted").rename(tmp_path / "store")
+        assert client.post("/v1/flush").json() == {"appended": 1}
+    assert ids() == ["a", "b"]

@@ -1,13 +1,16 @@
 """KServe's payload logger: raw requests and answers, one event each, in any order, never sent again."""
 
+import gzip
 import struct
 from datetime import UTC, datetime
 
 import orjson
 import pytest
+import zstandard
 
 from kedge.collector import kserve
 from kedge.collector.declared import Declared
+from kedge.collector.rejection import RequestRejected
 from kedge.policy import parse
 from kedge.tables import log
 
@@ -129,18 +132,18 @@ def test_the_model_version_comes_from_the_annotation_that_is_named(start, rows):
 @pytest.mark.parametrize(
     ("kind", "body", "words"),
     [
-        ("request", b"{}", "neither v1"),
-        ("request", b"", "not JSON"),
         ("request", b'{"instances": []}', "1 to 100,000 rows"),
         ("request", b'{"instances": [[1]]}', "a list of 2 values"),
         ("request", b'{"instances": [{"amount": "x"}]}', "feature 'amount' must be a number"),
         ("request", b'{"inputs": [{"name": "amount", "shape": [3], "datatype": "FP64", "data": [1]}]}', "shape [3]"),
         ("request", b'{"inputs": [{"name": "amount", "shape": "x", "data": [1]}]}', "list of sizes"),
-        ("request", b'{"inputs": [5]}', "a tensor is an object"),
+        ("request", b'{"inputs": [5]}', "a row is an object or a list of 2 values"),
         ("request", b'{"inputs": [{"name": "a", "shape": [1], "parameters": {"binary_data_size": 9}}]}', "9 bytes"),
-        ("response", b'{"outputs": []}', "no outputs"),
-        ("response", b'{"predictions": ["a"]}', "score must be"),
-        ("response", b'{"predictions": [[0.1, 0.2, 0.7]]}', "score must be"),
+        ("response", b'{"outputs": []}', "no output ''"),
+        ("response", b'{"predictions": ["a"]}', "`model.answer.label: true`"),
+        ("response", b'{"predictions": [[0.1, 0.2, 0.7]]}', "`model.answer.index`"),
+        ("response", b'{"predictions": [{"p": 0.1}]}', "an object with 'p'; `model.answer.field`"),
+        ("response", b'{"predictions": [[]]}', "score must be a finite number, got null"),
     ],
 )
 def test_payloads_of_another_shape_are_refused_by_name(start, kind, body, words):
@@ -205,3 +208,93 @@ def test_a_service_that_kedge_did_not_train_may_call_a_feature_as_tables_do(requ
     model = {"name": "payments", "target": "y", "features": features}
     declared = Declared(parse({"model": model, "data": {"source": {"format": "log"}}}), None)
     assert kserve.request_rows(declared, request_body) == [(12.5, "DE")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("response", b""),
+        ("response", b'{"error": "feature amount: missing"}'),
+        ("response", b'{"detail": [{"loc": ["body"]}]}'),
+        ("response", b"upstream connect error or disconnect/reset before headers"),
+        ("response", b"<html><body>503 Service Temporarily Unavailable</body></html>"),
+        ("response", b'{"explanations": [{"amount": 0.25}]}'),
+        ("response", b'{"name": "payments", "versions": ["1"], "platform": "xgboost"}'),
+        ("response", b'"ok"'),
+        ("request", b""),
+        ("request", b'{"model": "x", "messages": []}'),
+    ],
+)
+def test_what_is_no_prediction_is_counted_apart_and_is_no_refusal(start, rows, kind, body):
+    with start() as client:
+        assert client.post("/", content=body, headers=headers(kind)).status_code == 202
+        page = client.get("/metrics").text
+    assert f'kedge_collect_other_total{{kind="{kind}",model="payments"}} 1.0' in page
+    assert "kedge_collect_refused_total{" not in page
+    assert rows() == []
+
+
+def test_what_an_explainer_logs_is_no_prediction(start, rows):
+    with start() as client:
+        explainer = {"Ce-Component": "explainer"}
+        client.post("/", json={"instances": [ROW]}, headers=headers("request", **explainer))
+        client.post("/", json={"predictions": [0.5]}, headers=headers("response", **explainer))
+    assert rows() == []
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_payloads_that_were_compressed_are_read_though_the_header_that_says_so_is_lost(start, rows, pack):
+    with start() as client:
+        for kind, body in (("request", {"instances": [ROW]}), ("response", {"predictions": [0.75]})):
+            assert client.post("/", content=pack(orjson.dumps(body)), headers=headers(kind)).status_code == 202
+        swollen = client.post("/", content=pack(b" " * 40_000_000), headers=headers("response"))
+        assert (swollen.status_code, "unpacked" in swollen.json()["error"]) == (413, True)
+    assert [(row["_id"], row["_score"], row["amount"]) for row in rows()] == [("a", 0.75, 12.5)]
+
+
+THREE = {"predictions": [[0.1, 0.2, 0.7], [0.3, 0.6, 0.1]]}
+OBJECTS = {"predictions": [{"class": "ham", "chance": {"spam": 0.1}}, {"class": "spam", "chance": {"spam": 0.9}}]}
+TWO = {
+    "outputs": [
+        {"name": "predict", "shape": [2], "datatype": "INT64", "data": [0, 1]},
+        {"name": "predict_proba", "shape": [2, 2], "datatype": "FP64", "data": [0.9, 0.1, 0.25, 0.75]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "body", "scores"),
+    [
+        ({"index": 2}, THREE, [0.7, 0.1]),
+        ({"field": "chance.spam"}, OBJECTS, [0.1, 0.9]),
+        ({"field": "class", "label": True}, OBJECTS, [0.0, 1.0]),
+        ({"label": True}, {"predictions": ["spam", "ham"]}, [1.0, 0.0]),
+        ({}, TWO, [0.1, 0.75]),
+        ({"output": "predict_proba", "index": 0}, TWO, [0.9, 0.25]),
+        ({"output": "predict"}, TWO, [0.0, 1.0]),
+    ],
+)
+def test_the_policy_says_which_part_of_an_answer_is_the_score(answer, body, scores):
+    model = {"name": "payments", "target": "y", "positive_label": "spam", "features": {"amount": {"type": "number"}}}
+    policy = parse({"model": model | {"answer": answer}, "data": {"source": {"format": "log"}}})
+    assert kserve.response_scores(Declared(policy, None), body) == scores
+
+
+def test_an_output_that_the_policy_names_and_the_answer_lacks_is_named():
+    model = {"name": "payments", "target": "y", "features": {"amount": {"type": "number"}}, "answer": {"output": "p"}}
+    declared = Declared(parse({"model": model, "data": {"source": {"format": "log"}}}), None)
+    with pytest.raises(RequestRejected, match=r"no output 'p', it has .*`model\.answer\.output`"):
+        kserve.response_scores(declared, TWO)
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        {"inputs": [[12.5, "DE"]]},
+        {"inputs": [{"amount": 12.5, "country": "DE"}]},
+        {"inputs": [{"name": "amount", "shape": [1, 2], "datatype": "BYTES", "data": [12.5, "DE"]}]},
+    ],
+    ids=["v1 lists as inputs", "v1 objects as inputs", "a matrix called like a feature"],
+)
+def test_what_kserves_own_servers_accept_is_read(request_body, declared):
+    assert kserve.request_rows(Declared(declared(), None), request_body) == [(12.5, "DE")]

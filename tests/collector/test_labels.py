@@ -1,5 +1,6 @@
 """Labels by the request and by the file."""
 
+import gzip
 import io
 from datetime import UTC, datetime
 
@@ -168,3 +169,36 @@ def test_a_label_that_is_neither_class_is_422_and_named_whichever_way_it_comes(s
     assert (single.status_code, file.status_code, good.status_code) == (422, 422, 202)
     assert neither in single.text
     assert f"line 3: model payments: {neither}" in file.text
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("headers", [{}, {"content-encoding": "gzip"}])
+def test_a_file_that_was_compressed_is_read_whether_it_says_so_or_not(start, store, declared, kind, headers):
+    with start() as client:
+        content = gzip.compress(FILES[kind](ROWS))
+        answer = client.post("/v1/labels?model=payments", content=content, headers={"content-type": kind} | headers)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
+        client.post("/v1/flush")
+    assert sorted(log.read_labels(store, declared(), None)["_id"].to_pylist()) == ["a", "b"]
+
+
+def swollen(**options):
+    """Small files of labels that are large when they are read: an id of a megabyte, many times."""
+    ids = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 1_000_000])
+    table = pa.table({"id": ids if options.get("use_dictionary") else ids.cast(pa.string()), "label": [1] * 400})
+    made = io.BytesIO()
+    pq.write_table(table, made, compression="zstd", **options)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(("once", "words"), [(True, "a text of 1,000,000 bytes"), (False, "when they are unpacked")])
+def test_a_parquet_file_that_swells_is_refused_before_it_is_read(start, once, words):
+    content = swollen(use_dictionary=once)
+    assert len(content) < 60_000
+    with start() as client:
+        headers = {"content-type": "application/vnd.apache.parquet"}
+        answer = client.post("/v1/labels?model=payments", content=content, headers=headers)
+        assert (answer.status_code, words in answer.json()["error"]) == (413, True)
+        for spoilt in (content[:-8], content[:-12] + b"????PAR1", b"PAR1", content[:4000] + content[-8:]):
+            answer = client.post("/v1/labels?model=payments", content=spoilt, headers=headers)
+            assert (answer.status_code, "Parquet" in answer.json()["error"]) == (400, True)

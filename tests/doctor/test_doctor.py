@@ -23,6 +23,7 @@ from kedge.doctor.client import KubernetesCluster
 from kedge.doctor.finding import good, run
 from kedge.registry import Registry
 from kedge.store import local, open_store
+from kedge.store.identity import begin
 from tests.records.made import record
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -66,8 +67,16 @@ def states(findings):
 
 
 def test_a_good_store_reads_writes_and_writes_once_and_is_left_clean(tmp_path):
-    assert states(places.store(str(tmp_path))) == ["good"]
+    assert states(places.store(str(tmp_path))) == ["good", "warning"]
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_an_empty_place_is_no_good_store(tmp_path):
+    _, empty = places.store(str(tmp_path))
+    assert "is empty: it has no store.json" in empty.seen
+    identity = begin(open_store(tmp_path))
+    _, known = places.store(str(tmp_path))
+    assert (known.state, identity in known.seen) == ("good", True)
 
 
 def test_a_store_that_cannot_be_written_is_bad_and_says_what_to_do(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import struct
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 import orjson
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -205,7 +207,7 @@ def test_body_that_is_no_v1_request_gets_400(server, body, message):
         ({"inputs": [{"name": "amount", "shape": [1], "data": [1]}]}, "feature 'age_days': missing"),
         ({"inputs": [{"name": "amount", "shape": [2], "data": [1]}]}, "data must be a list of the 2 values"),
         ({"inputs": [{"name": "amount", "shape": [-1], "data": []}]}, "shape must be [rows]"),
-        ({"inputs": [{"name": "amount", "shape": [1, 5], "data": [1]}]}, "shape must be [rows]"),
+        ({"inputs": [{"name": "amount", "shape": [1, 3], "data": [1]}]}, "shape must be [rows]"),
         ({"inputs": [{"name": "amount", "shape": "1", "data": [1]}]}, "shape must be [rows]"),
         ({"inputs": [{"name": "amount", "shape": [1]}]}, "needs data, or binary_data_size"),
         (
@@ -467,3 +469,41 @@ def test_no_request_whatever_gets_anything_but_a_score_or_a_4xx_that_says_why(se
     for name, value in answer.headers.items():
         assert value.isprintable(), (name, value)
     assert sum(server.metrics.requests.values()) == before + 1
+
+
+def test_v2_one_tensor_of_rows_is_read_in_the_order_of_the_metadata(server):
+    rows = [ROW, ROW | {"ratio": 0.5}]
+    scores = server.predict(*rows).json["predictions"]
+    flat = [value for row in rows for value in row.values()]
+    for name in ("predict", next(iter(ROW))):
+        for data in (flat, [list(row.values()) for row in rows]):
+            tensor = {"name": name, "shape": [2, len(ROW)], "datatype": "BYTES", "data": data}
+            answer = server.post(INFER, {"inputs": [tensor]})
+            assert (answer.status, answer.json["outputs"][0]["data"]) == (200, scores)
+    wrong = {"name": "predict", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}
+    answer = server.post(INFER, {"inputs": [wrong]})
+    assert (answer.status, answer.json["error"].startswith("input 'predict': rows of 3 values")) == (400, True)
+
+
+def test_v1_rows_may_be_called_inputs_as_kserves_servers_read_them(server):
+    assert server.post(PREDICT, {"inputs": [ROW]}).json == server.predict(ROW).json
+
+
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (zstandard.ZstdCompressor().compress, "zstd")])
+def test_a_compressed_request_is_read(server, pack, name):
+    body = orjson.dumps({"instances": [ROW]})
+    assert server.send(PREDICT, pack(body), {"content-encoding": name}).json == server.predict(ROW).json
+    swollen = server.send(PREDICT, pack(b" " * 9_000_000), {"content-encoding": name})
+    assert (swollen.status, "unpacked" in swollen.json["error"]) == (413, True)
+    cut = server.send(PREDICT, pack(body)[:-5], {"content-encoding": name})
+    assert (cut.status, f"not whole {name}" in cut.json["error"]) == (400, True)
+
+
+def test_an_encoding_that_is_not_read_gets_415_and_is_named(server):
+    answer = server.post(PREDICT, {"instances": [ROW]}, {"content-encoding": "br"})
+    assert (answer.status, "content-encoding: 'br'" in answer.json["error"]) == (415, True)
+
+
+def test_nan_is_told_to_be_null(server):
+    answer = server.send(PREDICT, b'{"instances": [{"amount": NaN}]}')
+    assert (answer.status, "NaN is no JSON number; send null" in answer.json["error"]) == (400, True)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from kedge import policy as policies
-from kedge.errors import StoreError
+from kedge.errors import DataError, StoreError
 from kedge.store import open_store
 from kedge.tables import appending, log, upkeep
 
@@ -42,7 +42,7 @@ def keep_tidy(store, done):
     while not done():
         try:
             upkeep.compact(store, POLICY)
-            upkeep.drop_before(store, POLICY, NOON)
+            upkeep.drop_old(store, POLICY, timedelta(0), NOON)
         except StoreError:
             continue
         tidied += 1
@@ -71,7 +71,7 @@ def test_two_writers_lose_nothing_while_files_are_put_together_and_readers_see_w
             writer.result()
         tidied.result()
     upkeep.compact(store, POLICY)
-    upkeep.drop_before(store, POLICY, NOON)
+    upkeep.drop_old(store, POLICY, timedelta(0), NOON)
     everything = {f"{w}-{n}-{r}" for w in ("one", "two") for n in range(BATCHES) for r in range(ROWS)}
     assert sorted(read(store)) == sorted(everything)
     assert appending.known_ids(store, POLICY, ["old-0-0"]) == set()
@@ -98,3 +98,36 @@ def test_files_of_other_days_and_other_hours_of_the_day_are_not_opened(store, tm
     assert len(read(store)) == ROWS
     with pytest.raises(StoreError):
         log.read_window(store, POLICY, NOON - timedelta(hours=4), NOON)
+
+
+@pytest.fixture
+def days(store):
+    """The days that are left of thirty, one row received a day, after the retention of five of them."""
+    for number in range(30):
+        moment = pa.array([NOON - timedelta(days=number)], log.TIME)
+        rows = pa.table({"_id": [f"r{number}"], "_time": moment, "_received": moment})
+        appending.append(store, POLICY, "predictions", rows, writer="one", sequence=number)
+
+    def left(now, **options):
+        upkeep.drop_old(store, POLICY, timedelta(days=5), now, **options)
+        return len(appending.days(appending.open_table(store, "logs/payments/predictions")))
+
+    return left
+
+
+def test_days_older_than_the_retention_are_dropped(days):
+    assert days(NOON) == 6
+
+
+def test_a_clock_that_is_ahead_drops_nothing_that_is_young_beside_the_newest_row(days):
+    assert days(NOON + timedelta(days=400)) == 6
+
+
+def test_a_clock_that_was_ahead_while_a_row_was_received_drops_nothing(days, store):
+    ahead = NOON + timedelta(days=400)
+    moment = pa.array([ahead], log.TIME)
+    rows = pa.table({"_id": ["new"], "_time": pa.array([NOON], log.TIME), "_received": moment})
+    appending.append(store, POLICY, "predictions", rows, writer="two", sequence=0)
+    with pytest.raises(DataError, match=r"would drop 30 days at once .* Check the clock .*--max-drop-days"):
+        days(ahead, max_days=7)
+    assert days(NOON, max_days=30) == 6

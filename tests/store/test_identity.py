@@ -1,0 +1,51 @@
+"""An empty place is never taken for a new beginning of a store that was used before."""
+
+import pytest
+
+from kedge.errors import StoreError
+from kedge.store import open_store
+from kedge.store.identity import KEY, KnownStore, begin, identity_of, require
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+def test_a_store_gets_one_identity(store):
+    assert identity_of(store) is None
+    first = begin(store)
+    assert begin(store) == first == require(store) == identity_of(store)
+
+
+def test_an_empty_place_is_no_store(store, tmp_path):
+    with pytest.raises(StoreError, match=r"is empty: it has no store\.json .* not\s+mounted"):
+        require(store)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_of_an_earlier_version_gets_its_identity(store):
+    store.put("records/fraud/checked/1.json", b"{}")
+    assert require(store) == identity_of(store)
+
+
+def test_whoever_wrote_before_takes_no_empty_and_no_other_store(store, tmp_path):
+    known = KnownStore(store, tmp_path / "memory")
+    known.verify()
+    known.verify()
+    kept = store.get(KEY)
+    store.delete(KEY)
+    with pytest.raises(StoreError, match="it is empty, or something else is mounted there"):
+        known.verify()
+    begin(store)
+    with pytest.raises(StoreError, match="is another one"):
+        known.verify()
+    store.put(KEY, kept)
+    known.verify()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null"])
+def test_a_spoilt_identity_is_named(store, content):
+    store.put(KEY, content)
+    with pytest.raises(StoreError, match=r"store\.json: is no store's identity"):
+        identity_of(store)
