@@ -18,7 +18,7 @@ def notes(policy: Policy) -> list[str]:
     >>> model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
     >>> rules = {"model": model, "data": {"source": {"format": "log"}}, "labels": {"delay_seconds": 86400}}
     >>> notes(parse(rules))[0][:65]
-    'release: may end after 1.25 h, before its first outcomes are due '
+    'release: may end after 1.05 h, before its first outcomes are due '
     """
     due = policy.labels.due_seconds
     if due is None:

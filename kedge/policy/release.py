@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
-from kedge.policy.section import Probability, Seconds, Section, Share
+from kedge.policy.section import Probability, Seconds, Section
 
 
 class Step(Section):
-    """One step of the canary."""
+    """One step of the canary. It ends on evidence; what stands here is waited for beside that."""
 
     percent: Annotated[int, Field(ge=1, le=100)]
     """Share of the traffic the candidate gets."""
-    min_seconds: Seconds = 300
+    min_seconds: Seconds = 60
     """Shortest time at this step."""
-    min_requests: Annotated[int, Field(ge=0)] = 100
+    min_requests: Annotated[int, Field(ge=0)] = 0
     """Requests the candidate itself must have answered at this step."""
     min_labels: Annotated[int, Field(ge=0)] = 0
-    """Labelled outcomes of the candidate's own predictions, counted since the release began."""
+    """Rows with an outcome that both bundles were compared on, counted since the release began."""
     approval: Literal["auto", "manual"] = "auto"
     """`manual` waits for `kedge approve BUNDLE --step NAME` before this step."""
     name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,39})?$")] = ""
@@ -56,18 +57,45 @@ class Freeze(Section):
         return self
 
 
+class Harm(Section):
+    """The harm to the whole service that must be ruled out before the candidate's share rises. A candidate with a share
+    s may be 1/s times as bad. Each counts beyond what is tolerated."""
+
+    failure_ratio: Annotated[float, Field(gt=1)] = 2.0
+    """Failed requests: times the champion's tolerated rate (`max_failure_ratio`)."""
+    failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Failed requests: no harm is a rate this little above `min_failure_rate`, whatever the champion's is."""
+    loss: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """Rows with an outcome: increase of the loss (as `max_loss_increase`), and of the cost of decisions as a share of
+    that of the dearest mistake. Waited for where both bundles are compared on outcomes."""
+
+
 class Analysis(Section):
-    """How a canary is judged: always against the champion of the same minutes."""
+    """How a canary is judged: always against the champion of the same minutes, or on the same rows."""
+
+    EARLIER: ClassVar[Mapping[str, str]] = {"max_error_rate_increase": "min_failure_rate"}
 
     alpha: Probability = 0.01
     """Chance, over the whole release and all looks at it, to roll back a candidate that is no worse."""
-    max_error_rate_increase: Share = 0.01
-    """Failed requests (5xx, time-outs): increase over the champion's rate that is tolerated."""
-    max_latency_ratio: Annotated[float, Field(ge=1)] = 2.0
-    """Candidate's 95th percentile latency over the champion's that is tolerated."""
-    max_loss_increase: Annotated[float, Field(ge=0)] = 0.0
-    """Labelled rows: increase of the mean squared error, of a probability the Brier score, over the champion's that is
-    tolerated."""
+    miss: Probability = 0.05
+    """Chance, at each rise of its share, to take a candidate that does the `harm` for one that does not."""
+    max_failure_ratio: Annotated[float, Field(ge=1)] = 1.25
+    """Failed requests (5xx, time-outs): times the champion's rate that is tolerated."""
+    min_failure_rate: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """Failed requests: a candidate that fails at most so often is never rolled back for it."""
+    max_latency_ratio: Annotated[float, Field(ge=1)] = 1.5
+    """Latency of the candidate at any quantile over the champion's that is tolerated."""
+    max_loss_increase: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Rows with an outcome: mean increase over the champion's that is tolerated. Of the squared error (of a probability
+    the Brier score) and, binary, of the cost of decisions as a share of that of the dearest mistake; of a regression as
+    a share of what most of the champion's squared errors lie below."""
+    max_score_shift: Annotated[float, Field(ge=0)] = 0.25
+    """Scores of both on the same rows: shift of the mean, beyond the one on the golden rows, that is tolerated, in
+    standard deviations of the champion's scores."""
+    on_score_shift: Literal["tell", "hold", "roll back"] = "roll back"
+    """What a larger shift does while outcomes do not show that the candidate is no worse: `hold` lets no share rise."""
+    harm: Harm = Harm()
+    """What must be ruled out before a share rises."""
 
 
 class Guard(Section):
@@ -94,8 +122,11 @@ class Release(Section):
     """`manual` waits for `kedge approve` before any traffic moves."""
     steps: tuple[Step, ...] = (Step(percent=5), Step(percent=25), Step(percent=50))
     """Ascending shares; after the last one the candidate is promoted to all traffic."""
-    max_step_seconds: Annotated[float, Field(gt=0)] = 86_400
-    """A step without enough evidence after this time ends the release: not judged, so that it may be released again."""
+    expected_step_seconds: Annotated[float, Field(gt=0)] = 10_800
+    """Within this time a step ends when `analysis.harm` is ruled out. Of one that lasts k times as long the k-fold harm
+    must be ruled out, ten times at most: what little traffic can show."""
+    max_step_seconds: Annotated[float, Field(gt=0)] = 259_200
+    """A step that could not rule it out by then ends without a verdict: nobody is promoted, nobody is condemned."""
     bake_seconds: Seconds = 3600
     """How long the candidate has almost all traffic, judged on, before it is promoted."""
     bake_champion_percent: Annotated[int, Field(ge=0, le=50)] = 5

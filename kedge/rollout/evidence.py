@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from kedge.rollout.model import Span
+from kedge.rollout.sequential import GRID, POINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,60 @@ class Outcomes:
         if self.rows < 2:
             return 0.0
         return max(0.0, (self.squares - self.loss * self.loss / self.rows) / (self.rows - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """Candidate minus champion on the same rows, each between -1 and 1, counted on the grid of the bets.
+
+    A value between two points counts at both in proportion to its nearness, so that the mean is kept exactly.
+
+    >>> few = Differences.of([1.0, -0.99])
+    >>> few.rows, round(few.mean, 4), [round(weight, 2) for weight in few.counts if weight]
+    (2, 0.005, [0.8, 0.2, 1.0])
+    """
+
+    counts: tuple[float, ...] = (0.0,) * POINTS
+    rows: int = 0
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Differences:
+        """Counted; what lies beyond -1 or 1 is taken to be there."""
+        counts, rows, last = [0.0] * POINTS, 0, POINTS - 1
+        for value in values:
+            at = (min(max(value, -1.0), 1.0) + 1) * last / 2
+            point = min(int(at), last - 1)
+            counts[point] += 1 - (at - point)
+            counts[point + 1] += at - point
+            rows += 1
+        return cls(counts=tuple(counts), rows=rows)
+
+    @property
+    def mean(self) -> float:
+        """Mean difference; 0 without rows."""
+        total = sum(count * point for count, point in zip(self.counts, GRID, strict=True))
+        return total / self.rows if self.rows else 0.0
+
+    def __add__(self, other: Differences) -> Differences:
+        """Both together."""
+        counts = tuple(map(float.__add__, self.counts, other.counts))
+        return Differences(counts=counts, rows=self.rows + other.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Both bundles on the same logged rows, off the request path: what each answers, and how right that is."""
+
+    decisions: Differences = field(default_factory=Differences)
+    """Cost of the decision on a row with an outcome, as a share of that of the dearest mistake (binary)."""
+    losses: Differences = field(default_factory=Differences)
+    """Squared error on a row with an outcome; of a regression in units in which most lie below 1."""
+    scores: Differences = field(default_factory=Differences)
+    """Score on any row, beyond the shift on the golden rows, in ``SPREADS`` standard deviations of the champion's."""
+
+
+SPREADS = 4.0
+"""Standard deviations of the champion's scores that make a difference of 1: about the range of its scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +122,8 @@ class Evidence:
     observed: tuple[Observed, ...]
     seconds: float
     """Age of the current span."""
+    paired: Paired | None = None
+    """Both bundles on the same rows; None: outcomes are compared slot by slot."""
 
     @property
     def current(self) -> Observed:
@@ -74,5 +132,7 @@ class Evidence:
 
     @property
     def labels(self) -> int:
-        """Labelled outcomes of the candidate's own predictions since the release began."""
+        """Rows with an outcome that both were compared on, else labelled predictions of the candidate's own."""
+        if self.paired is not None:
+            return self.paired.losses.rows
         return sum(seen.candidate.rows for seen in self.observed)

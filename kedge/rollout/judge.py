@@ -1,36 +1,68 @@
-"""The decision about a canary: pure, and valid however often it is asked."""
+"""The decision about a canary: pure, and valid however often it is asked.
+
+Each test answers two questions with e-processes of :mod:`kedge.rollout.sequential`. *Is the candidate worse than
+tolerated?* rolls back. *Can the harm to the whole service be ruled out that a larger share could do?* lets the share
+rise. In between the share stays.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from kedge.policy import Policy
+from kedge.policy.release import Analysis
 from kedge.rollout import sequential, states, summary
-from kedge.rollout.evidence import Evidence, Observed, Outcomes
+from kedge.rollout.evidence import SPREADS, Differences, Evidence, Observed, Outcomes, Paired
 from kedge.rollout.model import Traffic
 
 Action = Literal["advance", "hold", "roll back"]
-TESTS = 3
-"""Failed requests, latency, loss: each may spend a third of alpha."""
+Name = Literal["errors", "latency", "decisions", "loss", "scores"]
+SHARES: dict[Name, float] = {"errors": 0.3, "latency": 0.1, "decisions": 0.4, "loss": 0.1, "scores": 0.1}
+"""What each test may spend of alpha: most where evidence is dearest."""
+WORSE = (1.6, 2.5, 4.0, 8.0, 16.0, 40.0)
+"""Ratios of the failure rates, in tolerated ones, that are alternatives to "no worse"."""
+BETTER = (1.0, 0.4)
+"""The same for "as bad as harm", in ratios that are not harm at all."""
+FAILING = (3.0, 10.0, 30.0, 100.0, 300.0)
+"""Rates, in tolerated ones, that are alternatives to "at most the tolerated rate"."""
+SOUND = (0.8, 0.45, 0.15, 0.01)
+"""Rates, in harmful ones, that are alternatives to "at least the harmful rate"."""
+SLOW = (2.0, 5.0, 12.0)
+"""Shares of slow answers, in tolerated ones, that are alternatives to "at most the tolerated share"."""
+MAX_TIMES = 10.0
+"""How much larger than the policy's the harm may get that a step rules out when it lasts long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Test:
     """One way in which the candidate may be worse, over all spans so far."""
 
-    name: str
+    name: Name
     log_e: float
+    """Against "no worse than tolerated"."""
     limit: float
-    """Worse is proven when ``log_e`` reaches it: log(tests / alpha)."""
+    """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha))."""
     seen: str
     """The figures, in words."""
+    log_harmless: float | None = None
+    """Against "as bad as harm at the next share"; None: harm need not be ruled out by this test."""
+    harmless_limit: float = 0.0
+    """Harm is ruled out when ``log_harmless`` reaches it: log(1 / miss)."""
+    harm: str = ""
+    """What must be ruled out, in words."""
 
     @property
     def worse(self) -> bool:
         """Proven at the policy's alpha."""
         return self.log_e >= self.limit
+
+    @property
+    def harmless(self) -> bool:
+        """Harm is ruled out, or need not be."""
+        return self.log_harmless is None or self.log_harmless >= self.harmless_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +77,74 @@ class Decision:
 def judge(evidence: Evidence, policy: Policy) -> Decision:
     """Decide about the current span: advance, hold or roll back.
 
-    Roll back if the candidate is proven worse than tolerated in failed requests, latency or loss; hold while the span
-    lacks evidence that it needs. A candidate that is not worse is rolled back in at most ``release.analysis.alpha`` of
-    releases, over all tests, spans and looks together: each test gets a third of alpha, and within a test only the same
-    minutes are compared: the spans' e-values are averaged over the planned number of spans, the spans' mean losses
-    weighted by their precision.
+    Roll back if the candidate is proven worse than tolerated in failed requests, latency, decisions, loss or scores. A
+    candidate that is not worse is rolled back in at most ``release.analysis.alpha`` of releases, over all tests, spans
+    and looks together; only the same minutes, or the same rows, are compared. Advance if the harm is ruled out that the
+    next share could do to the whole service, and the step's own needs are met; at most ``release.analysis.miss`` of
+    candidates that harm so much get that far. Else hold: a lack of evidence condemns nobody and moves no traffic.
     """
-    tests = tuple(test(evidence, policy) for test in (_errors, _latency, _loss))
-    worse = tuple(test.seen for test in tests if test.worse)
+    tests = tuple(_tests(evidence, policy))
+    shift = next((test for test in tests if test.name == "scores" and test.worse), None)
+    on_shift = policy.release.analysis.on_score_shift
+    worse = tuple(test.seen for test in tests if test.worse and (test is not shift or on_shift == "roll back"))
     if worse:
         return Decision(action="roll back", reasons=worse, tests=tests)
     lacking = _lacking(evidence, policy)
-    if not lacking:
-        return Decision(action="advance", reasons=("no worse than tolerated, evidence complete",), tests=tests)
-    return Decision(action="hold", reasons=lacking, tests=tests)
+    if evidence.current.span.state != "bake":
+        lacking += tuple(f"not ruled out yet: {test.harm}" for test in tests if not test.harmless)
+    if shift is not None and on_shift == "hold":
+        lacking += (f"{shift.seen}; the policy holds here: `kedge rollback`, or outcomes that show no harm",)
+    if lacking:
+        return Decision(action="hold", reasons=lacking, tests=tests)
+    return Decision(action="advance", reasons=("no worse than tolerated, harm ruled out",), tests=tests)
 
 
-def planned_spans(policy: Policy) -> int:
-    """Spans a release has in which the candidate is tested: the shadow, the steps, the bake."""
-    return len(policy.release.steps) + 1 + (policy.release.shadow_percent > 0)
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """The harm that must be ruled out now: by how much worse the candidate may be, beyond what is tolerated."""
+
+    times: float
+    """In harms of the policy: 1 / the next share, more for a step that lasts."""
+
+    def failure_ratio(self, analysis: Analysis) -> float:
+        """Times the champion's rate."""
+        return analysis.max_failure_ratio * (1 + (analysis.harm.failure_ratio - 1) * self.times)
+
+    def failure_rate(self, analysis: Analysis) -> float:
+        """The least rate that is harm; 1 and above: none is."""
+        return analysis.min_failure_rate + analysis.harm.failure_rate * self.times
+
+    def loss(self, analysis: Analysis) -> float:
+        """Mean increase of a loss; 1 and above: none is."""
+        return analysis.max_loss_increase + analysis.harm.loss * self.times
+
+
+def margin(evidence: Evidence, policy: Policy) -> Margin:
+    """What the next share asks for: at a share s the service as a whole suffers s of the candidate's harm.
+
+    >>> Margin(times=4.0).failure_rate(Analysis())  # before a share of 25 %
+    0.041
+    """
+    release = policy.release
+    shares = [step.percent for step in release.steps]
+    if evidence.current.span.state != "shadow":
+        shares = [percent for percent in shares if percent > evidence.current.span.percent]
+    lasted = min(max(evidence.seconds / release.expected_step_seconds, 1.0), MAX_TIMES)
+    return Margin(times=lasted * 100 / min(shares, default=100))
+
+
+def _tests(evidence: Evidence, policy: Policy) -> Iterator[Test]:
+    ask = margin(evidence, policy)
+    yield _errors(evidence, policy, ask)
+    yield _latency(evidence, policy)
+    if evidence.paired is None:
+        yield _loss(evidence, policy)
+        return
+    if policy.model.task == "binary":
+        words = "cost of decisions on the same rows"
+        yield _on_same_rows("decisions", evidence.paired.decisions, words, policy, ask)
+    yield _on_same_rows("loss", evidence.paired.losses, "squared error on the same rows", policy, ask)
+    yield _scores(evidence.paired.scores, policy, forgiven=_sound(evidence.paired, policy))
 
 
 def _lacking(evidence: Evidence, policy: Policy) -> tuple[str, ...]:
@@ -78,46 +159,107 @@ def _unjudged(evidence: Evidence) -> str:
     return f" (none are judged: {reason})" if reason else ""
 
 
-def _errors(evidence: Evidence, policy: Policy) -> Test:
-    margin = policy.release.analysis.max_error_rate_increase
-
-    def log_e(seen: Observed) -> float:
-        candidate, champion = seen.span.candidate, seen.span.champion
-        return sequential.two_rates(candidate.errors, candidate.requests, champion.errors, champion.requests, margin)
-
-    worst = max(evidence.observed, key=log_e)
+def _errors(evidence: Evidence, policy: Policy, ask: Margin) -> Test:
+    """Failed requests: worse is a rate above the tolerated ratio *and* above the tolerated rate; no harm either a ratio
+    or a rate below the harmful one."""
+    analysis = policy.release.analysis
+    spans = [_failures(seen) for seen in evidence.observed]
+    ratio, floor = analysis.max_failure_ratio, analysis.min_failure_rate
+    count, requests = sum(span.count for span in spans), sum(span.requests for span in spans)
+    log_e = sequential.rate_ratio(spans, ratio, [ratio * times for times in WORSE])
+    if floor > 0:
+        log_e = min(log_e, sequential.rate(count, requests, floor, [floor * times for times in FAILING]))
+    harm_ratio, harm_rate = ask.failure_ratio(analysis), ask.failure_rate(analysis)
+    by_ratio = sequential.rate_ratio(spans, harm_ratio, [ratio * times for times in BETTER])
+    if harm_rate < 1:
+        by_rate = sequential.rate(count, requests, harm_rate, [harm_rate * times for times in SOUND])
+        log_harmless = sequential.average([by_ratio, by_rate])
+    else:
+        log_harmless = math.inf
+    worst = max(evidence.observed, key=lambda seen: sequential.rate_ratio([_failures(seen)], ratio, [ratio * 4]))
     words = (
         f"failed requests at {_place(worst)}: {_rate(worst.span.candidate)} against {_rate(worst.span.champion)} "
-        f"of the champion; tolerated {margin:+.1%}"
+        f"of the champion; tolerated {ratio:g} times that, or {floor:.2%}"
     )
-    return _test("errors", _averaged([log_e(seen) for seen in evidence.observed], policy), words, policy)
+    harm = f"failed requests more than {harm_ratio:.3g} times the champion's and above {harm_rate:.2%}"
+    return _test("errors", log_e, words, policy, log_harmless, harm)
+
+
+def _failures(seen: Observed) -> sequential.Events:
+    candidate, champion = seen.span.candidate, seen.span.champion
+    return sequential.Events(
+        count=candidate.errors,
+        requests=candidate.requests,
+        champion_count=champion.errors,
+        champion_requests=champion.requests,
+    )
 
 
 def _latency(evidence: Evidence, policy: Policy) -> Test:
     ratio = policy.release.analysis.max_latency_ratio
-
-    def log_e(seen: Observed) -> float:
-        return sequential.two_quantiles(seen.span.candidate.latency, seen.span.champion.latency, ratio)
-
-    worst = max(evidence.observed, key=log_e)
+    spans = [(seen.span.candidate.latency, seen.span.champion.latency) for seen in evidence.observed]
+    slowest = max(evidence.observed, key=lambda seen: summary.percentile(seen.span.candidate) or 0.0)
     words = (
-        f"latency at {_place(worst)}: 95th percentile {_percentile(worst.span.candidate)} against "
-        f"{_percentile(worst.span.champion)} of the champion; tolerated {ratio:g} times that"
+        f"latency at {_place(slowest)}: 95th percentile {_percentile(slowest.span.candidate)} against "
+        f"{_percentile(slowest.span.champion)} of the champion; tolerated {ratio:g} times that"
     )
-    return _test("latency", _averaged([log_e(seen) for seen in evidence.observed], policy), words, policy)
+    return _test("latency", sequential.slower(spans, ratio), words, policy)
+
+
+def _on_same_rows(name: Name, differences: Differences, what: str, policy: Policy, ask: Margin) -> Test:
+    analysis = policy.release.analysis
+    tolerated, harmful = analysis.max_loss_increase, ask.loss(analysis)
+    log_harmless = None
+    if differences.rows:
+        log_harmless = sequential.mean_below(differences.counts, harmful) if harmful < 1 else math.inf
+    words = (
+        f"{what}: {differences.mean:+.4f} against the champion's over {differences.rows:,} rows with an outcome; "
+        f"tolerated {tolerated:+.4g}"
+    )
+    log_e = sequential.mean_above(differences.counts, tolerated)
+    return _test(name, log_e, words, policy, log_harmless, f"{what}: {harmful:+.3g} against the champion's")
+
+
+def _scores(differences: Differences, policy: Policy, *, forgiven: bool) -> Test:
+    """A shift either way, unless outcomes show that it does no harm."""
+    tolerated = policy.release.analysis.max_score_shift / SPREADS
+    log_e = 0.0
+    if tolerated < 1 and not forgiven:
+        up, down = (
+            sequential.mean_above(differences.counts, tolerated),
+            sequential.mean_below(differences.counts, -tolerated),
+        )
+        log_e = sequential.average([up, down])
+    words = (
+        f"scores on the same rows: {differences.mean * SPREADS:+.2f} standard deviations of the champion's on average, "
+        f"over {differences.rows:,} rows; tolerated {tolerated * SPREADS:.2g} either way"
+    )
+    return _test("scores", log_e, words, policy)
+
+
+def _sound(paired: Paired, policy: Policy) -> bool:
+    """Whether outcomes rule out the policy's harm."""
+    analysis = policy.release.analysis
+    harmful = analysis.max_loss_increase + analysis.harm.loss
+    judged = [paired.losses, paired.decisions] if policy.model.task == "binary" else [paired.losses]
+    return harmful < 1 and all(
+        sequential.mean_below(differences.counts, harmful) >= -math.log(analysis.alpha) for differences in judged
+    )
 
 
 def _loss(evidence: Evidence, policy: Policy) -> Test:
-    margin = policy.release.analysis.max_loss_increase
+    """Slot by slot, where both bundles could not be asked about the same rows."""
+    tolerated = policy.release.analysis.max_loss_increase
     binary = policy.model.task == "binary"
     spans = [_losses(seen, binary) for seen in evidence.observed]
-    alone = [sequential.two_means([span], margin) for span in spans]
+    alone = [sequential.two_means([span], tolerated) for span in spans]
     worst = evidence.observed[alone.index(max(alone))]
     words = (
         f"mean squared error at {_place(worst)}: {_error(worst.candidate, binary)} against "
-        f"{_error(worst.champion, binary)} of the champion; tolerated {margin:+.4g}"
+        f"{_error(worst.champion, binary)} of the champion; tolerated {tolerated:+.4g}"
     )
-    return _test("loss", sequential.two_means(spans, margin), words, policy)
+    share = SHARES["decisions"] + SHARES["loss"] + SHARES["scores"]
+    return _test("loss", sequential.two_means(spans, tolerated), words, policy, share=share)
 
 
 def _losses(seen: Observed, binary: bool) -> sequential.Losses:
@@ -138,14 +280,26 @@ def _bounded_variance(outcomes: Outcomes) -> float:
     return (outcomes.squares + 0.5) / rows - mean * mean
 
 
-def _averaged(logs: list[float], policy: Policy) -> float:
-    """Average over the planned spans; those to come count as E = 1 today, which their martingales may begin with."""
-    return sequential.average(logs + [0.0] * max(0, planned_spans(policy) - len(logs)))
-
-
-def _test(name: str, log_e: float, seen: str, policy: Policy) -> Test:
-    limit = math.log(TESTS / policy.release.analysis.alpha)
-    return Test(name=name, log_e=log_e, limit=limit, seen=f"{seen} (log e-value {log_e:.1f}, limit {limit:.1f})")
+def _test(
+    name: Name,
+    log_e: float,
+    seen: str,
+    policy: Policy,
+    log_harmless: float | None = None,
+    harm: str = "",
+    share: float = 0.0,
+) -> Test:
+    analysis = policy.release.analysis
+    limit = -math.log((share or SHARES[name]) * analysis.alpha)
+    return Test(
+        name=name,
+        log_e=log_e,
+        limit=limit,
+        seen=f"{seen} (log e-value {log_e:.1f}, limit {limit:.1f})",
+        log_harmless=log_harmless,
+        harmless_limit=-math.log(analysis.miss),
+        harm=harm,
+    )
 
 
 def _place(seen: Observed) -> str:

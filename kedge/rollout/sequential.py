@@ -1,19 +1,17 @@
-"""Tests that stay valid however often one looks: e-processes for two error rates, two quantiles, two means.
+"""Tests that stay valid however often one looks: e-processes for rates, latencies and differences on the same rows.
 
-Each function returns log E. If the candidate is within the tolerance, E starts at 1 and is at all times bounded by a
-non-negative martingale that starts at 1, so P(E ever reaches 1/alpha) <= alpha (Ville's inequality). Rejecting when
-log E >= log(1/alpha) is therefore a test of level alpha over all looks together, and products, averages and minima over
-nulls of such processes are again such processes.
-
-For rates, E = mixture likelihood / largest likelihood under the null. The mixture is the Krichevsky-Trofimov one,
-Beta(1/2, 1/2); dividing by the null's largest likelihood makes it valid for every rate the null allows, in any order
-and at any ratio of requests between the two.
+Each function returns log E against a null hypothesis. While the null holds, E is a non-negative martingale that starts
+at 1 (or lies below one), so P(E ever reaches 1/alpha) <= alpha (Ville's inequality): rejecting when log E reaches
+log(1/alpha) is a test of level alpha over all looks together. Products over spans, averages, and minima over a union of
+nulls are again such processes. Read the other way round the same functions rule out harm: then the null is "at least
+as bad as".
 
 References:
-    L. Wasserman, A. Ramdas, S. Balakrishnan (2020), Universal inference, PNAS 117(29), 16880-16890 (section 8).
+    M. Lindon, A. Malek (2022), Anytime-valid inference for multinomial count data, NeurIPS; arXiv 2205.14762.
+    I. Waudby-Smith, A. Ramdas (2024), Estimating means of bounded random variables by betting, JRSS B 86(1), 1-27.
     A. Ramdas, P. Grunwald, V. Vovk, G. Shafer (2023), Game-theoretic statistics and safe anytime-valid inference,
     Statistical Science 38(4), 576-601.
-    R. Krichevsky, V. Trofimov (1981), The performance of universal encoding, IEEE Trans. Inf. Theory 27(2), 199-207.
+    W. Hoeffding (1963), Probability inequalities for sums of bounded random variables, JASA 58(301), section 6.
     H. Robbins (1970), Statistical methods related to the law of the iterated logarithm, Ann. Math. Stat. 41(5).
 """
 
@@ -23,64 +21,198 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from functools import lru_cache
+from itertools import accumulate
+from operator import mul, sub
 
-TAIL = 0.05
-"""Share of requests slower than the 95th percentile."""
+STAKES: Mapping[float, float] = {0.06: 0.2, 0.25: 0.5, 0.8: 0.3}
+"""Shares of the wealth that are bet on each row -> their weights. Gains of the best one are kept but for log 1/weight:
+0.25 is the best stake on three rows in a hundred decided worse, where one in ten is decided otherwise."""
+FEWEST = 50
+"""Labelled rows a mean needs on each side before the normal limit is trusted."""
 
 
-def two_rates(bad: int, rows: int, champion_bad: int, champion_rows: int, margin: float) -> float:
-    """log E against "the candidate's rate is at most the champion's plus the margin".
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Events (failures, slow answers) among the requests of both sides in one span of time."""
 
-    log E = log KT(bad, rows) + log KT(champion_bad, champion_rows) - max over p <= q + margin of the log likelihood.
+    count: int
+    requests: int
+    champion_count: int
+    champion_requests: int
+
+
+def rate_ratio(spans: Sequence[Events], null: float, alternatives: Sequence[float]) -> float:
+    """log E against "the candidate's rate is at most (or at least) ``null`` times the champion's, at every moment".
+
+    Of the k events of both sides in a span, the candidate's x is Binomial(k, t(r)) where its rate is r times the
+    champion's, with t(r) = r n / (r n + N) for n and N requests of both: whatever the common rate is, and however it
+    changes. So
+
+        E = mean over r of  product over spans of  (t(r) / t(null))^x ((1 - t(r)) / (1 - t(null)))^(k - x).
+
+    Alternatives above ``null`` test "at most", alternatives below it "at least". Given n and N the events of a finite
+    number of requests vary less than the binomial (Hoeffding 1963, section 6), to the safe side. A span in which one
+    side has no request says nothing.
+
+    >>> quiet = Events(count=10, requests=100, champion_count=100, champion_requests=1000)
+    >>> rate_ratio([quiet], 1.0, [4.0]) < 0 < rate_ratio([quiet], 1.0, [0.5, 0.25]) + 5
+    True
+    >>> twice = Events(count=2, requests=50, champion_count=0, champion_requests=50)
+    >>> round(math.exp(rate_ratio([twice], 1.0, [3.0])), 4)  # (3/4 / 1/2)^2
+    2.25
+    """
+    told = [span for span in spans if span.requests and span.champion_requests and span.count + span.champion_count]
+    logs = [0.0] * len(alternatives)
+    for span in told:
+        for place, (gain, champion_gain) in enumerate(_gains_of_events(span, null, alternatives)):
+            logs[place] += span.count * gain + span.champion_count * champion_gain
+    return average(logs)
+
+
+def _gains_of_events(span: Events, null: float, alternatives: Sequence[float]) -> list[tuple[float, float]]:
+    """By alternative: log(t(r) / t(null)) and log((1 - t(r)) / (1 - t(null)))."""
+    null_total = math.log(null * span.requests + span.champion_requests)
+    losses = [null_total - math.log(ratio * span.requests + span.champion_requests) for ratio in alternatives]
+    return [(math.log(ratio / null) + loss, loss) for ratio, loss in zip(alternatives, losses, strict=True)]
+
+
+def rate(count: int, requests: int, null: float, alternatives: Sequence[float]) -> float:
+    """log E against "the rate is at most (or at least) ``null``", by the mean likelihood ratio of the alternatives.
+
+    ``null`` is a share above 0 and below 1; of the alternatives only those within [0, 1) count.
+
+    >>> round(math.exp(rate(1, 1, 0.1, [0.3])), 4), round(math.exp(rate(0, 2, 0.5, [0.0])), 4)
+    (3.0, 4.0)
+    """
+    good = requests - count
+    logs = []
+    for share in alternatives:
+        if share >= 1 or (share <= 0 and count):
+            logs.append(-math.inf)
+            continue
+        log_e = good * math.log((1 - share) / (1 - null))
+        logs.append(log_e + (count * math.log(share / null) if count else 0.0))
+    return average(logs)
+
+
+POINTS = 41
+GRID = tuple(step / 20 - 1 for step in range(POINTS))
+"""Where differences between -1 and 1 are counted, see :class:`kedge.rollout.evidence.Differences`."""
+
+
+def mean_above(counts: Sequence[float], margin: float) -> float:
+    """log E against "differences are at most ``margin`` on average", by betting.
+
+    Each row pays 1 + s (d - margin) for a stake of s; E is the mean over :data:`STAKES` of the products over the rows.
+    A row between two points of the grid is counted at both in proportion: its mean stays what it is and, as the
+    logarithm is concave, E is never larger than that of the row itself.
 
     Args:
-        bad, rows: The candidate's events (failures, wrong decisions) among its rows.
-        champion_bad, champion_rows: The same of the champion.
-        margin: Increase of the rate that is tolerated, 0 to 1.
+        counts: Rows by difference, one weight a point of :data:`GRID`.
+        margin: Between -1 and 1.
 
-    >>> two_rates(10, 100, 100, 1000, 0.01) < 0 < two_rates(40, 100, 100, 1000, 0.01)
+    >>> counts = [0.0] * POINTS
+    >>> counts[-1] = 1.0  # one row that the champion decided rightly and the candidate wrongly
+    >>> round(math.exp(mean_above(counts, 0.0)), 4)  # 0.2 * 1.06 + 0.5 * 1.25 + 0.3 * 1.8
+    1.377
+    """
+    return _wealth(counts, margin, 1)
+
+
+def mean_below(counts: Sequence[float], margin: float) -> float:
+    """log E against "differences are at least ``margin`` on average": :func:`mean_above` of the differences turned.
+
+    >>> mean_below([1.0] * POINTS, 0.5) > 0 > mean_below([1.0] * POINTS, -0.5)
     True
     """
-    mixture = _log_mixture(bad, rows) + _log_mixture(champion_bad, champion_rows)
-    rate, champion_rate = _share(bad, rows), _share(champion_bad, champion_rows)
-    if not rows or not champion_rows:
-        return 0.0
-    if rate > champion_rate + margin:
-        champion_rate = _boundary(bad, rows, champion_bad, champion_rows, margin)
-        rate = min(champion_rate + margin, 1.0)
-    likelihood = _log_likelihood(bad, rows, rate) + _log_likelihood(champion_bad, champion_rows, champion_rate)
-    return mixture - likelihood
+    return _wealth(counts, margin, -1)
 
 
-def two_quantiles(candidate: Mapping[float, int], champion: Mapping[float, int], ratio: float) -> float:
-    """log E against "the candidate's 95th percentile is at most ``ratio`` times the champion's".
+def _wealth(counts: Sequence[float], margin: float, sign: int) -> float:
+    logs = [math.log(weight) + sum(map(mul, counts, _gains(stake, margin, sign))) for stake, weight in STAKES.items()]
+    return _log_sum(logs)
 
-    The champion's percentile is unknown, so every bucket it could lie in is a null of its own: (a) at least 5 % of the
-    champion's requests are slower than the bucket's lower edge, and (b) at most 5 % of the candidate's are slower than
-    ``ratio`` times its upper edge. E is the smallest product of the two one-sided processes; edges are rounded to the
-    tolerant side.
+
+@lru_cache(maxsize=512)
+def _gains(stake: float, margin: float, sign: int) -> tuple[float, ...]:
+    """log of what a row at each point of the grid pays; the stake held so that no row can ruin."""
+    held = min(stake, 0.9 / (1 + sign * margin))
+    return tuple(math.log1p(held * sign * (point - margin)) for point in GRID)
+
+
+SLOWER = (1.5, 3.0, 8.0)
+"""Alternatives of :func:`slower`: times as often as the champion's that the candidate's answers are slow."""
+
+
+def slower(spans: Sequence[tuple[Mapping[float, int], Mapping[float, int]]], ratio: float) -> float:
+    """log E against "the candidate is at no quantile more than ``ratio`` times slower than the champion, ever".
+
+    Under it, answers of the candidate that took longer than ``ratio`` times an edge are at most as frequent as answers
+    of the champion that took longer than the edge: :func:`rate_ratio` with 1, at edges a factor of 2 apart, averaged.
+    ``ratio`` times an edge is rounded up to the next edge, to the tolerant side. Edges beyond which the candidate has
+    no answer count as E = 0.
 
     Args:
-        candidate, champion: Upper edge of a latency bucket in ms -> requests in it, empty buckets included.
+        spans: Candidate's and champion's answers in each: upper edge of the bucket in ms -> answers in it, empty
+            buckets included.
         ratio: Tolerated, at least 1.
 
     >>> champion = {1: 500, 2: 500, 4: 0, 8: 0}
-    >>> two_quantiles(champion, champion, 2.0) < 0 < two_quantiles({1: 0, 2: 50, 4: 0, 8: 50}, champion, 2.0)
+    >>> slow = {1: 0, 2: 50, 4: 0, 8: 50}
+    >>> slower([(champion, champion)], 1.5) <= 0 < slower([(slow, champion)], 1.5)
     True
     """
-    rows, champion_rows = sum(candidate.values()), sum(champion.values())
-    if not rows or not champion_rows:
+    edges = tuple(sorted(set().union(*(side for span in spans for side in span))))
+    pairs = _compared_edges(edges, ratio)
+    if not pairs:
         return 0.0
-    edges = sorted({*candidate, *champion})
-    slower, champion_slower = _above(candidate, edges), _above(champion, edges)
-    lowest, tail = math.inf, champion_rows
-    for upper, above in zip(edges, champion_slower, strict=True):
-        allowed = bisect_left(edges, ratio * upper)
-        slow = slower[allowed] if allowed < len(edges) else 0
-        product = _log_above(slow, rows, TAIL) + _log_below(tail, champion_rows, TAIL)
-        lowest, tail = min(lowest, product), above
-    return lowest
+    logs = [[0.0] * len(SLOWER) for _ in pairs]
+    slow = [0] * len(pairs)
+    for candidate, champion in spans:
+        longer, champion_longer = _longer(candidate, edges), _longer(champion, edges)
+        requests = Events(count=0, requests=longer[0], champion_count=0, champion_requests=champion_longer[0])
+        if not requests.requests or not requests.champion_requests:
+            continue
+        gains = _gains_of_events(requests, 1.0, SLOWER)
+        for place, (edge, allowed) in enumerate(pairs):
+            count, champion_count = longer[allowed], champion_longer[edge]
+            slow[place] += count
+            logs[place] = [
+                log_e + count * gain + champion_count * champion_gain
+                for log_e, (gain, champion_gain) in zip(logs[place], gains, strict=True)
+            ]
+    told = [average(each) for each, count in zip(logs, slow, strict=True) if count]
+    return _log_sum(told) - math.log(len(pairs)) if told else 0.0
+
+
+def longer_than(latency: Mapping[float, int], limit: float) -> int:
+    """Answers that surely took longer than a limit in ms: those beyond the first edge at it or above it."""
+    edges = tuple(sorted(latency))
+    return _longer(latency, edges)[_at_least(edges, limit) + 1] if edges and limit <= edges[-1] else 0
+
+
+def _longer(latency: Mapping[float, int], edges: Sequence[float]) -> list[int]:
+    """All answers, then those that took longer than each of the edges."""
+    counts = [latency.get(edge, 0) for edge in edges]
+    return list(accumulate(counts, sub, initial=sum(counts)))
+
+
+@lru_cache(maxsize=16)
+def _compared_edges(edges: tuple[float, ...], ratio: float) -> tuple[tuple[int, int], ...]:
+    """Places in :func:`_longer` of edges a factor of 2 apart, and of the first edge at ``ratio`` times each."""
+    pairs: list[tuple[int, int]] = []
+    least = 0.0
+    for place, edge in enumerate(edges):
+        allowed = _at_least(edges, ratio * edge)
+        if edge >= least and allowed + 1 < len(edges):
+            pairs.append((place + 1, allowed + 1))
+            least = 2 * edge
+    return tuple(pairs)
+
+
+def _at_least(edges: Sequence[float], limit: float) -> int:
+    return bisect_left(edges, limit * (1 - 1e-9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +238,7 @@ def two_means(spans: Sequence[Losses], margin: float) -> float:
 
         E = 2 sqrt(V / (V + t^2)) exp(D^2 t^2 / (2 V (V + t^2))) Phi(D t / sqrt(V (V + t^2))).
 
-    t is half the champion's standard deviation in its longest span. Unlike the other two this one is asymptotic: a span
+    t is half the champion's standard deviation in its longest span. Unlike the others this one is asymptotic: a span
     with fewer than ``FEWEST`` rows on a side, or without any variance, says nothing yet.
 
     >>> seen = Losses(rows=200, mean=0.4, variance=0.24, champion_rows=200, champion_mean=0.2, champion_variance=0.16)
@@ -126,74 +258,20 @@ def two_means(spans: Sequence[Losses], margin: float) -> float:
     return math.log(2) + 0.5 * math.log(spread / (spread + prior)) + 0.5 * z * z + _log_normal_cdf(z)
 
 
-FEWEST = 50
-"""Labelled rows a mean needs on each side before the normal limit is trusted."""
-
-
 def average(logs: Sequence[float]) -> float:
     """log of the mean of the E values whose logs are given: again an e-process, whichever of them grew.
 
     >>> average([0.0, 0.0])
     0.0
     """
+    return _log_sum(logs) - math.log(len(logs))
+
+
+def _log_sum(logs: Sequence[float]) -> float:
     largest = max(logs)
-    return largest + math.log(sum(math.exp(value - largest) for value in logs) / len(logs))
-
-
-def _log_above(bad: int, rows: int, rate: float) -> float:
-    """log E against "the rate is at most ``rate``"."""
-    return _log_mixture(bad, rows) - _log_likelihood(bad, rows, min(_share(bad, rows), rate))
-
-
-def _log_below(bad: int, rows: int, rate: float) -> float:
-    """log E against "the rate is at least ``rate``"."""
-    return _log_mixture(bad, rows) - _log_likelihood(bad, rows, max(_share(bad, rows), rate))
-
-
-def _log_mixture(bad: int, rows: int) -> float:
-    good = rows - bad
-    return math.lgamma(bad + 0.5) + math.lgamma(good + 0.5) - math.lgamma(rows + 1) - math.log(math.pi)
-
-
-def _log_likelihood(bad: int, rows: int, rate: float) -> float:
-    return _times_log(bad, rate) + _times_log(rows - bad, 1 - rate)
-
-
-def _times_log(count: int, probability: float) -> float:
-    if count == 0:
-        return 0.0
-    return count * math.log(probability) if probability > 0 else -math.inf
-
-
-def _boundary(bad: int, rows: int, champion_bad: int, champion_rows: int, margin: float) -> float:
-    """The champion's rate that makes both counts likeliest when the candidate's is exactly ``margin`` above it.
-
-    The log likelihood is concave in it, so its slope is bisected.
-    """
-    low, high = 0.0, 1.0 - margin
-    for _ in range(100):
-        rate = (low + high) / 2
-        slope = (
-            _over(bad, rate + margin)
-            - _over(rows - bad, 1 - rate - margin)
-            + _over(champion_bad, rate)
-            - _over(champion_rows - champion_bad, 1 - rate)
-        )
-        low, high = (rate, high) if slope > 0 else (low, rate)
-    return (low + high) / 2
-
-
-def _over(count: int, value: float) -> float:
-    return count / value if count else 0.0
-
-
-def _share(bad: int, rows: int) -> float:
-    return bad / rows if rows else 0.0
-
-
-def _above(latency: Mapping[float, int], edges: Sequence[float]) -> list[int]:
-    """Requests slower than each of the edges."""
-    return list(islice(accumulate((-latency.get(edge, 0) for edge in edges), initial=sum(latency.values())), 1, None))
+    if math.isinf(largest):
+        return largest
+    return largest + math.log(sum(math.exp(value - largest) for value in logs))
 
 
 def _log_normal_cdf(z: float) -> float:

@@ -4,12 +4,25 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, optimize, stats
+from scipy import integrate, stats
 
 from kedge.rollout import sequential
-from kedge.rollout.sequential import average, two_means, two_quantiles, two_rates
+from kedge.rollout.evidence import Differences
+from kedge.rollout.sequential import (
+    GRID,
+    STAKES,
+    Events,
+    average,
+    longer_than,
+    mean_above,
+    mean_below,
+    rate,
+    rate_ratio,
+    slower,
+    two_means,
+)
 
 ALPHA = 0.1
 LIMIT = math.log(1 / ALPHA)
@@ -20,64 +33,111 @@ def max_false_alarms(runs: int) -> int:
     return int(stats.binom.ppf(0.999, runs, ALPHA))
 
 
-def likelihood(p, bad, rows):
-    return p**bad * (1 - p) ** (rows - bad)
+def events(count, requests, champion_count, champion_requests):
+    return Events(count=count, requests=requests, champion_count=champion_count, champion_requests=champion_requests)
 
 
-def test_rates_are_the_mixture_likelihood_over_the_largest_under_the_null():
-    bad, rows, champion_bad, champion_rows, margin = 6, 12, 3, 20, 0.05
-    prior = stats.beta(0.5, 0.5)
-    mixtures = [
-        integrate.quad(lambda p, b=b, n=n: likelihood(p, b, n) * prior.pdf(p), 0, 1)[0]
-        for b, n in ((bad, rows), (champion_bad, champion_rows))
-    ]
+def test_failures_are_the_binomial_likelihood_ratio_given_their_sum_multiplied_over_spans():
+    spans, null, ratios = [events(3, 50, 7, 950), events(4, 250, 5, 750)], 1.5, (3.0, 8.0)
 
-    def null(q):
-        return -likelihood(q + margin, bad, rows) * likelihood(q, champion_bad, champion_rows)
+    def share(ratio, span):
+        return ratio * span.requests / (ratio * span.requests + span.champion_requests)
 
-    largest = -optimize.minimize_scalar(null, bounds=(0, 1 - margin), method="bounded").fun
-    expected = math.log(mixtures[0] * mixtures[1] / largest)
-    assert two_rates(bad, rows, champion_bad, champion_rows, margin) == pytest.approx(expected, rel=1e-5)
+    def likelihood(ratio):
+        return math.prod(
+            stats.binom.pmf(each.count, each.count + each.champion_count, share(ratio, each)) for each in spans
+        )
 
-
-def test_one_failure_of_one_request_by_hand():
-    # KT(1 of 1) = 1/2, KT(0 of 1) = 1/2; the likeliest equal rate is 1/2, with likelihood 1/4
-    assert two_rates(1, 1, 0, 1, 0.0) == pytest.approx(math.log((1 / 2) * (1 / 2) / (1 / 4)))
+    expected = sum(likelihood(ratio) for ratio in ratios) / 2 / likelihood(null)
+    assert rate_ratio(spans, null, ratios) == pytest.approx(math.log(expected))
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 500), st.integers(0, 500), st.floats(0, 0.5))
-def test_rates_within_the_margin_never_speak_against_the_candidate(bad, good, champion_bad, champion_good, margin):
-    rows, champion_rows = bad + good, champion_bad + champion_good
-    if rows and champion_rows and bad / rows > champion_bad / champion_rows + margin:
+def test_one_failure_by_hand():
+    # at equal shares a candidate that fails three times as often has 3/4 of the failures, an equal one 1/2
+    assert math.exp(rate_ratio([events(1, 10, 0, 10)], 1.0, [3.0])) == pytest.approx(1.5)
+    assert math.exp(rate_ratio([events(0, 10, 1, 10)], 1.0, [3.0])) == pytest.approx(0.5)
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 400), st.integers(0, 400), st.integers(2, 50))
+def test_a_worse_minute_for_both_does_not_speak_against_the_candidate(good, bad, champion_good, champion_bad, times):
+    """Only the candidate's share among the failures counts: each side fails ``times`` as often among its requests."""
+    requests, champion_requests = (good + bad) * 50, (champion_good + champion_bad) * 50
+    expected = champion_bad * requests / champion_requests
+    worse = rate_ratio([events(bad * times, requests, champion_bad * times, champion_requests)], 1.0, [2.0, 5.0])
+    assert worse <= 1e-9 or bad > expected
+
+
+@given(st.integers(0, 50), st.integers(51, 500), st.floats(0.01, 0.9))
+def test_a_rate_at_or_below_the_null_never_speaks_against_it(count, requests, null):
+    if count / requests > null:
         return
-    assert two_rates(bad, rows, champion_bad, champion_rows, margin) <= 1e-9
+    assert rate(count, requests, null, [min(null * times, 0.99) for times in (1.5, 3, 10)]) <= 1e-9
 
 
-@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 400), st.floats(0, 0.3))
-def test_a_wider_margin_is_never_harder_on_the_candidate(bad, good, champion_bad, champion_good, margin):
-    counts = bad, bad + good, champion_bad, champion_bad + champion_good
-    assert two_rates(*counts, margin + 0.1) <= two_rates(*counts, margin) + 1e-6
+def test_a_rate_against_its_bound_by_hand():
+    # likelihoods: 0.3^2 0.7^8 / (0.1^2 0.9^8)
+    assert math.exp(rate(2, 10, 0.1, [0.3])) == pytest.approx(0.09 * 0.7**8 / (0.01 * 0.9**8))
+    assert rate(1, 10, 0.1, [0.0]) == -math.inf
+
+
+def counted(*values):
+    return Differences.of(values).counts
+
+
+def test_bets_by_hand():
+    # each stake: 1.06, 1.25, 1.8 for a row that went wrong, 0.94, 0.75, 0.2 for one that went right
+    expected = 0.2 * 1.06**2 * 0.94 + 0.5 * 1.25**2 * 0.75 + 0.3 * 1.8**2 * 0.2
+    assert math.exp(mean_above(counted(1.0, 1.0, -1.0), 0.0)) == pytest.approx(expected)
+    assert mean_below(counted(-1.0, -1.0, 1.0), 0.0) == pytest.approx(math.log(expected))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(-0.5, 0.5))
+def test_counting_on_the_grid_keeps_the_mean_and_never_adds_evidence(values, margin):
+    assert Differences.of(values).mean == pytest.approx(sum(values) / len(values), abs=1e-9)
+    exact = math.log(
+        sum(
+            weight * math.prod(1 + min(stake, 0.9 / (1 + margin)) * (value - margin) for value in values)
+            for stake, weight in STAKES.items()
+        )
+    )
+    assert mean_above(counted(*values), margin) <= exact + 1e-9
 
 
 def test_nothing_counted_is_no_evidence():
-    assert (
-        two_rates(0, 0, 0, 0, 0.0)
-        == two_quantiles({}, {}, 2.0)
-        == two_means([], 0.0)
-        == two_means([losses(0, 0, 0, 0, 0, 0)], 0.0)
-        == 0.0
-    )
-    assert two_rates(50, 50, 0, 0, 0.0) == 0.0
+    nothing = [
+        rate_ratio([], 1.0, [2.0]),
+        rate_ratio([events(5, 5, 0, 0)], 1.0, [2.0]),
+        rate(0, 0, 0.1, [0.3]),
+        mean_above(counted(), 0.0),
+        slower([], 1.5),
+        slower([({}, {1.0: 5, 2.0: 0})], 1.5),
+        two_means([], 0.0),
+        two_means([losses(0, 0, 0, 0, 0, 0)], 0.0),
+    ]
+    assert nothing == pytest.approx([0.0] * len(nothing))
 
 
-def test_quantile_is_judged_at_the_champions_own_tail():
+def test_slower_answers_are_judged_at_the_next_edge_beyond_what_is_tolerated():
     champion = {1.0: 900, 2.0: 90, 4.0: 10, 8.0: 0, 16.0: 0}
     twice = {1.0: 0, 2.0: 90, 4.0: 10, 8.0: 0, 16.0: 0}
     slow = {1.0: 0, 2.0: 0, 4.0: 0, 8.0: 50, 16.0: 50}
-    assert two_quantiles(twice, champion, 2.0) < 0
-    assert two_quantiles(slow, champion, 2.0) > LIMIT
-    assert two_quantiles(slow, champion, 8.0) < 0
-    assert two_quantiles(slow, slow, 1.0) < 0
+    assert slower([(twice, champion)], 2.0) < 0
+    assert slower([(slow, champion)], 2.0) > LIMIT
+    assert slower([(slow, champion)], 16.0) <= 0
+    assert slower([(slow, slow)], 1.0) < 0
+
+
+def test_slowness_of_both_in_the_same_minutes_is_no_evidence():
+    """Pooled, three in four of the candidate's answers are slow against one in four of the champion's."""
+    quiet = ({1.0: 250, 2.0: 0, 4.0: 0}, {1.0: 750, 2.0: 0, 4.0: 0})
+    rough = ({1.0: 0, 2.0: 0, 4.0: 750}, {1.0: 0, 2.0: 0, 4.0: 250})
+    assert slower([quiet, rough], 1.5) <= 0
+
+
+def test_answers_surely_beyond_a_limit():
+    latency = {1.0: 5, 2.0: 3, 4.0: 2}
+    assert [longer_than(latency, limit) for limit in (0.5, 1.0, 1.5, 2.0, 4.0, 5.0)] == [5, 5, 2, 2, 0, 0]
+    assert longer_than({}, 1.0) == 0
 
 
 def losses(rows, mean, variance, champion_rows, champion_mean, champion_variance):
@@ -128,18 +188,25 @@ def test_average_of_e_values():
     assert average([800.0, 0.0]) == pytest.approx(800 - math.log(2))
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.05, 0.5])
 def test_equal_rates_are_told_apart_in_at_most_alpha_of_runs_over_all_looks(share):
+    """The common rate wanders between 1 % and 60 %, and the share of the traffic doubles half way."""
     random = np.random.default_rng(1)
-    runs, looks, alarms = 200, 40, 0
+    runs, alarms = 250, 0
     for _ in range(runs):
-        mine = random.random((looks, 20)) < share
-        bad = np.cumsum((random.random((looks, 20)) < 0.2)[:, :] * mine, axis=0).sum(axis=1)
-        rows = np.cumsum(mine, axis=0).sum(axis=1)
-        champion_rows = 20 * np.arange(1, looks + 1) - rows
-        champion_bad = np.cumsum(random.binomial(np.diff(champion_rows, prepend=0), 0.2))
-        seen = zip(bad.tolist(), rows.tolist(), champion_bad.tolist(), champion_rows.tolist(), strict=True)
-        alarms += any(two_rates(*counts, 0.0) >= LIMIT for counts in seen)
+        ended = []
+        for span_share in (share, 2 * share - 0.001):
+            counts = np.zeros(4, dtype=int)
+            for _look in range(30):
+                mine, failing = random.binomial(40, span_share), random.choice([0.01, 0.05, 0.6])
+                counts += [random.binomial(mine, failing), mine, random.binomial(40 - mine, failing), 40 - mine]
+                if rate_ratio([*ended, events(*counts.tolist())], 1.0, [1.6, 4.0, 16.0]) >= LIMIT:
+                    break
+            else:
+                ended.append(events(*counts.tolist()))
+                continue
+            alarms += 1
+            break
     assert alarms <= max_false_alarms(runs)
 
 
@@ -153,11 +220,29 @@ def test_equal_latencies_are_told_apart_in_at_most_alpha_of_runs_over_all_looks(
             for n in (5, 20)
         )
         alarms += any(
-            two_quantiles(dict(zip(edges, a.tolist(), strict=True)), dict(zip(edges, b.tolist(), strict=True)), 1.0)
+            slower([(dict(zip(edges, a.tolist(), strict=True)), dict(zip(edges, b.tolist(), strict=True)))], 1.0)
             >= LIMIT
             for a, b in zip(candidate, champion, strict=True)
         )
     assert alarms <= max_false_alarms(runs)
+
+
+def test_equal_decisions_are_told_apart_in_at_most_alpha_of_runs_over_all_looks():
+    random = np.random.default_rng(4)
+    runs, alarms = 300, 0
+    for _ in range(runs):
+        rows = np.cumsum(random.multinomial(20, [0.05, 0.05, 0.9], size=80), axis=0)
+        alarms += any(
+            max(mean_above(three(*row), 0.0), mean_below(three(*row), 0.0)) >= LIMIT + math.log(2)
+            for row in rows.tolist()
+        )
+    assert alarms <= max_false_alarms(runs)
+
+
+def three(worse, better, alike):
+    counts = [0.0] * len(GRID)
+    counts[0], counts[len(GRID) // 2], counts[-1] = float(better), float(alike), float(worse)
+    return counts
 
 
 def test_equal_squared_errors_are_told_apart_in_at_most_alpha_of_runs_over_all_looks():
@@ -177,12 +262,3 @@ def test_equal_squared_errors_are_told_apart_in_at_most_alpha_of_runs_over_all_l
         both = zip(sides(10), sides(40), strict=True)
         alarms += any(two_means([losses(*candidate, *champion)], 0.0) >= LIMIT for candidate, champion in both)
     assert alarms <= max_false_alarms(runs)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 10_000), st.floats(0, 1))
-def test_mixture_is_a_probability_of_sequences(rows, share):
-    """KT never gives a sequence more than its likeliest rate does, and loses at most log(2 sqrt(rows)) against it."""
-    bad = round(rows * share)
-    best = two_rates(bad, rows, bad, rows, 0.0)  # both sides at their likeliest rate
-    assert -2 * math.log(2 * math.sqrt(rows)) - 1e-9 <= best <= 0
