@@ -1,21 +1,31 @@
-"""uvicorn's connection, bounded where uvicorn trusts its clients: a request's head, and who never reads the answer."""
+"""uvicorn's connection, bounded where uvicorn trusts its clients: a request's head, who never reads the answer, and how
+many connections there are."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kedge.house import House
+
 HEAD_BYTES = 32 * 1024
+MAX_CONNECTIONS = 1000
 HEAD_SECONDS = 10.0
 READ_SECONDS = 60.0
 
 
 def bounded(
-    count: Callable[[int], None], head_seconds: float = HEAD_SECONDS, read_seconds: float = READ_SECONDS
+    count: Callable[[int], None],
+    head_seconds: float = HEAD_SECONDS,
+    read_seconds: float = READ_SECONDS,
+    *,
+    most: int = MAX_CONNECTIONS,
+    probes: frozenset[bytes] = frozenset(),
 ) -> type[HttpToolsProtocol]:
     """The protocol class for ``uvicorn.Config(http=...)``.
 
@@ -23,7 +33,10 @@ def bounded(
         count: Told the status of each connection refused before a request was whole.
         head_seconds: For the first byte of a connection, and from the first to the last byte of a head.
         read_seconds: For a client to read an answer that does not fit the buffers; then it is cut off.
+        most: Connections at once; see :mod:`kedge.house`. Leave uvicorn's own limit out.
+        probes: Paths that are answered beyond it.
     """
+    house = House(most, lambda one: one.transport.close())  # type: ignore[attr-defined]
 
     class BoundedProtocol(HttpToolsProtocol):
         _in_head = True
@@ -34,8 +47,10 @@ def bounded(
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._deadline = self.loop.call_later(head_seconds, self._too_slow)
+            house.enter(self, self.client[0] if self.client else "")
 
         def connection_lost(self, exc: Exception | None) -> None:
+            house.leave(self)
             self._disarm()
             self._read()
             super().connection_lost(exc)
@@ -54,7 +69,21 @@ def bounded(
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            served = self.app
+            if not self._admitted():
+                self.app = _full
+                count(503)
             super().on_headers_complete()
+            self.app = served
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle is None or self.cycle.response_complete:  # no other request was waiting behind it
+                house.rest(self)
+
+        def _admitted(self) -> bool:
+            """Whether the request that begins is served."""
+            return house.begin(self) or self.url.partition(b"?")[0] in probes
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -103,3 +132,16 @@ def bounded(
             self.transport.close()
 
     return BoundedProtocol
+
+
+async def _full(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+    """In the application's place, where there is no room."""
+    body = orjson.dumps({"error": "as many connections as may are served; send again later"})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"2"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

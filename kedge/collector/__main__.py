@@ -16,6 +16,7 @@ from kedge import policy as policies
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError, UsageError
 from kedge.extras import needed_by
+from kedge.house import allow_files
 from kedge.listener import bound
 from kedge.renamed import refuse_earlier_names
 
@@ -93,16 +94,16 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=protocol(app),
+        http=protocol(app, max_connections),
         ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=max_connections,
         timeout_graceful_shutdown=10,
     )
+    allow_files(max_connections)
     _keep_memory_low()
     sys.setswitchinterval(0.001)  # a request waits so long for the thread that appends
     gc.freeze()

@@ -43,7 +43,7 @@ STATUS: dict[Reason, int] = {
     "clock": 422,
     "busy": 503,
 }
-HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large"}
+HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large", 503: "busy"}
 """Why a request's head was refused, by the answer's status."""
 RETRY_AFTER = b"2"
 MAX_NAMED = 20

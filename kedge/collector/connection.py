@@ -12,8 +12,9 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kedge.collector.app import App
-from kedge.connection import bounded
+from kedge.connection import MAX_CONNECTIONS, bounded
 
+PROBES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -36,15 +37,15 @@ class _Unheard:
         """Do nothing."""
 
 
-def protocol(app: App) -> type[HttpToolsProtocol]:
-    """The protocol class for ``uvicorn.Config(http=...)``."""
+def protocol(app: App, most: int = MAX_CONNECTIONS) -> type[HttpToolsProtocol]:
+    """The protocol class for ``uvicorn.Config(http=...)``, for so many connections at once."""
 
-    class EventProtocol(bounded(app.refused_connection)):  # type: ignore[misc]
+    class EventProtocol(bounded(app.refused_connection, most=most, probes=PROBES)):  # type: ignore[misc]
         _flight: Flight | None = None
         """What is being read."""
 
         def on_headers_complete(self) -> None:
-            if self._is_short():
+            if self._is_short() and self._admitted():
                 self._in_head = False
                 self.cycle = self._flight = Flight()
             else:
@@ -76,7 +77,6 @@ def protocol(app: App) -> type[HttpToolsProtocol]:
                 and parser.get_http_version() == "1.1"
                 and not parser.should_upgrade()
                 and not self.expect_100_continue
-                and len(self.connections) < (self.limit_concurrency or len(self.connections) + 1)
             )
 
         def _go_the_long_way(self, flight: Flight) -> None:

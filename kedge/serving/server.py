@@ -19,6 +19,7 @@ from kserve import Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
 
 from kedge.connection import bounded
+from kedge.house import allow_files
 from kedge.serving.events import Outbox
 from kedge.serving.front import Front
 from kedge.serving.grpc import GrpcServer, Servicer
@@ -145,12 +146,27 @@ class Server(ModelServer):  # type: ignore[misc]
 
         RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
         front = Front(app, self._service)
+        allow_files(MAX_CONNECTIONS)
+        protocol = bounded(self._service.metrics.refused, most=MAX_CONNECTIONS, probes=self._probes())
         config = uvicorn.Config(
-            front, http=bounded(self._service.metrics.refused), ws="none", lifespan="off", log_config=None,
+            front, http=protocol, ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
         return DrainingServer(config, front, self._drain_seconds)
+
+    def _probes(self) -> frozenset[bytes]:
+        """What asks whether the server lives and is ready, and how it is."""
+        name = self._service.model.name
+        paths = (
+            "/",
+            "/metrics",
+            "/v2/health/live",
+            "/v2/health/ready",
+            f"/v1/models/{name}",
+            f"/v2/models/{name}/ready",
+        )
+        return frozenset(path.encode() for path in paths)
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -68,13 +68,19 @@ def start(tmp_path, declared):
     """Serve a collector from this process on a real socket: ``with start(policy, sample=0.5) as client``."""
 
     @contextmanager
-    def started(*given, store=None, spool="spool", **options):
+    def started(*given, store=None, spool="spool", max_connections=1000, **options):
         options = {"interval_seconds": 3600.0, "reserve_bytes": 0} | options
         settings = Settings(spool=tmp_path / spool, **options)
         collector = Collector(store or open_store(tmp_path / "store"), given or (declared(),), settings)
         app = App(collector, settings)
         config = uvicorn.Config(
-            app, port=0, http=protocol(app), ws="none", lifespan="on", log_level="warning", access_log=False
+            app,
+            port=0,
+            http=protocol(app, max_connections),
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)

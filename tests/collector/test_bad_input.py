@@ -5,6 +5,7 @@ import socket
 import time
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import orjson
 import pytest
 import zstandard
@@ -282,3 +283,42 @@ def test_events_may_be_compressed(start, event, many):
             answer = client.post("/", content=pack(body), headers={"content-encoding": name} | kind)
             assert answer.status_code == 202
         assert client.post("/v1/flush").json() == {"appended": 2}
+
+
+def test_probes_answer_when_idle_connections_fill_the_house(start, post):
+    with start(max_connections=20) as client:
+        address = (client.base_url.host, client.base_url.port)
+        idle = [socket.create_connection(address) for _ in range(60)]
+        try:
+            for path in ("/healthz", "/readyz", "/metrics"):
+                with httpx.Client(base_url=client.base_url) as prober:
+                    assert prober.get(path).status_code == 200
+            assert post(client).status_code == 202
+        finally:
+            for one in idle:
+                one.close()
+
+
+def test_probes_answer_when_all_connections_are_at_work_and_others_get_503(start, post, event):
+    head = b"POST / HTTP/1.1\r\nhost: c\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    with start(max_connections=8) as client:
+        address = (client.base_url.host, client.base_url.port)
+        busy = [socket.create_connection(address) for _ in range(4)]  # a client's share
+        try:
+            for one in busy:
+                one.sendall(head + b"{")  # the body never comes whole
+            with httpx.Client(base_url=client.base_url) as other:
+                assert other.get("/readyz").status_code == 200
+            with httpx.Client(base_url=client.base_url) as other:
+                body = orjson.dumps(event("b"))
+                until(lambda: other.post("/", content=body, headers=STRUCTURED).status_code == 503)
+        finally:
+            for one in busy:
+                one.close()
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
