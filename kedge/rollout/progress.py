@@ -106,7 +106,7 @@ def seen(
     measured = states.measured(evidence)
     needs = [Need(measure=name, has=measured[name], needs=amount) for name, amount in wanted.items() if amount > 0]
     span, tests = evidence.current.span, decision.tests if decision is not None else ()
-    shares = {test.name: max(0.0, test.log_e / test.limit) for test in tests}
+    shares: dict[str, float] = {test.name: max(0.0, test.log_e / test.limit) for test in tests}
     base = of(policy, rollout, now, held=held)
     look = Look(time=now, percent=base.percent, evidence=shares)
     return replace(base, needs=tuple(needs), candidate=span.candidate, champion=span.champion, looks=(look,))
