@@ -36,10 +36,10 @@ AGREEMENT_SHARE = 0.5
 """Most that the two fits may differ by on the holdout, as a share of the outcomes' standard deviation."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Key = tuple[int, int, str, int, Signature]
+Key = tuple[int, int, int, int, str, int, Signature]
 Cache = MutableMapping[Key, Any]
-"""Fits by first row, row after the last, estimator, seed and encoding. One cache serves one policy and one table, which
-may grow at its end."""
+"""Fits by first row and row after the last, the same of the rows that stopped them, estimator, seed and encoding. One
+cache serves one policy and one table, which may grow at its end."""
 
 
 class WindowFits:
@@ -62,11 +62,12 @@ class WindowFits:
             self._candidates[key] = attempt(name, self.policy, self.signature, self._window(start, end))
         return self._candidates[key]
 
-    def model(self, name: str, start: int, end: int) -> Any:
-        """An estimator fitted on the window."""
-        key = (start, end, name, self.policy.train.seed, self.signature)
+    def model(self, name: str, start: int, end: int, stopped: tuple[int, int] | None = None) -> Any:
+        """An estimator fitted on the window, with the settings found on it or on another one."""
+        found_on = stopped or (start, end)
+        key = (start, end, *found_on, name, self.policy.train.seed, self.signature)
         if key not in self._models:
-            self._models[key] = self.candidate(name, start, end).fit(self._window(start, end))
+            self._models[key] = self.candidate(name, *found_on).fit(self._window(start, end))
         return self._models[key]
 
     def score(self, model: Any, start: int, end: int) -> Floats:
@@ -155,8 +156,14 @@ class Challenger:
 
     def _merged(self, end: int) -> Any:
         members = self._members(end)
-        models = [self.fits.model(self.estimator, window.start(end), end) for window in members]
+        models = [self.fits.model(self.estimator, window.start(end), end, self._stopped(window)) for window in members]
         return bundle.merge(models, list(members.values()), named(self.estimator))
+
+    def _stopped(self, window: Window) -> tuple[int, int] | None:
+        """The rows that stopped the judged fit's member: stopped anew, the served one would be surer, or less sure,
+        than the one whose scores and calibration the checks compare with."""
+        start, end = window.start(self.holdout_start), self.holdout_start
+        return (start, end) if self.fits.learnable(start, end) else None
 
     def _members(self, end: int) -> dict[Window, float]:
         """The windows with their weights, of a fit that ends before row ``end``: none twice, none with one class."""
@@ -183,11 +190,11 @@ def fit_challenger(
 
     The estimator is chosen once, on rows before the holdout: each is fitted on older ones, and the newest fifth says
     when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window and
-    fitted again on all of it. Members are weighed by fits that end before the newest m rows (the holdout, but at most
-    500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log loss in nats on these rows, in a regression the sum of
-    squared errors over twice the smallest mean of them. The model is the weighted sum of the members' log-odds (of
-    their values): aggregation by exponential weights, V. Vovk (1990), at a rate below 1 because rows near in time are
-    no independent evidence.
+    fitted again on all of it; the served fit keeps the judged one's number of trees. Members are weighed by fits that
+    end before the newest m rows (the holdout, but at most 500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log
+    loss in nats on these rows, in a regression the sum of squared errors over twice the smallest mean of them. The
+    model is the weighted sum of the members' log-odds (of their values): aggregation by exponential weights, V. Vovk
+    (1990), at a rate below 1 because rows near in time are no independent evidence.
 
     The holdout has :func:`holdout_rows` rows, but at most half of those that the members learn from, by their weights:
     where only the newest rows are worth learning from, a large holdout would swallow them. It keeps
