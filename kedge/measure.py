@@ -96,6 +96,27 @@ def calibration(label: Floats, score: Floats) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
+def calibrated(score: Floats, intercept: float, slope: float) -> Floats:
+    """Chances by a calibration, shape (n,), strictly between 0 and 1."""
+    return np.asarray(1 / (1 + np.exp(-(intercept + slope * logit(score)))), dtype=np.float64)
+
+
+def calibration_covariance(score: Floats, intercept: float, slope: float) -> Floats:
+    """Covariance of the sampling errors of :func:`calibration`'s intercept and slope, shape (2, 2).
+
+    The inverse of the information: of sum c (1 - c) x x' over the rows, x = (1, logit(score)), c the calibrated chance,
+    with the row that pulls at the slope.
+
+    >>> calibration_covariance(np.array([0.1, 0.9] * 50), 0.0, 1.0).diagonal().round(3).tolist()
+    [0.111, 0.022]
+    """
+    odds, chance = logit(score), calibrated(score, intercept, slope)
+    weight = np.maximum(chance * (1 - chance), 1e-12)
+    bend = np.sum(weight * odds)
+    information = np.array([[weight.sum(), bend], [bend, np.sum(weight * odds**2) + 1]])
+    return np.asarray(np.linalg.inv(information), dtype=np.float64)
+
+
 def logit(score: Floats) -> Floats:
     """Log-odds of probabilities, shape (n,), held within ``MAX_LOGIT`` of 0."""
     held = np.clip(np.asarray(score, dtype=np.float64), NEAREST, 1 - NEAREST)

@@ -159,7 +159,7 @@ def compare(
         reference_rows=reference.rows,
         features=features,
         extra=current.extra,
-        pairs=_pairs(reference, current, features, alpha) if enough else (),
+        pairs=_pairs(reference, current, features, alpha, design_effects or {}) if enough else (),
         drifted_importance=drifted_importance(features, importance) if enough else 0.0,
     )
 
@@ -180,12 +180,18 @@ def drifted_importance(features: Mapping[str, Feature], importance: Mapping[str,
     return math.fsum(weights[name] for name in names if features[name].drifted) / total if total else 0.0
 
 
-def _pairs(reference: Profile, current: Profile, features: Mapping[str, Feature], alpha: float) -> tuple[Pair, ...]:
+def _pairs(
+    reference: Profile,
+    current: Profile,
+    features: Mapping[str, Feature],
+    alpha: float,
+    design_effects: Mapping[str, float],
+) -> tuple[Pair, ...]:
     if reference.dependence is None or current.dependence is None:
         return ()
     drifted = [name for name, feature in features.items() if feature.drifted]
     try:
-        pairs = changed_pairs(reference.dependence, current.dependence, skip=drifted)
+        pairs = changed_pairs(reference.dependence, current.dependence, skip=drifted, design_effects=design_effects)
     except ValueError as exc:
         raise DataError(f"the current profile was not counted on this reference: {exc}") from exc
     return tuple(

@@ -49,6 +49,15 @@ class Dependence:
             raise ValueError("pairs were counted on other levels")
         return Dependence(levels=self.levels, sums=self.sums + other.sums)
 
+    def select(self, names: Sequence[str]) -> Dependence | None:
+        """The sums of some of the columns; None if they are no pair."""
+        kept = [place for place, name in enumerate(self.levels) if name in names]
+        if len(kept) < 2:
+            return None
+        places = [0, *(1 + place for place in kept), *(1 + len(self.levels) + place for place in kept)]
+        levels = {name: levels for name, levels in self.levels.items() if name in names}
+        return Dependence(levels=levels, sums=self.sums[np.ix_(places, places)])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; of the symmetric matrix the upper triangle."""
         upper = self.sums[np.triu_indices(len(self.sums))]
@@ -117,7 +126,13 @@ def choose_levels(batch: pa.RecordBatch, names: Sequence[str]) -> Levels:
     return dict(list(levels.items())[:MAX_COLUMNS])
 
 
-def changed_pairs(reference: Dependence, current: Dependence, *, skip: Sequence[str] = ()) -> list[Pair]:
+def changed_pairs(
+    reference: Dependence,
+    current: Dependence,
+    *,
+    skip: Sequence[str] = (),
+    design_effects: Mapping[str, float] | None = None,
+) -> list[Pair]:
     """Compare the dependence of every pair of columns, the surest change first.
 
     The covariance c of two columns' scores is a mean of products of centred scores, so its difference between the
@@ -128,6 +143,7 @@ def changed_pairs(reference: Dependence, current: Dependence, *, skip: Sequence[
     Args:
         reference, current: Counted on the same levels.
         skip: Columns that drifted themselves: their scores' covariances change without any change of dependence.
+        design_effects: Of dependent rows, by column: z² is divided by the larger of the pair's.
 
     References:
         Rank scores: W. Conover, R. Iman (1981), Am. Stat. 35, 124-129. The matrix of covariances compared entry by
@@ -145,7 +161,8 @@ def changed_pairs(reference: Dependence, current: Dependence, *, skip: Sequence[
     variance = _product_variance(pooled, places)
     before, after = (_covariance(sample, places) for sample in (reference, current))
     rows, columns = np.triu_indices(len(places), 1)
-    error = np.sqrt(variance[rows, columns] * (1 / m + 1 / n))
+    effects = np.array([(design_effects or {}).get(name, 1.0) for name in names])
+    error = np.sqrt(variance[rows, columns] * (1 / m + 1 / n) * np.maximum(effects[rows], effects[columns]))
     difference = (after - before)[rows, columns]
     z = np.divide(difference, error, out=np.zeros_like(error), where=error > 0)
     p_values = [math.erfc(abs(value) / math.sqrt(2)) for value in z.tolist()]

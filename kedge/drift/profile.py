@@ -68,7 +68,7 @@ class Profile:
             raise DataError(f"profiles cannot be merged: {exc}; count both on one reference profile") from exc
 
     def select(self, names: list[str]) -> Profile:
-        """The profile of some of the columns, in this order.
+        """The profile of some of the columns, in this order, and of the pairs among them.
 
         Raises:
             DataError: a name is not in the profile.
@@ -76,7 +76,12 @@ class Profile:
         for name in names:
             if name not in self.columns:
                 raise DataError(f"the profile has no column {name!r}; it has: {', '.join(list(self.columns)[:20])}")
-        return Profile(rows=self.rows, columns={name: self.columns[name] for name in names}, extra=self.extra)
+        return Profile(
+            rows=self.rows,
+            columns={name: self.columns[name] for name in names},
+            extra=self.extra,
+            dependence=self.dependence.select(names) if self.dependence is not None else None,
+        )
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

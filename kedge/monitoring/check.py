@@ -22,12 +22,13 @@ from kedge.monitoring.baseline import NOTHING, Baseline, estimated
 from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
 from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
-from kedge.monitoring.window import comparable, floats, of_version, served
-from kedge.policy import Policy
+from kedge.monitoring.window import Floats, comparable, floats, of_version, served
+from kedge.policy import Policy, cron
 from kedge.records import (
     ADOPTED,
     Breach,
     Champion,
+    ChangedPair,
     Drift,
     Estimate,
     ModelState,
@@ -40,9 +41,12 @@ from kedge.records.cohort import Cohort
 from kedge.store import Store
 from kedge.tables import log, snapshot
 
+NOT_COMPARED = Drift(verdict="too few rows")
 MAX_DRAWN = 24
 """Drifted columns the page draws."""
 SEASON = "the same hours of earlier weeks"
+SIGNALS = 5
+"""What a check calls without a label, or on the labels alone: columns, pairs, scores, outcomes, the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,8 @@ class Check:
     """Features, over all rows of the window."""
     scores: Drift
     """``_score``, over the champion's own rows."""
+    outcomes: Drift = NOT_COMPARED
+    """``_label``, over the judged rows."""
     nan_scores: int = 0
     """The champion's rows of the window whose score is no finite number."""
     corrupt: tuple[Breach, ...] = ()
@@ -123,6 +129,21 @@ class Rows:
 def check(policy: Policy, store: Store, state: ModelState, window: Window) -> Check:
     """Look at one window: :func:`read`, then :func:`observe`; raises what reading does."""
     return observe(policy, *read(policy, store, state, window))
+
+
+def level(policy: Policy) -> float:
+    """Level of each signal in one check: ``monitor.drift.alpha`` over the signals of all checks of 30 days.
+
+    Bonferroni's bound holds however checks depend on each other: windows that overlap share rows, and all checks one
+    reference.
+
+    >>> from kedge import policy as policies
+    >>> rules = {"model": {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}}
+    >>> daily = {"data": {"source": {"format": "log"}}, "monitor": {"schedule": "0 0 * * *"}}
+    >>> round(level(policies.parse({**rules, **daily})), 6)
+    0.000333
+    """
+    return policy.monitor.drift.alpha / (SIGNALS * cron.times_in_30_days(policy.monitor.schedule))
 
 
 def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tuple[ChampionReference, Rows]:
@@ -207,7 +228,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     corrupt = quarantine.counted(broken, rows.last_breaches, rows.accepted)
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
-    limits, served_scores = policy.monitor.performance, floats(own["_score"])
+    served_scores, judged = floats(own["_score"]), _rows_judged(policy, due, cohort)
     nan_scores = int((~np.isfinite(served_scores)).sum())
     return Check(
         model=policy.name,
@@ -217,12 +238,19 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         rows=rows.served.num_rows,
         inputs=_drift(inputs, before.reference or profile, current, before, reference.waits),
         scores=_drift(_compared(policy, reference, profile, scores), profile, scores),
+        outcomes=_outcomes(policy, reference, judged[1]),
         nan_scores=nan_scores,
         corrupt=corrupt,
         cohort=cohort,
-        performance=_judged(policy, due, cohort, reference.loss),
+        performance=_performance(policy, due, cohort, judged, reference.loss),
         estimate=estimate.expect(
-            policy.model, served_scores, reference.calibration, reference.loss, limits, policy.monitor.min_rows
+            policy.model,
+            served_scores,
+            reference.calibration,
+            reference.loss,
+            min_rows=policy.monitor.min_rows,
+            level=level(policy),
+            min_increase=policy.monitor.performance.min_increase,
         ),
         trained_until=reference.trained_until,
         new_labels=rows.new_labels,
@@ -246,15 +274,20 @@ def _counted(profile: Profile, rows: pa.Table, names: list[str]) -> Profile:
 
 
 def _compared(
-    policy: Policy, champion: ChampionReference, reference: Profile, current: Profile, before: Baseline = NOTHING
+    policy: Policy,
+    champion: ChampionReference,
+    reference: Profile,
+    current: Profile,
+    before: Baseline = NOTHING,
+    min_rows: int | None = None,
 ) -> Comparison:
     importance = {name: champion.importance.get(name, 0.0) for name in current.columns} if champion.importance else None
     return compare(
         reference.select(list(current.columns)),
         current,
-        alpha=policy.monitor.drift.alpha,
+        alpha=level(policy),
         min_psi=policy.monitor.drift.min_psi,
-        min_rows=policy.monitor.min_rows,
+        min_rows=policy.monitor.min_rows if min_rows is None else min_rows,
         importance=importance,
         design_effects=before.design_effects,
     )
@@ -269,6 +302,15 @@ def _drift(
         verdict=seen.verdict,
         drifted=tuple(seen.drifted),
         drifted_importance=float(seen.drifted_importance),
+        pairs=tuple(
+            ChangedPair(
+                first=pair.first,
+                second=pair.second,
+                reference_correlation=pair.reference_correlation,
+                current_correlation=pair.current_correlation,
+            )
+            for pair in seen.pairs[:MAX_DRAWN]
+        ),
         against=SEASON if before.reference else TRAINING,
         design_effects=before.design_effects,
         histograms=_drawn(reference, current, seen.drifted[:MAX_DRAWN]),
@@ -281,10 +323,28 @@ def _drawn(reference: Profile, current: Profile, names: Sequence[str]) -> dict[s
     return {name: pair for name, pair in pairs.items() if pair is not None}
 
 
-def _judged(policy: Policy, due: Outcomes, cohort: Cohort, reference: Reference | None) -> Performance:
+def _outcomes(policy: Policy, champion: ChampionReference, labels: Floats) -> Drift:
+    """The outcomes of the judged rows against those that the champion was judged on."""
+    profile = champion.profile
+    if "_label" not in profile.columns:
+        return Drift(verdict="no reference")
+    counted = _counted(profile, pa.table({"_label": labels}), ["_label"])
+    seen = _compared(policy, champion, profile, counted, min_rows=policy.monitor.performance.min_labels)
+    return _drift(seen, profile, counted)
+
+
+def _rows_judged(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[Floats, Floats]:
+    """Scores and labels; empty without a verdict."""
+    if cohort.verdict != "judged":
+        return np.empty(0), np.empty(0)
+    return in_time_order(policy, due.scores, due.labels, due.times, due.late)
+
+
+def _performance(
+    policy: Policy, due: Outcomes, cohort: Cohort, judged: tuple[Floats, Floats], reference: Reference | None
+) -> Performance:
     if cohort.verdict == "judged":
-        scores, labels = in_time_order(policy, due.scores, due.labels, due.times, due.late)
-        return performance.judge(policy.model, scores, labels, reference, policy.monitor.performance, newest=due.newest)
+        return performance.judge(policy.model, *judged, reference, policy.monitor.performance, newest=due.newest)
     known = cohort.labelled + cohort.absent + cohort.late
     verdict: PerformanceVerdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
     return Performance(verdict=verdict, rows=known, reference=reference, newest=due.newest)

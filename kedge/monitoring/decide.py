@@ -66,7 +66,7 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
         return replace(made, action="quarantine", reasons=reasons)
     causes = dict(_causes(policy, state, check, cost, now))
     if not causes:
-        notes = tuple(_notes(policy, check, cost, alarm))
+        notes = tuple(_notes(policy, state, check, cost, alarm))
         return replace(made, action="warn" if notes else "none", reasons=notes or (messages.quiet(check),))
     held = tuple(_held_back(policy, state, now))
     if held:
@@ -90,6 +90,7 @@ def fold(policy: Policy, state: ModelState, check: Check) -> tuple[Regret, Alarm
     cost, alarm = _before(policy, check)
     if previous is not None and previous.data.regret and previous.data.alarm:
         cost, alarm = Regret.from_dict(previous.data.regret), Alarm.from_dict(previous.data.alarm)
+        cost = regret.repriced(cost, policy.costs)
         for retraining in state.retrainings:
             if retraining.key == cost.decision_key and retraining.brought is not None:
                 cost = regret.ended(cost, policy.costs, _result(retraining), useful=_useful(state, retraining))
@@ -207,18 +208,30 @@ def _shifted_in_a_row(policy: Policy, state: ModelState, check: Check) -> int:
     return count
 
 
-def _notes(policy: Policy, check: Check, cost: Regret, alarm: Alarm) -> Iterator[str]:
+def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm: Alarm) -> Iterator[str]:
     """What people are told though nothing is done."""
     if alarm.open:
         yield messages.risen(alarm, cost, policy)
     if cost.pending:
         yield "the retraining that the risen error paid for has not ended yet"
     if drifted(policy, check):
-        yield messages.inputs(check)
+        yield messages.inputs(check) + (messages.SKEW if _first_of_tenure(state, check) else "")
+    if check.inputs.pairs:
+        yield messages.pairs(check)
+    if check.scores.drifted and (check.inputs.drifted or check.inputs.pairs):
+        yield messages.scores_drifted(check)
+    if check.outcomes.drifted:
+        yield messages.outcomes(check)
     if check.nan_scores:
         yield messages.scores(check)
     if check.estimate is not None and check.estimate.risen:
         yield f"{messages.estimate(check)}; an estimate warns, it does not act alone"
+
+
+def _first_of_tenure(state: ModelState, check: Check) -> bool:
+    """Whether no check before could compare the champion's inputs."""
+    before = (item.data for item in state.checks if item.data.champion.tenure_id == check.champion.tenure_id)
+    return not any(data.inputs.verdict == "compared" for data in before)
 
 
 def _held_back(policy: Policy, state: ModelState, now: datetime) -> Iterator[str]:

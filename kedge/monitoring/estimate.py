@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge import measure
-from kedge.monitoring.performance import block_mean, chance_of_rise, relative_increase
+from kedge.monitoring.performance import block_mean, chance_above, interval, relative_increase
 from kedge.policy import Model
-from kedge.policy.monitor import Performance as Limits
-from kedge.records import Estimate, Reference
+from kedge.records import Estimate, Mean, Reference
 
 Floats = NDArray[np.float64]
-NEAREST = 1e-12
-"""Scores are held this far from 0 and 1 before their log-odds are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +27,18 @@ class Calibration:
 
     intercept: float = 0.0
     slope: float = 1.0
+    intercept_error: float = 0.0
+    slope_error: float = 0.0
+    correlation: float = 0.0
+    """Of the sampling errors of both; errors of 0: they are not known, or nothing was fitted."""
+    loss_deviation: float | None = None
+    """Standard deviation, over the rows it was fitted to, of what a row's loss is expected to be; None: not known."""
+
+    @property
+    def covariance(self) -> Floats:
+        """Of the sampling errors of intercept and slope, shape (2, 2)."""
+        mixed = self.correlation * self.intercept_error * self.slope_error
+        return np.array([[self.intercept_error**2, mixed], [mixed, self.slope_error**2]])
 
     def apply(self, scores: Floats) -> Floats:
         """Chances, shape (n,), strictly between 0 and 1.
@@ -36,15 +46,27 @@ class Calibration:
         >>> Calibration().apply(np.array([0.2, 0.5])).round(6).tolist()
         [0.2, 0.5]
         """
-        return np.asarray(1 / (1 + np.exp(-(self.intercept + self.slope * _logit(scores)))), dtype=np.float64)
+        return measure.calibrated(scores, self.intercept, self.slope)
 
 
 def recorded(metrics: Mapping[str, float]) -> Calibration | None:
-    """The calibration a bundle was given when it was made, on rows not trained on; None if it has none."""
+    """The calibration a bundle was given when it was made, on rows not trained on; None if it has none.
+
+    Earlier versions gave it without its errors.
+    """
     try:
-        return Calibration(intercept=metrics["calibration_intercept"], slope=metrics["calibration_slope"])
+        fitted = Calibration(intercept=metrics["calibration_intercept"], slope=metrics["calibration_slope"])
     except KeyError:
         return None
+    if "calibration_slope_error" not in metrics:
+        return fitted
+    return replace(
+        fitted,
+        intercept_error=metrics["calibration_intercept_error"],
+        slope_error=metrics["calibration_slope_error"],
+        correlation=metrics["calibration_correlation"],
+        loss_deviation=metrics["calibrated_loss_deviation"],
+    )
 
 
 def expect(
@@ -52,22 +74,36 @@ def expect(
     scores: Floats,
     calibration: Calibration | None,
     reference: Reference | None,
-    limits: Limits,
+    *,
     min_rows: int,
+    level: float,
+    min_increase: float,
 ) -> Estimate | None:
     """Estimate the window's loss and share of wrong decisions from its scores (confidence-based estimation, CBPE).
 
-    A row of which the chance to be positive is c and the score p costs, on average, -(c ln p + (1 - c) ln(1 - p)) nats,
-    and its decision is wrong with chance 1 - c if it is positive, else c. Both are averaged over the window. The loss
-    counts as risen by the same two rules as a measured one: floor and chance.
+    A row of which the chance to be positive is c and the score p costs, on average, h = -(c ln p + (1 - c) ln(1 - p))
+    nats, and its decision is wrong with chance 1 - c if it is positive, else c. Both are averaged over the window.
+
+    Their standard error adds what the calibration (a, b) may be off: error² = error_window² + g' C g, with C the
+    covariance of (a, b) and g = -mean of c (1 - c) logit p (1, logit p), the gradient of the mean of h. The rise over
+    the reference's loss has the error of the window, of the m rows of the reference, and of the calibration as far as
+    the window's rows lean on it otherwise than the reference's do:
+
+        variance = error_window² + var(h over the reference) / m + (g - g_ref)' C (g - g_ref)
+
+    The calibration is fitted on the reference's rows, where the estimate therefore is the loss itself (a fit of the
+    greatest likelihood has sum (y - c) logit p = 0): taking both as independent would count their scatter twice.
+    Without a calibration the second term is var(loss) / m, and the third is none. Rows of the reference are taken to
+    depend on their neighbours as the window's do; and to scatter as they do, where a bundle does not say.
 
     Args:
         model: A regression has no such estimate: None is returned.
         scores: Shape (n,), in time order; what is not finite is left out.
         calibration: From score to chance; None: scores are taken as chances, and the estimate says so.
         reference: What the loss is compared with.
-        limits: From the policy.
         min_rows: Fewer rows give no verdict.
+        level: One-sided level at which the loss counts as risen.
+        min_increase: Effect floor, as a share of the reference loss.
 
     References:
         NannyML's documentation, "Confidence-based Performance Estimation"; C. Guo, G. Pleiss, Y. Sun, K. Weinberger
@@ -79,16 +115,35 @@ def expect(
     rows, calibrated = len(scores), calibration is not None
     if rows < min_rows:
         return Estimate(verdict="too few rows", rows=rows, calibrated=calibrated)
-    chance = (calibration or Calibration()).apply(scores)
-    positive, negative = np.ones(rows), np.zeros(rows)
-    cost = chance * measure.losses("binary", positive, scores)
-    cost += (1 - chance) * measure.losses("binary", negative, scores)
-    loss = block_mean(cost)
-    wrong = block_mean(np.where(scores >= model.threshold, 1 - chance, chance))
+    fitted = calibration or Calibration()
+    chance, odds = fitted.apply(scores), measure.logit(scores)
+    costs = measure.losses("binary", chance, scores)
+    positive = scores >= model.threshold
+
+    def gradient(change: Floats) -> Floats:
+        """Of the mean of a figure that changes so much with the chance, by intercept and slope."""
+        bent = chance * (1 - chance) * change
+        return np.array([bent.mean(), (bent * odds).mean()])
+
+    at_loss = gradient(-odds)
+    window = block_mean(costs)
+    loss = _with_calibration(window, at_loss, fitted)
+    wrong = _with_calibration(
+        block_mean(np.where(positive, 1 - chance, chance)), gradient(np.where(positive, -1.0, 1.0)), fitted
+    )
     if reference is None:
         return Estimate(verdict="no reference", rows=rows, calibrated=calibrated, loss=loss, wrong=wrong)
     increase = relative_increase(loss.value, reference.loss)
-    risen = increase >= limits.min_increase and chance_of_rise(loss, rows, reference) <= limits.alpha
+    scatter, dependence = float(np.var(costs)), 1.0
+    if scatter > 0:
+        dependence = window.error**2 * rows / scatter
+    if not calibrated:
+        scatter += float(np.mean(chance * (1 - chance) * odds**2))
+    elif fitted.loss_deviation is not None:
+        scatter = fitted.loss_deviation**2
+    variance = window.error**2 + dependence * scatter / reference.rows
+    variance += _lean(reference, fitted, at_loss)
+    p_value = chance_above(float(loss.value - reference.loss), math.sqrt(variance), window.blocks)
     return Estimate(
         verdict="estimated",
         rows=rows,
@@ -96,10 +151,19 @@ def expect(
         loss=loss,
         wrong=wrong,
         increase=increase,
-        risen=increase > 0 and risen,
+        p_value=p_value,
+        risen=increase > 0 and increase >= min_increase and p_value <= level,
     )
 
 
-def _logit(scores: Floats) -> Floats:
-    held = np.clip(scores, NEAREST, 1 - NEAREST)
-    return np.asarray(np.log(held) - np.log1p(-held), dtype=np.float64)
+def _with_calibration(window: Mean, gradient: Floats, fitted: Calibration) -> Mean:
+    return interval(window.value, math.sqrt(window.error**2 + gradient @ fitted.covariance @ gradient), window.blocks)
+
+
+def _lean(reference: Reference, fitted: Calibration, gradient: Floats) -> float:
+    """(g - g_ref)' C (g - g_ref), where g_ref = -C⁻¹ (0, 1)' / m on the m rows that it was fitted to."""
+    if not fitted.slope_error:
+        return 0.0
+    rows, information = reference.rows, 1 / (fitted.slope_error**2 * (1 - fitted.correlation**2))
+    square = gradient @ fitted.covariance @ gradient + 2 * gradient[1] / rows + information / rows**2
+    return max(float(square), 0.0)

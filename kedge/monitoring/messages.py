@@ -45,6 +45,34 @@ def inputs(check: Check) -> str:
     return f"inputs drifted: {shown} ({100 * check.inputs.drifted_importance:.0f} % of the model's importance)"
 
 
+SKEW = ", in the champion's first check already: are they computed as they were for training?"
+
+
+def pairs(check: Check) -> str:
+    """Which pairs of features move together otherwise, at most three."""
+    shown = [
+        f"{pair.first} and {pair.second} ({pair.reference_correlation:.2f} to {pair.current_correlation:.2f})"
+        for pair in check.inputs.pairs[:3]
+    ]
+    more = len(check.inputs.pairs) - len(shown)
+    return f"rank correlation changed: {', '.join(shown)}{f' and {more} more' if more > 0 else ''}"
+
+
+def scores_drifted(check: Check) -> str:
+    """That the champion's answers are distributed otherwise."""
+    psi = check.scores.detail["features"]["_score"]["psi_debiased"]
+    return "the champion's scores drifted" + (f" (PSI {psi:.2g})" if psi is not None else "")
+
+
+def outcomes(check: Check) -> str:
+    """That outcomes are distributed otherwise; of two classes, their shares."""
+    drawn = check.outcomes.histograms.get("_label")
+    if drawn is None or list(drawn[0]) != ["0", "1"]:
+        return "outcomes drifted"
+    before, now = (heights[1] / sum(heights) for heights in drawn[1:])
+    return f"outcomes drifted: {now:.1%} of the judged rows are positive, {before:.1%} when the champion was judged"
+
+
 def scores(check: Check) -> str:
     """That answers of the champion were no numbers."""
     return f"{check.nan_scores:,} scores of the champion are no finite number"

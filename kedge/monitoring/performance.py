@@ -46,9 +46,13 @@ def block_mean(values: NDArray[np.float64]) -> Mean:
     sizes = np.diff(np.append(starts, count))
     mean = float(np.mean(values))
     spread = np.add.reduceat(values, starts) / sizes - mean
-    error = math.sqrt(float(np.sum(sizes * np.square(spread))) / (count * (blocks - 1)))
+    return interval(mean, math.sqrt(float(np.sum(sizes * np.square(spread))) / (count * (blocks - 1))), blocks)
+
+
+def interval(value: float, error: float, blocks: int) -> Mean:
+    """A mean with the two-sided interval that its standard error from so many blocks gives."""
     reach = student_t.quantile((1 + LEVEL) / 2, blocks - 1) * error
-    return Mean(value=mean, low=mean - reach, high=mean + reach, error=error, blocks=blocks)
+    return Mean(value=value, low=value - reach, high=value + reach, error=error, blocks=blocks)
 
 
 def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
@@ -61,11 +65,16 @@ def chance_of_rise(mean: Mean, rows: int, reference: Reference) -> float:
     >>> chance_of_rise(steady, 100, Reference(loss=0.5, rows=1000))
     0.5
     """
-    above = float(mean.value - reference.loss)
-    error = mean.error * math.sqrt(1 + rows / reference.rows)
+    return chance_above(
+        float(mean.value - reference.loss), mean.error * math.sqrt(1 + rows / reference.rows), mean.blocks
+    )
+
+
+def chance_above(above: float, error: float, blocks: int) -> float:
+    """One-sided p-value of "the difference is not above 0", with its standard error from so many blocks."""
     if error == 0:
         return 0.0 if above > 0 else 1.0
-    return student_t.upper_tail(above / error, mean.blocks - 1)
+    return student_t.upper_tail(float(above / error), blocks - 1)
 
 
 def relative_increase(loss: float, reference: float) -> float:

@@ -40,6 +40,8 @@ class Regret:
     """What the excess must reach now."""
     floor: float
     """What the price falls back to with the rows judged."""
+    cheapest: float | None = None
+    """Price of a run and a release by the policy of the newest check; None: written by an earlier version."""
     excess: float = 0.0
     """Cost above ``level`` since the last retraining was asked for, or since it was last gone."""
     drift: float = 0.0
@@ -76,7 +78,13 @@ class Regret:
         """Before the first check of a model: ``level`` is the reference's mean cost a row."""
         price = cheapest(costs)
         return cls(
-            level=level, price=price, floor=price, tenure_id=tenure_id, trained_rows=trained_rows, change_point=since
+            level=level,
+            price=price,
+            floor=price,
+            cheapest=price,
+            tenure_id=tenure_id,
+            trained_rows=trained_rows,
+            change_point=since,
         )
 
     @classmethod
@@ -159,6 +167,24 @@ def observe(regret: Regret, costs: RetrainingCosts, *, rows: int, cost: float, s
     if drift > 0:
         return after
     return replace(after, change_point=end, rows_since_change=0, attempts=0, loss_only=False)
+
+
+def repriced(regret: Regret, costs: RetrainingCosts) -> Regret:
+    """By the costs of today's policy: what attempts made of the price stays, as a factor.
+
+    >>> from kedge.policy.costs import RetrainingCosts
+    >>> start = Regret.start(
+    ...     RetrainingCosts(), level=0.2, tenure_id="", trained_rows=2000, since=datetime(2026, 1, 1)
+    ... )
+    >>> repriced(replace(start, price=90.0), RetrainingCosts(run=50, release=10)).price
+    180.0
+    """
+    now, before = cheapest(costs), regret.cheapest
+    if before is None or before == now:
+        return replace(regret, cheapest=now)
+    if not before:
+        return replace(regret, cheapest=now, price=now, floor=now)
+    return replace(regret, cheapest=now, price=regret.price * now / before, floor=regret.floor * now / before)
 
 
 def pays(regret: Regret, costs: RetrainingCosts, min_rows: int) -> bool:

@@ -38,6 +38,7 @@ def html(policy: Policy, made: Record[Checked], state: ModelState) -> str:
         section("Expected without labels", *_estimate(data.estimate)),
         section("Inputs", *_inputs(data.inputs)),
         section("Scores", *_inputs(data.scores)),
+        section("Outcomes", *_inputs(data.outcomes)),
         subtitle=f"Check of {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC",
     )
 
@@ -150,8 +151,12 @@ def _estimate(seen: Estimate | None) -> list[Markup | str]:
         return [f"{seen.verdict}: {seen.rows:,}."]
     how = "calibrated scores" if seen.calibrated else "scores taken as chances, for the bundle holds no calibration"
     rows = [_mean("loss", seen.loss), _mean("wrong decisions", seen.wrong)]
+    risen = (
+        [f"A rise over the loss when trained: one-sided p = {seen.p_value:.3g}."] if seen.p_value is not None else []
+    )
     return [
         table(("", "mean", "95 % from", "to"), rows),
+        *risen,
         f"From {how}. True only while the relation between inputs and outcome holds: it warns, it never acts alone.",
     ]
 
@@ -183,7 +188,14 @@ def _inputs(seen: Drift) -> list[Markup | str]:
     parts: list[Markup | str] = [table(("column", *(column.replace("_", " ") for column in COLUMNS)), rows)]
     if len(names) > MAX_FEATURES:
         parts.append(f"{len(names) - MAX_FEATURES:,} more are in the check's record.")
-    return [*parts, *_drawn(seen)]
+    return [*parts, *_pairs(seen), *_drawn(seen)]
+
+
+def _pairs(seen: Drift) -> list[Markup | str]:
+    if not seen.pairs:
+        return []
+    rows = [(each.first, each.second, each.reference_correlation, each.current_correlation) for each in seen.pairs]
+    return ["Pairs that move together otherwise:", table(("first", "second", "rank correlation before", "now"), rows)]
 
 
 def _drawn(seen: Drift) -> list[Markup | str]:

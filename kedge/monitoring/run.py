@@ -100,6 +100,7 @@ def to_record(
         estimate=seen.estimate,
         inputs=seen.inputs,
         scores=seen.scores,
+        outcomes=seen.outcomes,
         trained_until=seen.trained_until,
         new_labels=seen.new_labels,
         label_source=pulled,
@@ -117,6 +118,12 @@ def verdict(policy: Policy, seen: Check, decision: Decision) -> str:
         return "error rose"
     if drifted(policy, seen):
         return "inputs drifted"
+    if seen.inputs.pairs:
+        return "pairs of inputs drifted"
+    if seen.outcomes.drifted:
+        return "outcomes drifted"
+    if seen.nan_scores:
+        return "scores missing"
     if seen.estimate is not None and seen.estimate.risen:
         return "estimate rose"
     if seen.cohort.verdict == "labels incomplete":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from datetime import date, timedelta
+from functools import cache
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -14,6 +17,7 @@ FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("day of the week", 0, 6, DAYS),  # Kubernetes knows no 7: Sunday is 0
 )
 """What each field is called, its least and greatest number, and the names that stand for its numbers in their order."""
+FIRST_DAY = date(2025, 1, 1)
 PART = re.compile(r"(?:[*?]|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\w+))?", re.ASCII)
 
 
@@ -33,6 +37,43 @@ def fault(schedule: str) -> str | None:
             if found is not None:
                 return found
     return None
+
+
+@cache
+def times_in_30_days(schedule: str) -> int:
+    """How often a valid schedule fires in 30 days, over a year's average, rounded up.
+
+    As cron has it, a day is one on which either the day of the month or that of the week fits, if both are given.
+
+    >>> times_in_30_days("0 * * * *"), times_in_30_days("30 6 * * MON-FRI"), times_in_30_days("0 0 1 * *")
+    (720, 22, 1)
+    """
+    minutes, hours, days, months, weekdays = (
+        {value for part in text.split(",") for value in _values(part, least, most, names)}
+        for text, (_, least, most, names) in zip(schedule.split(), FIELDS, strict=True)
+    )
+    of_month, of_week = (schedule.split()[place][0] not in "*?" for place in (2, 4))
+
+    def fires(day: date) -> bool:
+        fits = day.day in days, day.isoweekday() % 7 in weekdays
+        return day.month in months and (any(fits) if of_month and of_week else all(fits))
+
+    year = [FIRST_DAY + timedelta(days=day) for day in range(365)]
+    return math.ceil(len(minutes) * len(hours) * 30 * sum(map(fires, year)) / len(year))
+
+
+def _values(part: str, least: int, most: int, names: tuple[str, ...]) -> range:
+    read = PART.fullmatch(part)
+    assert read is not None
+    first, last = (
+        names.index(text.upper()) + least if text and text.upper() in names else int(text) if text else None
+        for text in (read["first"], read["last"])
+    )
+    if first is None:
+        first, last = least, most
+    elif last is None:
+        last = most if read["step"] else first
+    return range(first, last + 1, int(read["step"] or 1))
 
 
 def _fault(part: str, name: str, least: int, most: int, names: tuple[str, ...]) -> str | None:

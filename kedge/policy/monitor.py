@@ -17,7 +17,7 @@ class Drift(Section):
     EARLIER: ClassVar[Mapping[str, str]] = {"attention_share": "min_drifted_importance"}
 
     alpha: Probability = 0.05
-    """False discovery rate over the features of one check (Benjamini-Hochberg)."""
+    """Chance that 30 days of checks call any drift, or a risen estimate, where there is none."""
     min_psi: Annotated[float, Field(ge=0)] = 0.02
     """Effect floor: debiased population stability index, in nats. 0.02 is a shift of about 0.15 standard deviations."""
     min_drifted_importance: Annotated[float, Field(gt=0, le=1)] = 0.1

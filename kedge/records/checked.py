@@ -132,7 +132,20 @@ class Estimate:
     wrong: Mean | None = None
     """Expected share of wrong decisions."""
     increase: float | None = None
+    p_value: float | None = None
+    """Of a rise over the reference's loss, one-sided."""
     risen: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedPair:
+    """Two columns that move together otherwise than before, while neither drifted itself."""
+
+    first: str
+    second: str
+    reference_correlation: Figure
+    """Of rank scores, -1 to 1."""
+    current_correlation: Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +157,8 @@ class Drift:
     drifted: tuple[str, ...] = ()
     drifted_importance: Figure = 0.0
     """Share of the model's importance that drifted."""
+    pairs: tuple[ChangedPair, ...] = ()
+    """Of the features that matter most, the surest first."""
     against: str = TRAINING
     """What the window was compared with: those, or the same hours of earlier weeks."""
     design_effects: Mapping[str, Figure] = field(default_factory=dict)
@@ -205,6 +220,8 @@ class Checked:
     estimate: Estimate | None = None
     inputs: Drift = Drift(verdict="too few rows")
     scores: Drift = Drift(verdict="too few rows")
+    outcomes: Drift = Drift(verdict="too few rows")
+    """Of the judged rows, against those that the champion was judged on."""
     trained_until: datetime | None = None
     new_labels: int | None = None
     label_source: Pulled | None = None

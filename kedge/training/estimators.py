@@ -162,11 +162,22 @@ def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
 
 
 def calibration(label: Floats, scores: Floats) -> dict[str, float]:
-    """Intercept and slope of :func:`measure.calibration`; empty without both classes, when there is nothing to fit."""
+    """Intercept and slope of :func:`measure.calibration`, their standard errors and correlation, and the standard
+    deviation of what a row's loss is expected to be by it; empty without both classes, when there is nothing to fit."""
     if label.min() == label.max():
         return {}
     intercept, slope = measure.calibration(label, scores)
-    return {"calibration_intercept": intercept, "calibration_slope": slope}
+    covariance = measure.calibration_covariance(scores, intercept, slope)
+    errors = np.sqrt(np.diag(covariance))
+    chance = measure.calibrated(scores, intercept, slope)
+    return {
+        "calibration_intercept": intercept,
+        "calibration_slope": slope,
+        "calibration_intercept_error": float(errors[0]),
+        "calibration_slope_error": float(errors[1]),
+        "calibration_correlation": float(covariance[0, 1] / errors.prod()),
+        "calibrated_loss_deviation": float(losses("binary", chance, scores).std()),
+    }
 
 
 def _weighted(policy: Policy, rows: Rows) -> Rows:

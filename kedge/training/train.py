@@ -23,6 +23,9 @@ from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
 from kedge.training.private import public, with_drawn_values
 
+MAX_PAIRED = 8
+"""Features whose pairs are watched, the most important ones."""
+
 
 def run(
     policy: Policy,
@@ -106,6 +109,7 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
     ever is again, so every later window would look drifted. The features are of all rows: training does not change
     them, and all rows see more of the seasons than the newest ones do. Private ones are left out: the log does not hold
     them as they are, so nothing is compared with them, and a profile holds extremes and frequent values of rows.
+    Of the features that matter most pairs are counted too.
     """
     model, names = challenger.policy.model, public(challenger.policy)
     kinds = {name: _kind(model.features[name].type) for name in names}
@@ -116,10 +120,13 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
             "_score": pa.array(challenger.score(challenger.judged, unseen)),
         }
     )
+    shares = challenger.importance
+    paired = sorted((name for name in names if shares.get(name)), key=lambda name: -shares[name])[:MAX_PAIRED]
     shown = table.select(names).to_batches()
-    features = drift.build(shown, kinds) if names else Profile(rows=table.num_rows, columns={})
+    features = drift.build(shown, kinds, dependence=paired) if names else Profile(rows=table.num_rows, columns={})
     outcomes = drift.build(outcome.to_batches(), {"_label": "number", "_score": "number"})
-    return Profile(rows=features.rows, columns={**features.columns, **outcomes.columns}).to_json()
+    columns = {**features.columns, **outcomes.columns}
+    return Profile(rows=features.rows, columns=columns, dependence=features.dependence).to_json()
 
 
 def _kind(feature_type: str) -> Kind:

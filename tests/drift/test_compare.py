@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from kedge import drift
-from kedge.drift import Feature, drift_types
+from kedge.drift import Feature
 from kedge.drift.compare import drifted_importance
 from kedge.drift.html_view import drift_page, worst_first
 from kedge.errors import DataError
@@ -224,6 +224,21 @@ def test_a_changed_correlation_with_the_same_marginals_is_found_only_by_pairs():
     assert quiet <= 5
 
 
+def test_pairs_of_chosen_columns_alone_are_compared_and_dependent_rows_count_for_less():
+    rng = np.random.default_rng(26)
+
+    def normal(n, tied):
+        x, y, z = rng.standard_normal((3, n))
+        y, z = (tied * x + np.sqrt(1 - tied**2) * other for other in (y, z))
+        return pa.record_batch({"x": x, "y": y, "z": z})
+
+    known = drift.build([normal(10_000, 0.6)], dependence=True).select(["z", "x"])
+    window = normal(N, 0.3)
+    assert [(pair.first, pair.second) for pair in against(known, window).pairs] == [("x", "z")]
+    assert against(known, window, design_effects={"x": 1000.0}).pairs == ()
+    assert known.select(["x"]).dependence is None
+
+
 def test_pairs_of_a_number_and_a_category_are_compared():
     rng = np.random.default_rng(21)
 
@@ -256,29 +271,6 @@ def test_a_profile_not_counted_on_the_reference_is_refused(reference):
     other = drift.build([table(np.random.default_rng(23))])
     with pytest.raises(DataError, match="not counted on this reference"):
         drift.compare(reference, other)
-
-
-def test_drift_types_compare_their_columns():
-    rng = np.random.default_rng(24)
-
-    def served(n, spread):
-        scores = 1 / (1 + np.exp(-spread * rng.standard_normal(n)))
-        return pa.record_batch({"x": rng.standard_normal(n), "_score": scores, "_label": rng.random(n) < 0.3})
-
-    known = drift.build(drift_types.with_confidence([served(20_000, 2.0)]))
-    current = drift.count(known, drift_types.with_confidence([served(N, 1.5)]))
-    assert drift_types.prediction_drift(known, current).drifted == ["_score"]
-    assert drift_types.confidence_drift(known, current).drifted == ["_confidence"]
-    assert drift_types.target_drift(known, current).drifted == []
-    assert drift_types.training_serving_skew(known, current, ["x"]).drifted == []
-    assert drift_types.new_data_drift(known, current, ["x"]).drifted == []
-    with pytest.raises(DataError, match="no column '_score'"):
-        drift_types.prediction_drift(drift.build([pa.record_batch({"x": [1.0]})]), current)
-
-
-def test_confidence_refuses_what_is_no_probability():
-    with pytest.raises(DataError, match=r"1\.5, which is no probability"):
-        list(drift_types.with_confidence([pa.record_batch({"_score": [0.5, 1.5]})]))
 
 
 def test_the_page_shows_every_column_worst_first(reference):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kedge.drift import significance
-from kedge.drift.repeated_testing import e_process, lord_levels, spread_level
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 
@@ -167,39 +166,3 @@ def test_q_values_are_no_smaller_than_p_values_and_keep_their_order(p):
     assert all(a >= b * (1 - 1e-12) for a, b in zip(q, p, strict=True))
     order = np.argsort(p)
     assert (np.diff(np.array(q)[order]) >= -1e-12).all()
-
-
-def test_an_hourly_check_spends_a_months_budget_evenly():
-    assert spread_level(0.05, 720) == pytest.approx(0.05 / 720)
-
-
-def test_quiet_streams_rarely_alarm_at_all_and_drifting_ones_do():
-    rng = np.random.default_rng(4)
-    lord = wealth = 0
-    for _ in range(300):
-        p = rng.random(300).tolist()
-        lord += any(a <= b for a, b in zip(p, lord_levels(p), strict=False))
-        wealth += max(e_process(p)) >= 20
-    assert lord / 300 <= 0.06
-    assert wealth / 300 <= 0.06
-    drifting = (rng.random(200) ** 3).tolist()
-    assert any(a <= b for a, b in zip(drifting, lord_levels(drifting), strict=False))
-    assert max(e_process(drifting)) > 1e6
-
-
-def test_an_alarm_refills_what_later_checks_may_spend():
-    quiet, loud = lord_levels([0.9] * 10), lord_levels([1e-9] + [0.9] * 9)
-    assert loud[1] > quiet[1]
-    assert loud[0] == quiet[0]
-
-
-def test_levels_of_a_quiet_stream_sum_to_no_more_than_half_of_alpha():
-    assert math.fsum(lord_levels([1.0] * 5000, 0.05)) <= 0.025
-
-
-@pytest.mark.parametrize(
-    "call", [lambda: spread_level(1.5, 3), lambda: spread_level(0.05, 0), lambda: e_process([2.0])]
-)
-def test_levels_refuse_what_is_no_probability(call):
-    with pytest.raises(ValueError, match=r"must be between|at least one"):
-        call()

@@ -12,7 +12,7 @@ from kedge.monitoring.check import Check
 from kedge.monitoring.decide import Decision, decide
 from kedge.monitoring.run import to_record
 from kedge.policy import Policy, parse
-from kedge.records import Breach, Champion, Drift, Estimate, ModelState, Performance, Record
+from kedge.records import Breach, Champion, ChangedPair, Drift, Estimate, ModelState, Performance, Record
 from kedge.records.cohort import Cohort
 from tests.records.made import record
 
@@ -291,7 +291,41 @@ def test_waits_until_enough_labels_are_known_since_the_change():
 def test_drift_alone_only_warns_however_often():
     made = live(policy(), [check(day, drift=True) for day in range(10)])
     assert {one.action for one in made} == {"warn"}
-    assert made[0].reasons == ("inputs drifted: x (100 % of the model's importance)",)
+    assert made[1].reasons == ("inputs drifted: x (100 % of the model's importance)",)
+
+
+def test_inputs_that_drift_in_a_champions_first_check_may_be_computed_otherwise():
+    first, later = live(policy(), [check(0, drift=True), check(1, drift=True)])
+    assert "are they computed as they were for training?" in first.reasons[0]
+    assert "training?" not in later.reasons[0]
+
+
+def test_scores_that_drift_alone_raise_nothing_and_with_inputs_are_told():
+    moved = Drift(verdict="compared", drifted=("_score",), detail={"features": {"_score": {"psi_debiased": 0.25}}})
+    alone, both = live(policy(), [replace(check(0), scores=moved), replace(check(1, drift=True), scores=moved)])
+    assert alone.action == "none"
+    assert "the champion's scores drifted (PSI 0.25)" in both.reasons
+
+
+def test_pairs_and_outcomes_that_drift_are_told_in_figures():
+    pair = ChangedPair(first="a", second="b", reference_correlation=0.1, current_correlation=-0.4)
+    base_rate = Drift(verdict="compared", drifted=("_label",), histograms={"_label": (["0", "1"], [90, 10], [60, 40])})
+    changed = replace(check(0), inputs=Drift(verdict="compared", pairs=(pair,)), outcomes=base_rate)
+    (made,) = live(policy(), [changed])
+    assert made.action == "warn"
+    assert made.reasons == (
+        "rank correlation changed: a and b (0.10 to -0.40)",
+        "outcomes drifted: 40.0% of the judged rows are positive, 10.0% when the champion was judged",
+    )
+    assert to_record(policy(), changed, made).data.verdict == "pairs of inputs drifted"
+
+
+def test_scores_that_are_no_numbers_are_an_alarm():
+    broken = replace(check(0), nan_scores=3)
+    (made,) = live(policy(), [broken])
+    assert made.action == "warn"
+    assert made.reasons == ("3 scores of the champion are no finite number",)
+    assert to_record(policy(), broken, made).data.verdict == "scores missing"
 
 
 def test_a_risen_estimate_alone_only_warns():
@@ -461,3 +495,42 @@ def test_the_same_inputs_give_the_same_decision_and_different_windows_different_
     assert made == live(rules, story(lived))
     assert len({one.key for one in made}) == len(made)
     assert all(one.reasons and all(one.reasons) for one in made)
+
+
+def test_a_price_follows_the_costs_of_a_policy_that_was_changed_between_checks():
+    cheap, dear = policy(), parse({**policy().to_dict(), "costs": {"run": 200, "release": 100}})
+    assert live(cheap, [check(0), check(1, worse=True)])[1].action == "retrain"
+    first = live(cheap, [check(0)])[0]
+    history = [to_record(cheap, check(0), first)]
+    held = decide(dear, ModelState.of(history), check(1, worse=True), check(1).end)
+    assert held.regret.price == 300
+    assert held.action == "warn"
+    again = [*history, to_record(dear, check(1, worse=True), held)]
+    assert decide(cheap, ModelState.of(again), check(2, worse=True), check(2).end).action == "retrain"
+
+
+def test_a_check_of_the_past_counts_no_row_twice():
+    """A clock that went back: that check starts from the one before it, and the next from the newest."""
+    history = []
+    for day in (0, 2, 1, 3):
+        made = decide(policy(), ModelState.of(history, until=check(day).end), check(day, labels=250), check(day).end)
+        history.append(to_record(policy(), check(day, labels=250), made))
+    assert [item.data.regret["judged_rows"] for item in history] == [250, 500, 500, 750]
+
+
+def test_costs_of_zero_start_nothing_for_errors_and_wait_for_certainty_alone_for_runs():
+    free = parse({**policy().to_dict(), "costs": {"error": 0, "run": 0, "release": 0}})
+    made = live(free, [check(day, worse=day > 0) for day in range(6)])
+    assert made[-1].alarm.open
+    assert "retrain" not in {one.action for one in made}
+    unpriced = parse({**policy().to_dict(), "costs": {"run": 0, "release": 0}})
+    assert actions(unpriced, [check(0), check(1, worse=True)]) == ["none", "retrain"]
+
+
+def test_states_of_an_earlier_version_are_read_and_go_on():
+    first = live(policy(), [check(0)])[0]
+    item = to_record(policy(), check(0), first)
+    earlier = {name: value for name, value in item.data.regret.items() if name != "cheapest"}
+    old = replace(item, data=replace(item.data, regret=earlier))
+    again = decide(policy(), ModelState.of([old]), check(1), check(1).end)
+    assert again.regret == decide(policy(), ModelState.of([item]), check(1), check(1).end).regret
