@@ -27,6 +27,10 @@ class Settings:
     image: str | None = None
     """Step image of runs on KFP, at best by digest. ``$KEDGE_STEP_IMAGE``, default the name in ``kedge.image``."""
 
+    release_account: str | None = None
+    """Account that release steps run as on KFP, as NAMESPACE/NAME or NAME, beside the run. ``$KEDGE_RELEASE_ACCOUNT``,
+    default KFP's own."""
+
     @classmethod
     def of(cls, store: str | None = None) -> Settings:
         """Settings for a store given on the command line, or for the environment's."""
@@ -41,4 +45,5 @@ class Settings:
             kfp_ui=os.environ.get("KEDGE_KFP_UI") or None,
             kfp_namespace=os.environ.get("KEDGE_KFP_NAMESPACE") or None,
             image=os.environ.get("KEDGE_STEP_IMAGE") or None,
+            release_account=os.environ.get("KEDGE_RELEASE_ACCOUNT") or None,
         )

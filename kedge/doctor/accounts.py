@@ -14,9 +14,6 @@ from kedge.doctor.api import Account, Cluster, DeniedError, Right
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 from kedge.doctor.runs import GRANT
 
-MOVED = ("get", "list", "create", "patch", "delete")
-READ = ("get", "list")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
@@ -29,11 +26,16 @@ class Installation:
     """Whether slots are Knative revisions."""
     runs_in: str | None
     """Namespace of the runs: the profile of a multi-user Kubeflow; None for the one of a single user."""
+    steps: str | None = None
+    """Account of the steps of a release, as NAMESPACE/NAME; None: Kubeflow's own."""
+    slots: str | None = None
+    """ConfigMap that says what slots are."""
 
     @property
     def release(self) -> str:
         """The account that releases made from here run as."""
-        return f"{self.monitor.removesuffix('-monitor')}-release"
+        name = self.slots.removesuffix("-slots") if self.slots else self.monitor.removesuffix("-monitor")
+        return f"{name}-release"
 
 
 def installations(jobs: Iterable[Mapping[str, Any]]) -> list[Installation]:
@@ -59,34 +61,50 @@ def _installation(monitor: str, checks: dict[str, dict[str, str]]) -> Installati
         monitor=monitor,
         models=tuple(sorted(model for model in checks if model)),
         knative=any(env["KEDGE_PLATFORM"].startswith("knative:") for env in environments),
+        steps=next((env["KEDGE_RELEASE_ACCOUNT"] for env in environments if env.get("KEDGE_RELEASE_ACCOUNT")), None),
+        slots=next((_slots(env["KEDGE_PLATFORM"]) for env in environments), None),
         runs_in=next((env["KEDGE_KFP_NAMESPACE"] for env in environments if env.get("KEDGE_KFP_NAMESPACE")), None),
     )
 
 
-def releasing(models: Iterable[str] = (), *, knative: bool = False) -> list[Right]:
+def _slots(platform: str) -> str | None:
+    return next(
+        (each.removeprefix("slots=") for each in platform.replace("?", "&").split("&") if "slots=" in each), None
+    )
+
+
+def releasing(models: Iterable[str] = (), *, knative: bool = False, slots: str | None = None) -> list[Right]:
     """What a release does: slots, the route or the record of the revisions, and why a slot is not ready."""
-    rights = _rights("serving.kserve.io", ["inferenceservices"], MOVED)
+    models = tuple(models)
+    services = models if knative else tuple(f"{model}-{slot}" for model in models for slot in ("blue", "green"))
+    rights = _rights("serving.kserve.io", "inferenceservices", ("create",))
+    rights += _rights("serving.kserve.io", "inferenceservices", ("get", "patch", "delete"), services)
     if knative:
-        rights += _rights("serving.knative.dev", ["revisions"], READ)
-        rights += _rights("", ["configmaps"], ("create",))
-        rights += [
-            Right(verb=verb, group="", resource="configmaps", name=f"{model}-release")
-            for model in models
-            for verb in ("get", "patch")
-        ]
+        rights += _rights("serving.knative.dev", "revisions", ("get",))
+        rights += _rights("", "configmaps", ("create",))
+        rights += _rights("", "configmaps", ("get", "patch"), [f"{model}-release" for model in models])
     else:
-        rights += _rights("gateway.networking.k8s.io", ["httproutes"], MOVED)
-    return rights + _rights("apps", ["deployments"], READ) + _rights("", ["pods", "services", "events"], READ)
+        predictors = [f"{service}-predictor" for service in services]
+        rights += _rights("gateway.networking.k8s.io", "httproutes", ("create",))
+        rights += _rights("gateway.networking.k8s.io", "httproutes", ("get", "patch"), models)
+        rights += _rights("apps", "deployments", ("get",), predictors) + _rights("", "services", ("get",), predictors)
+    rights += _rights("", "configmaps", ("get",), [slots] if slots else [])
+    return rights + _rights("", "pods", ("list",)) + _rights("", "events", ("list",))
 
 
 def submitting() -> list[Right]:
     """What a multi-user Kubeflow Pipelines asks of who submits a run."""
-    rights = _rights("pipelines.kubeflow.org", ["runs", "experiments"], ("get", "list", "create"))
-    return rights + _rights("pipelines.kubeflow.org", ["pipelines", "pipelineversions"], READ)
+    group = "pipelines.kubeflow.org"
+    rights = [right for resource in ("runs", "experiments") for right in _rights(group, resource, ("list", "create"))]
+    return rights + [
+        right for resource in ("pipelines", "pipelineversions") for right in _rights(group, resource, ("list",))
+    ]
 
 
-def _rights(group: str, resources: Iterable[str], verbs: Iterable[str]) -> list[Right]:
-    return [Right(verb=verb, group=group, resource=resource) for resource in resources for verb in verbs]
+def _rights(group: str, resource: str, verbs: Iterable[str], names: Iterable[str] = ("",)) -> list[Right]:
+    """Verbs of a kind, or of its objects of these names: none, if there are no names."""
+    names = tuple(names)
+    return [Right(verb=verb, group=group, resource=resource, name=name) for name in names for verb in verbs]
 
 
 def permissions(cluster: Cluster, steps: str | None = None) -> list[Finding]:
@@ -101,7 +119,7 @@ def permissions(cluster: Cluster, steps: str | None = None) -> list[Finding]:
     if not found:
         nothing = skipped("accounts", f"{cluster.namespace} has no checks", "helm install kedge charts/kedge ...")
         return [*_persons(cluster, releasing()), nothing]
-    wanted = [right for each in found for right in releasing(each.models, knative=each.knative)]
+    wanted = [right for each in found for right in releasing(each.models, knative=each.knative, slots=each.slots)]
     return [
         *_persons(cluster, list(dict.fromkeys(wanted))),
         *(line for each in found for line in _accounts(cluster, each, steps)),
@@ -121,9 +139,10 @@ def _persons(cluster: Cluster, rights: list[Right]) -> list[Finding]:
 def _accounts(cluster: Cluster, installed: Installation, steps: str | None) -> list[Finding]:
     """The accounts of an installation; one finding where nobody may ask for them."""
     space = cluster.namespace
-    rights = releasing(installed.models, knative=installed.knative)
+    rights = releasing(installed.models, knative=installed.knative, slots=installed.slots)
     own = Account(namespace=space, name=installed.release)
-    others = steps or (f"{installed.runs_in}/default-editor" if installed.runs_in else "kubeflow/pipeline-runner")
+    kubeflows = f"{installed.runs_in}/default-editor" if installed.runs_in else "kubeflow/pipeline-runner"
+    others = steps or installed.steps or kubeflows
     namespace, _, name = others.rpartition("/")
     theirs = Account(namespace=namespace or space, name=name)
     named = f"kind: ServiceAccount, name: {theirs.name}, namespace: {theirs.namespace}"

@@ -46,11 +46,18 @@ class Endpoint:
             token in that file is sent along; it is read anew for each call, as it expires.
         image: The step image; default the name in the compiled spec.
         namespace: Of the runs, in a multi-user installation.
+        account: What the steps of a release run as, NAMESPACE/NAME or NAME; default KFP's own account.
         seconds: How long an answer may take.
     """
 
     def __init__(
-        self, host: str, *, image: str | None = None, namespace: str | None = None, seconds: float = SECONDS
+        self,
+        host: str,
+        *,
+        image: str | None = None,
+        namespace: str | None = None,
+        account: str | None = None,
+        seconds: float = SECONDS,
     ) -> None:
         self.host = host
         self._base = (host if "://" in host else f"https://{host}").rstrip("/")
@@ -58,6 +65,7 @@ class Endpoint:
         token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
         self._token = Path(token) if token else None
         self._image = image
+        self._account = account
         self._seconds = seconds
 
     def start(self, pipeline: str, name: str, policy: Policy, arguments: dict[str, Any], *, cached: bool = True) -> str:
@@ -83,7 +91,9 @@ class Endpoint:
         what = f"start run {name}"
         version = self._call(what, lambda: self._version(*names(pipeline, policy, documents))) if cached else None
         whole = {"pipeline_spec": dict(zip(("pipeline_spec", "platform_spec"), documents, strict=True))}
-        chosen = {"pipeline_version_reference": version} if version else whole
+        chosen: Body = {"pipeline_version_reference": version} if version else whole
+        if pipeline == "release" and self._account:
+            chosen |= {"service_account": self._account.rpartition("/")[2]}
         return self._call(what, lambda: self._start(name, arguments, chosen))
 
     def _start(self, name: str, arguments: Body, chosen: Body) -> str:

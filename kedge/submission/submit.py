@@ -352,7 +352,8 @@ class _Submission:
     def _endpoint(self, host: str) -> Endpoint:
         from kedge.submission.endpoint import Endpoint
 
-        return Endpoint(host, image=self.settings.image, namespace=self.settings.kfp_namespace)
+        settings = self.settings
+        return Endpoint(host, image=settings.image, namespace=settings.kfp_namespace, account=settings.release_account)
 
     def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
         """Record a failure that the run itself could not, and tell those its last step would have told."""

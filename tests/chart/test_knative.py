@@ -25,16 +25,6 @@ def test_the_first_slot_is_the_models_one_service_and_keeps_idle_candidates(tmp_
     assert "securityContext" not in service["spec"]["predictor"]  # Knative refuses a pod's
 
 
-@pytest.mark.parametrize(("mode", "verbs"), [("Knative", [["create"], ["get", "patch"]]), ("Standard", [])])
-def test_releases_write_their_own_config_maps_and_only_where_they_need_them(mode, verbs):
-    values = {**KNATIVE, "serving": {"enabled": True, "deploymentMode": mode}}
-    rules = [
-        rule for rule in one(render(values), "Role", "kedge-release")["rules"] if "configmaps" in rule["resources"]
-    ]
-    assert [rule["verbs"] for rule in rules] == verbs
-    assert [rule["resourceNames"] for rule in rules[1:]] == ([["fraud-release"]] if verbs else [])
-
-
 def test_a_route_in_knative_mode_is_refused_with_what_to_do():
     done = template({**KNATIVE, "route": {"enabled": True}}, check=False)
     assert "set route.enabled to false" in done.stderr

@@ -87,7 +87,7 @@ def test_secrets_are_only_named(scenario):
 @everywhere
 def test_every_object_names_its_namespace_and_its_release(scenario):
     for found in render(scenario):
-        assert found["metadata"]["namespace"] in ("ml", "risk-profile")
+        assert found["metadata"]["namespace"] in ("ml", "risk-profile", "kubeflow")
         labels = found["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "kedge"
         assert labels["app.kubernetes.io/instance"] == "kedge"

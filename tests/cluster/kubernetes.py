@@ -118,6 +118,10 @@ def small(**values: Any) -> Object:
             "spool": {"size": "100Mi"}, "args": ["--reserve-mb=1", "--interval-seconds=1"],
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         },
+        "release": {  # no namespace of Kubeflow in the tests
+            "steps": {"enabled": False},
+            "subjects": [{"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}],
+        },
         "monitor": {"resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}},
         **values,
     }  # fmt: skip

@@ -78,13 +78,13 @@ def matrix(**allowed: str) -> set[tuple[str, str]]:
 
 
 RELEASE = matrix(
-    inferenceservices="get list create patch delete",
-    httproutes="get list create patch delete",
-    deployments="get list",
-    revisions="get list",
-    pods="get list",
-    services="get list",
-    events="get list",
+    inferenceservices="get create patch delete",
+    httproutes="get create patch",
+    deployments="get",
+    pods="list",
+    services="get",
+    events="list",
+    configmaps="get",
 )
 
 
@@ -94,7 +94,7 @@ RELEASE = matrix(
         ("kedge-collector", set()),
         ("kedge-slots", set()),
         ("kedge-monitor", matrix(
-            runs="create get list", experiments="create get list", pipelines="get list", pipelineversions="get list")),
+            runs="create list", experiments="create list", pipelines="list", pipelineversions="list")),
         ("kedge-release", RELEASE),
     ],
 )  # fmt: skip
@@ -120,9 +120,12 @@ def test_the_doctor_finds_that_the_charts_accounts_may_do_their_work_and_sees_wh
     assert ill == {**well, "kedge-release": "bad", "pipeline-runner": "bad"}
 
 
-def test_kubeflows_steps_may_release_here(installed):
+def test_who_is_named_may_release_here(installed):
     who = "--as=system:serviceaccount:kubeflow:pipeline-runner"
-    assert installed.kubectl("auth", "can-i", "patch", "inferenceservices.serving.kserve.io", who).strip() == "yes"
+    assert (
+        installed.kubectl("auth", "can-i", "patch", "inferenceservices.serving.kserve.io/fraud-blue", who).strip()
+        == "yes"
+    )
 
 
 def test_an_upgrade_with_another_bundle_leaves_slot_and_weights_to_releases(installed):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from kedge.errors import UsageError
 from kedge.policy import Policy
 from kedge.policy.cluster import Cluster
 from kedge.submission.compile import PIPELINES, compile_all, compile_objects
@@ -256,3 +257,31 @@ def test_the_objects_are_valid_by_the_definitions_of_kubeflow_pipelines(objects,
         group, version = made[place]["apiVersion"].split("/")
         assert group == "pipelines.kubeflow.org"
         Draft202012Validator(closed(served[version]["schema"]["openAPIV3Schema"])).validate(made[place])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{", "not JSON"),
+        ('{"tolerations": "all"}', "tolerations"),
+        ('{"priorityClassName": "high"}', "priorityClassName: .* a step's pod has labels, annotations"),
+    ],
+)
+def test_what_a_steps_pod_cannot_have_is_refused_with_what_it_can(tmp_path, monkeypatch, given, said) -> None:
+    monkeypatch.setenv("KEDGE_STEP_POD", given)
+    with pytest.raises(UsageError, match=f"KEDGE_STEP_POD: .*{said}"):
+        compile_all(tmp_path)
+
+
+def test_the_policys_own_nodes_and_amounts_come_before_the_installations(tmp_path, monkeypatch) -> None:
+    pod = {
+        "nodeSelector": {"pool": "any"},
+        "tolerations": [{"operator": "Exists"}],
+        "resources": {"limits": {"cpu": 1}},
+    }
+    monkeypatch.setenv("KEDGE_STEP_POD", json.dumps(pod))
+    documents = read(compile_all(tmp_path, policy())[0])
+    assert on_kubernetes(documents)["train"]["nodeSelector"] == {"labels": {"pool": "large"}}
+    assert "tolerations" not in on_kubernetes(documents)["train"]  # the policy says: none for this step
+    containers = {name: each["container"]["resources"] for name, each in executors(documents[0]).items()}
+    assert (containers["train"]["resourceCpuLimit"], containers["ingest"]["resourceCpuLimit"]) == ("1.5", "1")

@@ -82,6 +82,14 @@ def test_the_experiment_of_the_runs_is_made_once_in_their_namespace(kfp, setting
     assert {run["experiment_id"] for run in kfp.runs.values()} == {"e1"}
 
 
+def test_a_release_runs_as_the_account_that_is_named_and_a_retraining_as_kubeflows(kfp) -> None:
+    endpoint = Endpoint(kfp.address, account="kubeflow/kedge-ml-steps")
+    for pipeline in ("release", "retrain"):
+        endpoint.start(pipeline, f"{pipeline}-fraud-k", POLICY, {})
+    accounts = {name: run.get("service_account") for name, run in kfp.runs.items()}
+    assert accounts == {"release-fraud-k": "kedge-ml-steps", "retrain-fraud-k": None}
+
+
 def test_a_page_to_sign_in_is_not_taken_for_the_api(kfp) -> None:
     kfp.page = b"<html>Sign in</html>"
     with pytest.raises(RunError, match=r"cannot look for run some: .*not its API; try: is this the API's address\?"):

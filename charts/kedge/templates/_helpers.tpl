@@ -61,6 +61,9 @@
 {{- end -}}
 {{- if not (kindIs "invalid" $value) -}}{{- $_ := set $set $name $value -}}{{- end -}}
 {{- end -}}
+{{- range $kind, $amounts := $set.resources -}}
+{{- range $name, $amount := $amounts -}}{{ if not (kindIs "string" $amount) }}{{ $_ := set $amounts $name (toJson $amount) }}{{ end }}{{- end -}}
+{{- end -}}
 {{- toJson $set -}}
 {{- end }}
 
@@ -201,6 +204,7 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- /* Steps of Kubeflow Pipelines, in the namespaces whose accounts may release. */}}
 {{- define "kedge.fromSteps" -}}
 {{- $namespaces := list -}}
+{{- if .Values.kfp.host }}{{ $namespaces = append $namespaces (include "kedge.stepsNamespace" .) }}{{ end -}}
 {{- range .Values.release.subjects }}{{ with .namespace }}{{ $namespaces = append $namespaces . }}{{ end }}{{ end -}}
 {{- with $namespaces | uniq -}}
 - namespaceSelector:
@@ -281,10 +285,12 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end }}
 {{- end }}
 
-{{- /* What steps of runs take of a pod's settings, for kedge submit: Kubeflow Pipelines has no field for the others. */}}
+{{- /* What steps of runs take of a pod's settings, for kedge submit: Kubeflow Pipelines has no field for the others. What
+       the image says by itself is left out, so that by default a pipeline is the one that kedge compile makes elsewhere. */}}
 {{- define "kedge.stepPod" -}}
 {{- $set := include "kedge.pod" (dict "root" . "own" .Values.steps) | fromJson -}}
-{{- $step := dict "imagePullPolicy" .Values.images.pullPolicy -}}
+{{- $step := dict -}}
+{{- if ne .Values.images.pullPolicy "IfNotPresent" }}{{ $_ := set $step "imagePullPolicy" .Values.images.pullPolicy }}{{ end -}}
 {{- with .Values.images.pullSecrets }}{{ $_ := set $step "imagePullSecrets" . }}{{ end -}}
 {{- range $name := list "labels" "annotations" "nodeSelector" "tolerations" "affinity" "resources" -}}
 {{- with get $set $name }}{{ $_ := set $step $name . }}{{ end -}}
@@ -292,6 +298,25 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- $env := dict -}}
 {{- range $name, $value := $set.env }}{{ $_ := set $env $name (ternary $value (toJson $value) (kindIs "string" $value)) }}{{ end -}}
 {{- with $env }}{{ $_ := set $step "env" . }}{{ end -}}
-{{- with pick $set.securityContext "runAsUser" "runAsGroup" "runAsNonRoot" }}{{ $_ := set $step "securityContext" . }}{{ end -}}
+{{- $user := dict -}}
+{{- range $name, $own := dict "runAsUser" "65532" "runAsGroup" "65532" "runAsNonRoot" "true" -}}
+{{- if hasKey $set.securityContext $name }}{{ $given := get $set.securityContext $name }}{{ if ne (toJson $given) $own }}{{ $_ := set $user $name $given }}{{ end }}{{ end -}}
+{{- end -}}
+{{- with $user }}{{ $_ := set $step "securityContext" . }}{{ end -}}
 {{- toJson $step -}}
+{{- end }}
+
+{{- /* The namespace of Kubeflow's runs: the profile, or that of Kubeflow's own API. */}}
+{{- define "kedge.stepsNamespace" -}}
+{{- $host := splitList "." (first (splitList ":" (urlParse .Values.kfp.host).host)) -}}
+{{- $named := and (gt (len $host) 1) (eq (index (append $host "svc") 2) "svc") -}}
+{{- default (ternary (index (append $host "") 1) .Release.Namespace $named) .Values.kfp.namespace -}}
+{{- end }}
+
+{{- /* NAMESPACE/NAME of the account that release steps run as; empty: Kubeflow's own. */}}
+{{- define "kedge.stepsAccount" -}}
+{{- if and .Values.release.steps.enabled .Values.serving.enabled .Values.models -}}
+{{- $name := printf "%s-%s-steps" (include "kedge.fullname" .) .Release.Namespace | trunc 63 | trimSuffix "-" -}}
+{{ include "kedge.stepsNamespace" . }}/{{ default $name .Values.release.steps.name }}
+{{- end -}}
 {{- end }}
