@@ -26,6 +26,8 @@ METRIC = re.compile(r"\bkedge_[a-z_]+")
 TEXTS = (".py", ".md", ".yaml", ".json", ".tpl", ".txt", ".sh")
 OLD = ("tests/fixtures/", "tests/test_before_renames.py", "kedge/collector/__main__.py", "tools/words.py")
 """Where names of before are spelt out, to be read or to be answered."""
+METRICS = ("kedge/metrics.py", "tests/test_metrics_by_name.py")
+"""Where recall is what the field says it is."""
 COLUMNS = 100
 
 
@@ -88,7 +90,8 @@ def faults(path: Path) -> Iterator[str]:
     if path.suffix == ".py":
         found |= set(names(ast.parse(text)))
     for number, name in sorted(found):
-        if better := fault(name):
+        better = fault(name)
+        if better and not (better == FIELD["recall"] and str(path) in METRICS):
             yield f"{path}:{number}: {name}; the field says {better}"
     if path.suffix == ".md":
         for number in long_lines(text):

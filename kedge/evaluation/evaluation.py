@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kedge import metrics as named_metrics
 from kedge.bundle import Agreement
 from kedge.evaluation import curves, decisions, gates
 from kedge.evaluation.compare import paired
-from kedge.evaluation.gates import Against, Measured, Rows, Slice, Verdict
+from kedge.evaluation.gates import Against, Measured, MeasuredMetric, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
 from kedge.measure import Floats, losses, wrong
-from kedge.policy import Policy
+from kedge.metrics import Figure
+from kedge.policy import Metric, Policy
 from kedge.records.kinds import Outcome
 
 MIN_ROWS = 4
@@ -124,6 +126,7 @@ def measure(
         constant=paired(constant, ours.loss),
         against=None if theirs is None else _against(policy, label, ours, theirs),
         slices=[] if table is None else list(_slices(policy, table, ours, theirs)),
+        metrics=[_metric(policy, limits, label, ours, theirs) for limits in policy.metrics],
         attempt=attempt,
         stale=stale,
         prove_decisions=prove_decisions,
@@ -136,6 +139,23 @@ def measure(
         constant_score=guess,
         measured=measured,
         verdicts=gates.judge(policy.gates, measured),
+    )
+
+
+def _metric(
+    policy: Policy, limits: Metric, label: Floats, challenger: Scored, champion: Scored | None
+) -> MeasuredMetric:
+    model, constant = policy.model, np.full(len(label), label.mean())
+    return MeasuredMetric(
+        limits=limits,
+        challenger=named_metrics.figure(limits, model, label, challenger.score),
+        champion=None if champion is None else named_metrics.figure(limits, model, label, champion.score),
+        difference=None
+        if champion is None
+        else named_metrics.difference(limits, model, label, challenger.score, champion.score),
+        over_constant=named_metrics.difference(limits, model, label, challenger.score, constant)
+        if limits.primary
+        else None,
     )
 
 
@@ -220,6 +240,8 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "only_champion_wrong": float(against.decisions.only_champion_wrong),
             "only_challenger_wrong": float(against.decisions.only_challenger_wrong),
         }
+    for metric in found.measured.metrics:
+        shown |= _named("", metric.challenger) | _named("champion_", metric.champion)
     if policy.model.task == "binary":
         shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
         curve = curves.roc(found.label, found.challenger.score)
@@ -230,3 +252,13 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             of = "" if name == "challenger" else f"{name}_"
             shown |= {f"{of}{figure}": value for figure, value in asdict(each).items() if value is not None}
     return shown
+
+
+def _named(of: str, seen: Figure | None) -> dict[str, float]:
+    """A figure and the ends of its interval, those that are numbers."""
+    if seen is None:
+        return {}
+    values = {"": seen.value, "_low": seen.low, "_high": seen.high}
+    return {
+        f"{of}{seen.name}{part}": value for part, value in values.items() if value is not None and np.isfinite(value)
+    }

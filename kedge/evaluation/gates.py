@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
 from kedge.evaluation.decisions import Decisions
-from kedge.policy import Gates
+from kedge.metrics import Difference, Figure
+from kedge.policy import Gates, Metric
 from kedge.records.kinds import Outcome
 
 HARM_LEVEL = 0.15
@@ -75,6 +76,19 @@ class Against:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuredMetric:
+    """A metric of the policy on the judged rows."""
+
+    limits: Metric
+    challenger: Figure
+    champion: Figure | None
+    difference: Difference | None
+    """How much better the challenger is than the champion; None without one, and where either is not defined."""
+    over_constant: Difference | None
+    """How much better it is than the best constant guess; None where either is not defined."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was measured on the judged rows. Losses are means."""
 
@@ -87,6 +101,7 @@ class Measured:
     against: Against | None
     """None without a champion."""
     slices: Sequence[Slice] = ()
+    metrics: Sequence[MeasuredMetric] = ()
     attempt: int = 1
     """How many challengers were tried since the alarm that asked for this one."""
     stale: bool = False
@@ -95,6 +110,11 @@ class Measured:
     """A challenger of the same rise lowered the loss and not the errors: this one must lower the errors."""
     agreement: Agreement | None = None
     """Of the challenger's judged and served fit; None where one fit is both."""
+
+    @property
+    def primary(self) -> MeasuredMetric | None:
+        """The metric that stands in the place of the loss."""
+        return next((each for each in self.metrics if each.limits.primary), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +168,8 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
         _rows(gates, measured.rows),
         *_outcomes(gates, measured.rows),
         *_agreement(measured.agreement),
-        _loss(gates, measured),
+        *_loss(gates, measured),
+        *(verdict for each in measured.metrics for verdict in _limits(each)),
     ]
     if measured.against is None:
         return [
@@ -157,10 +178,16 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
         ]
     return [
         *verdicts,
-        (_no_worse if measured.stale else _improvement)(gates, measured, measured.against),
+        _better(gates, measured, measured.against),
         *_decisions(gates, measured.against.decisions, measured.prove_decisions),
         _slices(gates, measured.slices),
     ]
+
+
+def _better(gates: Gates, measured: Measured, against: Against) -> Verdict:
+    if measured.primary is not None:
+        return _primary(gates, measured, measured.primary)
+    return (_no_worse if measured.stale else _improvement)(gates, measured, against)
 
 
 def _verdict(name: str, passed: bool, sentence: str) -> Verdict:
@@ -238,7 +265,84 @@ def _agreement(agreement: Agreement | None) -> list[Verdict]:
     ]
 
 
-def _loss(gates: Gates, measured: Measured) -> Verdict:
+def _loss(gates: Gates, measured: Measured) -> list[Verdict]:
+    """The loss against its limit and the best constant guess; with a primary metric, that against the guess."""
+    primary = measured.primary
+    if primary is None:
+        return [_mean_loss(gates, measured)]
+    verdicts = [_over_constant(gates, measured, primary)]
+    if gates.max_loss is not None:
+        loss = measured.challenger_loss
+        sentence = f"loss {loss:.5g}, must be at most {gates.max_loss:.5g}"
+        verdicts.append(_verdict("loss", loss <= gates.max_loss, sentence))
+    return verdicts
+
+
+def _over_constant(gates: Gates, measured: Measured, primary: MeasuredMetric) -> Verdict:
+    level = level_of_attempt(gates.alpha, measured.attempt)
+    name, over = primary.limits.label, primary.over_constant
+    if over is None:
+        return _verdict(
+            "primary", primary.challenger.value is not None, f"{_told(primary.challenger)}, must be defined"
+        )
+    p_value, way = over.p_better(), "better than that of the best constant guess for these rows"
+    sentence = f"{_told(primary.challenger)}, must be {way}"
+    if measured.against is not None:
+        return _verdict("primary", over.value > 0, sentence)
+    return _verdict(
+        "primary",
+        p_value <= level,
+        f"{sentence}, {_with_p(measured, level)} (block bootstrap of {name} p = {p_value:.3g})",
+    )
+
+
+def _primary(gates: Gates, measured: Measured, primary: MeasuredMetric) -> Verdict:
+    """Whether the challenger is shown to be better by the primary metric; while the champion is stale, no worse."""
+    level, name = level_of_attempt(gates.alpha, measured.attempt), primary.limits.label
+    if primary.difference is None or primary.champion is None or primary.champion.value is None:
+        return _verdict("improvement", False, f"{_told(primary.challenger)}; the champion's cannot be compared with it")
+    margin = gates.margin * abs(primary.champion.value) if measured.stale else 0.0
+    p_value = primary.difference.p_better(-margin)
+    low, high = primary.difference.interval
+    must = f"no worse by {margin:.5g}, because the champion is stale," if measured.stale else "better"
+    return _verdict(
+        "improvement",
+        p_value <= level,
+        f"{_told(primary.challenger)}, {primary.difference.value:+.5g} better than the champion's (95 % interval "
+        f"{low:.5g} to {high:.5g}), must be {must} {_with_p(measured, level)} (block bootstrap of {name} p = "
+        f"{p_value:.3g})",
+    )
+
+
+def _limits(metric: MeasuredMetric) -> list[Verdict]:
+    """A metric against the limits of the policy."""
+    limits, seen = metric.limits, metric.challenger
+    verdicts = []
+    for bound, word in ((limits.min, "least"), (limits.max, "most")):
+        if bound is not None:
+            within = seen.value is not None and (seen.value >= bound if word == "least" else seen.value <= bound)
+            verdicts.append(_verdict(limits.label, within, f"{_told(seen)}, must be at {word} {bound:.5g}"))
+    if limits.max_drop is None or metric.champion is None:
+        return verdicts
+    if metric.difference is None:
+        undefined = f"{_told(seen)}; the champion's cannot be compared with it"
+        return [*verdicts, _verdict(limits.label, seen.value is not None, undefined)]
+    worse = 1 - metric.difference.p_better(-limits.max_drop)
+    shown = worse <= HARM_LEVEL
+    sentence = (
+        f"{_told(seen)}, {metric.difference.value:+.5g} better than the champion's; that it is worse by more than "
+        f"{limits.max_drop:.5g} is {_shown(shown)} (block bootstrap p = {worse:.3g}; shown at {HARM_LEVEL:g} or less)"
+    )
+    return [*verdicts, _verdict(limits.label, not shown, sentence)]
+
+
+def _told(seen: Figure) -> str:
+    if seen.value is None or seen.low is None or seen.high is None:
+        return f"{seen.name} is not defined on these rows"
+    return f"{seen.name} {seen.value:.5g} (95 % interval {seen.low:.5g} to {seen.high:.5g})"
+
+
+def _mean_loss(gates: Gates, measured: Measured) -> Verdict:
     limit, level = gates.max_loss, level_of_attempt(gates.alpha, measured.attempt)
     allowed = "" if limit is None else f"at most {limit:.5g} and "
     if measured.against is not None:  # the champion is the harder test; here the constant must only not be better

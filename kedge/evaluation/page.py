@@ -34,6 +34,7 @@ def page(policy: Policy, found: Evaluation) -> str:
             *([found.note] if found.note else []),
         ),
         _losses(policy, found),
+        *_metrics(found),
         *_slices(found),
         *(_curves(policy, found) if policy.model.task == "binary" else _errors(found)),
         subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "",
@@ -63,6 +64,29 @@ def _losses(policy: Policy, found: Evaluation) -> Markup:
         "Estimators tried in training, on all rows held out:",
         report.table(["estimator", UNITS[task]], alternatives),
     )
+
+
+def _metrics(found: Evaluation) -> list[Markup]:
+    rows = [
+        [
+            f"{each.limits.label} (primary)" if each.limits.primary else each.limits.label,
+            each.challenger.value, each.challenger.low, each.challenger.high,
+            each.champion.value if each.champion else None,
+            *((each.difference.value, *each.difference.interval) if each.difference else (None, None, None)),
+        ]
+        for each in found.measured.metrics
+    ]  # fmt: skip
+    if not rows:
+        return []
+    columns = ["metric", "challenger", "from", "to", "champion", "better by", "from", "to"]
+    return [
+        report.section(
+            "Metrics",
+            "With 95 % intervals by block bootstrap: neighbouring rows are drawn together. Better is above 0, also "
+            "where less is better.",
+            report.table(columns, rows),
+        )
+    ]
 
 
 def _models(found: Evaluation) -> dict[str, Scored]:

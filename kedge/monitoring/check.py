@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -344,7 +344,9 @@ def _performance(
     policy: Policy, due: Outcomes, cohort: Cohort, judged: tuple[Floats, Floats], reference: Reference | None
 ) -> Performance:
     if cohort.verdict == "judged":
-        return performance.judge(policy.model, *judged, reference, policy.monitor.performance, newest=due.newest)
+        limits = policy.monitor.performance
+        measured = performance.judge(policy.model, *judged, reference, limits, newest=due.newest)
+        return replace(measured, metrics=performance.metrics(policy, *judged)) if measured.loss else measured
     known = cohort.labelled + cohort.absent + cohort.late
     verdict: PerformanceVerdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
     return Performance(verdict=verdict, rows=known, reference=reference, newest=due.newest)

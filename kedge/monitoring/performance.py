@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge import measure
+from kedge import metrics as named_metrics
 from kedge.monitoring import student_t
-from kedge.policy import Model
+from kedge.policy import Model, Policy
 from kedge.policy.monitor import Performance as Limits
-from kedge.records import Mean, Performance, Reference
+from kedge.records import Interval, Mean, Performance, Reference
 
 LEVEL = 0.95
 """Level of the two-sided intervals that are reported."""
@@ -130,6 +131,18 @@ def judge(
         p_value=p_value,
         worse=increase >= limits.min_increase and increase > 0 and p_value <= limits.alpha,
     )
+
+
+def metrics(policy: Policy, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, Interval]:
+    """The policy's metrics on rows in time order, see :func:`kedge.metrics.figure`; rows that are not finite are left
+    out."""
+    good = np.isfinite(scores) & np.isfinite(labels)
+    figures = [named_metrics.figure(limits, policy.model, labels[good], scores[good]) for limits in policy.metrics]
+    return {
+        each.name: Interval(value=each.value, low=each.low, high=each.high)
+        for each in figures
+        if each.value is not None and each.low is not None and each.high is not None
+    }
 
 
 def _wrong(model: Model, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[Mean | None, float | None]:

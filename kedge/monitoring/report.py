@@ -95,7 +95,8 @@ def _performance(policy: Policy, seen: Performance) -> list[Markup | str]:
         rows.append(("wrong with the label before as the prediction", seen.naive_wrong, None, None))
     if seen.reference:
         rows.append(("loss when trained", seen.reference.loss, None, None))
-    parts: list[Markup | str] = [table(("", "mean", "95 % from", "to"), rows)]
+    rows += [(name, each.value, each.low, each.high) for name, each in seen.metrics.items()]
+    parts: list[Markup | str] = [table(("", "figure", "95 % from", "to"), rows)]
     if seen.p_value is not None and seen.increase is not None:
         parts.append(
             f"Against the loss when trained: {100 * seen.increase:+.1f} %, one-sided p = {seen.p_value:.3g} "

@@ -2,6 +2,7 @@
 
 from kedge.policy.data import Data, Labels, RowTime, Source
 from kedge.policy.gates import Gates
+from kedge.policy.metrics import Metric
 from kedge.policy.model import Feature, Model
 from kedge.policy.monitor import Budget, Monitor
 from kedge.policy.parse import line_of, load, parse, read, schema
@@ -15,6 +16,7 @@ __all__ = [
     "Feature",
     "Gates",
     "Labels",
+    "Metric",
     "Model",
     "Monitor",
     "Policy",

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from kedge.policy.cluster import Cluster
 from kedge.policy.costs import RetrainingCosts
 from kedge.policy.data import Data, Labels
 from kedge.policy.gates import Gates
+from kedge.policy.metrics import BINARY, REGRESSION, Metric
 from kedge.policy.model import Model, fault_of_name, may_name
 from kedge.policy.monitor import Monitor
 from kedge.policy.notify import Notify
@@ -35,6 +37,8 @@ class Policy(Section):
     """When their outcomes, and those of predictions, become known."""
     train: Train = Train()
     """How a challenger is made."""
+    metrics: tuple[Metric, ...] = ()
+    """What it is measured by besides its loss, and within which limits."""
     gates: Gates = Gates()
     """What a challenger proves offline."""
     release: Release = Release()
@@ -52,6 +56,11 @@ class Policy(Section):
     def name(self) -> str:
         """The model's name."""
         return self.model.name
+
+    @property
+    def primary(self) -> Metric | None:
+        """The metric that a challenger must be better by; None: the loss."""
+        return next((metric for metric in self.metrics if metric.primary), None)
 
     @property
     def hash(self) -> str:
@@ -120,9 +129,22 @@ class Policy(Section):
         if self.train.class_weight is not None and self.model.task != "binary":
             said = f"belongs to task binary, not to {self.model.task}"
             faults.append(fault_below(("train", "class_weight"), self.train.class_weight, said))
+        faults += self._faults_of_metrics()
         if faults:
             raise ValidationError.from_exception_data("policy", faults)
         return self
+
+    def _faults_of_metrics(self) -> Iterator[InitErrorDetails]:
+        allowed, other = (BINARY, REGRESSION) if self.model.task == "binary" else (REGRESSION, BINARY)
+        labels = [metric.label for metric in self.metrics]
+        for index, metric in enumerate(self.metrics):
+            if metric.name in other:
+                said = f"{metric.name} is none of task {self.model.task}; there are {', '.join(allowed)}"
+                yield fault_below(("metrics", str(index), "name"), metric.name, said)
+            if metric.label in labels[:index]:
+                yield fault_below(("metrics", str(index), "name"), metric.name, f"{metric.label} is given twice")
+        if sum(metric.primary for metric in self.metrics) > 1:
+            yield fault_below(("metrics",), labels, "at most one metric is primary")
 
     def _faults_of_monotone(self) -> Iterator[tuple[str, str]]:
         for name in self.train.monotone:

@@ -101,6 +101,15 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    value: Figure
+    low: Figure
+    high: Figure
+
+
+@dataclass(frozen=True, kw_only=True)
 class Performance:
     """The rows a check judged against the champion's reference."""
 
@@ -119,6 +128,8 @@ class Performance:
     p_value: float | None = None
     worse: bool | None = None
     """Whether the loss rose by more than the floor and more than chance; None: no verdict."""
+    metrics: Mapping[str, Interval] = field(default_factory=dict)
+    """Those of the policy, by name; one that is not defined on these rows is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

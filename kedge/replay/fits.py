@@ -77,7 +77,7 @@ class NewestFits:
             return np.full(len(self.blocks.label) - end, float(self.blocks.label[start:end].mean()))
         candidates = {name: fits.candidate(name, start, end) for name in policy.train.estimators}
         chosen = (
-            min(candidates, key=lambda name: candidates[name].loss) if len(candidates) > 1 else next(iter(candidates))
+            min(candidates, key=lambda name: candidates[name].rank) if len(candidates) > 1 else next(iter(candidates))
         )
         return fits.score(fits.model(chosen, start, end), end, len(self.blocks.label))
 

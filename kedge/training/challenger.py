@@ -230,7 +230,7 @@ def fit_challenger(
     choice = (_choice_start(fits, first), first)
     chosen = policy.train.estimators[0]
     if len(policy.train.estimators) > 1:  # the first of the policy's list where two agree
-        chosen = min(policy.train.estimators, key=lambda name: fits.candidate(name, *choice).loss)
+        chosen = min(policy.train.estimators, key=lambda name: fits.candidate(name, *choice).rank)
     end = len(label) - min(held_out, WEIGHING_ROWS)
     weights = _weighed(fits, chosen, end, change)
     reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge import measure
+from kedge import measure, metrics
 from kedge.bundle import Matrix, Signature
 from kedge.bundle.committee import Committee
 from kedge.bundle.estimators import Estimator, Rows, Settings, named, of
@@ -44,9 +44,24 @@ class FittedCandidate:
     @cached_property
     def loss(self) -> float:
         """Mean loss on the newest fifth."""
+        return mean_loss(self.policy, *self._newest)
+
+    @property
+    def rank(self) -> float:
+        """By which the estimator is chosen, the lowest first: the loss, or the policy's primary metric."""
+        primary = self.policy.primary
+        if primary is None:
+            return self.loss
+        metric = metrics.named(primary.name)
+        value = metric.formula(self.policy.model, primary.at, *self._newest)
+        return float("inf") if value is None else -metric.sign * value
+
+    @cached_property
+    def _newest(self) -> tuple[Floats, Floats]:
+        """Labels and scores of the newest fifth."""
         newer = self.rows[split(len(self.rows)) :]
         scores = self.estimator.predict(self.settings.task, self.settings.signature, self._first, newer.matrix)
-        return mean_loss(self.policy, newer.label, scores)
+        return newer.label, scores
 
     @cached_property
     def _first(self) -> Any:

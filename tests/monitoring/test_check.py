@@ -31,6 +31,17 @@ def test_a_quiet_day_is_measured_compared_and_asks_for_nothing(world):
     assert found.due is None
 
 
+def test_the_policys_metrics_are_of_the_labelled_rows_in_record_and_page(world):
+    world.serve(rows(600, START, 1))
+    asked = world.rules().model_copy(update={"metrics": (policy.Metric(name="f1"), policy.Metric(name="auc"))})
+    found = run.run(asked, world.store, now=START + DAY).record.data
+    kept = records.newest(world.store, "fraud", records.Checked, 1)[-1].data.performance.metrics
+    assert kept == found.performance.metrics
+    assert kept.keys() == {"f1", "auc"}
+    assert 0.5 < kept["f1"].low < kept["f1"].value < kept["f1"].high <= 1
+    assert "<td>auc</td>" in world.store.get(found.report).decode()
+
+
 def test_the_labelled_loss_is_the_mean_log_loss_against_the_bundles_own(world):
     table = rows(600, START, 1)
     world.serve(table)

@@ -218,3 +218,15 @@ def test_a_damaged_file_is_named(tmp_path, name, ending):
     (made.folder / f"model.{ending}").write_bytes(b"nothing that was trained")
     with pytest.raises(BundleError, match=f"model.{ending}: "):
         made.load_model()
+
+
+def test_the_primary_metric_chooses_the_estimator():
+    """Balanced classes rank as well, and their loss is higher."""
+    signature, table = encoded()
+    ranks = {}
+    for primary in (False, True):
+        values = rows.policy(train={"class_weight": "balanced"}).to_dict()
+        asked = policies.parse({**values, "metrics": [{"name": "auc", "primary": primary}]})
+        ranks[primary] = attempt("linear", asked, signature, table)
+    assert ranks[False].rank == ranks[False].loss
+    assert -1 < ranks[True].rank < -0.5
