@@ -113,6 +113,10 @@ class Observed:
     """Of a shadow that ended; reported, not judged: a better model answers otherwise."""
     not_judged: str = ""
     """Why outcomes that are known are not judged, in words; empty: they are."""
+    paired: Paired | None = None
+    """Both bundles on the same rows since the release began; None: outcomes are compared slot by slot."""
+    not_paired: str = ""
+    """Why both were not asked about the same rows, in words; empty: they were, or nobody tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +126,16 @@ class Evidence:
     observed: tuple[Observed, ...]
     seconds: float
     """Age of the current span."""
-    paired: Paired | None = None
-    """Both bundles on the same rows; None: outcomes are compared slot by slot."""
 
     @property
     def current(self) -> Observed:
         """The span that runs."""
         return self.observed[-1]
+
+    @property
+    def paired(self) -> Paired | None:
+        """Both bundles on the same rows, as the newest look found them."""
+        return self.current.paired
 
     @property
     def labels(self) -> int:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from kedge import clock, measure, records
 from kedge.policy import Policy
 from kedge.records import Checked
+from kedge.rollout import same_rows
 from kedge.rollout.evidence import Agreement, Observed, Outcomes
 from kedge.rollout.model import Rollout, Span
 from kedge.store import Store
@@ -42,6 +43,8 @@ def observe(
     """
     now = now or clock.now()
     rows, reason = _due(store, policy, rollout, spans, now)
+    due = now - timedelta(seconds=_delay(store, policy)) + MOMENT
+    both, not_paired = same_rows.paired(store, policy, rollout, due, now, judged=not reason)
     return tuple(
         Observed(
             span=span,
@@ -49,6 +52,8 @@ def observe(
             champion=_outcomes(policy, _of(rows, span, rollout.champion)),
             agreement=_agreement(store, policy, rollout, span) if rollout.ended and span.state == "shadow" else None,
             not_judged=reason,
+            paired=both if span is spans[-1] else None,
+            not_paired=not_paired,
         )
         for span in spans
     )

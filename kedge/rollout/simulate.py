@@ -152,7 +152,7 @@ class _Run:
         """Span after span until one does not go on."""
         result: Result = "promoted"
         decision = None
-        for state, percent in _planned(self._policy):
+        for state, percent in planned_spans(self._policy):
             decision = self._span(state, percent)
             if decision.action != "advance":
                 result = "rolled back" if decision.action == "roll back" else "held"
@@ -179,8 +179,9 @@ class _Run:
             candidate, champion = _sum(candidate, more), _sum(champion, champion_more)
             self._score(more.requests + (0 if state == "shadow" else champion_more.requests))
             span = Span(state=state, percent=percent, began=START, candidate=candidate, champion=champion)
-            spans, lasted = (*self._spans, Observed(span=span)), self._clock - began
-            decision = self._judged(Evidence(observed=spans, seconds=lasted, paired=self._paired()), self._policy)
+            seen = Observed(span=span, paired=self._paired())
+            spans, lasted = (*self._spans, seen), self._clock - began
+            decision = self._judged(Evidence(observed=spans, seconds=lasted), self._policy)
             late = state != "bake" and lasted >= release.max_step_seconds
             if decision.action != "hold" or late:
                 self._spans = spans
@@ -215,7 +216,7 @@ class _Run:
         return Paired(decisions=decided, losses=decided, scores=Differences(counts=tuple(shifts), rows=sum(shifts)))
 
 
-def _planned(policy: Policy) -> Iterator[tuple[State, int]]:
+def planned_spans(policy: Policy) -> Iterator[tuple[State, int]]:
     """States with traffic, and the candidate's share in each."""
     release = policy.release
     if release.shadow_percent > 0:
@@ -242,10 +243,11 @@ def _score_shares(shift: float) -> NDArray[np.float64]:
     return np.asarray(Differences.of(quantiles).counts) / len(quantiles)
 
 
-def simulate(policy: Policy, scenario: Scenario, *, rollouts: int, seed: int) -> list[Ended]:
+def simulate(policy: Policy, scenario: Scenario, *, rollouts: int, seed: int) -> Iterator[Ended]:
     """Independent releases, each with random numbers of its own: of more of them, the first stay what they were."""
     streams = np.random.SeedSequence(seed).spawn(rollouts)
-    return [release(policy, scenario, np.random.default_rng(stream)) for stream in streams]
+    for stream in streams:
+        yield release(policy, scenario, np.random.default_rng(stream))
 
 
 def summary(ended: Sequence[Ended]) -> dict[str, float | None]:

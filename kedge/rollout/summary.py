@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from kedge.rollout.evidence import Observed, Outcomes
+from kedge.rollout.evidence import SPREADS, Observed, Outcomes
 from kedge.rollout.model import Traffic
 
 TAIL = 0.05
@@ -26,6 +26,16 @@ def of(seen: Observed) -> dict[str, object]:
         figures["cut"] = span.cut
     if seen.not_judged:
         figures["not_judged"] = seen.not_judged
+    if seen.paired is not None:
+        figures["same_rows"] = {
+            "rows": seen.paired.scores.rows,
+            "score_shift": seen.paired.scores.mean * SPREADS,
+            "labelled": seen.paired.losses.rows,
+            "loss": seen.paired.losses.mean,
+            "cost": seen.paired.decisions.mean,
+        }
+    elif seen.not_paired:
+        figures["not_paired"] = seen.not_paired
     return figures | ({"agreement": asdict(seen.agreement)} if seen.agreement else {})
 
 

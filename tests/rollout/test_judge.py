@@ -31,7 +31,8 @@ def outcomes(rows=0, wrong=0):
 
 
 def decide(policy, *observed, seconds=599.0, paired=None):
-    return judge(Evidence(observed=observed, seconds=seconds, paired=paired), policy)
+    newest = replace(observed[-1], paired=paired)
+    return judge(Evidence(observed=(*observed[:-1], newest), seconds=seconds), policy)
 
 
 def same_rows(worse=0, better=0, alike=0, *, shift=0.0):

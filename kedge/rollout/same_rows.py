@@ -1,0 +1,131 @@
+"""Both bundles on the same rows of the prediction log, off the request path: what each would have answered."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kedge import bundle as bundles
+from kedge import measure
+from kedge.bundle import Bundle
+from kedge.bundle.predictor import Predictor
+from kedge.errors import KedgeError
+from kedge.policy import Policy
+from kedge.rollout.evidence import SPREADS, Differences, Paired
+from kedge.rollout.model import Rollout
+from kedge.store import Store
+from kedge.tables import MIRRORED, log
+
+MAX_ROWS = 20_000
+"""Rows since the release began that both score, the first ones: a set that only grows, and ends."""
+MIN_SCALE_ROWS = 50
+"""Rows from which a scale is taken: of the scores, or of a regression's squared errors."""
+SCALE_SHARE = 0.9
+"""Share of the champion's squared errors (regression) that lie below the unit of a difference."""
+MICROSECOND = timedelta(microseconds=1)
+
+Floats = NDArray[np.float64]
+
+
+def paired(
+    store: Store, policy: Policy, rollout: Rollout, due: datetime, now: datetime, *, judged: bool
+) -> tuple[Paired | None, str]:
+    """How both bundles do on the rows that were asked for since the release began; or None, and why not.
+
+    Args:
+        due: Rows asked for before it are due.
+        now: Outcomes observed later are not known.
+        judged: Whether the outcomes that are known stand for the rows that are due; else only scores are compared.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    if rollout.champion is None:
+        return None, "there is no champion"
+    hidden = [name for name, feature in policy.model.features.items() if feature.privacy != "keep"]
+    if hidden:
+        return None, f"the log does not hold {', '.join(hidden[:5])} as asked for: privacy"
+    try:
+        loaded = [_loaded(store, policy.name, each) for each in (rollout.bundle, rollout.champion)]
+    except KedgeError as exc:
+        return None, f"a bundle cannot be asked: {exc}"
+    absent = {name for bundle, _ in loaded for name in bundle.signature.names} - set(policy.model.features)
+    if absent:
+        return None, f"the log has no {', '.join(sorted(absent)[:5])}"
+    rows = _rows(store, policy, rollout.started, now)
+    try:
+        scores = [predictor.score(bundle.signature.encode(rows)) for bundle, predictor in loaded]
+        golden = [predictor.score(bundle.signature.encode(loaded[0][0].golden)) for bundle, predictor in loaded]
+    except KedgeError as exc:
+        return None, f"the log's rows cannot be scored: {exc}"
+    candidate, champion = (np.asarray(each, dtype=np.float64) for each in scores)
+    label = rows["_label"]
+    if policy.labels.absent_means == "negative":
+        label = pc.fill_null(label, 0.0)
+    times = rows["_time"]
+    known = pc.and_(pc.less(times, pa.scalar(due, times.type)), pc.is_valid(label))
+    known_rows = np.asarray(known.to_numpy(), dtype=np.bool_) & judged
+    outcome = label.to_numpy().astype(np.float64)[known_rows]
+    decisions, losses = _by_outcomes(policy, outcome, candidate[known_rows], champion[known_rows])
+    shifts = _shifts(candidate, champion, np.asarray(golden[0]) - np.asarray(golden[1]))
+    return Paired(decisions=decisions, losses=losses, scores=shifts), ""
+
+
+def _rows(store: Store, policy: Policy, since: datetime, now: datetime) -> pa.Table:
+    """The first rows since a time, each request once: copies sent to a shadow are the same requests again."""
+    columns = ["_id", "_time", *policy.model.features]
+    rows = log.read_window(store, policy, since, max(since, now) + MICROSECOND, columns=columns, known_at=now)
+    rows = rows.filter(pc.invert(pc.ends_with(rows["_id"], MIRRORED)))
+    if len(rows) > MAX_ROWS:
+        first = pc.sort_indices(rows, [("_time", "ascending"), ("_id", "ascending")])[:MAX_ROWS]
+        rows = rows.take(first)
+    return rows
+
+
+def _by_outcomes(policy: Policy, label: Floats, candidate: Floats, champion: Floats) -> tuple[Differences, Differences]:
+    """Differences of the cost of decisions (binary) and of the squared errors."""
+    mine, others = (measure.squared_errors(label, score) for score in (candidate, champion))
+    if policy.model.task != "binary":
+        if len(label) < MIN_SCALE_ROWS:
+            return Differences(), Differences()
+        unit = float(np.quantile(others, SCALE_SHARE)) or 1.0
+        return Differences(), Differences.of(((mine - others) / unit).tolist())
+    costs = policy.model.costs
+    dearest = max(costs.false_positive, costs.false_negative)
+    wrong = [
+        measure.decision_costs(label, score, policy.model.threshold, costs.false_positive, costs.false_negative)
+        for score in (candidate, champion)
+    ]
+    decided = Differences.of(((wrong[0] - wrong[1]) / dearest).tolist())
+    return decided, Differences.of((mine - others).tolist())
+
+
+def _shifts(candidate: Floats, champion: Floats, golden: Floats) -> Differences:
+    """Differences of the scores beyond the mean one on the golden rows, which training saw coming."""
+    finite = np.isfinite(candidate) & np.isfinite(champion)
+    spread = float(champion[finite].std()) if finite.sum() >= MIN_SCALE_ROWS else 0.0
+    if not spread:
+        return Differences()
+    expected = float(golden.mean()) if len(golden) else 0.0
+    return Differences.of(((candidate - champion - expected)[finite] / spread / SPREADS).tolist())
+
+
+@lru_cache(maxsize=4)
+def _loaded(store: Store, model: str, bundle: str) -> tuple[Bundle, Predictor]:
+    """A bundle and its model, kept for the next look."""
+    cache = Path(_cache().name)
+    fetched = bundles.fetch(store, model, bundle, cache)
+    return fetched, fetched.load_model()
+
+
+@lru_cache(maxsize=1)
+def _cache() -> TemporaryDirectory[str]:
+    """Goes with the process."""
+    return TemporaryDirectory(prefix="kedge-release-")

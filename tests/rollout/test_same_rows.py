@@ -1,0 +1,111 @@
+"""Both bundles on the same logged rows: real bundles, a real log."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from kedge import bundle as bundles
+from kedge.bundle import Signature
+from kedge.rollout import summary
+from kedge.rollout.evidence import SPREADS, Evidence
+from kedge.rollout.judge import judge
+from kedge.rollout.model import Rollout, Span, Traffic
+from kedge.rollout.outcomes import observe
+from kedge.tables import appending
+
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+NOW = START + timedelta(days=30)
+ROWS = 600
+
+
+def published(store, policy, folder, *, slope=3.0, intercept=0.0):
+    """A bundle that says the probability 1 / (1 + exp(-(intercept + slope x)))."""
+    model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
+    model.coef_, model.intercept_ = np.array([[slope]]), np.array([intercept])
+    written = bundles.write(
+        folder / f"{slope}{intercept}",
+        model=model,
+        signature=Signature.of(policy.model),
+        policy=policy,
+        estimator="linear",
+        golden=pa.table({"x": np.linspace(-2, 2, 64)}),
+        profile=b"{}",
+        snapshot="s",
+    )
+    bundles.publish(store, written)
+    return written.id
+
+
+@pytest.fixture
+def asked(store, policy):
+    """Logs rows whose outcome is x > 0, all answered by one bundle, which is not asked again what it said."""
+
+    def asks(*, labelled=ROWS, mirrored=0, by="z" * 40):
+        x = np.random.default_rng(1).normal(size=ROWS)
+        ids = [f"r{row}" for row in range(ROWS)] + [f"r{row}-mirrored" for row in range(mirrored)]
+        x = np.concatenate([x, x[:mirrored]])
+        times = [START + timedelta(seconds=row % ROWS) for row in range(len(ids))]
+        table = {"_id": ids, "_time": times, "_version": [by] * len(ids), "_score": [0.5] * len(ids), "x": x}
+        appending.append(store, policy, "predictions", pa.table(table), writer="t", sequence=1)
+        labels = {"_id": ids[:labelled], "_label": (x > 0).astype(float)[:labelled], "_observed": times[:labelled]}
+        appending.append(store, policy, "labels", pa.table(labels), writer="t", sequence=1)
+
+    return asks
+
+
+def seen(store, policy, candidate, champion):
+    rollout = Rollout(
+        bundle=candidate, uri="u", slot="green", champion=champion, attempt=1, run="r", started=START, since=START
+    )
+    span = Span(
+        state="canary", percent=10, began=START, candidate=Traffic(requests=400), champion=Traffic(requests=3600)
+    )
+    return observe(store, policy, rollout, [span], now=NOW)[-1]
+
+
+def test_both_are_asked_about_every_row_whoever_answered_it_and_copies_count_once(store, policy, asked, tmp_path):
+    asked(mirrored=50)
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
+    paired = seen(store, policy, candidate, champion).paired
+    assert (paired.decisions.rows, paired.losses.rows, paired.scores.rows) == (ROWS, ROWS, ROWS)
+    assert paired.decisions.mean == 1  # the candidate says the opposite each time
+    assert 0.5 < paired.losses.mean < 1
+
+
+def test_the_candidate_that_decides_worse_is_rolled_back_though_it_answered_nobody(store, policy, asked, tmp_path):
+    asked()
+    candidate, champion = (published(store, policy, tmp_path, intercept=by) for by in (2.0, 0.0))
+    found = seen(store, policy, candidate, champion)
+    decision = judge(Evidence(observed=(found,), seconds=100), policy)
+    assert decision.action == "roll back"
+    assert decision.reasons[0].startswith("cost of decisions on the same rows: +0.2")
+    assert summary.of(found)["same_rows"]["labelled"] == ROWS
+
+
+def test_the_shift_that_training_saw_on_the_golden_rows_is_expected(store, policy, asked, tmp_path):
+    asked(labelled=0)
+    candidate, champion = (published(store, policy, tmp_path, slope=0.5, intercept=by) for by in (1.0, 0.0))
+    paired = seen(store, policy, candidate, champion).paired
+    assert abs(paired.scores.mean * SPREADS) < 0.1
+    assert paired.decisions.rows == 0
+
+
+def test_outcomes_that_do_not_stand_for_the_rows_are_not_judged_on_the_same_rows_either(store, policy, asked, tmp_path):
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
+    asked(labelled=30, by=champion)
+    found = seen(store, policy, candidate, champion)
+    assert found.not_judged
+    assert (found.paired.decisions.rows, found.paired.scores.rows) == (0, ROWS)
+
+
+def test_rows_that_the_log_hides_are_compared_slot_by_slot_and_that_is_said(store, policy, asked, tmp_path):
+    asked()
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
+    feature = policy.model.features["x"].model_copy(update={"privacy": "hash"})
+    private = policy.model_copy(update={"model": policy.model.model_copy(update={"features": {"x": feature}})})
+    found = seen(store, private, candidate, champion)
+    assert (found.paired, summary.of(found)["not_paired"]) == (None, "the log does not hold x as asked for: privacy")
+    assert seen(store, policy, candidate, "f" * 40).not_paired.startswith("a bundle cannot be asked: ")

@@ -1,0 +1,74 @@
+"""Simulated releases: the judge's promises on traffic that is not the one it was tuned on."""
+
+import pytest
+
+from kedge import policy as policies
+from kedge.rollout.plan import plan
+from kedge.rollout.simulate import Scenario, simulate, summary
+
+DAY = 86_400
+
+
+@pytest.fixture
+def defaults():
+    return policies.parse(
+        {
+            "model": {"name": "m", "target": "y", "features": {"x": {"type": "number"}}},
+            "data": {"source": {"format": "log"}},
+        }
+    )
+
+
+def ends(policy, rollouts=20, seed=11, **fields):
+    return summary(list(simulate(policy, Scenario(**fields), rollouts=rollouts, seed=seed)))
+
+
+EQUAL = {"rps": 10, "base_error": 0.01, "candidate_error": 0.01}
+
+
+def test_an_equal_candidate_is_promoted_through_a_wandering_rate_and_an_outage_of_both(defaults):
+    ended = ends(defaults, 12, bake_outage=600, wander=0.5, **EQUAL)
+    assert (ended["promoted"], ended["median_seconds"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("harm", "bad_answers"),
+    [
+        ({"candidate_error": 0.05}, 20),
+        ({"candidate_error": 0.03}, 60),
+        ({"latency_ratio": 2}, 20),
+        ({"score_shift": -0.5}, 20),
+        ({"accuracy_loss": 0.03}, 20),
+    ],
+)
+def test_harm_is_rolled_back_before_it_costs_much(defaults, harm, bad_answers):
+    ended = ends(defaults, **{**EQUAL, **harm})
+    assert ended["rolled_back"] >= 0.95
+    assert ended["median_bad_answers"] <= bad_answers
+
+
+def test_a_hundred_requests_a_day_release_within_days_and_condemn_nobody(defaults):
+    scenario = Scenario(rps=100 / DAY, base_error=0.01, candidate_error=0.01, label_delay=DAY)
+    ended = list(simulate(defaults, scenario, rollouts=6, seed=12))
+    assert {one.result for one in ended} <= {"promoted", "held"}
+    assert sum(one.result == "promoted" and one.seconds <= 5 * DAY for one in ended) >= 5
+
+
+def test_the_same_seed_simulates_the_same_releases_and_more_of_them_begin_alike(defaults):
+    scenario = Scenario(rps=10, base_error=0.01, candidate_error=0.2)
+    few, more = (list(simulate(defaults, scenario, rollouts=count, seed=3)) for count in (2, 4))
+    assert few == more[:2]
+    assert more[2:] != list(simulate(defaults, scenario, rollouts=2, seed=4))
+
+
+def test_a_service_that_nobody_asks_is_held_and_condemned_by_nobody(defaults):
+    assert ends(defaults, 3, rps=1e-6, candidate_error=1.0)["held"] == 1
+
+
+def test_a_plan_says_how_long_steps_take_and_what_harm_they_find(defaults):
+    planned = plan(defaults, rps=10, base_error=0.01, rollouts=10)
+    assert planned.promoted == 1
+    assert list(planned.steps) == ["canary 5 %", "canary 25 %", "canary 50 %", "bake 95 %"]
+    assert planned.steps["bake 95 %"] == 3600
+    assert (planned.failures, planned.latency) == (0.03, 2.0)
+    assert planned.decisions in (0.02, 0.03)
