@@ -24,7 +24,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     store: StoreRoot = None,
 ) -> None:
-    """Say how long each step of a release takes at this traffic, and what harm it finds.
+    """Say how long a release takes at this traffic, and what it finds.
 
     By simulated releases: of a candidate that is no worse, the time of each step; and the least harm of a few sizes
     that is rolled back in nineteen of twenty.

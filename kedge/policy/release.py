@@ -93,7 +93,7 @@ class Analysis(Section):
     """Scores of both on the same rows: shift of the mean, beyond the one on the golden rows, that is tolerated, in
     standard deviations of the champion's scores."""
     on_score_shift: Literal["tell", "hold", "roll back"] = "roll back"
-    """What a larger shift does while outcomes do not show that the candidate is no worse: `hold` lets no share rise."""
+    """What a larger shift does: `hold` lets no share rise until outcomes rule out the harm."""
     harm: Harm = Harm()
     """What must be ruled out before a share rises."""
 

@@ -92,7 +92,7 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     lacking = _lacking(evidence, policy)
     if evidence.current.span.state != "bake":
         lacking += tuple(f"not ruled out yet: {test.harm}" for test in tests if not test.harmless)
-    if shift is not None and on_shift == "hold":
+    if shift is not None and on_shift == "hold" and not _sound(evidence.paired, policy):
         lacking += (f"{shift.seen}; the policy holds here: `kedge rollback`, or outcomes that show no harm",)
     if lacking:
         return Decision(action="hold", reasons=lacking, tests=tests)
@@ -144,7 +144,7 @@ def _tests(evidence: Evidence, policy: Policy) -> Iterator[Test]:
         words = "cost of decisions on the same rows"
         yield _on_same_rows("decisions", evidence.paired.decisions, words, policy, ask)
     yield _on_same_rows("loss", evidence.paired.losses, "squared error on the same rows", policy, ask)
-    yield _scores(evidence.paired.scores, policy, forgiven=_sound(evidence.paired, policy))
+    yield _scores(evidence.paired.scores, policy)
 
 
 def _lacking(evidence: Evidence, policy: Policy) -> tuple[str, ...]:
@@ -220,11 +220,11 @@ def _on_same_rows(name: Name, differences: Differences, what: str, policy: Polic
     return _test(name, log_e, words, policy, log_harmless, f"{what}: {harmful:+.3g} against the champion's")
 
 
-def _scores(differences: Differences, policy: Policy, *, forgiven: bool) -> Test:
-    """A shift either way, unless outcomes show that it does no harm."""
+def _scores(differences: Differences, policy: Policy) -> Test:
+    """A shift either way."""
     tolerated = policy.release.analysis.max_score_shift / SPREADS
     log_e = 0.0
-    if tolerated < 1 and not forgiven:
+    if tolerated < 1:
         up, down = (
             sequential.mean_above(differences.counts, tolerated),
             sequential.mean_below(differences.counts, -tolerated),
@@ -237,14 +237,14 @@ def _scores(differences: Differences, policy: Policy, *, forgiven: bool) -> Test
     return _test("scores", log_e, words, policy)
 
 
-def _sound(paired: Paired, policy: Policy) -> bool:
+def _sound(paired: Paired | None, policy: Policy) -> bool:
     """Whether outcomes rule out the policy's harm."""
     analysis = policy.release.analysis
     harmful = analysis.max_loss_increase + analysis.harm.loss
+    if paired is None or harmful >= 1:
+        return False
     judged = [paired.losses, paired.decisions] if policy.model.task == "binary" else [paired.losses]
-    return harmful < 1 and all(
-        sequential.mean_below(differences.counts, harmful) >= -math.log(analysis.alpha) for differences in judged
-    )
+    return all(sequential.mean_below(differences.counts, harmful) >= -math.log(analysis.miss) for differences in judged)
 
 
 def _loss(evidence: Evidence, policy: Policy) -> Test:

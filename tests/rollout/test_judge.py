@@ -170,10 +170,14 @@ def test_scores_that_moved_do_what_the_policy_says(policy, change, shift):
     assert under(on_score_shift="tell") == under(max_score_shift=0.75) == "advance"
 
 
-def test_scores_may_move_where_outcomes_show_that_it_does_no_harm(policy):
-    live = seen(traffic(300), traffic(2700))
-    assert decide(policy, live, paired=same_rows(100, 200, 2700, shift=0.2)).action == "advance"
-    assert decide(policy, live, paired=same_rows(1, 1, 100, shift=0.2)).action == "roll back"
+def test_held_scores_go_on_once_outcomes_rule_out_harm(policy, change):
+    live, held = (
+        seen(traffic(300), traffic(2700)),
+        policy.release.analysis.model_copy(update={"on_score_shift": "hold"}),
+    )
+    known, few = (same_rows(worse, worse, 18 * worse, shift=0.2) for worse in (150, 5))
+    assert [decide(change(analysis=held), live, paired=paired).action for paired in (known, few)] == ["advance", "hold"]
+    assert decide(policy, live, paired=known).action == "roll back"
 
 
 def test_the_tests_spend_alpha_once():
