@@ -8,8 +8,8 @@ Beside it, on the same simulated traffic, stand the documented examples of two p
 
 - Flagger's canary: a look a minute, ten failed looks end it, +2 % a look up to 50 %, at least 99 % of the candidate's
   requests of that minute without a failure.
-- Argo Rollouts' background analysis: a look each five minutes, more than three failed looks end it, at least 95 % of the
-  candidate's requests of those minutes without a failure; steps of 20, 40, 60 and 80 %, ten minutes each.
+- Argo Rollouts' background analysis: a look each five minutes, more than three failed looks end it, at least 95 % of
+  the candidate's requests of those minutes without a failure; steps of 20, 40, 60 and 80 %, ten minutes each.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ EQUAL = Scenario(rps=10, base_error=0.01, candidate_error=0.01, bake_outage=600,
 
 def flagger(service: Service) -> tuple[bool, int, int, int]:
     """Rolled back, requests and failed requests of the candidate, seconds."""
-    return _fixed(service, weights=list(range(2, 51, 2)), seconds=60, least=0.99, limit=10)
+    return _fixed(service, weights=list(range(2, 51, 2)), seconds=60, least=0.99, limit=10, waits=True)
 
 
 def argo(service: Service) -> tuple[bool, int, int, int]:
     """Rolled back, requests and failed requests of the candidate, seconds."""
-    weights = [weight for weight in (20, 40, 60, 80) for _ in range(2)]
-    return _fixed(service, weights=weights, seconds=300, least=0.95, limit=4)
+    weights = [20, 20, 40, 40, 60, 60, 80, 80]
+    return _fixed(service, weights=weights, seconds=300, least=0.95, limit=4, waits=False)
 
 
 def _fixed(
-    service: Service, *, weights: list[int], seconds: int, least: float, limit: int
+    service: Service, *, weights: list[int], seconds: int, least: float, limit: int, waits: bool
 ) -> tuple[bool, int, int, int]:
     requests = bad = failed = looks = at = 0
     while at < len(weights):
@@ -56,7 +56,8 @@ def _fixed(
             failed += 1
             if failed >= limit:
                 return True, requests, bad, looks * seconds
-            continue  # a failed look does not raise the weight
+            if waits:  # a failed look does not raise the weight
+                continue
         at += 1
     return False, requests, bad, looks * seconds
 
