@@ -31,6 +31,10 @@ SCALE_SHARE = 0.9
 """Share of the champion's squared errors (regression) that lie below the unit of a difference."""
 MICROSECOND = timedelta(microseconds=1)
 
+MAX_LOADED = 4
+"""Models that a process keeps: one release has two."""
+_LOADED: dict[tuple[str, str], tuple[Bundle, Predictor]] = {}
+
 Floats = NDArray[np.float64]
 
 
@@ -117,12 +121,14 @@ def _shifts(candidate: Floats, champion: Floats, golden: Floats) -> Differences:
     return Differences.of(((candidate - champion - expected)[finite] / spread / SPREADS).tolist())
 
 
-@lru_cache(maxsize=4)
 def _loaded(store: Store, model: str, bundle: str) -> tuple[Bundle, Predictor]:
-    """A bundle and its model, kept for the next look."""
-    cache = Path(_cache().name)
-    fetched = bundles.fetch(store, model, bundle, cache)
-    return fetched, fetched.load_model()
+    """A bundle and its model, kept for the next look; an id is the hash of what it names, wherever it lies."""
+    if (model, bundle) not in _LOADED:
+        fetched = bundles.fetch(store, model, bundle, Path(_cache().name))
+        while len(_LOADED) >= MAX_LOADED:
+            del _LOADED[next(iter(_LOADED))]
+        _LOADED[model, bundle] = fetched, fetched.load_model()
+    return _LOADED[model, bundle]
 
 
 @lru_cache(maxsize=1)
