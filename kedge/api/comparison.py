@@ -15,7 +15,7 @@ from kedge.drift.compare import MIN_ROWS
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.progress import watched
-from kedge.tables.columns import Kind, describe_missing, formats, named
+from kedge.tables.columns import Kind, describe_missing, fields_of, formats, named
 from kedge.tables.files import CSV, PARQUET
 from kedge.tables.reader import TableReader, sampled
 from kedge.tables.scan import Scan
@@ -82,6 +82,7 @@ def profile(table: AnyTable, *, policy: Policy | str | Path | None = None, depen
 
     def build() -> Profile:
         batches = _some(watched(scan.batches(list(names), spread=True, threads=True), what), what)
+        batches = _whole(batches, list(names), reader)
         return drift.build(_renamed(batches, names), dependence=dependence)
 
     return _with_unreadable(scan.counted(build), scan, names)
@@ -123,6 +124,7 @@ def compare(
     profiled = set(known.columns)  # a policy compares its features, and not the target that is there too
     thresholds: dict[str, Any] = {}
     if policy is not None:
+        profiled |= set(fields_of(policy.model, policy.data).values())
         known = _selected(known, policy, label(reference))
         monitor = policy.monitor
         thresholds = {"alpha": monitor.drift.alpha, "min_psi": monitor.drift.min_psi, "min_rows": monitor.min_rows}
@@ -238,6 +240,17 @@ def _some(batches: Iterable[RecordBatch], what: str) -> Iterator[RecordBatch]:
         yield batch
     if not rows:
         raise DataError(f"{what}: empty: not one row")
+
+
+def _whole(batches: Iterable[RecordBatch], names: list[str], reader: TableReader) -> Iterator[RecordBatch]:
+    """The batches of a reference; refuses a file that lacks a column of the others, as training does."""
+    for batch in batches:
+        absent = [name for name in names if name not in batch.schema.names]
+        for part in reader.parts() if absent else ():
+            lacking = [name for name in absent if name not in part.names]
+            if lacking:
+                raise DataError(describe_missing(lacking, list(part.names), part.place))
+        yield batch
 
 
 def _features(policy: Policy, present: list[str], what: str) -> tuple[dict[str, str], dict[str, Kind]]:

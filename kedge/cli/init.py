@@ -98,7 +98,7 @@ def _say(seen: Look, guesses: Guesses) -> None:
         f"looked at {rows} of {seen.source.location} ({seen.source.format}, {len(seen.columns)} columns)", err=True
     )
     width = max(len(column.name) for column in seen.columns)
-    unlabelled = guesses.target.column.missing
+    unlabelled = guesses.target.column.missing - guesses.target.column.invalid
     open_ = f"; {unlabelled:,} rows have none yet: not labelled, left out" if unlabelled else ""
     said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}{open_}")]
     if guesses.time is not None:
@@ -118,6 +118,11 @@ def _say(seen: Look, guesses: Guesses) -> None:
         typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why}){negative}", err=True)
     if guesses.time is None:
         typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
+    if guesses.grouped is not None:
+        why = "the rows lie in groups of it, so their order is no time: `order: drawn` deals them at random"
+        typer.echo(f"{guesses.grouped}: {why}", err=True)
+    if guesses.rows_a_day is not None:
+        typer.echo(f"about {guesses.rows_a_day:,.3g} rows a day: windows and steps fit that", err=True)
     if guesses.id is None:
         typer.echo("no column looks like an id: duplicates cannot be told", err=True)
 

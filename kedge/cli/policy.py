@@ -39,26 +39,30 @@ def check(
     Example: kedge policy check payments.yaml
     """
     from kedge import policy
+    from kedge.errors import PolicyError
     from kedge.policy.notes import notes
 
     parsed = policy.load(file)
-    _refuse_what_the_table_lacks(file, parsed)
+    faults = table_faults(file, parsed)
+    if faults:
+        raise PolicyError("\n".join(faults))
     if as_json:
         typer.echo(parsed.model_dump_json(indent=2))
     else:
         typer.echo(f"{file}: good ({parsed.name}: {len(parsed.model.features)} features, {parsed.model.task})")
-        for note in notes(parsed):
-            typer.echo(f"  {note}")
+        for note in notes(parsed, rows_a_day(parsed)):
+            line = policy.line_of(file, note.partition(":")[0].split("."))
+            typer.echo(f"  line {line}: {note}" if line else f"  {note}")
 
 
-def _refuse_what_the_table_lacks(file: Path, parsed: Policy) -> None:
-    """Refuse columns and labels that a table on this machine does not have; one elsewhere is asked by a run."""
+def table_faults(file: Path, parsed: Policy) -> list[str]:
+    """Columns and labels that a table on this machine does not have; one elsewhere is asked by a run."""
     source = parsed.data.source
     if source.format in ("log", "sql") or "://" in source.location or not Path(source.location).exists():
-        return
+        return []
     import pyarrow as pa
 
-    from kedge.errors import DataError, PolicyError
+    from kedge.errors import DataError
     from kedge.tables.sources import open_reader
 
     try:
@@ -67,9 +71,35 @@ def _refuse_what_the_table_lacks(file: Path, parsed: Policy) -> None:
         if not faults and parsed.model.task == "binary":
             faults = _absent_labels(file, parsed, reader)
     except (DataError, pa.ArrowException):
-        return  # a fault of the table, which the run that reads it names
-    if faults:
-        raise PolicyError("\n".join(faults))
+        return []  # a fault of the table, which the run that reads it names
+    return faults
+
+
+def rows_a_day(parsed: Policy) -> float | None:
+    """Of a table on this machine, by the time that its rows (of at most the first million) span; None: not known."""
+    source = parsed.data.source
+    column = parsed.data.time_column
+    if column is None or source.format == "sql" or "://" in source.location or not Path(source.location).exists():
+        return None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from kedge.errors import DataError
+    from kedge.tables.columns import convert
+    from kedge.tables.sources import open_reader
+
+    rows, ends = 0, []
+    try:
+        for piece in open_reader(source).pieces([column]):
+            times = convert(piece.rows.column(column), "time", format=parsed.data.time_format).values
+            ends += [time for time in pc.min_max(times).as_py().values() if time is not None]
+            rows += len(times)
+            if rows >= MAX_ROWS:
+                break
+    except (DataError, pa.ArrowException):
+        return None  # a fault of the table, which the run that reads it names
+    days = (max(ends) - min(ends)).total_seconds() / 86_400 if ends else 0
+    return rows / days if days >= 1 else None
 
 
 def _absent_columns(file: Path, parsed: Policy, present: list[str]) -> list[str]:

@@ -127,7 +127,7 @@ def _between(distinct: Floats) -> Floats:
     if not len(gaps):
         return gaps
     fineness = math.ceil(_log2(2, float(gaps.min())))
-    if abs(fineness) > 900 or math.ldexp(float(distinct[-1] - distinct[0]), fineness) > MAX_CELLS:
+    if abs(fineness) > 900 or float(distinct[-1] - distinct[0]) > math.ldexp(MAX_CELLS, -fineness):
         return distinct[1:]
     half = np.floor((np.ldexp(distinct[1:], fineness) + 0.5) / 2)
     cuts = np.ldexp(2 * half - 0.5, -fineness)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import date, timedelta
 from functools import cache
+from itertools import pairwise
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -48,6 +50,29 @@ def times_in_30_days(schedule: str) -> int:
     >>> times_in_30_days("0 * * * *"), times_in_30_days("30 6 * * MON-FRI"), times_in_30_days("0 0 1 * *")
     (720, 22, 1)
     """
+    times, fires = _calendar(schedule)
+    year = [FIRST_DAY + timedelta(days=day) for day in range(365)]
+    return math.ceil(len(times) * 30 * sum(map(fires, year)) / len(year))
+
+
+@cache
+def max_pause(schedule: str) -> float | None:
+    """Seconds between the two checks that are farthest apart, of a valid schedule; None if it never fires.
+
+    >>> max_pause("0 * * * *"), max_pause("30 8-17 * * MON-FRI"), max_pause("0 0 31 2 *")
+    (3600.0, 226800.0, None)
+    """
+    times, fires = _calendar(schedule)
+    days = [day for day in range(8 * 366) if fires(date(2024, 1, 1) + timedelta(days=day))]  # two leap years
+    if not days:
+        return None
+    within = [later - earlier for earlier, later in pairwise(times)]
+    between = [(later - earlier) * 1440 - times[-1] + times[0] for earlier, later in pairwise(days)]
+    return 60.0 * max(within + between)
+
+
+def _calendar(schedule: str) -> tuple[list[int], Callable[[date], bool]]:
+    """The minutes of a day at which a valid schedule fires, ascending, and whether it fires on a day."""
     minutes, hours, days, months, weekdays = (
         {value for part in text.split(",") for value in _values(part, least, most, names)}
         for text, (_, least, most, names) in zip(schedule.split(), FIELDS, strict=True)
@@ -58,8 +83,7 @@ def times_in_30_days(schedule: str) -> int:
         fits = day.day in days, day.isoweekday() % 7 in weekdays
         return day.month in months and (any(fits) if of_month and of_week else all(fits))
 
-    year = [FIRST_DAY + timedelta(days=day) for day in range(365)]
-    return math.ceil(len(minutes) * len(hours) * 30 * sum(map(fires, year)) / len(year))
+    return sorted(60 * hour + minute for hour in hours for minute in minutes), fires
 
 
 def _values(part: str, least: int, most: int, names: tuple[str, ...]) -> range:

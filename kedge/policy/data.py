@@ -18,6 +18,9 @@ class RowTime(Section):
     """Time of the first row; without an offset it is UTC."""
     step_seconds: Annotated[float, Field(gt=0)]
     """Seconds from one row to the next."""
+    order: Literal["file", "drawn"] = "file"
+    """`drawn`: rows are dealt at random, always alike, where their order in the file is none of time, such as in a
+    table sorted by class: else the newest rows, which a challenger is judged on, are all of one kind."""
 
 
 class Source(Section):

@@ -1,18 +1,23 @@
-"""What a policy implies that its author may not expect."""
+"""What a policy implies that its author may not expect, and what of it cannot all be had."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
 
-from kedge.clock import span
+from kedge import clock
+from kedge.policy import cron
 from kedge.policy.policy import Policy
 
 ALONE = "on failed requests and latency alone"
+DAY = 86_400
 
 
-def notes(policy: Policy) -> list[str]:
-    """In words, each with the field it is about; empty: nothing to be said.
+def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
+    """In words, each beginning with the field it is about; empty: nothing to be said.
+
+    Args:
+        rows_a_day: Rows, and so requests, that the model is likely to meet; None: not known.
 
     >>> from kedge.policy import parse
     >>> model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
@@ -21,9 +26,129 @@ def notes(policy: Policy) -> list[str]:
     'release: may end after 1.05 h, before its first outcomes are due '
     """
     due = policy.labels.due_seconds
+    found = [*_of_schedule(policy), *_of_budget(policy), *_of_steps(policy), *_of_rows(policy)]
     if due is None:
-        return ["labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"]
-    return list(_of_release(policy, due))
+        found.append(
+            "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
+        )
+    else:
+        found += [*_of_age(policy, due), *_of_release(policy, due)]
+    if rows_a_day is not None:
+        found += _of_rate(policy, rows_a_day)
+    return found
+
+
+def _of_schedule(policy: Policy) -> Iterator[str]:
+    """A calendar that never comes, or that leaves rows between its windows."""
+    monitor = policy.monitor
+    pause = cron.max_pause(monitor.schedule)
+    if pause is None:
+        yield f"monitor.schedule: {monitor.schedule!r} is a day that no year has: no check would ever run"
+    elif pause > monitor.window_seconds:
+        yield (
+            f"monitor.window_seconds: checks are up to {_span(pause)} apart and look at {_span(monitor.window_seconds)}"
+            f": rows between are never looked at; raise it to {pause:g}, or check more often"
+        )
+
+
+def _of_budget(policy: Policy) -> Iterator[str]:
+    """Limits of which one makes the other say nothing."""
+    budget, triggers = policy.monitor.budget, policy.monitor.triggers
+    if budget.max_retrains > 1 and budget.cooldown_seconds > budget.period_seconds:
+        yield (
+            f"monitor.budget.cooldown_seconds: {_span(budget.cooldown_seconds)} between retrainings is longer than "
+            f"period_seconds ({_span(budget.period_seconds)}), in which max_retrains allows {budget.max_retrains}: "
+            "lower it, or raise period_seconds"
+        )
+    on = (triggers.labelled_error, triggers.growth, triggers.drift_and_estimate, triggers.max_age_seconds)
+    if not any(on) and triggers.new_labels is None:
+        yield "monitor.triggers: all are switched off: no check will ever start a retraining"
+    elif policy.costs.error == 0 and triggers.labelled_error:
+        yield "costs.error: 0: errors cost nothing, so monitor.triggers.labelled_error will never start a retraining"
+
+
+def _of_steps(policy: Policy) -> Iterator[str]:
+    """Steps that their own time limit, or that of the step that carries them out, ends."""
+    release = policy.release
+    for index, step in enumerate(release.steps):
+        if step.min_seconds > release.max_step_seconds:
+            yield (
+                f"release.steps.{index}.min_seconds: {_span(step.min_seconds)} is longer than max_step_seconds "
+                f"({_span(release.max_step_seconds)}): every candidate would be rolled back; lower it"
+            )
+    use = policy.cluster.steps.get("deploy")
+    shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
+    if use is not None and use.max_seconds is not None and use.max_seconds <= shortest:
+        yield (
+            f"cluster.steps.deploy.max_seconds: ends every release after {_span(use.max_seconds)}, but its steps and "
+            f"bake_seconds take {_span(shortest)} at least; raise it well above"
+        )
+
+
+def _of_rows(policy: Policy) -> Iterator[str]:
+    """Rows that no table can give, or features that say nothing."""
+    gates, row_time = policy.gates, policy.data.row_time
+    if policy.model.task == "binary" and 2 * gates.min_class_rows > gates.min_rows:
+        yield (
+            f"gates.min_class_rows: {gates.min_class_rows} of each class are more than gates.min_rows asks for in all "
+            f"({gates.min_rows}): the judgement waits for {2 * gates.min_class_rows}"
+        )
+    if (
+        row_time is not None
+        and row_time.start.replace(tzinfo=row_time.start.tzinfo or clock.now().tzinfo) > clock.now()
+    ):
+        yield f"data.row_time.start: {row_time.start} is in the future, and rows after now are not trained on"
+    for name, feature in policy.model.features.items():
+        if feature.min is not None and feature.min == feature.max:
+            yield f"model.features.{name}.min: is also its max, {feature.min:g}: a feature of one value says nothing"
+
+
+def _of_age(policy: Policy, due: float) -> Iterator[str]:
+    """Ages that rows have before their outcome is due."""
+    history, triggers = policy.data.history_seconds, policy.monitor.triggers
+    if history is not None and history <= due:
+        yield (
+            f"data.history_seconds: rows at most {_span(history)} old are trained on, and outcomes are due after "
+            f"{_span(due)}: no row is ever both; raise it well above"
+        )
+    for field, age in (
+        ("monitor.triggers.max_age_seconds", triggers.max_age_seconds),
+        ("gates.stale_after_seconds", policy.gates.stale_after_seconds),
+    ):
+        if age is not None and age <= due:
+            yield (
+                f"{field}: the newest row of a training is already {_span(due)} old, when its outcome is due: every "
+                f"champion would be too old at once; raise it above {due:g}"
+            )
+
+
+def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
+    """What so many rows a day cannot fulfil in time."""
+    monitor, release = policy.monitor, policy.release
+    said = f"{rows_a_day:,.3g} rows a day"
+    in_window = rows_a_day * monitor.window_seconds / DAY
+    if in_window < monitor.min_rows:
+        days = max(1, round(2 * monitor.min_rows / rows_a_day + 0.5)) if rows_a_day else 0
+        yield (
+            f"monitor.min_rows: at {said} a window has about {in_window:,.0f}, {monitor.min_rows} are needed: every "
+            f'check would say "too few rows"; ' + (f"window_seconds: {days * DAY} holds enough" if days else "")
+        )
+    elif in_window < monitor.performance.min_labels:
+        yield (
+            f"monitor.performance.min_labels: at {said} a window has about {in_window:,.0f} outcomes, "
+            f"{monitor.performance.min_labels} are needed: performance would never be judged; lengthen window_seconds"
+        )
+    for index, step in enumerate(release.steps):
+        share = step.percent / 100
+        requests = rows_a_day * share * release.max_step_seconds / DAY
+        if requests < step.min_requests:
+            needed = step.min_requests / max(rows_a_day * share, 1e-9) * DAY
+            yield (
+                f"release.steps.{index}.min_requests: at {said} a candidate at {step.percent} % answers about "
+                f"{requests:,.0f} within max_step_seconds ({_span(release.max_step_seconds)}), {step.min_requests} are "
+                f"needed: every candidate would be rolled back; give it a larger percent, or {_span(needed)} and more"
+            )
+            return
 
 
 def _of_release(policy: Policy, due: float) -> Iterator[str]:
@@ -54,4 +179,4 @@ def _of_release(policy: Policy, due: float) -> Iterator[str]:
 
 
 def _span(seconds: float) -> str:
-    return span(timedelta(seconds=seconds))
+    return clock.span(timedelta(seconds=seconds))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from yaml.constructor import SafeConstructor
+from yaml.constructor import ConstructorError, SafeConstructor
 
 from kedge.errors import PolicyError
 from kedge.policy.data import Source
 from kedge.policy.policy import Policy
+from kedge.policy.section import Section
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
@@ -55,18 +56,33 @@ def read(text: str, path: str | Path) -> Policy:
         _refuse_growth(text, path)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         _refuse_duplicates(node, path)
-        value = None if node is None else SafeConstructor().construct_document(node)
+        value = None if node is None else _Constructor().construct_document(node)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise PolicyError(f"{path}:{line}: not valid YAML: {exc.problem}") from exc
-    except (yaml.YAMLError, ValueError) as exc:  # a value: 2026-13-45, which looks like a day
-        raise PolicyError(f"{path}: not valid YAML: {exc}") from exc
+    except yaml.reader.ReaderError as exc:
+        line = text[: exc.position].count("\n") + 1
+        raise PolicyError(f"{path}:{line}: not valid YAML: {exc.reason}") from exc
+    except UnicodeEncodeError as exc:
+        line = text[: exc.start].count("\n") + 1
+        raise PolicyError(f"{path}:{line}: not valid YAML: half a character, {text[exc.start]!r}") from exc
     if value is None:
-        raise PolicyError(f"{path}: empty; `kedge init TABLE` writes a first policy from a table")
+        raise PolicyError(f"{path}:1: empty; `kedge init TABLE` writes a first policy from a table")
     if not isinstance(value, dict):
         raise PolicyError(f"{path}:1: a policy is a mapping of sections, got {_kind(value)}")
     policy = _validated(value, str(path), node)
     return _resolved(policy, path.parent)
+
+
+class _Constructor(SafeConstructor):
+    """Plain values of YAML; what looks like a day or a number and is none is an error with its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as exc:  # 2026-13-45; 0b_; a number of 5,000 digits
+            said = f"{_shown(node.value)} cannot be read ({exc}); in quotes it is text"
+            raise ConstructorError(None, None, said, node.start_mark) from exc
 
 
 def parse(value: Mapping[str, Any], *, place: str = "policy") -> Policy:
@@ -140,26 +156,31 @@ def _describe(error: ErrorDetails, place: str, node: yaml.Node | None) -> str:
 
 def _fields_at(path: tuple[int | str, ...]) -> list[str]:
     """Names a mapping at this path may have, walking the models by their annotations."""
-    node: Any = Policy.model_json_schema()
-    definitions = node.get("$defs", {})
+    held: Any = Policy
     for part in path:
-        node = _dereferenced(node, definitions)
-        if isinstance(part, int):
-            node = node.get("items", {})
-        elif part in node.get("properties", {}):
-            node = node["properties"][part]
-        else:
-            node = node.get("additionalProperties") or {}
-    properties = _dereferenced(node, definitions).get("properties", {})
-    return [name for name, field in properties.items() if not field.get("deprecated")]
+        section = _section(held)
+        if section is not None:
+            name = section.EARLIER.get(str(part), str(part))
+            held = section.model_fields[name].annotation if name in section.model_fields else None
+        else:  # an item of a list, or a value of a mapping
+            held = next((args[-1] if isinstance(part, str) else args[0] for args in _arguments(held)), None)
+    section = _section(held)
+    return [] if section is None else list(section.model_fields)
 
 
-def _dereferenced(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    for option in (node, *node.get("anyOf", ())):
-        if "$ref" in option:
-            found: dict[str, Any] = definitions[option["$ref"].rsplit("/", 1)[-1]]
-            return found
-    return node
+def _section(held: Any) -> type[Section] | None:
+    """The section that a field is, perhaps beside None."""
+    options = (held, *get_args(held))
+    if not isinstance(held, type) and get_origin(held) in (list, tuple, dict):
+        return None
+    return next((each for each in options if isinstance(each, type) and issubclass(each, Section)), None)
+
+
+def _arguments(held: Any) -> Iterator[tuple[Any, ...]]:
+    """What lists and mappings hold, those beside None too."""
+    for each in (held, *get_args(held)):
+        if get_origin(each) in (list, tuple, dict):
+            yield get_args(each)
 
 
 def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
@@ -182,12 +203,16 @@ def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
 
 
 def _refuse_growth(text: str, path: Path) -> None:
-    """Aliases can make a small file endless and deep nesting can exhaust the reader; a policy needs neither."""
+    """Aliases can make a small file endless, deep nesting can exhaust the reader, tags make values what they do not
+    look like; a policy needs none of them."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise PolicyError(f"{path}:{line}: alias *{event.anchor}: write the value out; a policy has no aliases")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise PolicyError(f"{path}:{line}: tag {tag}: write the plain value; a policy has no tags")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_LEVELS:
             raise PolicyError(f"{path}:{line}: nested deeper than {MAX_LEVELS} levels; no field of a policy is")

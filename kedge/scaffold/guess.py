@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
+import numpy as np
+import pyarrow.compute as pc
+
 from kedge.errors import UsageError
 from kedge.policy.model import MAX_CHARACTERS, may_name
 from kedge.scaffold.leak import telling
-from kedge.scaffold.look import Column, Look, number_text
+from kedge.scaffold.look import Column, Look, number_text, sort_key
 from kedge.tables.columns import Kind, convert
 
 Task = Literal["binary", "regression"]
@@ -44,6 +47,8 @@ INDEX = re.compile(
 )
 """What libraries call the index of a table that they write as a column."""
 OWN = "begins with _, as columns of tools do; name a feature and give it this `column` to use it all the same"
+EXACT_BELOW = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
+"""Types of floats -> from where on they do not hold every whole number."""
 ROWS_AN_ID = 20
 """Ids with so many rows each are groups, as categories are."""
 
@@ -77,6 +82,10 @@ class Guesses:
     id: Guess | None
     features: Sequence[Guess]
     left_out: Sequence[Guess]
+    grouped: str | None = None
+    """The column whose values lie together, where no column holds times: the order of the rows is none of time."""
+    rows_a_day: float | None = None
+    """Of the time that the rows span; None: not known."""
 
 
 class Undecided(UsageError):
@@ -124,7 +133,27 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
         id=identity,
         features=features,
         left_out=[found for found in others if found.role == "left out"],
+        grouped=None if time is not None else _grouped(look, [outcome.column, *(found.column for found in features)]),
+        rows_a_day=None if time is None else _rows_a_day(look, time.column),
     )
+
+
+def _grouped(look: Look, columns: Sequence[Column]) -> str | None:
+    """A column of few values that lie together: one run of rows, or two, for each."""
+    for column in columns:
+        if not 2 <= column.distinct <= CLASSES or look.rows < ROWS_AN_ID * column.distinct:
+            continue
+        codes = convert(look.held[column.name], "category").values.dictionary_encode().indices.fill_null(-1).to_numpy()
+        if (np.diff(codes) != 0).sum() < 2 * column.distinct:
+            return column.name
+    return None
+
+
+def _rows_a_day(look: Look, time: Column) -> float | None:
+    """Rows over the time they span; None where that is less than a day, or not all rows were looked at."""
+    ends = pc.min_max(convert(look.held[time.name], "time").values).as_py()
+    days = (ends["max"] - ends["min"]).total_seconds() / 86_400
+    return look.rows / days if look.whole and days >= 1 else None
 
 
 def _called(guesses: Sequence[Guess]) -> list[Guess]:
@@ -173,7 +202,7 @@ def _target(look: Look) -> Guess:
         if name in fit:
             return Guess(column=fit[name], role="target", why="by its name")
     two = [column for column in fit.values() if column.distinct == 2]
-    last = look.columns[-1]
+    last = next((column for column in reversed(look.columns) if not column.name.startswith("_")), None)
     if last in two:
         return Guess(column=last, role="target", why="the last column, with two values")
     if len(two) == 1:
@@ -248,7 +277,7 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
 
 def _undecided(look: Look, column: Column) -> str:
     """What a target may mean, with the line that says each."""
-    values = sorted(column.values, key=lambda value: float(value) if column.kind in ("number", "integer") else value)
+    values = sorted(column.values, key=sort_key)
     what = "whole numbers" if column.kind == "integer" else "texts" if column.kind == "text" else "values"
     line = f"kedge init {look.source.location} --target {json.dumps(column.name)}"
     lines = [f"  {line} --positive {json.dumps(values[-1]) if values else 'VALUE'}   # that class against all others"]
@@ -343,6 +372,12 @@ def _no_feature(column: Column) -> str:
             return f"holds {column.stored_as}"
         case "time":
             return "a time; make a number of it, such as hours since, to use it"
+    limit = EXACT_BELOW.get(column.stored_as)
+    if limit is not None and _sounds_like_id(column.name) and column.most >= limit:
+        return (
+            f"stored as {column.stored_as}, which holds whole numbers exactly below {limit:,} only: different ids have "
+            "become one; store ids as integers or text"
+        )
     if column.distinct == 1:
         return f"one value only, {next(iter(column.values))!r}"
     if INDEX.fullmatch(column.name) and (column.running or column.name.startswith("Unnamed")):

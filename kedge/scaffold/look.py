@@ -19,6 +19,7 @@ from kedge.errors import DataError
 from kedge.policy import Source
 from kedge.tables import columns as column_types
 from kedge.tables import sources
+from kedge.tables.columns import kind_of
 from kedge.tables.reader import sample
 from kedge.tables.scan import widened
 from kedge.tables.untyped import READABLE, TextGuess
@@ -123,11 +124,17 @@ def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
 def _column(name: str, raw: pa.Array) -> Column:
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
+    if pa.types.is_string_view(raw.type):
+        raw = raw.cast(pa.string())
     if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
         raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
     kind, read = _kind(raw)
     missing = len(raw) if kind == "nothing" else read.null_count
-    counted = {} if kind in ("nothing", "other") else _counted(raw, kind)
+    counted = (
+        {}
+        if kind in ("nothing", "other")
+        else _counted(read if kind == "time" or pa.types.is_duration(raw.type) else raw, kind)
+    )
     least = most = math.nan
     running = ascending = False
     if kind in ("number", "integer"):
@@ -200,7 +207,7 @@ def _kind(raw: pa.Array) -> tuple[Kind, pa.Array]:
         return "boolean", raw
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "time", column_types.convert(raw, "time").values
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if kind_of(kind) == "number":
         return _number(column_types.convert(raw, "number").values)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return _text(raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw)
@@ -232,7 +239,7 @@ def _text(raw: pa.Array) -> tuple[Kind, pa.Array]:
 def _counted(raw: pa.Array, kind: Kind) -> dict[str, int]:
     """The values as the source spells them, numbers each once however spelt -> rows."""
     missing = (None, *(() if kind == "text" else column_types.MISSING_NUMBERS))
-    plain = raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw
+    plain = column_types.countable(raw)
     counts = pc.value_counts(plain)
     values, rows = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
     found = {
@@ -244,6 +251,14 @@ def _counted(raw: pa.Array, kind: Kind) -> dict[str, int]:
     for text, count in found.items():
         merged[number_text(text)] += count
     return dict(merged)
+
+
+def sort_key(text: str) -> tuple[float, str]:
+    """Numbers by size, then what is none by its letters."""
+    try:
+        return float(text), text
+    except ValueError:
+        return math.inf, text
 
 
 def number_text(text: str) -> str:

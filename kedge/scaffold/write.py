@@ -7,8 +7,11 @@ import math
 import re
 from collections.abc import Iterator
 
+from kedge.policy.gates import Gates
+from kedge.policy.monitor import Monitor
 from kedge.scaffold.guess import Guess, Guesses
 from kedge.scaffold.look import Look
+from kedge.scaffold.pace import pace
 
 MAX_COUNTED = 20
 """Values of the target whose rows are counted in a comment."""
@@ -43,7 +46,7 @@ def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
             *_data(look, guesses),
             *LABELS,
             *_sizes(look),
-            *_watching(),
+            *_watching(guesses.rows_a_day),
             "",
         ]
     )
@@ -73,7 +76,8 @@ def _heading(look: Look) -> list[str]:
 def _target(guesses: Guesses) -> list[str]:
     target = guesses.target
     column = target.column
-    missing = f", {column.missing:,} rows have none yet: not labelled, left out" if column.missing else ""
+    unlabelled = column.missing - column.invalid
+    missing = f", {unlabelled:,} rows have none yet: not labelled, left out" if unlabelled else ""
     lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.name)}  # {_comment(target.why)}{missing}"]
     if target.name != column.name:
         lines.append(f"  target_column: {_quoted(column.name)}  # what the table calls it")
@@ -112,6 +116,10 @@ def _left_out(guesses: Guesses) -> list[str]:
 
 def _data(look: Look, guesses: Guesses) -> list[str]:
     lines = []
+    drawn, grouped = "", []
+    if guesses.grouped is not None:
+        drawn = ", order: drawn"
+        grouped = [f"  # The rows lie in groups of {_comment(_quoted(guesses.grouped))}, so their order is no time."]
     if guesses.time is not None:
         lines.append(f"  time_column: {_quoted(guesses.time.column.name)}  # {_comment(guesses.time.why)}")
     else:
@@ -119,7 +127,8 @@ def _data(look: Look, guesses: Guesses) -> list[str]:
             "  # No column holds times. Until one does, row k is taken to have happened at",
             "  # start + k * step_seconds, in the order of the file: CHANGE BOTH to what is true,",
             "  # because training and comparison go by time.",
-            "  row_time: {start: 2000-01-01T00:00:00+00:00, step_seconds: 60}",
+            *grouped,
+            f"  row_time: {{start: 2000-01-01T00:00:00+00:00, step_seconds: 60{drawn}}}",
         ]
     if guesses.id is not None:
         lines.append(f"  id_column: {_quoted(guesses.id.column.name)}  # {_comment(guesses.id.why)}")
@@ -142,22 +151,34 @@ def _sizes(look: Look) -> list[str]:
         return []
     return [
         f"train: {{min_rows: {max(50, look.rows // 2)}}}  # the table is small",
-        f"gates: {{min_rows: {max(20, look.rows // 10)}}}",
+        f"gates: {{min_rows: {max(2 * Gates().min_class_rows, look.rows // 10)}}}",
     ]
 
 
-def _watching() -> list[str]:
-    return [
-        "release:",
+def _watching(rows_a_day: float | None) -> list[str]:
+    fits = pace(rows_a_day)
+    days = fits.window_seconds // 86_400
+    steps, rows = fits.max_step_seconds // 86_400, ""
+    if rows_a_day is not None:
+        rows = f"  # about {rows_a_day:,.3g} rows a day"
+    lines = [
+        f"release:{rows}",
         "  approval: auto                 # manual: wait for `kedge approve` before any traffic moves",
-        "  steps:                         # the candidate's share of the traffic, and what it must have seen at each",
-        "    - {percent: 5, min_seconds: 300, min_requests: 100}",
-        "    - {percent: 25, min_seconds: 300, min_requests: 100}",
-        "    - {percent: 50, min_seconds: 300, min_requests: 100}",
-        "monitor:",
-        '  schedule: "0 * * * *"          # a check every hour (cron, UTC) ...',
-        "  window_seconds: 86400          # ... of the last day",
     ]
+    if steps > 1:
+        lines.append(f"  max_step_seconds: {fits.max_step_seconds:<12} # {steps} days, to see enough requests")
+    lines += [
+        "  steps:                         # the candidate's share of the traffic, and what it must have seen at each",
+        *(f"    - {{percent: {each}, min_seconds: 300, min_requests: {fits.min_requests}}}" for each in fits.percents),
+        "monitor:",
+        f'  schedule: "{fits.schedule}"          # a check every {"hour" if days == 1 else "day"} (cron, UTC) ...',
+        f"  window_seconds: {fits.window_seconds:<14} # ... of the last {'day' if days == 1 else f'{days} days'}",
+    ]
+    if fits.min_rows < Monitor().min_rows:
+        lines.append(f"  min_rows: {fits.min_rows:<20} # with fewer rows a check says nothing")
+    if fits.min_labels < Monitor().performance.min_labels:
+        lines.append(f"  performance: {{min_labels: {fits.min_labels}}}")
+    return lines
 
 
 def _quoted(text: str) -> str:

@@ -114,6 +114,16 @@ def counted(column: pa.Array, kind: Kind, format: str | None = None) -> tuple[pa
     return read.values, int(read.wrong.sum())
 
 
+def countable(column: pa.Array) -> pa.Array:
+    """The values as Arrow can count them: without an encoding, and 16-bit floats widened.
+
+    Raises:
+        DataError: as :func:`convert`.
+    """
+    plain = _plain(column)
+    return _numbers(plain).values if pa.types.is_float16(plain.type) else plain
+
+
 def kind_of(held: pa.DataType) -> Kind | None:
     """What values of an Arrow type are; None for what no model input is made of, and for nulls.
 

@@ -20,6 +20,8 @@ from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableRe
 DELIMITERS = ",;\t|"
 MAX_HEADER = 1_000_000
 BLOCK_BYTES = 4 << 20
+HEADER = re.compile(rb'(?:"(?:[^"]|"")*"|[^"\r\n]|")*?(?=\r|\n|\Z)')
+"""The first line; a name in quotes may hold line ends."""
 
 
 class CsvReader:
@@ -61,7 +63,7 @@ class CsvReader:
 
 def _names(file: File) -> list[str]:
     names = header(file)[0]
-    return [*names, *(name for name in file.partition if name not in names)]
+    return [*(name for name in file.partition if name not in names), *names]
 
 
 def _pieces(file: File, columns: Sequence[str], batch_rows: int) -> Iterator[Piece]:
@@ -107,22 +109,26 @@ def header(file: File) -> tuple[list[str], str]:
         start = _read(stream, MAX_HEADER, file)
     if not start.strip():
         raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
-    line = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").split(b"\n", 1)[0].rstrip(b"\r")
+    found = HEADER.match(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n"))
+    line = found[0] if found is not None else b""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         refuse_bad_bytes(file)
         raise
     delimiter = max(DELIMITERS, key=text.count)
-    names = _split(text, delimiter)
+    names = _split(text, delimiter, file)
     refuse_twice(names, f"{file.place}, line 1")
     return names, delimiter
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def _split(line: str, delimiter: str, file: File) -> list[str]:
     import csv
 
-    return next(csv.reader([line], delimiter=delimiter))
+    try:
+        return next(csv.reader(line.splitlines(keepends=True), delimiter=delimiter))
+    except (csv.Error, StopIteration) as exc:
+        raise DataError(f"{file.place}, line 1: not a line of column names: {exc}") from exc
 
 
 def _stream(file: File) -> Any:

@@ -86,11 +86,21 @@ def _read(
     said = {name: file.partition[name] for name in columns if name not in stored and name in file.partition}
     try:
         for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=stored, use_threads=threads):
+            for column in filter(_is_text, batch.columns):
+                column.validate(full=True)  # Arrow trusts that text is UTF-8, and codes those of a dictionary
             yield with_constants(batch, said)
     except (pa.ArrowException, OSError) as exc:
         before = sum(opened.metadata.row_group(k).num_rows for k in range(group))
         place = f"{file.place}, after row {before}"
         raise DataError(f"{place}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
+
+
+def _is_text(column: pa.Array) -> bool:
+    return pa.types.is_dictionary(column.type) or column.type in (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+    )
 
 
 def with_constants(batch: pa.RecordBatch, values: Mapping[str, str | None]) -> pa.RecordBatch:
@@ -101,10 +111,8 @@ def with_constants(batch: pa.RecordBatch, values: Mapping[str, str | None]) -> p
 
 
 def _with_partition(stored: pa.Schema, partition: Mapping[str, str | None]) -> pa.Schema:
-    for name in partition:
-        if name not in stored.names:
-            stored = stored.append(pa.field(name, pa.string()))
-    return stored
+    said = [pa.field(name, pa.string()) for name in partition if name not in stored.names]
+    return pa.schema([*said, *stored])
 
 
 def _opened(file: File, metadata: Any = None, dictionary: Sequence[str] = ()) -> Any:
@@ -118,7 +126,7 @@ def _opened(file: File, metadata: Any = None, dictionary: Sequence[str] = ()) ->
             buffer_size=1 << 16,
             page_checksum_verification=True,
         )
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as exc:
         raise DataError(f"{file.place}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
     refuse_twice(opened.schema_arrow.names, file.place)
     return opened
@@ -136,15 +144,26 @@ def _may_hold(metadata: Any, group: int, bounds: Bounds) -> bool:
     row_group = metadata.row_group(group)
     for index in range(row_group.num_columns):
         column = row_group.column(index)
-        if column.path_in_schema == bounds.column:
+        if _path(column) == bounds.column:
             statistics = column.statistics
-            if statistics is None or not statistics.has_min_max or not isinstance(statistics.min, datetime):
+            if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
                 return True
-            if statistics.null_count is None or statistics.null_count:
+            try:
+                oldest, newest = statistics.min, statistics.max
+            except (OverflowError, ValueError):  # beyond the years of Python
                 return True
-            oldest, newest = _aware(statistics.min), _aware(statistics.max)
+            if not isinstance(oldest, datetime) or not isinstance(newest, datetime):
+                return True
+            oldest, newest = _aware(oldest), _aware(newest)
             return (bounds.start is None or newest >= bounds.start) and (bounds.end is None or oldest < bounds.end)
     return True
+
+
+def _path(column: Any) -> str:
+    try:
+        return str(column.path_in_schema)
+    except UnicodeDecodeError:  # a damaged name, which is none of those asked for
+        return ""
 
 
 def _aware(time: datetime) -> datetime:

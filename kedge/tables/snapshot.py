@@ -297,7 +297,8 @@ def _backwards(old: Snapshot, newest: datetime | None) -> str:
 def _time_of(data: Data) -> str:
     """How rows got their time: another way is another table as far as its newest row is concerned."""
     if data.row_time is not None:
-        return f"row {data.row_time.start.isoformat()} + {data.row_time.step_seconds:g} s"
+        drawn = ", in an order drawn" if data.row_time.order == "drawn" else ""
+        return f"row {data.row_time.start.isoformat()} + {data.row_time.step_seconds:g} s{drawn}"
     return f"column {data.time_column or TIME}"
 
 

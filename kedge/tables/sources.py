@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kedge.errors import DataError
 from kedge.policy import Data, Model, RowTime, Source
@@ -44,6 +45,8 @@ class Table:
     """Name inside -> how text writes it."""
     rows_read: int = 0
     target_values: Counter[str] = field(default_factory=Counter)
+    _drawn: NDArray[np.int64] | None = None
+    """The order in which rows are dealt, where the policy asks for that."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -93,6 +96,9 @@ class Table:
             bounds = Bounds(self.sources[TIME], start, end, known_at, unlabelled)
         self.rows_read = 0
         self.target_values.clear()
+        if self.row_time is not None and self.row_time.order == "drawn" and self._drawn is None:
+            rows = sum(piece.rows.num_rows for piece in self.reader.pieces(list(self.sources.values())[:1]))
+            self._drawn = np.random.default_rng(0).permutation(rows)
         for piece in self.reader.pieces(wanted, bounds):
             batch = self._converted(piece, names, provenance)
             self.rows_read += piece.rows.num_rows
@@ -144,16 +150,18 @@ class Table:
         start = start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
         first = np.datetime64(start.replace(tzinfo=None), "us")
         numbers = np.arange(self.rows_read, self.rows_read + piece.rows.num_rows, dtype=np.int64)
+        if self._drawn is not None:
+            numbers = self._drawn[numbers]
         step = round(self.row_time.step_seconds * 1e6)
-        if start.timestamp() + (self.rows_read + len(numbers)) * self.row_time.step_seconds > column_types.LATEST:
+        if start.timestamp() + (int(numbers.max(initial=0)) + 1) * self.row_time.step_seconds > column_types.LATEST:
             raise DataError(
-                f"{piece.place}: data.row_time: row {self.rows_read + len(numbers):,} would be after the year 9999; "
+                f"{piece.place}: data.row_time: row {int(numbers.max(initial=0)) + 1:,} would be after the year 9999; "
                 "lower step_seconds"
             )
         return pa.array(first + numbers * np.timedelta64(step, "us")).cast(TIMESTAMP)
 
     def _count_target(self, raw: pa.Array) -> None:
-        for item in pc.value_counts(raw):
+        for item in pc.value_counts(column_types.countable(raw)):
             if item["values"].is_valid and len(self.target_values) < MAX_TARGET_VALUES:
                 self.target_values[_text(item["values"])] += item["counts"].as_py()
 

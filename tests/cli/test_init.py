@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -588,3 +589,60 @@ def test_of_hundreds_of_columns_a_message_names_a_few(tmp_path: Path) -> None:
     done = run(tmp_path / "t.parquet", "-o", tmp_path / "p.yaml")
     assert "one of c0, c1, " in str(done.exception)
     assert str(done.exception).endswith("c19 and 280 more")
+
+
+def test_a_folder_of_a_hive_table_is_not_taken_for_the_outcome(tmp_path: Path) -> None:
+    rows = payments(200).drop_columns(["recurring", "vip", "country"])
+    for country in ("AT", "DE"):
+        (tmp_path / "t" / f"country={country}").mkdir(parents=True)
+        pq.write_table(rows, tmp_path / "t" / f"country={country}" / "part.parquet")
+    policy, _ = written(tmp_path / "t")
+    assert (policy["model"]["target"], "country" in policy["model"]["features"]) == ("returned", True)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("float64", "9,007,199,254,740,992"), ("float32", "16,777,216")])
+def test_ids_stored_as_floats_are_left_out_with_the_reason(kind: str, limit: str, tmp_path: Path) -> None:
+    ids = (10**16 + np.arange(300)).astype(kind)
+    pq.write_table(payments(300).append_column("order_id", pa.array(ids)), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet", "--target", "returned")
+    held = {"float64": "double", "float32": "float"}[kind]
+    assert "order_id" not in policy["model"]["features"]
+    assert f"left out: stored as {held}, which holds whole numbers exactly below {limit} only: different ids" in said
+
+
+def test_durations_are_numbers(tmp_path: Path) -> None:
+    took = pa.array([timedelta(seconds=k % 50) for k in range(300)], pa.duration("us"))
+    pq.write_table(
+        payments(300).append_column("took", took).append_column("late", [[k % 2 for k in range(300)]]),
+        tmp_path / "t.parquet",
+    )
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["model"]["features"]["took"] == {"type": "integer"}
+
+
+def test_rows_in_groups_without_times_are_dealt_at_random(tmp_path: Path) -> None:
+    kinds = [f"k{k // 100}" for k in range(300)]
+    table = pa.table({"kind": kinds, "x": [k % 17 / 3 for k in range(300)], "late": [k % 2 for k in range(300)]})
+    pa_csv.write_csv(table, tmp_path / "t.csv")
+    done = run(tmp_path / "t.csv", "-o", tmp_path / "p.yaml")
+    assert "kind: the rows lie in groups of it, so their order is no time: `order: drawn` deals them" in done.stderr
+    assert policies.load(tmp_path / "p.yaml").data.row_time.order == "drawn"
+    pa_csv.write_csv(table.take(np.random.default_rng(0).permutation(300)), tmp_path / "u.csv")
+    assert run(tmp_path / "u.csv", "-o", tmp_path / "q.yaml").exit_code == 0
+    assert policies.load(tmp_path / "q.yaml").data.row_time.order == "file"
+
+
+def test_windows_and_steps_fit_the_rows_a_day_that_the_table_shows(tmp_path: Path) -> None:
+    times = [START + timedelta(hours=k) for k in range(600)]
+    table = payments(600).drop_columns(["requested_at", "booked"]).add_column(0, "at", pa.array(times))
+    pq.write_table(table, tmp_path / "t.parquet")
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["monitor"]["window_seconds"] == 28 * 86_400
+    assert [step["percent"] for step in policy["release"]["steps"]] == [50]
+    assert "# about 24 rows a day" in (tmp_path / "policy.yaml").read_text()
+    done = CliRunner().invoke(build(), ["policy", "check", str(tmp_path / "policy.yaml")])
+    assert "rows a day" not in done.output
+    file = tmp_path / "policy.yaml"
+    file.write_text(file.read_text().replace(f"window_seconds: {28 * 86_400}", "window_seconds: 86400"))
+    done = CliRunner().invoke(build(), ["policy", "check", str(file)])
+    assert "monitor.min_rows: at 24 rows a day a window has about 24, 200 are needed" in done.output

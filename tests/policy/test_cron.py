@@ -1,6 +1,6 @@
 import pytest
 
-from kedge.policy.cron import fault
+from kedge.policy.cron import fault, max_pause
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_what_cron_allows_passes(schedule: str) -> None:
 )
 def test_what_it_does_not_allow_is_named(schedule: str, said: str) -> None:
     assert said in (fault(schedule) or "")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "hours"),
+    [
+        ("*/15 * * * *", 0.25),
+        ("0 5 * * *", 24),
+        ("0 0 1 * *", 31 * 24),
+        ("0 0 29 FEB *", 1461 * 24),
+        ("0 0 13 * FRI", 7 * 24),  # a date or a weekday
+        ("0 0 */2 * FRI", 21 * 24),  # with a star: a date that is that weekday
+        ("30 8-17 * * MON-FRI", 63),
+    ],
+)
+def test_the_max_pause_of_a_schedule(schedule: str, hours: float) -> None:
+    assert max_pause(schedule) == hours * 3600

@@ -4,6 +4,7 @@ import pytest
 
 from kedge import policy as policies
 from kedge.policy.notes import notes
+from kedge.scaffold.pace import pace
 
 DAY = 86_400
 MODEL = {"name": "fraud", "target": "is_fraud", "features": {"x": {"type": "number"}}}
@@ -51,3 +52,86 @@ def test_a_delay_nobody_stated_is_told_to_be_estimated() -> None:
     assert said(None) == [
         "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
     ]
+
+
+def noted(rows_a_day: float | None = None, **sections: Any) -> list[str]:
+    model = MODEL | sections.pop("model", {})
+    data = {"source": {"format": "log"}} | sections.pop("data", {})
+    rules = {"model": model, "data": data, "labels": {"delay_seconds": 0}} | sections
+    return notes(policies.parse(rules), rows_a_day)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"monitor": {"schedule": "0 0 30 2 *"}}, "monitor.schedule: '0 0 30 2 *' is a day that no year has"),
+        (
+            {"monitor": {"schedule": "0 6 * * 1", "window_seconds": DAY}},
+            "monitor.window_seconds: checks are up to 7 days apart and look at 24 h: rows between are never looked at; "
+            "raise it to 604800",
+        ),
+        (
+            {"monitor": {"budget": {"cooldown_seconds": 60 * DAY}}},
+            "monitor.budget.cooldown_seconds: 60 days between retrainings is longer than period_seconds (30 days)",
+        ),
+        (
+            {"monitor": {"triggers": {"labelled_error": False, "growth": None}}},
+            "monitor.triggers: all are switched off",
+        ),
+        ({"costs": {"error": 0}}, "costs.error: 0: errors cost nothing"),
+        (
+            {"release": {"max_step_seconds": 60, "steps": [{"percent": 5, "min_seconds": 300}]}},
+            "release.steps.0.min_seconds: 5 min is longer than max_step_seconds (1 min): every candidate would be",
+        ),
+        (
+            {"cluster": {"steps": {"deploy": {"max_seconds": 3600}}}},
+            "cluster.steps.deploy.max_seconds: ends every release after 1 h, but its steps and bake_seconds take 1.25",
+        ),
+        (
+            {"labels": {"delay_seconds": 3 * DAY}, "data": {"history_seconds": 2 * DAY}},
+            "data.history_seconds: rows at most 2 days old are trained on, and outcomes are due after 3 days: no row",
+        ),
+        (
+            {"labels": {"delay_seconds": 3 * DAY}, "monitor": {"triggers": {"max_age_seconds": DAY}}},
+            "monitor.triggers.max_age_seconds: the newest row of a training is already 3 days old",
+        ),
+        (
+            {"labels": {"delay_seconds": 3 * DAY}, "gates": {"stale_after_seconds": DAY}},
+            "gates.stale_after_seconds: the newest row of a training is already 3 days old",
+        ),
+        ({"gates": {"min_rows": 30}}, "gates.min_class_rows: 20 of each class are more than gates.min_rows asks for"),
+        (
+            {"model": {"features": {"x": {"type": "number", "min": 2, "max": 2}}}},
+            "model.features.x.min: is also its max, 2: a feature of one value says nothing",
+        ),
+    ],
+)
+def test_demands_that_contradict_each_other_are_named_with_field_and_remedy(sections: Any, said: str) -> None:
+    assert [note for note in noted(**sections) if note.startswith(said)]
+
+
+def test_the_defaults_contradict_nothing_at_a_rate_that_they_fit() -> None:
+    assert noted() == noted(10_000) == []
+
+
+def test_a_rate_of_rows_that_cannot_fill_a_window_or_a_step_is_named() -> None:
+    assert noted(25) == [
+        'monitor.min_rows: at 25 rows a day a window has about 25, 200 are needed: every check would say "too few '
+        'rows"; window_seconds: 1382400 holds enough',
+        "release.steps.0.min_requests: at 25 rows a day a candidate at 5 % answers about 1 within max_step_seconds "
+        "(24 h), 100 are needed: every candidate would be rolled back; give it a larger percent, or 80 days and more",
+    ]
+
+
+@pytest.mark.parametrize("rows_a_day", [2, 25, 158, 500, 1500, 1900, 5000, 1e6])
+def test_what_init_writes_for_a_rate_is_met_by_that_rate(rows_a_day: float) -> None:
+    fits = pace(rows_a_day)
+    monitor = {
+        "schedule": fits.schedule,
+        "window_seconds": fits.window_seconds,
+        "min_rows": fits.min_rows,
+        "performance": {"min_labels": fits.min_labels},
+    }
+    steps = [{"percent": percent, "min_requests": fits.min_requests} for percent in fits.percents]
+    release = {"max_step_seconds": fits.max_step_seconds, "steps": steps}
+    assert noted(rows_a_day, monitor=monitor, release=release) == []

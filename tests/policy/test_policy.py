@@ -236,7 +236,7 @@ def test_a_long_value_is_shown_short() -> None:
 
 
 def test_what_is_no_policy_file_is_named(file: Path, tmp_path: Path) -> None:
-    assert refused(file, "") == "F: empty; `kedge init TABLE` writes a first policy from a table"
+    assert refused(file, "") == "F:1: empty; `kedge init TABLE` writes a first policy from a table"
     assert refused(file, "- a\n- b\n") == "F:1: a policy is a mapping of sections, got a list"
     assert refused(file, "just words") == "F:1: a policy is a mapping of sections, got text"
     assert refused(file, "model:\n  name: [\n").startswith("F:3: not valid YAML: ")
@@ -256,13 +256,15 @@ def test_a_field_given_twice_is_named_with_its_second_line(file: Path) -> None:
 
 
 def test_yaml_that_makes_no_value_is_named(file: Path) -> None:
-    assert refused(file, "model:\n  name: 2026-13-45\n") == "F: not valid YAML: month must be in 1..12"
+    assert refused(file, "model:\n  name: 2026-13-45\n") == (
+        "F:2: not valid YAML: '2026-13-45' cannot be read (month must be in 1..12); in quotes it is text"
+    )
     assert refused(file, "model:\n  [name]: x\n") == "F:2: a list or a mapping cannot be a field's name"
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "model: !!python/name:os.system x"])
 def test_yaml_that_would_run_code_is_refused(text: str, file: Path) -> None:
-    assert "not valid YAML" in refused(file, text)
+    assert refused(file, text).endswith(": write the plain value; a policy has no tags")
 
 
 def test_yaml_that_grows_or_nests_without_end_is_refused_at_once(file: Path) -> None:
@@ -534,3 +536,25 @@ def test_a_feature_may_have_the_name_of_a_column_that_is_another_ones(file: Path
     policy = policies.load(file)
     assert policy.model.columns == {"at": "Umsatz.netto", "country": "country", "is_fraud": "is_fraud"}
     assert policies.parse(policy.to_dict()).model == policy.model
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-13-45", "0b_", "9" * 5000, "!!int x", "!!timestamp x", "!!python/object:os.system {}", "!own x", '"\\0"'],
+)
+def test_no_value_of_yaml_ends_in_a_traceback(value: str) -> None:
+    with pytest.raises(PolicyError, match=r"^p.yaml:3: "):
+        policies.read(f"model:\n  name: m\n  target: {value}\n", "p.yaml")
+
+
+def test_an_unknown_field_is_named_without_making_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies.Policy, "model_json_schema", None)
+    text = (
+        "model: {features: {x: {typ: number}}}\nrelease: {steps: [{percnt: 5}]}\ncluster: {steps: {train: {cpus: 1}}}"
+    )
+    with pytest.raises(PolicyError) as raised:
+        policies.read(text, "p.yaml")
+    said = str(raised.value)
+    assert "p.yaml:1: model.features.x.typ: unknown field; did you mean 'type'? allowed here: type, min, max" in said
+    assert "p.yaml:2: release.steps.0.percnt: unknown field; did you mean 'percent'? allowed here: percent" in said
+    assert "p.yaml:3: cluster.steps.train.cpus: unknown field; did you mean 'cpu'? allowed here: cpu, memory" in said

@@ -1,0 +1,77 @@
+"""Headers, line ends and bytes that are not as they should be."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kedge import policy as policies
+from kedge.api.comparison import profile
+from kedge.errors import DataError
+from kedge.policy import Policy
+from kedge.store import open_store
+from kedge.tables.csv import CsvReader
+from kedge.tables.parquet import ParquetReader
+from kedge.tables.sources import open_source
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_any_system_end_the_header(end: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(end.join(["a,b", "1,x", "2,y", ""]).encode())
+    reader = CsvReader(str(tmp_path / "t.csv"))
+    rows = [row for piece in reader.pieces(reader.names) for row in piece.rows.to_pylist()]
+    assert rows == [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
+
+
+def test_a_name_in_quotes_may_hold_a_line_end_and_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('"total\n(EUR)","a,b";\n1,2\n')
+    assert CsvReader(str(tmp_path / "t.csv")).names == ["total\n(EUR)", "a,b;"]
+
+
+def test_a_first_line_that_is_no_header_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x" * 200_000 + ",y\n1,2\n")
+    with pytest.raises(DataError, match=r"t.csv, line 1: not a line of column names: field larger than"):
+        CsvReader(str(tmp_path / "t.csv")).schema()
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_text_of_parquet_that_is_not_utf8_is_one_sentence(encoded: bool, tmp_path: Path) -> None:
+    values = pa.Array.from_buffers(pa.string(), 2, [*pa.array(["ab", "cd"]).buffers()[:2], pa.py_buffer(b"ab\xff\xfe")])
+    pq.write_table(pa.table({"k": values}), tmp_path / "t.parquet", use_dictionary=encoded)
+    reader = ParquetReader(str(tmp_path / "t.parquet"))
+    for read in (reader.pieces, reader.batches):
+        with pytest.raises(DataError, match=r"t.parquet, after row 0: row group 0 is damaged: .*Invalid UTF8"):
+            list(read(["k"]))
+
+
+def test_a_file_that_lacks_a_column_of_the_others_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1.0], "b": [1.0]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1.0]}), tmp_path / "2.parquet")
+    with pytest.raises(DataError, match=r"2.parquet: column 'b' is missing; the table has: a"):
+        profile(tmp_path)
+
+
+def dealt(folder: Path, order: str) -> Policy:
+    model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
+    row_time = {"start": "2026-01-01T00:00:00Z", "step_seconds": 1, "order": order}
+    source = {"format": "parquet", "location": str(folder)}
+    return policies.parse({"model": model, "data": {"source": source, "row_time": row_time}})
+
+
+def test_rows_whose_order_is_no_time_are_dealt_alike_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    for number in range(2):
+        x = np.arange(500.0) + 500 * number
+        pq.write_table(pa.table({"x": x, "y": np.full(500, number)}), folder / f"{number}.parquet")
+    times = []
+    for order in ("file", "drawn", "drawn"):
+        policy = dealt(folder, order)
+        table = open_source(policy.data.source, policy.data, store=open_store(tmp_path / "store"), model=policy.model)
+        rows = pa.Table.from_batches(list(table.batches()))
+        times.append(rows.sort_by("_time")["y"].to_numpy())
+    assert times[0].tolist() == [0.0] * 500 + [1.0] * 500
+    assert times[1].tolist() == times[2].tolist()
+    assert 200 < times[1][:500].sum() < 300
