@@ -172,7 +172,7 @@ def _next(state: ModelState, asked: Policy | None, rollout: Rollout | None, now:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
     if asked is None:
         return
-    past, budget = state.retrainings, asked.monitor.budget
+    past, budget = state.budgeted, asked.monitor.budget
     if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
         yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
     if used := state.spent(budget, now):

@@ -10,7 +10,10 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kedge.settings import Settings
+    from kedge.store import Store
     from kedge.submission.submit import RunOutcome
 
 
@@ -83,6 +86,9 @@ def submit(
             )
         ]
     _tell(outcomes, as_json)
+    if not as_json:
+        for line in _proof(open_store(settings.store), asked.name, outcomes[0]):
+            typer.echo(line)
     if unserved and outcomes[0].state == "succeeded":
         say("nothing serves on this machine, so it is registered and not released. To release it:")
         given = f"--policy {policy}" if policy is not None else f"--model {model}"
@@ -100,6 +106,31 @@ def _nothing_serves(settings: Settings) -> bool:
     return not elsewhere and not Folder(Path(settings.platform)).running()
 
 
+def _proof(store: Store, model: str, outcome: RunOutcome) -> Iterator[str]:
+    """How good the candidate is, beside what it was held against, and where all of it stands."""
+    from kedge import records
+    from kedge.records import Evaluated
+
+    if not outcome.bundle:
+        return
+    found = records.find(store, model, Evaluated, records.evaluation_key(outcome.bundle, outcome.run))
+    if found is None:
+        return
+    figures = found.data.metrics
+    parts = [f"loss {figures['loss']:.4g}"]
+    if "loss_low" in figures:
+        parts[0] += f" (95 % interval {figures['loss_low']:.4g} to {figures['loss_high']:.4g})"
+    parts += [
+        f"{words} {figures[name]:.4g}"
+        for name, words in (("constant_loss", "best constant"), ("champion_loss", "champion"), ("roc_area", "ROC area"))
+        if name in figures
+    ]
+    if "champion_loss" not in figures:
+        parts.append("no champion yet")
+    yield f"{', '.join(parts)}; on {figures['rows']:,.0f} rows that it was not trained on"
+    yield f"its page: {store.url}/{found.data.report}"
+
+
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
     if as_json:
         import json
@@ -108,6 +139,7 @@ def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
         return
     for outcome in outcomes:
         about = f", bundle {outcome.bundle}" if outcome.bundle else ""
-        why = f": {outcome.reason}" if outcome.reason else ""
+        failed = outcome.state == "failed"  # the error says why, once
+        why = f": {outcome.reason}" if outcome.reason and not failed else ""
         where = f", {outcome.address}" if outcome.address else ""
         typer.echo(f"run {outcome.run} {outcome.state}{about}{where}{why}")

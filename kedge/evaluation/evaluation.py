@@ -219,10 +219,13 @@ def fits(found: Evaluation) -> dict[str, Fit]:
 
 
 def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
-    """The numbers a run graph shows."""
+    """The numbers a run graph shows; ``loss_low`` and ``loss_high`` are the 95 % interval of the loss."""
+    interval = paired(found.challenger.loss, np.zeros(len(found.label)))
     shown = {
         "rows": float(found.measured.rows.judged),
         "loss": found.measured.challenger_loss,
+        "loss_low": interval.low,
+        "loss_high": interval.high,
         "constant_loss": found.measured.constant_loss,
         **found.alternatives,
     }

@@ -235,7 +235,7 @@ def _first_of_tenure(state: ModelState, check: Check) -> bool:
 
 
 def _held_back(policy: Policy, state: ModelState, now: datetime) -> Iterator[str]:
-    budget, past = policy.monitor.budget, state.retrainings
+    budget, past = policy.monitor.budget, state.budgeted
     going = _still_going(policy, state, now)
     if going is not None:
         yield f"run {going} is still going"

@@ -18,7 +18,8 @@ def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
         parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
         finished = steps.with_retries("notify", lambda: steps.finalize_run(opened, parsed.name, run))
         write_file(Path(card.path), messages.card(finished, _evaluated(opened, finished)).encode())
-        steps.say(f"notify: {messages.text(finished)}")
+        if parsed.notify.url_variable is not None:  # else whoever submitted it, and the card, say it
+            steps.say(f"notify: {messages.text(finished)}")
         steps.say(f"notify: {messages.send(parsed, finished)}")
         return finished.data.state
     except Exception as exc:  # noqa: BLE001

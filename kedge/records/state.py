@@ -340,10 +340,21 @@ class ModelState:
         approval = self.approval(bundle)
         return None if last is None or (approval is not None and approval.order > last.order) else last
 
+    @property
+    def budgeted(self) -> tuple[Retraining, ...]:
+        """The retrainings that count: not those by hand before any model served, which retrain nothing."""
+        promoted = [each.promoted.time for each in self.releases if each.promoted is not None]
+        first = min([*promoted, *(each.time for each in self.checks)], default=None)
+        return tuple(
+            each
+            for each in self.retrainings
+            if DECIDED.fullmatch(each.key) or (first is not None and each.time >= first)
+        )
+
     def spent(self, budget: Budget, now: datetime) -> int:
         """How many retrainings count towards the budget's period that ends now: those that could begin."""
         since = now - timedelta(seconds=budget.period_seconds)
-        return sum(each.time > since and not each.refused for each in self.retrainings)
+        return sum(each.time > since and not each.refused for each in self.budgeted)
 
     def unfinished(self, *, by_hand: bool = False) -> Record[Checked] | None:
         """The newest check that decided to retrain, if what it asked for is not done: to be submitted (again) as it is.

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from kedge import records
 from kedge.cli import build
 from kedge.errors import PolicyError, UsageError, UserError
+from kedge.records import Evaluated, Record
+from kedge.store import open_store
 from kedge.submission import submit
 from tests.submission import small
 from tests.submission.fake_kfp import FakeKfp
@@ -108,3 +112,28 @@ def test_the_page_of_a_run_is_printed_for_people_and_for_programs(words, monkeyp
         f"run retrain-fraud-first running, {page}",
     ]
     assert json.loads(again.stdout)[0]["address"] == page
+
+
+def test_a_submit_ends_with_how_good_the_candidate_is_and_where_it_stands(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
+    metrics = {"rows": 726.0, "loss": 0.49203, "loss_low": 0.45, "loss_high": 0.535, "constant_loss": 0.68973}
+    data = Evaluated(
+        bundle=BUNDLE, champion=None, run="retrain-fraud-first", outcome="passed", passed=True, reasons=(),
+        rows_needed=0, gates=(), metrics=metrics, report="reports/fraud/evaluate-x.html",
+    )  # fmt: skip
+    key = records.evaluation_key(BUNDLE, "retrain-fraud-first")
+    store = open_store(tmp_path / "store")
+    records.append(store, Record(model="fraud", key=key, time=datetime(2026, 3, 2, tzinfo=UTC), data=data))
+    lines = run(words, "--key", "first").output.splitlines()
+    assert lines[-2:] == [
+        "loss 0.492 (95 % interval 0.45 to 0.535), best constant 0.6897, no champion yet; on 726 rows that it was not "
+        "trained on",
+        f"its page: {store.url}/reports/fraud/evaluate-x.html",
+    ]
+
+
+def test_a_failure_says_its_sentence_once(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("mistaken", tmp_path))
+    result = run(words, "--key", "first")
+    said = f"{result.output}{result.exception}"
+    assert said.count("column 'amount' is missing") == 1

@@ -95,6 +95,10 @@ def started(day: float, key: str, pipeline: str = "retrain", **more) -> Record:
     return record("run-started", key, START + day * DAY, pipeline=pipeline, **more)
 
 
+FIRST = record("promoted", "a", START - DAY, run="release-fraud-a", bundle="a" * 40, version="1")
+"""A model serves since before the checks."""
+
+
 def finished(day: float, key: str, state: str = "rejected", **more) -> Record:
     return record("run-finished", key, START + day * DAY, state=state, **more)
 
@@ -165,10 +169,16 @@ def test_cooldown_holds_a_retraining_back_and_the_retry_comes_when_it_ends():
 
 def test_a_run_started_by_hand_counts_for_cooldown_and_budget():
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
-    by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand")]
+    by_hand = [FIRST, started(0.5, "by-hand"), finished(0.6, "by-hand")]
     assert actions(rules, [check(0, True)], by_hand) == ["warn"]
     release = [started(0.5, "a-release", "release"), finished(0.6, "a-release")]
     assert actions(rules, [check(0, True)], release) == ["retrain"]
+
+
+def test_a_first_training_by_hand_costs_no_budget():
+    rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400 * 7))
+    by_hand = [started(-1.5, "by-hand"), finished(-1.4, "by-hand"), FIRST]
+    assert actions(rules, [check(0, True)], by_hand) == ["retrain"]
 
 
 REFUSED = {"step": None, "reason": "not submitted: nobody answers", "submitted": False}
@@ -187,7 +197,7 @@ REFUSED = {"step": None, "reason": "not submitted: nobody answers", "submitted":
 )
 def test_a_run_by_hand_counts_only_if_its_training_may_have_begun(ended, counts):
     rules = policy(budget=budget(consecutive_checks=1, cooldown_seconds=86_400))
-    by_hand = [started(0.5, "by-hand"), finished(0.6, "by-hand", "failed", **ended)]
+    by_hand = [FIRST, started(0.5, "by-hand"), finished(0.6, "by-hand", "failed", **ended)]
     assert len(retrainings(by_hand, START + DAY)) == counts
     assert len(retrainings(by_hand, START + 0.55 * DAY)) == 1  # then it was still going
     assert actions(rules, [check(0, True)], by_hand) == ["warn" if counts else "retrain"]
