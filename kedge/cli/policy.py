@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
+    from kedge.policy.data import Source
     from kedge.tables.columns import Label
     from kedge.tables.reader import Reader
 
@@ -57,9 +58,9 @@ def check(
 
 def table_faults(file: Path, parsed: Policy) -> list[str]:
     """Columns and labels that a table on this machine does not have; one elsewhere is asked by a run."""
-    source = parsed.data.source
-    if source.format in ("log", "sql") or "://" in source.location or not Path(source.location).exists():
-        return []
+    source, faults = parsed.data.source, _sql_faults(file, parsed)
+    if faults or source.format in ("log", "sql") or "://" in source.location or not Path(source.location).exists():
+        return faults
     import pyarrow as pa
 
     from kedge.errors import DataError
@@ -72,6 +73,29 @@ def table_faults(file: Path, parsed: Policy) -> list[str]:
             faults = _absent_labels(file, parsed, reader)
     except (DataError, pa.ArrowException):
         return []  # a fault of the table, which the run that reads it names
+    return faults
+
+
+def _sql_faults(file: Path, parsed: Policy) -> list[str]:
+    """A driver that is missing, or a query that is no SELECT, where the variable with the address is set here."""
+    import os
+
+    from kedge import policy
+    from kedge.errors import DataError
+
+    faults = []
+    labels = parsed.data.labels
+    sources: dict[tuple[str, ...], Source] = {("data", "source"): parsed.data.source}
+    if labels is not None:
+        sources["data", "labels", "source"] = labels.source
+    for field, source in sources.items():
+        if source.format == "sql" and os.environ.get(source.location):
+            from kedge.tables import sql
+
+            try:
+                sql.engine(source.location, source.query or "")
+            except DataError as exc:
+                faults.append(f"{file}:{policy.line_of(file, field)}: {'.'.join(field)}: {exc}")
     return faults
 
 

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from kedge.policy.section import Seconds, Section, Share
 
+STORES = {"parquet": ("s3",), "csv": ("s3",), "delta": ("s3", "gs", "az", "abfs", "abfss")}
+"""Where tables of each format may lie, besides files."""
+
 
 class RowTime(Section):
     """For tables without a time column: row k happened at start + k * step_seconds."""
@@ -36,6 +39,13 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
+        scheme, elsewhere, _ = self.location.partition("://")
+        known = STORES.get(self.format, ())
+        if elsewhere and self.format in STORES and scheme not in known:
+            raise ValueError(
+                f"location {scheme}:// cannot be read as {self.format}: a file or folder, "
+                f"{' or '.join(f'{each}://' for each in known)}; copy the table there, or query it by SQL"
+            )
         if self.format != "log" and not self.location:
             raise ValueError(f"a {self.format} source needs a location")
         if (self.format == "sql") != (self.query is not None):

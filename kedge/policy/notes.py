@@ -11,6 +11,9 @@ from kedge.policy.policy import Policy
 
 ALONE = "on failed requests and latency alone"
 DAY = 86_400
+FEW_REQUESTS = 50
+"""With fewer, not even ten times the tolerated harm is ruled out: 30 without a failure exclude one in ten at the level
+0.05, and looking at any time costs half as many again."""
 
 
 def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
@@ -74,7 +77,7 @@ def _of_steps(policy: Policy) -> Iterator[str]:
         if step.min_seconds > release.max_step_seconds:
             yield (
                 f"release.steps.{index}.min_seconds: {_span(step.min_seconds)} is longer than max_step_seconds "
-                f"({_span(release.max_step_seconds)}): every candidate would be rolled back; lower it"
+                f"({_span(release.max_step_seconds)}): no candidate could be judged; lower it"
             )
     use = policy.cluster.steps.get("deploy")
     shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
@@ -141,12 +144,13 @@ def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
     for index, step in enumerate(release.steps):
         share = step.percent / 100
         requests = rows_a_day * share * release.max_step_seconds / DAY
-        if requests < step.min_requests:
-            needed = step.min_requests / max(rows_a_day * share, 1e-9) * DAY
+        needed = max(step.min_requests, FEW_REQUESTS)
+        if requests < needed:
+            time = needed / max(rows_a_day * share, 1e-9) * DAY
             yield (
-                f"release.steps.{index}.min_requests: at {said} a candidate at {step.percent} % answers about "
-                f"{requests:,.0f} within max_step_seconds ({_span(release.max_step_seconds)}), {step.min_requests} are "
-                f"needed: every candidate would be rolled back; give it a larger percent, or {_span(needed)} and more"
+                f"release.steps.{index}.percent: at {said} a candidate at {step.percent} % answers about "
+                f"{requests:,.0f} within max_step_seconds ({_span(release.max_step_seconds)}), {needed} are needed: no "
+                f"candidate could be judged; give it a larger percent, or {_span(time)} and more"
             )
             return
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kedge.policy.monitor import Monitor
-from kedge.policy.release import Release, Step
+from kedge.policy.release import Release
 
 DAY = 86_400
 WINDOWS = (1, 7, 28)
 """Days that a check may look at."""
 RELEASES = (
-    ((5, 25, 50), 1),
+    ((5, 25, 50), 3),
     ((5, 25, 50), 7),
     ((25, 50), 7),
     ((50,), 7),
     ((50,), 28),
 )
 """Percents of steps, and the days that each may take, from the most careful on."""
+REQUESTS = 100
+"""Of a candidate at each step."""
 SPARE = 2
 """So many times the rows that are needed are to be expected."""
 
@@ -49,11 +51,11 @@ def pace(rows_a_day: float | None) -> Pace:
     window = next((days for days in WINDOWS if rows * days >= SPARE * min_rows), WINDOWS[-1])
     if rows * window < SPARE * min_rows:
         min_rows = max(20, int(rows * window / SPARE))
-    requests = Step(percent=100).min_requests
+    requests = REQUESTS
     fitting = (each for each in RELEASES if rows * each[0][0] / 100 * each[1] >= SPARE * requests)
     percents, days = next(fitting, RELEASES[-1])
     if rows * percents[0] / 100 * days < SPARE * requests:
-        requests = max(10, int(rows * percents[0] / 100 * days / SPARE))
+        requests = int(rows * percents[0] / 100 * days / SPARE)
     return Pace(
         schedule=Monitor().schedule if window == 1 else "0 5 * * *",
         window_seconds=window * DAY,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kedge.policy.gates import Gates
 from kedge.policy.monitor import Monitor
+from kedge.policy.release import Release
 from kedge.scaffold.guess import Guess, Guesses
 from kedge.scaffold.look import Look
 from kedge.scaffold.pace import pace
@@ -165,7 +166,7 @@ def _watching(rows_a_day: float | None) -> list[str]:
         f"release:{rows}",
         "  approval: auto                 # manual: wait for `kedge approve` before any traffic moves",
     ]
-    if steps > 1:
+    if fits.max_step_seconds > Release().max_step_seconds:
         lines.append(f"  max_step_seconds: {fits.max_step_seconds:<12} # {steps} days, to see enough requests")
     lines += [
         "  steps:                         # the candidate's share of the traffic, and what it must have seen at each",

@@ -34,7 +34,7 @@ class SqlReader:
     def __init__(self, variable: str, query: str) -> None:
         self.place = f"query on ${variable}"
         self._query = query
-        self._engine = _engine(variable, query)
+        self._engine = engine(variable, query)
         with self._rows(query) as rows:
             self.names: list[str] = list(rows.keys())
         refuse_twice(self.names, self.place)
@@ -86,7 +86,12 @@ class SqlReader:
                 raise DataError(f"{self.place}: column {name!r} holds text that is not Unicode: {exc.reason}") from exc
 
 
-def _engine(variable: str, query: str) -> Any:
+def engine(variable: str, query: str) -> Any:
+    """What connects to the database, which is not asked yet.
+
+    Raises:
+        DataError: the variable is not set or holds no address, its driver is not installed, or the query is no SELECT.
+    """
     address = os.environ.get(variable)
     if not address:
         raise DataError(f"data.source.location names ${variable}, which is not set: put the connection address there")
@@ -95,7 +100,9 @@ def _engine(variable: str, query: str) -> Any:
     try:
         return sa.create_engine(address)
     except (SQLAlchemyError, ImportError) as exc:
-        reason = f"the driver {exc.name} is not installed" if isinstance(exc, ImportError) else "it is not a URL"
+        reason = "it is not a URL"
+        if isinstance(exc, ImportError):
+            reason = f"the driver {exc.name} is not installed; `postgresql+psycopg` and `mysql+pymysql` are"
         raise DataError(f"${variable}: no connection can be made from it: {reason}") from None
 
 

@@ -646,3 +646,25 @@ def test_windows_and_steps_fit_the_rows_a_day_that_the_table_shows(tmp_path: Pat
     file.write_text(file.read_text().replace(f"window_seconds: {28 * 86_400}", "window_seconds: 86400"))
     done = CliRunner().invoke(build(), ["policy", "check", str(file)])
     assert "monitor.min_rows: at 24 rows a day a window has about 24, 200 are needed" in done.output
+
+
+def test_a_database_driver_that_is_missing_is_said_by_policy_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "model: {name: m, target: y, features: {x: {type: number}}}\n"
+        "data:\n"
+        "  source: {format: sql, location: BANK_DB, query: SELECT * FROM t}\n"
+        "  time_column: t\n"
+    )
+    check = ["policy", "check", str(file)]
+    monkeypatch.delenv("BANK_DB", raising=False)
+    assert CliRunner().invoke(build(), check).exit_code == 0
+    for known in ("postgresql+psycopg://reader:secret@db/bank", "mysql+pymysql://reader:secret@db/bank"):
+        monkeypatch.setenv("BANK_DB", known)
+        assert CliRunner().invoke(build(), check).exit_code == 0
+    monkeypatch.setenv("BANK_DB", "oracle+oracledb://reader:secret@db/bank")
+    said = str(CliRunner().invoke(build(), check).exception)
+    assert said.startswith(f"{file}:3: data.source: $BANK_DB: no connection can be made from it: the driver oracledb")
+    assert "secret" not in said

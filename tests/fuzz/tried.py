@@ -87,4 +87,5 @@ def _error(command: Callable[[], object], folder: Path) -> str:
 def summary(results: Iterable[str]) -> str:
     """How often each end was met, for people."""
     counts = Counter(re.sub(r"[\d',.]+|/\S+", "#", said.split("\n")[0])[:90] or "read" for said in results)
-    return "\n".join(f"{count:6,} {said}" for said, count in counts.most_common(40))
+    by_count = sorted(counts.items(), key=lambda each: -each[1])
+    return "\n".join(f"{count:6,} {said}" for said, count in by_count[:40])

@@ -558,3 +558,15 @@ def test_an_unknown_field_is_named_without_making_the_schema(monkeypatch: pytest
     assert "p.yaml:1: model.features.x.typ: unknown field; did you mean 'type'? allowed here: type, min, max" in said
     assert "p.yaml:2: release.steps.0.percnt: unknown field; did you mean 'percent'? allowed here: percent" in said
     assert "p.yaml:3: cluster.steps.train.cpus: unknown field; did you mean 'cpu'? allowed here: cpu, memory" in said
+
+
+@pytest.mark.parametrize(("form", "place"), [("parquet", "gs://lake/x"), ("csv", "az://lake/x"), ("delta", "ftp://x")])
+def test_an_address_that_no_reader_knows_is_refused_with_what_is_known(form: str, place: str) -> None:
+    model = "model: {name: m, target: y, features: {x: {type: number}}}"
+    text = f"{model}\ndata:\n  source: {{format: {form}, location: {place!r}}}\n  time_column: t\n"
+    with pytest.raises(PolicyError) as raised:
+        policies.read(text, "p.yaml")
+    said = str(raised.value)
+    assert said.startswith(f"p.yaml:3: data.source: location {place.partition(':')[0]}:// cannot be read as {form}: ")
+    assert "s3://" in said
+    assert policies.read(text.replace(place, "s3://lake/x"), "p.yaml").data.source.location == "s3://lake/x"
