@@ -331,7 +331,7 @@ def signals(streams: int, days: int) -> None:
     for rows in (240, 1_000, 5_000):
         months = [month(np.random.default_rng([seed, 7, rows]), rows, days) for seed in range(streams)]
         counts = [_share(sum(name in seen for seen in months), streams) for name in CALLED]
-        any_of = _share(sum(bool(seen - {"scores"}) for seen in months), streams)
+        any_of = _share(sum(bool(seen - {"scores", "outcomes"}) for seen in months), streams)
         print(f"| {rows:,} | {' | '.join(counts)} | {any_of} |", flush=True)
 
 

@@ -212,6 +212,8 @@ def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm:
     """What people are told though nothing is done."""
     if alarm.open:
         yield messages.risen(alarm, cost, policy)
+        if check.outcomes.drifted:
+            yield messages.outcomes(check)
     if cost.pending:
         yield "the retraining that the risen error paid for has not ended yet"
     if drifted(policy, check):
@@ -220,8 +222,6 @@ def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm:
         yield messages.pairs(check)
     if check.scores.drifted and (check.inputs.drifted or check.inputs.pairs):
         yield messages.scores_drifted(check)
-    if check.outcomes.drifted:
-        yield messages.outcomes(check)
     if check.nan_scores:
         yield messages.scores(check)
     if check.estimate is not None and check.estimate.risen:

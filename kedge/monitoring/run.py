@@ -120,8 +120,6 @@ def verdict(policy: Policy, seen: Check, decision: Decision) -> str:
         return "inputs drifted"
     if seen.inputs.pairs:
         return "pairs of inputs drifted"
-    if seen.outcomes.drifted:
-        return "outcomes drifted"
     if seen.nan_scores:
         return "scores missing"
     if seen.estimate is not None and seen.estimate.risen:

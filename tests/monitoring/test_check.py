@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 from sklearn.metrics import log_loss
 
 from kedge import bundle, policy, records
+from kedge.drift import Profile
 from kedge.errors import BundleError, NothingServed
 from kedge.monitoring import run
+from kedge.monitoring.check import ChampionReference, observe, read
+from kedge.monitoring.estimate import recorded
 from kedge.records import Reference, Window, check_key, quarantined_windows
 from kedge.tables import appending
 from tests.monitoring.world import DAY, RULES, START, rows
@@ -71,6 +75,55 @@ def test_shifted_inputs_are_named_and_only_attended_to(world):
     assert set(data.inputs.drifted) == {"age", "amount"}
     assert data.action == "warn"
     assert "inputs drifted" in data.reasons[0]
+
+
+def test_outcomes_and_scores_are_compared_with_those_the_champion_was_judged_on(world):
+    table = rows(900, START, 1)
+    positive = table.filter(table["fraud"].to_numpy() == 1)
+    world.serve(positive)
+    data = look(world, 0).record.data
+    assert data.outcomes.drifted == ("_label",)
+    assert data.scores.drifted == ("_score",)
+    page = world.store.get(data.report).decode()
+    assert "Outcomes" in page
+    assert "_label" in page
+
+
+def test_outcomes_of_a_quiet_day_have_not_drifted_and_without_a_verdict_nothing_is_said(world):
+    world.serve(rows(600, START, 1))
+    data = look(world, 0).record.data
+    assert (data.outcomes.verdict, data.outcomes.drifted) == ("compared", ())
+    assert look(world, 5).record.data.outcomes.verdict == "too few rows"
+
+
+def test_features_that_move_together_otherwise_are_named_though_each_looks_as_before(world):
+    table = rows(600, START, 1)
+    ordered = np.argsort(table["amount"].to_numpy())
+    land = np.empty(600, dtype=object)
+    land[ordered] = sorted(table["land"].to_pylist())
+    world.serve(table.set_column(4, "land", pa.array(land)), labels_after=None)
+    data = look(world, 0).record.data
+    assert data.inputs.drifted == ()
+    assert {data.inputs.pairs[0].first, data.inputs.pairs[0].second} == {"amount", "land"}
+    assert (data.action, data.verdict) == ("warn", "pairs of inputs drifted")
+    assert "Pairs that move together otherwise" in world.store.get(data.report).decode()
+
+
+def test_a_champion_of_an_older_version_has_no_pairs_and_is_checked_all_the_same(world):
+    """Its profile holds no pairs and its bundle no errors of the calibration."""
+    opened = bundle.fetch(world.store, "fraud", world.champion, world.folder)
+    profile = Profile.from_json(opened.profile())
+    older = ChampionReference(
+        profile=replace(profile, dependence=None),
+        loss=Reference(loss=0.5, rows=700),
+        calibration=recorded({"calibration_intercept": 0.0, "calibration_slope": 1.0}),
+    )
+    world.serve(rows(600, START, 1))
+    policy_of, state = world.rules(), records.read_state(world.store, "fraud")
+    _, seen = read(policy_of, world.store, state, Window(start=START, end=START + DAY))
+    found = observe(policy_of, older, seen)
+    assert (found.inputs.verdict, found.inputs.pairs) == ("compared", ())
+    assert found.estimate.verdict == "estimated"
 
 
 def corrupt_day(day: int, seed: int) -> pa.Table:

@@ -317,17 +317,21 @@ def test_scores_that_drift_alone_raise_nothing_and_with_inputs_are_told():
     assert "the champion's scores drifted (PSI 0.25)" in both.reasons
 
 
-def test_pairs_and_outcomes_that_drift_are_told_in_figures():
+def test_pairs_that_drift_are_told_in_figures():
     pair = ChangedPair(first="a", second="b", reference_correlation=0.1, current_correlation=-0.4)
-    base_rate = Drift(verdict="compared", drifted=("_label",), histograms={"_label": (["0", "1"], [90, 10], [60, 40])})
-    changed = replace(check(0), inputs=Drift(verdict="compared", pairs=(pair,)), outcomes=base_rate)
+    changed = replace(check(0), inputs=Drift(verdict="compared", pairs=(pair,)))
     (made,) = live(policy(), [changed])
     assert made.action == "warn"
-    assert made.reasons == (
-        "rank correlation changed: a and b (0.10 to -0.40)",
-        "outcomes drifted: 40.0% of the judged rows are positive, 10.0% when the champion was judged",
-    )
+    assert made.reasons == ("rank correlation changed: a and b (0.10 to -0.40)",)
     assert to_record(policy(), changed, made).data.verdict == "pairs of inputs drifted"
+
+
+def test_outcomes_that_drift_alone_raise_nothing_and_with_the_error_are_told():
+    rules = parse({**policy().to_dict(), "costs": {"run": 10_000}})
+    base_rate = Drift(verdict="compared", drifted=("_label",), histograms={"_label": (["0", "1"], [90, 10], [60, 40])})
+    alone, both = live(rules, [replace(check(day, worse=day > 0), outcomes=base_rate) for day in range(2)])
+    assert alone.action == "none"
+    assert "outcomes drifted: 40.0% of the judged rows are positive, 10.0% when the champion was judged" in both.reasons
 
 
 def test_scores_that_are_no_numbers_are_an_alarm():
