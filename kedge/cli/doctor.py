@@ -12,6 +12,7 @@ from kedge.cli.options import StoreRoot
 if TYPE_CHECKING:
     from kedge.doctor.finding import Finding
 
+KUBECONFIG = "kubeconfig"
 MARKS = {"good": "ok", "warning": "!", "bad": "x", "skipped": "-"}
 
 
@@ -35,7 +36,7 @@ def doctor(
 
     Looks at store, registry, Kubeflow Pipelines, KServe, gateway, what must run, permissions and images.
 
-    Exit code 1 if anything is bad; a warning or what could not be looked at is none.
+    Exit code 1 if anything is bad; a warning or what could not be looked at is none; 2 if the kubeconfig is at fault.
 
     Example: kedge doctor --namespace ml
     """
@@ -49,6 +50,8 @@ def doctor(
         typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
     else:
         typer.echo("\n".join(told(found)))
+    if any(each.what == KUBECONFIG for each in found):
+        raise typer.Exit(2)
     if any(each.state == "bad" for each in found):
         raise typer.Exit(1)
 
@@ -87,11 +90,14 @@ def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[
 
 def _cluster(namespace: str | None, steps: str | None) -> list[Finding]:
     from kedge.doctor import cluster
+    from kedge.doctor.api import KubeconfigError
     from kedge.doctor.client import KubernetesCluster
-    from kedge.doctor.finding import skipped
+    from kedge.doctor.finding import bad, skipped
     from kedge.errors import UsageError
 
     try:
         return cluster.examined(KubernetesCluster(namespace), steps)
+    except KubeconfigError as exc:
+        return [bad(KUBECONFIG, str(exc), "kubectl config get-contexts; export KUBECONFIG=FILE")]
     except UsageError as exc:
         return [skipped("kubernetes", str(exc), "export KUBECONFIG=FILE")]

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kedge.errors import KedgeError
+from kedge.errors import KedgeError, UserError
 
 
 class UnreachableError(KedgeError):
     """The API server does not answer, or refuses to know the caller."""
+
+
+class KubeconfigError(UserError):
+    """The kubeconfig names what is not there."""
 
 
 class DeniedError(KedgeError):

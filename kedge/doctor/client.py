@@ -11,7 +11,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from kedge.doctor.api import Account, DeniedError, Right, UnreachableError
+from kedge import kubeconfig
+from kedge.doctor.api import Account, DeniedError, KubeconfigError, Right, UnreachableError
 from kedge.errors import UsageError
 
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -25,7 +26,11 @@ class KubernetesCluster:
 
         Raises:
             UsageError: there is neither a kubeconfig nor a service account.
+            KubeconfigError: the kubeconfig is at fault, in kubectl's words.
         """
+        fault = kubeconfig.fault()
+        if fault is not None:
+            raise KubeconfigError(fault)
         try:
             config.load_kube_config()
         except config.ConfigException:

@@ -15,13 +15,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from kedge import records
+from kedge import kubeconfig, records
 from kedge.cli import build
 from kedge.doctor import accounts, aliases, cluster, places, runs, workloads
 from kedge.doctor.api import DeniedError, UnreachableError
 from kedge.doctor.client import KubernetesCluster
 from kedge.doctor.finding import good, run
+from kedge.errors import UsageError
 from kedge.registry import Registry
+from kedge.rollout.kserve.api import connect
 from kedge.store import local, open_store
 from kedge.store.identity import begin
 from tests.records.made import record
@@ -533,7 +535,7 @@ def test_a_collector_without_a_pod_that_is_ready_is_bad():
     assert "kubectl -n ml describe statefulset kedge-collector" in found.fix
 
 
-def kubeconfig(folder, address):
+def config_of(folder, address):
     """A file that leads to an address."""
     context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
     config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
@@ -546,7 +548,7 @@ def test_the_client_asks_for_objects_by_name_and_label_and_tells_what_it_may_not
     default = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     asked = []
     with answering(200, {"items": [{"a": 1}]}, asked=asked) as address:
-        monkeypatch.setattr(default, kubeconfig(tmp_path, address))
+        monkeypatch.setattr(default, config_of(tmp_path, address))
         api = KubernetesCluster("ml")
         assert api.everywhere("apps", "v1", "deployments", name="x") == [{"a": 1}]
         assert api.within("kserve", "apps", "v1", "deployments", labels="a/b=c") == [{"a": 1}]
@@ -555,7 +557,7 @@ def test_the_client_asks_for_objects_by_name_and_label_and_tells_what_it_may_not
         "/apis/apps/v1/namespaces/kserve/deployments?labelSelector=a%2Fb%3Dc",
     ]
     with answering(403, {}) as address:
-        monkeypatch.setattr(default, kubeconfig(tmp_path, address))
+        monkeypatch.setattr(default, config_of(tmp_path, address))
         with pytest.raises(DeniedError, match="may not read /apis/apps/v1/namespaces/kserve/deployments"):
             KubernetesCluster("ml").within("kserve", "apps", "v1", "deployments")
 
@@ -727,7 +729,7 @@ def test_an_api_server_that_nobody_answers_for_is_told_at_once(tmp_path, monkeyp
     with answering(200, {}) as address:
         pass
     default = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-    monkeypatch.setattr(default, kubeconfig(tmp_path, address))
+    monkeypatch.setattr(default, config_of(tmp_path, address))
     done = CliRunner().invoke(build(), ["doctor", "--store", str(tmp_path / "store")])
     assert done.exit_code == 1
     assert f"{address}: " in done.output
@@ -767,3 +769,52 @@ def test_the_command_tells_a_program_and_fails_when_something_is_bad(nowhere):
     found = json.loads(done.stdout)
     assert {"what", "state", "seen", "fix"} == found[0].keys()
     assert found[0]["state"] == "bad"
+
+
+WHOLE = {
+    "current-context": "here",
+    "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+    "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+    "users": [{"name": "u", "user": {"token": "secret"}}],
+}
+PLUGIN = {"apiVersion": "client.authentication.k8s.io/v1", "command": "nosuch-plugin", "interactiveMode": "Never"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"current-context": "gone"}, "context was not found for specified context: gone"),
+        ({"current-context": ""}, "current-context is not set"),
+        ({"clusters": []}, 'cluster "c" does not exist'),
+        ({"users": []}, 'user "u" does not exist'),
+        (
+            {"users": [{"name": "u", "user": {"exec": PLUGIN}}]},
+            "getting credentials: exec: executable nosuch-plugin not found",
+        ),
+    ],
+)
+def test_a_kubeconfig_at_fault_is_told_in_kubectls_words_with_exit_code_2(nowhere, monkeypatch, changed, words):
+    (nowhere / "config").write_text(json.dumps(WHOLE | changed))
+    monkeypatch.setenv("KUBECONFIG", str(nowhere / "config"))
+    done = CliRunner().invoke(build(), ["doctor", "--store", str(nowhere / "store")])
+    assert done.exit_code == 2, done.output
+    assert words in done.output
+    assert "reads, writes, writes once" in done.output  # what needs no cluster was looked at
+    with pytest.raises(UsageError, match=words):
+        connect()
+
+
+def test_a_kubeconfig_that_is_no_yaml_is_named(nowhere, monkeypatch):
+    (nowhere / "config").write_text("a: [")
+    monkeypatch.setenv("KUBECONFIG", str(nowhere / "config"))
+    assert str(nowhere / "config") in (kubeconfig.fault() or "")
+
+
+def test_a_whole_kubeconfig_and_none_at_all_have_no_fault(nowhere, monkeypatch):
+    assert kubeconfig.fault() is None
+    first, second = dict(WHOLE), {"users": WHOLE["users"]}
+    del first["users"]
+    for name, part in (("one", first), ("two", second)):
+        (nowhere / name).write_text(json.dumps(part))
+    monkeypatch.setenv("KUBECONFIG", f"{nowhere / 'one'}:{nowhere / 'two'}")
+    assert kubeconfig.fault() is None

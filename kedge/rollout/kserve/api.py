@@ -15,6 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
+from kedge import kubeconfig
 from kedge.errors import Conflict, ReleaseError, UsageError
 
 Object = dict[str, Any]
@@ -64,8 +65,11 @@ def connect() -> client.ApiClient:
     """The API of $KUBECONFIG, of ~/.kube/config, or of the pod this runs in.
 
     Raises:
-        UsageError: none of them is there.
+        UsageError: none of them is there, or the kubeconfig is at fault, in kubectl's words.
     """
+    fault = kubeconfig.fault()
+    if fault is not None:
+        raise UsageError(f"{fault}; mend the kubeconfig, or set $KUBECONFIG to another")
     settings = client.Configuration()
     settings.retries = 0  # tries are counted here
     try:
