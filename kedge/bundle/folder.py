@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from kedge.bundle import manifest as manifests
+from kedge.bundle import mlmodel
 from kedge.bundle.estimators import FORMATS, of
 from kedge.bundle.manifest import Fits, Item, Manifest
 from kedge.bundle.predictor import Predictor
@@ -178,6 +179,8 @@ def write(
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
+        write_file(beside / mlmodel.NAME, mlmodel.description(signature))
+        write_file(beside / mlmodel.EXAMPLE, mlmodel.example(signature, golden))
         made = draft.model_copy(update={"files": {path.name: _item(path) for path in sorted(beside.iterdir())}})
         raw = made.model_dump_json(indent=1, exclude={"created"}).encode()
         write_file(beside / manifests.NAME, raw)

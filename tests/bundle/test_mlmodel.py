@@ -1,0 +1,85 @@
+"""A bundle loads as MLflow's users know it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from kedge import bundle
+from kedge.errors import BundleError
+from kedge.records import ModelState
+from kedge.registry import Registry
+from kedge.store import open_store
+from tests.bundle import models
+from tests.records.made import record
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow warns of its own type hints when imported
+
+
+@pytest.fixture
+def tracking(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.mark.usefixtures("tracking")
+@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("kind", ["xgboost", "sklearn"])
+def test_mlflow_gives_the_golden_rows_back_with_difference_zero(tmp_path, kind, task):
+    import mlflow.pyfunc
+
+    made = models.written(tmp_path / "made", kind=kind, task=task)
+    model = mlflow.pyfunc.load_model(str(made.folder))
+    frame = made.golden.drop_columns(["_score"]).to_pandas()
+    assert model.predict(frame).tolist() == made.golden["_score"].to_pylist()
+
+
+@pytest.mark.usefixtures("tracking")
+def test_it_has_a_signature_and_an_input_example_that_it_can_predict(tmp_path):
+    import mlflow.pyfunc
+
+    made = models.written(tmp_path / "made")
+    model = mlflow.pyfunc.load_model(str(made.folder))
+    assert model.metadata.get_input_schema().input_names() == list(made.signature.names)
+    shown = model.input_example
+    assert list(shown.columns) == list(made.signature.names)
+    assert model.predict(shown).tolist() == made.golden["_score"].to_pylist()[:5]
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_frame_without_a_feature_is_refused_by_its_name(tmp_path):
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    made = models.written(tmp_path / "made")
+    frame = made.golden.drop_columns(["_score", "amount"]).to_pandas()
+    with pytest.raises(MlflowException, match="amount"):
+        mlflow.pyfunc.load_model(str(made.folder)).predict(frame)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_an_altered_bundle_is_not_loaded(tmp_path):
+    import mlflow.pyfunc
+
+    made = models.written(tmp_path / "made")
+    (made.folder / "model.ubj").write_bytes(b"another")
+    with pytest.raises(BundleError, match="altered"):
+        mlflow.pyfunc.load_model(str(made.folder))
+
+
+def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch):
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    made, store = models.written(tmp_path / "made"), open_store(str(tmp_path / "store"))
+    bundle.publish(store, made)
+    registry = Registry(uri)
+    registry.register("payments", made.id, store.uri(made.address), {})
+    promoted = [record(kind, f"{made.id}-1", START) for kind in ("registered", "promoted")]
+    registry.publish("payments", ModelState.of(promoted))
+    mlflow.set_registry_uri(uri)
+    model = mlflow.pyfunc.load_model("models:/payments@champion")
+    assert model.predict(made.golden.drop_columns(["_score"]).to_pandas()).tolist() == made.golden["_score"].to_pylist()
