@@ -35,6 +35,7 @@ def guard(
 
     Example: kedge guard --policy payments.yaml
     """
+    from kedge import notify
     from kedge.errors import ReleaseError
     from kedge.rollout import step
     from kedge.settings import Settings
@@ -46,6 +47,8 @@ def guard(
         _begin(settings, open_store(settings.store), asked)
     seen = step.guard(asked, settings.store, settings.registry, settings.platform, seconds=seconds)
     typer.echo(f"{asked.name}: {seen}")
+    if seen.verdict == "rolled back":
+        typer.echo(f"notify: {notify.post(asked, f'{asked.name}: guard: {seen}')}")
     if seen.verdict == "exceeds limits":
         raise ReleaseError(f"{asked.name}: {seen}")
 

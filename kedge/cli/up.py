@@ -95,6 +95,7 @@ def up(
 
 def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
     """The circuit breaker of one model, a look after another until ``stop`` is set."""
+    from kedge import notify
     from kedge.errors import KedgeError
     from kedge.rollout import step
 
@@ -108,6 +109,8 @@ def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callab
             text = f"the guard cannot look: {exc}"
         else:
             text = str(seen) if seen.reasons or seen.removed else ""
+            if seen.verdict == "rolled back":
+                notify.post(policy, f"{policy.name}: guard: {seen}")
         if text and text != told and not stop.is_set():
             say(f"{policy.name}: {text}")
         told = text

@@ -1,5 +1,5 @@
 """Messages to people: how a run ended, as a card beside the run and a text to where the policy says."""
 
-from kedge.notify.notify import card, send, text
+from kedge.notify.notify import card, post, send, text
 
-__all__ = ["card", "send", "text"]
+__all__ = ["card", "post", "send", "text"]

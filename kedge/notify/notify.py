@@ -34,13 +34,20 @@ def text(finished: Record[RunFinished]) -> str:
 
 
 def send(policy: Policy, finished: Record[RunFinished], environment: Mapping[str, str] = os.environ) -> str:
-    """Post the verdict as ``{"text": ...}``, which Slack's and most chats' incoming webhooks take; say what was done.
+    """Post the verdict of a run, where the policy wants to hear of such; say what was done. Raises nothing."""
+    if finished.data.state not in policy.notify.states:
+        return "nobody is to be told"
+    return post(policy, text(finished), environment)
 
-    Nothing is raised: a chat that is away is no reason for a run to fail. Only a connection that could not be made is
-    tried again, because what was sent may have arrived. The address is a secret, so it is in no message.
+
+def post(policy: Policy, line: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Post a line as ``{"text": ...}``, which Slack's and most chats' incoming webhooks take; say what was done.
+
+    Nothing is raised: a chat that is away is no reason for anything to fail. Only a connection that could not be made
+    is tried again, because what was sent may have arrived. The address is a secret, so it is in no message.
     """
-    state, variable = finished.data.state, policy.notify.url_variable
-    if variable is None or state not in policy.notify.states:
+    variable = policy.notify.url_variable
+    if variable is None:
         return "nobody is to be told"
     url = environment.get(variable, "")
     if not url.startswith(("https://", "http://")):
@@ -49,7 +56,7 @@ def send(policy: Policy, finished: Record[RunFinished], environment: Mapping[str
 
     try:
         with httpx.Client(timeout=SECONDS, transport=httpx.HTTPTransport(retries=2)) as client:
-            answer = client.post(url, json={"text": escaped(text(finished))})
+            answer = client.post(url, json={"text": escaped(line)})
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         return f"nobody was told: the address in ${variable} did not answer ({type(exc).__name__})"
     if not answer.is_success:

@@ -33,8 +33,8 @@ class SlotStatus:
     """It answers, with that bundle, and everything that was asked for is up."""
     partly: bool = False
     """Not everything that was asked for is up, but at least one server answers with that bundle."""
-    crashed: bool = False
-    """A server of it ended by itself since it was begun, as by a fault of its own; one that was taken away did not."""
+    ends: int = 0
+    """How often its servers ended by themselves so far, as by a fault of their own; one that was taken away did not."""
     failed: bool = False
     """It will not come up by waiting; ``reason`` says why."""
     not_started: bool = False
@@ -138,8 +138,10 @@ class Rollout:
     """While it waits or has failed over: the state that it goes back to."""
     departures: int = 0
     """How often its server was gone while it had traffic or copies."""
+    ends: int = 0
+    """How often its server had ended by itself when it was ready first."""
     crashes: int = 0
-    """How often of these its server had ended by itself."""
+    """How often it did since, answered by another server or not."""
     mark: Mark | None = None
     """From where the current span counts."""
     spans: tuple[Span, ...] = ()

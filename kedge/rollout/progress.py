@@ -66,6 +66,8 @@ class Progress:
     needs: tuple[Need, ...] = ()
     candidate: Traffic = field(default_factory=Traffic)
     champion: Traffic = field(default_factory=Traffic)
+    lacking: tuple[str, ...] = ()
+    """What the judge waits for, in its words."""
     held: str = ""
     """Why it does not go on though the evidence is there, or cannot be judged; empty: it goes on by its evidence."""
     looks: tuple[Look, ...] = ()
@@ -108,8 +110,11 @@ def seen(
     span, tests = evidence.current.span, decision.tests if decision is not None else ()
     shares: dict[str, float] = {test.name: max(0.0, test.log_e / test.limit) for test in tests}
     base = of(policy, rollout, now, held=held)
+    lacking = decision.reasons if decision is not None and decision.action == "hold" else ()
     look = Look(time=now, percent=base.percent, evidence=shares)
-    return replace(base, needs=tuple(needs), candidate=span.candidate, champion=span.champion, looks=(look,))
+    return replace(
+        base, needs=tuple(needs), lacking=lacking, candidate=span.candidate, champion=span.champion, looks=(look,)
+    )
 
 
 def write(store: Store, model: str, progress: Progress) -> None:
@@ -146,6 +151,8 @@ def words(progress: Progress, now: datetime) -> str:
     place = progress.state if not progress.percent else f"{progress.state} {progress.percent} %"
     told = [each for each in progress.needs if each.measure != "champion requests" or each.has < each.needs]
     facts = [*map(_need, sorted(told, key=lambda each: each.measure == "seconds")), *_compared(progress)]
+    if progress.lacking and all(each.has >= each.needs for each in progress.needs):
+        facts.append(progress.lacking[0])
     line = f"{place}: {', '.join(facts)}" if facts else place
     if progress.held:
         return f"{line}; held: {progress.held}"
@@ -200,8 +207,9 @@ def _compared(progress: Progress) -> Iterator[str]:
 
 def _left(progress: Progress, now: datetime) -> Iterator[str]:
     more = seconds_more(progress)
+    waits = all(each.has >= each.needs for each in progress.needs) and bool(progress.lacking)
     passed = (now - progress.time).total_seconds()
-    if progress.needs and more is not None:
+    if progress.needs and more is not None and not waits:
         yield f"about {span(timedelta(seconds=max(0.0, more - passed)))} more"
     if progress.limit_seconds is not None:
         left = progress.limit_seconds - (now - progress.since).total_seconds()

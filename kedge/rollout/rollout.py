@@ -128,7 +128,7 @@ def _deploy(release: Release, route: Route, rollout: Rollout) -> None:
     status = release.driver.slot(rollout.slot)
     waited = (release.clock() - rollout.since).total_seconds()
     if status.ready and status.bundle == rollout.bundle:
-        move(release, route, rollout, "smoke")
+        move(release, route, replace(rollout, ends=status.ends), "smoke")
     elif status.failed or waited > release.policy.release.ready_seconds:
         said = status.reason or "it gave no reason"
         rollout = replace(rollout, not_started=status.not_started and status.bundle == rollout.bundle)
@@ -144,7 +144,7 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
     except SlotNotReady as exc:  # nobody answered: that alone shows nothing about the bundle
         status, waited = release.driver.slot(rollout.slot), (release.clock() - rollout.since).total_seconds()
         if status.failed or waited > release.policy.release.ready_seconds:
-            guilty = status.failed or status.crashed
+            guilty = status.failed or status.ends > rollout.ends
             why = status.reason or str(exc)
             end(release, route, rollout, "rolled-back" if guilty else "not-judged", f"smoke: {why}")
         else:

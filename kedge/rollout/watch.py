@@ -54,6 +54,10 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
         release.say(f"{dead}: all traffic to the candidate, which answers")
         move(release, route, replace(cut, left=rollout.state), "failover", rollout.step)
         return
+    rollout = replace(rollout, crashes=_crashes(rollout, candidate))
+    if rollout.crashes >= MAX_CRASHES:
+        _give_up(release, route, _cut(release, rollout, "the candidate's server ended"), candidate, "its server ended")
+        return
     evidence = _seen(release, route, rollout)
     if evidence is None:
         return
@@ -146,7 +150,7 @@ def _depart(release: Release, route: Route, rollout: Rollout, candidate: SlotSta
     why = _trouble(rollout.slot, candidate)
     cut = _cut(release, rollout, "the candidate did not answer")
     left = rollout.left if rollout.state == "failover" else rollout.state
-    gone = replace(cut, left=left, departures=rollout.departures + 1, crashes=rollout.crashes + candidate.crashed)
+    gone = replace(cut, left=left, departures=rollout.departures + 1, crashes=_crashes(rollout, candidate))
     if candidate.failed or gone.crashes >= MAX_CRASHES or gone.departures > MAX_DEPARTURES:
         _give_up(release, route, gone, candidate, why)
     else:
@@ -154,9 +158,14 @@ def _depart(release: Release, route: Route, rollout: Rollout, candidate: SlotSta
         move(release, route, gone, "waiting", rollout.step)
 
 
+def _crashes(rollout: Rollout, candidate: SlotStatus) -> int:
+    """How often the candidate's server ended by itself since it was ready first, back meanwhile or not."""
+    return max(rollout.crashes, candidate.ends - rollout.ends)
+
+
 def _give_up(release: Release, route: Route, rollout: Rollout, candidate: SlotStatus, why: str) -> None:
     """End a release whose candidate's server is gone: the bundle's fault only where its own server ended or hangs."""
-    often = f", for the {rollout.crashes}. time while it had traffic" if rollout.crashes > 1 else ""
+    often = f": {rollout.crashes} times by itself since it was ready" if rollout.crashes > 1 else ""
     guilty = (
         candidate.failed
         or rollout.crashes >= MAX_CRASHES

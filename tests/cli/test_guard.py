@@ -82,3 +82,13 @@ def test_champion_is_guarded_also_while_kubeflow_is_away(guard, tmp_path, monkey
     said = guard(Guarded(verdict="within limits"))
     assert "could not be begun: KFP at http://kfp" in said
     assert "fraud: within limits" in said
+
+
+def test_rollback_by_the_guard_is_told_to_the_policys_address(guard, monkeypatch):
+    from kedge import notify
+
+    told = []
+    monkeypatch.setattr(notify, "post", lambda policy, line: told.append(line) or "told")
+    guard(Guarded(verdict="rolled back", reasons=("failed requests: 60 of 200",), requests=200))
+    guard(Guarded(verdict="within limits", requests=200))
+    assert told == ["fraud: guard: rolled back, 200 requests: failed requests: 60 of 200"]

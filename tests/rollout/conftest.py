@@ -106,13 +106,14 @@ class Platform:
         if does.never_ready or age < 3:
             return SlotStatus(bundle=bundle, reason="still loading")
         if does.dies_after_s is not None and age > does.dies_after_s:
-            return SlotStatus(bundle=bundle, crashed=True, reason="ended with code 137")
+            return SlotStatus(bundle=bundle, ends=1, reason="ended with code 137")
         gone = (self.now - START).total_seconds()
+        ended = sum(begins <= gone for begins, _ in self.unready.get(slot, ())) if slot in self.crashed else 0
         if any(begins <= gone < ends for begins, ends in self.unready.get(slot, ())):
-            if slot in self.crashed:
-                return SlotStatus(bundle=bundle, crashed=True, reason="ended with code 137")
+            if ended:
+                return SlotStatus(bundle=bundle, ends=ended, reason="ended with code 137")
             return SlotStatus(bundle=bundle, not_started=True, reason="pod evicted")
-        return SlotStatus(bundle=bundle, ready=True, address=f"http://{slot}")
+        return SlotStatus(bundle=bundle, ready=True, ends=ended, address=f"http://{slot}")
 
     def remove(self, slot):
         self._effect()

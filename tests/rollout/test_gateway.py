@@ -594,5 +594,5 @@ def test_slot_whose_bundle_cannot_be_fetched_was_not_started(driver, cluster):
     pod = cluster.objects["pods", "fraud-green-predictor-1"]["status"]
     pod["initContainerStatuses"] = [{"name": "storage-initializer", "restartCount": 4, "state": ended}]
     status = driver.slot("green")
-    assert (status.ready, status.not_started, status.crashed) == (False, True, False)
+    assert (status.ready, status.not_started, status.ends) == (False, True, 0)
     assert "storage-initializer ended 5 times, exit code 1: 403: SignatureDoesNotMatch" in status.reason

@@ -412,18 +412,33 @@ def observe_nothing(rollout, spans):
     return [Observed(span=span) for span in spans]
 
 
-def test_candidate_killed_in_the_canary_counts_its_own_failures(platform):
-    platform.deploy("blue", "one")
-    platform.deploy("green", "two")
+@pytest.mark.parametrize(("dead", "alive"), [("blue", "green"), ("green", "blue")])
+def test_requests_of_a_slot_whose_server_is_killed_are_answered_by_the_other(platform, dead, alive):
+    bundles = {"blue": "one", "green": "two"}
+    for slot, bundle in bundles.items():
+        platform.deploy(slot, bundle)
     platform.weigh(blue=50, green=50)
-    mark = platform.driver.mark()
     with Load(platform.seen.gateway) as load:
         until(lambda: len(load.answers) > 100)
-        (platform.root / "two" / "behaviour.json").write_text('{"crash": true}')
-        os.kill(platform.folder.seen("fraud", "green").pid, signal.SIGKILL)
-        seen = until(lambda: (now := platform.driver.readings(mark).live["green"]).errors > 20 and now)
-    assert seen.requests > seen.errors
-    assert platform.driver.readings(mark).live["blue"].errors == 0
+        (platform.root / bundles[dead] / "behaviour.json").write_text('{"crash": true}')
+        os.kill(platform.folder.seen("fraud", dead).pid, signal.SIGKILL)
+        until(lambda: platform.driver.slot(dead).ends >= 1)
+        answered = len(load.answers)
+        until(lambda: len(load.answers) > answered + 100)
+    assert load.failed == []
+    assert set(load.answers[answered + 50 :]) == {bundles[alive]}
+    assert not platform.driver.slot(dead).serves(bundles[dead])
+
+
+def test_candidate_that_was_not_tested_answers_for_nobody(platform, platform_rollout):
+    platform.deploy("blue", "one")
+    platform.deploy("green", "two")
+    waiting = replace(platform_rollout, state="smoke", slot="green", champion="one")
+    platform.driver.set_route(replace(platform.driver.route(), weights={"blue": 100}, rollout=waiting))
+    (platform.root / "one" / "behaviour.json").write_text('{"crash": true}')
+    os.kill(platform.folder.seen("fraud", "blue").pid, signal.SIGKILL)
+    until(lambda: platform.ask()[0] == 503)
+    assert {platform.ask()[0] for _ in range(20)} == {503}
 
 
 def test_route_is_written_by_compare_and_swap(tmp_path):

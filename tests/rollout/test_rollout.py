@@ -372,7 +372,15 @@ def test_candidate_whose_server_ends_by_itself_again_is_at_fault(served, release
     served.unready["green"] = [(20.0, 30.0), (45.0, 60.0)]
     outcome = run(release(served))
     assert (outcome.result, ended(store).condemned) == ("rolled-back", True)
-    assert outcome.reason.endswith("for the 2. time while it had traffic")
+    assert outcome.reason.endswith("2 times by itself since it was ready")
+
+
+def test_candidate_whose_server_ends_again_and_again_between_the_looks_is_at_fault(served, release, store):
+    served.crashed.add("green")
+    served.unready["green"] = [(14.5, 14.6), (15.0, 15.1)]  # up again before anybody looks
+    outcome = run(release(served))
+    assert (outcome.result, ended(store).condemned) == ("rolled-back", True)
+    assert outcome.reason == "its server ended: 2 times by itself since it was ready"
 
 
 def test_pod_that_is_taken_away_again_and_again_ends_without_a_verdict(served, release, store):

@@ -26,20 +26,18 @@ def slot_status(
     if bundle is None:
         return SlotStatus(reason=f"inferenceservice {name} has no annotation {BUNDLE}: kedge did not deploy it")
     namespace, ours = service["metadata"]["namespace"], running(pods, bundle)
-    partly, crashed = any(ready(pod) for pod in ours), any(words.crashed(pod) for pod in ours)
+    partly, ends = any(ready(pod) for pod in ours), sum(words.ends(pod) for pod in ours)
     begun = any(words.begun(pod) for pod in pods if bundle_of(pod) == bundle)
     if not rolled_out(bundle, deployment):
         refused = words.refused(service) if deployment is None else ""
         failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
         reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events)))
         reason = reason or _progress(bundle, deployment)
-        return SlotStatus(
-            bundle=bundle, partly=partly, crashed=crashed, failed=failed, not_started=not begun, reason=reason
-        )
+        return SlotStatus(bundle=bundle, partly=partly, ends=ends, failed=failed, not_started=not begun, reason=reason)
     if not partly:
         reason = words.first((*map(words.trouble, ours), "no pod of it takes requests"))
-        return SlotStatus(bundle=bundle, crashed=crashed, not_started=not begun, reason=reason)
-    return SlotStatus(bundle=bundle, ready=True, address=f"http://{predictor(name)}.{namespace}.svc:{PORT}")
+        return SlotStatus(bundle=bundle, ends=ends, not_started=not begun, reason=reason)
+    return SlotStatus(bundle=bundle, ready=True, ends=ends, address=f"http://{predictor(name)}.{namespace}.svc:{PORT}")
 
 
 def rolled_out(bundle: str, deployment: Object | None) -> bool:

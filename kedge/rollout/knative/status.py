@@ -36,21 +36,21 @@ def slot_status(
     """The status of a slot that holds a bundle: ``pods`` of its revision, ``events`` that tell why there is none."""
     revision = current.revision(slot, placed)
     ours = words.running(pods, placed.bundle)
+    ends = sum(words.ends(pod) for pod in ours)
     if revision is not None and revision.ready == "True" and revision in (current.rolledout, _latest(current)):
         up = next((pod for pod in ours if words.ready(pod)), None)
         if up is None:
             reason = words.first((*map(words.trouble, ours), f"no pod of revision {revision.name} takes requests"))
-            crashed, begun = any(map(words.crashed, ours)), any(map(words.begun, ours))
-            return SlotStatus(bundle=placed.bundle, crashed=crashed, not_started=not begun, reason=reason)
-        return SlotStatus(bundle=placed.bundle, ready=True, address=words.address(up))
+            begun = any(map(words.begun, ours))
+            return SlotStatus(bundle=placed.bundle, ends=ends, not_started=not begun, reason=reason)
+        return SlotStatus(bundle=placed.bundle, ready=True, ends=ends, address=words.address(up))
     refused = "" if revision is not None else words.refused(current.service)
     failed = bool(refused) or any(words.hopeless(pod) for pod in ours)
     reason = words.first((refused, *map(words.trouble, ours), *words.warnings(events), _progress(revision, current)))
     not_started = revision is None  # of a revision that failed Knative takes the pods away, so they would not tell
     partly = revision is not None and any(words.ready(pod) for pod in ours)
-    crashed = any(words.crashed(pod) for pod in ours)
     return SlotStatus(
-        bundle=placed.bundle, partly=partly, crashed=crashed, failed=failed, not_started=not_started, reason=reason
+        bundle=placed.bundle, partly=partly, ends=ends, failed=failed, not_started=not_started, reason=reason
     )
 
 

@@ -51,11 +51,12 @@ def begun(pod: Object) -> bool:
     )
 
 
-def crashed(pod: Object) -> bool:
-    """Whether the model server of a pod ended by itself, as by a fault of its own or for want of memory."""
-    return any(
-        each["name"] == SERVER and (each.get("restartCount", 0) > 0 or "terminated" in (each.get("state") or {}))
+def ends(pod: Object) -> int:
+    """How often the model server of a pod ended by itself, as by a fault of its own or for want of memory."""
+    return sum(
+        int(each.get("restartCount", 0)) + ("terminated" in (each.get("state") or {}))
         for each in (pod.get("status") or {}).get("containerStatuses") or ()
+        if each["name"] == SERVER
     )
 
 

@@ -53,7 +53,7 @@ class LocalDriver:
         return SlotStatus(
             bundle=seen.bundle,
             ready=seen.ready,
-            crashed=seen.ended,
+            ends=seen.ends,
             failed=seen.failed,
             reason=seen.reason,
             address=seen.address,

@@ -1,8 +1,9 @@
 """Envoy as the gateway of one machine: its configuration as plain values, and what its counters say.
 
 Envoy reads endpoints and routes from files that are replaced by a rename (file-based xDS), so weights, mirrors and
-servers change while it runs and no request is lost. Each slot has two clusters with the same endpoints: one for the
-answers clients get and one for mirrored requests, so that the two are counted apart.
+servers change while it runs and no request is lost. Each slot has two clusters: one for the answers clients get and one
+for mirrored requests, so that the two are counted apart. Behind the servers of the first stand those of the other slot,
+which answer while the slot's own do not.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ EDGES = _edges()
 def bootstrap(models: Sequence[str], *, gateway: int, admin: int, folder: Path) -> dict[str, Any]:
     """Envoy's static configuration: listener, administration address, two clusters a slot."""
     clusters = [
-        _cluster(cluster, cluster_name(model, slot), folder)
+        _cluster(cluster_name(model, slot, mirrored=mirrored), folder)
         for model in models
         for slot in SLOTS
-        for cluster in (cluster_name(model, slot), cluster_name(model, slot, mirrored=True))
+        for mirrored in (False, True)
     ]
     manager = {
         "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -75,13 +76,22 @@ def bootstrap(models: Sequence[str], *, gateway: int, admin: int, folder: Path) 
     }
 
 
-def endpoints(cluster: str, ports: Iterable[int]) -> bytes:
-    """The servers of a slot, as Envoy reads them; none: requests to the slot end as 503 and count as failed."""
-    found = [{"endpoint": {"address": _address(port)}} for port in ports]
+def endpoints(cluster: str, ports: Iterable[int], beside: Iterable[int] = ()) -> bytes:
+    """The servers of a slot, as Envoy reads them; none: requests to the slot end as 503 and count as failed.
+
+    Args:
+        cluster: The cluster's name.
+        ports: Of the slot's own servers.
+        beside: Of those that answer while none of its own does.
+    """
+    found = [
+        {"priority": priority, "lb_endpoints": [{"endpoint": {"address": _address(port)}} for port in group]}
+        for priority, group in enumerate((list(ports), list(beside)))
+    ]
     assignment = {
         "@type": f"{_TYPE}.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": found}] if found else [],
+        "endpoints": found,
     }
     return _resources([assignment])
 
@@ -159,10 +169,19 @@ def _rules(model: str, route: Route) -> list[dict[str, Any]]:
 
 
 def _attempts() -> dict[str, Any]:
-    """A request that no server has begun to read may be sent again; everything else is the client's to decide."""
+    """A request whose server went away without a word of an answer is sent again, then to the other slot's: to predict
+    twice does no harm. Every answer is the client's to judge."""
+    previous = f"{_TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
     return {
         "timeout": f"{REQUEST_SECONDS}s",
-        "retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2},
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset",
+            "num_retries": 2,
+            "retry_priority": {
+                "name": "envoy.retry_priorities.previous_priorities",
+                "typed_config": {"@type": previous, "update_frequency": 1},
+            },
+        },
     }
 
 
@@ -185,7 +204,7 @@ def _mirror(model: str, slot: Slot, percent: int) -> dict[str, Any]:
     }
 
 
-def _cluster(name: str, service: str, folder: Path) -> dict[str, Any]:
+def _cluster(name: str, folder: Path) -> dict[str, Any]:
     options = {
         "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
@@ -195,7 +214,7 @@ def _cluster(name: str, service: str, folder: Path) -> dict[str, Any]:
         "name": name,
         "type": "EDS",
         "connect_timeout": "1s",
-        "eds_cluster_config": {"service_name": service, "eds_config": _file(folder / f"{service}.json")},
+        "eds_cluster_config": {"service_name": name, "eds_config": _file(folder / f"{name}.json")},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
     }
 

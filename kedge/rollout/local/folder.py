@@ -41,8 +41,8 @@ class SlotSeen:
     bundle: str
     ready: bool = False
     failed: bool = False
-    ended: bool = False
-    """Its process ended by itself since the bundle was asked for."""
+    ends: int = 0
+    """How often its process ended by itself since the bundle was asked for."""
     reason: str = ""
     address: str | None = None
     pid: int | None = None

@@ -102,7 +102,7 @@ class Server:
             bundle=self.wanted.bundle,
             ready=ready,
             failed=failed,
-            ended=self.process.ends > 0,
+            ends=self.process.ends,
             reason="" if ready else self._reason(),
             address=self.address if self.process.alive else None,
             pid=self.process.pid,
@@ -142,7 +142,7 @@ class SlotServers:
         self._coming: Server | None = None
         self._leaving: list[tuple[Server, float]] = []
         self._refusal: SlotSeen | None = None
-        self._endpoints: bytes | None = None
+        self._endpoints: dict[str, bytes] = {}
         self._seen: SlotSeen | None = None
 
     def tick(self) -> None:
@@ -151,7 +151,6 @@ class SlotServers:
         if wanted != self._wanted:
             self._change(wanted)
         seen = self._kept()
-        self.write_endpoints()
         self._end_those_leaving()
         if seen != self._seen:
             self._folder.see(self._place.model, self._place.slot, seen)
@@ -167,13 +166,29 @@ class SlotServers:
         for server in self._all():
             server.process.wait(END_SECONDS)
 
-    def write_endpoints(self) -> None:
-        """Tell the gateway where the slot answers, if that changed."""
-        cluster = envoy.cluster_name(self._place.model, self._place.slot)
-        found = envoy.endpoints(cluster, self._current.ports if self._current else [])
-        if found != self._endpoints:
-            write_file(self._folder.root / "envoy" / f"{cluster}.json", found)
-            self._endpoints = found
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._place.model
+
+    @property
+    def slot(self) -> Slot:
+        """The slot's name."""
+        return self._place.slot
+
+    @property
+    def ports(self) -> list[int]:
+        """Where the gateway may send requests of the slot to."""
+        return self._current.ports if self._current else []
+
+    def write_endpoints(self, beside: Sequence[int]) -> None:
+        """Tell the gateway where the slot answers, and who does while it does not, if that changed."""
+        for mirrored in (False, True):
+            cluster = envoy.cluster_name(self.model, self.slot, mirrored=mirrored)
+            found = envoy.endpoints(cluster, self.ports, () if mirrored else beside)
+            if found != self._endpoints.get(cluster):
+                write_file(self._folder.root / "envoy" / f"{cluster}.json", found)
+                self._endpoints[cluster] = found
 
     def _change(self, wanted: SlotWanted | None) -> None:
         self._retire(self._coming)

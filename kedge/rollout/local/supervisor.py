@@ -112,7 +112,7 @@ class Supervisor:
             ReleaseError: what went wrong; everything else was done all the same.
         """
         troubles = []
-        for work in (self._write_routes, *(slot.tick for slot in self._slots), self._keep_services, self._see):
+        for work in (self._write_routes, *self._slot_work(), self._keep_services, self._see):
             try:
                 work()
             except (KedgeError, OSError) as exc:
@@ -157,6 +157,16 @@ class Supervisor:
             self._applied = revisions
         if spoilt:
             raise spoilt
+
+    def _slot_work(self) -> list[Callable[[], None]]:
+        return [*(slot.tick for slot in self._slots), self._write_endpoints]
+
+    def _write_endpoints(self) -> None:
+        """Tell the gateway where each slot answers and, behind that, the other slot if it has stood its test."""
+        for slot in self._slots:
+            rival = next(each for each in self._slots if each.model == slot.model and each.slot != slot.slot)
+            answers = _answers_for(self._routes.get(slot.model, Route()), rival.slot)
+            slot.write_endpoints(rival.ports if answers else [])
 
     def _declared(self) -> tuple[dict[str, Route], ReleaseError | None]:
         """Every model's route, and what is wrong with a file: its model keeps the route it had."""
@@ -224,8 +234,7 @@ class Supervisor:
 
         folder = self._folder.root / "envoy"
         self._chosen("gateway", "admin")
-        for slot in self._slots:
-            slot.write_endpoints()
+        self._write_endpoints()
         config = envoy.bootstrap(
             self._settings.models, gateway=self._ports["gateway"], admin=self._ports["admin"], folder=folder
         )
@@ -239,6 +248,14 @@ class Supervisor:
         spool = self._folder.root / "spool"
         where = ["--store", self._settings.store, "--port", str(self._ports["collector"]), "--spool", str(spool)]
         return [*self._settings.collector, *where, *policies]
+
+
+def _answers_for(route: Route, slot: Slot) -> bool:
+    """Whether a slot may answer for the other one: it has traffic, or is the champion that served before; never a
+    candidate that was not tested yet, or did not stand its test."""
+    rollout = route.rollout
+    candidate = rollout is not None and rollout.state != "promoted" and rollout.slot == slot
+    return bool(route.weights) and (route.weights.get(slot, 0) > 0 or not candidate)
 
 
 def _locked(root: Path) -> BinaryIO:
