@@ -289,7 +289,7 @@ def test_release_that_is_killed_in_a_canary_goes_on_and_promotes_without_a_faile
         nonlocal looks
         rollout = driver.route().rollout
         looks += rollout is not None and rollout.state == "canary"
-        if looks == 3:
+        if looks == 1:  # the first step's; on a slow machine the next one begins before the third look
             looks += 1
             raise Killed
         time.sleep(seconds)
