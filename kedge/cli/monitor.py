@@ -15,6 +15,9 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kedge.measure import Floats
     from kedge.monitoring.run import Outcome
     from kedge.policy import Policy
     from kedge.records import Checked, Record, Stalled
@@ -64,7 +67,7 @@ def monitor(
 
     require(opened)
     try:
-        outcome = run.run(asked, opened, now=moment)
+        outcome = run.run(asked, opened, now=moment, probe=_probe)
     except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
         typer.echo(str(exc), err=True)
     if outcome is not None and not as_json:
@@ -82,6 +85,12 @@ def monitor(
             typer.echo(_json(outcome, ended))
     for one in ended:
         typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
+
+
+def _probe(policy: Policy, earlier: pa.Table, rows: pa.Table, change_point: datetime | None) -> Floats | None:
+    from kedge.training.probe import probe  # only where the error is risen: it loads the estimators
+
+    return probe(policy, earlier, rows, change_point)
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from kedge.bundle import Manifest
 from kedge.drift import Comparison, Profile, compare, count
 from kedge.drift.html_view import Histogram, histogram
 from kedge.errors import DataError, NothingServed
-from kedge.monitoring import adopted, advice, estimate, outcomes, performance, quarantine
+from kedge.monitoring import adopted, advice, estimate, outcomes, performance, probing, quarantine
 from kedge.monitoring.adopted import Basis
 from kedge.monitoring.baseline import NOTHING, Baseline, estimated
 from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
 from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
+from kedge.monitoring.probing import Probe
 from kedge.monitoring.window import Floats, comparable, floats, of_version, served
 from kedge.policy import Policy, cron
 from kedge.records import (
@@ -126,9 +127,9 @@ class Rows:
     new_labels: int | None = None
 
 
-def check(policy: Policy, store: Store, state: ModelState, window: Window) -> Check:
+def check(policy: Policy, store: Store, state: ModelState, window: Window, probe: Probe | None = None) -> Check:
     """Look at one window: :func:`read`, then :func:`observe`; raises what reading does."""
-    return observe(policy, *read(policy, store, state, window))
+    return observe(policy, *read(policy, store, state, window, probe))
 
 
 def level(policy: Policy) -> float:
@@ -146,7 +147,9 @@ def level(policy: Policy) -> float:
     return policy.monitor.drift.alpha / (SIGNALS * cron.times_in_30_days(policy.monitor.schedule))
 
 
-def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tuple[ChampionReference, Rows]:
+def read(
+    policy: Policy, store: Store, state: ModelState, window: Window, probe: Probe | None = None
+) -> tuple[ChampionReference, Rows]:
     """Read what a check of one window looks at.
 
     The champion is who the records say: asking the registry would take longer than the check.
@@ -156,6 +159,7 @@ def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tup
         store: Holds the log and the bundles.
         state: Of the model when the window ended, without this check.
         window: Which rows.
+        probe: Fits what a retraining would have made, asked while the error is risen; None: never.
 
     Raises:
         NothingServed: no bundle was ever promoted.
@@ -187,22 +191,27 @@ def read(policy: Policy, store: Store, state: ModelState, window: Window) -> tup
         trained_rows=snapshot_rows,
         waits=manifest.waits if isinstance(manifest, Basis) else "",
     )
+    probes = probe is not None and probing.due(policy, probing.before(state))
+    found = outcomes.read(
+        store,
+        policy,
+        serving,
+        own,
+        state.checks,
+        window.end,
+        delay,
+        estimated_delays,
+        state.quarantined,
+        features=list(policy.model.features) if probes else (),
+    )
+    if probe is not None and found.features is not None and found.judge(policy).verdict == "judged":
+        found = replace(found, probe=probing.scores(policy, store, state, found, found.features, probe))
     rows = Rows(
         champion=serving,
         window=window,
         served=served(store, policy, window),
         own=own,
-        outcomes=outcomes.read(
-            store,
-            policy,
-            serving,
-            own,
-            state.checks,
-            window.end,
-            delay,
-            estimated_delays,
-            state.quarantined,
-        ),
+        outcomes=found,
         baseline=estimated(store, policy, window, profile, state.quarantined),
         last_breaches=state.last_breaches,
         accepted=state.accepted_breaches,

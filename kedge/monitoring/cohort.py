@@ -38,6 +38,7 @@ def judge(
     late: NDArray[np.bool_] | None = None,
     corrected: int = 0,
     slices: Mapping[str, NDArray[np.object_]] | None = None,
+    probe: Floats | None = None,
     constant_loss: float | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
@@ -57,6 +58,7 @@ def judge(
         late: Shape (n,): which rows are late ones; None: none are.
         corrected: How many outcomes of judged rows changed.
         slices: By name the group of each row, shape (n,).
+        probe: Shape (n,): scores of what a retraining would have made; None: nobody asked.
         constant_loss: Mean loss of the best constant on the reference (regression); None: on these rows.
         start, end: When the cohort was predicted.
     """
@@ -85,6 +87,9 @@ def judge(
         return replace(found, verdict="labels incomplete", reason=reason)
     if judged < policy.monitor.performance.min_labels:
         return found
+    if probe is not None:
+        probed, outcomes = in_time_order(policy, np.where(np.isfinite(scores), probe, np.nan), labels, times, late)
+        found = replace(found, probe_cost=float(costs(policy.model, probed, outcomes, constant_loss).sum()))
     scores, labels = in_time_order(policy, scores, labels, times, late)
     return replace(found, verdict="judged", **_sums(policy.model, scores, labels, constant_loss))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from kedge.monitoring import alarm as alarms
-from kedge.monitoring import messages, quarantine, regret
+from kedge.monitoring import messages, probing, quarantine, regret
 from kedge.monitoring.alarm import Alarm, Span
 from kedge.monitoring.check import Check
 from kedge.monitoring.history import due_release
@@ -91,8 +91,10 @@ def fold(policy: Policy, state: ModelState, check: Check) -> tuple[Regret, Alarm
     if previous is not None and previous.data.regret and previous.data.alarm:
         cost, alarm = Regret.from_dict(previous.data.regret), Alarm.from_dict(previous.data.alarm)
         cost = regret.repriced(cost, policy.costs)
+        again = state.unfinished(by_hand=policy.release.approval == "manual")  # failed, and is tried again
+        due = again.data.decision_key if again is not None else None
         for retraining in state.retrainings:
-            if retraining.key == cost.decision_key and retraining.brought is not None:
+            if retraining.key == cost.decision_key != due and retraining.brought is not None:
                 cost = regret.ended(cost, policy.costs, _result(retraining), useful=_useful(state, retraining))
     if cost.tenure_id != check.champion.tenure_id:
         since = max(check.champion.since, previous.time) if previous is not None else check.champion.since
@@ -101,10 +103,18 @@ def fold(policy: Policy, state: ModelState, check: Check) -> tuple[Regret, Alarm
     rows = check.cohort
     if not rows.rows:
         return cost, alarm
+    asked = probing.due(policy, cost)
     span = Span(rows=rows.rows, total=rows.cost, square=rows.cost_square, end=check.end)
     return (
         regret.observe(
-            cost, policy.costs, rows=rows.rows, cost=rows.cost, square=rows.cost_square, end=rows.end or check.end
+            cost,
+            policy.costs,
+            rows=rows.rows,
+            cost=rows.cost,
+            square=rows.cost_square,
+            end=rows.end or check.end,
+            probe_cost=rows.probe_cost,
+            by_level=asked or not probing.possible(policy),
         ),
         alarms.observe(
             alarm, span, bound=largest_cost(policy.model), min_increase=policy.monitor.performance.min_increase
@@ -176,7 +186,7 @@ def _causes(policy: Policy, state: ModelState, check: Check, cost: Regret, now: 
     """Triggers that are there, by name, in words."""
     triggers, budget = policy.monitor.triggers, policy.monitor.budget
     if triggers.labelled_error and regret.pays(cost, policy.costs, budget.min_labels_after_rise):
-        yield "excess", messages.excess(cost, policy.costs)
+        yield "excess", messages.excess(check, cost, policy.costs)
     if regret.outgrown(cost, triggers.growth):
         yield "growth", messages.growth(cost)
     if triggers.drift_and_estimate and (times := _shifted_in_a_row(policy, state, check)) >= budget.consecutive_checks:

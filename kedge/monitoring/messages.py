@@ -96,9 +96,16 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def excess(cost: Regret, costs: RetrainingCosts) -> str:
-    """That the errors above the best level held have paid for a retraining, and what one is expected to gain."""
+def excess(check: Check, cost: Regret, costs: RetrainingCosts) -> str:
+    """That the errors above what a retraining would reach have paid for one, and what it is expected to gain."""
     since = f" since {moment(cost.change_point)}" if cost.change_point else ""
+    if (probed := check.cohort.probe_cost) is not None:
+        saved = (check.cohort.cost - probed) / check.cohort.rows
+        return (
+            f"models retrained on the way would have saved {cost.excess:,.0f} wrong decisions{since}, more than the "
+            f"{cost.needed():,.0f} at which a retraining pays; on the newest {check.cohort.rows:,} rows {saved:.3g} a "
+            f"row, which is about {max(saved, 0) * costs.horizon_rows:,.0f} in the next {costs.horizon_rows:,} rows"
+        )
     tried = f", after {cost.attempts} attempts that brought no better decisions" if cost.attempts > 1 else ""
     return (
         f"the risen error has cost {cost.excess:,.0f} wrong decisions above the best level held "
@@ -121,6 +128,6 @@ def risen(alarm: Alarm, cost: Regret, policy: Policy) -> str:
     if not policy.monitor.triggers.labelled_error:
         return f"{sentence}; the policy does not retrain on it"
     return (
-        f"{sentence}; it has cost {cost.excess:,.0f} wrong decisions since the last retraining, "
+        f"{sentence}; a retraining would have saved about {cost.excess:,.0f} wrong decisions so far, "
         f"{cost.needed():,.0f} pay for one"
     )

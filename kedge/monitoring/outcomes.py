@@ -114,6 +114,10 @@ class Outcomes:
     late: NDArray[np.bool_]
     """Predicted before the cohort, labelled since the last verdict."""
     slices: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    features: pa.Table | None = None
+    """Features of the rows, for a probe; None: they were not asked for."""
+    probe: Floats | None = None
+    """Scores of a probe, see :mod:`kedge.monitoring.probing`; None: there was none."""
     corrected: int = 0
     newest: datetime | None = None
     """When the newest of the outcomes became known."""
@@ -132,6 +136,7 @@ class Outcomes:
             late=self.late,
             corrected=self.corrected,
             slices=self.slices,
+            probe=self.probe,
             constant_loss=constant_loss,
             start=self.span.start,
             end=self.span.end,
@@ -148,6 +153,8 @@ class Outcomes:
             times=self.times[kept],
             late=self.late[kept],
             slices={name: values[kept] for name, values in self.slices.items()},
+            features=None if self.features is None else self.features.filter(pa.array(kept)),
+            probe=None if self.probe is None else self.probe[kept],
         )
 
 
@@ -195,6 +202,8 @@ def read(
     delay: float,
     estimate: Delays | None = None,
     left_out: Sequence[Window] = (),
+    *,
+    features: Sequence[str] = (),
 ) -> Outcomes:
     """Read the cohort of a check and the late rows before it.
 
@@ -205,6 +214,7 @@ def read(
         end: Of the check: outcomes observed later are not known.
         delay, estimate: Of :func:`due_delay`.
         left_out: Rows predicted in these times are left out: their feed was corrupt.
+        features: Read with the rows.
 
     Raises:
         StoreError: the log cannot be read.
@@ -212,7 +222,7 @@ def read(
     last = last_verdict(checks, serving.tenure_id)
     where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
     slices = [name for name in policy.model.slices if policy.model.features[name].privacy == "keep"]
-    names = ["_id", "_time", "_version", "_score", *slices]
+    names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *slices, *features)))
     rows = log.read_window(store, policy, where.start, where.end, columns=names, known_at=end)
     ids, rows = rows["_id"], _of(rows, bundle, left_out)
 
@@ -223,6 +233,7 @@ def read(
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
             late=np.arange(rows.num_rows) < late,
             slices={name: np.array(rows[name].to_pylist(), dtype=object) for name in slices},
+            features=rows.select(list(features)) if features else None,
             corrected=corrected,
             newest=pc.max(rows["_observed"]).as_py(),
             span=where,
@@ -298,9 +309,12 @@ def select(
 
 
 def _of(rows: pa.Table, bundle: str | None, left_out: Sequence[Window]) -> pa.Table:
-    if bundle is not None:
-        rows = rows.filter(pc.equal(rows["_version"], bundle))
-    for quarantined in left_out:
+    return outside(rows if bundle is None else rows.filter(pc.equal(rows["_version"], bundle)), left_out)
+
+
+def outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
+    """The rows predicted in none of these times."""
+    for quarantined in windows:
         after = pc.greater_equal(rows["_time"], pa.scalar(quarantined.start, log.TIME))
         rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(quarantined.end, log.TIME)))))
     return rows

@@ -43,9 +43,11 @@ class Regret:
     cheapest: float | None = None
     """Price of a run and a release by the policy of the newest check; None: written by an earlier version."""
     excess: float = 0.0
-    """Cost above ``level`` since the last retraining was asked for, or since it was last gone."""
+    """What probes would have saved since the last retraining was asked for, or since ``drift`` was last gone; without
+    probes the cost above ``level``."""
     drift: float = 0.0
-    """The same, not paid off by retrainings: zero says when the rise began (E. S. Page, Biometrika 41, 1954)."""
+    """Cost above ``level``, not paid off by retrainings: zero says when the rise began (E. S. Page, Biometrika 41,
+    1954)."""
     change_point: datetime | None = None
     """End of the last check at which ``drift`` was zero: what came later is the new relation."""
     rows_since_change: int = 0
@@ -124,7 +126,17 @@ def cheapest(costs: RetrainingCosts) -> float:
     return (costs.run + costs.release) / costs.error if costs.error else 0.0
 
 
-def observe(regret: Regret, costs: RetrainingCosts, *, rows: int, cost: float, square: float, end: datetime) -> Regret:
+def observe(
+    regret: Regret,
+    costs: RetrainingCosts,
+    *,
+    rows: int,
+    cost: float,
+    square: float,
+    end: datetime,
+    probe_cost: float | None = None,
+    by_level: bool = True,
+) -> Regret:
     """Fold the rows that one check judged.
 
     Args:
@@ -146,16 +158,18 @@ def observe(regret: Regret, costs: RetrainingCosts, *, rows: int, cost: float, s
     served_square = regret.served_square + square
     mean = served_cost / served_rows
     level = min(regret.level, mean) if checks >= MIN_SERVED_CHECKS else regret.level
-    above = cost - rows * (level + cheapest(costs) / costs.horizon_rows)
+    slack = rows * cheapest(costs) / costs.horizon_rows
+    above = cost - rows * level - slack
+    saved = cost - probe_cost - slack if probe_cost is not None else above if by_level else 0.0
     drift = max(0.0, regret.drift + above)
     faded = 0.5 ** (rows / (PRICE_HALF_LIFE * costs.horizon_rows))
     after = replace(
         regret,
         level=level,
         price=regret.floor + (regret.price - regret.floor) * faded,
-        excess=max(0.0, regret.excess + above),
+        excess=max(0.0, regret.excess + saved) if drift > 0 else 0.0,
         drift=drift,
-        rising=above > 0,
+        rising=saved > 0,
         rows_since_change=regret.rows_since_change + rows,
         variance=max(served_square / served_rows - mean * mean, 0.0),
         served_checks=checks,

@@ -10,6 +10,7 @@ from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
 from kedge.monitoring.decide import Decision, decide, drifted, shifted_and_risen
 from kedge.monitoring.history import due_release, load_history
+from kedge.monitoring.probing import Probe
 from kedge.policy import Policy
 from kedge.records import Checked, ModelState, Pulled, Record, Signal, Stalled, Window, check_key
 from kedge.store import Store
@@ -27,7 +28,7 @@ class Outcome:
     """The check whose retraining is to be submitted, or driven on: this one, or an earlier one that is not done."""
 
 
-def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
+def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = None) -> Outcome:
     """Check the window that ends at ``now``, once: a window that has a record is not looked at again.
 
     Where the policy declares a table of outcomes, the labels the log lacks are read from it first.
@@ -36,6 +37,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
         policy: Of the model.
         store: Holds the log, the bundles and the records.
         now: Event time, cut to the whole minute.
+        probe: Fits what a retraining would have made, asked while the error is risen; None: never.
 
     Raises:
         NothingServed: nothing was ever promoted.
@@ -49,7 +51,7 @@ def run(policy: Policy, store: Store, *, now: datetime) -> Outcome:
         return Outcome(record=known, written=False, due=ModelState.of(history).unfinished(by_hand=by_hand))
     pulled = labels.pull(store, policy) if policy.data.labels is not None else None
     state = ModelState.of(history, until=window.end)
-    seen = check(policy, store, state, window)
+    seen = check(policy, store, state, window, probe)
     decision = decide(policy, state, seen, window.end)
     place = f"reports/{policy.name}/check-{check_key(window.end)}.html"
     made = to_record(policy, seen, decision, report=place, pulled=pulled)

@@ -116,6 +116,8 @@ class Cohort:
     cost: float = 0.0
     cost_square: float = 0.0
     """Sum of the squared costs."""
+    probe_cost: float | None = None
+    """Cost of the same rows by what a retraining at the check before would have made; None: nobody asked."""
     loss: float = 0.0
     loss_square: float = 0.0
     blocks: tuple[Block, ...] = ()

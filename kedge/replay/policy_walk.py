@@ -16,12 +16,14 @@ from kedge.errors import DataError
 from kedge.evaluation.evaluate import attempt_of, is_stale
 from kedge.evaluation.evaluation import Evaluation, measure, metrics
 from kedge.measure import Floats
+from kedge.monitoring import probing
 from kedge.monitoring import run as monitoring
 from kedge.monitoring.check import ChampionReference, Rows, observe
 from kedge.monitoring.cohort import costs
 from kedge.monitoring.decide import Decision, decide
 from kedge.monitoring.estimate import recorded
 from kedge.monitoring.outcomes import Outcomes, Span
+from kedge.monitoring.regret import Regret
 from kedge.monitoring.window import comparable
 from kedge.records import (
     Champion,
@@ -42,6 +44,7 @@ from kedge.replay.fits import constant_loss, wrong_decisions
 from kedge.replay.walk import BlockDecision, Walk
 from kedge.training import Challenger, train
 from kedge.training.challenger import Cache
+from kedge.training.probe import probe
 
 MOMENT = timedelta(microseconds=1)
 
@@ -148,14 +151,14 @@ class PolicyWalk:
         state = ModelState.of(self.records)
         champion = state.champion
         assert champion is not None
-        check = observe(policy, served.reference, self._rows(block, champion, end))
+        check = observe(policy, served.reference, self._rows(block, champion, end, probing.before(state)))
         if check.cohort.verdict == "judged":
             served.judged = max(served.judged, blocks.known[block + 1])
         decision = decide(policy, state, check, end)
         self.records.append(monitoring.to_record(policy, check, decision))
         return decision
 
-    def _rows(self, block: int, champion: Champion, end: datetime) -> Rows:
+    def _rows(self, block: int, champion: Champion, end: datetime, before: Regret | None) -> Rows:
         blocks, served, policy = self._blocks, self._champion, self._policy
         window = blocks.rows(block)
         start = blocks.time(window.start)
@@ -170,6 +173,7 @@ class PolicyWalk:
             labels=blocks.label[due],
             times=times,
             late=np.zeros(len(times), dtype=np.bool_),
+            probe=self._probed(due, before) if before is not None and probing.due(policy, before) else None,
             span=self._span(due, end),
             newest=end,
         )
@@ -182,6 +186,15 @@ class PolicyWalk:
             outcomes=outcomes,
             new_labels=new_labels if policy.monitor.triggers.new_labels is not None else None,
         )
+
+    def _probed(self, due: slice, before: Regret) -> Floats | None:
+        first = max(0, due.start - probing.MAX_ROWS)
+        earlier, rows = (
+            self._blocks.table.slice(one.start, one.stop - one.start) for one in (slice(first, due.start), due)
+        )
+        if not rows.num_rows:
+            return None
+        return probe(self._policy, earlier, rows, before.change_point, cache=self._cache, first_row=first)
 
     def _span(self, due: slice, end: datetime) -> Span:
         blocks = self._blocks

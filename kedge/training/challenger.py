@@ -45,8 +45,10 @@ cache serves one policy and one table, which may grow at its end."""
 class WindowFits:
     """Fits of the policy's estimators on windows of one table, each made once."""
 
-    def __init__(self, policy: Policy, signature: Signature, rows: Rows, cache: Cache | None) -> None:
-        self.policy, self.signature, self.rows = policy, signature, rows
+    def __init__(
+        self, policy: Policy, signature: Signature, rows: Rows, cache: Cache | None, first_row: int = 0
+    ) -> None:
+        self.policy, self.signature, self.rows, self._first_row = policy, signature, rows, first_row
         self._models: Cache = {} if cache is None else cache
         self._candidates: dict[tuple[str, int, int], FittedCandidate] = {}
 
@@ -64,8 +66,9 @@ class WindowFits:
 
     def model(self, name: str, start: int, end: int, stopped: tuple[int, int] | None = None) -> Any:
         """An estimator fitted on the window, with the settings found on it or on another one."""
-        found_on = stopped or (start, end)
-        key = (start, end, *found_on, name, self.policy.train.seed, self.signature)
+        found_on, at = stopped or (start, end), self._first_row
+        places = at + start, at + end, at + found_on[0], at + found_on[1]
+        key = (*places, name, self.policy.train.seed, self.signature)
         if key not in self._models:
             self._models[key] = self.candidate(name, *found_on).fit(self._window(start, end))
         return self._models[key]
@@ -184,6 +187,7 @@ def fit_challenger(
     change_point: datetime | None = None,
     champion_until: datetime | None = None,
     cache: Cache | None = None,
+    first_row: int = 0,
     source: str = "rows",
 ) -> Challenger:
     """Fit the policy's recipe on several windows of rows in time order, and weigh them by the newest rows.
@@ -206,6 +210,7 @@ def fit_challenger(
         change_point: Since when the relation is another one, with offset; None: not known.
         champion_until: Time of the newest row the champion was trained on; None: no champion.
         cache: Fits of earlier calls with this policy, on this table when it was shorter.
+        first_row: Which row of the cache's table this one begins with.
         source: Begins error messages.
 
     Returns:
@@ -217,7 +222,7 @@ def fit_challenger(
     label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
     time = table.column("_time").cast(pa.int64()).to_numpy()
     signature = Signature.of(policy.model, bundle.observed_categories(policy.model, table))
-    fits = WindowFits(policy, signature, Rows(signature.encode(table), label, time), cache)
+    fits = WindowFits(policy, signature, Rows(signature.encode(table), label, time), cache, first_row)
     change = None if change_point is None else int(np.searchsorted(time, _microseconds(change_point), "left"))
     unseen = None
     if champion_until is not None:

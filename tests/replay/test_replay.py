@@ -77,8 +77,8 @@ def test_the_policy_follows_the_change_and_never_does_not(result):
 
 def test_reasons_say_what_is_expected_and_what_it_costs(result):
     first = next(each for each in result.policy.decisions if each.action == "retrain")
-    assert "wrong decisions above the best level held" in first.reasons[0]
-    assert first.block == 2  # the change is in its middle
+    assert "models retrained on the way would have saved" in first.reasons[0]
+    assert first.block == 3  # the change is in the middle of block 2, which the first probe learns from
 
 
 def test_the_score_is_errors_and_runs_and_promotions():
