@@ -1,4 +1,4 @@
-"""A request's body: unpacked within bounds, and why it is no JSON in the words of who sent it."""
+"""A request's body: unpacked within bounds, why it is no JSON in the words of who sent it, its values in messages."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ WORDS = {
     "undefined": "undefined is JavaScript's word; JSON has null",
     "'": "JSON has double quotes around texts and names, not single ones",
 }
+
+PLAIN = {None: "null", True: "true", False: "false"}
 
 Reason = Literal["media-type", "too-large", "malformed"]
 
@@ -181,3 +183,15 @@ def _cause(body: bytes, fault: orjson.JSONDecodeError) -> str:
     if "string key" in fault.msg:
         return f"{place}a name in double quotes is expected"
     return f"{place}{fault.msg}"
+
+
+def shown(value: object) -> str:
+    """A value from outside for a message: short, quoted, without control characters; JSON's words as JSON has them.
+
+    >>> shown(None), shown(True), shown("yes"), shown([True])
+    ('null', 'true', "'yes'", 'a list')
+    """
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = PLAIN[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

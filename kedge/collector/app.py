@@ -17,15 +17,16 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kedge.body import UnreadableBody, encoding_of
+from kedge.body import UnreadableBody, encoding_of, shown
 from kedge.collector import events
 from kedge.collector.bulk import Bulk
 from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.entries import Taken
 from kedge.collector.labels import from_json
 from kedge.collector.openapi import document
-from kedge.collector.payloads import MAX_BATCH, Accepted, Readiness, Refusal, RefusedEvent
-from kedge.collector.rejection import Reason, RequestRejected, shown
+from kedge.collector.payloads import MAX_BATCH, Accepted, Readiness
+from kedge.collector.reading import json_of, plain
+from kedge.collector.rejection import Reason, Refusal, RefusedEvent, RequestRejected
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError
 
@@ -128,7 +129,7 @@ class App:
         intake, now = self._collector.intake, now_microseconds()
         if _kind(headers) != events.STRUCTURED:
             return intake.event(events.binary(headers, body), now)
-        return intake.one(body, now) or intake.event(events.structured(events.json_of(body)), now)
+        return intake.one(body, now) or intake.event(events.structured(json_of(body)), now)
 
     async def _batch(self, body: bytes) -> Response:
         """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""
@@ -144,7 +145,7 @@ class App:
 
     def _sorted(self, body: bytes, now: int) -> tuple[list[Taken], dict[int, RequestRejected]]:
         """The events of a batch one by one: what is good, and what is not by its place."""
-        values = events.json_of(body)
+        values = json_of(body)
         if type(values) is not list:
             raise RequestRejected("malformed", f"a CloudEvents batch is a JSON array, got {shown(values)}")
         if len(values) > MAX_BATCH:
@@ -219,7 +220,7 @@ class App:
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, unpacked, if it is small and soon enough."""
         most, encoding = self._settings.max_body_bytes, _encoding(headers)
-        return events.plain(await self._received_body(headers, receive, most), encoding, most)
+        return plain(await self._received_body(headers, receive, most), encoding, most)
 
     async def _received_body(self, headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
         declared = int(headers.get(b"content-length", b"0"))

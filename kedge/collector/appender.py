@@ -28,7 +28,7 @@ class Appender:
         store: Store,
         declared: Mapping[str, Declared],
         journal: Journal,
-        fresh: Fresh,
+        fresh: Fresh[Entry],
         metrics: Metrics,
         *,
         spool: Path,

@@ -11,12 +11,12 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
-from kedge.body import UnreadableBody, packing, parts
+from kedge.body import UnreadableBody, packing, parts, shown
 from kedge.collector import labels
 from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.declared import Declared
 from kedge.collector.entries import Taken
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 
+from kedge.body import shown
 from kedge.collector.declared import Declared
-from kedge.collector.events import json_of
 from kedge.collector.metrics import Metrics
 from kedge.collector.payloads import FIGURE, MAX_FIGURES
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.reading import json_of
+from kedge.collector.rejection import RequestRejected
 from kedge.store import write_file
 
 

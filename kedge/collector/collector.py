@@ -17,18 +17,18 @@ from kedge.collector.appender import Appender, restore
 from kedge.collector.checks import Checks
 from kedge.collector.commit import GroupCommit
 from kedge.collector.declared import Declared
-from kedge.collector.entries import Taken, entries
+from kedge.collector.entries import Entry, Taken, entries
 from kedge.collector.fresh import Fresh
 from kedge.collector.intake import Intake
 from kedge.collector.journal import Journal
 from kedge.collector.metrics import Metrics
-from kedge.collector.model_state import ModelStates
 from kedge.collector.payloads import Flushed
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.collector.upkeep import Upkeep
 from kedge.errors import KedgeError, StoreError, UsageError
 from kedge.policy import Policy
+from kedge.records.exposition import ModelStates
 from kedge.store import Store
 from kedge.store.identity import KnownStore
 from kedge.tables import appending
@@ -68,7 +68,7 @@ class Collector:
         earlier.upgrade(settings.spool, self.declared, self.metrics)
         self._journal = Journal(settings.spool / "journal", segment_bytes=settings.segment_bytes)
         restore(settings.spool / "aside", self._journal)
-        self._fresh = Fresh()
+        self._fresh = Fresh[Entry]()
         self._known = KnownStore(self._store, settings.spool / "store")
         self._commit = GroupCommit(self._write, self.metrics, max_bytes=settings.max_waiting_bytes)
         self._appender = Appender(

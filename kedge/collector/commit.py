@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from kedge.collector.entries import Taken
-from kedge.collector.metrics import Metrics
+from kedge.collector.metrics import KINDS, Metrics
 from kedge.collector.rejection import RequestRejected
+from kedge.tables.appending import Table
 
 COMPANY_SECONDS = 0.003
 """A group waits so long for more: a sync and two changes of thread cost as much for one event as for a hundred."""
@@ -76,10 +78,24 @@ class GroupCommit:
         if fault is not None:
             future.set_exception(fault)
         else:
-            self._metrics.accept(group)
+            _count(group, self._metrics)
             self._metrics.commit_seconds.observe(time.perf_counter() - began)
             future.set_result(None)
         if self._gathering:
             self._loop.call_later(COMPANY_SECONDS, self._start)
         else:
             self._busy = False
+
+
+def _count(group: Sequence[Taken], metrics: Metrics) -> None:
+    """Count what is durable."""
+    counts: Tally[tuple[str, Table, bool, bool]] = Tally()
+    for one in group:
+        counts[one.model, one.table, one.kept, one.other] += one.count
+    for (model, table, kept, other), count in counts.items():
+        if kept:
+            metrics.accepted.labels(model, KINDS[table]).inc(count)
+        elif other:
+            metrics.other.labels(model, KINDS[table]).inc(count)
+        else:
+            metrics.sampled_out.labels(model).inc(count)

@@ -6,16 +6,27 @@ answer is written when its group is durable. Whatever else comes goes uvicorn's 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kedge.collector.app import App
 from kedge.connection import MAX_CONNECTIONS, bounded
 
 PROBES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+
+
+class Events(Protocol):
+    """What an application has for events that come this way; see :class:`kedge.collector.app.App`."""
+
+    def attempt(
+        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Callable[[Response | None], None]
+    ) -> bool: ...
+
+    def refused_connection(self, status: int) -> None: ...
 
 
 class Flight:
@@ -37,7 +48,7 @@ class _Unheard:
         """Do nothing."""
 
 
-def protocol(app: App, most: int = MAX_CONNECTIONS) -> type[HttpToolsProtocol]:
+def protocol(app: Events, most: int = MAX_CONNECTIONS) -> type[HttpToolsProtocol]:
     """The protocol class for ``uvicorn.Config(http=...)``, for so many connections at once."""
 
     class EventProtocol(bounded(app.refused_connection, most=most, probes=PROBES)):  # type: ignore[misc]

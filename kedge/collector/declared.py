@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, NamedTuple
 
+from kedge.body import shown
 from kedge.collector.payloads import MAX_ID, MAX_NAME
-from kedge.collector.privacy import Features
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.rejection import RequestRejected
+from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.tables import appending
+from kedge.tables.privacy import Features, Logged
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -72,8 +74,15 @@ class Declared:
             score,
             self.decision(score) if decision is None else finite(decision, "prediction"),
             None if latency is None else finite(latency, "latency_ms"),
-            *self.features.read(features),
+            *self.logged(features),
         )
+
+    def logged(self, values: Mapping[str, Any]) -> tuple[Logged, ...]:
+        """The features of a row as they may be logged; RequestRejected names one that is of another type."""
+        try:
+            return self.features.read(values)
+        except DataError as exc:
+            raise RequestRejected("invalid", str(exc)) from None
 
     def score(self, value: Any) -> float:
         """The model's answer: a probability (binary) or a finite number (regression)."""

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
-
-from kedge.body import UnreadableBody, json_fault, unpacked
+from kedge.body import shown
 from kedge.collector.declared import identity_of
 from kedge.collector.payloads import PREDICTION
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.reading import json_of
+from kedge.collector.rejection import RequestRejected
 
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
@@ -36,30 +35,6 @@ class Event:
     time: str | None
     attributes: Mapping[str, Any]
     data: Any
-
-
-def json_of(body: bytes) -> Any:
-    """The JSON value in a body. NaN, Infinity and nesting beyond 1,024 levels are not JSON here.
-
-    Raises:
-        RequestRejected: malformed.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise RequestRejected("malformed", json_fault(body, exc)) from None
-
-
-def plain(body: bytes, encoding: str, most: int) -> bytes:
-    """A body unpacked to at most so many bytes.
-
-    Raises:
-        RequestRejected: too large, or damaged.
-    """
-    try:
-        return unpacked(body, encoding, most)
-    except UnreadableBody as exc:
-        raise RequestRejected(exc.reason, str(exc)) from None
 
 
 def media_type(header: bytes) -> bytes:

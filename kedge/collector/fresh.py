@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
+from typing import Generic, TypeVar
 
-from kedge.collector.entries import Entry
 from kedge.collector.journal import Segment
 
+Entry = TypeVar("Entry")
 MAX_BYTES = 8 << 20
 """Of the journal, that is held as Python's objects: a full segment and the next one. A longer backlog is read back."""
 
 
-class Fresh:
+class Fresh(Generic[Entry]):
     """Entries by segment, all of a segment's or none. One thread notes, another takes."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:

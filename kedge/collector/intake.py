@@ -7,13 +7,14 @@ from hashlib import blake2b
 from itertools import compress
 from typing import Any
 
+from kedge.body import shown
 from kedge.collector import kserve, labels
 from kedge.collector.declared import Declared, Row, time_of
 from kedge.collector.entries import Taken
 from kedge.collector.events import REQUEST, Event
 from kedge.collector.own import OwnEvents
 from kedge.collector.payloads import PREDICTION
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.tables.appending import Table
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import orjson
 
-from kedge.body import packing
+from kedge.body import packing, shown
 from kedge.collector.declared import Declared, text
-from kedge.collector.events import plain
-from kedge.collector.privacy import Logged
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.reading import plain
+from kedge.collector.rejection import RequestRejected
+from kedge.tables.privacy import Logged
 
 MAX_ROWS = 100_000
 MAX_UNPACKED = 32 << 20
@@ -163,7 +163,7 @@ def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
         raise RequestRejected(
             "invalid", f"request of {model.name}: a row is an object or a list of {len(names)} values, got {shown(row)}"
         )
-    return model.features.read(values)
+    return model.logged(values)
 
 
 def _own(model: Declared, name: str) -> str:
@@ -183,7 +183,7 @@ def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, 
     if len(lengths) != 1:
         raise RequestRejected("invalid", f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
     names = list(known)
-    return [model.features.read(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
+    return [model.logged(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
 
 
 def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:

@@ -12,12 +12,13 @@ import orjson
 from arro3.core import DataType, RecordBatch
 from deltalake import DeltaTable, QueryBuilder, convert_to_deltalake
 
-from kedge.collector import footer
+from kedge.body import UnreadableBody, shown
 from kedge.collector.declared import identity_of, time_of
-from kedge.collector.events import json_of
 from kedge.collector.payloads import Label, Labels
-from kedge.collector.rejection import RequestRejected, shown
+from kedge.collector.reading import json_of
+from kedge.collector.rejection import RequestRejected
 from kedge.policy import Policy
+from kedge.tables import footer
 
 COLUMNS = Label.__struct_fields__
 MAX_ROWS = 5_000_000
@@ -129,6 +130,8 @@ def from_parquet(path: Path, most: int) -> Iterator[tuple[str, Any]]:
                 yield f"id {shown(label['id'])}", label
     except RequestRejected:
         raise
+    except UnreadableBody as exc:
+        raise RequestRejected(exc.reason, str(exc)) from None
     except Exception as exc:  # noqa: BLE001  (Delta Lake and the Arrow below it have no exception in common)
         first = str(exc).strip().partition("\n")[0]
         raise RequestRejected(

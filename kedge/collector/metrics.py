@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from kedge.collector.entries import Taken
 from kedge.collector.rejection import Reason
 from kedge.tables.appending import Table
 
@@ -84,19 +82,6 @@ class Metrics:
         self._shown[source, model] = set(figures)
         for figure, number in figures.items():
             self.check.labels(model, figure).set(number)
-
-    def accept(self, group: Iterable[Taken]) -> None:
-        """Count a group that is durable."""
-        counts: Tally[tuple[str, Table, bool, bool]] = Tally()
-        for one in group:
-            counts[one.model, one.table, one.kept, one.other] += one.count
-        for (model, table, kept, other), count in counts.items():
-            if kept:
-                self.accepted.labels(model, KINDS[table]).inc(count)
-            elif other:
-                self.other.labels(model, KINDS[table]).inc(count)
-            else:
-                self.sampled_out.labels(model).inc(count)
 
     def refuse(self, reason: Reason) -> None:
         """Count something that was not taken."""

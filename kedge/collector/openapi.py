@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from kedge.collector.payloads import Accepted, Batch, Check, Flushed, Labels, Prediction, Readiness, Refusal
+from kedge.collector.payloads import Accepted, Batch, Check, Flushed, Labels, Prediction, Readiness
+from kedge.collector.rejection import Refusal
 
 TYPES = (Prediction, Batch, Labels, Check, Accepted, Flushed, Readiness, Refusal)
 REFUSALS = {

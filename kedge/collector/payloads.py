@@ -8,9 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
-
-from kedge.collector.rejection import Reason
+from msgspec import Meta, Struct
 
 MAX_ID = 256
 """Characters."""
@@ -84,25 +82,6 @@ class Check(Struct):
     figures: Annotated[
         dict[Annotated[str, Meta(pattern=f"^{FIGURE}$")], Number | bool], Meta(min_length=1, max_length=MAX_FIGURES)
     ]
-
-
-class RefusedEvent(Struct):
-    """One event of a batch that was not taken."""
-
-    index: int
-    error: str
-    reason: Reason
-
-
-class Refusal(Struct):
-    """Not taken; the message names the fault."""
-
-    error: str
-    reason: Reason | UnsetType = UNSET
-    accepted: int | UnsetType = UNSET
-    """Of a batch, the events that are durable all the same."""
-    refused: list[RefusedEvent] | UnsetType = UNSET
-    """Of a batch, the first of those that are not."""
 
 
 class Accepted(Struct):

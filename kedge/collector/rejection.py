@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, Struct, UnsetType
+
 from kedge.errors import DataError
 
 Reason = Literal[
@@ -21,8 +23,6 @@ Reason = Literal[
     "busy",  # come again: memory, disk or connections are used up
 ]
 
-WORDS = {None: "null", True: "true", False: "false"}
-
 
 class RequestRejected(DataError):
     """Not taken; the message names the fault, ``reason`` is its kind."""
@@ -32,13 +32,20 @@ class RequestRejected(DataError):
         self.reason = reason
 
 
-def shown(value: object) -> str:
-    """A value from outside for a message: short, quoted, without control characters; JSON's words as JSON has them.
+class RefusedEvent(Struct):
+    """One event of a batch that was not taken."""
 
-    >>> shown(None), shown(True), shown("yes"), shown([True])
-    ('null', 'true', "'yes'", 'a list')
-    """
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = WORDS[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    index: int
+    error: str
+    reason: Reason
+
+
+class Refusal(Struct):
+    """Not taken; the message names the fault."""
+
+    error: str
+    reason: Reason | UnsetType = UNSET
+    accepted: int | UnsetType = UNSET
+    """Of a batch, the events that are durable all the same."""
+    refused: list[RefusedEvent] | UnsetType = UNSET
+    """Of a batch, the first of those that are not."""

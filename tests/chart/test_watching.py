@@ -52,8 +52,8 @@ def collectors_page() -> str:
     """A collector's metrics, with one of everything counted."""
     from kedge import policy
     from kedge.collector.metrics import Metrics
-    from kedge.collector.model_state import ModelStates
     from kedge.records import ModelState
+    from kedge.records.exposition import ModelStates
     from tests.chart.test_values import FRAUD
     from tests.records.made import check, record
 

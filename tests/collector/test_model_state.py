@@ -11,8 +11,8 @@ import pytest
 from kedge import records as ledger
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
-from kedge.collector.model_state import REFRESH_SECONDS, ModelStates, limit_seconds
 from kedge.errors import StoreError
+from kedge.records.exposition import REFRESH_SECONDS, ModelStates, limit_seconds
 from kedge.store import open_store
 from tests.records.made import record
 
@@ -41,7 +41,7 @@ def happened(kind, key, **data):
 def collector(tmp_path, declared, monkeypatch):
     """A store, and a way to look at it through a page of metrics."""
     store, metrics, seconds = open_store(tmp_path), Metrics(), [0.0]
-    monkeypatch.setattr("kedge.collector.model_state.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("kedge.records.exposition.monotonic", lambda: seconds[0])
     model_states = ModelStates(store, {"payments": Declared(declared(), None)}, metrics)
 
     def look(*records):
@@ -135,7 +135,7 @@ def test_a_store_that_is_away_is_a_fault_in_words_and_the_last_figures_stay(coll
 
 def test_it_looks_at_most_once_a_minute(collector, monkeypatch):
     collector(check())
-    monkeypatch.setattr("kedge.collector.model_state.REFRESH_SECONDS", math.inf)
+    monkeypatch.setattr("kedge.records.exposition.REFRESH_SECONDS", math.inf)
     collector(check("none", key="20260302T130000Z"))
     page = collector(check("quarantine", key="20260302T140000Z"))
     assert 'kedge_check_action{action="none",model="payments"} 1.0' in page

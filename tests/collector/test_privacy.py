@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from kedge import policy as policies
 from kedge.collector.declared import Declared
 from kedge.collector.intake import sampled
-from kedge.collector.privacy import Features
 from kedge.collector.rejection import RequestRejected
-from kedge.errors import UsageError
+from kedge.errors import DataError, UsageError
 from kedge.tables import appending, log
+from kedge.tables.privacy import Features
 
 KEY = b"0123456789abcdef"
 PRIVATE = {
@@ -90,7 +90,7 @@ def test_a_row_is_read_or_refused_by_name_whatever_rows_came_before(rows):
             )
         }
         if faults:
-            with pytest.raises(RequestRejected, match="|".join(f"feature '{name}'" for name in faults)):
+            with pytest.raises(DataError, match="|".join(f"feature '{name}'" for name in faults)):
                 FEATURES.read(row)
         else:
             assert len(FEATURES.read(row)) == len(KINDS)

@@ -12,14 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from time import monotonic
-from typing import get_args
+from typing import Protocol, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from kedge import records
-from kedge.collector.declared import Declared
-from kedge.collector.metrics import Metrics
 from kedge.errors import StoreError
 from kedge.policy import Policy
 from kedge.records import (
@@ -41,10 +39,25 @@ REFRESH_SECONDS = 60.0
 OUTCOMES = ("promoted", "rolled-back", "not-judged")
 
 
+class Modelled(Protocol):
+    """Something that has a model's policy."""
+
+    policy: Policy
+
+
+class Page(Protocol):
+    """What is shown to Prometheus, and what is wrong, in words, by its place."""
+
+    registry: CollectorRegistry
+    faults: dict[str, str]
+
+    def show(self, model: str, figures: Mapping[str, float], source: str) -> None: ...
+
+
 class ModelStates(Collector):
     """The newest check, the runs and the releases of every declared model."""
 
-    def __init__(self, store: Store, declared: Mapping[str, Declared], metrics: Metrics) -> None:
+    def __init__(self, store: Store, declared: Mapping[str, Modelled], metrics: Page) -> None:
         self._store = store
         self._policies = {name: model.policy for name, model in declared.items()}
         self._metrics = metrics

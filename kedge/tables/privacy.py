@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kedge.collector.rejection import RequestRejected, shown
-from kedge.errors import UsageError
+from kedge.body import shown
+from kedge.errors import DataError, UsageError
 from kedge.policy import Feature, Policy
 
 Logged = float | str | bool | int | None
@@ -58,7 +58,7 @@ class Features:
         """The declared features' values as they may be logged; one that is missing is None.
 
         Raises:
-            RequestRejected: a value is not of its feature's type.
+            DataError: a value is not of its feature's type.
         """
         raw = tuple(map(values.get, self.names))
         shape = tuple(map(type, raw))
@@ -92,7 +92,7 @@ class Features:
             try:
                 reader(value)
             except FAULTS as exc:
-                raise RequestRejected("invalid", f"model {self.model}: feature {name!r} must be {exc}") from None
+                raise DataError(f"model {self.model}: feature {name!r} must be {exc}") from None
         if all(kind in sure for kind, sure in zip(shape, self._sure, strict=True)):
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()

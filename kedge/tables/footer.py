@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kedge.body import MAX_RATIO, SLACK
-from kedge.collector.rejection import RequestRejected
+from kedge.body import MAX_RATIO, SLACK, UnreadableBody
 
 MARK = b"PAR1"
 MAX_FOOTER = 8 << 20
@@ -21,15 +20,15 @@ TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10
 
 
 def refuse_large(path: Path, most: int) -> None:
-    """Raise RequestRejected for a file that unpacks to more than ``most`` bytes, or to far more than it has."""
+    """Raise UnreadableBody for a file that unpacks to more than ``most`` bytes, or to far more than it has."""
     size = path.stat().st_size
     try:
         groups = _Footer(_bytes(path, size)).struct()[ROW_GROUPS]
         unpacked = sum(group[UNPACKED_BYTES] for group in groups)
     except (IndexError, KeyError, TypeError, ValueError, RecursionError):
-        raise RequestRejected("malformed", "not a Parquet file: its footer cannot be read") from None
+        raise UnreadableBody("malformed", "not a Parquet file: its footer cannot be read") from None
     if unpacked > most or unpacked > MAX_RATIO * size + SLACK:
-        raise RequestRejected(
+        raise UnreadableBody(
             "too-large", f"the file's {size:,} bytes are {unpacked:,} when they are unpacked; send fewer rows at once"
         )
 
