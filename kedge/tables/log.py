@@ -193,17 +193,19 @@ def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Tabl
 
 def _predictions(store: Store, policy: Policy, columns: list[str], start: datetime, end: datetime) -> pa.Table:
     """What was predicted in ``[start, end)``: own events, and pairs of KServe's; ids may occur several times."""
-    own = _read(store, key_of(policy, "predictions"), schema(policy), columns, _between("_time", start, end))
-    names = pairs.request_columns(columns)
-    requests = _read(
-        store, key_of(policy, "requests"), table_schema(policy, "requests"), names, _between("_time", start, end)
-    )
-    if not requests.num_rows:
-        return own
+    within = _between("_time", start, end)
     until = min(end, LAST - ANSWERED_WITHIN) + ANSWERED_WITHIN
     answered = _between("_time", max(start, FIRST + MINUTE) - MINUTE, until)
-    names = pairs.response_columns(columns)
-    responses = _read(store, key_of(policy, "responses"), table_schema(policy, "responses"), names, answered)
+    names = pairs.response_columns(columns), pairs.request_columns(columns)
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(
+            _read, store, key_of(policy, "responses"), table_schema(policy, "responses"), names[0], answered
+        )
+        own = _read(store, key_of(policy, "predictions"), schema(policy), columns, within)
+        requests = _read(store, key_of(policy, "requests"), table_schema(policy, "requests"), names[1], within)
+        responses = reading.result()
+    if not requests.num_rows:
+        return own
     logged = pairs.joined(requests, responses, columns).cast(own.schema)
     return pa.concat_tables([own, logged]) if own.num_rows else logged
 

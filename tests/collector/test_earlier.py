@@ -68,7 +68,7 @@ def read(store, declared):
 def test_a_flushed_empty_spool_of_the_version_before_starts(start, spool, event):
     with start() as client:
         assert client.get("/readyz").json() == {"ready": True, "faults": {}}
-    assert sorted(path.name for path in spool.iterdir() if not path.is_dir()) == ["lock"]
+    assert sorted(path.name for path in spool.iterdir() if not path.is_dir()) == ["lock", "store"]
 
 
 def test_what_an_earlier_version_acknowledged_is_appended(start, spool, read):

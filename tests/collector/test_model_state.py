@@ -101,9 +101,9 @@ def test_a_release_is_under_way_until_it_was_promoted_or_rolled_back(collector):
 
 
 def test_a_release_may_take_what_its_policy_gives_it(declared):
-    policy = declared()  # 600 s to come up, three steps of a day, one hour of baking
+    policy = declared()  # 600 s to come up, three steps of at most three days, one hour of baking
     assert policy.release.shadow_percent == 0
-    assert limit_seconds(policy) == 600 + 3 * 86_400 + 3600
+    assert limit_seconds(policy) == 600 + 3 * 3 * 86_400 + 3600
 
 
 def test_a_record_is_read_once_and_of_the_checks_only_the_newest(collector, monkeypatch):
