@@ -141,7 +141,7 @@ class Release(Section):
     back."""
     smoke_tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """Largest difference allowed between a golden row's prediction at training and in the slot."""
-    interval_seconds: Annotated[float, Field(gt=0)] = 30
+    interval_seconds: Annotated[float, Field(gt=0)] = 15
     """How often evidence is looked at."""
     suspend: bool = False
     """True: no share of any candidate rises; one that is worse is rolled back all the same."""

@@ -17,7 +17,10 @@ from prometheus_client.registry import REGISTRY, Collector
 from kedge.serving.events import Outbox
 from kedge.serving.model import Scored, ServedModel
 
-SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+STEPS = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
+"""Ten preferred numbers a decade (ISO 3, R10)."""
+SECONDS = tuple(edge for tens in range(-5, 1) for step in STEPS if 5e-5 <= (edge := round(step * 10.0**tens, 8)) <= 5.0)
+"""Upper edges of the latency buckets, 50 µs to 5 s: so near that a release sees a latency that doubled."""
 SHARES = tuple(step / 20 for step in range(1, 21))
 STAGES = ("read", "encode", "score", "total")
 

@@ -86,7 +86,7 @@ def counted(*values):
 
 def test_bets_by_hand():
     # each stake: 1.06, 1.25, 1.8 for a row that went wrong, 0.94, 0.75, 0.2 for one that went right
-    expected = 0.2 * 1.06**2 * 0.94 + 0.5 * 1.25**2 * 0.75 + 0.3 * 1.8**2 * 0.2
+    expected = 0.15 * 1.06**2 * 0.94 + 0.65 * 1.25**2 * 0.75 + 0.2 * 1.8**2 * 0.2
     assert math.exp(mean_above(counted(1.0, 1.0, -1.0), 0.0)) == pytest.approx(expected)
     assert mean_below(counted(-1.0, -1.0, 1.0), 0.0) == pytest.approx(math.log(expected))
 
