@@ -47,6 +47,9 @@ FOREIGN = {
 """Folders that tell a table of another format: its files are not its rows, some of them are deleted or of the past."""
 
 
+SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run", "/root")
+
+
 def find(location: str, endings: Sequence[str]) -> list[File]:
     """The files at a location, sorted by name; names that begin with ``.`` or ``_`` are passed over in folders.
 
@@ -81,6 +84,25 @@ def listed(location: str) -> list[str]:
     return names
 
 
+def refuse_system_file(location: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse, in a pod, a table among the files of the system: there lie the Secrets of the step that reads it.
+
+    A policy is written by whoever trains a model, a step's Secrets are the installation's. Links are followed.
+
+    Raises:
+        DataError: it lies in one of SYSTEM.
+    """
+    if "://" in location or "KUBERNETES_SERVICE_HOST" not in environment:
+        return
+    path = Path(location).expanduser().resolve()
+    folder = next((folder for folder in SYSTEM if path.is_relative_to(folder)), None)
+    if folder is not None:
+        raise DataError(
+            f"{location}: lies in {folder}, where a pod has its system and its Secrets: no table is read from there; "
+            "mount a claim by the policy's cluster.volumes, or name s3://..."
+        )
+
+
 def foreign(names: Iterable[str]) -> tuple[str, str] | None:
     """The folder of another table format among these paths, and what it is; None if there is none.
 
@@ -109,6 +131,7 @@ def s3_settings() -> dict[str, Any]:
 
 
 def _local(location: str, endings: Sequence[str]) -> list[File]:
+    refuse_system_file(location)
     path = Path(location).expanduser()
     base = path
     if path.is_file():
@@ -119,6 +142,8 @@ def _local(location: str, endings: Sequence[str]) -> list[File]:
         names = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
         base = Path(*(path.parts[: next((k for k, part in enumerate(path.parts) if glob.has_magic(part)), -1)]))
     system = pafs.LocalFileSystem()
+    for name in names:
+        refuse_system_file(str(name))
     return [File(system, str(name), str(name), _partition(name, base)) for name in sorted(names)]
 
 

@@ -19,7 +19,7 @@ from kedge.policy import Data, Model, RowTime, Source
 from kedge.store import Store
 from kedge.tables import columns as column_types
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
-from kedge.tables.files import CSV, PARQUET, foreign, listed
+from kedge.tables.files import CSV, PARQUET, foreign, listed, refuse_system_file
 from kedge.tables.reader import Bounds, Piece, Reader, TableReader
 
 if TYPE_CHECKING:
@@ -205,6 +205,8 @@ def open_reader(source: Source) -> TableReader:
     Raises:
         DataError: nothing there, not readable as this format, or empty.
     """
+    if source.format not in ("sql", "log"):
+        refuse_system_file(source.location)
     match source.format:
         case "parquet":
             from kedge.tables import parquet

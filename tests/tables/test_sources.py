@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from kedge import policy as policies
 from kedge.errors import DataError
-from kedge.policy import Policy
+from kedge.policy import Policy, Source
 from kedge.store import Store
 from kedge.tables import sources
 from kedge.tables.reader import BATCH_ROWS
@@ -390,3 +390,28 @@ def test_an_error_of_a_csv_file_does_not_repeat_its_row(tmp_path: Path, policy_f
     assert "Expected 7 columns, got 8" in str(raised.value)
     assert "secret" not in str(raised.value)
     assert "p2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "delta"])
+@pytest.mark.parametrize("location", ["/proc/self/environ", "/etc/passwd", "/etc", "link.csv", "folder"])
+def test_in_a_pod_no_table_is_read_from_the_files_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, location: str
+) -> None:
+    """There lie the Secrets of the step, and an error or a profile would show them."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.csv").symlink_to("/etc/passwd")
+    (tmp_path / "folder").mkdir()
+    for ending in (".csv", ".parquet"):
+        (tmp_path / "folder" / f"part{ending}").symlink_to("/etc/passwd")
+    if (form, location) == ("delta", "folder"):
+        pytest.skip("a Delta table is its log")
+    with pytest.raises(DataError, match=r"lies in /(proc|etc), .* cluster\.volumes") as caught:
+        sources.open_reader(Source.model_validate({"format": form, "location": location}))
+    assert "root:" not in str(caught.value)
+
+
+def test_outside_of_a_pod_a_folder_of_the_system_is_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(DataError, match=r"no .* file there"):
+        sources.open_reader(Source.model_validate({"format": "parquet", "location": "/etc/nothing-here"}))

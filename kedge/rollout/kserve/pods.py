@@ -114,8 +114,10 @@ def address(pod: Object) -> str:
 
 
 def process(pod: Object) -> str:
-    """Identity of a server's counters: a container that is started anew counts from zero."""
-    starts = sum(each.get("restartCount", 0) for each in pod["status"].get("containerStatuses") or ())
+    """Identity of a server's counters: one that is started anew counts from zero, a sidecar beside it changes none."""
+    statuses = pod["status"].get("containerStatuses") or ()
+    server = [each for each in statuses if each["name"] == SERVER] or statuses
+    starts = sum(each.get("restartCount", 0) for each in server)
     return f"{pod['metadata']['uid']}/{starts}"
 
 
