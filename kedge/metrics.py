@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
-from scipy.stats import rankdata
 
 from kedge import code
 from kedge.errors import UsageError
@@ -231,6 +230,8 @@ def _auc(_model: Model, _at: float, label: Floats, score: Floats) -> float | Non
     others = len(label) - count
     if not count or not others:
         return None
+    from scipy.stats import rankdata  # heavy, and a check without this metric does without
+
     return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
