@@ -364,7 +364,7 @@ def test_what_the_model_server_really_writes_is_understood():
     registry.register(metrics)
     seen = counters.traffic(generate_latest(registry).decode(), NEW)
     assert (seen.requests, seen.errors) == (6, 2)
-    assert {edge: count for edge, count in seen.latency.items() if count} == {0.5: 1, 2.5: 1, 30_000.0: 1}
+    assert {edge: count for edge, count in seen.latency.items() if count} == {0.4: 1, 2.0: 1, 30_000.0: 1}
     assert counters.traffic(generate_latest(registry).decode(), OLD).requests == 0
 
 
