@@ -98,7 +98,7 @@ TABLE: Mapping[State, Row] = {
         percent=lambda _rules, _step: 100,
         needs=lambda rules, _step: {
             "seconds": rules.bake_seconds,
-            "requests": max((step.min_requests for step in rules.steps), default=0),
+            "requests": max(rules.guard.min_requests, *(step.min_requests for step in rules.steps)),
         },
         compared="limits",
         following=lambda _rules, _step: ("promoted", 0),

@@ -310,6 +310,17 @@ def test_dead_champion_leaves_the_traffic_to_the_candidate_which_is_promoted(ser
     assert ended(store).evidence[-1]["state"] == "failover"
 
 
+def test_candidate_without_a_champion_is_not_promoted_on_requests_that_nobody_sent(served, release, change):
+    served.unready["blue"] = [(20.0, 2000.0)]
+    served.rate = 0.02
+    unneeding = tuple(step.model_copy(update={"min_requests": 0}) for step in release(served).policy.release.steps)
+    asked = release(served, policy=change(steps=unneeding, bake_seconds=60))
+    run(asked)
+    first = next(route for route in served.routes if route.rollout and route.rollout.state == "failover")
+    later = served.routes[served.routes.index(first) + 1]
+    assert (later.rollout.since - first.rollout.since).total_seconds() > 1900  # when the champion is back, not before
+
+
 def test_champion_that_is_back_for_good_is_compared_with_again(served, release):
     served.unready["blue"] = [(20.0, 80.0)]
     outcome = run(release(served))
