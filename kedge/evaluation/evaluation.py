@@ -236,6 +236,8 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "improvement": against.difference.improvement,
             "p_value": against.difference.p_value,
         }
+    if found.champion is not None:
+        shown["score_shift"] = float(np.mean(found.challenger.score - found.champion.score))
     if against is not None and against.decisions is not None:
         shown |= {
             "cost": against.decisions.challenger_cost,

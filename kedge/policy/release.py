@@ -90,7 +90,7 @@ class Analysis(Section):
     the Brier score) and, binary, of the cost of decisions as a share of that of the dearest mistake; of a regression as
     a share of what most of the champion's squared errors lie below."""
     max_score_shift: Annotated[float, Field(ge=0)] = 0.25
-    """Scores of both on the same rows: shift of the mean, beyond the one on the golden rows, that is tolerated, in
+    """Scores of both on the same rows: shift of the mean, beyond the one its evaluation saw, that is tolerated, in
     standard deviations of the champion's scores."""
     on_score_shift: Literal["tell", "hold", "roll back"] = "roll back"
     """What a larger shift does: `hold` lets no share rise until outcomes rule out the harm."""

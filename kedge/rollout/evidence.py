@@ -84,7 +84,7 @@ class Paired:
     losses: Differences = field(default_factory=Differences)
     """Squared error on a row with an outcome; of a regression in units in which most lie below 1."""
     scores: Differences = field(default_factory=Differences)
-    """Score on any row, beyond the shift on the golden rows, in ``SPREADS`` standard deviations of the champion's."""
+    """Score on any row, beyond the shift its evaluation saw, in ``SPREADS`` standard deviations of the champion's."""
 
 
 SPREADS = 4.0

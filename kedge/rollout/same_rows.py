@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge import bundle as bundles
-from kedge import measure
+from kedge import measure, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
 from kedge.policy import Policy
+from kedge.records import Evaluated
 from kedge.rollout.evidence import SPREADS, Differences, Paired
 from kedge.rollout.model import Rollout
 from kedge.store import Store
@@ -66,7 +68,7 @@ def paired(
     rows = _rows(store, policy, rollout.started, now)
     try:
         scores = [predictor.score(bundle.signature.encode(rows)) for bundle, predictor in loaded]
-        golden = [predictor.score(bundle.signature.encode(loaded[0][0].golden)) for bundle, predictor in loaded]
+        expected = _expected_shift(store, policy, loaded)
     except KedgeError as exc:
         return None, f"the log's rows cannot be scored: {exc}"
     candidate, champion = (np.asarray(each, dtype=np.float64) for each in scores)
@@ -78,7 +80,7 @@ def paired(
     known_rows = np.asarray(known.to_numpy(), dtype=np.bool_) & judged
     outcome = label.to_numpy().astype(np.float64)[known_rows]
     decisions, losses = _by_outcomes(policy, outcome, candidate[known_rows], champion[known_rows])
-    shifts = _shifts(candidate, champion, np.asarray(golden[0]) - np.asarray(golden[1]))
+    shifts = _shifts(candidate, champion, expected)
     return Paired(decisions=decisions, losses=losses, scores=shifts), ""
 
 
@@ -111,13 +113,31 @@ def _by_outcomes(policy: Policy, label: Floats, candidate: Floats, champion: Flo
     return decided, Differences.of((mine - others).tolist())
 
 
-def _shifts(candidate: Floats, champion: Floats, golden: Floats) -> Differences:
-    """Differences of the scores beyond the mean one on the golden rows, which training saw coming."""
+def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle, Predictor]]) -> float:
+    """How much higher the candidate scores, on average, where that was judged before: on the rows held out.
+
+    After a change these are the newest ones, on which a candidate that learned it must score otherwise than the
+    champion. Golden rows, which may all be older, say it only where no evaluation did.
+    """
+    judged = _shift_when_judged(store, policy.name, loaded[0][0].id)
+    if judged is not None:
+        return judged
+    golden = [predictor.score(bundle.signature.encode(loaded[0][0].golden)) for bundle, predictor in loaded]
+    return float(np.mean(golden[0] - golden[1])) if len(golden[0]) else 0.0
+
+
+def _shift_when_judged(store: Store, model: str, bundle: str) -> float | None:
+    """The same as its evaluation recorded it."""
+    known = [item for item in records.read(store, model, Evaluated) if item.data.bundle == bundle]
+    return known[-1].data.metrics.get("score_shift") if known else None
+
+
+def _shifts(candidate: Floats, champion: Floats, expected: float) -> Differences:
+    """Differences of the scores beyond the mean one that evaluation saw."""
     finite = np.isfinite(candidate) & np.isfinite(champion)
     spread = float(champion[finite].std()) if finite.sum() >= MIN_SCALE_ROWS else 0.0
     if not spread:
         return Differences()
-    expected = float(golden.mean()) if len(golden) else 0.0
     return Differences.of(((candidate - champion - expected)[finite] / spread / SPREADS).tolist())
 
 

@@ -80,6 +80,10 @@ def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch
     registry.register("payments", made.id, store.uri(made.address), {})
     promoted = [record(kind, f"{made.id}-1", START) for kind in ("registered", "promoted")]
     registry.publish("payments", ModelState.of(promoted))
+    before = mlflow.get_registry_uri()
     mlflow.set_registry_uri(uri)
-    model = mlflow.pyfunc.load_model("models:/payments@champion")
+    try:
+        model = mlflow.pyfunc.load_model("models:/payments@champion")
+    finally:
+        mlflow.set_registry_uri(before)
     assert model.predict(made.golden.drop_columns(["_score"]).to_pandas()).tolist() == made.golden["_score"].to_pylist()

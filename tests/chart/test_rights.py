@@ -133,10 +133,9 @@ def test_without_a_model_no_rule_is_for_every_name():
     assert {verb for rule in rules for verb in rule["verbs"]} == {"create", "list"}
 
 
-@pytest.mark.parametrize(
-    "objects", [render(each) for each in SCENARIOS] + [build(MANIFESTS / "overlays" / name) for name in ("dev", "prod")]
-)
-def test_what_has_a_known_name_is_granted_by_name(objects):
+@pytest.mark.parametrize("made", [*SCENARIOS, "dev", "prod"], ids=str)
+def test_what_has_a_known_name_is_granted_by_name(made):
+    objects = build(MANIFESTS / "overlays" / made) if made in ("dev", "prod") else render(made)
     for role in (each for each in objects if each["kind"] == "Role" and each["metadata"]["name"] == "kedge-release"):
         for rule in role["rules"]:
             free = {verb for verb in rule["verbs"] if not rule.get("resourceNames")}

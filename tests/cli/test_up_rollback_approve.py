@@ -39,7 +39,7 @@ def kedge(tmp_path, monkeypatch):
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output
-        return result.output
+        return result.stdout
 
     return run
 

@@ -8,7 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from kedge import bundle as bundles
+from kedge import records
 from kedge.bundle import Signature
+from kedge.records import Evaluated, Record
 from kedge.rollout import summary
 from kedge.rollout.evidence import SPREADS, Evidence
 from kedge.rollout.judge import judge
@@ -91,6 +93,18 @@ def test_the_shift_that_training_saw_on_the_golden_rows_is_expected(store, polic
     paired = seen(store, policy, candidate, champion).paired
     assert abs(paired.scores.mean * SPREADS) < 0.1
     assert paired.decisions.rows == 0
+
+
+def test_the_shift_that_its_evaluation_saw_is_expected(store, policy, asked, tmp_path):
+    """After a change the held-out rows are the new ones, the golden rows may be old."""
+    asked(labelled=0)
+    candidate, champion = (published(store, policy, tmp_path, slope=0.5, intercept=by) for by in (1.0, 0.0))
+    evaluated = Evaluated(
+        bundle=candidate, run="r", outcome="passed", passed=True, metrics={"score_shift": 0.0}, reasons=()
+    )
+    records.append(store, Record(model=policy.name, key=f"{candidate}-r", time=START, data=evaluated))
+    shifts = seen(store, policy, candidate, champion).paired.scores
+    assert shifts.mean * SPREADS > 1, "none was expected"
 
 
 def test_outcomes_that_do_not_stand_for_the_rows_are_not_judged_on_the_same_rows_either(store, policy, asked, tmp_path):
