@@ -39,6 +39,7 @@ def definitions(schemas: Path) -> dict[str, Schema]:
     by_name = {_short(name): schema for name, schema in known.items()}
     volume = by_name["Volume"]
     by_name["Volume"] = {**volume, "properties": {name: volume["properties"][name] for name in VOLUMES}}
+    by_name["Quantity"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}  # KServe's runtimes take no fraction
     wanted, found = sorted(POD | NETWORK), {}
     while wanted:
         name = wanted.pop()
