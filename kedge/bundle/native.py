@@ -93,14 +93,20 @@ class Booster:
 @cache
 def library() -> ctypes.CDLL:
     """XGBoost's shared library, as its package brings it."""
-    found = importlib.util.find_spec("xgboost")
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder) / "lib" / "libxgboost.so"
-        if path.is_file():
-            loaded = ctypes.CDLL(str(path))
-            loaded.XGBGetLastError.restype = c_char_p
-            return loaded
-    raise BundleError("XGBoost is not installed here: no xgboost/lib/libxgboost.so; install xgboost-cpu")
+    path = packaged("xgboost", "libxgboost.so")
+    if path is None:
+        raise BundleError("XGBoost is not installed here: no xgboost/lib/libxgboost.so; install xgboost-cpu")
+    loaded = ctypes.CDLL(str(path))
+    loaded.XGBGetLastError.restype = c_char_p
+    return loaded
+
+
+def packaged(package: str, file: str) -> Path | None:
+    """A shared library in a package's folder ``lib``, found without importing the package; None: it is not there."""
+    found = importlib.util.find_spec(package)
+    folders = (found.submodule_search_locations or ()) if found is not None else ()
+    places = (Path(folder) / "lib" / file for folder in folders)
+    return next((path for path in places if path.is_file()), None)
 
 
 def _interface(matrix: NDArray[np.float32]) -> bytes:

@@ -221,7 +221,8 @@ def _shifted_in_a_row(policy: Policy, state: ModelState, check: Check) -> int:
 def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm: Alarm) -> Iterator[str]:
     """What people are told though nothing is done."""
     if alarm.open:
-        yield messages.risen(alarm, cost, policy)
+        said = check.cohort.probe_cost is not None or not probing.possible(policy)
+        yield messages.risen(alarm, cost, policy, said=said)
         if check.outcomes.drifted:
             yield messages.outcomes(check)
     if cost.pending:

@@ -120,13 +120,19 @@ def growth(cost: Regret) -> str:
     return f"{known:,} rows are there, {known / cost.trained_rows:.0f} times those of the last training"
 
 
-def risen(alarm: Alarm, cost: Regret, policy: Policy) -> str:
-    """That the error rose, and why nothing is retrained yet."""
+def risen(alarm: Alarm, cost: Regret, policy: Policy, *, said: bool) -> str:
+    """That the error rose, and why nothing is retrained yet.
+
+    Args:
+        said: Whether this check can tell what a retraining would have saved.
+    """
     since = f" since {moment(alarm.since)}" if alarm.since else ""
     before = alarm.baseline.total / alarm.baseline.rows
     sentence = f"the error rose from {before:.3g} to {alarm.level:.3g} a row{since}"
     if not policy.monitor.triggers.labelled_error:
         return f"{sentence}; the policy does not retrain on it"
+    if not said:
+        return f"{sentence}; while it is, checks try on the newest rows what a retraining would save"
     return (
         f"{sentence}; a retraining would have saved about {cost.excess:,.0f} wrong decisions so far, "
         f"{cost.needed():,.0f} pay for one"

@@ -28,6 +28,8 @@ order; the time is the change point. None: nothing can be learned there. See :fu
 
 MAX_ROWS = 8000
 """Newest rows a probe learns from: a check must stay small, and after a change the newest rows are those that count."""
+SPARE = 4
+"""So many times the span is read that would hold them at the pace of the due rows: a day may hold millions."""
 DRIFT = 0.5
 """Cumulated excess, as a share of a run and a release, from which on checks probe."""
 
@@ -76,9 +78,10 @@ def scores(
         StoreError: the log cannot be read.
     """
     last, cohort = before(state), outcomes.span
-    start = log.newest_days(store, policy, MAX_ROWS, cohort.start)
-    if start is None:
+    day = log.newest_days(store, policy, MAX_ROWS, cohort.start)
+    if day is None or not rows.num_rows:
         return None
+    start = max(day, cohort.start - SPARE * MAX_ROWS / rows.num_rows * (cohort.end - cohort.start))
     negative = policy.labels.absent_means == "negative"
     earlier = log.read_window(
         store,

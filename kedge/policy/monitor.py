@@ -64,7 +64,7 @@ class Triggers(Section):
     """What may start a retraining. Each can be switched off; a corrupt window is quarantined and starts none."""
 
     labelled_error: bool = True
-    """What the risen error has cost by now would have paid for a run and a release, see `costs`."""
+    """A retraining would by now have saved what a run and a release cost, see `costs`."""
     growth: Annotated[float, Field(gt=1)] | None = 8.0
     """So many times the rows of the last training are there; null: rows alone start none."""
     drift_and_estimate: bool = False

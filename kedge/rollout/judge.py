@@ -30,8 +30,6 @@ FAILING = (3.0, 10.0, 30.0, 100.0, 300.0)
 """Rates, in tolerated ones, that are alternatives to "at most the tolerated rate"."""
 SOUND = (0.8, 0.45, 0.15, 0.01)
 """Rates, in harmful ones, that are alternatives to "at least the harmful rate"."""
-SLOW = (2.0, 5.0, 12.0)
-"""Shares of slow answers, in tolerated ones, that are alternatives to "at most the tolerated share"."""
 MAX_TIMES = 10.0
 """How much larger than the policy's the harm may get that a step rules out when it lasts long."""
 

@@ -36,6 +36,7 @@ MICROSECOND = timedelta(microseconds=1)
 MAX_LOADED = 4
 """Models that a process keeps: one release has two."""
 _LOADED: dict[tuple[str, str], tuple[Bundle, Predictor]] = {}
+_SHIFTS: dict[tuple[str, str, str, str], float | None] = {}
 
 Floats = NDArray[np.float64]
 
@@ -119,17 +120,21 @@ def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle,
     After a change these are the newest ones, on which a candidate that learned it must score otherwise than the
     champion. Golden rows, which may all be older, say it only where no evaluation did.
     """
-    judged = _shift_when_judged(store, policy.name, loaded[0][0].id)
+    judged = _shift_when_judged(store, policy.name, *(bundle.id for bundle, _ in loaded))
     if judged is not None:
         return judged
     golden = [predictor.score(bundle.signature.encode(loaded[0][0].golden)) for bundle, predictor in loaded]
     return float(np.mean(golden[0] - golden[1])) if len(golden[0]) else 0.0
 
 
-def _shift_when_judged(store: Store, model: str, bundle: str) -> float | None:
-    """The same as its evaluation recorded it."""
-    known = [item for item in records.read(store, model, Evaluated) if item.data.bundle == bundle]
-    return known[-1].data.metrics.get("score_shift") if known else None
+def _shift_when_judged(store: Store, model: str, bundle: str, champion: str) -> float | None:
+    """The same as its evaluation against this champion recorded it, kept for the next look."""
+    asked = (store.url, model, bundle, champion)
+    if asked not in _SHIFTS:
+        known = [item.data for item in records.read(store, model, Evaluated) if item.data.bundle == bundle]
+        shifts = [each.metrics.get("score_shift") for each in known if each.champion == champion]
+        _SHIFTS[asked] = shifts[-1] if shifts else None
+    return _SHIFTS[asked]
 
 
 def _shifts(candidate: Floats, champion: Floats, expected: float) -> Differences:

@@ -186,12 +186,6 @@ def slower(spans: Sequence[tuple[Mapping[float, int], Mapping[float, int]]], rat
     return _log_sum(told) - math.log(len(pairs)) if told else 0.0
 
 
-def longer_than(latency: Mapping[float, int], limit: float) -> int:
-    """Answers that surely took longer than a limit in ms: those beyond the first edge at it or above it."""
-    edges = tuple(sorted(latency))
-    return _longer(latency, edges)[_at_least(edges, limit) + 1] if edges and limit <= edges[-1] else 0
-
-
 def _longer(latency: Mapping[float, int], edges: Sequence[float]) -> list[int]:
     """All answers, then those that took longer than each of the edges."""
     counts = [latency.get(edge, 0) for edge in edges]

@@ -100,7 +100,13 @@ def test_the_shift_that_its_evaluation_saw_is_expected(store, policy, asked, tmp
     asked(labelled=0)
     candidate, champion = (published(store, policy, tmp_path, slope=0.5, intercept=by) for by in (1.0, 0.0))
     evaluated = Evaluated(
-        bundle=candidate, run="r", outcome="passed", passed=True, metrics={"score_shift": 0.0}, reasons=()
+        bundle=candidate,
+        champion=champion,
+        run="r",
+        outcome="passed",
+        passed=True,
+        metrics={"score_shift": 0.0},
+        reasons=(),
     )
     records.append(store, Record(model=policy.name, key=f"{candidate}-r", time=START, data=evaluated))
     shifts = seen(store, policy, candidate, champion).paired.scores

@@ -15,7 +15,6 @@ from kedge.rollout.sequential import (
     STAKES,
     Events,
     average,
-    longer_than,
     mean_above,
     mean_below,
     rate,
@@ -132,12 +131,6 @@ def test_slowness_of_both_in_the_same_minutes_is_no_evidence():
     quiet = ({1.0: 250, 2.0: 0, 4.0: 0}, {1.0: 750, 2.0: 0, 4.0: 0})
     rough = ({1.0: 0, 2.0: 0, 4.0: 750}, {1.0: 0, 2.0: 0, 4.0: 250})
     assert slower([quiet, rough], 1.5) <= 0
-
-
-def test_answers_surely_beyond_a_limit():
-    latency = {1.0: 5, 2.0: 3, 4.0: 2}
-    assert [longer_than(latency, limit) for limit in (0.5, 1.0, 1.5, 2.0, 4.0, 5.0)] == [5, 5, 2, 2, 0, 0]
-    assert longer_than({}, 1.0) == 0
 
 
 def losses(rows, mean, variance, champion_rows, champion_mean, champion_variance):

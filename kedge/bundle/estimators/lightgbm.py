@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from kedge.bundle.committee import Committee
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings
 from kedge.bundle.manifest import Manifest
+from kedge.bundle.native import packaged
 from kedge.bundle.predictor import Predictor, Scores
 from kedge.bundle.signature import Matrix, Signature
 from kedge.cpus import usable_cpus
@@ -191,14 +191,14 @@ class LightGBMPredictor:
 @cache
 def library() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
     """LightGBM's shared library, as its package brings it: without and with the interpreter's lock."""
-    found = importlib.util.find_spec("lightgbm")
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder) / "lib" / "lib_lightgbm.so"
-        if path.is_file():
-            loaded = ctypes.CDLL(str(path))
-            loaded.LGBM_GetLastError.restype = c_char_p
-            return loaded, ctypes.PyDLL(str(path))
-    raise BundleError("LightGBM is not installed here: no lightgbm/lib/lib_lightgbm.so; pip install 'kedge[lightgbm]'")
+    path = packaged("lightgbm", "lib_lightgbm.so")
+    if path is None:
+        raise BundleError(
+            "LightGBM is not installed here: no lightgbm/lib/lib_lightgbm.so; pip install 'kedge[lightgbm]'"
+        )
+    loaded = ctypes.CDLL(str(path))
+    loaded.LGBM_GetLastError.restype = c_char_p
+    return loaded, ctypes.PyDLL(str(path))
 
 
 def _names(signature: Signature) -> list[str]:
