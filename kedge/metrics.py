@@ -77,6 +77,15 @@ class Difference:
             return 0.0 if above > 0 else 1.0
         return float(stdtr(self.blocks - 1, -above / self.error))
 
+    def p_worse(self, than: float = 0.0) -> float:
+        """One-sided: chance of such a difference, or a smaller one, if the true one were at least ``than``.
+
+        >>> same = Difference(value=0.0, error=0.0, blocks=30)
+        >>> same.p_worse(), same.p_better()
+        (1.0, 1.0)
+        """
+        return Difference(value=-self.value, error=self.error, blocks=self.blocks).p_better(-than)
+
 
 def figure(limits: Limits, model: Model, label: Floats, score: Floats) -> Figure:
     """A metric on rows in time order, with its interval by block bootstrap.

@@ -135,6 +135,12 @@ def test_a_drop_against_the_champion_is_refused_where_it_is_shown(allowed, outco
     assert verdicts(found)["auc"] == outcome
 
 
+def test_an_equal_challenger_is_no_drop():
+    label, score = drawn(3000)
+    found = evaluation.measure(policy({"name": "auc", "max_drop": 0}), label, score, score)
+    assert verdicts(found)["auc"] == "passed"
+
+
 def squeezed(score):
     """Scores of a model trained on undersampled negatives: it ranks as well and is far too high."""
     held = np.clip(score, 0.01, 0.99)

@@ -327,7 +327,7 @@ def _limits(metric: MeasuredMetric) -> list[Verdict]:
     if metric.difference is None:
         undefined = f"{_told(seen)}; the champion's cannot be compared with it"
         return [*verdicts, _verdict(limits.label, seen.value is not None, undefined)]
-    worse = 1 - metric.difference.p_better(-limits.max_drop)
+    worse = metric.difference.p_worse(-limits.max_drop)
     shown = worse <= HARM_LEVEL
     sentence = (
         f"{_told(seen)}, {metric.difference.value:+.5g} better than the champion's; that it is worse by more than "
