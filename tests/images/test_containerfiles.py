@@ -108,3 +108,13 @@ def test_build_script_says_which_engine_is_missing(tmp_path):
     done = subprocess.run([ROOT / "images" / "build"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 1
     assert "none of docker, podman and buildah works here" in done.stderr
+
+
+def test_what_an_image_copies_is_let_through_to_the_build():
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", TEXT, re.MULTILINE)
+    paths = [path for each in copied for path in each.split()]
+    assert "requirements/catboost.txt" in paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
+        assert any(path == each or path.startswith(f"{each}/") for each in allowed), path
