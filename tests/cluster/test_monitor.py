@@ -240,9 +240,18 @@ def test_a_store_that_is_read_only_is_named_and_nothing_is_submitted(ml, kfp, st
 
 
 def test_a_check_before_the_first_release_succeeds_and_says_what_comes_first(ml):
-    ended, log = end(ml, start(ml, "empty", KEDGE_STORE="/tmp/empty"))
+    began = "import pathlib, sys; place = pathlib.Path(sys.argv[1]); place.mkdir(); "
+    began += """(place / "store.json").write_text("{\\"id\\": \\"1\\"}")"""
+    ml.kubectl("exec", "kedge-collector-0", "--", "python", "-c", began, f"{STORES}/began")
+    ended, log = end(ml, start(ml, "began"))
     assert ended == "Complete", log
     assert "`kedge submit` trains and releases a first one" in log
+
+
+def test_an_empty_store_is_a_fault_and_no_beginning(ml):
+    ended, log = end(ml, start(ml, "empty", KEDGE_STORE="/tmp/empty"))
+    assert ended == "BackoffLimitExceeded", log
+    assert "error: store /tmp/empty is empty" in log
 
 
 def test_a_policy_nobody_can_check_fails_once_and_is_not_tried_again(ml):

@@ -260,6 +260,7 @@ POLICY = {
         "interval_seconds": 1,
         "max_step_seconds": 120,
         "ready_seconds": 240,
+        "guard": {"keep_seconds": 0},  # the replaced champion goes at once
     },
 }
 

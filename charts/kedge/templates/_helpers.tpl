@@ -254,6 +254,9 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- range $answer.items }}{{ $names = append $names .metadata.name }}{{ end -}}
 {{- toJson $names -}}
 {{- end -}}
+{{- else if hasKey (lookup "v1" "ConfigMap" .Release.Namespace "") "items" -}}
+{{- /* a cluster without KServe: there are none, and what it refuses names every kind that it lacks */ -}}
+[]
 {{- end -}}
 {{- end }}
 
