@@ -30,8 +30,9 @@ def guard(
 
     Made to run each minute. The limits are those of `release.guard`: failed requests and latency, counted by the
     platform. Back to the champion before, as long as the policy keeps it deployed; its slot is emptied when that is
-    over. A release that is due, because its retraining has just passed, is begun at once. Exit code 1: a limit is
-    exceeded and there is no way back.
+    over. Where that one exceeds a limit too, the champion gets the traffic back and nobody is condemned. A release that
+    is due, because its retraining has just passed, is begun at once. Exit code 1: a limit is exceeded, and there is no
+    way back that helps.
 
     Example: kedge guard --policy payments.yaml
     """
@@ -49,7 +50,7 @@ def guard(
     typer.echo(f"{asked.name}: {seen}")
     if seen.verdict == "rolled back":
         typer.echo(f"notify: {notify.post(asked, f'{asked.name}: guard: {seen}')}")
-    if seen.verdict == "exceeds limits":
+    if seen.verdict in ("exceeds limits", "not judged"):
         raise ReleaseError(f"{asked.name}: {seen}")
 
 

@@ -1,29 +1,38 @@
 """The circuit breaker: absolute limits on whoever serves, after a release has ended too.
 
-It looks at the driver's counters over a stretch of time and keeps nothing between two looks. A champion that exceeds a
-limit of ``release.guard`` goes back to the one before as long as that one is kept; a running release judges its
-candidate itself, and is only looked after here when nobody works on it any more.
+It looks at the driver's counters over a stretch of time. A champion that exceeds a
+limit of ``release.guard``, or does not answer, goes back to the one before as long as that one is kept and answers. It
+is condemned only when that one, asked the same minutes later, keeps the limit: an outage of both is nobody's fault, and
+brings the champion back. A running release judges its candidate itself, and is only looked after here when nobody works
+on it any more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
+from kedge.clock import span
 from kedge.errors import Conflict
 from kedge.records import Promoted, Record
 from kedge.rollout import progress
 from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Route, Slot, Traffic, other
-from kedge.rollout.release import Release
-from kedge.rollout.rollback import rollback
+from kedge.rollout.release import End, Release, end, finish
+from kedge.rollout.rollback import back_from, rollback
 
 ABANDONED = timedelta(minutes=10)
 """Age of a running release's last look from which nobody works on it."""
+PATIENCE = timedelta(minutes=10)
+"""How long the traffic stays after it was given back, as who served before was no better."""
 ACTOR = "guard"
 
-Verdict = Literal["nobody serves", "within limits", "exceeds limits", "rolled back", "a release runs", "changed"]
+Verdict = Literal[
+    "nobody serves", "within limits", "exceeds limits", "not judged", "rolled back", "a release runs", "changed"
+]
+"""``exceeds limits``: there is no way back; ``not judged``: the way back leads to no better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,44 +52,116 @@ class Guarded:
 
 
 def look(release: Release, seconds: float) -> Guarded:
-    """Count for so many seconds, and roll back a champion that exceeds a limit.
+    """Count for so many seconds, and roll back a champion that exceeds a limit or does not answer.
 
     Args:
         release: Without a bundle.
-        seconds: How long to count.
+        seconds: How long to count; once more where the traffic moved, to compare.
 
     Raises:
         ReleaseError: the platform does not answer; nothing was changed.
     """
     route = release.driver.route()
+    if route.rollout is not None and route.rollout.ended and _abandoned(release):
+        finish(release, route, route.rollout)  # its traffic was decided by somebody who was ended then
+        route = release.driver.route()
     watched = _watched(release, route)
     if watched is None:
         return Guarded(verdict="a release runs" if route.rollout is not None else "nobody serves")
+    silent = _silent(release, watched)
     mark = release.driver.mark()
     release.sleep(seconds)
-    traffic = release.driver.readings(mark).live.get(watched, Traffic())
+    live = release.driver.readings(mark).live
+    traffic = live.get(watched, Traffic())
     if release.driver.route().revision != route.revision:
         return Guarded(verdict="changed", requests=traffic.requests)  # what was counted is of two times
-    reasons = exceeded(traffic, release.policy.release.guard)
+    silent = silent and _silent(release, watched)
+    reasons = (silent,) if silent else exceeded(traffic, release.policy.release.guard)
     if not reasons:
         removed = _no_longer_kept(release, route)
         return Guarded(verdict="within limits", requests=traffic.requests, removed=removed)
     before = _way_back(release, route)
     if before is not None:
         return Guarded(verdict="exceeds limits", reasons=(*reasons, before), requests=traffic.requests)
-    rollback(release, reason=f"guard: {'; '.join(reasons)}", actor=ACTOR)
+    common = _also(release, live, other(watched)) or _given_back(release)
+    if common:
+        return Guarded(verdict="not judged", reasons=(*reasons, common), requests=traffic.requests)
+    try:
+        common = _go_back(release, route, reasons, seconds, guilty=not silent)
+    except Conflict:
+        return Guarded(verdict="changed", requests=traffic.requests)
+    if common:
+        return Guarded(verdict="not judged", reasons=(*reasons, common), requests=traffic.requests)
     return Guarded(verdict="rolled back", reasons=reasons, requests=traffic.requests)
+
+
+def _go_back(release: Release, route: Route, reasons: tuple[str, ...], seconds: float, *, guilty: bool) -> str:
+    """Give the traffic to who served before; why it was given back, or nothing.
+
+    A champion that did not answer is replaced without a verdict. One that answered badly is condemned after the one
+    before kept the limits for as long.
+    """
+    reason = f"guard: {'; '.join(reasons)}"
+    if route.rollout is not None:
+        rollback(release, reason=reason, actor=ACTOR)
+        return ""
+    champion = route.champion
+    assert champion is not None
+    rollout = back_from(release, champion)
+    state: End = "rolled-back" if guilty else "not-judged"
+    gone = end(release, replace(route, rollout=rollout), rollout, state, reason, ACTOR)
+    if guilty:
+        mark = release.driver.mark()
+        release.sleep(seconds)
+        common = _also(release, release.driver.readings(mark).live, other(champion))
+        if common:
+            release.driver.set_route(replace(gone, weights=route.weights, mirror=route.mirror, rollout=None))
+            release.store.put(_place(release), release.clock().isoformat().encode())
+            return common
+    finish(release, gone, gone.rollout or rollout)
+    return ""
+
+
+def _given_back(release: Release) -> str:
+    """That the traffic was given back a moment ago; empty: it was not."""
+    try:
+        time = datetime.fromisoformat(release.store.get(_place(release)).decode())
+    except (KeyError, ValueError):
+        return ""
+    passed = release.clock() - time
+    return f"who served before was no better {span(passed)} ago" if timedelta() <= passed < PATIENCE else ""
+
+
+def _place(release: Release) -> str:
+    return f"releases/{release.policy.name}/given-back"
+
+
+def _also(release: Release, live: Mapping[Slot, Traffic], slot: Slot) -> str:
+    """How the other slot exceeds a limit by what it answered itself, however little that is; empty: it does not."""
+    guard = release.policy.release.guard.model_copy(update={"min_requests": 1})
+    reasons = exceeded(live.get(slot, Traffic()), guard)
+    return f"so does slot {slot} ({'; '.join(reasons)}): the cause is outside of both" if reasons else ""
+
+
+def _silent(release: Release, slot: Slot) -> str:
+    """Why nothing in a slot answers; empty: something does."""
+    status = release.driver.slot(slot)
+    return "" if status.serves(status.bundle) else f"slot {slot} does not answer: {status.reason or 'it says nothing'}"
+
+
+def _abandoned(release: Release) -> bool:
+    """Whether nobody works on the release on the route any more."""
+    seen = progress.read(release.store, release.policy.name)
+    patience = max(ABANDONED, 3 * timedelta(seconds=release.policy.release.interval_seconds))
+    return seen is not None and release.clock() - seen.time > patience
 
 
 def _watched(release: Release, route: Route) -> Slot | None:
     """The slot to look at: the champion's, or that of a candidate whose release nobody works on any more."""
     if route.rollout is None:
         return route.champion
-    seen = progress.read(release.store, release.policy.name)
-    patience = max(ABANDONED, 3 * timedelta(seconds=release.policy.release.interval_seconds))
-    abandoned = seen is not None and release.clock() - seen.time > patience
-    candidate = route.rollout.slot
-    return candidate if abandoned and not route.rollout.ended and route.weights.get(candidate) else None
+    candidate, carried = route.rollout.slot, not route.rollout.ended and route.weights.get(route.rollout.slot)
+    return candidate if carried and _abandoned(release) else None
 
 
 def _way_back(release: Release, route: Route) -> str | None:

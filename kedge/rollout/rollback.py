@@ -40,7 +40,7 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
         champion = route.champion
         if champion is None:
             raise UsageError(f"{release.policy.name}: no model is served, so there is nothing to roll back")
-        rollout = _back_from(release, champion)
+        rollout = back_from(release, champion)
         route = replace(route, rollout=rollout)
         wait_ready(release, other(champion), str(rollout.champion))
     if not rollout.ended:
@@ -48,7 +48,7 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
     return finish(release, route, route.rollout or rollout)
 
 
-def _back_from(release: Release, champion: Slot) -> Rollout:
+def back_from(release: Release, champion: Slot) -> Rollout:
     """The release that made the champion, as if it still ran: rolling it back is what is asked for."""
     state = release.state()
     bundle = release.driver.slot(champion).bundle or ""

@@ -10,7 +10,7 @@ from kedge.rollout.guard import look
 from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Route, Traffic
 from kedge.rollout.rollout import run
-from tests.rollout.conftest import Killed
+from tests.rollout.conftest import START, Behaviour, Killed
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -56,6 +56,63 @@ def test_slot_of_a_replaced_champion_is_emptied_when_its_time_is_over(promoted, 
     assert promoted.slots.keys() == {"green"}
 
 
+def test_outage_of_both_condemns_nobody(promoted, release, kept, store):
+    for bundle in (OLD, NEW):
+        promoted.behaviours[bundle] = replace(promoted.behaviour(bundle), failing=0.5)
+    seen = look(release(promoted, None, policy=kept), 40)
+    assert (seen.verdict, [route.weights for route in promoted.routes]) == (
+        "not judged",
+        [{"blue": 100}, {"green": 100}],
+    )
+    assert "so does slot blue (failed requests: 400 of 800" in str(seen)
+    assert records.latest(store, "fraud", records.RolledBack) is None
+    assert (promoted.current_route.rollout, promoted.slots.keys()) == (None, {"blue", "green"})
+    assert "no better" in str(look(release(promoted, None, policy=kept), 40))
+    assert len(promoted.routes) == 2  # the traffic does not go to and fro
+    promoted.behaviours[OLD] = Behaviour()
+    promoted.sleep(600)
+    assert look(release(promoted, None, policy=kept), 40).verdict == "rolled back"
+
+
+def test_dead_champion_hands_over_and_is_not_condemned(promoted, release, kept, store):
+    promoted.unready["green"] = [((promoted.now - START).total_seconds(), 1e9)]
+    seen = look(release(promoted, None, policy=kept), 40)
+    assert (seen.verdict, promoted.current_route.weights) == ("rolled back", {"blue": 100})
+    assert "slot green does not answer: pod evicted" in str(seen)
+    assert not records.latest(store, "fraud", records.RolledBack).data.condemned
+
+
+def test_champion_that_is_back_by_the_end_of_the_look_stays(promoted, release, kept):
+    now = (promoted.now - START).total_seconds()
+    promoted.rate, promoted.unready["green"] = 0.0, [(now, now + 1)]
+    assert look(release(promoted, None, policy=kept), 40).verdict == "within limits"
+
+
+def test_traffic_never_goes_back_to_a_slot_that_does_not_answer(promoted, release, kept):
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
+    promoted.unready["blue"] = [(0.0, 1e9)]
+    assert look(release(promoted, None, policy=kept), 40).verdict == "exceeds limits"
+    assert promoted.routes == []
+
+
+def test_guard_that_was_killed_between_traffic_and_record_is_finished_by_the_next(promoted, release, kept, store):
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
+    asked = release(promoted, None, policy=kept)
+
+    def sleep(seconds):
+        if promoted.current_route.rollout is not None:
+            raise Killed
+        promoted.sleep(seconds)
+
+    asked.sleep = sleep
+    with pytest.raises(Killed):
+        look(asked, 40)
+    promoted.sleep(700)
+    assert look(release(promoted, None, policy=kept), 40).verdict == "within limits"
+    assert records.latest(store, "fraud", records.RolledBack).data.bundle == NEW
+    assert promoted.current_route.rollout is None
+
+
 def test_without_a_way_back_the_limit_is_told_and_nothing_moves(promoted, release, kept):
     promoted.slots.pop("blue")
     promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
@@ -98,6 +155,25 @@ def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(ser
     assert look(release(served, None, policy=kept), 40).verdict == "rolled back"
     assert served.current_route.weights == {"blue": 100}
     assert served.current_route.rollout is None
+
+
+def test_candidate_beside_a_champion_that_fails_too_is_not_judged(served, release, kept):
+    asked = release(served, policy=kept)
+    sleep = asked.sleep
+
+    def killed(seconds):
+        sleep(seconds)
+        if served.current_route.weights.get("green") == 50:
+            raise Killed
+
+    asked.sleep = killed
+    with pytest.raises(Killed):
+        run(asked)
+    for bundle in (OLD, NEW):
+        served.behaviours[bundle] = replace(served.behaviour(bundle), failing=0.5)
+    served.sleep(700)
+    assert look(release(served, None, policy=kept), 40).verdict == "not judged"
+    assert served.current_route.weights == {"blue": 50, "green": 50}
 
 
 def test_weights_that_changed_while_it_counted_judge_nobody(promoted, release, kept):
