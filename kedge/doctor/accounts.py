@@ -14,6 +14,8 @@ from kedge.doctor.api import Account, Cluster, DeniedError, Right
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 from kedge.doctor.runs import GRANT
 
+COMPONENT = "app.kubernetes.io/component"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
@@ -43,8 +45,9 @@ def installations(jobs: Iterable[Mapping[str, Any]]) -> list[Installation]:
     checks: dict[str, dict[str, dict[str, str]]] = {}
     for job in jobs:
         pod, env = job["spec"]["jobTemplate"]["spec"]["template"]["spec"], environment(job)
-        if "KEDGE_PLATFORM" in env:
-            model = str((job["metadata"].get("labels") or {}).get("kedge.dev/model", ""))
+        labels = job["metadata"].get("labels") or {}
+        if "KEDGE_PLATFORM" in env and labels.get(COMPONENT) != "guard":  # that one runs as the account of releases
+            model = str(labels.get("kedge.dev/model", ""))
             checks.setdefault(str(pod.get("serviceAccountName", "default")), {})[model] = env
     return [_installation(monitor, by_model) for monitor, by_model in sorted(checks.items())]
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from kedge.doctor import workloads
-from kedge.doctor.accounts import permissions
+from kedge.doctor.accounts import COMPONENT, permissions
 from kedge.doctor.api import Cluster, DeniedError, UnreachableError
 from kedge.doctor.finding import Finding, bad, good, run, skipped, warning
 from kedge.doctor.runs import skew
@@ -129,7 +129,7 @@ def images(cluster: Cluster) -> list[Finding]:
     never = {
         container["image"]: job["metadata"]["name"]
         for job in cluster.cron_jobs()
-        if (job["metadata"].get("labels") or {}).get("app.kubernetes.io/component") != "train"  # not to be just tried
+        if (job["metadata"].get("labels") or {}).get(COMPONENT) not in ("train", "guard")  # not to be just tried
         for container in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         if container["image"] not in pulled
     }

@@ -195,7 +195,7 @@ def every_pod(values: Object, folder: Any, monkeypatch: pytest.MonkeyPatch) -> d
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_one_setting_reaches_every_pod(setting, tmp_path, monkeypatch):
     found = every_pod(merged(BASE, SETTINGS[setting]), tmp_path, monkeypatch)
-    assert len(found) == 5 + 2 + 8  # objects of the chart, slots, steps
+    assert len(found) == 6 + 2 + 8  # objects of the chart, slots, steps
     steps = {name for name in found if ": " in name} if setting in NOT_OF_STEPS else set()
     assert [name for name in found.keys() - steps if not holds(setting, *found[name])] == []
 
@@ -219,7 +219,7 @@ def test_a_slot_in_knative_mode_has_it_too(setting):
     assert holds(setting, *slot(one(objects, "ServingRuntime", "kedge"), made["spec"]["predictor"]))
 
 
-@pytest.mark.parametrize("component", ["collector", "monitor", "policyCheck", "test", "serving"])
+@pytest.mark.parametrize("component", ["collector", "monitor", "guard", "policyCheck", "test", "serving"])
 def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tmp_path, monkeypatch):
     own = {
         "nodeSelector": {"disk": "ssd"},
@@ -238,6 +238,7 @@ def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tm
     places = {
         "collector": {"StatefulSet/kedge-collector"},
         "monitor": {"CronJob/kedge-check-fraud", "CronJob/kedge-train-fraud"},
+        "guard": {"CronJob/kedge-guard-fraud"},
         "policyCheck": {"Job/kedge-policy-check"},
         "test": {"Pod/kedge-test"},
         "serving": {"first slot by chart", "slot by the gateway driver"},
@@ -252,12 +253,12 @@ def test_an_account_takes_labels_annotations_and_another_name():
     objects = render(merged(BASE, given))
     accounts = {o["metadata"]["name"]: o for o in objects if o["kind"] == "ServiceAccount"}
     assert "kedge-monitor" not in accounts
-    for name in ("kedge-collector", "kedge-slots"):
+    for name in ("kedge-collector", "kedge-slots", "kedge-release"):
         assert accounts[name]["metadata"]["annotations"].items() >= role.items()
     check = one(objects, "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert check["serviceAccountName"] == "mine"
     subjects = one(objects, "RoleBinding", "kedge-submit")["subjects"]
-    assert [each["name"] for each in subjects] == ["mine"]
+    assert [each["name"] for each in subjects] == ["mine", "kedge-release"]
 
 
 COMPONENTS = {

@@ -77,7 +77,7 @@ def test_every_component_takes_what_all_pods_take():
     schema = json.loads(SCHEMA.read_text())
     every = set(schema["$defs"]["Pod"]["properties"])
     assert every == set(yaml.safe_load((CHART / "values.yaml").read_text())["pod"])
-    for component in ("collector", "monitor", "serving", "policyCheck", "test"):
+    for component in ("collector", "monitor", "guard", "serving", "policyCheck", "test"):
         assert every <= set(schema["properties"][component]["properties"]), component
     assert set(schema["properties"]["steps"]["properties"]) <= every
 

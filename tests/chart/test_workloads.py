@@ -10,7 +10,7 @@ from kedge.cli import build
 from kedge.rollout.gateway.objects import attached
 from kedge.rollout.kserve.address import parse
 from tests.chart.answering_cluster import render_in
-from tests.chart.render import CHART, helm, one, render
+from tests.chart.render import CHART, helm, key, one, render
 from tests.chart.test_values import FRAUD
 
 FULL = CHART / "ci" / "full-values.yaml"
@@ -21,6 +21,10 @@ VOLUME = CHART / "ci" / "volume-values.yaml"
 def first(tmp_path_factory):
     """The full scenario installed where there is nothing yet."""
     return render_in(tmp_path_factory.mktemp("first"), yaml.safe_load(FULL.read_text()), [])
+
+
+def names(values):
+    return [key(found) for found in render(values)]
 
 
 def kinds(values):
@@ -56,6 +60,44 @@ def test_the_first_training_gives_options_that_kedge_submit_takes():
     train = one(render(VOLUME), "CronJob", "kedge-train-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     options = {name for each in get_command(build()).commands["submit"].params for name in each.opts}
     assert {word.partition("=")[0] for word in train["containers"][0]["args"]} <= options
+
+
+def test_who_serves_is_guarded_each_minute_on_the_account_that_moves_traffic():
+    objects = render(FULL)
+    guard = one(objects, "CronJob", "kedge-guard-fraud")["spec"]
+    assert (guard["schedule"], guard["concurrencyPolicy"]) == ("* * * * *", "Forbid")
+    pod = guard["jobTemplate"]["spec"]["template"]["spec"]
+    account = pod["serviceAccountName"]
+    for binding in ("kedge-release", "kedge-submit"):  # a release begins when its training is done
+        assert account in {each["name"] for each in one(objects, "RoleBinding", binding)["subjects"]}
+    check = one(objects, "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["env"] == check["containers"][0]["env"]
+    assert float(pod["containers"][0]["args"][-1].removeprefix("--seconds=")) < 60
+
+
+def test_the_guard_gives_options_that_kedge_guard_takes():
+    guard = one(render(FULL), "CronJob", "kedge-guard-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    options = {name for each in get_command(build()).commands["guard"].params for name in each.opts}
+    assert {word.partition("=")[0] for word in guard["containers"][0]["args"]} <= options
+
+
+@pytest.mark.parametrize("off", [{"guard": {"enabled": False}}, {"serving": {"enabled": False}}])
+def test_nothing_of_the_guard_is_there_where_it_is_off_or_nothing_is_served(off):
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}}
+    assert [name for name in names(values) if "guard" in name] == [
+        "NetworkPolicy/kedge-guard",
+        "CronJob/kedge-guard-fraud",
+    ]
+    assert [name for name in names({**values, **off}) if "guard" in name] == []
+    subjects = one(render({**values, **off}), "RoleBinding", "kedge-submit")["subjects"]
+    assert [each["name"] for each in subjects] == ["kedge-monitor"]
+
+
+def test_the_addresses_of_people_reach_checks_and_guard():
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, "notify": {"secret": "chat"}}
+    for job in ("kedge-check-fraud", "kedge-train-fraud", "kedge-guard-fraud"):
+        pod = one(render(values), "CronJob", job)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "chat"}}]
 
 
 def test_a_check_never_runs_beside_itself_and_never_for_ever():

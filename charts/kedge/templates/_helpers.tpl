@@ -201,6 +201,61 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end }}
 {{- end }}
 
+{{- /* What a command that knows a model is told: check, first training and guard alike. Call with
+       (dict "root" $ "host" .host). */}}
+{{- define "kedge.commandEnv" -}}
+- name: KEDGE_MODEL
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['kedge.dev/model']"}}
+- {name: KEDGE_PLATFORM, value: {{ include "kedge.platform" . | toJson }}}
+{{- with .root }}
+- {name: KEDGE_STORE, value: {{ include "kedge.store" . | toJson }}}
+- {name: KEDGE_STEP_IMAGE, value: {{ include "kedge.image" (dict "root" . "image" .Values.images.step) | toJson }}}
+- {name: KEDGE_RELEASE_ACCOUNT, value: {{ include "kedge.stepsAccount" . | toJson }}}
+- {name: KEDGE_STEP_POD, value: {{ include "kedge.stepPod" . | toJson }}}
+- {name: KEDGE_KFP_HOST, value: {{ .Values.kfp.host | toJson }}}
+- {name: KEDGE_KFP_UI, value: {{ .Values.kfp.ui | toJson }}}
+- name: KEDGE_ACTOR
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with .Values.registry.uri }}
+- {name: MLFLOW_TRACKING_URI, value: {{ . | toJson }}}
+{{- end }}
+{{- with .Values.kfp.namespace }}
+- {name: KEDGE_KFP_NAMESPACE, value: {{ . | toJson }}}
+{{- end }}
+{{- if .Values.kfp.audience }}
+- {name: KF_PIPELINES_SA_TOKEN_PATH, value: /var/run/secrets/kubeflow/pipelines/token}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.commandMounts" -}}
+- {name: policies, mountPath: /etc/kedge/policies, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.kfp.audience }}
+- {name: kfp-token, mountPath: /var/run/secrets/kubeflow/pipelines, readOnly: true}
+{{- end }}
+{{- if not .Values.store.url }}
+- {name: store, mountPath: /var/lib/kedge/store}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.commandVolumes" -}}
+- name: policies
+  configMap: {name: {{ include "kedge.fullname" . }}-policies}
+- name: tmp
+  emptyDir: {sizeLimit: 1Gi}
+{{- if .Values.kfp.audience }}
+- name: kfp-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, audience: {{ toJson .Values.kfp.audience }}, expirationSeconds: 7200}
+{{- end }}
+{{- if not .Values.store.url }}
+- name: store
+  persistentVolumeClaim: {claimName: {{ include "kedge.storeClaim" . | toJson }}}
+{{- end }}
+{{- end }}
+
 {{- /* Steps of Kubeflow Pipelines, in the namespaces whose accounts may release. */}}
 {{- define "kedge.fromSteps" -}}
 {{- $namespaces := list -}}
