@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from kedge.body import UnreadableBody, packing, parts, shown
 from kedge.collector import labels
-from kedge.collector.collector import Collector, now_microseconds
+from kedge.collector.collector import RECEIVED, Collector, now_microseconds
 from kedge.collector.declared import Declared
 from kedge.collector.entries import Taken
 from kedge.collector.rejection import RequestRejected
@@ -62,7 +62,7 @@ class Bulk:
             raise RequestRejected("busy", f"{MAX_RECEIVED} files of labels are being received; send again later")
         try:
             async with self._received:
-                with tempfile.TemporaryDirectory(dir=self._settings.spool, prefix="bulk-") as folder:
+                with tempfile.TemporaryDirectory(dir=self._settings.spool, prefix=RECEIVED) as folder:
                     received, path = Path(folder) / "received", Path(folder) / "labels.parquet"
                     await self._receive(body, received)
                     async with self._one:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ from kedge.tables import appending
 
 TICK_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 60.0
+RECEIVED = "bulk-"
+"""Folders of files that are being received; one that a killed process left holds nothing acknowledged."""
 
 T = TypeVar("T")
 
@@ -65,6 +68,8 @@ class Collector:
         """Open the spool, take up what an earlier process left in it, begin to append."""
         settings = self._settings
         self._lock(settings)
+        for left in settings.spool.glob(f"{RECEIVED}*"):
+            shutil.rmtree(left, ignore_errors=True)
         earlier.upgrade(settings.spool, self.declared, self.metrics)
         self._journal = Journal(settings.spool / "journal", segment_bytes=settings.segment_bytes)
         restore(settings.spool / "aside", self._journal)

@@ -206,6 +206,14 @@ def test_a_segment_that_cannot_be_read_is_set_aside_and_holds_up_nobody(start, p
     assert (tmp_path / "spool" / "damaged" / segment.name).exists()
 
 
+def test_a_file_half_received_by_a_killed_process_is_cleared(start, tmp_path):
+    left = tmp_path / "spool" / "bulk-x1y2" / "received"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"id,label\n")
+    with start():
+        assert not left.parent.exists()
+
+
 def test_a_spool_belongs_to_one_collector(start, declared, tmp_path):
     import asyncio
 
