@@ -13,7 +13,7 @@ from typing import Protocol
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kedge.connection import MAX_CONNECTIONS, bounded
+from kedge.connection import MAX_CONNECTIONS, Bounds, bounded
 
 PROBES = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
@@ -51,7 +51,7 @@ class _Unheard:
 def protocol(app: Events, most: int = MAX_CONNECTIONS) -> type[HttpToolsProtocol]:
     """The protocol class for ``uvicorn.Config(http=...)``, for so many connections at once."""
 
-    class EventProtocol(bounded(app.refused_connection, most=most, probes=PROBES)):  # type: ignore[misc]
+    class EventProtocol(bounded(Bounds(app.refused_connection, most=most, probes=PROBES))):  # type: ignore[misc]
         _flight: Flight | None = None
         """What is being read."""
 

@@ -18,7 +18,7 @@ import uvloop
 from kserve import Model, ModelServer
 from kserve.protocol.rest.server import RESTServer
 
-from kedge.connection import bounded
+from kedge.connection import Bounds, bounded
 from kedge.house import allow_files
 from kedge.serving.events import Outbox
 from kedge.serving.front import Front
@@ -147,7 +147,7 @@ class Server(ModelServer):  # type: ignore[misc]
         RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
         front = Front(app, self._service)
         allow_files(MAX_CONNECTIONS)
-        protocol = bounded(self._service.metrics.refused, most=MAX_CONNECTIONS, probes=self._probes())
+        protocol = bounded(Bounds(self._service.metrics.refused, most=MAX_CONNECTIONS, probes=self._probes()))
         config = uvicorn.Config(
             front, http=protocol, ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,

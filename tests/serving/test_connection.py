@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from kedge.connection import HEAD_BYTES, bounded
+from kedge.connection import HEAD_BYTES, Bounds, bounded
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -40,7 +40,7 @@ def talk(*parts, head_seconds=0.2, pause=0.0):
     counted = []
 
     async def run():
-        async with served(app, bounded(counted.append, head_seconds)) as (reader, writer, _):
+        async with served(app, bounded(Bounds(counted.append, head_seconds))) as (reader, writer, _):
             writing = asyncio.create_task(write(writer))
             seen = await asyncio.wait_for(reader.read(), 10)
             writing.cancel()
@@ -95,7 +95,7 @@ def test_client_that_never_reads_a_large_answer_is_cut_off_and_counted():
         large = partial(app, body=b"x" * 32 * 2**20)
         async with (
             asyncio.timeout(30),
-            served(large, bounded(counted.append, read_seconds=0.2)) as (_, writer, state),
+            served(large, bounded(Bounds(counted.append, read_seconds=0.2))) as (_, writer, state),
         ):
             writer.write(REQUEST)
             while not counted or state.connections:
@@ -110,7 +110,7 @@ def test_client_that_reads_a_large_answer_gets_the_whole_of_it():
 
     async def run():
         large = partial(app, body=b"x" * 32 * 2**20)
-        async with asyncio.timeout(30), served(large, bounded(counted.append)) as (reader, writer, _):
+        async with asyncio.timeout(30), served(large, bounded(Bounds(counted.append))) as (reader, writer, _):
             writer.write(REQUEST)
             await reader.readuntil(b"\r\n\r\n")
             return len(await reader.readexactly(32 * 2**20))
