@@ -152,7 +152,7 @@ def _reference(reference: Profile | AnyTable, policy: Policy | None) -> Profile:
 def _is_table(location: str) -> bool:
     """Whether an address is a table's by its look; else it is a profile's."""
     path = Path(location)
-    return "://" in location or "*" in location or path.name.endswith(PARQUET + CSV) or path.is_dir()
+    return "://" in location or "*" in location or path.name.lower().endswith(PARQUET + CSV) or path.is_dir()
 
 
 def _read(path: Path) -> Profile:

@@ -106,24 +106,14 @@ def rows_a_day(parsed: Policy) -> float | None:
     if column is None or source.format == "sql" or "://" in source.location or not Path(source.location).exists():
         return None
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from kedge.errors import DataError
-    from kedge.tables.columns import convert
-    from kedge.tables.sources import open_reader
+    from kedge.scaffold import look
 
-    rows, ends = 0, []
     try:
-        for piece in open_reader(source).pieces([column]):
-            times = convert(piece.rows.column(column), "time", format=parsed.data.time_format).values
-            ends += [time for time in pc.min_max(times).as_py().values() if time is not None]
-            rows += len(times)
-            if rows >= MAX_ROWS:
-                break
+        return look.rows_a_day(source, column, parsed.data.time_format)
     except (DataError, pa.ArrowException):
         return None  # a fault of the table, which the run that reads it names
-    days = (max(ends) - min(ends)).total_seconds() / 86_400 if ends else 0
-    return rows / days if days >= 1 else None
 
 
 def _absent_columns(file: Path, parsed: Policy, present: list[str]) -> list[str]:
@@ -150,6 +140,7 @@ def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
     from kedge import policy
     from kedge.errors import DataError
     from kedge.tables.columns import convert
+    from kedge.tables.sources import plain_value
 
     model = parsed.model
     column = model.target_column or model.target
@@ -160,7 +151,8 @@ def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
     rows = 0
     for piece in reader.pieces([column]):
         raw = piece.rows.column(column)
-        values |= dict.fromkeys(value for value in raw.unique().to_pylist() if value is not None and value != "")
+        held = (plain_value(each) for each in raw.unique())
+        values |= dict.fromkeys(value for value in held if value is not None and value != "")
         for field, label in list(wanted.items()):
             try:
                 if pc.max(convert(raw, "positive", label).values).as_py() == 1:
@@ -172,15 +164,17 @@ def _absent_labels(file: Path, parsed: Policy, reader: Reader) -> list[str]:
             break
     if not values:
         return []
-    held = f"the column {column!r} holds {', '.join(map(repr, list(values)[:5]))}{', ...' if len(values) > 5 else ''}"
+    said_held = (
+        f"the column {column!r} holds {', '.join(map(repr, list(values)[:5]))}{', ...' if len(values) > 5 else ''}"
+    )
     faults = []
     for field, label in wanted.items():
         word = next((text for text in values if isinstance(label, bool) and str(text).lower() in WORDS[label]), None)
         if word is not None:
             yaml = str(label).lower()
-            said = f'{yaml} is what YAML makes of an unquoted {word}; {held}: write "{word}" in quotes'
+            said = f'{yaml} is what YAML makes of an unquoted {word}; {said_held}: write "{word}" in quotes'
         elif rows < MAX_ROWS or field in never:
-            said = f"no row has {label!r}; {held}"
+            said = f"no row has {label!r}; {said_held}"
         else:
             continue
         faults.append(f"{file}:{policy.line_of(file, ('model', field))}: model.{field}: {said}")

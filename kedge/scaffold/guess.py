@@ -1,4 +1,4 @@
-"""From what columns hold to what they are for: each guess with its reason. Pure."""
+"""From what columns hold to what they are for: each guess with its reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from kedge.errors import UsageError
 from kedge.policy.model import MAX_CHARACTERS, may_name
 from kedge.scaffold.leak import telling
-from kedge.scaffold.look import Column, Look, number_text, sort_key
+from kedge.scaffold.look import Column, Look, number_text, rows_a_day, sort_key
 from kedge.tables.columns import Kind, convert
 
 Task = Literal["binary", "regression"]
@@ -150,10 +150,12 @@ def _grouped(look: Look, columns: Sequence[Column]) -> str | None:
 
 
 def _rows_a_day(look: Look, time: Column) -> float | None:
-    """Rows over the time they span; None where that is less than a day, or not all rows were looked at."""
+    """Rows over the time they span; None where that is less than a day. Of rows not looked at the times are read."""
+    if not look.whole:
+        return rows_a_day(look.source, time.name, time.format or None)
     ends = pc.min_max(convert(look.held[time.name], "time").values).as_py()
     days = (ends["max"] - ends["min"]).total_seconds() / 86_400
-    return look.rows / days if look.whole and days >= 1 else None
+    return look.rows / days if days >= 1 else None
 
 
 def _called(guesses: Sequence[Guess]) -> list[Guess]:
@@ -220,12 +222,15 @@ def _some(names: Sequence[str]) -> str:
 
 def _unfit(column: Column) -> str:
     """Why a column cannot be a target; empty if it can."""
+    if column.lacking:
+        return f"{column.lacking} has no such column"
     if column.kind in ("nothing", "other", "time"):
-        return f"it holds {'no value' if column.kind == 'nothing' else column.stored_as}"
+        held = "no value" if column.kind == "nothing" else f"{written(column)}{column.stored_as}"
+        return f"it holds {held}"
     if column.distinct == 1:
         return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn"
     if column.resembles:
-        return f"it {_as_written(column, 'model.target_format')}"
+        return f"it {_ambiguous(column, 'model.target_format')}"
     if column.kind == "text" and column.distinct > CLASSES:
         return (
             f"it holds {column.distinct:,} different texts; kedge predicts one of two classes or a number: "
@@ -234,13 +239,18 @@ def _unfit(column: Column) -> str:
     return ""
 
 
-def _as_written(column: Column, field: str) -> str:
-    """What text looks like, and how to declare it."""
-    if column.resembles == "date":
-        return f'looks like dates such as {column.example}: `time_format: "%d.%m.%Y"` reads them as the time'
-    first, _, other = column.resembles.partition(" or ")
-    either = f', or "{other}" where 1,234 is 1.234' if other else ""
-    return f'looks like numbers such as {column.example}: declare {field} "{first}"{either}'
+def _ambiguous(column: Column, field: str) -> str:
+    """What text looks like that several formats read, each otherwise, and how to declare one."""
+    formats = ", or ".join(json.dumps(each) for each in column.resembles)
+    if "%" in column.resembles[0]:
+        return f"looks like dates such as {column.example}: declare it data.time_column with time_format {formats}"
+    return f"looks like numbers such as {column.example}: declare {field} {formats} where 1,234 is 1.234"
+
+
+def written(column: Column) -> str:
+    """How a source writes a column that needs a format to be read; empty: as any program does."""
+    what = "numbers" if column.kind in ("number", "integer") else "times"
+    return f"{what} such as {column.example}, read by {json.dumps(column.format)}; " if column.format else ""
 
 
 @dataclass(frozen=True)
@@ -257,6 +267,12 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
             raise UsageError(f"--task regression: {column.name!r} holds {column.kind}, which is no number")
         return _Chosen("regression")
     values = list(column.values)
+    if column.format and (positive is not None or column.distinct == 2):
+        raise UsageError(
+            f"target {column.name!r} holds {written(column)}and a class is text as it is: make a column of 0 and 1"
+        )
+    if column.format:
+        return _Chosen("regression")
     if positive is not None:
         positive = number_text(positive) if column.kind in ("number", "integer") else positive
         if positive not in values:
@@ -283,9 +299,11 @@ def _undecided(look: Look, column: Column) -> str:
     lines = [f"  {line} --positive {json.dumps(values[-1]) if values else 'VALUE'}   # that class against all others"]
     if column.kind in ("number", "integer"):
         lines.append(f"  {line} --task regression   # a quantity")
+    alike = {text.strip().casefold() for text in values}
+    again = "; some differ by spaces or capitals only: make them one first" if len(alike) < len(values) else ""
     return (
-        f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}): kedge predicts one "
-        "class against all others, or a number; say which:\n" + "\n".join(lines)
+        f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}){again}: kedge predicts "
+        "one class against all others, or a number; say which:\n" + "\n".join(lines)
     )
 
 
@@ -324,7 +342,7 @@ def _time(columns: Sequence[Column]) -> Guess | None:
     best = (named or full or times)[0]
     others = [column.name for column in times if column is not best]
     stored = "text" if "string" in best.stored_as else best.stored_as
-    why = f"holds times, as {stored}" + (f"; others: {', '.join(others)}" if others else "")
+    why = written(best) + f"holds times, as {stored}" + (f"; others: {', '.join(others)}" if others else "")
     return Guess(column=best, role="time", why=why)
 
 
@@ -354,10 +372,13 @@ def _feature(column: Column) -> Guess:
         return Guess(column=column, role="left out", why=out)
     if column.kind == "integer" and _sounds_like_id(column.name) and column.most > 1:
         return Guess(column=column, role="feature", type="category", why=f"{column.distinct:,} different ids")
-    if column.kind == "boolean" or (column.kind == "integer" and column.least >= 0 and column.most <= 1):
+    if column.kind == "boolean" or (
+        column.kind == "integer" and column.least >= 0 and column.most <= 1 and not column.format
+    ):
         return Guess(column=column, role="feature", type="boolean", why="true or false")
     if column.kind in ("number", "integer"):
-        return Guess(column=column, role="feature", type=column.kind, why=f"{column.least:g} to {column.most:g}")
+        why = f"{written(column)}{column.least:g} to {column.most:g}"
+        return Guess(column=column, role="feature", type=column.kind, why=why)
     return Guess(column=column, role="feature", type="category", why=f"{column.distinct:,} different texts")
 
 
@@ -365,6 +386,8 @@ def _no_feature(column: Column) -> str:
     """Why a column cannot be a feature; empty if it can."""
     if column.name.startswith("_") or not column.name:
         return OWN if column.name else "has no name"
+    if column.lacking:
+        return f"{column.lacking} has no such column"
     match column.kind:
         case "nothing":
             return "not one value"
@@ -392,7 +415,9 @@ def _no_feature(column: Column) -> str:
     if column.ascending and _sounds_like_id(column.name):
         return "a number that only names the row"
     if column.resembles:
-        return _as_written(column, "format:")
+        return _ambiguous(column, "format:")
+    if column.kind == "text" and _sounds_like_id(column.name) and column.distinct * ROWS_AN_ID > column.rows:
+        return f"{column.distinct:,} different ids in {column.rows:,} rows: too many for a category, and none of a row"
     if column.kind == "text" and (column.distinct > MAX_CATEGORIES or column.distinct > column.rows / 2):
         return f"{column.distinct:,} different texts in {column.rows:,} rows: too many for a category"
     return ""

@@ -54,7 +54,8 @@ def _codes(column: pa.Array, *, numeric: bool) -> NDArray[np.int64] | None:
         values = convert(column, "number").values.to_numpy(zero_copy_only=False)
         known = values[np.isfinite(values)]
         edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)) if len(known) else np.empty(0)
-        return np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), len(edges) + 1)
+        bins = np.searchsorted(edges, values) + np.searchsorted(edges, values, side="right")  # an edge is one itself
+        return np.where(np.isfinite(values), bins, 2 * len(edges) + 1)
     encoded = convert(column, "category").values.dictionary_encode()
     if len(encoded.dictionary) > MAX_CODES:
         return None

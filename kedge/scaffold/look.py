@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -20,25 +20,37 @@ from kedge.policy import Source
 from kedge.tables import columns as column_types
 from kedge.tables import sources
 from kedge.tables.columns import kind_of
-from kedge.tables.reader import sample
+from kedge.tables.reader import sample, sampled
 from kedge.tables.scan import widened
 from kedge.tables.untyped import READABLE, TextGuess
 
 Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other"]
 
 MAX_ROWS = 200_000
+MAX_TIMES = 1_000_000
 MAX_VALUES = 1000
 MIN_NUMBERED = 20
 """Fewer rows may be numbered by chance."""
 DENSE = 1.25
 """So many numbers a row at most are those of a numbering with gaps."""
-SIGN = r"[$€£¥%\s]*"
-RESEMBLES = {
-    "date": re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})([ T].*)?"),
-    "1,234.5": re.compile(rf"{SIGN}[+-]?{SIGN}(\d{{1,3}}(,\d{{3}})+|\d+)(\.\d+)?{SIGN}"),
-    "1.234,5": re.compile(rf"{SIGN}[+-]?{SIGN}(\d{{1,3}}(\.\d{{3}})+|\d+)(,\d+)?{SIGN}"),
-}
-"""What a text may be to a person: a date, or a number in one of the policy's formats."""
+NUMBERS = ("1,234.5", "1.234,5")
+"""How text may write numbers: the policy's formats."""
+DATES = (
+    "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
+    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%Y %b %d",
+    "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
+)  # fmt: skip
+CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+"""How text may write times that ISO 8601 does not know."""
+EPOCHS = ("unix_seconds", "unix_milliseconds", "unix_microseconds", "unix_nanoseconds")
+YEARS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+RECENT = (datetime(1990, 1, 1, tzinfo=UTC), YEARS[1])
+"""What a date is of, if texts are to be taken for dates; numbers for times."""
+TIMELY = re.compile(
+    r"(^|_)(at|ts|time|timestamp|date|datetime|day|dt|epoch|when|created|updated)(_|$)|[a-z](At|Time|Date|Ts|Timestamp)$",
+    re.IGNORECASE,
+)
+"""Names of columns that hold times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +70,14 @@ class Column:
     """The values as the source spells them -> rows, most frequent first; only if at most 1,000 differ."""
     stored_as: str
     """The source's own type."""
-    resembles: str = ""
-    """What texts look like to a person, keys of ``RESEMBLES`` with " or " between them; empty: nothing known."""
+    format: str = ""
+    """How the source writes these numbers or times, where that is not as any program does."""
+    resembles: Sequence[str] = ()
+    """Of texts that look like numbers or times to a person: the formats that read them alike, several."""
     example: str = ""
-    """One of the texts that look so."""
+    """One of the texts that look so, or are read by ``format``."""
+    lacking: str = ""
+    """A file that has no such column; what it holds is then not looked at."""
     running: bool = False
     """Whether it numbers the rows: whole numbers, each once, in steps of one."""
     ascending: bool = False
@@ -80,7 +96,7 @@ class Look:
     """Whether all rows were looked at."""
     columns: Sequence[Column]
     held: Mapping[str, pa.Array] = field(repr=False)
-    """The columns' values, as the source stores them."""
+    """The columns' values, as the source stores them; those with a format as what it reads."""
 
     def column(self, name: str) -> Column | None:
         """The column of this name, or None."""
@@ -94,17 +110,39 @@ def look(source: Source) -> Look:
         DataError: unreadable, empty, or two files that disagree about a column.
     """
     reader = sources.open_reader(source)
-    pieces, whole = sample(reader, reader.names, MAX_ROWS)
-    for piece in pieces:
-        missing = [name for name in reader.names if name not in piece.rows.schema.names]
-        if missing:
-            raise DataError(column_types.describe_missing(missing, piece.rows.schema.names, piece.place))
+    files = sampled(reader)
+    names = list(dict.fromkeys(name for file in files for name in file.names))
+    pieces, whole = sample(reader, names, MAX_ROWS)
     rows = sum(piece.rows.num_rows for piece in pieces)
     if not rows:
         raise DataError(f"{source.location}: empty: not one row")
-    held = {name: _one(source, name, [piece.rows.column(name) for piece in pieces]) for name in reader.names}
-    columns = [_column(name, values) for name, values in held.items()]
+    columns, held = [], {}
+    for name in names:
+        lacking = next((file.place for file in files if name not in file.names), "")
+        if lacking:
+            columns.append(
+                Column(
+                    name=name, kind="other", rows=rows, missing=0, distinct=0, values={}, stored_as="", lacking=lacking
+                )
+            )
+            continue
+        values = _one(source, name, [piece.rows.column(name) for piece in pieces if piece.rows.num_rows])
+        column, held[name] = _column(name, values)
+        columns.append(column)
     return Look(source=source, rows=rows, whole=whole, columns=columns, held=held)
+
+
+def rows_a_day(source: Source, column: str, format: str | None) -> float | None:
+    """Rows over the time that they span, of at most the first million; None where that is less than a day."""
+    rows, ends = 0, []
+    for piece in sources.open_reader(source).pieces([column]):
+        times = column_types.convert(piece.rows.column(column), "time", format=format).values
+        ends += [time for time in pc.min_max(times).as_py().values() if time is not None]
+        rows += len(times)
+        if rows >= MAX_TIMES:
+            break
+    days = (max(ends) - min(ends)).total_seconds() / 86_400 if ends else 0
+    return rows / days if days >= 1 else None
 
 
 def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
@@ -121,14 +159,24 @@ def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
         raise DataError(f"{source.location}: column {name!r} holds {names} in different files") from exc
 
 
-def _column(name: str, raw: pa.Array) -> Column:
+def _column(name: str, raw: pa.Array) -> tuple[Column, pa.Array]:
+    """What a column holds, and its values: those that a format reads as that, all others as they are."""
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     if pa.types.is_string_view(raw.type):
         raw = raw.cast(pa.string())
-    if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
+    stored_as = str(raw.type)
+    if _is_text(raw):
         raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
     kind, read = _kind(raw)
+    formats, example = _formats(name, raw, kind)
+    format, invalid = "", 0 if kind in ("nothing", "other", "text") else _unreadable(raw, read)
+    if len(formats) == 1:
+        format, formats = formats[0], []
+        converted = column_types.convert(raw, "number" if format in NUMBERS else "time", format=format)
+        invalid = int(converted.wrong.sum())
+        kind, raw = _number(converted.values) if format in NUMBERS else ("time", converted.values)
+        read = raw
     missing = len(raw) if kind == "nothing" else read.null_count
     counted = (
         {}
@@ -142,8 +190,7 @@ def _column(name: str, raw: pa.Array) -> Column:
         least, most = limits["min"], limits["max"]
     if kind == "integer":
         running, ascending = _numbering(read)
-    resembles, example = _resembles(counted) if kind == "text" else ("", "")
-    return Column(
+    column = Column(
         name=name,
         kind=kind,
         rows=len(raw),
@@ -154,29 +201,68 @@ def _column(name: str, raw: pa.Array) -> Column:
         values=dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
         if len(counted) <= MAX_VALUES
         else {},
-        stored_as=str(raw.type),
-        resembles=resembles,
+        stored_as=stored_as,
+        format=format,
+        resembles=formats,
         example=example,
         running=running,
         ascending=ascending,
-        invalid=0 if kind in ("nothing", "other", "text") else _unreadable(raw, read),
+        invalid=invalid,
     )
+    return column, raw
 
 
-def _resembles(texts: Iterable[str]) -> tuple[str, str]:
-    """What texts look like to a person, and one of them that shows it."""
-    some = [text.strip() for text in islice(texts, MAX_VALUES)]
-    example = max(some, key=lambda text: len(re.sub(r"[\w\s]", "", text)), default="")
-    fits = [
-        what
-        for what, pattern in RESEMBLES.items()
-        if sum(bool(pattern.fullmatch(text)) for text in some) >= READABLE * len(some)
-    ]
-    if not re.search(r"[.,/$€£¥%-]", example):  # 0110 is a code
-        return "", ""
-    separated = any(sign in text for text in some for sign in ",.")
-    kept = fits if separated and "date" not in fits else fits[:1]  # without separators both formats say the same
-    return " or ".join(kept), example if kept else ""
+def _formats(name: str, raw: pa.Array, kind: Kind) -> tuple[list[str], str]:
+    """The formats that read values which no program takes for a number or a time; none if there is no need to."""
+    if kind == "text":
+        texts = pc.drop_null(raw.unique().slice(0, MAX_VALUES))
+        formats = _number_formats(texts) or _time_formats(texts)
+        punctuated = pc.index(texts, max(texts.to_pylist(), key=lambda text: len(re.sub(r"[\w\s]", "", text)))).as_py()
+        return formats, texts[punctuated].as_py() if formats else ""
+    if kind != "integer" or not (_is_text(raw) or pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type)):
+        return [], ""
+    numbers = pc.drop_null(column_types.countable(raw).unique().slice(0, MAX_VALUES))
+    formats = ["%Y%m%d"] if _numbers_dates(numbers) else []
+    if TIMELY.search(name):
+        formats += [each for each in EPOCHS if _reads(numbers, each, RECENT)][:1]
+    return formats[:1], str(numbers[0]) if formats else ""
+
+
+def _numbers_dates(numbers: pa.Array) -> bool:
+    """Whether these are dates such as 20260131: of other numbers one of thirty would be."""
+    held = numbers.type
+    return not pa.types.is_floating(held) and len(numbers) >= MIN_NUMBERED and _reads(numbers, "%Y%m%d", YEARS)
+
+
+def _number_formats(texts: pa.Array) -> list[str]:
+    if pc.any(pc.match_substring_regex(texts, r"^\s*0[0-9]+\s*$")).as_py():  # 0110 is a code
+        return []
+    read = {format: column_types.convert(texts, "number", format=format) for format in NUMBERS}
+    shares = {format: each.wrong.mean() for format, each in read.items() if each.values.null_count < len(texts)}
+    fits = [format for format in shares if shares[format] <= 1 - READABLE]
+    fits = [format for format in fits if shares[format] == 0] or fits
+    separated = pc.any(pc.match_substring_regex(texts, "[,.]")).as_py()
+    return fits if separated else fits[:1]  # without separators both formats say the same
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _time_formats(texts: pa.Array) -> list[str]:
+    some = texts.slice(0, 5)
+    short = len(texts) < MIN_NUMBERED or not pc.all(pc.match_substring_regex(texts, r"\w\D[0-9]{2}\b")).as_py()
+    dates = [date for date in DATES if "%y" not in date or not short]  # 1.2.3 is a version
+    formats = (date + clock for date in dates for clock in CLOCKS)
+    fits = [each for each in formats if _reads(some, each, YEARS) and _reads(texts, each, YEARS)]
+    return [each for each in fits if not any(other in each and other != each for other in fits)]
+
+
+def _reads(values: pa.Array, format: str, years: tuple[datetime, datetime]) -> bool:
+    """Whether a format reads the values as times of such years."""
+    read = column_types.convert(values, "time", format=format).values
+    within = pc.and_(pc.greater_equal(read, years[0]), pc.less(read, years[1]))
+    return bool(pc.sum(within).as_py() or 0) and pc.sum(within).as_py() >= READABLE * len(values)
 
 
 def _numbering(numbers: pa.Array) -> tuple[bool, bool]:

@@ -82,6 +82,8 @@ def _target(guesses: Guesses) -> list[str]:
     lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.name)}  # {_comment(target.why)}{missing}"]
     if target.name != column.name:
         lines.append(f"  target_column: {_quoted(column.name)}  # what the table calls it")
+    if column.format:
+        lines.append(f"  target_format: {_quoted(column.format)}  # numbers such as {_comment(column.example)}")
     if guesses.task == "binary":
         some = list(column.values.items())[:MAX_COUNTED]
         counts = ", ".join(f"{value} in {count:,} rows" for value, count in some)
@@ -100,7 +102,9 @@ def _feature(found: Guess) -> Iterator[str]:
     fields = [f"type: {found.type}"]
     if found.name != column.name:
         fields.append(f"column: {_quoted(column.name)}")
-    seen = f"seen {found.why}" if found.type in ("number", "integer") else found.why
+    if column.format:
+        fields.append(f"format: {_quoted(column.format)}")
+    seen = found.why if column.format or found.type not in ("number", "integer") else f"seen {found.why}"
     missing = f", {column.missing / column.rows:.2%} missing" if column.missing else ""
     leak = f"; SUSPECTED LEAK: {suspicion(found)}" if found.telling is not None else ""
     yield f"    {_quoted(found.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}{leak}"
@@ -123,6 +127,8 @@ def _data(look: Look, guesses: Guesses) -> list[str]:
         grouped = [f"  # The rows lie in groups of {_comment(_quoted(guesses.grouped))}, so their order is no time."]
     if guesses.time is not None:
         lines.append(f"  time_column: {_quoted(guesses.time.column.name)}  # {_comment(guesses.time.why)}")
+        if guesses.time.column.format:
+            lines.append(f"  time_format: {_quoted(guesses.time.column.format)}")
     else:
         lines += [
             "  # No column holds times. Until one does, row k is taken to have happened at",

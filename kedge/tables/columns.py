@@ -25,8 +25,16 @@ from kedge.policy import Data, Model
 
 TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-MISSING_NUMBERS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None", "?")
-"""Texts that mean "no value" where a number or a boolean is read; for a category only "" does: NA is Namibia."""
+# fmt: off
+MISSING_NUMBERS = (
+    "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "null", "NULL", "None", "\\N",
+    "-", "--", ".", "?",
+)
+"""Texts that mean "no value" where a number, a boolean or a time is read: what pandas, R, Excel, SAS, MySQL and Hive
+write. For a category only "" does: NA is Namibia."""
+# fmt: on
+SINCE_1970 = {"unix_seconds": 10**6, "unix_milliseconds": 10**3, "unix_microseconds": 1, "unix_nanoseconds": 1 / 10**3}
+"""Formats of a time that is a number -> microseconds in its unit."""
 LARGEST = float(np.finfo(np.float32).max)
 """A model's numbers have 32 bits: what is beyond them, and not infinite, is no value of a feature or a target."""
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
@@ -71,12 +79,16 @@ def convert(
         kind: What the policy says it is; ``positive`` is a binary target.
         positive_label: The value of a binary target that counts as positive.
         negative_label: The one that counts as negative; None: every other value does.
-        format: How text writes a number or a time, one of :func:`formats`; None: as 1234.5, as ISO 8601.
+        format: How a source writes a number or a time, one of :func:`formats`; None: as 1234.5, as ISO 8601.
 
     Raises:
         DataError: the type cannot hold such values; without the place, which the caller knows.
     """
     column = _plain(column)
+    if format in SINCE_1970 and (_is_text(column.type) or _is_number(column.type)):
+        return _since_1970(column, format)
+    if format is not None and kind == "time" and pa.types.is_integer(column.type):  # 20260131
+        column = column.cast(pa.string())
     if format is not None and _is_text(column.type):
         return _formatted(column, kind, format)
     match kind:
@@ -184,6 +196,8 @@ def fields_of(model: Model, data: Data) -> dict[tuple[str, ...], str]:
 def _plain(column: pa.Array) -> pa.Array:
     """The column without an encoding around its values."""
     kind = column.type
+    if pa.types.is_string_view(kind):  # not every function of Arrow takes views
+        return column.cast(pa.string())
     if pa.types.is_dictionary(kind):
         return _plain(column.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
@@ -258,6 +272,10 @@ def missing(column: pa.Array) -> pa.Array:
     return pc.or_(pc.is_null(column), pc.is_in(pc.utf8_trim_whitespace(column), pa.array(MISSING_NUMBERS, column.type)))
 
 
+CURRENCY = r"[\s\x{a0}\x{202f}'\x{2019}%]|\p{Sc}|^[A-Z]{3}|[A-Z]{3}$"
+"""What stands around the digits of a number besides its separators: spaces, apostrophes, signs and codes of money."""
+
+
 def _formatted(column: pa.Array, kind: Kind, format: str) -> Converted:
     """Text that writes numbers or times in a form of its own."""
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
@@ -267,14 +285,35 @@ def _formatted(column: pa.Array, kind: Kind, format: str) -> Converted:
         values, reason = read.values, reason if not read.wrong.any() else f"{reason}, or {read.reason}"
     else:
         thousands, decimal = (re.escape(sign) for sign in (format[1], format[-2]))
-        digits = pc.replace_substring_regex(text, r"[\s\x{a0}\x{202f}$€£¥%]", "")
-        shape = rf"^[+-]?([0-9]{{1,3}}({thousands}[0-9]{{3}})+|[0-9]+)?({decimal}[0-9]*)?$"
+        digits = pc.replace_substring_regex(text, CURRENCY, "")
+        digits = pc.replace_substring_regex(
+            digits, r"^\((.*)\)$|^\x{2212}(.*)$|^(.+)-$", r"-\1\2\3"
+        )  # as accountants do
+        shape = rf"^[+-]?([1-9][0-9]{{0,2}}({thousands}[0-9]{{3}})+|[0-9]+)?({decimal}[0-9]*)?$"
         digits = pc.if_else(pc.match_substring_regex(digits, shape), digits, pa.scalar(None, pa.string()))
         digits = pc.replace_substring_regex(digits, thousands, "")
         read = (_integers if kind == "integer" else _numbers)(pc.replace_substring_regex(digits, decimal, "."))
         values, reason = read.values, f"{reason}, or {read.reason}" if read.wrong.any() else reason
     wrong = pc.and_(pc.is_null(values), pc.invert(missing(text))).to_numpy(zero_copy_only=False)
     return Converted(values, np.asarray(wrong, bool), reason)
+
+
+def _since_1970(column: pa.Array, format: str) -> Converted:
+    """Times that are numbers, of integers to the last digit."""
+    whole = pa.types.is_integer(column.type)
+    read = Converted(column, np.zeros(len(column), bool), "") if whole else _numbers(column)
+    numbers = pc.fill_null(read.values, 0).to_numpy(zero_copy_only=False)
+    factor = SINCE_1970[format]
+    seconds = numbers * (factor / 10**6)
+    beyond = (seconds < EARLIEST) | (seconds >= LATEST + 1)
+    numbers = np.where(beyond, 0, numbers)
+    if factor < 1:
+        ticks = numbers // round(1 / factor)
+    else:
+        ticks = numbers.astype(np.int64) * factor if whole else np.rint(numbers * factor)
+    values = pa.array(ticks.astype(np.int64), pa.int64(), mask=_nulls(read.values)).cast(TIMESTAMP)
+    reason = read.reason if read.wrong.any() else ""
+    return _refused(Converted(values, read.wrong, reason), beyond, "is not of the years 1 to 9999")
 
 
 def _seconds(column: pa.Array) -> pa.Array:
@@ -350,9 +389,10 @@ def _times(column: pa.Array) -> Converted:
     if not _is_text(kind):
         raise DataError(
             f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
-            "a bare number does not say its unit"
+            "a bare number does not say its unit, which data.time_format: unix_seconds (or _milliseconds, ...) does"
         )
-    values, wrong = _parsed(column, TIMESTAMP, _time)
+    zoned = pc.replace_substring_regex(column, r" ?(UTC|GMT)\s*$", "Z")
+    values, wrong = _parsed(zoned, TIMESTAMP, _time)
     read = Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
     ticks = values.view(pa.int64()).to_numpy(zero_copy_only=False)
     beyond = (ticks < EARLIEST * 10**6) | (ticks >= (LATEST + 1) * 10**6)
@@ -394,6 +434,7 @@ def _positives(column: pa.Array, positive_label: Label, negative_label: Label | 
     else:
         read = _texts(column)
         if not isinstance(positive_label, str):
+            read = pc.utf8_trim_whitespace(read)
             read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
 
     def holds(label: Label, field: str) -> pa.Array:

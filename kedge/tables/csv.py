@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from kedge.errors import DataError
+from kedge.tables import columns as column_types
 from kedge.tables.columns import describe_missing
 from kedge.tables.files import CSV, File, find
 from kedge.tables.parquet import with_constants
@@ -81,7 +83,7 @@ def _pieces(file: File, columns: Sequence[str], batch_rows: int) -> Iterator[Pie
                 first += rows.num_rows
     except (pa.ArrowException, OSError) as exc:
         refuse_bad_bytes(file)
-        raise DataError(f"{file.place}, after row {first - 1}: not readable as CSV: {_line(exc)}") from exc
+        raise DataError(f"{file.place}, {_reason(exc, first - 1)}") from exc
 
 
 def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) -> Any:
@@ -118,8 +120,22 @@ def header(file: File) -> tuple[list[str], str]:
         raise
     delimiter = max(DELIMITERS, key=text.count)
     names = _split(text, delimiter, file)
+    refuse_values(names, f"{file.place}, line 1")
     refuse_twice(names, f"{file.place}, line 1")
     return names, delimiter
+
+
+def refuse_values(names: Sequence[str], place: str) -> None:
+    """Raise DataError if most names are numbers or times, as in a row. Years, and 0, 1, 2 are names."""
+    texts = pa.array([name.strip() for name in names])
+    read = [column_types.convert(texts, kind).values.is_valid() for kind in ("number", "time")]
+    values = int(pc.sum(pc.or_(*read)).as_py())
+    numbers = [int(name) for name in names if name.isdecimal()]
+    if 2 * values > len(names) and not (numbers == sorted(set(numbers)) and len(numbers) == values):
+        raise DataError(
+            f"{place}: {values} of its {len(names)} names are numbers or times, so that it looks like a row; begin the "
+            "file with a line of column names"
+        )
 
 
 def _split(line: str, delimiter: str, file: File) -> list[str]:
@@ -149,6 +165,11 @@ def refuse_bad_bytes(file: File) -> None:
     """Name the first bytes that are not UTF-8, if that is what is wrong."""
     line, rest = 1, b""
     with _stream(file) as stream:
+        begin = _read(stream, 2, file)
+    if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        said = f"not UTF-8: byte 0x{begin[0]:02x}: it is UTF-16, which Excel calls Unicode text; save the file as UTF-8"
+        raise DataError(f"{file.place}, line 1: {said}")
+    with _stream(file) as stream:
         while block := _read(stream, BLOCK_BYTES, file):
             data = rest + block
             try:
@@ -164,6 +185,19 @@ def refuse_bad_bytes(file: File) -> None:
             line += data.count(b"\n", 0, len(data) - len(rest))
     if rest:
         raise DataError(f"{file.place}, line {line}: not UTF-8: the file ends within a character; was it cut short?")
+
+
+def _reason(exc: BaseException, read: int) -> str:
+    """Arrow's words, without the row that it repeats, and what to do about a line of another length."""
+    line = _line(exc)
+    uneven = re.fullmatch(r".*Row #(\d+): (Expected (\d+) columns, got (\d+))", line)
+    if uneven is None:
+        return f"after row {read}: not readable as CSV: {line}"
+    row, named, values = (int(uneven[group]) for group in (1, 3, 4))
+    fix = 'quote values that hold the delimiter with "'
+    if row == 2 and named < values:
+        fix = "the first line must be that of the column names, with nothing above it"
+    return f"row {row - 1}: not readable as CSV: {uneven[2]}; {fix}"
 
 
 def _line(exc: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -37,14 +38,55 @@ class File:
             raise DataError(f"{self.place}: cannot be read: {_reason(exc)}") from exc
 
 
-PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv")
+PARQUET = (".parquet", ".pq", ".parquet.gzip")
+CSV = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.bz2", ".tsv.zst")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+UNREAD = {
+    ".parquet.gz": "a compressed Parquet file: unpack it",
+    ".xlsx": "an Excel workbook: save the sheet as CSV",
+    ".xls": "an Excel workbook: save the sheet as CSV",
+    ".ods": "a spreadsheet: save the sheet as CSV",
+    ".json": "JSON: write it as Parquet or CSV",
+    ".jsonl": "JSON lines: write them as Parquet or CSV",
+    ".ndjson": "JSON lines: write them as Parquet or CSV",
+    ".txt": "text: if it is CSV, call it .csv",
+    ".dat": "text: if it is CSV, call it .csv",
+    ".data": "text: if it is CSV, give it a line of column names and call it .csv",
+    ".orc": "an ORC file: write it as Parquet",
+    ".avro": "an Avro file: write it as Parquet",
+    ".feather": "an Arrow file: write it as Parquet",
+    ".arrow": "an Arrow file: write it as Parquet",
+    ".pkl": "a pickle, which may run code when it is read: write it as Parquet",
+    ".pickle": "a pickle, which may run code when it is read: write it as Parquet",
+    ".zip": "an archive: unpack it, or compress the CSV file with gzip",
+    ".db": "a database: query it by SQL, or export it as Parquet",
+    ".sqlite": "a database: query it by SQL, or export it as Parquet",
+    ".duckdb": "a database: export it as Parquet",
+    ".lance": "a Lance table: export it as Parquet",
+    ".vortex": "a Vortex file: write it as Parquet",
+    ".h5": "an HDF5 file: write it as Parquet",
+    ".sas7bdat": "a SAS file: write it as Parquet",
+    ".sav": "an SPSS file: write it as Parquet",
+    ".dta": "a Stata file: write it as Parquet",
+    ".arff": "a Weka file: write it as CSV",
+    ".rds": "a file of R: write it as Parquet or CSV",
+}
+"""Files of other formats by their endings: what they are, and the way from there."""
 FOREIGN = {
     "_delta_log": "a Delta table: `format: delta` reads it, with its folder as the location",
     ".hoodie": "a Hudi table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
     "metadata": "an Iceberg table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
+    "_versions": "a Lance table, which kedge does not read: export it to Parquet or Delta",
+    "snapshot": "a Paimon table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
 }
 """Folders that tell a table of another format: its files are not its rows, some of them are deleted or of the past."""
+MARKS = {
+    "metadata": re.compile(r".*\.metadata\.json.*|version-hint\.text|snap-.*\.avro"),
+    "_versions": re.compile(r".*\.manifest"),
+    "snapshot": re.compile(r"snapshot-\d+|LATEST|EARLIEST"),
+}
+"""Of such folders those that other tables may have too -> files that only these tables have there."""
+DUCKLAKE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
 
 
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run", "/root")
@@ -58,7 +100,7 @@ def find(location: str, endings: Sequence[str]) -> list[File]:
     """
     found = _in_object_storage(location, endings) if location.startswith("s3://") else _local(location, endings)
     if not found:
-        raise DataError(f"{location}: no {' or '.join(endings)} file there; check data.source.location")
+        raise DataError(f"{location}: no {' or '.join(endings[:2])} file there; check data.source.location")
     return found
 
 
@@ -114,8 +156,11 @@ def foreign(names: Iterable[str]) -> tuple[str, str] | None:
     for name in names:
         parts = PurePosixPath(name).parts[:-1]
         for place, part in enumerate(parts):
-            if part in FOREIGN and (part != "metadata" or name.endswith(".metadata.json")):
+            if part in FOREIGN and (part not in MARKS or MARKS[part].fullmatch(PurePosixPath(name).name)):
                 return "/".join(parts[:place]), FOREIGN[part]
+        if DUCKLAKE.fullmatch(PurePosixPath(name).name):
+            said = "a DuckLake table, some of whose rows its files alone do not tell as deleted: export it to Parquet"
+            return "/".join(parts), said
     return None
 
 
@@ -141,10 +186,20 @@ def _local(location: str, endings: Sequence[str]) -> list[File]:
     else:
         names = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
         base = Path(*(path.parts[: next((k for k, part in enumerate(path.parts) if glob.has_magic(part)), -1)]))
+    _refuse_part(location, base)
     system = pafs.LocalFileSystem()
     for name in names:
         refuse_system_file(str(name))
     return [File(system, str(name), str(name), _partition(name, base)) for name in sorted(names)]
+
+
+def _refuse_part(location: str, base: Path) -> None:
+    """Refuse the files of a folder that is inside a table of another format."""
+    for folder in base.absolute().parents[:3]:
+        marks = (folder / name for name in FOREIGN)
+        table = foreign(f"{mark.name}/{file.name}" for mark in marks if mark.is_dir() for file in mark.iterdir())
+        if table is not None:
+            raise DataError(f"{location}: lies in {folder}, which is {table[1]}")
 
 
 def _names(location: str, system: Any, path: str) -> list[str]:
@@ -180,7 +235,17 @@ def _chosen(location: str, files: Sequence[Path], folder: Path, endings: Sequenc
 
 def _counts(name: Path, endings: Sequence[str]) -> bool:
     hidden = any(part.startswith((".", "_")) and "=" not in part for part in name.parts)
-    return name.name.endswith(tuple(endings)) and not hidden
+    return name.name.lower().endswith(tuple(endings)) and not hidden
+
+
+def unread(names: Iterable[str]) -> str:
+    """What files are that are of no format kedge reads, by their endings; empty: not known.
+
+    >>> unread(["data/book.xlsx"])
+    'an Excel workbook: save the sheet as CSV'
+    """
+    lower = [name.lower() for name in names]
+    return next((said for ending, said in UNREAD.items() if any(name.endswith(ending) for name in lower)), "")
 
 
 def _partition(name: Path, base: Path) -> dict[str, str | None]:

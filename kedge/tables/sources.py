@@ -19,7 +19,7 @@ from kedge.policy import Data, Model, RowTime, Source
 from kedge.store import Store
 from kedge.tables import columns as column_types
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
-from kedge.tables.files import CSV, PARQUET, foreign, listed, refuse_system_file
+from kedge.tables.files import CSV, PARQUET, foreign, listed, refuse_system_file, unread
 from kedge.tables.reader import Bounds, Piece, Reader, TableReader
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Table:
             raise DataError(column_types.describe_missing(unknown, list(self.kinds), self.place))
         wanted = list(dict.fromkeys(self.sources[name] for name in names if name in self.sources))
         bounds = None
-        if TIME in self.sources and (start or end or known_at or unlabelled):
+        readable = TIME in self.sources and TIME not in self.formats  # to the source that holds it: 01.03. is no day
+        if readable and (start or end or known_at or unlabelled):
             bounds = Bounds(self.sources[TIME], start, end, known_at, unlabelled)
         self.rows_read = 0
         self.target_values.clear()
@@ -251,7 +252,7 @@ def source_at(location: str) -> Source:
     """
     names = listed(location)
     endings = {"parquet": PARQUET, "csv": CSV}
-    found = [kind for kind, ends in endings.items() if any(name.endswith(ends) for name in names)]
+    found = [kind for kind, ends in endings.items() if any(name.lower().endswith(ends) for name in names)]
     if any(name.startswith("_delta_log/") for name in names):
         return Source(format="delta", location=location)
     if len(found) > 1:
@@ -261,10 +262,12 @@ def source_at(location: str) -> Source:
     if found:
         return Source.model_validate({"format": found[0], "location": location})
     table = foreign(names)
+    if table is not None or unread(names):
+        raise DataError(
+            f"{location}: {'is' if table or len(names) == 1 else 'holds'} {table[1] if table else unread(names)}"
+        )
     raise DataError(
-        f"{location}: is {table[1]}"
-        if table
-        else f"{location}: no table there: neither Parquet ({', '.join(PARQUET)}), nor CSV ({', '.join(CSV)}), "
+        f"{location}: no table there: neither Parquet ({', '.join(PARQUET)}), nor CSV ({', '.join(CSV)}), "
         "nor a Delta table (a folder with _delta_log)"
     )
 
@@ -281,11 +284,16 @@ def _within(batch: pa.RecordBatch, start: datetime | None, end: datetime | None)
     return batch if keep is None else batch.filter(pc.fill_null(keep, True))
 
 
-def _text(value: pa.Scalar) -> str:
+def plain_value(value: pa.Scalar) -> object:
+    """A value as Python has it, or what it is where Python has none, as of times in the year 100,000."""
     try:
-        return str(value)
-    except (ValueError, OverflowError):  # a time of the year 100,000
+        return value.as_py()
+    except (ValueError, OverflowError):
         return f"a {value.type}"
+
+
+def _text(value: pa.Scalar) -> str:
+    return str(plain_value(value))
 
 
 def _shown(value: pa.Scalar) -> str:

@@ -19,7 +19,7 @@ from kedge import policy as policies
 from kedge.cli import build
 from kedge.data import ingest, validate
 from kedge.errors import DataError, PolicyError, UsageError
-from kedge.scaffold import write
+from kedge.scaffold import look, write
 from kedge.store import open_store
 from kedge.tables import snapshot
 from kedge.tables.sources import source_at
@@ -258,7 +258,7 @@ def test_many_whole_numbers_are_no_truth_value(tmp_path: Path) -> None:
     assert written(tmp_path / "salaries.parquet")[0]["model"]["features"]["salary"]["type"] == "integer"
 
 
-def test_texts_a_person_reads_as_dates_or_numbers_are_left_out_with_the_way_to_write_them(tmp_path: Path) -> None:
+def test_texts_a_person_reads_as_dates_or_numbers_are_read_as_that(tmp_path: Path) -> None:
     rows = 300
     made = {
         "listed": [f"{1 + k % 28:02}.{1 + k % 12:02}.2026" for k in range(rows)],
@@ -268,12 +268,18 @@ def test_texts_a_person_reads_as_dates_or_numbers_are_left_out_with_the_way_to_w
     }
     pq.write_table(pa.table(made), tmp_path / "flats.parquet")
     policy, _ = written(tmp_path / "flats.parquet")
-    assert set(policy["model"]["features"]) == {"size"}
+    assert policy["model"]["features"] == {
+        "price": {"type": "number", "format": "1.234,5"},
+        "size": {"type": "integer"},
+    }
+    assert (policy["data"]["time_column"], policy["data"]["time_format"]) == ("listed", "%d.%m.%Y")
     text = (tmp_path / "policy.yaml").read_text()
-    assert 'listed: looks like dates such as 01.01.2026: `time_format: "%d.%m.%Y"` reads them as the time' in text
-    assert 'price: looks like numbers such as 1.000,50: declare format: "1.234,5"' in text
-    done = run(tmp_path / "flats.parquet", "--target", "price", "--force")
-    assert 'it looks like numbers such as 1.000,50: declare model.target_format "1.234,5"' in str(done.exception)
+    assert 'time_column: listed  # times such as 01.01.2026, read by "%d.%m.%Y"' in text
+    assert 'numbers such as 1.000,50, read by "1.234,5"; 1000.5 to 1299.5' in text
+    policy, _ = written(tmp_path / "flats.parquet", "--target", "price", "--force")
+    assert policy["model"]["target_format"] == "1.234,5"
+    store = open_store(tmp_path / "store")
+    ingest.run(policies.load(tmp_path / "policy.yaml"), store, START + timedelta(days=1000))
 
 
 def test_the_target_named_is_the_target(table: Path) -> None:
@@ -335,7 +341,8 @@ def test_an_existing_file_is_kept_unless_forced(table: Path) -> None:
     ("name", "content", "kind", "said"),
     [
         ("none.csv", None, DataError, r"none\.csv: no such file or folder"),
-        ("t.xlsx", b"PK", DataError, r"neither Parquet \(\.parquet, \.pq\), nor CSV \(\.csv, .*\), nor a Delta table"),
+        ("t.xlsx", b"PK", DataError, r"is an Excel workbook: save the sheet as CSV"),
+        ("t.bin", b"PK", DataError, r"neither Parquet \(\.parquet, \.pq.*\), nor CSV \(\.csv, .*\), nor a Delta table"),
         ("t.csv", b"", DataError, r"t\.csv: empty; a CSV file begins with a line of column names"),
         ("t.csv", b"a,label\n", DataError, r"t\.csv: empty: not one row"),
         ("t.parquet", b"PAR1....", DataError, r"t\.parquet: not a whole Parquet file"),
@@ -381,8 +388,6 @@ def test_a_location_outside_the_policys_folder_is_absolute(table: Path, tmp_path
 
 
 def test_only_the_first_rows_of_a_large_table_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kedge.scaffold import look
-
     monkeypatch.setattr(look, "MAX_ROWS", 100)
     pq.write_table(payments(300), tmp_path / "t.parquet")
     seen = look.look(source_at(str(tmp_path / "t.parquet")))
@@ -536,25 +541,113 @@ def test_a_policy_is_passed_by_its_own_table_and_the_next_month(tmp_path: Path) 
     ("texts", "said"),
     [
         (["23,456", "1,200"], 'numbers such as 23,456: declare format: "1,234.5", or "1.234,5" where 1,234 is 1.234'),
-        (["12,345.60", "7.10"], 'numbers such as 12,345.60: declare format: "1,234.5"'),
-        (["$12.50", "$7.99"], 'numbers such as $12.50: declare format: "1,234.5"'),
-        (["7%", "12%"], 'numbers such as 7%: declare format: "1,234.5"'),
-        (["0,25", "1.234,50"], 'numbers such as 1.234,50: declare format: "1.234,5"'),
-        (["31.12.2025", "01.02.2026"], "dates such as 31.12.2025"),
+        (
+            ["01/02/2026", "02/01/2026"],
+            'dates such as 01/02/2026: declare it data.time_column with time_format "%d/%m/%Y"',
+        ),
     ],
 )
-def test_text_that_holds_numbers_or_dates_is_said_with_how_to_declare_it(
+def test_text_that_several_formats_read_otherwise_is_left_out_with_how_to_declare_it(
     texts: list[str], said: str, tmp_path: Path
 ) -> None:
+    policy, told = written(table_of(texts, tmp_path))
+    assert "v" not in policy["model"]["features"]
+    assert f"left out: looks like {said}" in told
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "format"),
+    [
+        (["12,345.60", "7.10"], "number", "1,234.5"),
+        (["$12.50", "$7.99"], "number", "1,234.5"),
+        (["7%", "12%"], "integer", "1,234.5"),
+        (["0,25", "1.234,50"], "number", "1.234,5"),
+        (["0,125", "-4,018"], "number", "1.234,5"),
+        (["(12.50)", "7.99"], "number", "1,234.5"),
+        (["7.99-", "12.50"], "number", "1,234.5"),
+        (["1 234,50 \u20ac", "7,99 \u20ac"], "number", "1.234,5"),
+        (["1'234.50", "7.90"], "number", "1,234.5"),
+        (["CHF 1'234.50", "CHF 7.90"], "number", "1,234.5"),
+    ],
+)
+def test_text_that_one_format_reads_as_numbers_is_a_feature_of_that_format(
+    texts: list[str], kind: str, format: str, tmp_path: Path
+) -> None:
+    policy, told = written(table_of(texts, tmp_path))
+    assert policy["model"]["features"]["v"] == {"type": kind, "format": format}
+    assert f'read by "{format}"' in told
+
+
+@pytest.mark.parametrize(
+    "texts", [["01099", "80331"], ["A1", "B2"], ["1.2.3", "1.2.4"], ["12-34", "56-78"], ["3 km", "40 m"]]
+)
+def test_text_that_no_format_reads_is_a_category(texts: list[str], tmp_path: Path) -> None:
+    policy, _ = written(table_of(texts, tmp_path))
+    assert policy["model"]["features"]["v"] == {"type": "category"}
+
+
+def table_of(texts: list[str], folder: Path) -> Path:
     made = {
         "v": [texts[k % 2] for k in range(300)],
         "x": [k % 31 for k in range(300)],
         "y": [k % 2 for k in range(300)],
     }
+    pq.write_table(pa.table(made), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y %I:%M %p", "%d %b %Y", "%d-%b-%y", "%B %d, %Y", "%Y/%m/%d %H:%M", "%Y%m%d",
+        "%d.%m.%y %H:%M:%S", "%a, %d %b %Y %H:%M:%S", "unix_seconds", "unix_milliseconds", "unix_nanoseconds",
+    ],
+)  # fmt: skip
+def test_times_in_a_form_of_their_own_are_the_time_and_are_read(format: str, tmp_path: Path) -> None:
+    days = [START + timedelta(days=k) for k in range(400)]
+    unit = {"unix_seconds": 1, "unix_milliseconds": 10**3, "unix_nanoseconds": 10**9}.get(format)
+    at = [int(day.timestamp()) * unit if unit else day.strftime(format) for day in days]
+    made = {"at": at, "x": [k % 31 for k in range(400)], "y": [k % 3 // 2 for k in range(400)]}
     pq.write_table(pa.table(made), tmp_path / "t.parquet")
-    policy, told = written(tmp_path / "t.parquet")
-    assert "v" not in policy["model"]["features"]
-    assert f"left out: looks like {said}" in told
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["data"]["time_column"] == "at"
+    rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(rules, store, ingest.run(rules, store, days[-1] + timedelta(days=1)))
+    times = snapshot.read(store, snapshot.load(store, rules.name, name))["_time"].to_pylist()
+    assert [time.date() for time in times] == [day.date() for day in days]
+
+
+def test_a_column_that_some_files_lack_is_no_feature(tmp_path: Path) -> None:
+    rows = payments(200)
+    (tmp_path / "t").mkdir()
+    pq.write_table(rows, tmp_path / "t" / "1.parquet")
+    pq.write_table(rows.append_column("channel", pa.array(["web"] * 200)), tmp_path / "t" / "2.parquet")
+    policy, said = written(tmp_path / "t")
+    assert "channel" not in policy["model"]["features"]
+    assert "1.parquet has no such column" in said
+
+
+def test_ids_that_repeat_are_no_category(tmp_path: Path) -> None:
+    made = {
+        "order_id": [f"o{k // 2}" for k in range(400)],
+        "x": [k % 31 for k in range(400)],
+        "y": [k % 2 for k in range(400)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet")
+    assert "order_id" not in policy["model"]["features"]
+    assert "200 different ids in 400 rows" in said
+
+
+def test_the_rows_a_day_of_a_table_too_large_to_look_at_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "MAX_ROWS", 100)
+    at = pa.array([START + timedelta(hours=k) for k in range(2400)], pa.timestamp("us", "UTC"))
+    made = {"at": at, "x": [k * 31 % 97 for k in range(2400)], "y": [k % 2 for k in range(2400)]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    _, said = written(tmp_path / "t.parquet")
+    assert "about 24 rows a day" in said
 
 
 def test_a_column_that_alone_tells_the_outcome_is_called_a_suspected_leak(tmp_path: Path) -> None:

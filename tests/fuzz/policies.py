@@ -140,6 +140,8 @@ def twin(seed: int) -> str:
 def _value(text: str, draw: random.Random) -> str:
     """Another value for one of the fields, inside a mapping on one line as well."""
     places = list(re.finditer(r"(?<=[:,\[]) (?=\S)|(?<=\[)(?=\S)", text))
+    if not places:
+        return text
     place = draw.choice(places).end()
     end = re.compile(r"[,}\]]|\n|$").search(text, place)
     assert end is not None
@@ -148,6 +150,8 @@ def _value(text: str, draw: random.Random) -> str:
 
 def _key(text: str, draw: random.Random) -> str:
     names = list(re.finditer(r"[A-Za-z_]+(?=: |:\n)", text))
+    if not names:
+        return text
     name = draw.choice(names)
     swapped = draw.choice((draw.choice(KEYS), draw.choice(names)[0], name[0][:-1], name[0] + "s"))
     return text[: name.start()] + swapped + text[name.end() :]
@@ -155,7 +159,7 @@ def _key(text: str, draw: random.Random) -> str:
 
 def _drop(text: str, draw: random.Random) -> str:
     lines = text.splitlines(keepends=True)
-    at = draw.randrange(len(lines))
+    at = draw.randrange(len(lines) or 1)
     return "".join(lines[:at] + lines[at + draw.choice((1, 1, 3)) :])
 
 
