@@ -52,7 +52,7 @@ def _of(registry: Registry, model: str, state: ModelState) -> Iterator[Finding]:
         call = f'delete_registered_model_alias("{model}", "{alias}")'
         if bundle is not None:
             call = f'set_registered_model_alias("{model}", "{alias}", "{known[bundle]}")'
-        yield warning(WHAT, f"{seen}; kedge goes by the records", f'{before}(registry_uri="{registry.uri}").{call}\'')
+        yield warning(WHAT, f"{seen}; kedge goes by the records", f'{before}("{registry.uri}").{call}\'')
     if agree:
         yield good(WHAT, f"{model}: as the records say")
 
