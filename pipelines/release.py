@@ -6,13 +6,14 @@ from kfp import dsl
 
 from components.deploy.component import deploy
 from components.notify.component import notify
+from components.rejected.component import rejected
 
 
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="release", description="Bring a registered bundle to traffic by canary, or roll it back."
 )
 def release(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str = "") -> None:
-    """Bring a registered bundle to traffic by canary, or roll it back.
+    """Bring a registered bundle to traffic by canary, or roll it back; a run without a promotion fails in ``rejected``.
 
     Args:
         policy: The whole policy.
@@ -24,4 +25,6 @@ def release(policy: dict[str, Any], store: str, registry: str, platform: str, bu
     """
     told = notify(policy=policy, store=store, run=run)
     with dsl.ExitHandler(told, name="release"):
-        deploy(policy=policy, store=store, registry=registry, platform=platform, bundle=bundle, run=run)
+        ended = deploy(policy=policy, store=store, registry=registry, platform=platform, bundle=bundle, run=run)
+        with dsl.If(ended.outputs["Output"] != "promoted", name="not promoted"):
+            rejected(policy=policy, store=store, run=run)

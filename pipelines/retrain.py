@@ -8,6 +8,7 @@ from components.evaluate.component import evaluate
 from components.ingest.component import ingest
 from components.notify.component import notify
 from components.register.component import register
+from components.rejected.component import rejected
 from components.train.component import train
 from components.validate.component import validate
 
@@ -24,7 +25,8 @@ def retrain(
     change_point: str = "",
     champion_until: str = "",
 ) -> None:
-    """Train on the rows up to ``end``; a challenger that passes its gates is registered.
+    """Train on the rows up to ``end``; a challenger that passes its gates is registered, else the run fails in
+    ``rejected``.
 
     Args:
         policy: The whole policy.
@@ -48,3 +50,5 @@ def retrain(
         )
         with dsl.If(gate.outputs["Output"] == True, name="gates passed"):  # noqa: E712
             register(policy=policy, store=store, registry=registry, run=run, bundle=fit.outputs["Output"])
+        with dsl.If(gate.outputs["Output"] == False, name="gates not passed"):  # noqa: E712
+            rejected(policy=policy, store=store, run=run)

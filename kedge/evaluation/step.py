@@ -30,9 +30,13 @@ def evaluate(
         if parsed.model.task == "binary":
             _draw(curve, found, parsed.model.threshold)
         write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
+        verdicts.append(found.outcome if found.passed else f"{found.outcome}: {'; '.join(found.reasons)}")
         return found.passed
 
-    return steps.run_step(opened, parsed.name, "evaluate", judge, run=run)
+    verdicts: list[str] = []
+    passed = steps.run_step(opened, parsed.name, "evaluate", judge, run=run)
+    steps.say(verdicts[-1])
+    return passed
 
 
 def _draw(curve: Any, found: Evaluation, threshold: float) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kedge import notify as messages
 from kedge import policy as policies
@@ -25,6 +26,13 @@ def notify(policy: dict[str, Any], store: str, run: str, card: Any) -> str:
     except Exception as exc:  # noqa: BLE001
         steps.say(f"notify: failed: {type(exc).__name__}: {exc}")
         return "unknown"
+
+
+def rejected(policy: dict[str, Any], store: str, run: str) -> NoReturn:
+    """End the process with exit code 1 and the run's verdict as its last line."""
+    parsed, opened, run = policies.parse(policy), open_store(store), steps.run_name(run)
+    finished = steps.with_retries("rejected", lambda: steps.finalize_run(opened, parsed.name, run))
+    sys.exit(f"kedge: {messages.text(finished)}")
 
 
 def _evaluated(store: Store, finished: Record[RunFinished]) -> Record[Evaluated] | None:

@@ -61,8 +61,11 @@ class StepUse(Section):
 class Cluster(Section):
     """What the steps of a run use on a cluster. Nothing in here changes what is trained."""
 
-    steps: dict[Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "notify"], StepUse] = Field({})
-    """Step by step; `deploy` is the one step of a release and lasts as long as it; `notify` is the last of both."""
+    steps: dict[
+        Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "rejected", "notify"], StepUse
+    ] = Field({})
+    """Step by step; `deploy` is the one step of a release and lasts as long as it; `rejected` fails a run whose
+    candidate did not pass; `notify` is the last of both."""
     node_selector: NodeLabels = Field({})
     """Labels that nodes of every step have, such as those of a node pool."""
     tolerations: tuple[Toleration, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,19 +12,20 @@ from typing import Any
 
 from kedge import bundle as bundles
 from kedge import policy as policies
-from kedge import steps
-from kedge.errors import SlotNotReady, UsageError
+from kedge import records, steps
+from kedge import report as pages
+from kedge.errors import SlotNotReady, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.records import RunState
 from kedge.registry import Registry
 from kedge.rollout import guard as guards
+from kedge.rollout import page, progress, rollout
 from kedge.rollout import release as releases
 from kedge.rollout import rollback as rollbacks
-from kedge.rollout import rollout
 from kedge.rollout.drivers import open_driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Span
-from kedge.store import Store, open_store
+from kedge.store import Store, open_store, write_file
 
 STATES: Mapping[str, RunState] = {
     "promoted": "succeeded",
@@ -34,9 +36,10 @@ STATES: Mapping[str, RunState] = {
 """How the record of a run calls the ends of a release."""
 
 
-def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str) -> str:
+def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str, report: Any) -> str:
     """Release a bundle or go on with its release: ``promoted``, ``rolled-back``, ``not-judged`` or ``refused``.
 
+    ``report`` is a KFP artefact, HTML: the release's page, which the store keeps too.
     A candidate that is rolled back or refused is a release that ended as it should: the run's record says ``rejected``.
     One that was not judged says ``inconclusive``, and may be released again; where the platform could not even start
     it, the run failed, and raises SlotNotReady.
@@ -59,8 +62,27 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
     steps.finish(
         opened, parsed.name, run, state, step="deploy", bundle=bundle, outcome=outcome.result, reason=outcome.reason
     )
+    write_file(Path(report.path), _page(parsed, opened, bundle, outcome).encode())
     steps.say(f"{outcome.result}: {outcome.reason}")
     return outcome.result
+
+
+def _page(policy: Policy, store: Store, bundle: str, outcome: releases.Outcome) -> str:
+    """The page of the bundle's newest release, kept in the store; of one that did not begin, why."""
+    ends = [
+        (each.started, ended)
+        for each in records.read_state(store, policy.name).releases
+        if each.bundle == bundle and (ended := each.promoted or each.rolled_back) is not None
+    ]
+    if outcome.result == "refused" or not ends:
+        return pages.page(f"{policy.name}: release of {bundle[:12]}", f"{outcome.result}: {outcome.reason}")
+    started, ended = max(ends, key=lambda each: each[1].order)
+    seen = progress.read(store, policy.name)
+    seen = seen if seen is not None and seen.key == ended.key else None
+    html = page.page(policy, ended, started, seen)
+    with suppress(StoreError):  # the release is over, whatever becomes of its picture
+        store.put(page.place(policy.name, ended.key), html.encode())
+    return html
 
 
 def rollback(

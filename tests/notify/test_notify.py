@@ -177,3 +177,13 @@ def test_the_verdict_of_a_step_is_told_with_its_challengers_gates(tmp_path, card
 def test_nothing_makes_the_run_fail(given, tmp_path, card, capsys) -> None:
     assert step.notify(given, str(tmp_path), RUN, card) == "unknown"
     assert "notify: failed: PolicyError" in capsys.readouterr().out
+
+
+def test_a_run_whose_candidate_did_not_pass_fails_with_the_reason_as_its_last_line(tmp_path) -> None:
+    store = open_store(tmp_path)
+    records.append(store, finished("rejected", step="evaluate", reason="no better than\nthe champion", bundle=BUNDLE))
+    with pytest.raises(SystemExit) as ended:
+        step.rejected(policy().to_dict(), str(tmp_path), RUN)
+    said = str(ended.value)  # the interpreter prints it last, and exits with 1
+    assert said.startswith(f"kedge: fraud: run {RUN} did its work, and the candidate did not pass")
+    assert said.endswith(": no better than the champion")

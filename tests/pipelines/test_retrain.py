@@ -82,7 +82,10 @@ def test_a_retraining_whose_step_was_killed_goes_on_to_a_registered_challenger(s
 
 
 def test_a_challenger_that_fails_a_gate_is_not_registered(settings, tmp_path) -> None:
-    outcome = retrain(settings, policy_of(tmp_path, rows.table(600), gates={"max_loss": 0.01, "min_rows": 100}))
+    lines: list[str] = []
+    policy = policy_of(tmp_path, rows.table(600), gates={"max_loss": 0.01, "min_rows": 100})
+    outcome = retrain(settings, policy, say=lines.append)
+    assert "notify: nobody is to be told" in lines  # the exit step runs after the one that fails the run
     assert (outcome.state, outcome.step, outcome.exit_code) == ("rejected", "evaluate", 0)
     assert "must be at most 0.01 and below" in outcome.reason
     assert outcome.reason.count("loss") == 1

@@ -29,3 +29,20 @@ def test_the_spec_that_is_shipped_is_what_the_pipeline_compiles_to(compiled, nam
 
 def test_nothing_else_is_shipped() -> None:
     assert {path.name for path in SPECS.iterdir()} == {f"{name}.yaml" for name in PIPELINES}
+
+
+@pytest.mark.parametrize(
+    ("name", "judge", "condition"),
+    [("retrain", "evaluate", "== false"), ("release", "deploy", "!= 'promoted'")],
+)
+def test_a_run_whose_candidate_did_not_pass_fails_in_a_step_of_that_name(compiled, name, judge, condition) -> None:
+    """A skipped branch leaves a run green in the list; a failed step does not."""
+    spec = yaml.safe_load((compiled / f"{name}.yaml").read_text())
+    handled = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    (branch,) = [
+        task
+        for task in handled.values()
+        if "rejected" in spec["components"][task["componentRef"]["name"]].get("dag", {}).get("tasks", {})
+    ]
+    assert branch["dependentTasks"] == [judge]
+    assert branch["triggerPolicy"]["condition"].endswith(condition)

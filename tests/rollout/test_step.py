@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,15 @@ def released(tmp_path, monkeypatch):
         monkeypatch.setattr(rollout, "run", lambda _: outcome)
         policies = policy.parse(RULES).to_dict()
         try:
-            step.deploy(policies, str(tmp_path), "sqlite:///none.db", str(tmp_path / "platform"), BUNDLE, "r")
+            step.deploy(
+                policies,
+                str(tmp_path),
+                "sqlite:///none.db",
+                str(tmp_path / "platform"),
+                BUNDLE,
+                "r",
+                SimpleNamespace(path=str(tmp_path / "page.html")),
+            )
         finally:
             found = records.find(open_store(tmp_path), "fraud", records.RunFinished, "r")
         assert found is not None

@@ -31,7 +31,8 @@ CLUSTER = {
     "volumes": [{"claim": "warehouse", "path": "/data"}],
 }  # fmt: skip
 STEPS = {
-    "retrain": {"ingest", "validate", "train", "evaluate", "register", "notify"}, "release": {"deploy", "notify"},
+    "retrain": {"ingest", "validate", "train", "evaluate", "register", "rejected", "notify"},
+    "release": {"deploy", "rejected", "notify"},
 }  # fmt: skip
 DIGEST = "registry.example/kedge/step@sha256:" + "0" * 64
 
