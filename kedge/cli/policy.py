@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kedge.tables.columns import Label
     from kedge.tables.reader import Reader
 
+DAY = 86_400
 MAX_ROWS = 1_000_000
 """Rows looked through for a label; one that is rarer is not missed."""
 WORDS: dict[bool, tuple[str, ...]] = {True: ("yes", "on"), False: ("no", "off")}
@@ -29,13 +30,18 @@ def register(app: typer.Typer) -> None:
 
 def check(
     file: Annotated[Path, typer.Argument(help="The policy file.")],
+    rps: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=1e5, help="Requests a second; default: what a table on this machine shows."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the policy with every default filled in.")] = False,
 ) -> None:
     """Check a policy file; every fault is named with its line.
 
     Also a column or label that a table on this machine lacks.
 
-    It also says what a good policy implies: that a release ends before its outcomes are due, for instance.
+    It also says what a good policy implies: that a release ends before its outcomes are due, for instance, or cannot
+    find the harm that it states at the model's traffic.
 
     Example: kedge policy check payments.yaml
     """
@@ -51,7 +57,7 @@ def check(
         typer.echo(parsed.model_dump_json(indent=2))
     else:
         typer.echo(f"{file}: good ({parsed.name}: {len(parsed.model.features)} features, {parsed.model.task})")
-        for note in notes(parsed, rows_a_day(parsed)):
+        for note in notes(parsed, rows_a_day(parsed) if rps is None else rps * DAY):
             line = policy.line_of(file, note.partition(":")[0].split("."))
             typer.echo(f"  line {line}: {note}" if line else f"  {note}")
 

@@ -10,6 +10,9 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 Rate = Annotated[float, typer.Option(min=1e-6, max=1e5, help="Requests a second, of both bundles together.")]
 
+FEW = 100
+"""Releases below which a second process would cost more than it saves."""
+
 
 def register(app: typer.Typer) -> None:
     """Add ``kedge release simulate``."""
@@ -57,6 +60,7 @@ def simulate(
     """
     import orjson
 
+    from kedge.cpus import usable_cpus
     from kedge.progress import bar
     from kedge.rollout import simulate as simulation
     from kedge.settings import Settings
@@ -75,7 +79,8 @@ def simulate(
     )
     ended = []
     with bar("releases", rollouts, lambda line: typer.echo(line, err=True)) as (advance, _):
-        for one in simulation.simulate(rules, scenario, rollouts=rollouts, seed=seed):
+        processes = usable_cpus() if rollouts >= FEW else 1
+        for one in simulation.simulate(rules, scenario, rollouts=rollouts, seed=seed, processes=processes):
             ended.append(one)
             advance()
     figures = simulation.summary(ended)

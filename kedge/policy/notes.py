@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 
 from kedge import clock
 from kedge.policy import cron
 from kedge.policy.policy import Policy
+from kedge.policy.release import Release
 
 ALONE = "on failed requests and latency alone"
 DAY = 86_400
-FEW_REQUESTS = 50
-"""With fewer, not even ten times the tolerated harm is ruled out: 30 without a failure exclude one in ten at the level
-0.05, and looking at any time costs half as many again."""
+RULED_OUT = 5.0
+"""Requests without a failure, times the rate of failures that they rule out: three do at the level 0.05, and looking at
+any time costs more than half as many again."""
+MAX_TIMES = 10
+"""Times the harm that a step that lasts must still rule out, see :mod:`kedge.rollout.judge`."""
+FAR = 2.0
+"""Times the stated harm from which it is said that less is not found."""
 
 
 def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
@@ -141,18 +147,50 @@ def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
             f"monitor.performance.min_labels: at {said} a window has about {in_window:,.0f} outcomes, "
             f"{monitor.performance.min_labels} are needed: performance would never be judged; lengthen window_seconds"
         )
+    yield from _of_harm(release, rows_a_day)
+
+
+def _of_harm(release: Release, rows_a_day: float) -> Iterator[str]:
+    """Steps that so few requests cannot end, or that end with more than the stated harm possible."""
+    said, times = f"{rows_a_day:,.3g} rows a day", 1.0
     for index, step in enumerate(release.steps):
-        share = step.percent / 100
-        requests = rows_a_day * share * release.max_step_seconds / DAY
-        needed = max(step.min_requests, FEW_REQUESTS)
-        if requests < needed:
-            time = needed / max(rows_a_day * share, 1e-9) * DAY
+        daily, longest = rows_a_day * step.percent / 100, release.max_step_seconds
+        needed, times = _ruled_out(release, index, daily)
+        if daily * longest / DAY < needed:
+            time = needed / max(daily, 1e-9) * DAY
             yield (
                 f"release.steps.{index}.percent: at {said} a candidate at {step.percent} % answers about "
-                f"{requests:,.0f} within max_step_seconds ({_span(release.max_step_seconds)}), {needed} are needed: no "
-                f"candidate could be judged; give it a larger percent, or {_span(time)} and more"
+                f"{daily * longest / DAY:,.0f} within max_step_seconds ({_span(longest)}), {needed:,.0f} are needed: "
+                f"no candidate could be judged; give it a larger percent, or {_span(time)} and more"
             )
             return
+    if times >= FAR:
+        analysis, daily = release.analysis, rows_a_day * release.steps[-1].percent / 100
+        rate = analysis.min_failure_rate + times * analysis.harm.failure_rate
+        hours = math.ceil(_requests(release, len(release.steps) - 1, 1.0) / daily * DAY / 3600)
+        yield (
+            f"release.analysis.harm: at {said} a candidate is promoted when {times:.2g} times this harm is ruled out "
+            f"(failing in more than {rate:.1%} of requests): less is not found; expected_step_seconds: {3600 * hours} "
+            f"would find it, `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
+        )
+
+
+def _ruled_out(release: Release, index: int, daily: float) -> tuple[float, float]:
+    """Requests that a step ends with, and how many times the stated harm they rule out."""
+    expected = daily * release.expected_step_seconds / DAY
+    for quarters in range(4, 4 * MAX_TIMES):
+        needed = _requests(release, index, quarters / 4)
+        if needed <= quarters / 4 * expected:
+            return needed, quarters / 4
+    return _requests(release, index, MAX_TIMES), MAX_TIMES
+
+
+def _requests(release: Release, index: int, times: float) -> float:
+    """Requests without a failure that rule out so many times the harm before the share that comes after a step."""
+    analysis, steps = release.analysis, release.steps
+    share = steps[index + 1].percent / 100 if index + 1 < len(steps) else 1.0
+    rate = min(analysis.min_failure_rate + analysis.harm.failure_rate * times / share, 1.0)
+    return max(steps[index].min_requests, RULED_OUT / rate)
 
 
 def _of_release(policy: Policy, due: float) -> Iterator[str]:

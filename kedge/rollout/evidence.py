@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from kedge.rollout.model import Span
 from kedge.rollout.sequential import GRID, POINTS
 
+MAX_ROWS = 20_000
+"""Rows since the release began that both bundles score, the first ones: a set that only grows, and ends."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:

@@ -8,8 +8,8 @@ rise. In between the share stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kedge.policy import Policy
@@ -43,14 +43,19 @@ class Test:
     """Against "no worse than tolerated"."""
     limit: float
     """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha))."""
-    seen: str
-    """The figures, in words."""
+    words: Callable[[], str] = field(compare=False, repr=False)
+    """The figures in words, which only a test that decides is asked for."""
     log_harmless: float | None = None
     """Against "as bad as harm at the next share"; None: harm need not be ruled out by this test."""
     harmless_limit: float = 0.0
     """Harm is ruled out when ``log_harmless`` reaches it: log(1 / miss)."""
     harm: str = ""
     """What must be ruled out, in words."""
+
+    @property
+    def seen(self) -> str:
+        """The figures, in words."""
+        return f"{self.words()} (log e-value {self.log_e:.1f}, limit {self.limit:.1f})"
 
     @property
     def worse(self) -> bool:
@@ -164,7 +169,8 @@ def _errors(evidence: Evidence, policy: Policy, ask: Margin) -> Test:
     spans = [_failures(seen) for seen in evidence.observed]
     ratio, floor = analysis.max_failure_ratio, analysis.min_failure_rate
     count, requests = sum(span.count for span in spans), sum(span.requests for span in spans)
-    log_e = sequential.rate_ratio(spans, ratio, [ratio * times for times in WORSE])
+    alternatives = [ratio * times for times in WORSE]
+    log_e = sequential.rate_ratio(spans, ratio, alternatives)
     if floor > 0:
         log_e = min(log_e, sequential.rate(count, requests, floor, [floor * times for times in FAILING]))
     harm_ratio, harm_rate = ask.failure_ratio(analysis), ask.failure_rate(analysis)
@@ -174,11 +180,14 @@ def _errors(evidence: Evidence, policy: Policy, ask: Margin) -> Test:
         log_harmless = sequential.average([by_ratio, by_rate])
     else:
         log_harmless = math.inf
-    worst = max(evidence.observed, key=lambda seen: sequential.rate_ratio([_failures(seen)], ratio, [ratio * 4]))
-    words = (
-        f"failed requests at {_place(worst)}: {_rate(worst.span.candidate)} against {_rate(worst.span.champion)} "
-        f"of the champion; tolerated {ratio:g} times that, or {floor:.2%}"
-    )
+
+    def words() -> str:
+        worst = max(evidence.observed, key=lambda seen: sequential.rate_ratio([_failures(seen)], ratio, alternatives))
+        return (
+            f"failed requests at {_place(worst)}: {_rate(worst.span.candidate)} against {_rate(worst.span.champion)} "
+            f"of the champion; tolerated {ratio:g} times that, or {floor:.2%}"
+        )
+
     harm = f"failed requests more than {harm_ratio:.3g} times the champion's and above {harm_rate:.2%}"
     return _test("errors", log_e, words, policy, log_harmless, harm)
 
@@ -196,11 +205,14 @@ def _failures(seen: Observed) -> sequential.Events:
 def _latency(evidence: Evidence, policy: Policy) -> Test:
     ratio = policy.release.analysis.max_latency_ratio
     spans = [(seen.span.candidate.latency, seen.span.champion.latency) for seen in evidence.observed]
-    slowest = max(evidence.observed, key=lambda seen: summary.percentile(seen.span.candidate) or 0.0)
-    words = (
-        f"latency at {_place(slowest)}: 95th percentile {_percentile(slowest.span.candidate)} against "
-        f"{_percentile(slowest.span.champion)} of the champion; tolerated {ratio:g} times that"
-    )
+
+    def words() -> str:
+        slowest = max(evidence.observed, key=lambda seen: summary.percentile(seen.span.candidate) or 0.0)
+        return (
+            f"latency at {_place(slowest)}: 95th percentile {_percentile(slowest.span.candidate)} against "
+            f"{_percentile(slowest.span.champion)} of the champion; tolerated {ratio:g} times that"
+        )
+
     return _test("latency", sequential.slower(spans, ratio), words, policy)
 
 
@@ -210,10 +222,13 @@ def _on_same_rows(name: Name, differences: Differences, what: str, policy: Polic
     log_harmless = None
     if differences.rows:
         log_harmless = sequential.mean_below(differences.counts, harmful) if harmful < 1 else math.inf
-    words = (
-        f"{what}: {differences.mean:+.4f} against the champion's over {differences.rows:,} rows with an outcome; "
-        f"tolerated {tolerated:+.4g}"
-    )
+
+    def words() -> str:
+        return (
+            f"{what}: {differences.mean:+.4f} against the champion's over {differences.rows:,} rows with an outcome; "
+            f"tolerated {tolerated:+.4g}"
+        )
+
     log_e = sequential.mean_above(differences.counts, tolerated)
     return _test(name, log_e, words, policy, log_harmless, f"{what}: {harmful:+.3g} against the champion's")
 
@@ -228,10 +243,14 @@ def _scores(differences: Differences, policy: Policy) -> Test:
             sequential.mean_below(differences.counts, -tolerated),
         )
         log_e = sequential.average([up, down])
-    words = (
-        f"scores on the same rows: {differences.mean * SPREADS:+.2f} standard deviations of the champion's on average, "
-        f"over {differences.rows:,} rows; tolerated {tolerated * SPREADS:.2g} either way"
-    )
+
+    def words() -> str:
+        moved = f"{differences.mean * SPREADS:+.2f} standard deviations of the champion's on average"
+        return (
+            f"scores on the same rows: {moved}, over {differences.rows:,} rows; "
+            f"tolerated {tolerated * SPREADS:.2g} either way"
+        )
+
     return _test("scores", log_e, words, policy)
 
 
@@ -250,12 +269,15 @@ def _loss(evidence: Evidence, policy: Policy) -> Test:
     tolerated = policy.release.analysis.max_loss_increase
     binary = policy.model.task == "binary"
     spans = [_losses(seen, binary) for seen in evidence.observed]
-    alone = [sequential.two_means([span], tolerated) for span in spans]
-    worst = evidence.observed[alone.index(max(alone))]
-    words = (
-        f"mean squared error at {_place(worst)}: {_error(worst.candidate, binary)} against "
-        f"{_error(worst.champion, binary)} of the champion; tolerated {tolerated:+.4g}"
-    )
+
+    def words() -> str:
+        alone = [sequential.two_means([span], tolerated) for span in spans]
+        worst = evidence.observed[alone.index(max(alone))]
+        return (
+            f"mean squared error at {_place(worst)}: {_error(worst.candidate, binary)} against "
+            f"{_error(worst.champion, binary)} of the champion; tolerated {tolerated:+.4g}"
+        )
+
     share = SHARES["decisions"] + SHARES["loss"] + SHARES["scores"]
     return _test("loss", sequential.two_means(spans, tolerated), words, policy, share=share)
 
@@ -281,7 +303,7 @@ def _bounded_variance(outcomes: Outcomes) -> float:
 def _test(
     name: Name,
     log_e: float,
-    seen: str,
+    words: Callable[[], str],
     policy: Policy,
     log_harmless: float | None = None,
     harm: str = "",
@@ -293,7 +315,7 @@ def _test(
         name=name,
         log_e=log_e,
         limit=limit,
-        seen=f"{seen} (log e-value {log_e:.1f}, limit {limit:.1f})",
+        words=words,
         log_harmless=log_harmless,
         harmless_limit=-math.log(analysis.miss),
         harm=harm,

@@ -20,13 +20,11 @@ from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
 from kedge.policy import Policy
 from kedge.records import Evaluated
-from kedge.rollout.evidence import SPREADS, Differences, Paired
+from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Paired
 from kedge.rollout.model import Rollout
 from kedge.store import Store
 from kedge.tables import MIRRORED, log
 
-MAX_ROWS = 20_000
-"""Rows since the release began that both score, the first ones: a set that only grows, and ends."""
 MIN_SCALE_ROWS = 50
 """Rows from which a scale is taken: of the scores, or of a regression's squared errors."""
 SCALE_SHARE = 0.9
@@ -58,7 +56,12 @@ def paired(
         return None, "there is no champion"
     hidden = [name for name, feature in policy.model.features.items() if feature.privacy != "keep"]
     if hidden:
-        return None, f"the log does not hold {', '.join(hidden[:5])} as asked for: privacy"
+        rows = _copies(store, policy, rollout, rollout.champion, now)
+        if not len(rows):
+            return None, f"the log does not hold {', '.join(hidden[:5])} as asked for: privacy; a shadow would do"
+        expected = _shift_when_judged(store, policy.name, rollout.bundle, rollout.champion)
+        scores = rows["_candidate"].to_numpy(), rows["_champion"].to_numpy()
+        return _paired(policy, rows, *scores, expected, due, judged=judged), ""
     try:
         loaded = [_loaded(store, policy.name, each) for each in (rollout.bundle, rollout.champion)]
     except KedgeError as exc:
@@ -68,11 +71,25 @@ def paired(
         return None, f"the log has no {', '.join(sorted(absent)[:5])}"
     rows = _rows(store, policy, rollout.started, now)
     try:
-        scores = [predictor.score(bundle.signature.encode(rows)) for bundle, predictor in loaded]
+        candidate, champion = (predictor.score(bundle.signature.encode(rows)) for bundle, predictor in loaded)
         expected = _expected_shift(store, policy, loaded)
     except KedgeError as exc:
         return None, f"the log's rows cannot be scored: {exc}"
-    candidate, champion = (np.asarray(each, dtype=np.float64) for each in scores)
+    return _paired(policy, rows, np.asarray(candidate), np.asarray(champion), expected, due, judged=judged), ""
+
+
+def _paired(
+    policy: Policy,
+    rows: pa.Table,
+    candidate: Floats,
+    champion: Floats,
+    expected: float | None,
+    due: datetime,
+    *,
+    judged: bool,
+) -> Paired:
+    """Rows with what both say of them, compared; without an expected shift the scores are not."""
+    candidate, champion = candidate.astype(np.float64), champion.astype(np.float64)
     label = rows["_label"]
     if policy.labels.absent_means == "negative":
         label = pc.fill_null(label, 0.0)
@@ -81,8 +98,23 @@ def paired(
     known_rows = np.asarray(known.to_numpy(), dtype=np.bool_) & judged
     outcome = label.to_numpy().astype(np.float64)[known_rows]
     decisions, losses = _by_outcomes(policy, outcome, candidate[known_rows], champion[known_rows])
-    shifts = _shifts(candidate, champion, expected)
-    return Paired(decisions=decisions, losses=losses, scores=shifts), ""
+    shifts = _shifts(candidate, champion, expected) if expected is not None else Differences()
+    return Paired(decisions=decisions, losses=losses, scores=shifts)
+
+
+def _copies(store: Store, policy: Policy, rollout: Rollout, champion: str, now: datetime) -> pa.Table:
+    """The first requests that the champion answered and whose copies the candidate did, with both scores."""
+    columns = ["_id", "_time", "_version", "_score"]
+    rows = log.read_window(
+        store, policy, rollout.started, max(rollout.started, now) + MICROSECOND, columns=columns, known_at=now
+    )
+    rows = rows.filter(pc.is_finite(rows["_score"]))
+    copied = pc.ends_with(rows["_id"], MIRRORED)
+    copies = rows.filter(pc.and_(copied, pc.equal(rows["_version"], rollout.bundle)))
+    mine = pa.table({"_id": pc.utf8_slice_codeunits(copies["_id"], 0, -len(MIRRORED)), "_candidate": copies["_score"]})
+    answered = rows.filter(pc.and_(pc.invert(copied), pc.equal(rows["_version"], champion)))
+    both = answered.rename_columns({"_score": "_champion"}).join(mine, "_id", join_type="inner")
+    return _first(both.drop_columns("_version"))
 
 
 def _rows(store: Store, policy: Policy, since: datetime, now: datetime) -> pa.Table:
@@ -90,10 +122,13 @@ def _rows(store: Store, policy: Policy, since: datetime, now: datetime) -> pa.Ta
     columns = ["_id", "_time", *policy.model.features]
     rows = log.read_window(store, policy, since, max(since, now) + MICROSECOND, columns=columns, known_at=now)
     rows = rows.filter(pc.invert(pc.ends_with(rows["_id"], MIRRORED)))
-    if len(rows) > MAX_ROWS:
-        first = pc.sort_indices(rows, [("_time", "ascending"), ("_id", "ascending")])[:MAX_ROWS]
-        rows = rows.take(first)
-    return rows
+    return _first(rows)
+
+
+def _first(rows: pa.Table) -> pa.Table:
+    if len(rows) <= MAX_ROWS:
+        return rows
+    return rows.take(pc.sort_indices(rows, [("_time", "ascending"), ("_id", "ascending")])[:MAX_ROWS])
 
 
 def _by_outcomes(policy: Policy, label: Floats, candidate: Floats, champion: Floats) -> tuple[Differences, Differences]:

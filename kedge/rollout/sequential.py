@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from operator import mul, sub
+from operator import add, mul, sub
 
 STAKES: Mapping[float, float] = {0.06: 0.15, 0.25: 0.65, 0.8: 0.2}
 """Shares of the wealth that are bet on each row -> their weights. Gains of the best one are kept but for log 1/weight:
@@ -63,11 +63,15 @@ def rate_ratio(spans: Sequence[Events], null: float, alternatives: Sequence[floa
     2.25
     """
     told = [span for span in spans if span.requests and span.champion_requests and span.count + span.champion_count]
-    logs = [0.0] * len(alternatives)
-    for span in told:
-        for place, (gain, champion_gain) in enumerate(_gains_of_events(span, null, alternatives)):
-            logs[place] += span.count * gain + span.champion_count * champion_gain
-    return average(logs)
+    logs = [_of_span(span, null, tuple(alternatives)) for span in told]
+    return average([sum(each) for each in zip(*logs, strict=True)]) if logs else 0.0
+
+
+@lru_cache(maxsize=256)
+def _of_span(span: Events, null: float, alternatives: tuple[float, ...]) -> tuple[float, ...]:
+    """log E of one span by alternative; spans that ended are asked about again at each look."""
+    gains = _gains_of_events(span, null, alternatives)
+    return tuple(span.count * gain + span.champion_count * champion_gain for gain, champion_gain in gains)
 
 
 def _gains_of_events(span: Events, null: float, alternatives: Sequence[float]) -> list[tuple[float, float]]:
@@ -163,32 +167,44 @@ def slower(spans: Sequence[tuple[Mapping[float, int], Mapping[float, int]]], rat
     >>> slower([(champion, champion)], 1.5) <= 0 < slower([(slow, champion)], 1.5)
     True
     """
-    edges = tuple(sorted(set().union(*(side for span in spans for side in span))))
+    edges = _edges(tuple(tuple(side) for span in spans for side in span))
     pairs = _compared_edges(edges, ratio)
     if not pairs:
         return 0.0
     logs = [[0.0] * len(SLOWER) for _ in pairs]
     slow = [0] * len(pairs)
     for candidate, champion in spans:
-        longer, champion_longer = _longer(candidate, edges), _longer(champion, edges)
-        requests = Events(count=0, requests=longer[0], champion_count=0, champion_requests=champion_longer[0])
-        if not requests.requests or not requests.champion_requests:
+        if not any(candidate.values()) or not any(champion.values()):
             continue
-        gains = _gains_of_events(requests, 1.0, SLOWER)
-        for place, (edge, allowed) in enumerate(pairs):
-            count, champion_count = longer[allowed], champion_longer[edge]
+        counted = _slower_at(tuple(_longer(candidate, edges)), tuple(_longer(champion, edges)), pairs)
+        for place, (count, gains) in enumerate(counted):
             slow[place] += count
-            logs[place] = [
-                log_e + count * gain + champion_count * champion_gain
-                for log_e, (gain, champion_gain) in zip(logs[place], gains, strict=True)
-            ]
+            logs[place] = list(map(add, logs[place], gains))
     told = [average(each) for each, count in zip(logs, slow, strict=True) if count]
     return _log_sum(told) - math.log(len(pairs)) if told else 0.0
 
 
+@lru_cache(maxsize=64)
+def _slower_at(
+    longer: tuple[int, ...], champion_longer: tuple[int, ...], pairs: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, tuple[float, ...]], ...]:
+    """Of one span, at each pair of edges: the candidate's slow answers, and log E by alternative."""
+    requests = Events(count=0, requests=longer[0], champion_count=0, champion_requests=champion_longer[0])
+    gains = _gains_of_events(requests, 1.0, SLOWER)
+    return tuple(
+        (longer[allowed], tuple(longer[allowed] * gain + champion_longer[edge] * other for gain, other in gains))
+        for edge, allowed in pairs
+    )
+
+
+@lru_cache(maxsize=16)
+def _edges(sides: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
+    return tuple(sorted(set().union(*sides)))
+
+
 def _longer(latency: Mapping[float, int], edges: Sequence[float]) -> list[int]:
     """All answers, then those that took longer than each of the edges."""
-    counts = [latency.get(edge, 0) for edge in edges]
+    counts = tuple(latency.values()) if tuple(latency) == edges else [latency.get(edge, 0) for edge in edges]
     return list(accumulate(counts, sub, initial=sum(counts)))
 
 

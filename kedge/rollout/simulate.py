@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
 from statistics import NormalDist, median
 from typing import Literal
 
@@ -18,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.policy import Policy
-from kedge.rollout.evidence import SPREADS, Differences, Evidence, Observed, Paired
+from kedge.rollout import states
+from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Evidence, Observed, Outcomes, Paired
 from kedge.rollout.judge import Decision, judge
 from kedge.rollout.model import Span, State, Traffic
 from kedge.rollout.sequential import POINTS
@@ -29,6 +33,8 @@ Judge = Callable[[Evidence, Policy], Decision]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DIFFERING = 0.1
 """Share of the rows that two equal models decide differently."""
+WRONG = 0.1
+"""Share of the champion's decisions that are wrong; counts only where both are not asked about the same rows."""
 NOISE = 0.3
 """Standard deviation of the difference of two equal models' scores, in standard deviations of the scores."""
 MEDIAN_MS, SPREAD = 20.0, 0.5
@@ -37,6 +43,8 @@ EDGES = tuple(round(10 ** (tenth / 10), 1) for tenth in range(3, 34))
 """Upper edges of the latency buckets in ms: ten a decade, as the model server's."""
 OUTAGE = 0.5
 """Share of the requests of both that fail in an outage."""
+LOOKS = 100
+"""A look is at most this part of the age of its span: a release ends at most one in a hundred later for it."""
 WANDERING_SECONDS = 600.0
 """How long the wandering rate of failures remembers where it was."""
 
@@ -72,11 +80,11 @@ class Ended:
     result: Result
     seconds: float
     requests: int
-    """Of the candidate."""
+    """Of the candidate, copies among them."""
     bad_answers: int
-    """Of the candidate: failed requests."""
+    """Of the candidate: failed requests; copies are nobody's."""
     rows: int
-    """With an outcome, that both were compared on."""
+    """With an outcome, that both were compared on; of the candidate's own where features are private."""
     steps: tuple[float, ...]
     """Seconds that each step took that was passed."""
     reason: str
@@ -92,8 +100,17 @@ class Service:
         self._scores = _score_shares(scenario.score_shift)
         self._wander = random.normal()
 
-    def look(self, seconds: float, percent: float, failing: float = 0.0) -> tuple[Traffic, Traffic]:
-        """What candidate and champion answered; ``failing``: the share of the time in which both fail together."""
+    def look(
+        self, seconds: float, percent: float, failing: float = 0.0, *, copies: bool = False
+    ) -> tuple[Traffic, Traffic]:
+        """What candidate and champion answered.
+
+        Args:
+            seconds: Length of the look.
+            percent: Of the requests that reach the candidate.
+            failing: Share of the time in which both fail together.
+            copies: Whether the candidate gets copies, and the champion all requests.
+        """
         scenario, random = self.scenario, self._random
         if scenario.wander:
             kept = math.exp(-seconds / WANDERING_SECONDS)
@@ -101,7 +118,10 @@ class Service:
         factor = math.exp(scenario.wander * self._wander - scenario.wander**2 / 2)
         total = int(random.poisson(scenario.rps * seconds))
         mine = int(random.binomial(total, percent / 100))
-        sides = (mine, scenario.candidate_error, self._slow[0]), (total - mine, scenario.base_error, self._slow[1])
+        sides = (
+            (mine, scenario.candidate_error, self._slow[0]),
+            (total if copies else total - mine, scenario.base_error, self._slow[1]),
+        )
         candidate, champion = (
             Traffic(
                 requests=requests,
@@ -119,6 +139,11 @@ class Service:
         worse = (differing + loss) / 2
         return np.asarray(self._random.multinomial(rows, [worse, differing - worse, 1 - differing]))
 
+    def wrong(self, rows: int, champion_rows: int) -> tuple[int, int]:
+        """Of rows with an outcome that only one of them answered: decided wrongly by the candidate, by the champion."""
+        share = min(max(WRONG + self.scenario.accuracy_loss, 0.0), 1.0)
+        return int(self._random.binomial(rows, share)), int(self._random.binomial(champion_rows, WRONG))
+
     def scores(self, rows: int) -> NDArray[np.int64]:
         """Differences of the scores of rows, counted on the grid of the bets."""
         return np.asarray(self._random.multinomial(rows, self._scores))
@@ -128,7 +153,8 @@ def release(policy: Policy, scenario: Scenario, random: np.random.Generator, jud
     """Simulate one release from its first state with traffic to its end.
 
     Looks come every ``interval_seconds``, or as a request comes where those are rarer: without one nothing changes but
-    the clock.
+    the clock. In a span that lasts they are a hundredth of its age apart. People's will (approvals, freezes,
+    ``suspend``) holds nothing up.
     """
     return _Run(policy, scenario, random, judged).end()
 
@@ -141,11 +167,9 @@ class _Run:
         self._service = Service(scenario, random)
         interval = policy.release.interval_seconds
         self._interval = interval * max(1, math.ceil(1 / (scenario.rps * interval)))
+        self._rows = _Rows(policy, self._service)
         self._clock = 0.0
-        self._undue: deque[tuple[float, int]] = deque()
-        self._decided = np.zeros(3, dtype=np.int64)
-        self._shifts = np.zeros(POINTS, dtype=np.int64)
-        self._spans: tuple[Observed, ...] = ()
+        self._spans: tuple[Span, ...] = ()
         self._steps: tuple[float, ...] = ()
 
     def end(self) -> Ended:
@@ -157,13 +181,12 @@ class _Run:
             if decision.action != "advance":
                 result = "rolled back" if decision.action == "roll back" else "held"
                 break
-        traffic = [seen.span.candidate for seen in self._spans]
         return Ended(
             result=result,
             seconds=self._clock,
-            requests=sum(each.requests for each in traffic),
-            bad_answers=sum(each.errors for each in traffic),
-            rows=int(self._decided.sum()),
+            requests=sum(span.candidate.requests for span in self._spans),
+            bad_answers=sum(span.candidate.errors for span in self._spans if span.state != "shadow"),
+            rows=self._rows.compared,
             steps=self._steps,
             reason="; ".join(decision.reasons) if decision else "",
         )
@@ -171,49 +194,108 @@ class _Run:
     def _span(self, state: State, percent: int) -> Decision:
         """Look until the span ends."""
         release, began = self._policy.release, self._clock
+        needed = states.needs(release, state, percent).get("seconds", 0.0)
         candidate = champion = Traffic(latency=dict.fromkeys(EDGES, 0))
         while True:
-            failing = self._failing(state, self._clock - began)
-            more, champion_more = self._service.look(self._interval, percent, failing)
-            self._clock += self._interval
+            lasted = self._clock - began
+            seconds = self._interval * max(1, int(lasted / LOOKS / self._interval))
+            seconds = min([seconds, *(end - lasted for end in (needed, release.max_step_seconds) if end > lasted)])
+            failing = self._failing(state, lasted, seconds)
+            more, champion_more = self._service.look(seconds, percent, failing, copies=state == "shadow")
+            self._clock += seconds
+            lasted += seconds
             candidate, champion = _sum(candidate, more), _sum(champion, champion_more)
-            self._score(more.requests + (0 if state == "shadow" else champion_more.requests))
+            self._rows.answered(self._clock, len(self._spans), state, more.requests, champion_more.requests)
             span = Span(state=state, percent=percent, began=START, candidate=candidate, champion=champion)
-            seen = Observed(span=span, paired=self._paired())
-            spans, lasted = (*self._spans, seen), self._clock - began
-            decision = self._judged(Evidence(observed=spans, seconds=lasted), self._policy)
+            if percent == 100 and state != "shadow":  # as the release does: no champion answers in these minutes
+                span = replace(span, champion=next((x.champion for x in self._spans if x.state == "canary"), champion))
+            spans = (*self._spans, span)
+            decision = self._judged(Evidence(observed=self._rows.observed(spans), seconds=lasted), self._policy)
             late = state != "bake" and lasted >= release.max_step_seconds
             if decision.action != "hold" or late:
                 self._spans = spans
                 self._steps += (lasted,) if decision.action == "advance" else ()
                 return decision
 
-    def _failing(self, state: State, lasted: float) -> float:
+    def _failing(self, state: State, lasted: float, seconds: float) -> float:
         """Share of the next look in which both fail together: an outage in the middle of the bake."""
         length = self._service.scenario.bake_outage
         if state != "bake" or not length:
             return 0.0
         start = max(self._policy.release.bake_seconds - length, 0.0) / 2
-        overlap = min(lasted + self._interval, start + length) - max(lasted, start)
-        return min(max(overlap, 0.0) / self._interval, 1.0)
+        overlap = min(lasted + seconds, start + length) - max(lasted, start)
+        return min(max(overlap, 0.0) / seconds, 1.0)
 
-    def _score(self, requests: int) -> None:
-        """Have both score new rows, and compare those whose outcomes are due by now."""
-        self._shifts += self._service.scores(requests)
+
+class _Rows:
+    """What the log of a simulated release holds by now: rows that both score, or each its own where features are
+    private, and the outcomes that are due."""
+
+    def __init__(self, policy: Policy, service: Service) -> None:
+        self._service = service
+        private = any(feature.privacy != "keep" for feature in policy.model.features.values())
+        self._pairs: Literal["all", "copies", "none"] = "all"
+        if private:
+            self._pairs = "copies" if policy.release.shadow_percent > 0 else "none"
+        self._undue: deque[tuple[float, int, int, int]] = deque()
+        self._scored = self.compared = 0
+        self._decided = np.zeros(3, dtype=np.int64)
+        self._shifts = np.zeros(POINTS, dtype=np.int64)
+        self._outcomes: list[tuple[Outcomes, Outcomes]] = []
+
+    def answered(self, clock: float, span: int, state: State, candidate: int, champion: int) -> None:
+        """Take in the requests of one look, and the outcomes that are due by now."""
+        if self._pairs == "none":
+            new = candidate, champion
+        else:
+            copies = state == "shadow"
+            pairs = (champion if copies else candidate + champion) if self._pairs == "all" else candidate * copies
+            new = min(pairs, MAX_ROWS - self._scored), 0
+            self._scored += new[0]
+            self._shifts += self._service.scores(new[0])
         delay = self._service.scenario.label_delay
         if delay is None:
             return
-        self._undue.append((self._clock + delay, requests))
-        while self._undue and self._undue[0][0] <= self._clock:
-            self._decided += self._service.decisions(self._undue.popleft()[1])
+        self._undue.append((clock + delay, span, *new))
+        while self._undue and self._undue[0][0] <= clock:
+            self._due(*self._undue.popleft()[1:])
 
-    def _paired(self) -> Paired:
+    def _due(self, span: int, rows: int, champion_rows: int) -> None:
+        """Outcomes of rows of a span are known now."""
+        self.compared += rows
+        if self._pairs != "none":
+            self._decided += self._service.decisions(rows)
+            return
+        wrong = self._service.wrong(rows, champion_rows)
+        while len(self._outcomes) <= span:
+            self._outcomes.append((Outcomes(), Outcomes()))
+        mine, others = self._outcomes[span]
+        self._outcomes[span] = _more(mine, rows, wrong[0]), _more(others, champion_rows, wrong[1])
+
+    def observed(self, spans: Sequence[Span]) -> tuple[Observed, ...]:
+        """Spans with what the log says of them."""
+        nothing = Outcomes(), Outcomes()
+        found = [self._outcomes[place] if place < len(self._outcomes) else nothing for place in range(len(spans))]
+        return tuple(
+            Observed(span=span, candidate=mine, champion=others, paired=self._paired() if span is spans[-1] else None)
+            for span, (mine, others) in zip(spans, found, strict=True)
+        )
+
+    def _paired(self) -> Paired | None:
+        if self._pairs == "none":
+            return None
         worse, better, alike = self._decided.tolist()
         counts = [0.0] * POINTS
         counts[0], counts[POINTS // 2], counts[-1] = float(better), float(alike), float(worse)
         decided = Differences(counts=tuple(counts), rows=worse + better + alike)
         shifts = self._shifts.tolist()
         return Paired(decisions=decided, losses=decided, scores=Differences(counts=tuple(shifts), rows=sum(shifts)))
+
+
+def _more(outcomes: Outcomes, rows: int, wrong: int) -> Outcomes:
+    """Outcomes of more rows, each of loss 0 or 1."""
+    wrong += outcomes.wrong
+    return Outcomes(rows=outcomes.rows + rows, loss=float(wrong), squares=float(wrong), wrong=wrong)
 
 
 def planned_spans(policy: Policy) -> Iterator[tuple[State, int]]:
@@ -243,11 +325,23 @@ def _score_shares(shift: float) -> NDArray[np.float64]:
     return np.asarray(Differences.of(quantiles).counts) / len(quantiles)
 
 
-def simulate(policy: Policy, scenario: Scenario, *, rollouts: int, seed: int) -> Iterator[Ended]:
-    """Independent releases, each with random numbers of its own: of more of them, the first stay what they were."""
+def simulate(policy: Policy, scenario: Scenario, *, rollouts: int, seed: int, processes: int = 1) -> Iterator[Ended]:
+    """Independent releases, each with random numbers of its own: of more of them, the first stay what they were.
+
+    Args:
+        processes: How many share the work; the releases are the same with any number of them.
+    """
     streams = np.random.SeedSequence(seed).spawn(rollouts)
-    for stream in streams:
-        yield release(policy, scenario, np.random.default_rng(stream))
+    one = partial(_of_stream, policy, scenario)
+    if processes <= 1:
+        yield from map(one, streams)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(one, streams, chunksize=max(1, min(rollouts // processes // 4, 20)))
+
+
+def _of_stream(policy: Policy, scenario: Scenario, stream: np.random.SeedSequence) -> Ended:
+    return release(policy, scenario, np.random.default_rng(stream))
 
 
 def summary(ended: Sequence[Ended]) -> dict[str, float | None]:

@@ -119,7 +119,7 @@ def test_a_rate_of_rows_that_cannot_fill_a_window_or_a_step_is_named() -> None:
         'monitor.min_rows: at 25 rows a day a window has about 25, 200 are needed: every check would say "too few '
         'rows"; window_seconds: 1382400 holds enough',
         "release.steps.0.percent: at 25 rows a day a candidate at 5 % answers about 4 within max_step_seconds "
-        "(3 days), 50 are needed: no candidate could be judged; give it a larger percent, or 40 days and more",
+        "(3 days), 12 are needed: no candidate could be judged; give it a larger percent, or 9.98 days and more",
     ]
 
 
@@ -134,4 +134,15 @@ def test_what_init_writes_for_a_rate_is_met_by_that_rate(rows_a_day: float) -> N
     }
     steps = [{"percent": percent, "min_requests": fits.min_requests} for percent in fits.percents]
     release = {"max_step_seconds": fits.max_step_seconds, "steps": steps}
-    assert noted(rows_a_day, monitor=monitor, release=release) == []
+    said = noted(rows_a_day, monitor=monitor, release=release)
+    assert [note for note in said if not note.startswith("release.analysis.harm: ")] == []
+
+
+def test_traffic_too_little_to_find_the_stated_harm_is_told_with_what_would_find_it() -> None:
+    assert noted(500) == [
+        "release.analysis.harm: at 500 rows a day a candidate is promoted when 4 times this harm is ruled out (failing "
+        "in more than 4.1% of requests): less is not found; expected_step_seconds: 158400 would find it, `kedge plan "
+        "--rps 0.0058` says what is found"
+    ]
+    assert noted(500, release={"expected_step_seconds": 158_400}) == []
+    assert noted(500, release={"analysis": {"harm": {"failure_rate": 0.1}}}) == []

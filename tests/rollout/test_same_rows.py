@@ -68,6 +68,19 @@ def seen(store, policy, candidate, champion):
     return observe(store, policy, rollout, [span], now=NOW)[-1]
 
 
+def told_by_its_evaluation(store, policy, candidate, champion, *, shift):
+    evaluated = Evaluated(
+        bundle=candidate,
+        champion=champion,
+        run="r",
+        outcome="passed",
+        passed=True,
+        metrics={"score_shift": shift},
+        reasons=(),
+    )
+    records.append(store, Record(model=policy.name, key=f"{candidate}-r", time=START, data=evaluated))
+
+
 def test_both_are_asked_about_every_row_whoever_answered_it_and_copies_count_once(store, policy, asked, tmp_path):
     asked(mirrored=50)
     candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
@@ -99,16 +112,7 @@ def test_the_shift_that_its_evaluation_saw_is_expected(store, policy, asked, tmp
     """After a change the held-out rows are the new ones, the golden rows may be old."""
     asked(labelled=0)
     candidate, champion = (published(store, policy, tmp_path, slope=0.5, intercept=by) for by in (1.0, 0.0))
-    evaluated = Evaluated(
-        bundle=candidate,
-        champion=champion,
-        run="r",
-        outcome="passed",
-        passed=True,
-        metrics={"score_shift": 0.0},
-        reasons=(),
-    )
-    records.append(store, Record(model=policy.name, key=f"{candidate}-r", time=START, data=evaluated))
+    told_by_its_evaluation(store, policy, candidate, champion, shift=0.0)
     shifts = seen(store, policy, candidate, champion).paired.scores
     assert shifts.mean * SPREADS > 1, "none was expected"
 
@@ -127,5 +131,33 @@ def test_rows_that_the_log_hides_are_compared_slot_by_slot_and_that_is_said(stor
     feature = policy.model.features["x"].model_copy(update={"privacy": "hash"})
     private = policy.model_copy(update={"model": policy.model.model_copy(update={"features": {"x": feature}})})
     found = seen(store, private, candidate, champion)
-    assert (found.paired, summary.of(found)["not_paired"]) == (None, "the log does not hold x as asked for: privacy")
+    assert found.paired is None
+    assert summary.of(found)["not_paired"].startswith("the log does not hold x as asked for: privacy")
+
+
+def test_a_shadow_compares_both_on_the_same_rows_where_features_are_private(store, policy, tmp_path):
+    """The champion says what is so, the candidate's answers to the copies are higher by half."""
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
+    feature = policy.model.features["x"].model_copy(update={"privacy": "drop"})
+    private = policy.model_copy(update={"model": policy.model.model_copy(update={"features": {"x": feature}})})
+    ids = [f"r{row}" for row in range(ROWS)]
+    times = [START + timedelta(seconds=row) for row in range(ROWS)]
+    label = np.arange(ROWS) % 2.0
+    said = 0.1 + 0.4 * label
+    table = pa.table(
+        {
+            "_id": [*ids, *(f"{each}-mirrored" for each in ids[:500]), "r0-alone"],
+            "_time": [*times, *times[:500], times[0]],
+            "_version": [champion] * ROWS + [candidate] * 501,
+            "_score": np.concatenate([said, said[:500] + 0.5, [0.0]]),
+        }
+    )
+    appending.append(store, private, "predictions", table, writer="t", sequence=1)
+    labels = pa.table({"_id": ids, "_label": label, "_observed": times})
+    appending.append(store, private, "labels", labels, writer="t", sequence=1)
+    told_by_its_evaluation(store, policy, candidate, champion, shift=0.5)
+    paired = seen(store, private, candidate, champion).paired
+    assert (paired.decisions.rows, paired.losses.rows, paired.scores.rows) == (500, 500, 500)
+    assert paired.decisions.mean == 0.5  # of the negatives, said 0.6, all are decided wrongly; of the positives none
+    assert paired.scores.mean == pytest.approx(0)
     assert seen(store, policy, candidate, "f" * 40).not_paired.startswith("a bundle cannot be asked: ")

@@ -61,6 +61,45 @@ def test_the_same_seed_simulates_the_same_releases_and_more_of_them_begin_alike(
     assert more[2:] != list(simulate(defaults, scenario, rollouts=2, seed=4))
 
 
+def test_several_processes_simulate_the_same_releases(defaults):
+    scenario = Scenario(rps=10, base_error=0.01, candidate_error=0.2)
+    one, two = (list(simulate(defaults, scenario, rollouts=6, seed=3, processes=count)) for count in (1, 2))
+    assert one == two
+
+
+@pytest.fixture
+def private(defaults):
+    feature = defaults.model.features["x"].model_copy(update={"privacy": "drop"})
+    return defaults.model_copy(update={"model": defaults.model.model_copy(update={"features": {"x": feature}})})
+
+
+def released(policy, **fields):
+    return policy.model_copy(update={"release": policy.release.model_copy(update=fields)})
+
+
+def test_private_features_are_compared_slot_by_slot_which_takes_longer_or_on_copies(defaults, private):
+    worse = {**EQUAL, "accuracy_loss": 0.1}
+    open_log, slots = (ends(policy, 6, **worse) for policy in (defaults, private))
+    copies = ends(released(private, shadow_percent=50, shadow_requests=3000), 6, **worse)
+    assert open_log["rolled_back"] == slots["rolled_back"] == copies["rolled_back"] == 1
+    assert open_log["median_seconds"] < slots["median_seconds"]
+    assert (copies["median_bad_answers"], copies["median_seconds"] < slots["median_seconds"]) == (0, True)
+    assert ends(private, 6, **EQUAL)["promoted"] == 1
+
+
+def test_a_shadow_of_all_requests_is_compared_with_the_champion_that_answers_them(defaults):
+    shadow = released(defaults, shadow_percent=100, shadow_requests=2000)
+    ended = ends(shadow, 6, **EQUAL | {"candidate_error": 0.2})
+    assert (ended["rolled_back"], ended["median_bad_answers"]) == (1, 0)
+
+
+def test_a_bake_without_a_champion_is_compared_with_the_first_step(defaults):
+    """So an outage of both condemns a candidate, which a small share of the champion's would prevent."""
+    alone = released(defaults, bake_champion_percent=0)
+    assert ends(alone, 4, **EQUAL)["promoted"] == 1
+    assert ends(alone, 4, bake_outage=600, **EQUAL)["rolled_back"] == 1
+
+
 def test_a_service_that_nobody_asks_is_held_and_condemned_by_nobody(defaults):
     assert ends(defaults, 3, rps=1e-6, candidate_error=1.0)["held"] == 1
 
