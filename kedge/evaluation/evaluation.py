@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from kedge import metrics as named_metrics
 from kedge.bundle import Agreement
-from kedge.evaluation import curves, decisions, gates
+from kedge.evaluation import curves, decisions, fairness, gates
 from kedge.evaluation.compare import paired
 from kedge.evaluation.gates import Against, Measured, MeasuredMetric, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
@@ -73,6 +73,8 @@ class Evaluation:
         return max(verdict.rows_needed for verdict in self.verdicts)
 
     def _advice(self) -> str:
+        if not self.rows_needed and all(each.outcome == "passed" for each in self.verdicts if each.name == "outcomes"):
+            return "nothing is decided: more rows would not tell; change the limit under gates"
         if not self.rows_needed:
             return "nothing is decided: say in data.time_column when each row happened, and train again"
         return (
@@ -102,7 +104,8 @@ def measure(
         policy: Its task, costs, slices and gates.
         label: Outcomes in time order, shape (n,), n at least 4.
         challenger, champion: Scores of these rows; without a champion nothing is compared.
-        table: The same rows with the columns of ``policy.model.slices``; None: no slices.
+        table: The same rows with the columns of ``policy.model.slices`` and of ``policy.gates.fairness``; None: neither
+            is looked at.
         earlier_label: Outcomes of the rows before them, to see a table that is not in the order of time.
         unseen: How many of the rows the champion was not trained on; None: all.
         attempt: How many challengers were tried since the alarm that asked for this one; 1: it is the first.
@@ -127,6 +130,7 @@ def measure(
         against=None if theirs is None else _against(policy, label, ours, theirs),
         slices=[] if table is None else list(_slices(policy, table, ours, theirs)),
         metrics=[_metric(policy, limits, label, ours, theirs) for limits in policy.metrics],
+        fairness=[] if table is None else list(fairness.fairness(policy, label, challenger, table)),
         attempt=attempt,
         stale=stale,
         prove_decisions=prove_decisions,
@@ -245,6 +249,10 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "only_champion_wrong": float(against.decisions.only_champion_wrong),
             "only_challenger_wrong": float(against.decisions.only_challenger_wrong),
         }
+    for fair in found.measured.fairness:
+        name = f"{fair.name.replace(' ', '_')}_{fair.column}"
+        ends = {name: fair.value, f"{name}_low": fair.low, f"{name}_high": fair.high}
+        shown |= {key: value for key, value in ends.items() if value is not None}
     for metric in found.measured.metrics:
         shown |= _named("", metric.challenger) | _named("champion_", metric.champion)
     if policy.model.task == "binary":

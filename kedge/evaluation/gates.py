@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
 from kedge.evaluation.decisions import Decisions
+from kedge.evaluation.fairness import Fair
 from kedge.metrics import Difference, Figure
 from kedge.policy import Gates, Metric
 from kedge.records.kinds import Outcome
@@ -102,6 +103,7 @@ class Measured:
     """None without a champion."""
     slices: Sequence[Slice] = ()
     metrics: Sequence[MeasuredMetric] = ()
+    fairness: Sequence[Fair] = ()
     attempt: int = 1
     """How many challengers were tried since the alarm that asked for this one."""
     stale: bool = False
@@ -170,6 +172,7 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
         *_agreement(measured.agreement),
         *_loss(gates, measured),
         *(verdict for each in measured.metrics for verdict in _limits(each)),
+        *(_fair(gates, each) for each in measured.fairness),
     ]
     if measured.against is None:
         return [
@@ -446,3 +449,32 @@ def _slices(gates: Gates, slices: Sequence[Slice]) -> Verdict:
         f"{_shown(p_value <= gates.alpha)} (paired test p = {p_value:.3g} by Holm over {len(judged):,}; shown at "
         f"{gates.alpha:g} or less)",
     )
+
+
+def _fair(gates: Gates, fair: Fair) -> Verdict:
+    """Rejected where the limit is shown to be broken; where it is broken and not shown, more rows must tell."""
+    bound = f"must be at {'least' if fair.name == 'impact ratio' else 'most'} {fair.limit:.3g}"
+    name = f"{fair.name} of {fair.column}"
+    if fair.value is None:
+        least = gates.fairness.min_rows
+        few = f"{fair.judged} of {len(fair.groups)} groups have {least:,} rows and {gates.min_class_rows} of an outcome"
+        sizes = sorted((group.rows for group in fair.groups), reverse=True)
+        share = sizes[1] / sum(sizes) if len(sizes) > 1 else 0
+        return Verdict(
+            name=name,
+            outcome="inconclusive",
+            sentence=f"{name}: {few}; two are needed, and it {bound}",
+            rows_needed=math.ceil(max(least - sizes[1], gates.min_class_rows) / share) if share else 0,
+        )
+    judged = [group for group in fair.groups if group.rows >= gates.fairness.min_rows]
+    ends = min(judged, key=lambda group: group.selected), max(judged, key=lambda group: group.selected)
+    rates = " and ".join(f"{group.selected:.1%} of {group.value} ({group.rows:,} rows)" for group in ends)
+    outcome: Outcome = "passed" if fair.within else "rejected" if fair.shown else "inconclusive"
+    sentence = (
+        f"{name} {fair.value:.3f} (95 % interval {fair.low:.3f} to {fair.high:.3f}), {bound}; decided positively are "
+        f"between {rates}"
+    )
+    if outcome == "inconclusive":
+        sentence += "; the interval reaches within the limit: more rows must tell"
+    needed = sum(group.rows for group in judged) if outcome == "inconclusive" else 0
+    return Verdict(name=name, outcome=outcome, sentence=sentence, rows_needed=needed)

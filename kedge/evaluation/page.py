@@ -36,6 +36,7 @@ def page(policy: Policy, found: Evaluation) -> str:
         _losses(policy, found),
         *_metrics(found),
         *_slices(found),
+        *_fairness(found),
         *(_curves(policy, found) if policy.model.task == "binary" else _errors(found)),
         subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "",
     )
@@ -113,6 +114,27 @@ def _slices(found: Evaluation) -> list[Markup]:
         return []
     columns = ["slice", "value", "rows", "challenger's loss", "champion's loss", "increase, as a share"]
     return [report.section("Slices", report.table(columns, rows))]
+
+
+def _fairness(found: Evaluation) -> list[Markup]:
+    figures = found.measured.fairness
+    if not figures:
+        return []
+    limits = [[f"{each.name} of {each.column}", each.value, each.low, each.high, each.limit] for each in figures]
+    groups = {each.column: each.groups for each in figures}
+    rows = [
+        [column, group.value, group.rows, group.positives, group.selected]
+        for column, each in groups.items()
+        for group in each
+    ]
+    return [
+        report.section(
+            "Fairness",
+            "Between the groups of protected columns, with 95 % intervals by bootstrap.",
+            report.table(["figure", "value", "from", "to", "limit"], limits),
+            report.table(["column", "group", "rows", "positives", "share decided positively"], rows),
+        )
+    ]
 
 
 def _curves(policy: Policy, found: Evaluation) -> list[Markup]:

@@ -221,7 +221,8 @@ def read(
     """
     last = last_verdict(checks, serving.tenure_id)
     where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
-    slices = [name for name in policy.model.slices if policy.model.features[name].privacy == "keep"]
+    kept = {name for name, feature in policy.model.features.items() if feature.privacy == "keep"}
+    slices = [name for name in policy.model.slices if name in kept]
     names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *slices, *features)))
     rows = log.read_window(store, policy, where.start, where.end, columns=names, known_at=end)
     ids, rows = rows["_id"], _of(rows, bundle, left_out)

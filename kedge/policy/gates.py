@@ -9,6 +9,22 @@ from pydantic import Field
 from kedge.policy.section import Probability, Section
 
 
+class Fairness(Section):
+    """How differently groups may be decided about, on columns that need not be features (binary only)."""
+
+    columns: tuple[str, ...] = ()
+    """Protected columns: category or boolean features, or columns of `data.extra_columns`, which no model sees."""
+    max_parity_difference: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Demographic parity: largest less smallest share of a group that is decided positively; null: no limit."""
+    max_odds_difference: Annotated[float, Field(ge=0, le=1)] | None = 0.1
+    """Equalised odds: the same of the true and of the false positive rates, whichever is larger; null: no limit."""
+    min_impact_ratio: Annotated[float, Field(ge=0, le=1)] | None = 0.8
+    """Disparate impact: smallest over largest share decided positively. 0.8, the rule of four fifths, lets no group's
+    share lie outside 0.8 to 1.25 times another's; null: no limit."""
+    min_rows: Annotated[int, Field(ge=10)] = 100
+    """Smaller groups are reported, not judged."""
+
+
 class Gates(Section):
     """What a challenger proves, on rows no training step has read, before it may be registered for release."""
 
@@ -37,3 +53,5 @@ class Gates(Section):
     min_class_rows: Annotated[int, Field(ge=2)] = 20
     """Fewest of them of each class (binary): a mean over a handful of positives has no normal error, and one of them
     would decide."""
+    fairness: Fairness = Fairness()
+    """How differently groups of protected columns may be decided about; without columns it is not looked at."""

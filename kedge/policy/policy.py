@@ -125,6 +125,9 @@ class Policy(Section):
             if name not in self.model.features and name not in self.data.extra_columns:
                 said = f"slice {name!r} must be a category or boolean feature, or one of data.extra_columns"
                 faults.append(fault_below(("model", "slices"), name, said))
+        faults += [
+            fault_below(("gates", "fairness", "columns"), name, said) for name, said in self._faults_of_fairness()
+        ]
         faults += [fault_below(("train", "monotone"), name, said) for name, said in self._faults_of_monotone()]
         if self.train.class_weight is not None and self.model.task != "binary":
             said = f"belongs to task binary, not to {self.model.task}"
@@ -145,6 +148,28 @@ class Policy(Section):
                 yield fault_below(("metrics", str(index), "name"), metric.name, f"{metric.label} is given twice")
         if sum(metric.primary for metric in self.metrics) > 1:
             yield fault_below(("metrics",), labels, "at most one metric is primary")
+
+    def _faults_of_fairness(self) -> Iterator[tuple[str, str]]:
+        """Protected columns that the held-out rows would lack, or that have no groups."""
+        columns = self.gates.fairness.columns
+        for index, name in enumerate(columns):
+            feature = self.model.features.get(name)
+            if self.model.task != "binary":
+                yield name, f"belongs to task binary, not to {self.model.task}"
+            elif name in columns[:index]:
+                yield name, f"{name!r} is given twice"
+            elif feature is not None and feature.type not in ("category", "boolean"):
+                yield name, f"{name!r} is of type {feature.type}: groups need a category or a boolean"
+            elif feature is None and name not in self.data.extra_columns and self.data.source.format == "log":
+                yield (
+                    name,
+                    (
+                        f"{name!r} is no feature, and the prediction log holds features alone: it lacks the column; "
+                        "train on a table that has it, and name it in data.extra_columns"
+                    ),
+                )
+            elif feature is None and name not in self.data.extra_columns:
+                yield name, f"{name!r} must be a category or boolean feature, or one of data.extra_columns"
 
     def _faults_of_monotone(self) -> Iterator[tuple[str, str]]:
         for name in self.train.monotone:
