@@ -61,6 +61,7 @@ SETTINGS: dict[str, Object] = {
     "user": {"pod": {"securityContext": {"runAsUser": 1000, "runAsGroup": 1000}}},
     "capabilities": {"pod": {"containerSecurityContext": {"capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}}}},
     "env": {"pod": {"env": {"LIMIT": 1048576, "SHARE": 0.5, "ON": True, "TEXT": "007"}}},
+    "code": {"allowCode": True},
     "secrets": {"pod": {"secrets": ["proxy"]}},
     "volumes": {"pod": {"volumes": CERTIFICATES, "volumeMounts": MOUNTS}},
     "limits.cpu": {"pod": {"resources": {"limits": {"cpu": "1"}}}},
@@ -103,6 +104,8 @@ def holds(setting: str, meta: Object, pod: Object) -> bool:
             env = {each["name"]: each.get("value") for each in every[0].get("env", ())}
             wanted = {"LIMIT": "1048576", "SHARE": "0.5", "ON": "true", "TEXT": "007"}
             return bool(env | wanted == env)
+        case "code":
+            return {"name": "KEDGE_ALLOW_CODE", "value": "1"} in every[0].get("env", ())
         case "secrets":
             return {"secretRef": {"name": "proxy"}} in every[0].get("envFrom", ())
         case "volumes":

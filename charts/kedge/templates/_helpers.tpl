@@ -64,6 +64,7 @@
 {{- range $kind, $amounts := $set.resources -}}
 {{- range $name, $amount := $amounts -}}{{ if not (kindIs "string" $amount) }}{{ $_ := set $amounts $name (toJson $amount) }}{{ end }}{{- end -}}
 {{- end -}}
+{{- if .root.Values.allowCode }}{{ $_ := set $set "env" (merge (dict "KEDGE_ALLOW_CODE" "1") $set.env) }}{{ end -}}
 {{- toJson $set -}}
 {{- end }}
 
