@@ -5,6 +5,7 @@
     │   ├── PolicyError          a policy file, or a field of it
     │   ├── DataError            a table, a column, rows
     │   ├── BundleError          a model bundle: missing, altered, made by other libraries
+    │   ├── TransformError       a team's feature code that raises, or breaks its promises
     │   ├── CodeNotAllowed       code that a policy names, where the installation runs none
     │   └── UsageError           a command's words, a name that does not exist, an address
     │       └── NothingServed    asked about a model that was never released
@@ -43,6 +44,10 @@ class DataError(UserError):
 
 class BundleError(UserError):
     """A model bundle that is missing, altered or made by other libraries."""
+
+
+class TransformError(UserError):
+    """A team's feature code raises, or breaks what it promises: one row out for each row in, from that row alone."""
 
 
 class CodeNotAllowed(UserError):

@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from kedge import code
 from kedge.bundle import manifest as manifests
 from kedge.bundle import mlmodel
+from kedge.bundle import transform as transforms
 from kedge.bundle.estimators import FORMATS, of
-from kedge.bundle.manifest import Fits, Item, Manifest
+from kedge.bundle.estimators.sklearn import load_transformer, save_transformer
+from kedge.bundle.manifest import Fits, Item, Manifest, Transformation
 from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Signature
+from kedge.bundle.transform import TransformedSignature
+from kedge.code import Package
 from kedge.errors import BundleError
 from kedge.store import Store, write_file
 
@@ -30,7 +35,9 @@ if TYPE_CHECKING:
     from kedge.policy import Policy  # a server need not build the policy's schema
 
 MODEL, JUDGED = "model", "judged"
-PROFILE, GOLDEN, REPORT = "profile.json", "golden.parquet", "report.html"
+PROFILE, GOLDEN, REPORT, DERIVED = "profile.json", "golden.parquet", "report.html", "derived.json"
+TRANSFORMER = "transform.skops"
+"""A transformer that learned from rows."""
 GOLDEN_ROWS = 64
 
 
@@ -43,10 +50,40 @@ class Bundle:
     id: str
     """First 40 hex digits of the SHA-256 of ``bundle.json``, and so of every file in it."""
 
-    @property
+    @cached_property
     def signature(self) -> Signature:
-        """The model's features."""
-        return self.manifest.signature
+        """The model's features as a request has them; :attr:`Signature.model` are the columns that the model sees.
+
+        Raises:
+            CodeNotAllowed: a team's feature code makes them, and the installation runs none.
+            BundleError, UsageError: the code is not that of the manifest, or cannot be imported here.
+        """
+        raw, transform = self.manifest.signature, self.manifest.transform
+        if transform is None:
+            return raw
+        made = transforms.made(transform.path, self.package)
+        if TRANSFORMER in self.manifest.files:
+            fitted = load_transformer(self.folder / TRANSFORMER, self.manifest)
+            made = transforms.of_fitted(transform.path, fitted)
+        return TransformedSignature(raw.inputs, transform.derived, made)
+
+    @cached_property
+    def package(self) -> Package | None:
+        """The team's package, as the manifest lists its files.
+
+        Raises:
+            BundleError: its digest is another than the manifest's.
+        """
+        if self.manifest.code is None:
+            return None
+        names = [name for name in self.manifest.files if name.startswith(manifests.CODE)]
+        package = Package({name.removeprefix(manifests.CODE): (self.folder / name).read_bytes() for name in names})
+        if package.digest != self.manifest.code:
+            raise BundleError(
+                f"{self.folder}: the code in it has digest {package.digest[:12]}, its manifest says "
+                f"{self.manifest.code[:12]}: altered; fetch it again"
+            )
+        return package
 
     @property
     def address(self) -> str:
@@ -71,7 +108,9 @@ class Bundle:
 
     def _load(self, fit: str, threads: int) -> Predictor:
         kind = self.manifest.format
-        return FORMATS[kind].load(self.folder / file_name(fit, kind), self.manifest, threads)
+        if self.manifest.types and self.package is not None and code.allowed():
+            self.package.load()  # the team's own types, which the model's file names
+        return FORMATS[kind].load(self.folder / file_name(fit, kind), self.manifest.of_columns, threads)
 
     def profile(self) -> bytes:
         """The reference profile's JSON: features, ``_label`` and ``_score`` on rows not trained on."""
@@ -121,6 +160,9 @@ def write(
     parents: Sequence[str] = (),
     report: str = "",
     commit: str | None = None,
+    package: Package | None = None,
+    derived: bytes | None = None,
+    derived_importance: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Write a bundle, whole or not at all.
 
@@ -142,6 +184,9 @@ def write(
         parents: Ids of bundles it was compared with.
         report: HTML for people.
         commit: Default that of the working tree, or ``$KEDGE_COMMIT``.
+        package: The team's, which ``signature`` or the model needs.
+        derived: Profile of the derived columns.
+        derived_importance: Share of each derived column; scaled to sum to 1.
 
     Raises:
         BundleError: the folder exists, or the model is of another kind.
@@ -156,7 +201,24 @@ def write(
         if judged is not None and _save_model(beside, judged, JUDGED) != kind:
             raise BundleError(f"the served model is of format {kind}, the judged fit is not")
         saved = [beside / file_name(fit, kind) for fit in (MODEL, JUDGED)]
-        untrusted = {name for file in saved if file.exists() for name in FORMATS[kind].untrusted(file)}
+        transform = None
+        if isinstance(signature, TransformedSignature):
+            transform = Transformation(
+                path=signature.transform.path,
+                derived=signature.derived,
+                importance=_shares(derived_importance or {}),
+            )
+            if signature.transform.fitted is not None:
+                save_transformer(signature.transform.fitted, beside / TRANSFORMER)
+                saved.append(beside / TRANSFORMER)
+        untrusted = {
+            name
+            for file in saved
+            if file.exists()
+            for name in FORMATS["sklearn" if file.name == TRANSFORMER else kind].untrusted(file)
+        }
+        for name, data in (package.files if package is not None else {}).items():
+            write_file(beside / f"{manifests.CODE}{name}", data)
         draft = Manifest(
             name=policy.name,
             task=policy.model.task,
@@ -164,7 +226,9 @@ def write(
             format=kind,
             types=tuple(sorted(untrusted)),
             estimator=estimator,
-            signature=signature,
+            signature=Signature(signature.inputs),
+            code=package.digest if package is not None else None,
+            transform=transform,
             libraries=manifests.library_versions(),
             files={},
             snapshot=snapshot,
@@ -175,13 +239,18 @@ def write(
             parents=tuple(parents),
             **dict(fits or Fits()),
         )
-        predictor = FORMATS[kind].load(beside / file_name(MODEL, kind), draft, 1)
+        predictor = FORMATS[kind].load(beside / file_name(MODEL, kind), draft.of_columns, 1)
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
         write_file(beside / mlmodel.NAME, mlmodel.description(signature))
         write_file(beside / mlmodel.EXAMPLE, mlmodel.example(signature, golden))
-        made = draft.model_copy(update={"files": {path.name: _item(path) for path in sorted(beside.iterdir())}})
+        if derived is not None:
+            write_file(beside / DERIVED, derived)
+        written = [path for path in sorted(beside.rglob("*")) if path.is_file()]
+        made = draft.model_copy(
+            update={"files": {path.relative_to(beside).as_posix(): _item(path) for path in written}}
+        )
         raw = made.model_dump_json(indent=1, exclude={"created"}).encode()
         write_file(beside / manifests.NAME, raw)
         beside.chmod(0o755)

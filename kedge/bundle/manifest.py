@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kedge import code
 from kedge.bundle.signature import Signature
 from kedge.errors import BundleError
 
 NAME = "bundle.json"
+CODE = "code/"
+"""Begins the names of the files of a team's package."""
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RECORDED = ("xgboost", "lightgbm", "catboost", "scikit-learn", "skops", "numpy", "scipy", "pandas", "pyarrow")
 
@@ -78,6 +81,19 @@ class Fits(BaseModel):
     """Time of the newest row that the served fit read."""
 
 
+class Transformation(BaseModel):
+    """The team's own feature code between a row's features and the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """Where it is: `module:name` in the bundle's `code`, or scikit-learn's."""
+    derived: Signature
+    """The columns that it makes, in the model's order."""
+    importance: dict[str, float] = Field({})
+    """Share of each derived column in the model's decisions; sums to 1."""
+
+
 class Manifest(Fits):
     """Everything known about a bundle when it was made. `model.*` is served, all figures are of `judged.*`."""
 
@@ -96,7 +112,11 @@ class Manifest(Fits):
     estimator: str
     """Which of the policy's estimators won."""
     signature: Signature
-    """The features in order, with their categories."""
+    """The features in order, with their categories: what a request holds."""
+    code: str | None = None
+    """Digest of the team's package, whose files are `code/*`."""
+    transform: Transformation | None = None
+    """What makes the model's columns of the features; null: the features are the columns."""
     libraries: dict[str, str]
     """Versions at training, by package."""
     files: dict[str, Item]
@@ -117,6 +137,11 @@ class Manifest(Fits):
     """When a bundle of before was made. Records and registry say it now: the same rows, policy and image give the same
     bundle, whenever."""
 
+    @property
+    def of_columns(self) -> Manifest:
+        """The same with the signature of the columns that the model sees."""
+        return self if self.transform is None else self.model_copy(update={"signature": self.transform.derived})
+
 
 def parse(raw: bytes, place: str) -> Manifest:
     """Read a manifest.
@@ -131,7 +156,7 @@ def parse(raw: bytes, place: str) -> Manifest:
         field = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise BundleError(f"{place}: not a bundle's manifest: {field}: {first['msg']}") from None
     for name in manifest.files:
-        if not PLAIN.fullmatch(name):
+        if not PLAIN.fullmatch(name) and not (name.startswith(CODE) and code.PLAIN.fullmatch(name)):
             raise BundleError(f"{place}: {name!r} is not a plain file name")
     return manifest
 

@@ -85,6 +85,11 @@ class Signature:
         return tuple(each.name for each in self.inputs)
 
     @property
+    def model(self) -> Signature:
+        """The columns of the matrix: the features themselves, where no code of the team makes others of them."""
+        return self
+
+    @property
     def feature_types(self) -> list[str]:
         """XGBoost's type of each column: ``c`` for a category, ``q`` for all else."""
         return ["c" if each.type == "category" else "q" for each in self.inputs]
@@ -182,7 +187,7 @@ def observed_categories(model: Model, table: pa.Table) -> dict[str, tuple[str, .
         if feature.type == "category" and feature.values is None:
             if name not in table.schema.names:
                 raise DataError(f"feature {name!r}: no such column; the table has {', '.join(table.schema.names)}")
-            values = pc.unique(_text(name, table.column(name))).drop_null().to_pylist()
+            values = pc.unique(text_of(name, table.column(name))).drop_null().to_pylist()
             found[name] = tuple(sorted(values))
     return found
 
@@ -191,7 +196,7 @@ def _column(each: Input, values: pa.Array | pa.ChunkedArray) -> NDArray[np.float
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if each.type == "category":
-        text = _text(each.name, values)
+        text = text_of(each.name, values)
         if not each.nullable:
             _refuse_null(each, int(text.null_count) + (pc.sum(pc.equal(text, "")).as_py() or 0))
         codes = pc.index_in(text, value_set=pa.array(each.categories, pa.string()))
@@ -203,10 +208,11 @@ def _column(each: Input, values: pa.Array | pa.ChunkedArray) -> NDArray[np.float
     # through float64, so that a row and a table give the same bits
     wide = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
     _refuse_null(each, int(np.isnan(wide).sum()))
-    return _narrow(each, wide)
+    return narrow(each, wide)
 
 
-def _narrow(each: Input, wide: NDArray[np.float64]) -> NDArray[np.float32]:
+def narrow(each: Input, wide: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Numbers as the matrix holds them. Raises DataError where they are beyond its range."""
     if (np.abs(wide) > LARGEST).any():
         raise DataError(f"feature {each.name!r}: infinite, or beyond the range of a 32-bit float (±{LARGEST:.3g})")
     return wide.astype(np.float32)
@@ -217,7 +223,8 @@ def _refuse_null(each: Input, nulls: int) -> None:
         raise DataError(f"feature {each.name!r}: {nulls} missing values, and the policy says `nullable: false`")
 
 
-def _text(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
+def text_of(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A category's values as texts. Raises DataError where the column holds none."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type

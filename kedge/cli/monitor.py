@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from kedge.policy import Policy
     from kedge.records import Checked, Record, Stalled
     from kedge.settings import Settings
+    from kedge.store import Store
     from kedge.submission.submit import RunOutcome
 
 
@@ -67,7 +69,7 @@ def monitor(
 
     require(opened)
     try:
-        outcome = run.run(asked, opened, now=moment, probe=_probe)
+        outcome = run.run(asked, opened, now=moment, probe=partial(_probe, opened))
     except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
         typer.echo(str(exc), err=True)
     if outcome is not None and not as_json:
@@ -87,9 +89,13 @@ def monitor(
         typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
 
 
-def _probe(policy: Policy, earlier: pa.Table, rows: pa.Table, change_point: datetime | None) -> Floats | None:
+def _probe(
+    store: Store, policy: Policy, earlier: pa.Table, rows: pa.Table, change_point: datetime | None
+) -> Floats | None:
+    from kedge.bundle import packages
     from kedge.training.probe import probe  # only where the error is risen: it loads the estimators
 
+    packages.fetch(store, policy)
     return probe(policy, earlier, rows, change_point)
 
 

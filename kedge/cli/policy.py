@@ -50,7 +50,7 @@ def check(
     from kedge.policy.notes import notes
 
     parsed = policy.load(file)
-    faults = table_faults(file, parsed)
+    faults = [*code_faults(file, parsed), *table_faults(file, parsed)]
     if faults:
         raise PolicyError("\n".join(faults))
     if as_json:
@@ -60,6 +60,25 @@ def check(
         for note in notes(parsed, rows_a_day(parsed) if rps is None else rps * DAY):
             line = policy.line_of(file, note.partition(":")[0].split("."))
             typer.echo(f"  line {line}: {note}" if line else f"  {note}")
+
+
+def code_faults(file: Path, parsed: Policy) -> list[str]:
+    """A package of the team that is not here, or has no module of the name; nothing of it is run."""
+    from kedge import code, policy
+    from kedge.errors import UsageError
+
+    if parsed.code is None or parsed.code.startswith(code.KEPT):
+        return []
+    try:
+        package = code.read(parsed.code)
+    except UsageError as exc:
+        return [f"{file}:{policy.line_of(file, ('code',))}: {exc}"]
+    path = parsed.features.transform
+    if path is None or path.startswith("sklearn.") or path.partition(":")[0] in package.modules:
+        return []
+    line = policy.line_of(file, ("features", "transform"))
+    said = f"code has no module {path.partition(':')[0]!r}; it has {', '.join(package.modules)}"
+    return [f"{file}:{line}: features.transform: {said}"]
 
 
 def table_faults(file: Path, parsed: Policy) -> list[str]:

@@ -24,7 +24,7 @@ LOCAL = ("parquet", "csv", "delta")
 
 
 def load(path: str | Path) -> Policy:
-    """Read a policy file; relative data locations become absolute, seen from the file's folder.
+    """Read a policy file; relative locations of data and code become absolute, seen from the file's folder.
 
     Raises:
         PolicyError: the file cannot be read, is not YAML, or breaks a rule; all faults are named at once, each with
@@ -239,7 +239,11 @@ def _resolved(policy: Policy, folder: Path) -> Policy:
     labels = data.labels
     if labels is not None:
         labels = labels.model_copy(update={"source": _absolute(labels.source, folder)})
-    return policy.model_copy(update={"data": data.model_copy(update={"source": source, "labels": labels})})
+    code = policy.code
+    if code is not None and "://" not in code and not code.startswith("sha256:"):
+        code = str((folder / code).resolve())
+    data = data.model_copy(update={"source": source, "labels": labels})
+    return policy.model_copy(update={"data": data, "code": code})
 
 
 def _absolute(source: Source, folder: Path) -> Source:

@@ -6,14 +6,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from kedge.policy.cluster import Cluster
 from kedge.policy.costs import RetrainingCosts
 from kedge.policy.data import Data, Labels
+from kedge.policy.features import Features
 from kedge.policy.gates import Gates
 from kedge.policy.metrics import BINARY, REGRESSION, Metric
 from kedge.policy.model import Model, fault_of_name, may_name
@@ -35,6 +36,11 @@ class Policy(Section):
     """The rows it is trained on."""
     labels: Labels = Labels()
     """When their outcomes, and those of predictions, become known."""
+    code: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """The team's own package: its folder, called as one imports it, or a wheel, seen from the policy's file; or
+    `sha256:` and a digest, under which the store keeps it. It runs only where the installation allows it."""
+    features: Features = Features()
+    """What becomes of a row's features before the model sees them."""
     train: Train = Train()
     """How a challenger is made."""
     metrics: tuple[Metric, ...] = ()
@@ -132,6 +138,10 @@ class Policy(Section):
         if self.train.class_weight is not None and self.model.task != "binary":
             said = f"belongs to task binary, not to {self.model.task}"
             faults.append(fault_below(("train", "class_weight"), self.train.class_weight, said))
+        transform = self.features.transform
+        if transform is not None and self.code is None and not transform.startswith("sklearn."):
+            said = f"{transform} needs `code`: the folder or the wheel of its package"
+            faults.append(fault_below(("features", "transform"), transform, said))
         faults += self._faults_of_metrics()
         if faults:
             raise ValidationError.from_exception_data("policy", faults)
@@ -174,6 +184,8 @@ class Policy(Section):
     def _faults_of_monotone(self) -> Iterator[tuple[str, str]]:
         for name in self.train.monotone:
             feature = self.model.features.get(name)
+            if feature is None and self.features.transform is not None:
+                continue  # a derived column, which training knows
             if feature is None:
                 yield name, f"{name!r} is no feature; there are {', '.join(self.model.features)}"
             elif feature.type == "category":

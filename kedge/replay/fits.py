@@ -11,8 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from kedge import bundle
-from kedge.bundle import Signature
+from kedge.bundle import packages, transform
 from kedge.cpus import usable_cpus
 from kedge.measure import Floats
 from kedge.monitoring.cohort import costs
@@ -34,10 +33,10 @@ class NewestFits:
 
     def __post_init__(self) -> None:
         policy, table = self.blocks.policy, self.blocks.table
-        signature = Signature.of(policy.model, bundle.observed_categories(policy.model, table))
+        signature, matrix = transform.encoded(policy, table, packages.of(policy), self.blocks.known[0])
         single = policy.model_copy(update={"train": policy.train.model_copy(update={"threads": 1})})
-        rows = Rows(signature.encode(table), self.blocks.label, self.blocks.microseconds)
-        self._fits = WindowFits(single, signature, rows, None)
+        rows = Rows(matrix, self.blocks.label, self.blocks.microseconds)
+        self._fits = WindowFits(single, signature.model, rows, None)
 
     def scores(self, fit: int) -> Floats:
         """Scores that fit k gives the rows from ``known[k]`` on."""

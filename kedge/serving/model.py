@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kedge.bundle import Bundle, Matrix, Predictor
-from kedge.errors import BundleError, DataError, NotExplainable
+from kedge.errors import BundleError, DataError, NotExplainable, TransformError
 from kedge.serving.rejection import RequestRejected
 
 Row = Mapping[str, Any]
@@ -43,7 +43,7 @@ class ServedModel:
         self._bundle = bundle
         self._threshold = bundle.manifest.threshold
         self._predictor = predictor
-        self.quick = predictor.quick
+        self.quick = predictor.quick and self.signature.model is self.signature  # own feature code takes milliseconds
 
     def warm_up(self) -> None:
         """Predict the golden rows once, so that the first request finds everything loaded.
@@ -74,6 +74,8 @@ class ServedModel:
                 scores = self._predictor.score(matrix).tolist()
         except DataError as exc:
             raise RequestRejected(400, str(exc)) from None
+        except TransformError as exc:
+            raise RequestRejected(500, str(exc)) from None
         return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
 
     def decide(self, scores: list[float]) -> list[float]:
@@ -84,7 +86,7 @@ class ServedModel:
         return [1.0 if score >= threshold else 0.0 for score in scores]
 
     def explain(self, rows: Sequence[Row]) -> list[dict[str, float]]:
-        """What each feature adds to the raw score of each row, and the bias as ``_bias``.
+        """What each of the model's columns adds to the raw score of each row, and the bias as ``_bias``.
 
         Raises:
             RequestRejected: 400 for rows at fault, 501 for a model that cannot be explained.
@@ -94,7 +96,9 @@ class ServedModel:
             parts = self._predictor.contributions(matrix)
         except DataError as exc:
             raise RequestRejected(400, str(exc)) from None
+        except TransformError as exc:
+            raise RequestRejected(500, str(exc)) from None
         except NotExplainable as exc:
             raise RequestRejected(501, f"this model cannot be explained: {exc}") from None
-        names = (*self.signature.names, "_bias")
+        names = (*self.signature.model.names, "_bias")
         return [dict(zip(names, row, strict=True)) for row in parts.tolist()]

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from kedge import clock, notify, owner, records, steps
+from kedge.bundle import packages
 from kedge.errors import RunError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import Approved, Data, Pipeline, Record, Registered, RunFinished, RunStarted, RunState
@@ -243,6 +244,10 @@ class _Submission:
         """Start the run unless it is under way or ended for good; then say how it ended."""
         if self.settings.kfp_host is None:
             require_packages(self.settings.registry)
+        given = self.policy.code
+        self.policy = packages.publish(open_store(self.settings.store), self.policy)
+        if self.policy.code != given:
+            self.say(f"code {given} is kept in the store as code: {self.policy.code}")
         return replace(self._outcome(wait=wait), address=self.address)
 
     def _outcome(self, *, wait: bool) -> RunOutcome:

@@ -16,12 +16,22 @@ import numpy as np
 import pyarrow as pa
 
 from kedge import bundle
-from kedge.bundle import Agreement, Fits, Holdout, Signature
+from kedge.bundle import Agreement, Fits, Holdout, Signature, packages, transform
 from kedge.bundle.estimators import named
+from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
-from kedge.training.estimators import FittedCandidate, Rows, attempt, importance, score, split
+from kedge.training.estimators import (
+    PERMUTED_ROWS,
+    FittedCandidate,
+    Rows,
+    attempt,
+    importance,
+    permuted_features,
+    score,
+    split,
+)
 from kedge.training.windows import Window, holdout_rows, windows
 
 RATE = 0.05
@@ -97,6 +107,8 @@ class Challenger:
     weights: dict[Window, float]
     """Of the members; they sum to 1."""
     fits: WindowFits
+    newest: pa.Table | None = None
+    """The newest rows, where a team's code makes columns of the features."""
 
     @cached_property
     def judged(self) -> Any:
@@ -113,7 +125,7 @@ class Challenger:
 
     def score(self, model: Any, table: pa.Table) -> Floats:
         """Scores of a table's rows by one of the two models, shape (n,): probabilities or values."""
-        return score(self.policy, model, self.signature, self.signature.encode(table))
+        return score(self.policy, model, self.signature.model, self.signature.encode(table))
 
     @property
     def selection(self) -> dict[str, float]:
@@ -125,9 +137,20 @@ class Challenger:
         return self.fits.model(name, *self.choice)
 
     @cached_property
+    def column_importance(self) -> dict[str, float]:
+        """Share of each of the model's columns in the served fit, see :func:`kedge.training.estimators.importance`."""
+        return importance(self.estimator, self.final, self.signature.model, self.policy.model.task, self.fits.rows)
+
+    @cached_property
     def importance(self) -> dict[str, float]:
-        """Share of each feature in the served fit, see :func:`kedge.training.estimators.importance`."""
-        return importance(self.estimator, self.final, self.signature, self.policy.model.task, self.fits.rows)
+        """Share of each feature. Where a team's code makes the model's columns of the features, by how much the loss of
+        the newest rows rises while a feature's values are shuffled among them."""
+        if self.newest is None:
+            return self.column_importance
+        label = self.fits.rows.label[-self.newest.num_rows :]
+        return permuted_features(
+            self.policy, self.signature, lambda rows: self.score(self.final, rows), self.newest, label
+        )
 
     @property
     def windows(self) -> tuple[bundle.Window, ...]:
@@ -221,8 +244,6 @@ def fit_challenger(
     """
     label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
     time = table.column("_time").cast(pa.int64()).to_numpy()
-    signature = Signature.of(policy.model, bundle.observed_categories(policy.model, table))
-    fits = WindowFits(policy, signature, Rows(signature.encode(table), label, time), cache, first_row)
     change = None if change_point is None else int(np.searchsorted(time, _microseconds(change_point), "left"))
     unseen = None
     if champion_until is not None:
@@ -230,6 +251,9 @@ def fit_challenger(
     since_change = None if change is None else len(label) - change
     held_out = holdout_rows(len(label), policy, since_change=since_change, since_champion=unseen)
     first = len(label) - held_out  # no choice of settings reads from here on
+    signature, matrix = transform.encoded(policy, table, packages.of(policy), first)
+    learned = isinstance(signature, TransformedSignature) and signature.transform.fitted is not None
+    fits = WindowFits(policy, signature.model, Rows(matrix, label, time), None if learned else cache, first_row)
     if not fits.learnable(0, first):
         raise DataError(_one_class(policy, label[: split(first)], source))
     choice = (_choice_start(fits, first), first)
@@ -248,6 +272,7 @@ def fit_challenger(
         change_point=change_point,
         weights=weights,
         fits=fits,
+        newest=None if signature.model is signature else table.slice(max(0, len(label) - PERMUTED_ROWS)),
     )
 
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge import measure, metrics
-from kedge.bundle import Matrix, Signature
+from kedge.bundle import Matrix, Signature, packages
 from kedge.bundle.committee import Committee
 from kedge.bundle.estimators import Estimator, Rows, Settings, named, of
 from kedge.cpus import usable_cpus
@@ -88,7 +89,7 @@ def attempt(name: str, policy: Policy, signature: Signature, rows: Rows) -> Fitt
     Raises:
         UsageError: it cannot do what the policy asks, or its package is not there.
     """
-    estimator = named(name)
+    estimator = named(name, packages.of(policy) if ":" in name else None)
     return FittedCandidate(policy, estimator, estimator.checked(settings(name, policy, signature)), rows)
 
 
@@ -164,6 +165,22 @@ def permuted(
             rises.append(losses(task, newest.label, predict(matrix)).mean() - usual)
         found[feature] = max(0.0, float(np.mean(rises)))
     return found
+
+
+def permuted_features(
+    policy: Policy, signature: Signature, predict: Callable[[pa.Table], Floats], rows: pa.Table, label: Floats
+) -> dict[str, float]:
+    """The same of the features of a table, for a model that sees what a team's code makes of them; sums to 1."""
+    usual = mean_loss(policy, label, predict(rows))
+    random = np.random.default_rng(0)
+    rises = {}
+    for name in signature.names:
+        place = rows.schema.get_field_index(name)
+        drawn = rows.column(name).take(random.permutation(rows.num_rows))
+        shuffled = rows.set_column(place, rows.schema.field(place), drawn)
+        rises[name] = max(0.0, mean_loss(policy, label, predict(shuffled)) - usual)
+    total = sum(rises.values())
+    return {name: rise / total if total else 0.0 for name, rise in rises.items()}
 
 
 def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> Floats:

@@ -20,6 +20,7 @@ def page(
     shares: Mapping[str, float],
     fits: Fits,
     table: pa.Table,
+    derived: Mapping[str, float] | None = None,
 ) -> str:
     """HTML for people.
 
@@ -30,6 +31,7 @@ def page(
         shares: Importance of each feature.
         fits: Which rows both fits read.
         table: All rows in time order.
+        derived: Importance of each column that the team's code makes of the features.
     """
     assert fits.holdout is not None
     assert fits.agreement is not None
@@ -63,5 +65,18 @@ def page(
             report.table(["estimator", UNITS[policy.model.task]], [*rows, ["constant", metrics["constant_loss"]]]),
         ),
         report.section("Importance in the served fit", report.table(["feature", "share"], ranked)),
+        *([_derived(policy, derived)] if derived else []),
         subtitle=policy.model.description,
+    )
+
+
+def _derived(policy: Policy, shares: Mapping[str, float]) -> str:
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    rows = [
+        [name, "a feature as it is" if name in policy.model.features else "derived", share] for name, share in ranked
+    ]
+    return report.section(
+        "Derived columns",
+        f"What {policy.features.transform} makes of the features, and the model sees.",
+        report.table(["column", "", "share of importance"], rows),
     )

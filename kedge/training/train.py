@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from kedge import bundle, drift
-from kedge.bundle import Bundle
+from kedge.bundle import Bundle, packages
 from kedge.drift import Kind, Profile
 from kedge.errors import DataError
 from kedge.measure import Floats, wrong
@@ -54,6 +54,7 @@ def run(
         DataError: too few rows, or only one class to learn from.
         StoreError: the store refused.
     """
+    packages.fetch(store, policy)
     table = snapshot.read(store, snapshot.load(store, policy.name, fingerprint))
     if table.num_rows < policy.train.min_rows:
         raise DataError(
@@ -129,6 +130,23 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
     return Profile(rows=features.rows, columns=columns, dependence=features.dependence).to_json()
 
 
+def derived_profile(challenger: Challenger) -> bytes | None:
+    """Profile of the columns that a team's code makes; None where a feature is private, which they could tell of."""
+    names = challenger.signature.model.names
+    if len(public(challenger.policy)) < len(challenger.policy.model.features):
+        return None
+    columns = {}
+    for place, each in enumerate(challenger.signature.model.inputs):
+        values = challenger.fits.rows.matrix[:, place].astype(np.float64)
+        if each.type == "category":
+            texts = np.array([*each.categories, None], dtype=object)
+            columns[each.name] = pa.array(texts[np.where(np.isnan(values), len(texts) - 1, values).astype(np.int64)])
+        else:
+            columns[each.name] = pa.array(values, from_pandas=True)
+    kinds = {each.name: _kind(each.type) for each in challenger.signature.model.inputs}
+    return drift.build(pa.table(columns).select(names).to_batches(), kinds).to_json()
+
+
 def _kind(feature_type: str) -> Kind:
     return "category" if feature_type == "category" else "number"
 
@@ -141,6 +159,7 @@ def stride_sample(table: pa.Table, rows: int) -> pa.Table:
 def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: str) -> Bundle:
     metrics, fits = measured(challenger, table), challenger.rows_read()
     shares = challenger.importance
+    derived = challenger.signature.model is not challenger.signature
     return bundle.write(
         folder,
         model=challenger.final,
@@ -156,7 +175,18 @@ def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: s
         snapshot=fingerprint,
         metrics=metrics,
         importance=shares,
-        report=page(challenger.policy, challenger.estimator, metrics, shares, fits, table),
+        package=packages.of(challenger.policy),
+        derived=derived_profile(challenger) if derived else None,
+        derived_importance=challenger.column_importance if derived else None,
+        report=page(
+            challenger.policy,
+            challenger.estimator,
+            metrics,
+            shares,
+            fits,
+            table,
+            challenger.column_importance if derived else None,
+        ),
     )
 
 

@@ -193,7 +193,7 @@ def test_code_is_refused_where_it_is_not_allowed(tmp_path, monkeypatch):
     ("path", "said"),
     [
         (f"{OWN}:gone", "cannot be imported: .*gone"),
-        ("nowhere.at_all:build", "cannot be imported: No module named 'nowhere'"),
+        ("nowhere.at_all:build", "needs 'nowhere', which is not there; build it into the images"),
         (f"{OWN}:NOTHING", "is a int; it must be a scikit-learn estimator"),
         ("sklearn.linear_model:LinearRegression", "has no predict_proba, which task binary needs"),
     ],

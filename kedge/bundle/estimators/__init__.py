@@ -14,6 +14,7 @@ from kedge.bundle.estimators.lightgbm import LightGBM
 from kedge.bundle.estimators.linear import Linear
 from kedge.bundle.estimators.own import Own
 from kedge.bundle.estimators.xgboost import XGBoost
+from kedge.code import Package
 from kedge.errors import BundleError
 
 __all__ = ["ESTIMATORS", "FORMATS", "Estimator", "Rows", "Settings", "merge", "named", "of", "weights"]
@@ -25,9 +26,9 @@ FORMATS: Mapping[str, Estimator] = {each.format: each for each in ESTIMATORS.val
 """By format of the model files one that reads and writes them."""
 
 
-def named(name: str) -> Estimator:
-    """The estimator that ``train.estimators`` names so; an import path is a team's own."""
-    return Own(name) if ":" in name else ESTIMATORS[name]
+def named(name: str, package: Package | None = None) -> Estimator:
+    """The estimator that ``train.estimators`` names so; an import path is a team's own, in its package or installed."""
+    return Own(name, package) if ":" in name else ESTIMATORS[name]
 
 
 def of(model: Any) -> Estimator:

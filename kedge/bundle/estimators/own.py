@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from kedge.bundle.estimators.estimator import Rows, Settings
 from kedge.bundle.estimators.framed import Framed, frame
 from kedge.bundle.estimators.linear import columns
 from kedge.bundle.estimators.sklearn import SklearnEstimator
+from kedge.code import Package
 from kedge.errors import UsageError
 
 
@@ -25,6 +25,7 @@ class Own(SklearnEstimator):
 
     Args:
         path: ``module:attribute``. Modules other than scikit-learn's run only where the installation allows code.
+        package: The one that the policy names by `code`; modules that it does not have are those installed.
 
     Raises:
         UsageError: there is no such thing, or it is no estimator.
@@ -32,8 +33,9 @@ class Own(SklearnEstimator):
 
     constrainable = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, package: Package | None = None) -> None:
         self.name = path  # type: ignore[misc]  # of this one estimator
+        self._package = package
         self._of_the_library = path.split(".")[0] == "sklearn"
 
     def parameters(self, task: str) -> frozenset[str]:  # noqa: ARG002
@@ -71,15 +73,12 @@ class Own(SklearnEstimator):
 
     def _made(self) -> Any:
         module, _, attribute = self.name.partition(":")
-        if not self._of_the_library:
-            code.require_allowed(f"train.estimators: {self.name}")
-        try:
-            named = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as exc:
-            raise UsageError(
-                f"train.estimators: {self.name} cannot be imported: {exc}; install its package where kedge trains "
-                "and serves"
-            ) from exc
+        if self._package is not None and module.partition(".")[0] in self._package.names:
+            named = self._package.attribute(self.name, "train.estimators")
+        else:
+            if not self._of_the_library:
+                code.require_allowed(f"train.estimators: {self.name}")
+            named = code.attribute(module, attribute, f"train.estimators: {self.name}")
         from sklearn.base import BaseEstimator, clone
 
         made = named() if inspect.isclass(named) or inspect.isfunction(named) else named

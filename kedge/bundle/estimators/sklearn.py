@@ -67,25 +67,10 @@ class SklearnEstimator(Estimator):
         write_file(file, _plain_archive(skops.io.dumps(_plain(model))))
 
     def untrusted(self, file: Path) -> tuple[str, ...]:
-        import skops.io
-
-        return tuple(sorted(set(skops.io.get_untrusted_types(file=file)) - TRUSTED))
+        return _untrusted(file)
 
     def load(self, file: Path, manifest: Manifest, threads: int) -> Predictor:
-        import skops.io
-
-        try:
-            unknown = self.untrusted(file)
-            if set(unknown) - set(manifest.types) or (unknown and not code.allowed()):
-                raise BundleError(
-                    f"{file}: holds types that are not trusted: {', '.join(unknown)}; if they are the team's own, see "
-                    f"{code.VARIABLE}"
-                )
-            estimator = _model(skops.io.load(file, trusted=sorted({*TRUSTED, *unknown})), manifest.signature)
-        except BundleError:
-            raise
-        except Exception as exc:  # whatever a damaged archive raises
-            raise BundleError(f"{file}: skops cannot read it: {exc}") from exc
+        estimator = _model(_loaded(file, manifest), manifest.signature)
         binary = manifest.task == "binary"
         found: Predictor | None = averaged.find(estimator, binary)
         if found is None and not (
@@ -99,6 +84,41 @@ class SklearnEstimator(Estimator):
         """Their log-odds (values) added up; probabilities averaged where there are no log-odds, as of a forest."""
         probabilities = hasattr(models[0], "predict_proba") and not hasattr(models[0], "decision_function")
         return Committee(list(models), [float(share) for share in shares], probabilities)
+
+
+def save_transformer(transformer: Any, file: Path) -> None:
+    """Write a transformer to a file in a format that runs no code when it is read."""
+    import skops.io
+
+    write_file(file, _plain_archive(skops.io.dumps(transformer)))
+
+
+def load_transformer(file: Path, manifest: Manifest) -> Any:
+    """What :func:`save_transformer` wrote. Raises BundleError where it holds types that are not trusted."""
+    return _loaded(file, manifest)
+
+
+def _untrusted(file: Path) -> tuple[str, ...]:
+    import skops.io
+
+    return tuple(sorted(set(skops.io.get_untrusted_types(file=file)) - TRUSTED))
+
+
+def _loaded(file: Path, manifest: Manifest) -> Any:
+    import skops.io
+
+    try:
+        unknown = _untrusted(file)
+        if set(unknown) - set(manifest.types) or (unknown and not code.allowed()):
+            raise BundleError(
+                f"{file}: holds types that are not trusted: {', '.join(unknown)}; if they are the team's own, see "
+                f"{code.VARIABLE}"
+            )
+        return skops.io.load(file, trusted=sorted({*TRUSTED, *unknown}))
+    except BundleError:
+        raise
+    except Exception as exc:  # whatever a damaged archive raises
+        raise BundleError(f"{file}: skops cannot read it: {exc}") from exc
 
 
 def _plain_archive(raw: bytes) -> bytes:
