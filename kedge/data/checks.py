@@ -1,9 +1,12 @@
-"""Every row against the policy, all failures at once. Pure: a table in, findings out."""
+"""Every row against the policy, all failures at once. Pure: tables in, findings out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +17,16 @@ from pandera.errors import SchemaErrors
 
 from kedge.policy import Feature, Model
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, negatives
+from kedge.tables.ids import hashes_of, match
 
 MAX_VALUES = 10
 """Values of the target named in a message."""
 MAX_NAMED = 20
 """Allowed categories named in a message."""
+MAX_SHOWN = 200
+"""Invalid rows shown one by one."""
+MAX_SEEN = 5
+"""Different invalid values shown of a rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,10 @@ class Findings:
     """Faults no leaving out of rows can mend: a column without any value, one class only."""
     notes: Sequence[str] = ()
     """What is no fault and may be a mistake: several labels that count as negative."""
+    shown: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """The first invalid rows, and the first that breaks each rule, by position."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Rows without a value in each column."""
 
     @property
     def invalid(self) -> NDArray[np.int64]:
@@ -66,27 +78,140 @@ class Findings:
 
 
 def check(rows: pa.Table, model: Model, target_values: Mapping[str, int] | None = None) -> Findings:
-    """Hold every row against the policy: type, range, categories, presence, unique ids; then the columns as a whole.
+    """:class:`Checker` over one table."""
+    repeats = repeated_ids(lambda: [rows], model) if ID in rows.column_names else np.empty(0, np.int64)
+    checker = Checker(model, repeats)
+    checker.add(rows)
+    return checker.findings(target_values or {})
+
+
+class Checker:
+    """Holds every row against the policy: type, range, categories, presence, unique ids; then the columns as a whole.
 
     Rows without an outcome are not labelled yet; nothing else is asked of them.
 
     Args:
-        rows: A snapshot with provenance.
         model: The policy's part about columns.
-        target_values: Values of a binary target as the source spells them, for what is said about its classes.
+        repeats: Positions of rows whose id an earlier row has; see :func:`repeated_ids`.
     """
-    spelled = target_values or {}
-    frame = rows.drop_columns([name for name in (FILE, ROW) if name in rows.column_names]).to_pandas()
+
+    def __init__(self, model: Model, repeats: NDArray[np.int64]) -> None:
+        self._model, self._repeats = model, repeats
+        self._rows = 0
+        self._unlabelled: list[NDArray[np.int64]] = []
+        self._failed: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
+        self._seen: dict[tuple[str, str], dict[str, None]] = {}
+        self._shown: dict[int, dict[str, Any]] = {}
+        self._invalid_shown = 0
+        self._missing: Counter[str] = Counter()
+        self._classes: Counter[float] = Counter()
+
+    def add(self, rows: pa.Table) -> None:
+        """Take the next rows of a snapshot with provenance."""
+        model, start = self._model, self._rows
+        frame = rows.drop_columns([name for name in (FILE, ROW) if name in rows.column_names]).to_pandas()
+        unlabelled = _without_outcome(frame, model)
+        good = np.ones(len(frame), bool)
+        good[unlabelled] = False
+        repeats = self._repeats[(self._repeats >= start) & (self._repeats < start + len(frame))] - start
+        failures = _row_failures(frame, good, model, repeats[good[repeats]])
+        for failure in failures:
+            good[failure.rows] = False
+            self._take(failure, start, rows)
+        good[unlabelled] = True
+        for index in np.flatnonzero(~good)[: MAX_SHOWN - self._invalid_shown]:
+            self._show(rows, int(index))
+            self._invalid_shown += 1
+        good[unlabelled] = False
+        self._unlabelled.append(unlabelled + start)
+        self._missing.update({name: rows[name].null_count for name in (*model.features, model.target)})
+        if model.task == "binary":
+            self._classes.update(frame[model.target].to_numpy()[good].tolist())
+        self._rows += len(frame)
+        del frame
+        gc.collect()  # pandera's frames refer to each other: more memory than all else would wait to be freed
+
+    def findings(self, spelled: Mapping[str, int]) -> Findings:
+        """What is wrong with all of the rows.
+
+        Args:
+            spelled: Values of a binary target as the source spells them, for what is said about its classes.
+        """
+        failures = [
+            Failure(column=column, rule=rule, rows=np.concatenate(parts), seen=list(self._seen[column, rule]))
+            for (column, rule), parts in self._failed.items()
+        ]
+        unlabelled = np.concatenate([np.empty(0, np.int64), *self._unlabelled])
+        return Findings(
+            rows=self._rows,
+            failures=sorted(failures, key=lambda failure: (-len(failure.rows), failure.column, failure.rule)),
+            unlabelled=unlabelled,
+            faults=self._column_faults() or _class_faults(self._classes, self._model, spelled),
+            notes=[*_label_notes(len(unlabelled), self._rows), *_class_notes(self._model, spelled)],
+            shown=self._shown,
+            missing=self._missing,
+        )
+
+    def _take(self, failure: Failure, start: int, rows: pa.Table) -> None:
+        key = failure.column, failure.rule
+        if key not in self._failed:
+            self._show(rows, int(failure.rows[0]))
+        self._failed.setdefault(key, []).append(failure.rows + start)
+        seen = self._seen.setdefault(key, {})
+        for value in failure.seen:
+            if len(seen) < MAX_SEEN:
+                seen[value] = None
+
+    def _show(self, rows: pa.Table, index: int) -> None:
+        self._shown[self._rows + index] = rows.slice(index, 1).to_pylist()[0]
+
+    def _column_faults(self) -> list[str]:
+        empty = [name for name, missing in self._missing.items() if missing == self._rows]
+        return [f"column {name!r}: not one of {self._rows:,} rows has a value" for name in empty]
+
+
+def repeated_ids(blocks: Callable[[], Iterable[pa.Table]], model: Model) -> NDArray[np.int64]:
+    """Positions of the labelled rows whose id a labelled row before them has, ascending.
+
+    Ids are told apart by hashes of 64 bits; those whose hashes agree are compared.
+
+    Args:
+        blocks: Gives the rows, each time it is called; of them ``_id``, the target and what could not be read.
+    """
+    hashed: list[NDArray[np.uint64]] = []
+    for rows in blocks():
+        hashed.append(hashes_of(rows[ID]))
+        hashed[-1][_unasked(rows, model)] = 0
+    hashes = np.concatenate([np.empty(0, np.uint64), *hashed])
+    order = np.sort(hashes)
+    suspects = np.unique(order[1:][(order[1:] == order[:-1]) & (order[1:] != 0)])
+    del order
+    if not len(suspects):
+        return np.empty(0, np.int64)
+    positions = np.flatnonzero(np.isin(hashes, suspects))
+    del hashes
+    texts, start = [], 0
+    for rows in blocks():
+        within = positions[(positions >= start) & (positions < start + rows.num_rows)] - start
+        texts.append(rows[ID].take(pa.array(within)))
+        start += rows.num_rows
+    ids = pa.chunked_array([chunk for text in texts for chunk in text.chunks], pa.string())
+    first, _ = match(ids, ids.slice(0, 0))
+    repeats: NDArray[np.int64] = positions[first != np.arange(len(first))]
+    return repeats
+
+
+def _unasked(rows: pa.Table, model: Model) -> NDArray[np.int64]:
+    """Rows without an id, or without an outcome."""
+    names = [name for name in (model.target, FAULT) if name in rows.column_names]
+    unlabelled = _without_outcome(rows.select(names).to_pandas(), model)
+    without_id = np.flatnonzero(rows[ID].is_null().to_numpy())
+    return np.concatenate([unlabelled, without_id])
+
+
+def _without_outcome(frame: pd.DataFrame, model: Model) -> NDArray[np.int64]:
     unlabelled = np.flatnonzero(frame[model.target].isna().to_numpy())
-    unlabelled = unlabelled[~_unreadable(frame, model, model.target, unlabelled)]
-    good = np.ones(len(frame), bool)
-    good[unlabelled] = False
-    failures = _row_failures(frame, good, model)
-    for failure in failures:
-        good[failure.rows] = False
-    faults = _column_faults(rows, model) or _class_faults(frame[model.target].to_numpy()[good], model, spelled)
-    notes = [*_label_notes(len(unlabelled), len(frame)), *_class_notes(model, spelled)]
-    return Findings(rows=len(frame), failures=failures, unlabelled=unlabelled, faults=faults, notes=notes)
+    return unlabelled[~_unreadable(frame, model, model.target, unlabelled)]
 
 
 def schema(model: Model, columns: Sequence[str]) -> pa_check.DataFrameSchema:
@@ -97,7 +222,7 @@ def schema(model: Model, columns: Sequence[str]) -> pa_check.DataFrameSchema:
     else:
         fields[model.target] = pa_check.Column(float, _finite(), nullable=False)
     if ID in columns:
-        fields[ID] = pa_check.Column(object, unique=True, nullable=False, report_duplicates="exclude_first")
+        fields[ID] = pa_check.Column(object, nullable=False)
     if FAULT in columns:
         fields[FAULT] = pa_check.Column(object, pa_check.Check(_no_rows, error="readable"), nullable=True)
     return pa_check.DataFrameSchema(fields)
@@ -131,21 +256,23 @@ def _no_rows(values: pd.Series[str]) -> pd.Series[bool]:
     return values.isna()
 
 
-def _row_failures(frame: pd.DataFrame, asked: NDArray[np.bool_], model: Model) -> list[Failure]:
+def _row_failures(
+    frame: pd.DataFrame, asked: NDArray[np.bool_], model: Model, repeats: NDArray[np.int64]
+) -> list[Failure]:
+    found = [_failure(frame, model, ID, "unique", repeats)] if len(repeats) else []
     try:
         schema(model, list(frame.columns)).validate(frame[asked], lazy=True)
     except SchemaErrors as exc:
         cases = exc.failure_cases
     else:
-        return []
-    found = []
+        return found
     for (column, rule), group in cases.groupby(["column", "check"], sort=False):
         rows = np.unique(group["index"].to_numpy(np.int64))
         if rule == "not_nullable":
             rows = rows[~_unreadable(frame, model, str(column), rows)]
         if len(rows):
             found.append(_failure(frame, model, str(column), str(rule), rows))
-    return sorted(found, key=lambda failure: (-len(failure.rows), failure.column, failure.rule))
+    return found
 
 
 def _unreadable(frame: pd.DataFrame, model: Model, column: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -157,9 +284,9 @@ def _unreadable(frame: pd.DataFrame, model: Model, column: str, rows: NDArray[np
 
 
 def _failure(frame: pd.DataFrame, model: Model, column: str, rule: str, rows: NDArray[np.int64]) -> Failure:
-    rule = {"not_nullable": "present", "field_uniqueness": "unique"}.get(rule, rule)
+    rule = {"not_nullable": "present"}.get(rule, rule)
     shown = dict.fromkeys(shown_value(model, column, value) for value in frame[column].iloc[rows[:1000]])
-    return Failure(column="" if column == FAULT else column, rule=rule, rows=rows, seen=list(shown)[:5])
+    return Failure(column="" if column == FAULT else column, rule=rule, rows=rows, seen=list(shown)[:MAX_SEEN])
 
 
 def shown_value(model: Model, column: str, value: object) -> str:
@@ -170,15 +297,10 @@ def shown_value(model: Model, column: str, value: object) -> str:
     return str(value) if feature is None or feature.privacy == "keep" else f"a value (privacy: {feature.privacy})"
 
 
-def _column_faults(rows: pa.Table, model: Model) -> list[str]:
-    empty = [name for name in (*model.features, model.target) if rows[name].null_count == rows.num_rows]
-    return [f"column {name!r}: not one of {rows.num_rows:,} rows has a value" for name in empty]
-
-
-def _class_faults(target: NDArray[np.float64], model: Model, spelled: Mapping[str, int]) -> list[str]:
-    if model.task != "binary" or not len(target):
+def _class_faults(classes: Mapping[float, int], model: Model, spelled: Mapping[str, int]) -> list[str]:
+    if model.task != "binary" or not classes:
         return []
-    positive, negative = int((target == 1).sum()), int((target == 0).sum())
+    positive, negative = classes[1.0], classes[0.0]
     if positive and negative:
         return []
     which = "negative" if negative else "positive"
@@ -215,9 +337,8 @@ def _seen(spelled: Mapping[str, int]) -> str:
     return ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:MAX_VALUES]) + more
 
 
-def place(rows: pa.Table, index: int) -> str:
+def place(row: Mapping[str, Any]) -> str:
     """Where a row stood: file and row number, its time, its id."""
-    row = rows.slice(index, 1).to_pylist()[0]
     identity = f", id {row[ID]}" if row.get(ID) is not None else ""
     time = f", {row[TIME]:%Y-%m-%d %H:%M:%S}" if row.get(TIME) is not None else ""
     return f"{row[FILE]}, row {row[ROW]}{time}{identity}"

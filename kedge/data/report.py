@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
-import pyarrow as pa
 from markupsafe import Markup
 
-from kedge.data.checks import Failure, Findings, place, shown_value
+from kedge.data.checks import MAX_SHOWN, Failure, Findings, place, shown_value
 from kedge.policy import Model, Policy
 from kedge.report import facts, page, section, table
+from kedge.tables.columns import FAULT
 from kedge.tables.snapshot import Snapshot
 
-MAX_ROWS = 200
 MAX_VALUE = 200
 
 
-def build(policy: Policy, taken: Snapshot, rows: pa.Table, findings: Findings, faults: list[str]) -> str:
+def build(policy: Policy, taken: Snapshot, findings: Findings, faults: list[str]) -> str:
     """The page as HTML; at most 200 invalid rows are shown one by one, the rest is counted."""
     return page(
         f"{policy.name}: rows checked",
         section("Verdict", _verdict(findings, faults), _facts(policy, taken, findings)),
         *([section("Why these rows are not trained on", *faults)] if faults else []),
         *([section("Is this meant?", *findings.notes)] if findings.notes else []),
-        section("Rules broken", _rules(rows, findings)),
-        section("Invalid rows", _rows(policy.model, rows, findings)),
-        section("Columns", _columns(policy, rows)),
+        section("Rules broken", _rules(findings)),
+        section("Invalid rows", _rows(policy.model, findings)),
+        section("Columns", _columns(policy, findings)),
         subtitle=f"Snapshot {taken.fingerprint} of {taken.source}",
     )
 
@@ -54,7 +56,7 @@ def _facts(policy: Policy, taken: Snapshot, findings: Findings) -> Markup:
     )
 
 
-def _rules(rows: pa.Table, findings: Findings) -> Markup | str:
+def _rules(findings: Findings) -> Markup | str:
     if not findings.failures:
         return "None."
     return table(
@@ -65,39 +67,42 @@ def _rules(rows: pa.Table, findings: Findings) -> Markup | str:
                 failure.rule,
                 len(failure.rows),
                 _seen(failure),
-                place(rows, int(failure.rows[0])),
+                place(findings.shown[int(failure.rows[0])]),
             )
             for failure in findings.failures
         ],
     )
 
 
-def _rows(model: Model, rows: pa.Table, findings: Findings) -> Markup | str:
+def _rows(model: Model, findings: Findings) -> Markup | str:
     invalid = findings.invalid
     if not len(invalid):
         return "None."
-    shown = invalid[:MAX_ROWS]
+    shown = invalid[:MAX_SHOWN]
     broken: dict[int, list[str]] = {int(index): [] for index in shown}
     for failure in findings.failures:
         for index in failure.rows[np.isin(failure.rows, shown)]:
-            broken[int(index)].append(_broken(model, rows, failure, int(index)))
-    lines = table(("row", "what is wrong"), [(place(rows, index), "; ".join(said)) for index, said in broken.items()])
+            broken[int(index)].append(_broken(model, findings.shown[int(index)], failure))
+    lines = table(
+        ("row", "what is wrong"), [(place(findings.shown[index]), "; ".join(said)) for index, said in broken.items()]
+    )
     more = len(invalid) - len(shown)
     return lines if not more else lines + Markup("<p>and {} more</p>").format(f"{more:,}")
 
 
-def _broken(model: Model, rows: pa.Table, failure: Failure, index: int) -> str:
+def _broken(model: Model, row: Mapping[str, Any], failure: Failure) -> str:
     if not failure.column:
-        return _short(str(rows["_fault"][index].as_py()))
-    value = shown_value(model, failure.column, rows[failure.column][index].as_py())
+        return _short(str(row[FAULT]))
+    value = shown_value(model, failure.column, row[failure.column])
     return f"{failure.column} must be {failure.rule}, is {_short(value)}"
 
 
-def _columns(policy: Policy, rows: pa.Table) -> Markup:
+def _columns(policy: Policy, findings: Findings) -> Markup:
+    missing = {name: findings.missing[name] for name in policy.model.features}
     return table(
         ("column", "type", "missing", "share missing"),
         [
-            (name, feature.type, rows[name].null_count, rows[name].null_count / rows.num_rows)
+            (name, feature.type, missing[name], missing[name] / findings.rows)
             for name, feature in policy.model.features.items()
         ],
     )

@@ -33,6 +33,9 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write or replace, whole or not at all, durable on return."""
 
+    def put_file(self, key: str, file: Path) -> None:
+        """As :meth:`put`, of a file that need not fit into memory."""
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write unless the key exists; True if this call wrote it. Of two writers at once, one gets True."""
 

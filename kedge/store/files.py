@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -13,9 +16,19 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: as the file system gives it; nothing is left behind.
     """
+    _replace(path, lambda: write_beside(path, data))
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """As :func:`write_file`, with the bytes of another file."""
+    with source.open("rb") as content:
+        _replace(path, lambda: _beside(path, lambda file: shutil.copyfileobj(content, file)))
+
+
+def _replace(path: Path, write: Callable[[], Path]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = write_beside(path, data)
+        beside = write()
         try:
             beside.rename(path)
         except OSError:
@@ -29,10 +42,14 @@ def write_file(path: Path, data: bytes) -> None:
 
 def write_beside(path: Path, data: bytes) -> Path:
     """Write the data, durable, to a new hidden file in the folder of ``path`` and return its name."""
+    return _beside(path, lambda file: file.write(data))
+
+
+def _beside(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from kedge.errors import StoreError, UsageError
-from kedge.store.files import manifest_last, sync_folder, write_beside, write_file
+from kedge.store.files import copy_file, manifest_last, sync_folder, write_beside, write_file
 
 
 class LocalStore:
@@ -55,6 +55,12 @@ class LocalStore:
         except OSError as exc:
             raise self._refused(f"write {key}", exc) from exc
 
+    def put_file(self, key: str, file: Path) -> None:
+        try:
+            copy_file(file, self._path(key))
+        except OSError as exc:
+            raise self._refused(f"write {key}", exc) from exc
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         try:
@@ -88,7 +94,7 @@ class LocalStore:
 
     def upload(self, folder: Path, prefix: str) -> None:
         for file in manifest_last(folder):
-            self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+            self.put_file(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
 
     def fetch(self, prefix: str, into: Path) -> Path:  # noqa: ARG002  (the other store needs it)
         folder = self._path(prefix)

@@ -55,6 +55,10 @@ class ObjectStore:
         with self._translated("write", key):
             self._store.put(self._key(key), data)
 
+    def put_file(self, key: str, file: Path) -> None:
+        with self._translated("write", key):
+            self._store.put(self._key(key), file)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         from obstore.exceptions import AlreadyExistsError
 
@@ -81,7 +85,7 @@ class ObjectStore:
 
     def upload(self, folder: Path, prefix: str) -> None:
         for file in manifest_last(folder):
-            self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+            self.put_file(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
 
     def fetch(self, prefix: str, into: Path) -> Path:
         found = list(self.keys(prefix))

@@ -33,16 +33,31 @@ def fingerprint(table: pa.Table) -> str:
     Args:
         table: Doubles without NaN, strings, integers, timestamps.
     """
-    digest = hashlib.sha256()
-    for field in table.schema:
-        digest.update(f"{field.name}\0{field.type}\0".encode())
-    digest.update(table.num_rows.to_bytes(8, "little"))
+    digest = Digest(table.schema, table.num_rows)
     for start in range(0, table.num_rows, SLICE_ROWS):
-        rows = table.slice(start, SLICE_ROWS).combine_chunks()
-        for column in rows.columns:
+        digest.add(table.slice(start, SLICE_ROWS))
+    return digest.name
+
+
+class Digest:
+    """The fingerprint of a table that comes in slices."""
+
+    def __init__(self, schema: pa.Schema, rows: int) -> None:
+        self._sha = hashlib.sha256()
+        for field in schema:
+            self._sha.update(f"{field.name}\0{field.type}\0".encode())
+        self._sha.update(rows.to_bytes(8, "little"))
+
+    def add(self, rows: pa.Table) -> None:
+        """Take the next 65,536 rows, or the last ones."""
+        for column in rows.combine_chunks().columns:
             for buffer in _buffers(column):
-                digest.update(buffer)
-    return digest.hexdigest()[:40]
+                self._sha.update(buffer)
+
+    @property
+    def name(self) -> str:
+        """40 hex digits."""
+        return self._sha.hexdigest()[:40]
 
 
 def _buffers(column: Any) -> list[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -47,6 +48,14 @@ def match(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> tuple[Rows, Rows]:
         first[rows] = rows[same]
         found[places] = np.where(hits >= 0, rows[hits], -1)
     return first, found
+
+
+def hashes_of(ids: pa.ChunkedArray) -> Hashes:
+    """A hash of each text, never 0; the same texts have the same hash in every call. Missing ones count as empty."""
+    hashes = np.empty(len(ids), np.uint64)
+    for _, (texts, rows) in _by_length(pc.fill_null(ids, "")):
+        hashes[rows] = _hashes(texts)
+    return np.maximum(hashes, np.uint64(1))
 
 
 def _by_length(ids: pa.ChunkedArray) -> Iterator[tuple[int, tuple[Texts, Rows]]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,11 +22,12 @@ from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import delays
 from kedge.tables.columns import FAULT, FILE, ROW, TIME
-from kedge.tables.fingerprint import canonical_order, fingerprint
+from kedge.tables.fingerprint import SLICE_ROWS, Digest
 from kedge.tables.served import LogReader
+from kedge.tables.sorting import Sorter
 from kedge.tables.sources import Table
 
-PART_ROWS = 500_000
+PART_ROWS = 4 * SLICE_ROWS
 PROVENANCE = (FILE, ROW)
 
 
@@ -89,30 +92,35 @@ def take(
     before = end - timedelta(seconds=delay)
     negative = policy.labels.absent_means == "negative"
     start = end - timedelta(seconds=data.history_seconds) if data.history_seconds else None
-    batches = list(table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True))
-    if not batches:
-        raise DataError(_nothing(table, start, before, end, delay))
-    rows = pa.Table.from_batches([_plain_files(batch) for batch in batches])
-    rows = canonical_order(_absent_as_negative(rows, policy.model.target) if negative else rows)
-    time = _time_of(data)
-    _refuse_backwards(store, policy.name, (table.place, time), end, before, _span(rows)[1])
-    rows, all_rows = _outside(rows, without), rows.num_rows
-    if not rows.num_rows:
-        raise DataError(_all_quarantined(table, all_rows, without))
-    faults = rows.num_rows - rows[FAULT].null_count
-    if not faults:
-        rows = rows.drop_columns([FAULT])
-    return _write(
-        store,
-        rows,
-        model=policy.name,
-        source=table.place,
-        version=table.version,
-        time=time,
-        end=end,
-        target_values=dict(table.target_values),
-        faults=faults,
-    )
+    with tempfile.TemporaryDirectory(prefix="kedge-ingest-") as folder:
+        kept, newest, faults, read = Sorter(Path(folder)), None, 0, 0
+        for raw in table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True):
+            batch = _plain_files(raw)
+            batch = _absent_as_negative(batch, policy.model.target) if negative else batch
+            read += batch.num_rows
+            newest = max(filter(None, (newest, _span(batch)[1])), default=None)
+            batch = _outside(batch, without)
+            faults += batch.num_rows - batch[FAULT].null_count
+            kept.add(batch)
+        if not read:
+            raise DataError(_nothing(table, start, before, end, delay))
+        time = _time_of(data)
+        _refuse_backwards(store, policy.name, (table.place, time), end, before, newest)
+        if not kept.rows:
+            raise DataError(_all_quarantined(table, read, without))
+        blocks = (block if faults else block.drop_columns([FAULT]) for block in kept.blocks())
+        return _write(
+            store,
+            blocks,
+            kept.rows,
+            model=policy.name,
+            source=table.place,
+            version=table.version,
+            time=time,
+            end=end,
+            target_values=dict(table.target_values),
+            faults=faults,
+        )
 
 
 def _label_delay(policy: Policy, store: Store, end: datetime) -> float:
@@ -123,14 +131,14 @@ def _label_delay(policy: Policy, store: Store, end: datetime) -> float:
     return delays.estimate(store, policy, end).due_seconds or 0.0
 
 
-def _absent_as_negative(rows: pa.Table, target: str) -> pa.Table:
+def _absent_as_negative(rows: pa.RecordBatch, target: str) -> pa.RecordBatch:
     """A missing outcome as 0; one that could not be read stays missing."""
     absent = pc.and_(pc.is_null(rows[target]), pc.is_null(rows[FAULT]))
     outcome = pc.if_else(absent, pa.scalar(0.0), rows[target])
     return rows.set_column(rows.schema.get_field_index(target), target, outcome)
 
 
-def _outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
+def _outside(rows: pa.RecordBatch, windows: Sequence[Window]) -> pa.RecordBatch:
     """The rows in none of the windows; one whose time could not be read is in none."""
     for window in windows:
         low, high = (pa.scalar(time, rows[TIME].type) for time in (window.start, window.end))
@@ -144,14 +152,16 @@ def _all_quarantined(table: Table, rows: int, windows: Sequence[Window]) -> str:
     return f"{table.place}: all {rows:,} rows lie in times whose feed was found corrupt ({spans}); nothing to train on"
 
 
-def derive(store: Store, parent: Snapshot, rows: pa.Table) -> Snapshot:
+def derive(store: Store, parent: Snapshot, blocks: Iterable[pa.Table], rows: int) -> Snapshot:
     """Keep rows left of a snapshot after cleaning. With no row less it is the parent itself.
 
     Args:
-        rows: In the parent's order, with provenance, without ``_fault``.
+        blocks: In the parent's order, with provenance, without ``_fault``.
+        rows: How many they are.
     """
     return _write(
         store,
+        blocks,
         rows,
         model=parent.model,
         source=parent.source,
@@ -196,14 +206,27 @@ def read(
         DataError: the snapshot has no such column.
         StoreError: a part is missing or was altered.
     """
+    wanted = _wanted(snapshot, columns, provenance)
+    return pa.concat_tables(pa.Table.from_batches(_part(store, snapshot, part, wanted)) for part in snapshot.parts)
+
+
+def blocks(
+    store: Store, snapshot: Snapshot, columns: Sequence[str] | None = None, *, provenance: bool = False
+) -> Iterator[pa.Table]:
+    """What :func:`read` reads, at most 65,536 rows at a time."""
+    wanted = _wanted(snapshot, columns, provenance)
+    for part in snapshot.parts:
+        yield from (pa.Table.from_batches([batch]) for batch in _part(store, snapshot, part, wanted))
+
+
+def _wanted(snapshot: Snapshot, columns: Sequence[str] | None, provenance: bool) -> list[str]:
     names = list(snapshot.columns) if columns is None else list(columns)
     missing = [name for name in names if name not in snapshot.columns]
     if missing:
         raise DataError(
             f"snapshot {snapshot.fingerprint}: no column {missing[0]!r}; it has {', '.join(snapshot.columns)}"
         )
-    wanted = [*names, *PROVENANCE] if provenance else names
-    return pa.concat_tables([_part(store, snapshot, part, wanted) for part in snapshot.parts])
+    return [*names, *PROVENANCE] if provenance else names
 
 
 def all_of(store: Store, model: str) -> list[Snapshot]:
@@ -212,23 +235,27 @@ def all_of(store: Store, model: str) -> list[Snapshot]:
     return sorted((_parsed(store.get(key), f"{store.url}/{key}") for key in keys), key=lambda snapshot: snapshot.taken)
 
 
-def _write(store: Store, rows: pa.Table, **about: Any) -> Snapshot:
-    content = rows.drop_columns([name for name in PROVENANCE if name in rows.column_names])
-    name = fingerprint(content)
-    prefix = _prefix(about["model"], name)
-    try:
-        return _parsed(store.get(f"{prefix}/snapshot.json"), prefix)  # the same rows: the same snapshot
-    except KeyError:
-        pass
-    parts = [_put_part(store, prefix, number, part) for number, part in enumerate(_sliced(rows))]
-    oldest, newest = _span(content)
+def _write(store: Store, blocks: Iterable[pa.Table], rows: int, **about: Any) -> Snapshot:
+    """Keep ordered rows; they lie in a folder of this machine until their name is known."""
+    with tempfile.TemporaryDirectory(prefix="kedge-snapshot-") as folder:
+        parts = _Parts(Path(folder), rows)
+        for block in _resliced(blocks, SLICE_ROWS):
+            parts.add(block)
+        name, files = parts.done()
+        prefix = _prefix(about["model"], name)
+        try:
+            return _parsed(store.get(f"{prefix}/snapshot.json"), prefix)  # the same rows: the same snapshot
+        except KeyError:
+            pass
+        for part, file in files:
+            store.put_file(f"{prefix}/{part.name}", file)
     snapshot = Snapshot(
         fingerprint=name,
-        rows=rows.num_rows,
-        columns={item.name: str(item.type) for item in content.schema},
-        oldest=oldest,
-        newest=newest,
-        parts=parts,
+        rows=rows,
+        columns={item.name: str(item.type) for item in parts.schema},
+        oldest=parts.oldest,
+        newest=parts.newest,
+        parts=[part for part, _ in files],
         taken=clock.now(),
         **about,
     )
@@ -236,29 +263,83 @@ def _write(store: Store, rows: pa.Table, **about: Any) -> Snapshot:
     return load(store, snapshot.model, name)
 
 
-def _span(rows: pa.Table) -> tuple[datetime | None, datetime | None]:
+class _Parts:
+    """Rows on their way into Parquet files, hashed and counted as they pass."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.oldest: datetime | None = None
+        self.newest: datetime | None = None
+        self.schema = pa.schema([])
+        self._folder, self._rows, self._written = folder, rows, 0
+        self._digest: Digest | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._files: list[tuple[Path, int]] = []
+
+    def add(self, rows: pa.Table) -> None:
+        content = rows.drop_columns([name for name in PROVENANCE if name in rows.column_names])
+        if self._digest is None:
+            self.schema = content.schema
+            self._digest = Digest(content.schema, self._rows)
+        self._digest.add(content)
+        oldest, newest = _span(content)
+        self.oldest = min(filter(None, (self.oldest, oldest)), default=None)
+        self.newest = max(filter(None, (self.newest, newest)), default=None)
+        for start in range(0, max(rows.num_rows, 1), PART_ROWS):
+            self._put(rows.slice(start, PART_ROWS))
+
+    def _put(self, rows: pa.Table) -> None:
+        if self._writer is None or self._written + rows.num_rows > PART_ROWS:
+            self._close()
+            self._files.append((self._folder / f"{len(self._files)}.parquet", 0))
+            self._writer = pq.ParquetWriter(self._files[-1][0], rows.schema, compression="zstd")
+        self._writer.write_table(rows)
+        self._written += rows.num_rows
+
+    def done(self) -> tuple[str, list[tuple[Part, Path]]]:
+        """The rows' fingerprint and their files. A file's name holds its hash: two runs that write the same snapshot
+        never overwrite each other's bytes."""
+        self._close()
+        assert self._digest is not None
+        named = []
+        for number, (path, count) in enumerate(self._files):
+            with path.open("rb") as file:
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
+            named.append((Part(name=f"part-{number:05d}-{sha[:12]}.parquet", rows=count, sha256=sha), path))
+        return self._digest.name, named
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._files[-1] = self._files[-1][0], self._written
+            self._writer, self._written = None, 0
+
+
+def _resliced(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of so many each, the last one perhaps shorter; one without a row if there is none."""
+    held: list[pa.Table] = []
+    count, given = 0, False
+    for block in blocks:
+        held.append(block)
+        count += block.num_rows
+        if count < rows:
+            continue
+        whole = pa.concat_tables(held)
+        while whole.num_rows >= rows:
+            yield whole.slice(0, rows)
+            given = True
+            whole = whole.slice(rows)
+        held, count = [whole], whole.num_rows
+    if count or not given:
+        yield pa.concat_tables(held)
+
+
+def _span(rows: Any) -> tuple[datetime | None, datetime | None]:
     times = pc.min_max(rows[TIME]).as_py()
     oldest, newest = (time.astimezone(UTC) if time is not None else None for time in (times["min"], times["max"]))
     return oldest, newest
 
 
-def _sliced(rows: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, max(rows.num_rows, 1), PART_ROWS):
-        yield rows.slice(start, PART_ROWS)
-
-
-def _put_part(store: Store, prefix: str, number: int, rows: pa.Table) -> Part:
-    """The file's name holds its hash: two runs writing the same snapshot never overwrite each other's bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    raw = sink.getvalue()
-    digest = hashlib.sha256(raw).hexdigest()
-    name = f"part-{number:05d}-{digest[:12]}.parquet"
-    store.put(f"{prefix}/{name}", raw.to_pybytes())
-    return Part(name=name, rows=rows.num_rows, sha256=digest)
-
-
-def _part(store: Store, snapshot: Snapshot, part: Part, columns: list[str]) -> pa.Table:
+def _part(store: Store, snapshot: Snapshot, part: Part, columns: list[str]) -> Iterator[pa.RecordBatch]:
     key = f"{_prefix(snapshot.model, snapshot.fingerprint)}/{part.name}"
     try:
         raw = store.get(key)
@@ -269,9 +350,9 @@ def _part(store: Store, snapshot: Snapshot, part: Part, columns: list[str]) -> p
             f"{store.url}/{key}: altered since it was written (its SHA-256 is another); "
             "delete the snapshot's folder and ingest again"
         )
-    batches = pq.ParquetFile(pa.BufferReader(raw)).iter_batches(columns=columns, use_threads=False)
-    table = pa.Table.from_batches(list(batches))
-    return table.select(columns)
+    file = pq.ParquetFile(pa.BufferReader(raw), pre_buffer=False)
+    for batch in file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False):
+        yield batch.select(columns)
 
 
 def _refuse_backwards(

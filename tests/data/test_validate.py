@@ -407,3 +407,33 @@ def test_a_private_value_is_on_no_page_and_in_no_error(tmp_path: Path, store: St
         assert not [word for word in ("4242424242", "secret-17", "Hidden") if word in text]
     assert "column 'size' must be at most 100, saw a value (privacy: hash)" in str(raised.value)
     assert "column 'size': a private value is not a number" in str(raised.value)
+
+
+def test_rows_are_checked_alike_however_many_are_looked_at_a_time(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = hundred()
+    for index in (40, 70, 71):
+        rows[index]["id"] = rows[3]["id"]
+    rows[50]["size"], rows[90]["size"], rows[95]["shop"] = -1, 200, "Z"
+    lay(tmp_path, rows)
+    policy = asked(tmp_path)
+    taken = snapshot.load(store, "shop", ingest.run(policy, store, END))
+    whole = checks.check(snapshot.read(store, taken, provenance=True), policy.model)
+    assert whole.invalid.tolist() == [40, 50, 70, 71, 90, 95]
+    monkeypatch.setattr(snapshot, "SLICE_ROWS", 7)
+    repeats = checks.repeated_ids(lambda: snapshot.blocks(store, taken), policy.model)
+    assert repeats.tolist() == [40, 70, 71]
+    checker = checks.Checker(policy.model, repeats)
+    for block in snapshot.blocks(store, taken, provenance=True):
+        assert block.num_rows <= 7
+        checker.add(block)
+    parts = checker.findings({})
+    for one, other in zip(whole.failures, parts.failures, strict=True):
+        assert (one.column, one.rule, one.rows.tolist(), one.seen) == (
+            other.column,
+            other.rule,
+            other.rows.tolist(),
+            other.seen,
+        )
+    assert (whole.shown, whole.missing, whole.faults) == (parts.shown, parts.missing, parts.faults)

@@ -102,7 +102,7 @@ def test_the_manifest_is_uploaded_last(store: Store, tmp_path: Path, monkeypatch
     for name in ("bundle.json", "model.ubj", "z/inner.json"):
         write_file(folder / name, b"x")
     put: list[str] = []
-    monkeypatch.setattr(type(store), "put", lambda self, key, data: put.append(key))
+    monkeypatch.setattr(type(store), "put_file", lambda self, key, file: put.append(key))
     store.upload(folder, "b")
     assert put == ["b/model.ubj", "b/z/inner.json", "b/bundle.json"]
 

@@ -217,8 +217,8 @@ def test_provenance_is_no_part_of_the_fingerprint_and_read_on_demand(
 def test_derive_without_a_row_less_is_the_parent(file: Path, policy_for: Policies, store: Store) -> None:
     made = taken(policy_for(file), store)
     rows = snapshot.read(store, made, provenance=True)
-    assert snapshot.derive(store, made, rows) == made
-    fewer = snapshot.derive(store, made, rows.slice(1))
+    assert snapshot.derive(store, made, [rows], 10) == made
+    fewer = snapshot.derive(store, made, [rows.slice(1)], 9)
     assert (fewer.parent, fewer.rows) == (made.fingerprint, 9)
     assert snapshot.read(store, fewer, ["items"])["items"][0].as_py() == 1.0
 
