@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from kedge.errors import UsageError
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.tables import appending, pairs
+from kedge.tables import MIRRORED, appending, pairs
 from kedge.tables.appending import aware, day_of, days, key_of, open_table, store_errors
 from kedge.tables.ids import Rows, match
 
@@ -97,6 +97,42 @@ def read_window(
         predictions = _predictions(store, policy, needed, start, end)
         found = reading.result()
     return _joined(predictions, found, wanted, inner=labels == "inner")
+
+
+def read_first(
+    store: Store, policy: Policy, start: datetime, end: datetime, rows: int, *, version: str, known_at: datetime
+) -> pa.Table:
+    """The first predictions of one bundle in ``[start, end)``, by time and id, with their labels.
+
+    Columns ``_id``, ``_time``, ``_score``; at most so many rows, read in constant memory however many the log holds.
+    Copies of rows (``MIRRORED``) have the ids of what they are copies of. Other arguments and errors as in
+    :func:`read_window`.
+    """
+    aware(start=start, end=end, known_at=known_at)
+    key, columns = key_of(policy, "predictions"), ["_id", "_time", "_score", "_received"]
+    first = schema(policy).empty_table().select(columns)
+    with store_errors(store, key):
+        table = open_table(store, key)
+        wanted = _between("_time", start, end) & (pc.field("_version") == version)
+        found = table.to_pyarrow_dataset().scanner(columns=columns, filter=wanted).to_batches() if table else ()
+        for batch in found:
+            first = pa.concat_tables([first, pa.Table.from_batches([batch]).cast(first.schema)])
+            if len(first) > 4 * rows:
+                first = _least(first, rows)
+    first = _least(first, rows)
+    if not len(first):  # Arrow finds no type in a set of nothing
+        return _joined(first, LABELS.empty_table(), columns[:3], inner=False)
+    within = (pc.field("_day") >= day_of(start - CLOCKS_APART)) & _until("_observed", known_at)
+    within &= pc.field("_id").isin(first["_id"])
+    labels = _read(store, key_of(policy, "labels"), LABELS, LABELLING, within)
+    return _joined(first, labels, columns[:3], inner=False)
+
+
+def _least(predictions: pa.Table, rows: int) -> pa.Table:
+    """Those that come first by time and id, copies under the ids of what they are copies of."""
+    ids = pc.replace_substring_regex(predictions["_id"], f"{MIRRORED}$", "")
+    predictions = predictions.set_column(0, "_id", ids)
+    return predictions.take(pc.sort_indices(predictions, [("_time", "ascending"), ("_id", "ascending")])[:rows])
 
 
 def read_labelled(

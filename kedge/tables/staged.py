@@ -1,0 +1,209 @@
+"""Rows of a Delta table written as files that nobody reads until one commit names them all.
+
+For tables too large for memory that are appended whole or not at all. Files of a writer that was killed lie there
+unnamed, and go with the table's upkeep.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from kedge.errors import DataError, StoreError
+from kedge.tables.files import s3_settings
+
+FILE_ROWS = 4_000_000
+"""Rows of a file at least, before the next one begins."""
+ATTEMPTS = 5
+
+
+class Staged:
+    """An append to a Delta table that is made by :meth:`commit`, or not at all."""
+
+    def __init__(
+        self,
+        location: str,
+        schema: pa.Schema,
+        *,
+        options: Mapping[str, str],
+        partition: tuple[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        times: Mapping[str, datetime] | None = None,
+    ) -> None:
+        """Begin an append; the table may not exist yet.
+
+        Args:
+            location: A folder or s3://bucket/prefix.
+            schema: Of the rows, without the partition's column.
+            options: Delta Lake's, of the storage.
+            partition: The column and its value in all rows.
+            settings: Of the table, if this append makes it.
+            times: Columns that hold one time in all rows, in whole milliseconds, for the files' statistics.
+
+        Raises:
+            DataError: the location is in no storage that files can be written to, or holds something else.
+            StoreError: the table cannot be opened.
+        """
+        self.location, self._schema, self._options = location, schema, dict(options)
+        self._partition, self._settings, self._times = partition, dict(settings or {}), dict(times or {})
+        self._system, self._root = _system(location)
+        table = self._opened()
+        if table is not None:
+            _refuse_other_types(table, schema, location)
+        self._actions: list[AddAction | RemoveAction] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._stream: Any = None
+        self._path, self._rows = "", 0
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Add rows to what will be committed."""
+        if self._writer is None:
+            self._open_file()
+        assert self._writer is not None
+        self._writer.write_batch(rows, row_group_size=len(rows) or None)
+        self._rows += len(rows)
+        if self._rows >= FILE_ROWS:
+            self._close_file()
+
+    def commit(self, application: str) -> bool:
+        """Append everything at once; False, and nothing is appended, if this application did so before.
+
+        Raises:
+            StoreError: the storage refused; nothing is appended.
+        """
+        self._close_file()
+        try:
+            for attempt in range(ATTEMPTS):
+                table = self._opened() or self._made()
+                if table.transaction_version(application) is not None:
+                    self._delete_files()
+                    return False
+                self._add_columns(table)
+                try:
+                    table.create_write_transaction(
+                        self._actions,
+                        "append",
+                        table.schema(),
+                        [self._partition[0]] if self._partition else [],
+                        commit_properties=CommitProperties(app_transactions=[Transaction(application, 1)]),
+                    )
+                except CommitFailedError:  # another writer, of other rows or of these
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                else:
+                    return True
+        except (DeltaError, OSError) as exc:
+            raise StoreError(f"{self.location}: cannot be appended to: {exc}") from exc
+        finally:
+            self._actions.clear()  # named by the commit, perhaps also by one whose answer was lost: they stay
+        return False
+
+    def done(self, application: str) -> bool:
+        """Whether this application has appended its rows."""
+        table = self._opened()
+        return table is not None and table.transaction_version(application) is not None
+
+    def abort(self) -> None:
+        """Leave nothing behind, as far as the storage lets us."""
+        with suppress(OSError, pa.ArrowException):
+            self._close_file()
+        self._delete_files()
+
+    def _opened(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.location, storage_options=self._options or None)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as exc:
+            raise StoreError(f"{self.location}: the Delta table cannot be opened: {exc}") from exc
+
+    def _made(self) -> DeltaTable:
+        fields = list(self._schema)
+        if self._partition:
+            fields.append(pa.field(self._partition[0], pa.string()))
+        return DeltaTable.create(
+            self.location,
+            Schema.from_arrow(pa.schema(fields)),
+            mode="ignore",
+            partition_by=[self._partition[0]] if self._partition else None,
+            configuration=self._settings or None,
+            storage_options=self._options or None,
+        )
+
+    def _add_columns(self, table: DeltaTable) -> None:
+        known = {field.name for field in table.schema().fields}
+        new = pa.schema([field for field in self._schema if field.name not in known])
+        if len(new):
+            table.alter.add_columns(Schema.from_arrow(new).fields)
+
+    def _open_file(self) -> None:
+        folder = "{}={}/".format(*self._partition) if self._partition else ""
+        self._path, self._rows = f"{folder}part-{uuid4()}.snappy.parquet", 0
+        place = f"{self._root}/{self._path}"
+        if isinstance(self._system, pafs.LocalFileSystem):
+            self._system.create_dir(place.rpartition("/")[0], recursive=True)
+        self._stream = self._system.open_output_stream(place)
+        repeating = [field.name for field in self._schema if field.type == pa.string() and field.name != "_id"]
+        self._writer = pq.ParquetWriter(self._stream, self._schema, compression="snappy", use_dictionary=repeating)
+
+    def _close_file(self) -> None:
+        if self._writer is None:
+            return
+        writer, stream, self._writer, self._stream = self._writer, self._stream, None, None
+        writer.close()
+        stream.close()
+        stats: dict[str, object] = {"numRecords": self._rows}
+        if self._times:
+            bounds = {name: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" for name, at in self._times.items()}
+            stats |= {"minValues": bounds, "maxValues": bounds, "nullCount": dict.fromkeys(bounds, 0)}
+        self._actions.append(
+            AddAction(
+                path=self._path,
+                size=self._system.get_file_info(f"{self._root}/{self._path}").size,
+                partition_values=dict([self._partition]) if self._partition else {},
+                modification_time=int(time.time() * 1000),
+                data_change=True,
+                stats=json.dumps(stats),
+            )
+        )
+
+    def _delete_files(self) -> None:
+        for action in self._actions:
+            with suppress(OSError):
+                self._system.delete_file(f"{self._root}/{action.path}")
+        self._actions.clear()
+
+
+def _system(location: str) -> tuple[Any, str]:
+    if location.startswith("s3://"):
+        return pafs.S3FileSystem(**s3_settings()), location.removeprefix("s3://").rstrip("/")
+    if "://" in location:
+        raise DataError(f"{location}: a Delta table is written to a folder or to s3://bucket/prefix")
+    return pafs.LocalFileSystem(), location.rstrip("/")
+
+
+def _refuse_other_types(table: DeltaTable, schema: pa.Schema, location: str) -> None:
+    there = pa.schema(table.schema().to_arrow())
+    for field in schema:
+        if field.name in there.names and not _alike(there.field(field.name).type, field.type):
+            raise DataError(
+                f"{location}: column {field.name!r} is {there.field(field.name).type} there and {field.type} here: "
+                "another table; give another place"
+            )
+
+
+def _alike(one: pa.DataType, other: pa.DataType) -> bool:
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    return bool(one == other or (one in texts and other in texts))
