@@ -9,12 +9,13 @@ from kfp.compiler import Compiler
 from kedge.submission.compile import PIPELINES, SPECS
 from pipelines.release import release
 from pipelines.retrain import retrain
+from pipelines.score import score
 
 
 def compile_specs(folder: Path) -> list[Path]:
-    """Write ``retrain.yaml`` and ``release.yaml`` into a folder that is there, and return their paths."""
+    """Write ``retrain.yaml``, ``release.yaml`` and ``score.yaml`` into a folder that is there; return their paths."""
     paths = [folder / f"{name}.yaml" for name in PIPELINES]
-    for pipeline, path in zip((retrain, release), paths, strict=True):
+    for pipeline, path in zip((retrain, release, score), paths, strict=True):
         Compiler().compile(pipeline, str(path))
     return paths
 

@@ -27,6 +27,7 @@ from kedge.records import (
     RolledBack,
     RunFinished,
     RunStarted,
+    Scored,
 )
 from kedge.settings import Settings
 from kedge.store import Store, open_store
@@ -147,6 +148,8 @@ def what(item: Record[Data]) -> str:
             return "could not be judged"
         case Evaluated(passed=passed):
             return "passed its gates" if passed else "did not pass its gates"
+        case Scored(rows=rows):
+            return f"scored {rows:,} rows"
         case Registered(version=version):
             return f"registered as version {version or '?'}"
         case _:
@@ -168,6 +171,9 @@ def why(data: Data, evaluated: Collection[str] = ()) -> str:
             return f"{step}: {reason}"
         case Accepted(reason=reason, breaches=breaches):
             return f"{reason} ({'; '.join(breach.sentence for breach in breaches)})"
+        case Scored(data=table, output=output, candidate=candidate):
+            beside = f", beside candidate {candidate[:12]}" if candidate else ""
+            return f"{table} to {output}{beside}"
         case (
             RunStarted(reason=reason)
             | RunFinished(reason=reason)

@@ -39,13 +39,14 @@ COMMANDS = (
     "replay",
     "resume",
     "rollback",
+    "score",
     "status",
     "submit",
     "suspend",
     "up",
 )
 
-STEP = ("adopt", "approve", "doctor", "guard", "monitor", "resume", "rollback", "submit", "suspend")
+STEP = ("adopt", "approve", "doctor", "guard", "monitor", "resume", "rollback", "score", "submit", "suspend")
 LOCAL = ("demo", "up")
 """Commands by the extra that brings their packages; that of the others is ``data``, if they need one."""
 

@@ -22,9 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def compile_pipelines(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for retrain.yaml and release.yaml.")] = Path(
-        "compiled"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for retrain.yaml, release.yaml, score.yaml.")
+    ] = Path("compiled"),
     policy: Annotated[
         Path | None,
         typer.Option(help="Policy file: default of the parameter `policy`, and what the steps use on a cluster."),

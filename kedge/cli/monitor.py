@@ -174,7 +174,7 @@ def _nth(count: int) -> str:
     return {2: "second", 3: "third"}.get(count, f"{count}th")
 
 
-def time_of(text: str) -> datetime:
+def time_of(text: str, option: str = "--now") -> datetime:
     """A time given on the command line.
 
     Raises:
@@ -187,7 +187,7 @@ def time_of(text: str) -> datetime:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise UsageError(f"--now {text!r}: write a time with its offset, such as 2026-03-02T00:00:00+00:00")
+        raise UsageError(f"{option} {text!r}: write a time with its offset, such as 2026-03-02T00:00:00+00:00")
     return time
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both, stored_policy
+
+if TYPE_CHECKING:
+    from kedge.policy import Policy
+    from kedge.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +27,9 @@ def rollback(
 ) -> None:
     """Roll back the running release, or put the last champion back.
 
-    At once: one change of the weights where the other bundle still runs, else it is deployed first. The bundle rolled
-    back is not released again unless it is approved.
+    At once: one change of the weights where the other bundle still runs, else it is deployed first; of a model that
+    scores tables, the next `kedge score` is by the bundle before. The bundle rolled back is not released again unless
+    it is approved.
 
     Example: kedge rollback --model payments --reason "complaints from the branch offices"
     """
@@ -33,17 +38,36 @@ def rollback(
     import orjson
 
     from kedge import policy as policies
+    from kedge import records
     from kedge.rollout import step
     from kedge.settings import Settings
+    from kedge.store import open_store
 
     settings = Settings.of(store)
     platform = settings.platform
     refuse_both(policy, model)
-    asked = policies.load(policy) if policy else step.policy_served(str(model), settings.store, platform)
+    asked = policies.load(policy) if policy else _policy_of(str(model), settings)
     outcome = step.rollback(asked, settings.store, settings.registry, platform, reason=reason)
     if as_json:
         typer.echo(orjson.dumps(asdict(outcome)).decode())
+        return
+    if asked.release.mode == "batch":
+        champion = records.read_state(open_store(settings.store), asked.name).champion_bundle or "none"
+        now = f"champion now: {champion[:12]}"
     else:
-        typer.echo(
-            f"{asked.name}: {outcome.result}: {outcome.reason}; traffic now: {step.served(asked.name, platform)}"
-        )
+        now = f"traffic now: {step.served(asked.name, platform)}"
+    typer.echo(f"{asked.name}: {outcome.result}: {outcome.reason}; {now}")
+
+
+def _policy_of(model: str, settings: Settings) -> Policy:
+    """That of the champion where no server has the model, else that in the bundle that is served."""
+    from contextlib import suppress
+
+    from kedge.errors import UsageError
+    from kedge.rollout import step
+
+    with suppress(UsageError):  # no bundle in the store: the platform says what it serves
+        kept = stored_policy(model, settings)
+        if kept.release.mode == "batch":
+            return kept
+    return step.policy_served(model, settings.store, settings.platform)

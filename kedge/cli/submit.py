@@ -67,7 +67,8 @@ def submit(
     until = clock.parse("--end", end) if end else clock.now()
     changed = clock.parse("--change-point", change_point) if change_point else None
     name = key or f"{until:%Y%m%dT%H%M%S}"
-    unserved = release is None and asked.release.approval == "auto" and _nothing_serves(settings)
+    served = asked.release.mode == "served"
+    unserved = served and release is None and asked.release.approval == "auto" and _nothing_serves(settings)
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)

@@ -252,6 +252,8 @@ def _held_back(policy: Policy, state: ModelState, now: datetime) -> Iterator[str
         yield f"run {going} is still going"
     elif (bundle := state.awaits_release(by_hand=policy.release.approval == "manual")) is not None:
         yield f"bundle {bundle[:12]} passed its gates; its release comes first"
+    elif policy.release.mode == "batch" and (begun := state.open_release) is not None:
+        yield f"bundle {begun.data.bundle[:12]} is judged on the next tables that both score; its release comes first"
     elif (failed := due_release(state, policy, now)) is not None:
         yield f"the release of bundle {failed.bundle[:12]} failed by no fault of its own; it is tried again first"
     if past and (now - past[-1].time).total_seconds() < budget.cooldown_seconds:

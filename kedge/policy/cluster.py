@@ -11,6 +11,7 @@ from kedge.policy.section import VARIABLE, Section
 OBJECT = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"
+StepName = Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "rejected", "notify", "score"]
 NodeLabels = dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]]
 
 
@@ -61,11 +62,9 @@ class StepUse(Section):
 class Cluster(Section):
     """What the steps of a run use on a cluster. Nothing in here changes what is trained."""
 
-    steps: dict[
-        Literal["ingest", "validate", "train", "evaluate", "register", "deploy", "rejected", "notify"], StepUse
-    ] = Field({})
+    steps: dict[StepName, StepUse] = Field({})
     """Step by step; `deploy` is the one step of a release and lasts as long as it; `rejected` fails a run whose
-    candidate did not pass; `notify` is the last of both."""
+    candidate did not pass; `notify` is the last of both; `score` scores a table."""
     node_selector: NodeLabels = Field({})
     """Labels that nodes of every step have, such as those of a node pool."""
     tolerations: tuple[Toleration, ...] = ()

@@ -79,6 +79,8 @@ def _of_budget(policy: Policy) -> Iterator[str]:
 def _of_steps(policy: Policy) -> Iterator[str]:
     """Steps that their own time limit, or that of the step that carries them out, ends."""
     release = policy.release
+    if release.mode == "batch":
+        return
     for index, step in enumerate(release.steps):
         if step.min_seconds > release.max_step_seconds:
             yield (
@@ -147,7 +149,8 @@ def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
             f"monitor.performance.min_labels: at {said} a window has about {in_window:,.0f} outcomes, "
             f"{monitor.performance.min_labels} are needed: performance would never be judged; lengthen window_seconds"
         )
-    yield from _of_harm(release, rows_a_day)
+    if release.mode == "served":
+        yield from _of_harm(release, rows_a_day)
 
 
 def _of_harm(release: Release, rows_a_day: float) -> Iterator[str]:
@@ -196,6 +199,8 @@ def _requests(release: Release, index: int, times: float) -> float:
 def _of_release(policy: Policy, due: float) -> Iterator[str]:
     """A release that ends before the outcomes of its own requests are due."""
     release = policy.release
+    if release.mode == "batch":
+        return
     shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
     longest = len(release.steps) * release.max_step_seconds + release.bake_seconds
     for index, step in enumerate(release.steps):

@@ -115,9 +115,24 @@ class Guard(Section):
     goes with the bake."""
 
 
+class Batch(Section):
+    """What a candidate proves beside the champion where both score tables (`mode: batch`)."""
+
+    min_labels: Annotated[int, Field(ge=0)] = 200
+    """Rows of these tables with an outcome that both were compared on, before the candidate may be promoted."""
+    min_batches: Annotated[int, Field(ge=1)] = 1
+    """Tables that both must have scored."""
+
+
 class Release(Section):
     """How a registered challenger reaches traffic, and comes back."""
 
+    mode: Literal["served", "batch"] = "served"
+    """`served`: requests reach the candidate in steps. `batch`: no server; `kedge score` has the candidate score the
+    next tables beside the champion, whose answers count until the candidate is promoted."""
+    batch: Batch = Batch()
+    """With `mode: batch`: when the candidate is promoted; of what follows `steps`, shadow, bake and guard say nothing
+    then."""
     approval: Literal["auto", "manual"] = "auto"
     """`manual` waits for `kedge approve` before any traffic moves."""
     steps: tuple[Step, ...] = (Step(percent=5), Step(percent=25), Step(percent=50))

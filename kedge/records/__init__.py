@@ -35,6 +35,7 @@ from kedge.records.kinds import (
     RunFinished,
     RunStarted,
     RunState,
+    Scored,
 )
 from kedge.records.reading import quarantined_windows, read_events, read_state
 from kedge.records.record import (
@@ -92,6 +93,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "RunState",
+    "Scored",
     "Signal",
     "Stalled",
     "Window",

@@ -18,6 +18,7 @@ Kind = Literal[
     "accepted",
     "release-started",
     "adopted",
+    "scored",
     "promoted",
     "rolled-back",
     "quarantined",
@@ -189,6 +190,24 @@ class Adopted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A table was scored and its predictions are in the log, at the record's time. Key: the hash of its ids, in their
+    order."""
+
+    bundle: str
+    """Whose answers count."""
+    candidate: str = ""
+    """The bundle that scored the same rows beside it; empty: none."""
+    rows: int = 0
+    digest: str = ""
+    """Hash of ids and features."""
+    data: str = ""
+    """Where the table lies."""
+    output: str = ""
+    """Where the predictions went."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quarantined:
     """A window whose feed was found corrupt. An empty object whose name says it all, so that none need be read."""
 
@@ -205,6 +224,7 @@ Data: TypeAlias = (
     | Accepted
     | ReleaseStarted
     | Adopted
+    | Scored
     | Promoted
     | RolledBack
     | Quarantined
@@ -219,6 +239,7 @@ TYPES: Mapping[Kind, type[Data]] = {
     "accepted": Accepted,
     "release-started": ReleaseStarted,
     "adopted": Adopted,
+    "scored": Scored,
     "promoted": Promoted,
     "rolled-back": RolledBack,
     "quarantined": Quarantined,

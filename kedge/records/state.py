@@ -265,6 +265,13 @@ class ModelState:
         return bundle
 
     @property
+    def open_release(self) -> Record[ReleaseStarted] | None:
+        """The release begun last, if it has not ended."""
+        begun = [each for each in self.releases if each.started is not None]
+        last = begun[-1] if begun else None
+        return None if last is None or last.promoted is not None or last.rolled_back is not None else last.started
+
+    @property
     def best_level(self) -> float | None:
         """The lowest mean decision cost a row that any champion held; None: not known yet."""
         levels = (check.data.regret.get("level") for check in reversed(self.checks))

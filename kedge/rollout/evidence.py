@@ -129,6 +129,8 @@ class Evidence:
     observed: tuple[Observed, ...]
     seconds: float
     """Age of the current span."""
+    batches: int = 0
+    """Tables that both bundles scored, of a release by batches."""
 
     @property
     def current(self) -> Observed:

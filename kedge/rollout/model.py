@@ -13,7 +13,17 @@ from kedge.errors import ReleaseError
 
 Slot = Literal["blue", "green"]
 State = Literal[
-    "deploy", "smoke", "shadow", "canary", "bake", "waiting", "failover", "promoted", "rolled-back", "not-judged"
+    "deploy",
+    "smoke",
+    "shadow",
+    "canary",
+    "bake",
+    "batch",
+    "waiting",
+    "failover",
+    "promoted",
+    "rolled-back",
+    "not-judged",
 ]
 """What each means stands in the table of :mod:`kedge.rollout.states`."""
 

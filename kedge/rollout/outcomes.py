@@ -19,8 +19,6 @@ from kedge.store import Store
 from kedge.tables import MIRRORED, coverage, log
 
 MOMENT = timedelta(microseconds=1)
-MIN_DUE = 50
-"""Rows that are due from which their coverage is looked at."""
 AHEAD = timedelta(days=365)
 """The span that runs has no end yet; rows from clocks that run ahead belong to it."""
 
@@ -43,7 +41,7 @@ def observe(
     """
     now = now or clock.now()
     rows, reason = _due(store, policy, rollout, spans, now)
-    due = now - timedelta(seconds=_delay(store, policy)) + MOMENT
+    due = now - timedelta(seconds=due_after(store, policy)) + MOMENT
     both, not_paired = same_rows.paired(store, policy, rollout, due, now, judged=not reason)
     return tuple(
         Observed(
@@ -64,7 +62,7 @@ def _due(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], 
     start = min(span.began for span in spans)
     end = max(span.ended or span.began + AHEAD for span in spans)
     columns = ["_id", "_version", "_time", "_score"]
-    due = min(end, now - timedelta(seconds=_delay(store, policy)) + MOMENT)
+    due = min(end, now - timedelta(seconds=due_after(store, policy)) + MOMENT)
     rows = log.read_window(store, policy, start, max(start, due), columns=columns, known_at=now)
     versions = pa.array([bundle for bundle in (rollout.bundle, rollout.champion) if bundle is not None])
     rows = rows.filter(pc.and_(pc.is_in(rows["_version"], versions), pc.invert(pc.ends_with(rows["_id"], MIRRORED))))
@@ -74,12 +72,12 @@ def _due(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], 
         return rows.set_column(rows.schema.get_field_index("_label"), "_label", label), ""
     known = np.asarray(pc.is_valid(rows["_label"]).to_numpy(), dtype=np.bool_)
     reason = ""
-    if len(known) >= MIN_DUE:
+    if len(known) >= same_rows.MIN_DUE:
         reason = coverage.incomplete(policy, *(rows[name].to_numpy() for name in ("_score", "_label")))
     return rows.filter(pa.array(known & (not reason))), reason
 
 
-def _delay(store: Store, policy: Policy) -> float:
+def due_after(store: Store, policy: Policy) -> float:
     """Age in seconds from which outcomes are due: stated, or as the newest check estimated it."""
     stated = policy.labels.due_seconds
     if stated is not None:

@@ -37,10 +37,10 @@ class Outcome:
     """How a release ended.
 
     ``rolled-back``: the candidate was found worse. ``not-judged``: taken out without a verdict, so that it may be
-    released again without anybody's word.
+    released again without anybody's word. ``begun``: it scores the next tables beside the champion.
     """
 
-    result: End | Literal["refused"]
+    result: End | Literal["refused", "begun"]
     reason: str
     not_started: bool = False
     """Not judged because no process was begun with the bundle: the platform was at fault."""

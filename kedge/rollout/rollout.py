@@ -14,6 +14,8 @@ from dataclasses import replace
 
 from kedge.bundle import golden_difference
 from kedge.errors import Conflict, ReleaseError, SlotNotReady
+from kedge.policy import Policy
+from kedge.records import ModelState
 from kedge.rollout import holds, progress, states
 from kedge.rollout.model import Rollout, Route, other
 from kedge.rollout.release import MAX_WAIT, End, Outcome, Release, end, finish, move, record
@@ -73,7 +75,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
     serving = release.driver.slot(champion).bundle if champion else None
     if serving == bundle:
         return Outcome(result="promoted", reason=f"bundle {bundle[:12]} already has all traffic")
-    refused = _refused(release, bundle)
+    refused = refusal(release.policy, release.state(), bundle)
     if refused:
         return Outcome(result="refused", reason=refused)
     now = release.clock()
@@ -91,9 +93,9 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
     return rollout
 
 
-def _refused(release: Release, bundle: str) -> str | None:
-    state = release.state()
-    if release.policy.release.approval == "manual" and not state.approved(bundle):
+def refusal(policy: Policy, state: ModelState, bundle: str) -> str | None:
+    """Why a bundle may not be released, by its records; None: it may."""
+    if policy.release.approval == "manual" and not state.approved(bundle):
         return f"bundle {bundle[:12]} waits for approval: kedge approve --policy FILE {bundle}"
     back = state.rolled_back(bundle)
     if back is None:

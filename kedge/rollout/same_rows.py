@@ -23,12 +23,14 @@ from kedge.records import Evaluated
 from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Paired
 from kedge.rollout.model import Rollout
 from kedge.store import Store
-from kedge.tables import MIRRORED, log
+from kedge.tables import MIRRORED, coverage, log
 
 MIN_SCALE_ROWS = 50
 """Rows from which a scale is taken: of the scores, or of a regression's squared errors."""
 SCALE_SHARE = 0.9
 """Share of the champion's squared errors (regression) that lie below the unit of a difference."""
+MIN_DUE = 50
+"""Rows that are due from which their coverage is looked at."""
 MICROSECOND = timedelta(microseconds=1)
 
 MAX_LOADED = 4
@@ -76,6 +78,38 @@ def paired(
     except KedgeError as exc:
         return None, f"the log's rows cannot be scored: {exc}"
     return _paired(policy, rows, np.asarray(candidate), np.asarray(champion), expected, due, judged=judged), ""
+
+
+def logged(store: Store, policy: Policy, rollout: Rollout, due: datetime, now: datetime) -> tuple[Paired, str]:
+    """The same where both scored the same tables, so that the log holds what both said; and why outcomes that are known
+    are not judged, in words.
+
+    Raises:
+        StoreError: the log cannot be read.
+        BundleError: a bundle cannot be asked.
+    """
+    ours, theirs = (
+        log.read_first(
+            store,
+            policy,
+            rollout.started,
+            max(rollout.started, now) + MICROSECOND,
+            MAX_ROWS,
+            version=each,
+            known_at=now,
+        )
+        for each in (rollout.bundle, rollout.champion or "")
+    )
+    rows = theirs.join(ours.select(["_id", "_score"]), "_id", join_type="inner", right_suffix="_candidate")
+    candidate, champion = (rows[name].to_numpy() for name in ("_score_candidate", "_score"))
+    known = rows.filter(pc.less(rows["_time"], pa.scalar(due, log.TIME)))
+    reason = ""
+    if len(known) >= MIN_DUE and policy.labels.absent_means != "negative":
+        reason = coverage.incomplete(policy, *(known[name].to_numpy() for name in ("_score", "_label")))
+    expected = _expected_shift(
+        store, policy, [_loaded(store, policy.name, each) for each in (rollout.bundle, rollout.champion or "")]
+    )
+    return _paired(policy, rows, candidate, champion, expected, due, judged=not reason), reason
 
 
 def _paired(

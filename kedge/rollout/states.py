@@ -11,6 +11,7 @@ of state is one more row.
 | canary | the step's percent | the step's seconds, requests, labels | champion, same minutes | next step, or bake |
 | bake | all but the champion's share | its seconds | champion, same minutes | promoted |
 | waiting | none | its server back | nothing | the state that it left |
+| batch | none: it scores the same tables | tables, labels | champion, same rows | promoted |
 | failover | all | the bake's seconds and requests | absolute limits | promoted, or back where it was |
 """
 
@@ -25,7 +26,7 @@ from kedge.policy.release import Step
 from kedge.rollout.evidence import Evidence
 from kedge.rollout.model import Mirror, Rollout, Slot, State, other
 
-Measure = Literal["seconds", "requests", "champion requests", "labels"]
+Measure = Literal["seconds", "requests", "champion requests", "labels", "batches"]
 Needs = Mapping[Measure, float]
 Compared = Literal["nothing", "champion", "limits"]
 
@@ -34,6 +35,7 @@ WORDS: Mapping[Measure, str] = {
     "requests": "requests of the candidate",
     "champion requests": "requests of the champion",
     "labels": "labelled outcomes of the candidate",
+    "batches": "tables that both scored",
 }
 MIN_COMPARED = 20
 """Requests of the champion without which a step proves nothing: no worse than nobody is not good."""
@@ -93,6 +95,11 @@ TABLE: Mapping[State, Row] = {
         compared="champion",
         following=lambda _rules, _step: ("promoted", 0),
     ),
+    "batch": Row(
+        needs=lambda rules, _step: {"labels": rules.batch.min_labels, "batches": rules.batch.min_batches},
+        compared="champion",
+        following=lambda _rules, _step: ("promoted", 0),
+    ),
     "waiting": Row(following=_first),  # or the state that it left, see Rollout.left
     "failover": Row(
         percent=lambda _rules, _step: 100,
@@ -134,6 +141,7 @@ def measured(evidence: Evidence) -> dict[Measure, float]:
         "requests": span.candidate.requests,
         "champion requests": span.champion.requests,
         "labels": evidence.labels,
+        "batches": evidence.batches,
     }
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from kedge import bundle as bundles
+from kedge import clock, records, steps
 from kedge import policy as policies
-from kedge import records, steps
 from kedge import report as pages
 from kedge.errors import SlotNotReady, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.records import RunState
 from kedge.registry import Registry
+from kedge.rollout import batch, page, progress, rollout
 from kedge.rollout import guard as guards
-from kedge.rollout import page, progress, rollout
 from kedge.rollout import release as releases
 from kedge.rollout import rollback as rollbacks
 from kedge.rollout.drivers import open_driver
@@ -32,12 +33,14 @@ STATES: Mapping[str, RunState] = {
     "rolled-back": "rejected",
     "refused": "rejected",
     "not-judged": "inconclusive",
+    "begun": "succeeded",
 }
 """How the record of a run calls the ends of a release."""
 
 
 def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bundle: str, run: str, report: Any) -> str:
-    """Release a bundle or go on with its release: ``promoted``, ``rolled-back``, ``not-judged`` or ``refused``.
+    """Release a bundle or go on with its release: ``promoted``, ``rolled-back``, ``not-judged`` or ``refused``; by
+    batches ``begun``, as :func:`kedge.scoring.step.score` goes on with it.
 
     ``report`` is a KFP artefact, HTML: the release's page, which the store keeps too.
     A candidate that is rolled back or refused is a release that ended as it should: the run's record says ``rejected``.
@@ -50,6 +53,8 @@ def deploy(policy: dict[str, Any], store: str, registry: str, platform: str, bun
     def release() -> releases.Outcome:
         with TemporaryDirectory() as cache:
             candidate = bundles.fetch(opened, parsed.name, bundle, Path(cache))
+            if parsed.release.mode == "batch":
+                return batch.begin(ledger(parsed, opened, registry), candidate, run)
             asked = _release(parsed, opened, registry, platform)
             asked.bundle, asked.run, asked.say = candidate, run, steps.say
             ended = rollout.run(asked)
@@ -88,7 +93,9 @@ def _page(policy: Policy, store: Store, bundle: str, outcome: releases.Outcome) 
 def rollback(
     policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = ""
 ) -> releases.Outcome:
-    """The operator's rollback; see :func:`kedge.rollout.rollback.rollback`."""
+    """The operator's rollback; see :func:`kedge.rollout.rollback.rollback` and :func:`kedge.rollout.batch.rollback`."""
+    if policy.release.mode == "batch":
+        return batch.rollback(ledger(policy, open_store(store), registry), reason=reason, actor=actor)
     return rollbacks.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
 
 
@@ -126,6 +133,12 @@ def policy_served(model: str, store: str, platform: str) -> Policy:
         raise UsageError(f"{model}: not served by the platform {platform}")
     key = f"{bundles.address(model, bundle)}/bundle.json"
     return policies.parse(bundles.manifest.parse(opened.get(key), opened.uri(key)).policy)
+
+
+def ledger(policy: Policy, store: Store, registry: str, *, now: datetime | None = None) -> batch.Ledger:
+    """What a release by batches works with; ``now`` is its clock, if given."""
+    publish = partial(Registry(registry).publish, policy.name)
+    return batch.Ledger(policy=policy, store=store, publish=publish, clock=clock.now if now is None else lambda: now)
 
 
 def _release(policy: Policy, store: Store, registry: str, platform: str) -> releases.Release:

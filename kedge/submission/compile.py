@@ -22,7 +22,7 @@ from kedge.submission.cluster import containers, limit_caching, limit_resources,
 from kedge.submission.pod import step_pod
 
 SPECS = Path(__file__).with_name("specs")
-PIPELINES = ("retrain", "release")
+PIPELINES = ("retrain", "release", "score")
 ADDRESSES = ("store", "registry", "platform")
 """Parameters that are the same in every run of an installation: a compiled pipeline may hold them as defaults."""
 
@@ -33,7 +33,7 @@ Addresses = Mapping[str, str]
 def compile_all(
     folder: Path, policy: Policy | None = None, *, image: str | None = None, addresses: Addresses | None = None
 ) -> list[Path]:
-    """Write ``retrain.yaml`` and ``release.yaml`` into a folder and return their paths.
+    """Write ``retrain.yaml``, ``release.yaml`` and ``score.yaml`` into a folder and return their paths.
 
     Args:
         folder: Made if it is not there; files of these names are replaced, each whole or not at all.

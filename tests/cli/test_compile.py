@@ -13,7 +13,7 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(build(), ["compile", *map(str, words)])
 
 
-def test_compile_writes_both_pipelines_with_the_image_and_the_policy_asked_for(tmp_path) -> None:
+def test_compile_writes_the_pipelines_with_the_image_and_the_policy_asked_for(tmp_path) -> None:
     policy = tmp_path / "fraud.yaml"
     policy.write_text(
         "model: {name: fraud, target: y, features: {amount: {type: number}}}\n"
@@ -22,7 +22,7 @@ def test_compile_writes_both_pipelines_with_the_image_and_the_policy_asked_for(t
     out = tmp_path / "compiled"
     result = invoke("--output", out, "--policy", policy, "--image", "registry.example/step@sha256:00")
     assert result.exit_code == 0
-    assert result.output.split() == [str(out / "retrain.yaml"), str(out / "release.yaml")]
+    assert result.output.split() == [str(out / f"{name}.yaml") for name in ("retrain", "release", "score")]
     for path in out.iterdir():
         spec = next(yaml.safe_load_all(path.read_text()))
         assert spec["root"]["inputDefinitions"]["parameters"]["policy"]["defaultValue"]["model"]["name"] == "fraud"

@@ -282,7 +282,7 @@ def test_yaml_that_grows_or_nests_without_end_is_refused_at_once(file: Path) -> 
         (
             "cluster.steps.trian",
             {},
-            "must be 'ingest', 'validate', 'train', 'evaluate', 'register', 'deploy', 'rejected' or 'notify'",
+            "must be 'ingest', 'validate', 'train', 'evaluate', 'register', 'deploy', 'rejected', 'notify' or 'score'",
         ),
         ("cluster.steps.train.memroy", "1Gi", "unknown field; did you mean 'memory'?"),
         ("cluster.steps.train.memory", "8", "must match pattern"),

@@ -21,7 +21,7 @@ BUNDLES = ("a" * 40, "b" * 40, "c" * 40)
 BEFORE = Path(__file__).parents[1] / "fixtures" / "before_renames" / "store"
 KINDS = (
     "check", "run-started", "run-finished", "evaluated", "registered", "approved", "accepted", "release-started",
-    "adopted", "promoted", "rolled-back", "quarantined",
+    "adopted", "scored", "promoted", "rolled-back", "quarantined",
 )  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def events(draw: st.DrawFn) -> Record:
             return record(kind, f"{hour}", time, window={"start": time - HOUR, "end": time})
         case "adopted":
             return record(kind, "1", time, written=written)
+        case "scored":
+            return record(kind, f"{hour}", time, written=written, bundle=bundle)
         case "rolled-back":
             not_started = draw(st.booleans())
             return record(kind, f"{bundle}-{number}", time, written=written, not_started=not_started)

@@ -14,7 +14,7 @@ from tests.training import rows
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
-    assert [path.name for path in compile_all(folder)] == ["retrain.yaml", "release.yaml"]
+    assert [path.name for path in compile_all(folder)] == ["retrain.yaml", "release.yaml", "score.yaml"]
     return folder
 
 
@@ -70,15 +70,16 @@ def required(path: Path) -> set[str]:
 
 def test_with_a_policy_and_the_addresses_a_retraining_is_one_click_and_a_release_asks_for_the_bundle(tmp_path) -> None:
     addresses = {"store": "s3://b/k", "registry": "http://mlflow", "platform": "gateway:ml"}
-    training, release = compile_all(tmp_path, rows.policy(), addresses=addresses)
-    assert (required(training), required(release)) == (set(), {"bundle"})
+    training, release, score = compile_all(tmp_path, rows.policy(), addresses=addresses)
+    assert (required(training), required(release), required(score)) == (set(), {"bundle"}, {"data", "output"})
     given = spec(release)["root"]["inputDefinitions"]["parameters"]
     assert {name: given[name]["defaultValue"] for name in addresses} == addresses
     assert given["run"]["defaultValue"] == ""
 
 
 def test_what_is_not_given_has_no_default(tmp_path) -> None:
-    training, release = compile_all(tmp_path)
+    training, release, score = compile_all(tmp_path)
+    assert required(score) == {"policy", "store", "registry", "data", "output"}
     assert required(training) == {"policy", "store", "registry"}
     assert required(release) == {"policy", "store", "registry", "platform", "bundle"}
 

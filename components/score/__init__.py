@@ -1,0 +1,1 @@
+"""Batches: a table scored by the champion."""

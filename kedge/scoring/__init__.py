@@ -1,0 +1,1 @@
+"""A table scored by the champion: read in batches, written whole, logged as served predictions are."""

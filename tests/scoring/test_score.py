@@ -1,0 +1,245 @@
+"""A table scored by the champion: what is written, what is logged, what is refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from kedge.errors import BundleError, DataError, NothingServed, StoreError, UsageError
+from kedge.records import ModelState, Scored, read
+from kedge.scoring import outputs, tables
+from kedge.tables import log
+from tests.scoring.conftest import ROWS, rules
+
+
+def test_predictions_have_id_score_decision_version_and_time(world, champion):
+    data, output = world.table(), world.folder / "scores.parquet"
+    done = world.score(data, output)
+    rows = pq.read_table(output)
+    assert rows.column_names == ["customer", "score", "prediction", "version", "time"]
+    assert rows["customer"].to_pylist() == pq.read_table(data)["customer"].to_pylist()
+    assert set(rows["version"].to_pylist()) == {champion.id}
+    assert set(rows["time"].to_pylist()) == {world.now}
+    scores = rows["score"].to_numpy()
+    assert rows["prediction"].to_pylist() == (scores >= 0.5).astype(float).tolist()
+    assert np.array_equal(scores, champion.load_model().score(champion.signature.encode(pq.read_table(data))))
+    assert (done.rows, done.written, done.logged, done.candidate) == (ROWS, True, True, "")
+
+
+def test_predictions_are_logged_as_served_ones_are(world, champion):
+    data = world.table()
+    world.score(data)
+    found = log.read_window(world.store, world.policy, world.now, world.now.replace(hour=3))
+    assert len(found) == ROWS
+    assert found["x"].to_pylist() == pq.read_table(data)["x"].to_pylist()
+    assert set(found["_version"].to_pylist()) == {champion.id}
+    assert world.log()["_day"].unique().to_pylist() == ["2026-03-02"]
+
+
+def test_private_features_are_in_the_log_as_privacy_left_them(world):
+    world.policy = rules(model={
+        "name": "churn", "target": "left",
+        "features": {"x": {"type": "number", "privacy": "drop"},
+                     "country": {"type": "category", "values": ["AT", "BE"], "privacy": "mask"}},
+    })  # fmt: skip
+    world.release(world.bundle())
+    world.score(world.table())
+    assert world.log()["x"].null_count == ROWS
+    assert set(world.log()["country"].to_pylist()) == {"*"}
+
+
+def test_a_batch_scored_twice_is_logged_and_written_once_and_said(world, champion):
+    data, output = world.table(), world.folder / "scores.parquet"
+    world.score(data, output)
+    before = output.stat().st_mtime_ns
+    world.night()
+    again = world.score(data, output)
+    assert (again.logged, again.written) == (False, False)
+    assert output.stat().st_mtime_ns == before
+    assert len(world.log()) == ROWS
+    assert "scored before at 2026-03-02 02:00" in world.said[0]
+    assert "holds this batch already" in world.said[1]
+
+
+def test_the_same_rows_in_other_files_are_the_same_batch(world, champion, tmp_path):
+    data = world.table(rows=70_000)
+    world.score(data)
+    (tmp_path / "cut").mkdir()
+    whole = pq.read_table(data)
+    for place, start in enumerate(range(0, 70_000, 10_001)):
+        pq.write_table(whole.slice(start, 10_001), tmp_path / "cut" / f"{place}.parquet", row_group_size=777)
+    again = world.score(tmp_path / "cut")
+    assert (again.logged, again.written) == (False, True)
+    assert len(world.log()) == 70_000
+
+
+def test_the_same_ids_with_other_features_are_refused(world, champion):
+    world.score(world.table())
+    with pytest.raises(UsageError, match=r"ids were scored .* with other features.* new ids"):
+        world.score(world.table(seed=2), world.folder / "other.parquet")
+    assert not (world.folder / "other.parquet").exists()
+    assert len(world.log()) == ROWS
+
+
+def test_a_table_with_another_schema_is_refused_with_what_it_lacks(world, champion):
+    with pytest.raises(DataError, match=r"'x'.* nothing was scored"):
+        world.score(world.table(x=None))
+    with pytest.raises(DataError, match="row 1: column 'x': 'a' is not a number"):
+        world.score(world.table(x=["a"] * ROWS))
+    with pytest.raises(DataError, match="'customer'"):
+        world.score(world.table(customer=None))
+    assert list(world.folder.glob("out/*")) == []
+    assert len(world.log()) == 0
+
+
+def test_without_ids_or_rows_nothing_is_scored(world, champion):
+    with pytest.raises(DataError, match="row 8: column 'customer': the id is missing"):
+        world.score(world.table(customer=[None if row == 7 else "a" for row in range(ROWS)]))
+    with pytest.raises(DataError, match="has no rows"):
+        world.score(world.table(rows=0))
+    world.policy = rules(data={"source": {"format": "parquet", "location": "unused"}, "time_column": "at"})
+    with pytest.raises(DataError, match="which column is the id"):
+        world.score(world.table())
+    assert world.score(world.table(), id_column="customer").rows == ROWS
+
+
+def test_before_the_first_promotion_what_is_to_be_done_is_said(world):
+    with pytest.raises(NothingServed, match=r"no champion yet.*`kedge submit` trains"):
+        world.score(world.table())
+    made = world.bundle()
+    with pytest.raises(NothingServed, match=f"`kedge submit --release {made.id[:12]}`"):
+        world.score(world.table())
+
+
+def test_an_output_that_another_program_left_half_written_is_refused_by_name(world, champion):
+    output = world.folder / "scores.parquet"
+    output.write_bytes(b"PAR1 and then the power went")
+    with pytest.raises(UsageError, match=r"scores.parquet: is there and is no whole Parquet file.*--replace"):
+        world.score(world.table(), output)
+    assert world.score(world.table(), output, replace=True).written
+    assert pq.read_table(output).num_rows == ROWS
+
+
+def test_a_file_that_is_no_output_or_another_batchs_is_replaced_only_if_asked(world, champion):
+    table, output = world.table("other"), world.folder / "scores.parquet"
+    world.score(world.table(), output)
+    with pytest.raises(UsageError, match=r"another batch.*--replace; nothing was written or logged"):
+        world.score(table, output)
+    assert len(world.log()) == ROWS
+    world.score(table, output, replace=True)
+    assert pq.read_table(output)["customer"][0].as_py() == "other-0"
+    with pytest.raises(UsageError, match="no predictions that kedge wrote"):
+        world.score(world.table(), table)
+
+
+@pytest.mark.parametrize("output", ["rows.parquet", "./rows.parquet", "rows.parquet/inner", "."])
+def test_the_output_is_never_the_input(world, champion, monkeypatch, output):
+    monkeypatch.chdir(world.folder)
+    data = world.table()
+    before = os.stat(data).st_mtime_ns
+    with pytest.raises(UsageError, match="is --data, or lies with it"):
+        world.score(data, output)
+    assert os.stat(data).st_mtime_ns == before
+
+
+def test_a_scoring_that_fails_midway_leaves_nothing(world, champion, monkeypatch):
+    def breaks(batches):
+        yield next(batches)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(tables, "ahead", lambda batches: breaks(batches))
+    with pytest.raises(OSError, match="disk"):
+        world.score(world.table(rows=70_000), world.folder / "out" / "scores.parquet")
+    assert list((world.folder / "out").iterdir()) == []
+    assert list((world.folder / "store").glob("logs/**/*.parquet")) == []
+    assert read(world.store, "churn", Scored) == []
+
+
+def test_what_was_logged_before_the_output_failed_is_written_by_the_next_call(world, champion, monkeypatch):
+    data, output = world.table(), world.folder / "scores.parquet"
+
+    def full(*_):
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs.ParquetOutput, "commit", full)
+        with pytest.raises(StoreError, match="full"):
+            world.score(data, output)
+    done = world.score(data, output)
+    assert (done.logged, done.written) == (False, True)
+    assert len(world.log()) == pq.read_table(output).num_rows == ROWS
+
+
+def test_golden_rows_that_differ_here_score_nothing(world, champion, monkeypatch):
+    monkeypatch.setattr("kedge.rollout.batch.golden_difference", lambda *_: 0.25)
+    with pytest.raises(BundleError, match=r"golden rows of bundle .* differ by 0.25.*nothing was scored"):
+        world.score(world.table())
+
+
+def test_a_delta_table_gets_one_commit_a_batch(world, champion):
+    output = world.folder / "scores"
+    world.score(world.table(), output)
+    world.score(world.table("more"), output)
+    again = world.score(world.table("more"), output)
+    found = pa.table(DeltaTable(output).to_pyarrow_dataset().to_table())
+    assert (len(found), DeltaTable(output).version(), again.written) == (2 * ROWS, 2, False)
+    assert found["time"].type == pa.timestamp("us", tz="UTC")
+
+
+def test_a_folder_of_other_files_or_a_table_of_other_columns_is_no_output(world, champion):
+    (world.folder / "photos").mkdir()
+    (world.folder / "photos" / "cat.jpg").touch()
+    with pytest.raises(UsageError, match="photos: is a folder with other files in it"):
+        world.score(world.table(), world.folder / "photos")
+    DeltaTable.create(world.folder / "sales", pa.schema([("score", pa.string())]))
+    with pytest.raises(DataError, match=r"column 'score' is .*string.* there and double here"):
+        world.score(world.table(), world.folder / "sales")
+
+
+def test_a_database_gets_a_batch_in_one_transaction_once(world, champion, monkeypatch):
+    file = world.folder / "bank.db"
+    monkeypatch.setenv("BANK", f"sqlite:///{file}")
+    for _ in range(2):
+        done = world.score(world.table(), "sql:BANK/scores")
+    assert not done.written
+    world.score(world.table("more"), "sql:BANK/scores")
+    with sqlite3.connect(file) as database:
+        count, versions, batches = database.execute(
+            "SELECT count(*), count(DISTINCT version), count(DISTINCT batch) FROM scores"
+        ).fetchone()
+    database.close()
+    assert (count, versions, batches) == (2 * ROWS, 1, 2)
+    with pytest.raises(UsageError, match="sql:VARIABLE/TABLE"):
+        world.score(world.table(), "sql:BANK")
+
+
+def test_a_query_of_a_database_is_scored(world, champion, monkeypatch):
+    with sqlite3.connect(world.folder / "bank.db") as database:
+        database.execute("CREATE TABLE customers (customer TEXT, x REAL, country TEXT)")
+        database.executemany("INSERT INTO customers VALUES (?, ?, ?)", [("a", 1.0, "AT"), ("b", -1.0, "BE")])
+    database.close()
+    monkeypatch.setenv("BANK", f"sqlite:///{world.folder / 'bank.db'}")
+    done = world.score("sql:BANK", world.folder / "scores.parquet", query="SELECT * FROM customers ORDER BY customer")
+    assert done.rows == 2
+    assert pq.read_table(world.folder / "scores.parquet")["prediction"].to_pylist() == [1.0, 0.0]
+
+
+def test_a_look_without_the_log_leaves_no_trace_in_it(world, champion):
+    world.score(world.table(), log=False)
+    assert len(world.log()) == 0
+    assert read(world.store, "churn", Scored) == []
+
+
+def test_the_record_says_what_was_scored_by_whom(world, champion):
+    data = world.table()
+    world.score(data, world.folder / "scores.parquet")
+    (record,) = read(world.store, "churn", Scored)
+    assert (record.time, record.data.bundle, record.data.rows) == (world.now, champion.id, ROWS)
+    assert record.data.data == data
+    assert ModelState.of([record]).champion is None
