@@ -10,6 +10,7 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
+    from kedge.rollout.guard import Guarded
     from kedge.settings import Settings
     from kedge.store import Store
 
@@ -25,6 +26,7 @@ def guard(
     store: StoreRoot = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long to count requests.")] = 40.0,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Start no release that is due.")] = False,
+    no_checks: Annotated[bool, typer.Option("--no-checks", help="No check comes by itself: none is overdue.")] = False,
 ) -> None:
     """Roll back a champion that exceeds absolute limits.
 
@@ -36,7 +38,6 @@ def guard(
 
     Example: kedge guard --policy payments.yaml
     """
-    from kedge import notify
     from kedge.errors import ReleaseError
     from kedge.rollout import step
     from kedge.settings import Settings
@@ -48,10 +49,32 @@ def guard(
         _begin(settings, open_store(settings.store), asked)
     seen = step.guard(asked, settings.store, settings.registry, settings.platform, seconds=seconds)
     typer.echo(f"{asked.name}: {seen}")
-    if seen.verdict == "rolled back":
-        typer.echo(f"notify: {notify.post(asked, f'{asked.name}: guard: {seen}')}")
+    scheduled = settings.kfp_host is not None and not no_checks
+    for line in tell(asked, open_store(settings.store), seen, scheduled=scheduled):
+        typer.echo(f"notify: {line}")
     if seen.verdict in ("exceeds limits", "not judged"):
         raise ReleaseError(f"{asked.name}: {seen}")
+
+
+def tell(policy: Policy, store: Store, seen: Guarded, *, scheduled: bool) -> list[str]:
+    """Tell people what a look saw, and what the records say, each cause once; say what was done."""
+    from kedge import clock, notify
+    from kedge.errors import StoreError
+    from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
+
+    if policy.notify.url_variable is None:
+        return []
+    now, limits = clock.now(), []
+    if seen.verdict in ("exceeds limits", "not judged"):
+        line = f"{policy.name}: guard: {seen}"
+        limits.append(notify.Notice(kind="limits", key=seen.verdict, line=line))
+    try:
+        state = ModelState.of(load_history(store, policy.name, now))
+        notices = [*limits, *notify.of_records(policy, state, now, scheduled=scheduled)]
+        return notify.tell(policy, store, notices, notify.OF_GUARD, notify.post)
+    except StoreError as exc:
+        return [f"nobody was told: {exc}"]
 
 
 def _begin(settings: Settings, store: Store, policy: Policy) -> None:

@@ -74,6 +74,9 @@ def monitor(
         typer.echo(str(exc), err=True)
     if outcome is not None and not as_json:
         typer.echo("\n".join(told(outcome, opened.uri)))
+    if outcome is not None:
+        for line in _tell(asked, opened, outcome, moment):
+            say(f"notify: {line}")
     due = outcome.due if outcome is not None else None
     failed = run.release_again(asked, opened, now=moment) if due is None else None
     ended: list[RunOutcome] = []
@@ -87,6 +90,22 @@ def monitor(
             typer.echo(_json(outcome, ended))
     for one in ended:
         typer.echo(f"run {one.run}: {one.state}{f': {one.reason}' if one.reason else ''}", err=as_json)
+
+
+def _tell(policy: Policy, store: Store, outcome: Outcome, now: datetime) -> list[str]:
+    """Tell people what a check saw, each cause once; say what was done."""
+    from kedge import notify
+    from kedge.errors import StoreError
+    from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
+
+    if policy.notify.url_variable is None:
+        return []
+    try:
+        state = ModelState.of(load_history(store, policy.name, now))
+        return notify.tell(policy, store, notify.of_check(policy, outcome.record, state), notify.OF_CHECK, notify.post)
+    except StoreError as exc:
+        return [f"nobody was told: {exc}"]
 
 
 def _probe(

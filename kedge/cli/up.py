@@ -95,11 +95,12 @@ def up(
 
 def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
     """The circuit breaker of one model, a look after another until ``stop`` is set."""
-    from kedge import notify
+    from kedge.cli.guard import tell
     from kedge.errors import KedgeError
     from kedge.rollout import step
+    from kedge.store import open_store
 
-    told = ""
+    told, store = "", open_store(settings.store)
     while not stop.wait(GUARD_PAUSE_SECONDS):
         try:
             seen = step.guard(
@@ -109,8 +110,7 @@ def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callab
             text = f"the guard cannot look: {exc}"
         else:
             text = str(seen) if seen.reasons or seen.removed else ""
-            if seen.verdict == "rolled back":
-                notify.post(policy, f"{policy.name}: guard: {seen}")
+            tell(policy, store, seen, scheduled=False)
         if text and text != told and not stop.is_set():
             say(f"{policy.name}: {text}")
         told = text

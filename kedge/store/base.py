@@ -14,7 +14,7 @@ class Store(Protocol):
 
     Layout: ``logs/<model>/{predictions,labels}`` (Delta tables), ``records/<model>/<kind>/<key>.json``,
     ``quarantined/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
-    ``reports/<model>/``.
+    ``reports/<model>/``, ``told/<model>.json``.
     """
 
     @property

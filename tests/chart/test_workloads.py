@@ -72,13 +72,19 @@ def test_who_serves_is_guarded_each_minute_on_the_account_that_moves_traffic():
         assert account in {each["name"] for each in one(objects, "RoleBinding", binding)["subjects"]}
     check = one(objects, "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["env"] == check["containers"][0]["env"]
-    assert float(pod["containers"][0]["args"][-1].removeprefix("--seconds=")) < 60
+    assert float(pod["containers"][0]["args"][2].removeprefix("--seconds=")) < 60
 
 
 def test_the_guard_gives_options_that_kedge_guard_takes():
     guard = one(render(FULL), "CronJob", "kedge-guard-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     options = {name for each in get_command(build()).commands["guard"].params for name in each.opts}
     assert {word.partition("=")[0] for word in guard["containers"][0]["args"]} <= options
+
+
+def test_a_suspended_models_check_is_not_told_as_overdue():
+    jobs = (one(render(FULL), "CronJob", f"kedge-guard-{name}") for name in ("fraud", "churn"))
+    pods = [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in jobs]
+    assert ["--no-checks" in pod["containers"][0]["args"] for pod in pods] == [False, True]
 
 
 @pytest.mark.parametrize("off", [{"guard": {"enabled": False}}, {"serving": {"enabled": False}}])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kedge import records
+from kedge import clock, records
 from kedge.cli import build
 from kedge.errors import ReleaseError, RunError
 from kedge.rollout import step
@@ -84,11 +84,29 @@ def test_champion_is_guarded_also_while_kubeflow_is_away(guard, tmp_path, monkey
     assert "fraud: within limits" in said
 
 
-def test_rollback_by_the_guard_is_told_to_the_policys_address(guard, monkeypatch):
+@pytest.mark.parametrize("verdict", ["exceeds limits", "not judged"])
+def test_limit_without_a_way_back_is_told_once(guard, tmp_path, monkeypatch, verdict):
     from kedge import notify
 
+    monkeypatch.setitem(RULES, "notify", {"url_variable": "CHAT_URL"})
     told = []
-    monkeypatch.setattr(notify, "post", lambda policy, line: told.append(line) or "told")
-    guard(Guarded(verdict="rolled back", reasons=("failed requests: 60 of 200",), requests=200))
-    guard(Guarded(verdict="within limits", requests=200))
-    assert told == ["fraud: guard: rolled back, 200 requests: failed requests: 60 of 200"]
+    monkeypatch.setattr(notify, "post", lambda _, line: told.append(line) or "told")
+    for _ in range(2):
+        with pytest.raises(ReleaseError):
+            guard(Guarded(verdict=verdict, reasons=("failed requests: 60 of 200",), requests=200))
+    assert told == [f"fraud: guard: {verdict}, 200 requests: failed requests: 60 of 200"]
+
+
+def test_rollback_by_the_guard_is_told_once(guard, tmp_path, monkeypatch):
+    from kedge import notify
+
+    monkeypatch.setitem(RULES, "notify", {"url_variable": "CHAT_URL"})
+    told, store = [], open_store(tmp_path / "store")
+    monkeypatch.setattr(notify, "post", lambda _, line: told.append(line) or "told")
+    now = clock.now()
+    for kind in ("promoted", "rolled-back"):
+        about = {"bundle": NEW, "reason": "guard: failed requests"}
+        records.append(store, record(kind, f"{NEW}-1", now, actor="guard", **about))
+    for _ in range(2):
+        guard(Guarded(verdict="rolled back", reasons=("failed requests",), requests=200), host="")
+    assert told == [f"fraud: champion {NEW[:12]} was rolled back: guard: failed requests"]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kedge import records, steps
+from kedge import notify, records, steps
 from kedge.cli import build
 from kedge.cli.monitor import follow_up, time_of
 from kedge.errors import StoreError, UsageError
@@ -352,3 +352,17 @@ def test_a_retraining_nobody_decided_on_is_not_approved(world, file, waiting):  
     assert "no retraining 20260101t000000-0a1b2c3d waits for an approval; the one that does is 20260304t" in str(
         refused
     )
+
+
+def test_what_a_check_saw_is_told_once(world, file, monkeypatch):  # noqa: F811
+    budget = {**RULES["monitor"]["budget"], "approval": "manual"}
+    told = []
+    settings = {"monitor": {**RULES["monitor"], "budget": budget}, "notify": {"url_variable": "CHAT_URL"}}
+    file.write_text(yaml.safe_dump({**RULES, **settings}))
+    monkeypatch.setattr(notify, "post", lambda _, line: told.append(line) or "told the address")
+    for day in (0, 1, 1):  # the second check decides the same anew
+        monitor(world, file, day)
+    first = min(item.data.decision_key for item in records.read(world.store, "fraud", records.Checked))
+    (line,) = [line for line in told if "kedge approve" in line]
+    assert line.startswith(f"fraud: a retraining waits for: kedge approve --model fraud {first}: ")
+    assert len(told) == len(set(told))
