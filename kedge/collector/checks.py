@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kedge.collector.metrics import Metrics
 from kedge.collector.payloads import FIGURE, MAX_FIGURES
 from kedge.collector.reading import json_of
 from kedge.collector.rejection import RequestRejected
+from kedge.records.exposition import newest_seconds
 from kedge.store import write_file
 
 
@@ -31,7 +33,7 @@ class Checks:
         for name in self._declared:
             path = self._folder / f"{name}.json"
             if path.exists():
-                self._show(name, orjson.loads(path.read_bytes()))
+                self._show(name, orjson.loads(path.read_bytes()), path.stat().st_mtime)
 
     def take(self, body: bytes) -> None:
         """Keep a check: ``{"model": ..., "figures": {...}}``, numbers by name; durable on return.
@@ -50,10 +52,10 @@ class Checks:
             )
         figures = _figures(value.get("figures"))
         write_file(self._folder / f"{name}.json", orjson.dumps(figures))
-        self._show(name, figures)
+        self._show(name, figures, time.time())
 
-    def _show(self, name: str, figures: Mapping[str, float]) -> None:
-        self._metrics.show(name, figures, "posted")
+    def _show(self, name: str, figures: Mapping[str, float], posted: float) -> None:
+        self._metrics.show(name, figures, "posted", posted + newest_seconds(self._declared[name].policy))
 
 
 def _figures(value: Any) -> dict[str, float]:

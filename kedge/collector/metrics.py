@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,11 +74,16 @@ class Metrics:
             "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
         )
         self._shown: dict[tuple[str, str], set[str]] = {}
+        self._until: dict[tuple[str, str], float] = {}
         self.faults: dict[str, str] = {}
         """What is wrong now, in words, by its place; readiness shows it."""
 
-    def show(self, model: str, figures: Mapping[str, float], source: str) -> None:
-        """Show the newest figures of a check, and none of those that an earlier one of this source had."""
+    def show(self, model: str, figures: Mapping[str, float], source: str, until: float = math.inf) -> None:
+        """Show the newest figures of a check, and none of those that an earlier one of this source had, until the Unix
+        time ``until``: what no check renews is no news of the model any more."""
+        if time.time() >= until:
+            figures = {}
+        self._until[source, model] = until
         for stale in self._shown.get((source, model), set()) - figures.keys():
             self.check.remove(model, stale)
         self._shown[source, model] = set(figures)
@@ -106,4 +113,7 @@ class Metrics:
 
     def page(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
+        now = time.time()
+        for source, model in [place for place, until in self._until.items() if until <= now]:
+            self.show(model, {}, source)
         return generate_latest(self.registry), CONTENT_TYPE

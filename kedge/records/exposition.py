@@ -8,6 +8,7 @@ never changes, so each is read once; only the newest check is read at all.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from kedge import records
 from kedge.errors import StoreError
 from kedge.policy import Policy
+from kedge.policy.cron import max_pause
 from kedge.records import (
     Action,
     Checked,
@@ -36,6 +38,9 @@ from kedge.records.kinds import TYPES
 from kedge.store import Store
 
 REFRESH_SECONDS = 60.0
+DAY = 86_400.0
+LATE = 1200.0
+"""Seconds beyond the longest pause of its schedule after which a check is late."""
 OUTCOMES = ("promoted", "rolled-back", "not-judged")
 
 
@@ -51,7 +56,7 @@ class Page(Protocol):
     registry: CollectorRegistry
     faults: dict[str, str]
 
-    def show(self, model: str, figures: Mapping[str, float], source: str) -> None: ...
+    def show(self, model: str, figures: Mapping[str, float], source: str, until: float = math.inf) -> None: ...
 
 
 class ModelStates(Collector):
@@ -88,12 +93,15 @@ class ModelStates(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, as of the last look."""
         states = dict(self._states)
-        yield from _checks(states)
+        yield from _checks(states, self._policies)
         yield from _runs(states)
         yield from _releases(states, self._policies)
+        yield from _champions(states, self._policies)
 
     def _show(self, name: str) -> None:
-        self._metrics.show(name, figures(self._states[name].check), "record")
+        check = self._states[name].check
+        until = math.inf if check is None else _made(check) + newest_seconds(self._policies[name])
+        self._metrics.show(name, figures(check), "record", until)
 
     def _events(self, name: str) -> list[Record[Data]]:
         """All records of a model but its checks; those seen before are not read again."""
@@ -127,6 +135,7 @@ def figures(check: Record[Checked] | None) -> dict[str, float]:
         "loss_increase": _number(performance.increase),
         "wrong": performance.wrong.value if performance.wrong else math.nan,
         "estimated_loss_increase": _number(data.estimate.increase if data.estimate else None),
+        "error_rose": float(bool(data.alarm.get("open"))),
     }
 
 
@@ -139,6 +148,25 @@ def _made(item: Record[Data]) -> float:
     return (item.written or item.time).timestamp()
 
 
+def newest_seconds(policy: Policy) -> float:
+    """How long the newest check is the newest: three of the longest pauses of its schedule, a day at least."""
+    return max(DAY, 3 * (max_pause(policy.monitor.schedule) or 0.0))
+
+
+def limits(policy: Policy) -> dict[str, float]:
+    """What the policy calls too much, by the figure that it is of; a limit that it does not set is not there."""
+    pause = max_pause(policy.monitor.schedule)
+    found = {
+        "check_age_seconds": None if pause is None else pause + LATE,
+        "loss_increase": policy.monitor.performance.min_increase,
+        "drifted_importance": policy.monitor.drift.min_drifted_importance,
+        "latency_ms": policy.release.guard.max_latency_ms,
+        "error_rate": policy.release.guard.max_error_rate,
+        "age_seconds": policy.monitor.triggers.max_age_seconds,
+    }
+    return {figure: limit for figure, limit in found.items() if limit is not None}
+
+
 def limit_seconds(policy: Policy) -> float:
     """The longest a release takes by its policy: to come up, every step to its limit, and baking."""
     release = policy.release
@@ -146,12 +174,14 @@ def limit_seconds(policy: Policy) -> float:
     return release.ready_seconds + steps * release.max_step_seconds + release.bake_seconds
 
 
-def _checks(states: Mapping[str, ModelState]) -> Iterator[Metric]:
+def _checks(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
     when = GaugeMetricFamily("kedge_checked_timestamp_seconds", "When the newest check was made.", labels=["model"])
     action = GaugeMetricFamily("kedge_check_action", "1 for what the newest check decided.", labels=["model", "action"])
     for name, state in states.items():
         if state.check is not None:
             when.add_metric([name], _made(state.check))
+            if time.time() >= _made(state.check) + newest_seconds(policies[name]):
+                continue  # what it decided is no news any more
             for each in get_args(Action):
                 action.add_metric([name, each], float(state.check.data.action == each))
     yield when
@@ -195,3 +225,28 @@ def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) 
         for kind in OUTCOMES:
             ended.add_metric([name, kind], counts[kind])
     yield from (ended, since, limit)
+
+
+def _champions(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
+    since = GaugeMetricFamily(
+        "kedge_champion_since_timestamp_seconds", "When the champion began to serve.", labels=["model"]
+    )
+    trained = GaugeMetricFamily(
+        "kedge_trained_until_timestamp_seconds", "Newest row the champion was trained on.", labels=["model"]
+    )
+    waits = GaugeMetricFamily(
+        "kedge_approval_waiting", "1 while kedge approve is waited for.", labels=["model", "pipeline"]
+    )
+    limit = GaugeMetricFamily("kedge_limit", "What the policy calls too much.", labels=["model", "figure"])
+    for name, state in states.items():
+        policy = policies[name]
+        if state.champion is not None:
+            since.add_metric([name], state.champion.since.timestamp())
+        if state.check is not None and state.check.data.trained_until is not None:
+            trained.add_metric([name], state.check.data.trained_until.timestamp())
+        release = state.release_to_approve is not None and policy.release.approval == "manual"
+        waits.add_metric([name, "retrain"], float(state.retraining_to_approve is not None))
+        waits.add_metric([name, "release"], float(release))
+        for figure, value in limits(policy).items():
+            limit.add_metric([name, figure], value)
+    yield from (since, trained, waits, limit)

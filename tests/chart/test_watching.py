@@ -61,7 +61,7 @@ def collectors_page() -> str:
     declared = {"fraud": SimpleNamespace(policy=policy.parse(FRAUD))}
     model_states = ModelStates(None, declared, metrics)
     going = record("release-started", "b-1", _noon(), bundle="b")
-    model_states._states["fraud"] = ModelState.of([check(_noon()), going])
+    model_states._states["fraud"] = ModelState.of([check(_noon(), trained_until=_noon()), *_served(), going])
     metrics.accepted.labels("fraud", "prediction")
     metrics.refused.labels("busy")
     metrics.sampled_out.labels("fraud")
@@ -86,7 +86,13 @@ def servers_page() -> str:
 def _noon():
     from datetime import UTC, datetime
 
-    return datetime(2026, 3, 2, 12, tzinfo=UTC)
+    return datetime.now(UTC)
+
+
+def _served():
+    from tests.records.made import record
+
+    return (record("promoted", "a-1", _noon(), bundle="a"),)
 
 
 def rules():
@@ -127,7 +133,7 @@ def test_every_series_that_is_asked_for_is_exposed_with_the_labels_it_is_asked_b
 
 
 def test_what_is_grouped_by_is_a_label_of_a_series_in_the_expression():
-    made = {"cronjob"}  # by label_replace
+    made = {"cronjob", "model"}  # by label_replace
     for place, expression in expressions():
         labels = set().union(*(exposed()[name] for name in asked(expression))) | made | {"le"}
         assert grouped(expression) <= labels, place
@@ -166,7 +172,8 @@ def test_the_rules_of_a_release_of_another_name_watch_its_objects():
     text = " ".join(rule["expr"] for group in groups for rule in group["rules"])
     assert '"other-check-' in text
     assert '"other-collector"' in text
-    assert not re.search(r'"kedge-(check|collector)', text)
+    assert '"other-guard-' in text
+    assert not re.search(r'"kedge-(check|collector|guard)', text)
 
 
 def test_a_dashboard_names_its_panels_and_lays_them_side_by_side():
@@ -179,3 +186,34 @@ def test_a_dashboard_names_its_panels_and_lays_them_side_by_side():
         assert len({panel["id"] for panel in board["panels"]}) == len(places)
         assert all(panel["title"] for panel in board["panels"])
     assert len({json.loads(path.read_text())["uid"] for path in DASHBOARDS}) == len(DASHBOARDS) == 3
+
+
+def panel(board, title):
+    panels = json.loads((CHART / "files" / "dashboards" / f"{board}.json").read_text())["panels"]
+    return next(each for each in panels if each["title"].startswith(title))
+
+
+def test_a_quarantined_feed_is_red_and_a_late_check_not_green():
+    rules = panel("models", "What it decided")["fieldConfig"]["overrides"]
+    colours = {rule["matcher"]["options"]: rule["properties"][0]["value"]["fixedColor"] for rule in rules}
+    shown = {action: [c for pattern, c in colours.items() if re.search(pattern.strip("/"), f"fraud: {action}")]
+             for action in ("none", "warn", "retrain", "quarantine")}  # fmt: skip
+    assert shown == {"none": ["green"], "warn": ["orange"], "retrain": ["blue"], "quarantine": ["red"]}
+    for title in ("Age of the newest check", "Waits for an approval"):
+        steps = panel("models", title)["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert [steps[0]["color"], steps[1]] == ["green", {"color": "orange", "value": 1}]
+
+
+@pytest.mark.parametrize(
+    ("board", "title", "figure"),
+    [
+        ("models", "Share of the importance", "drifted_importance"),
+        ("models", "Rise of the labelled loss", "loss_increase"),
+        ("servers", "Share that failed", "error_rate"),
+        ("servers", "Time of a request", "latency_ms"),
+    ],
+)
+def test_a_figure_with_a_limit_is_drawn_beside_it(board, title, figure):
+    found = panel(board, title)
+    assert f'figure="{figure}"' in found["targets"][-1]["expr"]
+    assert found["fieldConfig"]["overrides"][0]["properties"][0]["value"]["fixedColor"] == "red"

@@ -19,7 +19,7 @@ from tests.records.made import record
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def check(action="warn", *, key="20260302T120000Z", loss=0.25, **data):
+def check(action="warn", *, key="20260302T120000Z", loss=0.25, written=NOON, **data):
     body = {
         "rows": 400,
         "inputs": {"verdict": "compared", "drifted": ["amount"], "drifted_importance": 0.75},
@@ -30,7 +30,7 @@ def check(action="warn", *, key="20260302T120000Z", loss=0.25, **data):
         },
         **data,
     }  # fmt: skip
-    return record("check", key, NOON, model="payments", written=NOON, action=action, **body)
+    return record("check", key, NOON, model="payments", written=written, action=action, **body)
 
 
 def happened(kind, key, **data):
@@ -42,6 +42,7 @@ def collector(tmp_path, declared, monkeypatch):
     """A store, and a way to look at it through a page of metrics."""
     store, metrics, seconds = open_store(tmp_path), Metrics(), [0.0]
     monkeypatch.setattr("kedge.records.exposition.monotonic", lambda: seconds[0])
+    monkeypatch.setattr(time, "time", lambda: NOON.timestamp() + seconds[0])
     model_states = ModelStates(store, {"payments": Declared(declared(), None)}, metrics)
 
     def look(*records):
@@ -51,7 +52,7 @@ def collector(tmp_path, declared, monkeypatch):
         model_states.refresh_if_due()
         return metrics.page()[0].decode().splitlines()
 
-    look.store, look.metrics = store, metrics
+    look.store, look.metrics, look.seconds = store, metrics, seconds
     return look
 
 
@@ -142,9 +143,29 @@ def test_it_looks_at_most_once_a_minute(collector, monkeypatch):
 
 
 def test_a_running_collector_shows_what_the_store_says(start, store):
-    ledger.append(store, check())
+    ledger.append(store, check(written=datetime.now(UTC)))
     end = time.monotonic() + 20
     with start(interval_seconds=0.05) as client:
         while 'kedge_check_action{action="warn",model="payments"} 1.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
             time.sleep(0.02)
+
+
+def test_a_check_that_nothing_renews_is_shown_for_a_day_and_then_only_its_age(collector):
+    page = collector(check("quarantine"))
+    assert 'kedge_check_action{action="quarantine",model="payments"} 1.0' in page
+    collector.seconds[0] += 86_400
+    page = collector()
+    assert not [line for line in page if line.startswith(("kedge_check{", "kedge_check_action{"))]
+    assert any(line.startswith("kedge_checked_timestamp_seconds{") for line in page)
+
+
+def test_limits_of_the_policy_and_what_waits_for_an_approval_are_shown(collector):
+    waits = {"decision_key": "k", "approval_wanted": True, "trained_until": "2026-03-01T00:00:00+00:00"}
+    page = collector(check("retrain", **waits))
+    assert 'kedge_limit{figure="drifted_importance",model="payments"} 0.1' in page
+    assert not [line for line in page if 'kedge_limit{figure="latency_ms"' in line]  # the policy sets none
+    assert 'kedge_approval_waiting{model="payments",pipeline="retrain"} 1.0' in page
+    assert 'kedge_approval_waiting{model="payments",pipeline="release"} 0.0' in page
+    trained = [line for line in page if line.startswith("kedge_trained_until_timestamp_seconds{")]
+    assert [float(line.split()[-1]) for line in trained] == [datetime(2026, 3, 1, tzinfo=UTC).timestamp()]
