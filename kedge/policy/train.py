@@ -31,6 +31,21 @@ class XGBoost(Section):
     """Stop when so many trees brought nothing on rows not trained on."""
 
 
+class Search(Section):
+    """Recipes that are tried on folds in time order before the challenger is fitted."""
+
+    trials: Annotated[int, Field(ge=2, le=10_000)] = 20
+    """Recipes to measure, the policy's own for each estimator among them."""
+    seconds: Annotated[float, Field(gt=0)] = 900
+    """After this time no further recipe is begun, over all attempts of a run together; `threads` says on how many
+    cores."""
+    folds: Annotated[int, Field(ge=2, le=10)] = 3
+    """Folds, which are the newer half of the rows before the holdout: each is scored by what older rows teach whose
+    outcomes were due by then."""
+    max_rows: Annotated[int, Field(ge=500)] = 100_000
+    """Of more rows each k-th is taken, over all their time."""
+
+
 class Train(Section):
     """How a challenger is made."""
 
@@ -49,6 +64,9 @@ class Train(Section):
     """Features of which the score must never fall, or rise, as they grow."""
     half_life_seconds: Annotated[float, Field(gt=0)] | None = None
     """A row this much older than the newest one weighs half as much in training; null: all weigh the same."""
+    search: Search | None = None
+    """Search for a recipe that learns these rows better: estimator, parameters, longest window, half-life. Null: the
+    policy's own is fitted."""
     holdout_share: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     """Most of the rows, the newest ones, that are held out for the gates; a run takes as many as their power needs."""
     min_rows: Annotated[int, Field(ge=50)] = 500

@@ -6,7 +6,7 @@ every window is tried and the rows say.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -32,7 +32,8 @@ from kedge.training.estimators import (
     score,
     split,
 )
-from kedge.training.windows import Window, holdout_rows, windows
+from kedge.training.search import Found
+from kedge.training.windows import Window, holdout_rows, windows, within
 
 RATE = 0.05
 """A member whose total loss is 20 nats above the best one's has 1/e of its weight."""
@@ -50,6 +51,9 @@ Key = tuple[int, int, int, int, str, int, Signature]
 Cache = MutableMapping[Key, Any]
 """Fits by first row and row after the last, the same of the rows that stopped them, estimator, seed and encoding. One
 cache serves one policy and one table, which may grow at its end."""
+
+Search = Callable[[Signature, Rows], Found]
+"""See :func:`kedge.training.search.search`."""
 
 
 class WindowFits:
@@ -107,6 +111,9 @@ class Challenger:
     weights: dict[Window, float]
     """Of the members; they sum to 1."""
     fits: WindowFits
+    """By the recipe that was found, where one was searched for."""
+    found: Found | None = None
+    """What the search came to; None: the policy asks for none."""
     newest: pa.Table | None = None
     """The newest rows, where a team's code makes columns of the features."""
 
@@ -130,7 +137,7 @@ class Challenger:
     @property
     def selection(self) -> dict[str, float]:
         """Mean loss on the newest fifth of the rows on which the estimator was chosen, of each that was tried."""
-        return {name: self.fits.candidate(name, *self.choice).loss for name in self.policy.train.estimators}
+        return {name: self.fits.candidate(name, *self.choice).loss for name in self.fits.policy.train.estimators}
 
     def alternative(self, name: str) -> Any:
         """An estimator fitted on the rows on which it was chosen, or not."""
@@ -212,6 +219,7 @@ def fit_challenger(
     cache: Cache | None = None,
     first_row: int = 0,
     source: str = "rows",
+    search: Search | None = None,
 ) -> Challenger:
     """Fit the policy's recipe on several windows of rows in time order, and weigh them by the newest rows.
 
@@ -235,6 +243,7 @@ def fit_challenger(
         cache: Fits of earlier calls with this policy, on this table when it was shorter.
         first_row: Which row of the cache's table this one begins with.
         source: Begins error messages.
+        search: Names the recipe to fit, by the rows before the holdout; None: the policy's own.
 
     Returns:
         The challenger; its two models are made when they are first asked for.
@@ -253,15 +262,20 @@ def fit_challenger(
     first = len(label) - held_out  # no choice of settings reads from here on
     signature, matrix = transform.encoded(policy, table, packages.of(policy), first)
     learned = isinstance(signature, TransformedSignature) and signature.transform.fitted is not None
-    fits = WindowFits(policy, signature.model, Rows(matrix, label, time), None if learned else cache, first_row)
+    rows = Rows(matrix, label, time)
+    fits = WindowFits(policy, signature.model, rows, None if learned else cache, first_row)
     if not fits.learnable(0, first):
         raise DataError(_one_class(policy, label[: split(first)], source))
+    found = search(signature.model, rows[:first]) if search is not None else None
+    if found is not None:
+        fits = WindowFits(found.applied(policy, rows[:first]), signature.model, rows, None)
     choice = (_choice_start(fits, first), first)
-    chosen = policy.train.estimators[0]
-    if len(policy.train.estimators) > 1:  # the first of the policy's list where two agree
-        chosen = min(policy.train.estimators, key=lambda name: fits.candidate(name, *choice).rank)
+    names = fits.policy.train.estimators
+    chosen = names[0]
+    if len(names) > 1:  # the first of the policy's list where two agree
+        chosen = min(names, key=lambda name: fits.candidate(name, *choice).rank)
     end = len(label) - min(held_out, WEIGHING_ROWS)
-    weights = _weighed(fits, chosen, end, change)
+    weights = _weighed(fits, chosen, end, change, found.window if found is not None else 1.0)
     reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())
     return Challenger(
         policy=policy,
@@ -273,6 +287,7 @@ def fit_challenger(
         weights=weights,
         fits=fits,
         newest=None if signature.model is signature else table.slice(max(0, len(label) - PERMUTED_ROWS)),
+        found=found,
     )
 
 
@@ -302,9 +317,12 @@ def _choice_start(fits: WindowFits, end: int) -> int:
     return min((start for start in starts if end - start <= longest), default=starts[0])
 
 
-def _weighed(fits: WindowFits, estimator: str, end: int, change: int | None) -> dict[Window, float]:
-    """The windows before row ``end`` with the weights that the rows from there on give them."""
-    members = [window for window in windows(end, change) if fits.learnable(window.start(end), end)]
+def _weighed(fits: WindowFits, estimator: str, end: int, change: int | None, longest: float) -> dict[Window, float]:
+    """The windows before row ``end``, of at most a share of these rows, with the weights that the rows from there on
+    give them."""
+    members = [
+        window for window in within(windows(end, change), end, longest) if fits.learnable(window.start(end), end)
+    ]
     task, label = fits.policy.model.task, fits.rows.label[end:]
     scores = [fits.score(fits.model(estimator, window.start(end), end), end, len(fits.rows)) for window in members]
     shares = member_weights(task, np.array([losses(task, label, one) for one in scores]))

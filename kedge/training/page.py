@@ -9,6 +9,7 @@ import pyarrow as pa
 from kedge import report
 from kedge.bundle import Fits
 from kedge.policy import Policy
+from kedge.training.search import Found
 
 UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
 
@@ -21,6 +22,7 @@ def page(
     fits: Fits,
     table: pa.Table,
     derived: Mapping[str, float] | None = None,
+    found: Found | None = None,
 ) -> str:
     """HTML for people.
 
@@ -32,6 +34,7 @@ def page(
         fits: Which rows both fits read.
         table: All rows in time order.
         derived: Importance of each column that the team's code makes of the features.
+        found: What a search for the recipe came to.
     """
     assert fits.holdout is not None
     assert fits.agreement is not None
@@ -59,6 +62,7 @@ def page(
                 }
             ),
         ),
+        *_search(found),
         report.section("Members", report.table(["window", "rows", "weight"], members)),
         report.section(
             "On the rows held out",
@@ -80,3 +84,15 @@ def _derived(policy: Policy, shares: Mapping[str, float]) -> str:
         f"What {policy.features.transform} makes of the features, and the model sees.",
         report.table(["column", "", "share of importance"], rows),
     )
+
+
+def _search(found: Found | None) -> list[str]:
+    """The trials of a search, the best first."""
+    if found is None:
+        return []
+    ranked = sorted(found.trials, key=lambda each: (each.loss is None, each.loss or 0.0))
+    rows = [
+        [str(each.recipe), "the policy's own" if each.own else "", "given up" if each.loss is None else each.loss]
+        for each in ranked
+    ]
+    return [report.section("Search", found.why, report.table(["recipe", "", "mean over the folds"], rows))]

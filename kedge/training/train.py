@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from kedge.training.challenger import Challenger, fit_challenger
 from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
 from kedge.training.private import public, with_drawn_values
+from kedge.training.search import Journal, search
 
 MAX_PAIRED = 8
 """Features whose pairs are watched, the most important ones."""
@@ -61,18 +63,27 @@ def run(
             f"snapshot {fingerprint} of {policy.name}: {table.num_rows:,} rows; train.min_rows is "
             f"{policy.train.min_rows:,}: wait for more rows or lower it"
         )
+    wanted = None
+    if policy.train.search is not None:
+        wanted = partial(
+            search, policy, journal=Journal.of(store, policy, f"{fingerprint} {change_point} {champion_until}")
+        )
     challenger = fit_challenger(
         policy,
         table,
         change_point=change_point,
         champion_until=champion_until,
         source=f"snapshot {fingerprint}",
+        search=wanted,
     )
+    if challenger.found is not None:
+        say(f"train: {challenger.found.why}")
     with tempfile.TemporaryDirectory(prefix="kedge-train-") as folder:
         written = _write(Path(folder) / "bundle", challenger, table, fingerprint)
         bundle.publish(store, written)
     members = ", ".join(f"{window.name} {window.weight:.2f}" for window in challenger.windows)
-    say(f"train: {challenger.estimator} of {', '.join(policy.train.estimators)} on {members}, bundle {written.id[:12]}")
+    names = ", ".join(challenger.fits.policy.train.estimators)
+    say(f"train: {challenger.estimator} of {names} on {members}, bundle {written.id[:12]}")
     return written
 
 
@@ -97,6 +108,8 @@ def measured(challenger: Challenger, table: pa.Table) -> dict[str, float]:
     }
     metrics |= {f"loss_of_{name}": mean_loss(policy, label, scores[name]) for name in challenger.selection}
     metrics |= {f"selection_loss_of_{name}": loss for name, loss in challenger.selection.items()}
+    if challenger.found is not None:
+        metrics |= challenger.found.figures
     if policy.model.task == "binary":
         metrics["wrong"] = float(wrong(label, scores[challenger.estimator], policy.model.threshold).mean())
         metrics |= calibration(label, scores[challenger.estimator])
@@ -186,6 +199,7 @@ def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: s
             fits,
             table,
             challenger.column_importance if derived else None,
+            challenger.found,
         ),
     )
 

@@ -83,3 +83,16 @@ def windows(end: int, change: int | None = None) -> list[Window]:
         chosen.append(Window(name=f"newest {length}", length=length))
         length *= 2
     return [*chosen, Window(name="all")]
+
+
+def within(chosen: list[Window], end: int, longest: float) -> list[Window]:
+    """Of windows before row ``end`` those of at most a share of the rows, and one of just that share.
+
+    >>> [window.name for window in within(windows(4500), 4500, 0.5)]
+    ['newest 500', 'newest 1000', 'newest 2000', 'newest 2250']
+    """
+    length = max(MIN_ROWS_SINCE_CHANGE, int(end * longest))
+    if length >= end:
+        return chosen
+    shorter = [window for window in chosen if end - window.start(end) < length]
+    return [*shorter, Window(name=f"newest {length}", length=length)]

@@ -88,7 +88,7 @@ def test_the_command_checks_a_policy(file_set, image):
 def test_the_step_image_compiles_the_pipelines_it_runs_in(file_set):
     command = "python -m kedge.cli compile --output out && grep -h kedge/step out/*.yaml"
     done = run(file_set("step"), "sh", "-c", command)
-    assert done.stdout.count("kedge/step:0.1.0") == 10, done.stderr  # one a step, two for how each run ended
+    assert done.stdout.count("kedge/step:0.1.0") == 11, done.stderr  # one a step, two for how each run ended
 
 
 def test_the_step_image_holds_what_every_step_imports(file_set):

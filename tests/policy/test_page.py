@@ -11,14 +11,16 @@ from pydantic import BaseModel
 from kedge import policy as policies
 from kedge.policy import Gates, Monitor, Policy, Release, Train
 from kedge.policy.section import Section
+from kedge.policy.train import Search
 
 PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
 BLOCKS = [
     yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 ]
 EXAMPLE: dict[str, Any] = {
-    name: part for block in BLOCKS if not {"row_time", "freeze"} & set(block) for name, part in block.items()
+    name: part for block in BLOCKS if not {"row_time", "freeze", "search"} & set(block) for name, part in block.items()
 }
+SEARCHED = next(block for block in BLOCKS if "search" in block)
 HELD = next(block for block in BLOCKS if "freeze" in block)
 ROW_TIME = next(block["row_time"] for block in BLOCKS if "row_time" in block)
 
@@ -55,12 +57,14 @@ def test_the_examples_together_are_one_valid_policy() -> None:
     timed = {name: value for name, value in EXAMPLE["data"].items() if name != "time_column"} | {"row_time": ROW_TIME}
     assert policies.parse(EXAMPLE | {"data": timed}).data.row_time is not None
     assert policies.parse(EXAMPLE | {"release": EXAMPLE["release"] | HELD}).release.freeze
+    assert policies.parse(EXAMPLE | {"train": EXAMPLE["train"] | SEARCHED}).train.search == Search()
 
 
 def test_every_field_of_the_format_is_in_an_example() -> None:
     example = EXAMPLE | {"data": EXAMPLE["data"] | {"row_time": ROW_TIME}}
     found: dict[type[BaseModel], set[str]] = {}
-    held = EXAMPLE | {"release": EXAMPLE["release"] | HELD}
+    held = EXAMPLE | {"release": EXAMPLE["release"] | HELD, "train": EXAMPLE["train"] | SEARCHED}
+    example["train"] = {name: part for name, part in EXAMPLE["train"].items() if name != "search"}
     shown(Policy, [example, held], found)
     assert {model.__name__: set(model.model_fields) - names for model, names in found.items()} == {
         model.__name__: set() for model in found
