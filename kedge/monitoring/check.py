@@ -41,6 +41,7 @@ from kedge.records.checked import TRAINING, PerformanceVerdict
 from kedge.records.cohort import Cohort
 from kedge.store import Store
 from kedge.tables import log, snapshot
+from kedge.tables.snapshot import Snapshot
 
 NOT_COMPARED = Drift(verdict="too few rows")
 MAX_DRAWN = 24
@@ -179,7 +180,8 @@ def read(
         manifest, profile = adopted.reference(store, policy, state.adopted, window, delay)
     else:
         manifest, profile = _bundled(store, policy.name, serving.bundle)
-    newest_row, labels_until, snapshot_rows = _trained(store, policy, manifest)
+    trained = _snapshot(store, policy, manifest)
+    newest_row, labels_until, snapshot_rows = _trained(manifest, trained)
     reference = ChampionReference(
         profile=profile,
         loss=_loss_when_made(manifest),
@@ -205,7 +207,8 @@ def read(
         features=list(policy.model.features) if probes else (),
     )
     if probe is not None and found.features is not None and found.judge(policy).verdict == "judged":
-        found = replace(found, probe=probing.scores(policy, store, state, found, found.features, probe))
+        probed = probing.scores(policy, store, state, found, found.features, probe, trained)
+        found = replace(found, probe=probed)
     rows = Rows(
         champion=serving,
         window=window,
@@ -366,16 +369,22 @@ def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:
     return Reference(loss=loss, rows=int(rows)) if loss is not None and rows else None
 
 
-def _trained(store: Store, policy: Policy, manifest: Manifest | Basis) -> tuple[datetime, datetime, int]:
+def _snapshot(store: Store, policy: Policy, manifest: Manifest | Basis) -> Snapshot | None:
+    """What the champion was trained on; None: it was deleted."""
+    try:
+        return snapshot.load(store, policy.name, manifest.snapshot)
+    except DataError:
+        return None
+
+
+def _trained(manifest: Manifest | Basis, taken: Snapshot | None) -> tuple[datetime, datetime, int]:
     """Time of the newest row of the champion's snapshot, until when labels were in it, and its rows; if the snapshot
     was deleted, until when the bundle was trained, and 0."""
-    try:
-        taken = snapshot.load(store, policy.name, manifest.snapshot)
-    except DataError:
-        until = manifest.created if isinstance(manifest, Basis) else manifest.trained_until or manifest.created
-        until = until or datetime.fromtimestamp(0, UTC)
-        return until, until, 0
-    return taken.newest or taken.end, taken.end, taken.rows
+    if taken is not None:
+        return taken.newest or taken.end, taken.end, taken.rows
+    until = manifest.created if isinstance(manifest, Basis) else manifest.trained_until or manifest.created
+    until = until or datetime.fromtimestamp(0, UTC)
+    return until, until, 0
 
 
 def _new_labels(store: Store, policy: Policy, state: ModelState, labels_until: datetime, end: datetime) -> int | None:

@@ -1,7 +1,8 @@
 """Whether a retraining would help, asked cheaply: while the error is risen, each check probes.
 
 A probe is the model that a run at the check before would have made. It is fitted on the labelled rows of the prediction
-log that were known then, and decides the rows that became due since, which it has not seen. What it would have saved is
+log that were known then (a log that is young is preceded by rows the champion was trained on), and decides the rows
+that became due since, which it has not seen. What it would have saved is
 what a retraining can be expected to save; where nothing can be learned it saves nothing, and no run is started. It
 costs seconds in the check's own pod, is fitted on few rows, and never serves.
 """
@@ -20,7 +21,8 @@ from kedge.monitoring.regret import Regret, cheapest
 from kedge.policy import Policy
 from kedge.records import ModelState
 from kedge.store import Store
-from kedge.tables import log
+from kedge.tables import log, snapshot
+from kedge.tables.snapshot import Snapshot
 
 Probe = Callable[[Policy, pa.Table, pa.Table, datetime | None], Floats | None]
 """Scores, shape (rows,), of the second table's rows by what a retraining on the first would have made, which is in time
@@ -66,13 +68,20 @@ def before(state: ModelState) -> Regret | None:
 
 
 def scores(
-    policy: Policy, store: Store, state: ModelState, outcomes: Outcomes, rows: pa.Table, probe: Probe
+    policy: Policy,
+    store: Store,
+    state: ModelState,
+    outcomes: Outcomes,
+    rows: pa.Table,
+    probe: Probe,
+    trained: Snapshot | None = None,
 ) -> Floats | None:
     """Scores of the due rows by a probe on the labelled rows before them.
 
     Args:
         outcomes: What is due.
         rows: Features of the same rows.
+        trained: What the champion was trained on; None: its snapshot is gone.
 
     Raises:
         StoreError: the log cannot be read.
@@ -97,5 +106,11 @@ def scores(
     if not earlier.num_rows:
         return None
     outcome = pc.fill_null(earlier["_label"], 0.0)
-    earlier = earlier.select(["_time", *policy.model.features]).append_column(policy.model.target, outcome)
+    names = ["_time", *policy.model.features]
+    earlier = earlier.select(names).append_column(policy.model.target, outcome)
+    missing = MAX_ROWS - earlier.num_rows
+    if missing and trained is not None:
+        begun = earlier["_time"][0].as_py()
+        older = snapshot.newest(store, trained, missing, begun, [*names, policy.model.target])
+        earlier = pa.concat_tables([older.cast(earlier.schema, safe=False), earlier])
     return probe(policy, earlier, rows, last.change_point if last is not None else None)

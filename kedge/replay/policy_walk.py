@@ -188,7 +188,7 @@ class PolicyWalk:
         )
 
     def _probed(self, due: slice, before: Regret) -> Floats | None:
-        first = max(self._blocks.edges[0], due.start - probing.MAX_ROWS)  # the log begins with the first block
+        first = max(0, due.start - probing.MAX_ROWS)
         earlier, rows = (
             self._blocks.table.slice(one.start, one.stop - one.start) for one in (slice(first, due.start), due)
         )

@@ -219,6 +219,24 @@ def blocks(
         yield from (pa.Table.from_batches([batch]) for batch in _part(store, snapshot, part, wanted))
 
 
+def newest(store: Store, snapshot: Snapshot, count: int, before: datetime, columns: Sequence[str]) -> pa.Table:
+    """The newest rows that happened before a time, at most so many, in time order; older parts are not read.
+
+    Raises:
+        DataError: the snapshot has no such column.
+        StoreError: a part is missing or was altered.
+    """
+    found: list[pa.Table] = []
+    for part in reversed(snapshot.parts):
+        rows = pa.Table.from_batches(_part(store, snapshot, part, _wanted(snapshot, columns, provenance=False)))
+        rows = rows.filter(pc.less(rows[TIME], pa.scalar(before)))
+        found.insert(0, rows.slice(max(0, rows.num_rows - count)))
+        count -= found[0].num_rows
+        if count <= 0:
+            break
+    return pa.concat_tables(found)
+
+
 def _wanted(snapshot: Snapshot, columns: Sequence[str] | None, provenance: bool) -> list[str]:
     names = list(snapshot.columns) if columns is None else list(columns)
     missing = [name for name in names if name not in snapshot.columns]

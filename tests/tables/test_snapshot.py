@@ -46,6 +46,21 @@ def test_a_snapshot_reads_back_in_time_order(file: Path, parcels: pa.Table, poli
     assert made.target_values == {"0": 7, "1": 3}
 
 
+@pytest.mark.parametrize("part_rows", [3, 100])
+def test_the_newest_rows_before_a_time_are_read_from_as_few_parts_as_hold_them(
+    file: Path, parcels: pa.Table, policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    monkeypatch.setattr(snapshot, "PART_ROWS", part_rows)
+    monkeypatch.setattr(snapshot, "SLICE_ROWS", min(part_rows, snapshot.SLICE_ROWS))
+    made = taken(policy_for(file), store)
+    times = sorted(parcels["sent"].to_pylist())
+    assert len(made.parts) == (4 if part_rows == 3 else 1)
+    if part_rows == 3:
+        store.put(f"snapshots/parcels/{made.fingerprint}/{made.parts[0].name}", b"not needed")
+    rows = snapshot.newest(store, made, 4, times[8], ["_time", "items"])
+    assert rows["_time"].to_pylist() == times[4:8]
+
+
 def test_the_fingerprint_is_of_the_rows_and_not_of_their_layout(
     tmp_path: Path, file: Path, parcels: pa.Table, policy_for: Policies, store: Store
 ) -> None:
