@@ -37,7 +37,7 @@ def retrain(
         change_point: Since when the relation is another one, ISO 8601 with offset; empty: not known.
         champion_until: Newest row the champion was trained on, ISO 8601 with offset; empty: not known, or no champion.
     """
-    told = notify(policy=policy, store=store, run=run)
+    told = notify(policy=policy, store=store, run=run, registry=registry)
     with dsl.ExitHandler(told, name="retrain"):
         rows = ingest(policy=policy, store=store, run=run, end=end)
         good = validate(policy=policy, store=store, fingerprint=rows.outputs["Output"])

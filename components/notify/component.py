@@ -8,7 +8,7 @@ from kedge.image import STEP_IMAGE
 
 
 @dsl.component(base_image=STEP_IMAGE, install_kfp_package=False)
-def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Markdown]) -> str:
+def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Markdown], registry: str = "") -> str:
     """Record how the run ended if no step did, and tell those the policy names.
 
     Args:
@@ -16,7 +16,8 @@ def notify(policy: dict[str, Any], store: str, run: str, card: dsl.Output[dsl.Ma
         store: Root of the store.
         run: Name of the run; empty: the id of the pipeline's run.
         card: The verdict, with the gates and figures of the challenger.
+        registry: Address of the MLflow server that lists the training as a run; empty: none does.
     """
     from kedge.notify import step
 
-    return step.notify(policy, store, run, card)
+    return step.notify(policy, store, run, card, registry)

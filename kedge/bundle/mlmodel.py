@@ -22,12 +22,11 @@ EXAMPLE_ROWS = 5
 def description(signature: Signature) -> bytes:
     """The file ``MLmodel``: how to load the bundle, and its signature. JSON, which is YAML too."""
     python = ".".join(map(str, sys.version_info[:2]))
-    inputs = [{"name": each.name, "type": _type(each), "required": True} for each in signature.inputs]
     return json.dumps(
         {
             "flavors": {"python_function": {"loader_module": __name__, "python_version": python}},
             "signature": {
-                "inputs": json.dumps(inputs),
+                "inputs": json.dumps(columns(signature)),
                 "outputs": json.dumps([{"type": "double", "name": "score", "required": True}]),
             },
             "saved_input_example_info": {
@@ -36,6 +35,11 @@ def description(signature: Signature) -> bytes:
         },
         indent=1,
     ).encode()  # fmt: skip
+
+
+def columns(signature: Signature) -> list[dict[str, object]]:
+    """The features as MLflow's column specification."""
+    return [{"name": each.name, "type": _type(each), "required": True} for each in signature.inputs]
 
 
 def example(signature: Signature, golden: pa.Table) -> bytes:

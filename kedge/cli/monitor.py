@@ -59,6 +59,7 @@ def monitor(
     from kedge.settings import Settings
     from kedge.store import open_store
     from kedge.store.identity import require
+    from kedge.submission.commit import policy_commit
 
     settings = Settings.of(store)
     asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
@@ -82,7 +83,7 @@ def monitor(
     ended: list[RunOutcome] = []
     try:
         if due is not None and not no_submit:
-            ended = follow_up(settings, asked, due, say=say)
+            ended = follow_up(settings, asked, due, commit=policy_commit(policy), say=say)
         elif failed is not None and not no_submit:
             ended = [release_again(settings, asked, failed, say=say)]
     finally:
@@ -140,7 +141,7 @@ def without_pandas() -> Iterator[None]:
 
 
 def follow_up(
-    settings: Settings, policy: Policy, due: Record[Checked], *, say: Callable[[str], None]
+    settings: Settings, policy: Policy, due: Record[Checked], *, commit: str = "", say: Callable[[str], None]
 ) -> list[RunOutcome]:
     """Submit what a check decided, or drive it on; once, however often this is called.
 
@@ -158,6 +159,7 @@ def follow_up(
         "end": due.time,
         "change_point": due.data.change_point,
         "champion_until": due.data.trained_until,
+        "commit": commit,
     }
     if settings.kfp_host is None:
         return submit.retrain_and_release(settings, policy, **asked, say=say)

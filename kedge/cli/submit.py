@@ -58,6 +58,7 @@ def submit(
     from kedge.cli.approve import registered
     from kedge.settings import Settings
     from kedge.store import open_store
+    from kedge.submission.commit import policy_commit
     from kedge.submission.submit import retrain_and_release, submit_release, submit_retrain
 
     settings = Settings.of(store)
@@ -66,6 +67,7 @@ def submit(
     asked = chosen_policy(policy, model, settings)
     until = clock.parse("--end", end) if end else clock.now()
     changed = clock.parse("--change-point", change_point) if change_point else None
+    commit = policy_commit(policy)
     name = key or f"{until:%Y%m%dT%H%M%S}"
     served = asked.release.mode == "served"
     unserved = served and release is None and asked.release.approval == "auto" and _nothing_serves(settings)
@@ -78,12 +80,20 @@ def submit(
         outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, again=True, wait=wait, say=say)]
     elif wait and not unserved:
         outcomes = retrain_and_release(
-            settings, asked, reason=reason, key=name, end=until, change_point=changed, say=say
+            settings, asked, reason=reason, key=name, end=until, change_point=changed, commit=commit, say=say
         )
     else:
         outcomes = [
             submit_retrain(
-                settings, asked, reason=reason, key=name, end=until, change_point=changed, wait=wait, say=say
+                settings,
+                asked,
+                reason=reason,
+                key=name,
+                end=until,
+                change_point=changed,
+                commit=commit,
+                wait=wait,
+                say=say,
             )
         ]
     _tell(outcomes, as_json)

@@ -50,6 +50,8 @@ class RunStarted:
     """The process that submitted it."""
     kfp: str | None = None
     """Address of the Kubeflow Pipelines it went to; None: the local runner."""
+    commit: str = ""
+    """Of the repository that the policy's file is in; empty: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

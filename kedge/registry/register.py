@@ -7,8 +7,9 @@ import json
 from kedge import bundle, clock, records, steps
 from kedge.errors import RunError
 from kedge.policy import Policy
-from kedge.records import Evaluated, Record, Registered
+from kedge.records import Evaluated, Record, Registered, RunFinished
 from kedge.registry.registry import Registry
+from kedge.registry.trainings import training
 from kedge.store import Store
 
 FIGURES = ("wrong", "roc_area", "rmse", "mae", "r_squared")
@@ -27,12 +28,16 @@ def run(policy: Policy, store: Store, registry: Registry, run_name: str, bundle_
     """
     verdict = _verdict(store, policy.name, bundle_id, run_name)
     manifest = bundle.manifest.parse(store.get(f"{bundle.address(policy.name, bundle_id)}/bundle.json"), bundle_id)
-    version = registry.register(
-        policy.name,
-        bundle_id,
-        store.uri(bundle.address(policy.name, bundle_id)),
-        lineage(manifest, policy, run_name, verdict),
-    )
+    begun = steps.attempts(store, policy.name, run_name)
+    ended = RunFinished(run=run_name, state="succeeded", bundle=bundle_id)
+    key = steps.attempt_key(run_name, max(1, len(begun)))
+    passed = Record(model=policy.name, key=key, time=clock.now(), data=ended)
+    run_id = registry.log(policy.name, training(policy, store, begun[-1] if begun else None, passed))
+    tags = lineage(manifest, policy, run_name, verdict)
+    if begun and begun[-1].data.commit:
+        tags["kedge.policy_commit"] = begun[-1].data.commit
+    source = store.uri(bundle.address(policy.name, bundle_id))
+    version = registry.register(policy.name, bundle_id, source, tags, run_id=run_id)
     data = Registered(bundle=bundle_id, version=version, run=run_name, registry=registry.uri)
     records.append(store, Record(model=policy.name, key=bundle_id, time=clock.now(), data=data))
     registry.publish(policy.name, records.read_state(store, policy.name))

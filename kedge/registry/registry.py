@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +18,11 @@ from kedge.errors import RegistryError
 from kedge.records import ModelState
 
 Alias = Literal["champion", "challenger", "previous"]
-BUNDLE, SOURCE = "kedge.bundle", "kedge.source"
+BUNDLE, SOURCE, RUN = "kedge.bundle", "kedge.source", "kedge.run"
+KEY = re.compile(r"[^\w\-. :/]")
+"""What no name of a metric or a parameter may have."""
+BATCH = 100
+"""Parameters or tags in one request; metrics may be ten times as many."""
 SQLITE = "sqlite:///"
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own 120, with 7 retries, look like a hang
@@ -41,6 +47,24 @@ class Version:
     created: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training, as MLflow lists runs."""
+
+    run: str
+    """Its name: that of the pipeline's run, from the second attempt on with the attempt."""
+    started: datetime
+    ended: datetime
+    failed: bool
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    dataset: Mapping[str, str] | None
+    """Fields of MLflow's ``Dataset``: the rows."""
+    pages: Mapping[str, str]
+    """HTML by file name."""
+
+
 class Registry:
     """Versions and aliases of models, each a bundle.
 
@@ -55,7 +79,9 @@ class Registry:
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
-    def register(self, model: str, bundle: str, source: str, tags: Mapping[str, str]) -> str:
+    def register(
+        self, model: str, bundle: str, source: str, tags: Mapping[str, str], *, run_id: str | None = None
+    ) -> str:
         """Make a version of a bundle and return its number; a bundle that has one keeps it.
 
         Args:
@@ -63,6 +89,7 @@ class Registry:
             bundle: The bundle's id.
             source: Where the bundle lies, for whoever deploys it.
             tags: Lineage. Values longer than 5,000 characters are cut.
+            run_id: Of its training, as :meth:`log` returned it; default: the one that KFP's plugin opened, if any.
         """
         with self._translated(f"register bundle {bundle[:12]} of {model}"):
             self._ensure(model)
@@ -70,8 +97,74 @@ class Registry:
                 if known.tags.get(BUNDLE) == bundle:
                     return str(known.version)
             kept = {name: value[:5000] for name, value in {**tags, BUNDLE: bundle, SOURCE: source}.items()}
-            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=self._run(), tags=kept)
+            run_id = run_id or self._run()
+            made = self._client.create_model_version(model, acceptable(self.uri, source), run_id=run_id, tags=kept)
             return str(made.version)
+
+    def log(self, model: str, training: Training) -> str:
+        """Make a run of a training in the experiment of its model, and return its id; one that is there is completed.
+
+        Pages that MLflow's store of artefacts does not take are left out: kedge's own store has them.
+        """
+        with self._translated(f"log the training {training.run} of {model}"):
+            from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+            client, experiment = self._client, self._experiment(model)
+            run_id, complete = self._logged(experiment).get(training.run, (None, False))
+            started, ended = (int(time.timestamp() * 1000) for time in (training.started, training.ended))
+            if run_id is None:
+                parent = self._run()
+                first = {RUN: training.run} | ({"mlflow.parentRunId": parent} if parent else {})
+                made = client.create_run(experiment, start_time=started, run_name=training.run, tags=first)
+                run_id = str(made.info.run_id)
+            if complete:
+                return run_id
+            tags = [RunTag(name, value[:5000]) for name, value in training.tags.items() if value]
+            params = [Param(KEY.sub("_", name), value) for name, value in training.params.items()]
+            figures = {KEY.sub("_", name): value for name, value in training.metrics.items() if math.isfinite(value)}
+            metrics = [Metric(name, value, ended, 0) for name, value in figures.items()]
+            for start in range(0, max(len(tags), len(params), len(metrics)), BATCH):
+                some = slice(start, start + BATCH)
+                client.log_batch(run_id, metrics=metrics[some], params=params[some], tags=tags[some])
+            if training.dataset is not None:
+                used = DatasetInput(Dataset(**training.dataset), [InputTag("mlflow.data.context", "training")])
+                client.log_inputs(run_id, [used])
+            with suppress(Exception):
+                for name, page in training.pages.items():
+                    client.log_text(run_id, page, name)
+            client.set_terminated(run_id, "FAILED" if training.failed else "FINISHED", ended)
+            return run_id
+
+    def runs(self, model: str) -> dict[str, str]:
+        """Names of the trainings that MLflow knows completely -> ids of their runs."""
+        with self._translated(f"list the trainings of {model}"):
+            logged = self._logged(self._experiment(model))
+            return {name: run_id for name, (run_id, complete) in logged.items() if complete}
+
+    def _experiment(self, model: str) -> str:
+        """The experiment of a model, made where there is none."""
+        found = self._client.get_experiment_by_name(model)
+        if found is None:
+            place = None
+            if self.uri.startswith(SQLITE):  # else in the folder that a step happens to run in
+                place = str(Path(self.uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts" / model)
+            return str(self._client.create_experiment(model, artifact_location=place))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _logged(self, experiment: str) -> dict[str, tuple[str, bool]]:
+        """Name of a training -> id of its run, and whether all of it was logged."""
+        logged: dict[str, tuple[str, bool]] = {}
+        token = None
+        while True:
+            page = self._client.search_runs([experiment], page_token=token)
+            for run in page:
+                if RUN in run.data.tags:
+                    logged[run.data.tags[RUN]] = (str(run.info.run_id), run.info.status != "RUNNING")
+            token = page.token
+            if not token:
+                return logged
 
     def publish(self, model: str, state: ModelState) -> None:
         """Let the aliases name what the records say. Nobody in kedge asks an alias; again is harmless.

@@ -79,6 +79,7 @@ def submit_retrain(
     end: datetime | None = None,
     change_point: datetime | None = None,
     champion_until: datetime | None = None,
+    commit: str = "",
     wait: bool = True,
     say: Say = lambda _: None,
 ) -> RunOutcome:
@@ -95,6 +96,7 @@ def submit_retrain(
         end: Point in time of the run; default now.
         change_point: Since when the relation is another one; default: not known.
         champion_until: Time of the newest row the champion was trained on; default: not known.
+        commit: Of the team's repository, see :func:`kedge.submission.commit.policy_commit`.
         wait: False: return as soon as KFP has the run. The local runner always waits.
         say: Told a line a step.
 
@@ -111,7 +113,7 @@ def submit_retrain(
         "change_point": change_point.isoformat() if change_point is not None else "",
         "champion_until": champion_until.isoformat() if champion_until is not None else "",
     }
-    about = {"reason": reason, "decision_key": key}
+    about = {"reason": reason, "decision_key": key, "commit": commit}
     return _Submission(settings, policy, "retrain", name, arguments, about, say).outcome(wait=wait)
 
 
@@ -165,6 +167,7 @@ def retrain_and_release(
     end: datetime | None = None,
     change_point: datetime | None = None,
     champion_until: datetime | None = None,
+    commit: str = "",
     say: Say = lambda _: None,
 ) -> list[RunOutcome]:
     """Retrain, and release what passed unless the policy asks for an approval first; waits for both.
@@ -174,7 +177,7 @@ def retrain_and_release(
     """
     trained = submit_retrain(
         settings, policy, reason=reason, key=key, end=end, change_point=change_point, champion_until=champion_until,
-        say=say,
+        commit=commit, say=say,
     )  # fmt: skip
     if trained.state != "succeeded" or trained.bundle is None:
         return [trained]

@@ -13,6 +13,7 @@ from kedge.registry import Registry
 from kedge.store import open_store
 from tests.bundle import models
 from tests.records.made import record
+from tests.training import test_own_features as own
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -87,3 +88,16 @@ def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch
     finally:
         mlflow.set_registry_uri(before)
     assert model.predict(made.golden.drop_columns(["_score"]).to_pandas()).tolist() == made.golden["_score"].to_pylist()
+
+
+@pytest.mark.usefixtures("tracking")
+def test_own_feature_code_runs_in_it_as_in_a_slot(tmp_path, monkeypatch):
+    import mlflow.pyfunc
+
+    monkeypatch.setenv("KEDGE_ALLOW_CODE", "1")
+    made, _ = own.trained(open_store(tmp_path / "store"), tmp_path, own.asked(own.written(tmp_path)))
+    model = mlflow.pyfunc.load_model(str(made.folder))
+    frame = made.golden.drop_columns(["_score"]).to_pandas()
+    assert model.predict(frame).tolist() == made.golden["_score"].to_pylist()
+    assert model.metadata.get_input_schema().input_names() == list(made.signature.names)
+    assert model.predict(model.input_example).tolist() == made.golden["_score"].to_pylist()[:5]
