@@ -28,6 +28,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "drift",
+    "drill",
     "guard",
     "history",
     "init",
@@ -46,7 +47,9 @@ COMMANDS = (
     "up",
 )
 
-STEP = ("adopt", "approve", "doctor", "guard", "monitor", "resume", "rollback", "score", "submit", "suspend")
+STEP = (
+    "adopt", "approve", "doctor", "drill", "guard", "monitor", "resume", "rollback", "score", "submit", "suspend",
+)  # fmt: skip
 LOCAL = ("demo", "up")
 """Commands by the extra that brings their packages; that of the others is ``data``, if they need one."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from kedge.rollout.progress import Progress
     from kedge.settings import Settings
 
+WATCH_SECONDS = 2.0
+"""Between two looks at a release that is followed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
@@ -34,6 +37,8 @@ class Status:
     rollout: Rollout | None
     progress: Progress | None
     """Of the release that runs: what its last look saw, and what it still needs."""
+    ended: str
+    """How the release ended that was decided last, in words; empty: none was."""
     next: tuple[str, ...]
 
 
@@ -47,18 +52,31 @@ def status(
     model: ModelName = None,
     store: StoreRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until the release that runs has ended; a line a change.")
+    ] = False,
 ) -> None:
     """Show how a model is, on one screen; without a name, all models.
 
     The champion, the last check and its verdict, the last run and why it failed, a rollout, what comes next. Without
-    --policy or --model every model of the store has a line.
+    --policy or --model every model of the store has a line. With --watch the release is followed: its step, the
+    evidence so far against what is needed, the time left and what comes then; ends with it.
 
     Example: kedge status --model payments
     """
+    import time
+
     from kedge import clock
+    from kedge.errors import UsageError
     from kedge.settings import Settings
 
     settings, now = Settings.of(store), clock.now()
+    if watch:
+        if as_json or (policy is None and model is None):
+            raise UsageError("--watch follows one model's release: give --policy FILE or --model NAME, without --json")
+        for line in watched(lambda: _one(policy, model, settings, clock.now()), time.sleep):
+            typer.echo(line)
+        return
     if policy is None and model is None:
         statuses = list(_all(settings, now))
         texts = _table(statuses) if statuses else [f"store {settings.store}: no models yet; `kedge init TABLE` begins"]
@@ -72,6 +90,32 @@ def status(
         typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
     else:
         typer.echo("\n".join(texts))
+
+
+def watched(look_again: Callable[[], Status], sleep: Callable[[float], object]) -> Iterator[str]:
+    """The screen, then a line for each change of the release that runs, until it has ended."""
+    seen = look_again()
+    yield from screen(seen)
+    told = _rollout_words(seen)
+    while seen.progress is not None or seen.rollout is not None:
+        sleep(WATCH_SECONDS)
+        seen = look_again()
+        line = _rollout_words(seen)
+        if seen.progress is None and seen.rollout is None:
+            line = seen.ended or "no release runs any more"
+        if line != told:
+            yield f"{seen.now:%H:%M:%S} {line}"
+            told = line
+
+
+def _ended(state: ModelState) -> str:
+    """How the release ended that was decided last, in words; empty: none was."""
+    ends = [each.rolled_back or each.promoted for each in state.releases]
+    last = max((each for each in ends if each is not None), key=lambda each: each.time, default=None)
+    if last is None:
+        return ""
+    result = last.kind.replace("-", " ") if getattr(last.data, "condemned", True) else "not judged"
+    return f"bundle {last.data.bundle[:12]} {result}: {last.data.reason}"
 
 
 def _one(policy: Path | None, model: str | None, settings: Settings, now: datetime) -> Status:
@@ -144,6 +188,7 @@ def look(
         run=_last_word(state.newest_run),
         rollout=under_way,
         progress=seen if goes else None,
+        ended=_ended(state),
         next=tuple(_next(state, asked, under_way, now)),
     )
 

@@ -162,6 +162,8 @@ class Rollout:
     """Who rolled it back, when a person did."""
     not_started: Annotated[bool, Field(validation_alias=AliasChoices("not_started", "untried"))] = False
     """Rolled back before any process was begun with the bundle: the platform was at fault, nothing was judged."""
+    drill: bool = False
+    """Only an exercise: it leaves no record, and is never promoted."""
 
     @property
     def ended(self) -> bool:

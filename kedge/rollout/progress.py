@@ -68,6 +68,8 @@ class Progress:
     champion: Traffic = field(default_factory=Traffic)
     lacking: tuple[str, ...] = ()
     """What the judge waits for, in its words."""
+    then: str = ""
+    """What comes when the evidence is there: `25 %`, `bake`, `promoted`; empty: not known, or it has ended."""
     held: str = ""
     """Why it does not go on though the evidence is there, or cannot be judged; empty: it goes on by its evidence."""
     looks: tuple[Look, ...] = ()
@@ -96,6 +98,7 @@ def of(policy: Policy, rollout: Rollout, now: datetime, *, held: str = "") -> Pr
         since=rollout.since,
         time=now,
         limit_seconds=_limit(policy, rollout),
+        then=_then(policy, rollout),
         held=held,
     )
 
@@ -156,8 +159,10 @@ def words(progress: Progress, now: datetime) -> str:
     line = f"{place}: {', '.join(facts)}" if facts else place
     if progress.held:
         return f"{line}; held: {progress.held}"
-    left = ", ".join(_left(progress, now))
-    return f"{line}; {left}" if left else line
+    left = list(_left(progress, now))
+    return "; ".join(
+        [line, *([", ".join(left)] if left else []), *([f"then {progress.then}"] if progress.then else [])]
+    )
 
 
 def seconds_more(progress: Progress) -> float | None:
@@ -181,6 +186,14 @@ def _thinned(looks: tuple[Look, ...]) -> tuple[Look, ...]:
         return looks
     place = min(range(1, len(looks) - 1), key=lambda each: looks[each + 1].time - looks[each - 1].time)
     return looks[:place] + looks[place + 1 :]
+
+
+def _then(policy: Policy, rollout: Rollout) -> str:
+    """What the state table says comes next, in a word."""
+    if rollout.ended or rollout.state in ("waiting", "failover"):
+        return ""
+    following, step = states.TABLE[rollout.state].following(policy.release, rollout.step)
+    return f"{policy.release.steps[step].percent} %" if following == "canary" else following
 
 
 def _limit(policy: Policy, rollout: Rollout) -> float | None:

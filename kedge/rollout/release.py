@@ -62,6 +62,8 @@ class Release:
     clock: Callable[[], datetime] = clock.now
     sleep: Callable[[float], object] = time.sleep
     say: Callable[[str], None] = lambda _text: None
+    drilled: list[Rollout] | None = None
+    """Of a drill, which leaves no record: where it stood when one was due; None: this is none."""
     blind: int = field(default=0, init=False)
     """Looks in a row without evidence."""
     steady: datetime | None = field(default=None, init=False)
@@ -163,6 +165,10 @@ def wait_ready(release: Release, slot: Slot, bundle: str) -> None:
 
 def record(release: Release, rollout: Rollout) -> None:
     """Append the record of a release that begins or ended; once, however often it is asked for."""
+    if rollout.drill:
+        if release.drilled is not None:
+            release.drilled.append(rollout)
+        return
     data: ReleaseStarted | Promoted | RolledBack
     about: dict[str, Any] = {
         "bundle": rollout.bundle,

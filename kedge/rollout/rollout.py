@@ -88,6 +88,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
         run=release.run,
         started=now,
         since=now,
+        drill=release.drilled is not None,
     )
     release.driver.set_route(replace(route, rollout=rollout))
     return rollout

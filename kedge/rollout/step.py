@@ -20,6 +20,7 @@ from kedge.policy import Policy
 from kedge.records import RunState
 from kedge.registry import Registry
 from kedge.rollout import batch, page, progress, rollout
+from kedge.rollout import drill as drills
 from kedge.rollout import guard as guards
 from kedge.rollout import release as releases
 from kedge.rollout import rollback as rollbacks
@@ -112,6 +113,23 @@ def guard(
     release = _release(policy, open_store(store), registry, platform)
     release.sleep = sleep
     return guards.look(release, seconds)
+
+
+def drill(
+    policy: Policy,
+    store: str,
+    registry: str,
+    platform: str,
+    *,
+    max_seconds: float,
+    replace_kept: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
+) -> drills.Drilled:
+    """A rollback, tried; see :func:`kedge.rollout.drill.drill`."""
+    release = _release(policy, open_store(store), registry, platform)
+    release.say = say
+    with TemporaryDirectory() as folder:
+        return drills.drill(release, Path(folder), max_seconds=max_seconds, replace_kept=replace_kept)
 
 
 def served(model: str, platform: str) -> str:

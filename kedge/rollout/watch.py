@@ -65,6 +65,8 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
     decision, rules, now = judge(evidence, release.policy), release.policy.release, release.clock()
     if decision.action == "roll back":
         end(release, route, ended, "rolled-back", "; ".join(decision.reasons))
+    elif decision.action == "advance" and rollout.drill:
+        end(release, route, ended, "not-judged", "the drill's candidate was not found out at its first share")
     elif decision.action == "advance":
         following, step = states.TABLE[rollout.state].following(rules, rollout.step)
         held = holds.held(rules, rollout, following, step, release.state(), now)
@@ -123,7 +125,7 @@ def fail_over(release: Release, route: Route, rollout: Rollout) -> None:
     lacking = states.lacking(states.TABLE["failover"].needs(rules, rollout.step), evidence)
     if beyond:
         release.pause(text=f"the candidate exceeds a limit ({'; '.join(beyond)}), but {dead}: it keeps the traffic")
-    elif lacking or release.steady is not None:
+    elif lacking or release.steady is not None or rollout.drill:
         release.pause(progress.seen(release.policy, rollout, now, evidence, None))
     else:
         held = f"{span.candidate.requests:,} requests, {span.candidate.errors:,} of them failed"

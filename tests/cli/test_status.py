@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from kedge import policy
 from kedge import records as ledger
 from kedge.cli import build
-from kedge.cli.status import look, screen
+from kedge.cli.status import look, screen, watched
 from kedge.errors import UsageError
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Rollout, Route
@@ -175,6 +175,30 @@ def test_a_release_under_way_shows_what_it_has_seen_against_what_it_needs(store,
     assert "bundle bbbbbbbbbbbb in slot green: canary 25 %: 37 of 100 requests, 120 of 300 s" in text
     over = ledger.ModelState.of([*running, event(0.5, "rolled-back", f"{B}-1", bundle=B)])
     assert "rollout     none" in "\n".join(screen(look("fraud", over, None, None, START, at)))
+
+
+def test_a_release_is_followed_line_by_line_until_it_has_ended():
+    from kedge.rollout import progress
+
+    asked = policy.parse(RULES)
+    running = [*PROMOTED, event(1.5, "release-started", f"{B}-1", bundle=B)]
+    steps = [progress.of(asked, rollout("canary"), START), progress.of(asked, rollout("bake"), START)]
+    back = event(2, "rolled-back", f"{B}-1", bundle=B, reason="failed requests at 25 %")
+    looks = iter(
+        [look("fraud", ledger.ModelState.of(running), asked, None, START, step) for step in (*steps[:1], *steps)]
+        + [look("fraud", ledger.ModelState.of([*running, back]), asked, None, START, steps[1])]
+    )
+    lines = list(watched(lambda: next(looks), lambda _seconds: None))
+    assert [line for line in lines if "canary 25 %" in line and "then 50 %" in line] == [lines[4]]
+    assert [line.partition(" ")[2] for line in lines[-2:]] == [
+        "bundle bbbbbbbbbbbb in slot green: bake 95 %; then promoted",
+        "bundle bbbbbbbbbbbb rolled back: failed requests at 25 %",
+    ]
+
+
+def test_what_cannot_be_followed_is_refused():
+    done = CliRunner().invoke(build(), ["status", "--watch"])
+    assert isinstance(done.exception, UsageError)
 
 
 def test_a_rollout_under_way_is_told_and_an_ended_one_is_not():

@@ -101,7 +101,7 @@ def test_progress_says_what_is_there_against_what_is_needed_and_how_long_it_may_
     run(midway)
     assert seen == [
         "canary 10 %: 40 of 50 requests, 20 of 60 s, errors 0/40 against 0/360, p95 2 ms against 2 ms; "
-        "about 35 s more, at most 9.58 min"
+        "about 35 s more, at most 9.58 min; then 50 %"
     ]
     assert progress.read(store, "fraud").state == "promoted"
 
