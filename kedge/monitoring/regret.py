@@ -22,8 +22,8 @@ MIN_SERVED_CHECKS = 3
 """Checks that a champion has served before its mean counts as a level held: one lucky check is none."""
 CERTAINTY = 1.0
 """Standard errors of the excess that are asked for on top of the price."""
-FAILURE_FACTOR, SUCCESS_FACTOR = 3.0, 2.0
-"""How the price grows with an attempt that brought no better decisions, and with one that did."""
+FAILURE_FACTOR = 3.0
+"""How the price grows with an attempt that brought no better decisions."""
 PRICE_HALF_LIFE = 0.8
 """Share of ``horizon_rows`` judged rows after which half of the growth is gone."""
 USEFUL = 0.5
@@ -247,7 +247,6 @@ def ended(regret: Regret, costs: RetrainingCosts, result: Result, *, useful: boo
             regret,
             pending=False,
             floor=cheapest(costs),
-            price=regret.price * SUCCESS_FACTOR,
             attempts=0,
             loss_only=False,
         )
