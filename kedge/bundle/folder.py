@@ -90,6 +90,11 @@ class Bundle:
         """Where the bundle lies in a store: ``bundles/<model>/<id>``."""
         return address(self.manifest.name, self.id)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(item.size for item in self.manifest.files.values())
+
     def load_model(self, *, threads: int = 1) -> Predictor:
         """Load the model; batches are scored on so many threads.
 

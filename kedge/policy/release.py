@@ -98,6 +98,24 @@ class Analysis(Section):
     """What must be ruled out before a share rises."""
 
 
+class Capacity(Section):
+    """What a candidate's server may need, looked at when its golden rows agree, before it has any traffic. A figure
+    without a limit is not looked at; one that is shown to be above its limit ends the release."""
+
+    requests_per_second: Annotated[float, Field(gt=0, le=1000)] = 20.0
+    """Requests of one row that are sent, whether answers come or not."""
+    seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """For how long."""
+    max_p95_ms: Annotated[float, Field(gt=0)] | None = None
+    """95th percentile of the latency under that load, from the moment at which a request was due; null: no limit."""
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of the server's process after that load, in 10^6 bytes; null: no limit."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    """All files of the bundle, in 10^6 bytes; null: no limit."""
+    max_start_seconds: Annotated[float, Field(gt=0)] | None = None
+    """From the order for the bundle to a server that is ready; null: `ready_seconds` alone."""
+
+
 class Guard(Section):
     """Absolute limits: of a champion after its release, and of a candidate whose champion is dead.
 
@@ -164,6 +182,8 @@ class Release(Section):
     """Times in which no share of a candidate rises."""
     analysis: Analysis = Analysis()
     """How evidence is judged."""
+    capacity: Capacity = Capacity()
+    """What the candidate's server may need, before any traffic."""
     guard: Guard = Guard()
     """What holds at all times, whoever serves."""
 

@@ -62,6 +62,8 @@ class Release:
     clock: Callable[[], datetime] = clock.now
     sleep: Callable[[float], object] = time.sleep
     say: Callable[[str], None] = lambda _text: None
+    sized: str = field(default="", init=False)
+    """Bundle whose server was held against the limits of ``release.capacity``, so that it is done once."""
     drilled: list[Rollout] | None = None
     """Of a drill, which leaves no record: where it stood when one was due; None: this is none."""
     blind: int = field(default=0, init=False)

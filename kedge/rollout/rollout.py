@@ -16,7 +16,7 @@ from kedge.bundle import golden_difference
 from kedge.errors import Conflict, ReleaseError, SlotNotReady
 from kedge.policy import Policy
 from kedge.records import ModelState
-from kedge.rollout import holds, progress, states
+from kedge.rollout import capacity, holds, progress, smoke, states
 from kedge.rollout.model import Rollout, Route, other
 from kedge.rollout.release import MAX_WAIT, End, Outcome, Release, end, finish, move, record
 from kedge.rollout.watch import fail_over, wait, watch
@@ -153,6 +153,8 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
         else:
             release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
         return
+    if not fault:
+        fault = _capacity_fault(release, rollout)
     following, step = states.TABLE["smoke"].following(release.policy.release, 0)
     now = release.clock()
     held = "" if fault else holds.held(release.policy.release, rollout, following, step, release.state(), now)
@@ -183,6 +185,27 @@ def _smoke_fault(release: Release, rollout: Rollout) -> str | None:
         f"smoke: golden rows predicted in slot {rollout.slot} differ by {difference:.3g} from training, "
         f"tolerated {tolerance:g}: what serves is not what was trained"
     )
+
+
+def _capacity_fault(release: Release, rollout: Rollout) -> str | None:
+    """Which limits on its server the candidate exceeds; every one is looked at, once, and said."""
+    assert release.bundle is not None
+    if release.sized == rollout.bundle or rollout.drill:
+        return None
+    rows = release.bundle.golden_rows()[:1]
+    checks = capacity.checked(
+        release.policy.release.capacity,
+        send=lambda: release.driver.predict(rollout.slot, rows),
+        memory=lambda: smoke.memory(release.driver.slot(rollout.slot).address),
+        size=release.bundle.size,
+        start_seconds=(rollout.since - rollout.started).total_seconds(),
+    )
+    faults = []
+    for check in checks:
+        release.say(check.sentence)
+        faults += [] if check.passed else [check.sentence]
+    release.sized = rollout.bundle
+    return f"capacity: {'; '.join(faults)}" if faults else None
 
 
 def _same(rollout: Rollout | None, mine: Rollout) -> bool:

@@ -13,6 +13,7 @@ from kedge.errors import ReleaseError, SlotNotReady
 HEADER = "x-kedge-smoke"
 """Marks requests that are no part of what was served; the gateways remove it from those of clients."""
 TIMEOUT_SECONDS = 30
+MEMORY = "process_resident_memory_bytes"
 
 
 def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -38,3 +39,23 @@ def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence
     if len(scores) != len(rows):
         raise ReleaseError(f"slot {slot} gave {len(scores)} scores for {len(rows)} rows")
     return scores
+
+
+def memory(base: str | None) -> float:
+    """Bytes that the process of the server at ``base`` has resident, by its own page of metrics.
+
+    Raises:
+        ReleaseError: it has no address, does not answer, or does not say.
+    """
+    if base is None:
+        raise ReleaseError("the slot has no address of its own")
+    try:
+        answer = httpx.get(f"{base}/metrics", headers={HEADER: "true"}, timeout=TIMEOUT_SECONDS, trust_env=False)
+        answer.raise_for_status()
+    except httpx.HTTPError as exc:
+        raise ReleaseError(f"{base}/metrics: {exc}") from exc
+    for line in answer.text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == MEMORY:
+            return float(value)
+    raise ReleaseError(f"{base}/metrics does not say {MEMORY}")

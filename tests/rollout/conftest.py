@@ -48,6 +48,7 @@ class Golden:
     def __init__(self, bundle: str) -> None:
         self.id = bundle
         self.golden = pa.table({"x": [1.0, 2.0], "_score": [0.25, 0.75]})
+        self.size = 2_000_000
 
     def golden_rows(self) -> list[dict]:
         return self.golden.select(["x"]).to_pylist()
