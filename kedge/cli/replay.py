@@ -51,14 +51,17 @@ def replay(
     """
     import orjson
 
+    from kedge.bundle import packages
     from kedge.progress import bar
     from kedge.replay import blocks as cutting
     from kedge.replay import history, page
     from kedge.replay import replay as replays
     from kedge.settings import Settings
-    from kedge.store import write_file
+    from kedge.store import open_store, write_file
 
-    read = chosen_policy(policy, model, Settings.of(store))
+    settings = Settings.of(store)
+    read = chosen_policy(policy, model, settings)
+    packages.fetch(open_store(settings.store), read)
     asked = _priced(history.with_source(read, data) if data else read, costs)
     delay = (asked.labels.delay_seconds or 0) if label_delay is None else label_delay
     cut = cutting.cut(

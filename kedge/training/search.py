@@ -284,7 +284,8 @@ def _suggested(policy: Policy, trial: Trial) -> Recipe:
 
     names = policy.train.estimators
     name = str(trial.suggest_categorical("estimator", names)) if len(names) > 1 else names[0]
-    given, taken = policy.train.parameters.get(name, {}), named(name).parameters(policy.model.task)
+    given = policy.train.parameters.get(name, {})
+    taken = named(name).parameters(policy.model.task) if name in SPACES else frozenset()  # a team's own has no space
     parameters: dict[str, float] = {}
     for parameter, (low, high, kind) in SPACES.get(name, {}).items():
         if parameter in given or parameter not in taken:

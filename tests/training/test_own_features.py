@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 import textwrap
 import zipfile
@@ -14,6 +16,7 @@ import pytest
 from kedge import bundle, code
 from kedge import policy as policies
 from kedge.bundle import packages
+from kedge.cli import policy as commands
 from kedge.drift import Profile
 from kedge.errors import BundleError, CodeNotAllowed, DataError, PolicyError, TransformError, UsageError
 from kedge.evaluation import evaluate
@@ -425,3 +428,52 @@ def test_a_monotone_constraint_may_name_a_derived_column(tmp_path) -> None:
     policy = asked(written(tmp_path), monotone={"sqared": "decreasing"})
     with pytest.raises(TransformError, match=r"gives no column 'sqared', which train\.monotone names"):
         bundle.transform.learn(policy, rows.table(), packages.of(policy), 1000)
+
+
+def test_a_slot_that_may_not_run_the_code_says_so_and_ends(usual, monkeypatch) -> None:
+    made, _ = usual
+    monkeypatch.delenv("KEDGE_ALLOW_CODE")
+    words = [sys.executable, "-m", "kedge.serving", "--bundle", str(made.folder), "--port", "0"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "error: features.transform: churn.features:build: is code that this installation does not" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_search_tries_the_packages_own_estimators_on_the_derived_columns(tmp_path, store) -> None:
+    model = """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.impute import SimpleImputer
+        from sklearn.compose import make_column_transformer
+
+        def build():
+            return make_pipeline(make_column_transformer((SimpleImputer(), ["squared", "x0"])), LogisticRegression())
+        """
+    names = ["churn.model:build", "lightgbm"]
+    policy = asked(written(tmp_path, model=model), estimators=names, search={"trials": 3, "folds": 2})
+    made, _ = trained(store, tmp_path, policy)
+    assert made.manifest.estimator in names
+    assert made.load_model().score(made.signature.encode(made.golden)).tolist() == made.golden["_score"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"code": "./chrun"}, r"policy\.yaml:1: code: .*chrun: no such folder or wheel here; `kedge submit`"),
+        (
+            {"features": {"transform": "churn.feature:build"}},
+            r"features\.transform: code has no module 'churn\.feature'; it has churn, churn\.features, churn\.rates",
+        ),
+        ({}, None),
+    ],
+)
+def test_a_check_of_the_policy_looks_for_the_module_and_runs_nothing(tmp_path, monkeypatch, change, said) -> None:
+    monkeypatch.delenv("KEDGE_ALLOW_CODE")
+    written(tmp_path, "raise SystemExit('was run')\n")
+    values = {**rows.policy().to_dict(), "code": "./churn", "features": {"transform": "churn.features:build"}}
+    (tmp_path / "policy.yaml").write_text(json.dumps({**values, **change}))
+    faults = commands.code_faults(tmp_path / "policy.yaml", policies.load(tmp_path / "policy.yaml"))
+    assert len(faults) == (said is not None)
+    if said is not None:
+        assert re.search(said, faults[0])
