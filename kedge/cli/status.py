@@ -294,7 +294,8 @@ def _rollout_words(seen: Status) -> str:
     if progress is not None:
         from kedge.rollout.progress import words
 
-        return f"bundle {progress.bundle[:12]} in slot {progress.slot}: {words(progress, seen.now)}"
+        place = "beside the champion" if progress.state == "batch" else f"in slot {progress.slot}"
+        return f"bundle {progress.bundle[:12]} {place}: {words(progress, seen.now)}"
     if rollout is None:
         return "none"
     step = f" step {rollout.step + 1}" if rollout.state == "canary" else ""

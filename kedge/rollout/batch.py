@@ -103,7 +103,7 @@ def look(ledger: Ledger, now: datetime) -> Outcome | None:
     scored = records.read(ledger.store, policy.name, Scored)
     evidence = Evidence(
         observed=(seen,),
-        seconds=(now - rollout.started).total_seconds(),
+        seconds=max(0.0, (now - rollout.started).total_seconds()),  # a table may be dated before it
         batches=sum(item.data.candidate == rollout.bundle and item.time >= rollout.started for item in scored),
     )
     decision = judge(evidence, policy)
@@ -131,14 +131,15 @@ def rollback(ledger: Ledger, *, reason: str, actor: str = "") -> Outcome:
     state, policy = ledger.state(), ledger.policy
     under_way, champion = state.open_release, state.champion_bundle
     if under_way is None:
-        if champion is None:
+        if champion is None or state.champion is None:
             raise UsageError(f"{policy.name}: no model was promoted, so there is nothing to roll back")
         before = state.before(champion)
         if before is None:
             raise UsageError(f"{policy.name}: no bundle served before {champion[:12]}, so there is none to go back to")
         attempt = state.release_attempts(champion)
+        since = max(ledger.clock(), state.champion.since)  # predictions, and so a promotion, may be dated ahead
         data = ReleaseStarted(bundle=champion, attempt=attempt, slot=SLOT, previous=before)
-        under_way = Record(model=policy.name, key=f"{champion}-{attempt}", time=ledger.clock(), data=data)
+        under_way = Record(model=policy.name, key=f"{champion}-{attempt}", time=since, data=data)
     return _end(ledger, under_way, "rolled-back", reason, actor=actor)
 
 

@@ -199,17 +199,25 @@ def _then(policy: Policy, rollout: Rollout) -> str:
 def _limit(policy: Policy, rollout: Rollout) -> float | None:
     if rollout.state in ("deploy", "smoke", "waiting"):
         return policy.release.ready_seconds
+    if rollout.state == "batch":
+        return policy.release.max_step_seconds + (policy.labels.due_seconds or 0.0)
     return policy.release.max_step_seconds if rollout.state in ("shadow", "canary") else None
 
 
 def _need(each: Need) -> str:
-    words = {"seconds": "s", "requests": "requests", "champion requests": "of the champion's", "labels": "labels"}
+    words: dict[states.Measure, str] = {
+        "seconds": "s",
+        "requests": "requests",
+        "champion requests": "of the champion's",
+        "labels": "labels",
+        "batches": "tables",
+    }
     return f"{each.has:,.0f} of {each.needs:,.0f} {words[each.measure]}"
 
 
 def _compared(progress: Progress) -> Iterator[str]:
     candidate, champion = progress.candidate, progress.champion
-    if not progress.needs:
+    if not progress.needs or progress.state == "batch":
         return
     against = f" against {champion.errors:,}/{champion.requests:,}" if champion.requests else ""
     yield f"errors {candidate.errors:,}/{candidate.requests:,}{against}"

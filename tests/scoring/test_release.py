@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from kedge import clock
+from kedge.cli.status import look, screen
 from kedge.errors import NothingServed, UsageError
-from kedge.rollout import batch, step
+from kedge.rollout import batch, progress, step
 from kedge.tables import MIRRORED
 from tests.scoring.conftest import ROWS, rules
 
@@ -179,10 +181,36 @@ def test_the_release_step_begins_it_and_leaves_a_page(world, monkeypatch):
             pass
 
     monkeypatch.setattr(step, "Registry", Nowhere)
+    world.now = clock.now()
     asked = [world.policy.to_dict(), world.store.url, "nowhere", ""]
     for slope, result in ((3.0, "promoted"), (6.0, "begun")):
         page = SimpleNamespace(path=str(world.folder / "page.html"))
         assert step.deploy(*asked, world.bundle(slope).id, f"release-{slope:g}", page) == result
         assert "<html" in (world.folder / "page.html").read_text()
+    world.night()
+    world.score(world.table())
+    world.outcomes()
+    world.night()
+    champion = world.score(world.table("next")).bundle
+    assert step.deploy(*asked, champion, "release-again", page) == "promoted"
+    assert "no worse than the champion" in (world.folder / "page.html").read_text()
     ended = step.rollback(world.policy, world.store.url, "nowhere", "", reason="complaints")
-    assert ended.result == "rolled-back"
+    assert (ended.result, world.state.champion_bundle == champion) == ("rolled-back", False)
+
+
+def test_a_table_that_is_dated_before_the_release_began_judges_nobody(world, champion):
+    world.night()
+    world.release(world.bundle(6.0))
+    world.now = world.now.replace(day=2)
+    assert world.score(world.table()).release == ""
+
+
+def test_a_release_that_goes_on_says_what_it_waits_for(world, champion):
+    world.release(world.bundle(6.0))
+    world.night()
+    world.score(world.table())
+    seen = progress.read(world.store, "churn")
+    assert "batch: 0 of 200 labels, 1 of 1 tables" in progress.words(seen, world.now)
+    assert "at most 2 days" in progress.words(seen, world.now)
+    status = look("churn", world.state, world.policy, None, world.now, seen)
+    assert "beside the champion: batch" in "\n".join(screen(status))
