@@ -60,8 +60,8 @@ def estimated(
 
 def _counted(store: Store, policy: Policy, window: Window, profile: Profile) -> Profile:
     names = list(profile.columns)
-    rows = log.read_window(store, policy, window.start, window.end, columns=names, labels="none")
-    return count(profile, rows.select(names).to_batches())
+    parts = log.read_parts(store, policy, window.start, window.end, columns=names, labels="none")
+    return count(profile, (batch for part in parts for batch in part.select(names).to_batches()))
 
 
 def _moved(window: Window, back: timedelta) -> Window:

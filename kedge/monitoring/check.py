@@ -23,7 +23,7 @@ from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
 from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
 from kedge.monitoring.probing import Probe
-from kedge.monitoring.window import Floats, comparable, floats, of_version, served
+from kedge.monitoring.window import Floats, Served, floats, served
 from kedge.policy import Policy, cron
 from kedge.records import (
     ADOPTED,
@@ -115,10 +115,8 @@ class Rows:
 
     champion: Champion
     window: Window
-    served: pa.Table
-    """The window's predictions: ``_time``, ``_version``, ``_score`` and the comparable features."""
-    own: str | None
-    """The version whose scores and outcomes are the champion's; None: all are."""
+    served: Served
+    """The window's predictions, counted on the reference's edges; the champion's own are those of its version."""
     outcomes: Outcomes
     baseline: Baseline = NOTHING
     last_breaches: tuple[Breach, ...] = ()
@@ -207,13 +205,12 @@ def read(
         features=list(policy.model.features) if probes else (),
     )
     if probe is not None and found.features is not None and found.judge(policy).verdict == "judged":
-        probed = probing.scores(policy, store, state, found, found.features, probe, trained)
+        probed = probing.scores(policy, store, state, found, probe, trained)
         found = replace(found, probe=probed)
     rows = Rows(
         champion=serving,
         window=window,
-        served=served(store, policy, window),
-        own=own,
+        served=served(store, policy, window, profile, own),
         outcomes=found,
         baseline=estimated(store, policy, window, profile, state.quarantined),
         last_breaches=state.last_breaches,
@@ -230,13 +227,12 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     the champion's own. Of a corrupt window no outcome is judged.
     """
     profile, before, window = reference.profile, rows.baseline, rows.window
-    own = of_version(rows.served, rows.own)
-    current = _counted(profile, rows.served, comparable(policy))
+    own, current = rows.served.own, rows.served.profile
     inputs = _compared(policy, reference, before.reference or profile, current, before)
     # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
     trained = _compared(policy, reference, profile, current, before) if before.reference else inputs
     scores = _counted(profile, own, ["_score"])
-    broken = quarantine.breaches(policy, rows.served, trained.features) if inputs.verdict == "compared" else ()
+    broken = quarantine.breaches(policy, rows.served.outside, trained.features) if inputs.verdict == "compared" else ()
     corrupt = quarantine.counted(broken, rows.last_breaches, rows.accepted)
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
@@ -247,7 +243,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         champion=rows.champion,
         start=window.start,
         end=window.end,
-        rows=rows.served.num_rows,
+        rows=rows.served.rows,
         inputs=_drift(inputs, before.reference or profile, current, before, reference.waits),
         scores=_drift(_compared(policy, reference, profile, scores), profile, scores),
         outcomes=_outcomes(policy, reference, judged[1]),

@@ -156,9 +156,11 @@ def _groups(
     """Coverage by decision (binary), by score and by slice."""
     groups = {"score": coverage.by_score(scores, covered)}
     if model.task == "binary":
-        decision = np.where(scores >= model.threshold, "positive", "negative").astype(object)
-        slices = {"decision": decision, **slices}
+        words = np.array(["negative", "positive"], dtype=object)
+        slices = {"decision": words[(scores >= model.threshold).astype(np.intp)], **slices}
     for name, values in slices.items():
-        keys = np.array(["missing" if value is None else str(value) for value in values], dtype=object)
-        groups[name] = {str(key): coverage.of(covered[keys == key]) for key in np.unique(keys)}
+        numbers: dict[object, int] = {}
+        codes = np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.int32, len(values))
+        named = {"missing" if value is None else str(value): code for value, code in numbers.items()}
+        groups[name] = {key: coverage.of(covered[codes == named[key]]) for key in sorted(named)}
     return groups

@@ -5,9 +5,11 @@ From the log by :func:`read`, from arrays by :func:`select`; both look where :fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from kedge.records import Champion, Checked, Record, Window
 from kedge.records.cohort import Cohort, Delays
 from kedge.store import Store
 from kedge.tables import delays, log
+from kedge.tables.ids import Hashes, hashes_of, held
 
 Floats = NDArray[np.float64]
 
@@ -114,8 +117,9 @@ class Outcomes:
     late: NDArray[np.bool_]
     """Predicted before the cohort, labelled since the last verdict."""
     slices: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
-    features: pa.Table | None = None
-    """Features of the rows, for a probe; None: they were not asked for."""
+    features: Callable[[], Iterator[tuple[NDArray[np.int64], pa.Table]]] | None = None
+    """Reads the features of the rows, for a probe: some at a time, in any order, with their places among the rows.
+    None: they were not asked for."""
     probe: Floats | None = None
     """Scores of a probe, see :mod:`kedge.monitoring.probing`; None: there was none."""
     corrected: int = 0
@@ -153,7 +157,7 @@ class Outcomes:
             times=self.times[kept],
             late=self.late[kept],
             slices={name: values[kept] for name, values in self.slices.items()},
-            features=None if self.features is None else self.features.filter(pa.array(kept)),
+            features=None,
             probe=None if self.probe is None else self.probe[kept],
         )
 
@@ -223,46 +227,99 @@ def read(
     where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
     kept = {name for name, feature in policy.model.features.items() if feature.privacy == "keep"}
     slices = [name for name in policy.model.slices if name in kept]
-    names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *slices, *features)))
-    rows = log.read_window(store, policy, where.start, where.end, columns=names, known_at=end)
-    ids, rows = rows["_id"], _of(rows, bundle, left_out)
+    names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *slices)))
 
-    def outcomes(rows: pa.Table, late: int, corrected: int) -> Outcomes:
-        return Outcomes(
+    def cohort(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
+        return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
+
+    parts, known = [], []
+    for rows in cohort(names, "left"):
+        known.append(hashes_of(rows["_id"]))
+        parts.append(_Part.of(_of(rows, bundle, left_out), slices))
+    own = Outcomes(**_joined(parts), late=_first(parts, 0), span=where, delay_seconds=delay, delays=estimate)
+    if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
+        return replace(own, delays=estimate or _estimate(policy, store, checks, end))
+    corrected, tables = 0, []
+    if where.late_since is not None:
+        late = log.read_late(
+            store,
+            policy,
+            where.late_from,
+            where.judged,
+            since=where.late_since,
+            known_at=end,
+            columns=[*names, *(name for name in features if name not in names)],
+            without=np.concatenate(known),
+        )
+        late = _of(late, bundle, left_out)
+        again = late["_corrected"]
+        if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
+            again = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
+        first = late.filter(pc.invert(again))
+        parts, tables, corrected = [_Part.of(first, slices), *parts], [first], late.num_rows - first.num_rows
+    found = replace(own, **_joined(parts), late=_first(parts, sum(rows.num_rows for rows in tables)))
+    found = replace(found, corrected=corrected)
+    if not features:
+        return found
+    ids = np.concatenate([part.ids for part in parts])
+    columns = list(dict.fromkeys(("_id", "_time", "_version", *features)))
+
+    def read_features() -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        order = np.argsort(ids)
+        for rows in chain(tables, (_of(part, bundle, left_out) for part in cohort(columns, "none"))):
+            hashes = hashes_of(rows["_id"])
+            there = held(ids[order], hashes)  # the log may have grown meanwhile
+            places = order[np.searchsorted(ids[order], hashes[there])]
+            yield places, rows.filter(pa.array(there)).select(list(features))
+
+    return replace(found, features=read_features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Rows of a part of the log."""
+
+    ids: Hashes
+    scores: Floats
+    labels: Floats
+    times: NDArray[np.datetime64]
+    slices: Mapping[str, NDArray[np.object_]]
+    newest: datetime | None
+
+    @classmethod
+    def of(cls, rows: pa.Table, slices: Sequence[str]) -> _Part:
+        return cls(
+            ids=hashes_of(rows["_id"]),
             scores=_floats(rows["_score"]),
             labels=_floats(rows["_label"]),
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
-            late=np.arange(rows.num_rows) < late,
-            slices={name: np.array(rows[name].to_pylist(), dtype=object) for name in slices},
-            features=rows.select(list(features)) if features else None,
-            corrected=corrected,
+            slices={name: _groups(rows[name]) for name in slices},
             newest=pc.max(rows["_observed"]).as_py(),
-            span=where,
-            delay_seconds=delay,
-            delays=estimate,
         )
 
-    own = outcomes(rows, 0, 0)
-    if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
-        return replace(own, delays=estimate or _estimate(policy, store, checks, end))
-    if where.late_since is None:
-        return own
-    late = log.read_late(
-        store,
-        policy,
-        where.late_from,
-        where.judged,
-        since=where.late_since,
-        known_at=end,
-        columns=names,
-        without=ids,
-    )
-    late = _of(late, bundle, left_out)
-    known = late["_corrected"]
-    if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
-        known = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
-    first = late.filter(pc.invert(known)).drop_columns(["_corrected"])
-    return outcomes(pa.concat_tables([first, rows]), first.num_rows, late.num_rows - first.num_rows)
+
+def _joined(parts: Sequence[_Part]) -> dict[str, Any]:
+    """Fields of outcomes that are the parts' one after the other."""
+    return {
+        "scores": np.concatenate([part.scores for part in parts]),
+        "labels": np.concatenate([part.labels for part in parts]),
+        "times": np.concatenate([part.times for part in parts]),
+        "slices": {name: np.concatenate([part.slices[name] for part in parts]) for name in parts[0].slices},
+        "newest": max((part.newest for part in parts if part.newest is not None), default=None),
+    }
+
+
+def _first(parts: Sequence[_Part], late: int) -> NDArray[np.bool_]:
+    marks: NDArray[np.bool_] = np.arange(sum(len(part.scores) for part in parts)) < late
+    return marks
+
+
+def _groups(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    """Values as objects, each once however many rows have it."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    groups: NDArray[np.object_] = values[encoded.indices.fill_null(len(values) - 1).to_numpy()]
+    return groups
 
 
 def select(

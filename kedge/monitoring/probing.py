@@ -9,11 +9,13 @@ costs seconds in the check's own pod, is fitted on few rows, and never serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kedge.measure import Floats
 from kedge.monitoring.outcomes import Outcomes, outside
@@ -24,8 +26,8 @@ from kedge.store import Store
 from kedge.tables import log, snapshot
 from kedge.tables.snapshot import Snapshot
 
-Probe = Callable[[Policy, pa.Table, pa.Table, datetime | None], Floats | None]
-"""Scores, shape (rows,), of the second table's rows by what a retraining on the first would have made, which is in time
+Probe = Callable[[Policy, pa.Table, Iterable[pa.Table], datetime | None], Floats | None]
+"""Scores, shape (rows,), of the later tables' rows by what a retraining on the first would have made, which is in time
 order; the time is the change point. None: nothing can be learned there. See :func:`kedge.training.probe.probe`."""
 
 MAX_ROWS = 8000
@@ -72,15 +74,13 @@ def scores(
     store: Store,
     state: ModelState,
     outcomes: Outcomes,
-    rows: pa.Table,
     probe: Probe,
     trained: Snapshot | None = None,
 ) -> Floats | None:
     """Scores of the due rows by a probe on the labelled rows before them.
 
     Args:
-        outcomes: What is due.
-        rows: Features of the same rows.
+        outcomes: What is due, read with its features.
         trained: What the champion was trained on; None: its snapshot is gone.
 
     Raises:
@@ -88,9 +88,11 @@ def scores(
     """
     last, cohort = before(state), outcomes.span
     day = log.newest_days(store, policy, MAX_ROWS, cohort.start)
-    if day is None or not rows.num_rows:
+    count = len(outcomes.scores)
+    read = outcomes.features
+    if day is None or not count or read is None:
         return None
-    start = max(day, cohort.start - SPARE * MAX_ROWS / rows.num_rows * (cohort.end - cohort.start))
+    start = max(day, cohort.start - SPARE * MAX_ROWS / count * (cohort.end - cohort.start))
     negative = policy.labels.absent_means == "negative"
     earlier = log.read_window(
         store,
@@ -113,4 +115,17 @@ def scores(
         begun = earlier["_time"][0].as_py()
         older = snapshot.newest(store, trained, missing, begun, [*names, policy.model.target])
         earlier = pa.concat_tables([older.cast(earlier.schema, safe=False), earlier])
-    return probe(policy, earlier, rows, last.change_point if last is not None else None)
+    places: list[NDArray[np.int64]] = []
+
+    def due() -> Iterator[pa.Table]:
+        for where, rows in read():
+            places.append(where)
+            if rows.num_rows:
+                yield rows
+
+    scored = probe(policy, earlier, due(), last.change_point if last is not None else None)
+    if scored is None or len(scored) < count:  # rows that are in the log no more
+        return None
+    result = np.empty(count)
+    result[np.concatenate(places)] = scored
+    return result

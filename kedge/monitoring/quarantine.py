@@ -15,12 +15,13 @@ from kedge.records import Breach
 from kedge.records.checked import Cause
 
 
-def breaches(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) -> tuple[Breach, ...]:
+def breaches(policy: Policy, outside: Mapping[str, float], compared: Mapping[str, Feature]) -> tuple[Breach, ...]:
     """Each limit of ``monitor.quarantine`` that the window breaks; empty: the feed is whole.
 
     Args:
         policy: Limits, and the range of each feature.
-        rows: The window's rows, at least ``monitor.min_rows``: of a handful, chance alone would break the limits.
+        outside: For each feature the share of the window's rows outside its limits. They are at least
+            ``monitor.min_rows``: of a handful, chance alone would break the limits.
         compared: For each feature its comparison with the reference (``Comparison.features``).
     """
     limits = policy.monitor.quarantine
@@ -40,11 +41,11 @@ def breaches(policy: Policy, rows: pa.Table, compared: Mapping[str, Feature]) ->
             sentence = f"of rows in categories the reference did not know (at most {allowed} allowed)"
             add(name, "new categories", unknown, sentence)
     for name, feature in policy.model.features.items():
-        outside = out_of_range(rows[name], feature) if name in compared else 0.0
-        if outside > limits.max_out_of_range_share:
+        beyond = outside.get(name, 0.0) if name in compared else 0.0
+        if beyond > limits.max_out_of_range_share:
             allowed = share(limits.max_out_of_range_share)
             sentence = f"of rows outside {_range(feature)} or infinite (at most {allowed} allowed)"
-            add(name, "out of range", outside, sentence)
+            add(name, "out of range", beyond, sentence)
     return tuple(broken)
 
 
@@ -77,20 +78,20 @@ def question(policy: Policy, breaches: Iterable[Breach]) -> tuple[str, ...]:
     )
 
 
-def out_of_range(column: pa.ChunkedArray, feature: policies.Feature) -> float:
-    """Share of the rows outside the policy's limits, or infinite; missing values are inside.
+def out_of_range(column: pa.ChunkedArray, feature: policies.Feature) -> int:
+    """Rows outside the policy's limits, or infinite; missing values are inside.
 
     >>> out_of_range(pa.chunked_array([[1.0, -1.0, None, float("inf")]]), policies.Feature(type="number", min=0))
-    0.5
+    2
     """
     if feature.type == "category" or not len(column):
-        return 0.0
+        return 0
     outside = pc.is_inf(column)
     if feature.min is not None:
         outside = pc.or_(outside, pc.less(column, feature.min))
     if feature.max is not None:
         outside = pc.or_(outside, pc.greater(column, feature.max))
-    return float((pc.sum(pc.fill_null(outside, False)).as_py() or 0) / len(column))
+    return int(pc.sum(pc.fill_null(outside, False)).as_py() or 0)
 
 
 def share(value: float) -> str:

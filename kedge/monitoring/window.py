@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kedge.drift import Profile, count
+from kedge.monitoring import quarantine
 from kedge.policy import Policy
 from kedge.records import Window
 from kedge.store import Store
@@ -20,16 +26,48 @@ def comparable(policy: Policy) -> list[str]:
     return [name for name, feature in policy.model.features.items() if feature.privacy == "keep"]
 
 
-def served(store: Store, policy: Policy, window: Window) -> pa.Table:
-    """The window's predictions, in no order: ``_time``, ``_version``, ``_score`` and the comparable features."""
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a check asks of a window's predictions, counted as they are read."""
+
+    rows: int
+    """Of the window, whoever answered them."""
+    profile: Profile
+    """Of the comparable features, on the reference's edges."""
+    outside: Mapping[str, float]
+    """Share of the rows of each feature outside the policy's limits; see :func:`quarantine.out_of_range`."""
+    own: pa.Table
+    """The rows that one bundle answered, in time order: ``_time``, ``_score``."""
+
+
+def served(store: Store, policy: Policy, window: Window, reference: Profile, bundle: str | None) -> Served:
+    """The window's predictions, read from the log; see :func:`summarized`."""
     columns = ["_time", "_version", "_score", *comparable(policy)]
-    return log.read_window(store, policy, window.start, window.end, columns=columns, labels="none")
+    parts = log.read_parts(store, policy, window.start, window.end, columns=columns, labels="none")
+    return summarized(policy, reference, parts, bundle)
 
 
-def of_version(rows: pa.Table, bundle: str | None) -> pa.Table:
-    """The rows one bundle answered (None: all), in time order: ``_time``, ``_score``."""
-    mine = rows if bundle is None else rows.filter(pc.equal(rows["_version"], bundle))
-    return mine.select(["_time", "_score"]).sort_by("_time")
+def summarized(policy: Policy, reference: Profile, parts: Iterable[pa.Table], bundle: str | None) -> Served:
+    """What a check asks of predictions.
+
+    Args:
+        reference: On whose edges features are counted.
+        parts: In the order of time: ``_time``, ``_version``, ``_score`` and the comparable features.
+        bundle: Whose scores are looked at; None: all.
+    """
+    both = reference.select([name for name in comparable(policy) if name in reference.columns])
+    profile, rows = count(both, []), 0
+    outside: Counter[str] = Counter()
+    own = [pa.schema([("_time", log.TIME), ("_score", pa.float64())]).empty_table()]
+    for part in parts:
+        profile = profile.merge(count(both, part.select(list(both.columns)).to_batches()))
+        for name in comparable(policy):
+            outside[name] += quarantine.out_of_range(part[name], policy.model.features[name])
+        mine = part if bundle is None else part.filter(pc.equal(part["_version"], bundle))
+        own.append(mine.select(["_time", "_score"]).sort_by("_time").cast(own[0].schema))
+        rows += part.num_rows
+    shares = {name: count / max(rows, 1) for name, count in outside.items()}
+    return Served(rows=rows, profile=profile, outside=shares, own=pa.concat_tables(own))
 
 
 def floats(column: pa.ChunkedArray) -> Floats:

@@ -24,7 +24,7 @@ from kedge.monitoring.decide import Decision, decide
 from kedge.monitoring.estimate import recorded
 from kedge.monitoring.outcomes import Outcomes, Span
 from kedge.monitoring.regret import Regret
-from kedge.monitoring.window import comparable
+from kedge.monitoring.window import comparable, summarized
 from kedge.records import (
     Champion,
     Data,
@@ -181,8 +181,7 @@ class PolicyWalk:
         return Rows(
             champion=champion,
             window=Window(start=start, end=end),
-            served=shown,
-            own=served.bundle,
+            served=summarized(policy, served.reference.profile, [shown], served.bundle),
             outcomes=outcomes,
             new_labels=new_labels if policy.monitor.triggers.new_labels is not None else None,
         )
@@ -194,7 +193,7 @@ class PolicyWalk:
         )
         if not rows.num_rows:
             return None
-        return probe(self._policy, earlier, rows, before.change_point, cache=self._cache, first_row=first)
+        return probe(self._policy, earlier, [rows], before.change_point, cache=self._cache, first_row=first)
 
     def _span(self, due: slice, end: datetime) -> Span:
         blocks = self._blocks

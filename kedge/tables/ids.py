@@ -50,7 +50,15 @@ def match(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> tuple[Rows, Rows]:
     return first, found
 
 
-def hashes_of(ids: pa.ChunkedArray) -> Hashes:
+def held(hashes: Hashes, others: Hashes) -> NDArray[np.bool_]:
+    """Which of the others are among the hashes, which are in order."""
+    places = np.searchsorted(hashes, others)
+    known: NDArray[np.bool_] = places < len(hashes)
+    known[known] = hashes[places[known]] == others[known]
+    return known
+
+
+def hashes_of(ids: pa.ChunkedArray | pa.Array) -> Hashes:
     """A hash of each text, never 0; the same texts have the same hash in every call. Missing ones count as empty."""
     hashes = np.empty(len(ids), np.uint64)
     for _, (texts, rows) in _by_length(pc.fill_null(ids, "")):
@@ -58,9 +66,10 @@ def hashes_of(ids: pa.ChunkedArray) -> Hashes:
     return np.maximum(hashes, np.uint64(1))
 
 
-def _by_length(ids: pa.ChunkedArray) -> Iterator[tuple[int, tuple[Texts, Rows]]]:
+def _by_length(ids: pa.ChunkedArray | pa.Array) -> Iterator[tuple[int, tuple[Texts, Rows]]]:
     """The texts of each length that occurs, and where they stand."""
-    flat = ids.cast(pa.large_string()).combine_chunks()
+    flat = ids.cast(pa.large_string())
+    flat = flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
     if not len(flat):
         return
     _, offsets, data = flat.buffers()

@@ -8,21 +8,24 @@ the row received first is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow.dataset import ParquetFragmentScanOptions
 
 from kedge.errors import UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import MIRRORED, appending, pairs
 from kedge.tables.appending import aware, day_of, days, key_of, open_table, store_errors
-from kedge.tables.ids import Rows, match
+from kedge.tables.ids import Hashes, Rows, hashes_of, held, match
 
 Labels = Literal["left", "inner", "none"]
 
@@ -35,6 +38,16 @@ ANSWERED_WITHIN = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 FILES = ("partition._day", "num_records")
+PART_VALUES = 2_400_000
+"""Of a window that is read in parts, in memory at a time: 100,000 rows of 24 columns."""
+READ_SPARINGLY: dict[str, Any] = {
+    "batch_size": 65_536,
+    "batch_readahead": 1,
+    "fragment_readahead": 1,
+    "use_threads": False,
+    "fragment_scan_options": ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
+}
+"""For rows of which few are wanted, or that are read in parts: Arrow else holds a million of them beside."""
 MICROSECOND = timedelta(microseconds=1)
 CLOCKS_APART = timedelta(days=1)
 """A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
@@ -75,6 +88,21 @@ def read_window(
     """
     aware(start=start, end=end)
     wanted = _columns(policy, columns)
+    return _window(store, policy, start, end, wanted, labels, known_at)
+
+
+def _window(
+    store: Store,
+    policy: Policy,
+    start: datetime,
+    end: datetime,
+    wanted: list[str],
+    labels: Labels,
+    known_at: datetime | None,
+    *,
+    sparing: bool = False,
+) -> pa.Table:
+    """See :func:`read_window`; ``sparing`` of memory: it is one of several parts of a window."""
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
     if end <= start:
         nothing = schema(policy).empty_table()
@@ -82,7 +110,7 @@ def read_window(
             nothing.select(wanted) if labels == "none" else _joined(nothing, LABELS.empty_table(), wanted, inner=False)
         )
     if labels == "none":
-        predictions = _predictions(store, policy, needed, start, end)
+        predictions = _predictions(store, policy, needed, start, end, sparing=sparing)
         first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
         kept = pairs.received_first(predictions["_received"], first)
         result = predictions.select(wanted)
@@ -91,9 +119,14 @@ def read_window(
     if known_at is not None:
         aware(known_at=known_at)
         later &= _until("_observed", known_at)
-    names = LABELLING
+    key = key_of(policy, "labels")
+    if sparing:  # of a day's labels most are of other parts
+        predictions = _predictions(store, policy, needed, start, end, sparing=True)
+        mine = np.sort(hashes_of(predictions["_id"]))
+        found = _read(store, key, LABELS, LABELLING, later, lambda ids: held(mine, hashes_of(ids)))
+        return _joined(predictions, found, wanted, inner=labels == "inner")
     with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
-        reading = beside.submit(_read, store, key_of(policy, "labels"), LABELS, names, later)
+        reading = beside.submit(_read, store, key, LABELS, LABELLING, later)
         predictions = _predictions(store, policy, needed, start, end)
         found = reading.result()
     return _joined(predictions, found, wanted, inner=labels == "inner")
@@ -135,6 +168,57 @@ def _least(predictions: pa.Table, rows: int) -> pa.Table:
     return predictions.take(pc.sort_indices(predictions, [("_time", "ascending"), ("_id", "ascending")])[:rows])
 
 
+def read_parts(
+    store: Store,
+    policy: Policy,
+    start: datetime,
+    end: datetime,
+    *,
+    columns: Sequence[str] | None = None,
+    labels: Labels = "left",
+    known_at: datetime | None = None,
+) -> Iterator[pa.Table]:
+    """What :func:`read_window` reads, in parts that fit into memory, one after the other in time.
+
+    An id that is in several parts is in the first of them only.
+    """
+    aware(start=start, end=end)
+    wanted = _columns(policy, columns)
+    names = list(dict.fromkeys((*wanted, "_id")))
+    bounds = _bounds(store, policy, start, end, PART_VALUES // len(names))
+    seen: list[Hashes] = []
+    for first, last in pairwise(bounds):
+        if len(bounds) == 2:
+            yield read_window(store, policy, first, last, columns=columns, labels=labels, known_at=known_at)
+            return
+        rows = _window(store, policy, first, last, names, labels, known_at, sparing=True)
+        hashes = hashes_of(rows["_id"])
+        again = np.zeros(len(hashes), np.bool_)
+        for earlier in seen:
+            again |= held(earlier, hashes)
+        seen.append(np.sort(hashes))
+        rows = rows.filter(pa.array(~again)) if again.any() else rows
+        yield rows if "_id" in wanted else rows.drop_columns(["_id"])
+        del rows
+        pa.default_memory_pool().release_unused()
+
+
+def _bounds(store: Store, policy: Policy, start: datetime, end: datetime, rows: int) -> list[datetime]:
+    """Times from start to end, between any two of which so many predictions were made, or fewer."""
+    parts = [np.empty(0, np.int64)]
+    for name in ("predictions", "requests") if end > start else ():
+        key, wanted = key_of(policy, name), table_schema(policy, name)
+        times = _read(store, key, wanted, ["_time"], _between("_time", start, end), sparing=True)["_time"]
+        parts.append(times.cast(pa.int64()).to_numpy())
+    ticks = np.concatenate(parts)
+    count = -(-len(ticks) // rows)
+    if count < 2:
+        return [start, end]
+    ticks.sort()
+    cuts = np.unique(ticks[np.arange(1, count) * len(ticks) // count]).astype("datetime64[us]").tolist()
+    return [start, *(cut.replace(tzinfo=UTC) for cut in cuts if cut.replace(tzinfo=UTC) > start), end]
+
+
 def read_labelled(
     store: Store,
     policy: Policy,
@@ -165,23 +249,22 @@ def read_late(
     since: datetime,
     known_at: datetime,
     columns: Sequence[str] | None = None,
-    without: pa.ChunkedArray | None = None,
+    without: Hashes | None = None,
 ) -> pa.Table:
     """Predictions made in ``[start, end)`` that got a label after ``since``, at the latest at ``known_at``.
 
     Columns, order and errors as in :func:`read_window`, and ``_corrected``: whether it had a label before.
 
     Args:
-        without: Ids of predictions that are of no interest, because they were made later, for instance.
+        without: Hashes of the ids of predictions that are of no interest, because they were made later, for instance.
     """
     aware(start=start, end=end, since=since, known_at=known_at)
     wanted = _columns(policy, columns)
     names = list(dict.fromkeys(("_id", *wanted)))
     key = key_of(policy, "labels")
     within = _between("_observed", since + MICROSECOND, known_at + MICROSECOND)
-    found = _read(store, key, LABELS, LABELLING, within)
-    if without is not None and len(without):
-        found = found.filter(pc.invert(pc.is_in(found["_id"], value_set=without.combine_chunks())))
+    without = np.sort(without if without is not None else np.empty(0, np.uint64))
+    found = _read(store, key, LABELS, LABELLING, within, lambda ids: ~held(without, hashes_of(ids)))
     predictions = _of_ids(store, policy, found["_id"], [*names, "_received"], (start, end))
     late = _joined(predictions, found, names, inner=True)
     before = late.slice(0, 0)["_id"]
@@ -227,7 +310,9 @@ def read_labels(store: Store, policy: Policy, start: datetime | None) -> pa.Tabl
     return _read(store, key_of(policy, "labels"), LABELS, names, condition)
 
 
-def _predictions(store: Store, policy: Policy, columns: list[str], start: datetime, end: datetime) -> pa.Table:
+def _predictions(
+    store: Store, policy: Policy, columns: list[str], start: datetime, end: datetime, *, sparing: bool = False
+) -> pa.Table:
     """What was predicted in ``[start, end)``: own events, and pairs of KServe's; ids may occur several times."""
     within = _between("_time", start, end)
     until = min(end, LAST - ANSWERED_WITHIN) + ANSWERED_WITHIN
@@ -235,10 +320,18 @@ def _predictions(store: Store, policy: Policy, columns: list[str], start: dateti
     names = pairs.response_columns(columns), pairs.request_columns(columns)
     with ThreadPoolExecutor(1) as beside:
         reading = beside.submit(
-            _read, store, key_of(policy, "responses"), table_schema(policy, "responses"), names[0], answered
+            _read,
+            store,
+            key_of(policy, "responses"),
+            table_schema(policy, "responses"),
+            names[0],
+            answered,
+            sparing=sparing,
         )
-        own = _read(store, key_of(policy, "predictions"), schema(policy), columns, within)
-        requests = _read(store, key_of(policy, "requests"), table_schema(policy, "requests"), names[1], within)
+        own = _read(store, key_of(policy, "predictions"), schema(policy), columns, within, sparing=sparing)
+        requests = _read(
+            store, key_of(policy, "requests"), table_schema(policy, "requests"), names[1], within, sparing=sparing
+        )
         responses = reading.result()
     if not requests.num_rows:
         return own
@@ -247,16 +340,34 @@ def _predictions(store: Store, policy: Policy, columns: list[str], start: dateti
 
 
 def _read(
-    store: Store, key: str, wanted: pa.Schema, columns: Sequence[str], condition: pc.Expression | None
+    store: Store,
+    key: str,
+    wanted: pa.Schema,
+    columns: Sequence[str],
+    condition: pc.Expression | None,
+    kept: Callable[[pa.Array], NDArray[np.bool_]] | None = None,
+    *,
+    sparing: bool = False,
 ) -> pa.Table:
-    """Columns of a table in the log, empty if it does not exist; a column the table lacks is null."""
+    """Columns of a table in the log, empty if it does not exist; a column the table lacks is null.
+
+    Args:
+        kept: Which rows to keep, by their ids, while they are read.
+        sparing: Of memory: Arrow reads little ahead.
+    """
     with store_errors(store, key):
         table = open_table(store, key)
         if table is None:
             return wanted.empty_table().select(columns)
         dataset = table.to_pyarrow_dataset()
         there = [name for name in columns if name in dataset.schema.names]
-        read = dataset.to_table(columns=there, filter=condition)
+        if kept is None and not sparing:
+            read = dataset.to_table(columns=there, filter=condition)
+        else:
+            batches = dataset.to_batches(columns=there, filter=condition, **READ_SPARINGLY)
+            chosen = (batch if kept is None else batch.filter(pa.array(kept(batch["_id"]))) for batch in batches)
+            schema = pa.schema([dataset.schema.field(name) for name in there])
+            read = pa.Table.from_batches((batch for batch in chosen if batch.num_rows), schema)
     for name in columns:
         if name not in there:
             read = read.append_column(name, pa.nulls(read.num_rows, wanted.field(name).type))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from arro3.core import Table as Rows
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable, QueryBuilder, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
 from kedge.errors import DataError
@@ -28,6 +28,8 @@ SAME: dict[Table, str] = {
 REPEATED = """
 SELECT {same}, min(_received) AS _first FROM log WHERE _day = '{day}' GROUP BY {same} HAVING count(*) > 1
 """
+ROW_GROUP = 131_072
+"""Rows of a file that are decoded together: readers pass over groups of other times, and hold one of them."""
 QUERY_MEMORY = "64M"
 """Of the query; what it cannot hold, it writes to the disk."""
 
@@ -38,8 +40,10 @@ def compact(store: Store, policy: Policy) -> int:
     Raises:
         StoreError: the store refused.
     """
+    small_groups = WriterProperties(compression="ZSTD", compression_level=4, max_row_group_size=ROW_GROUP)
     return sum(
-        int(table.optimize.compact(max_concurrent_tasks=1)["numFilesRemoved"]) for _, table in _tables(store, policy)
+        int(table.optimize.compact(max_concurrent_tasks=1, writer_properties=small_groups)["numFilesRemoved"])
+        for _, table in _tables(store, policy)
     )
 
 

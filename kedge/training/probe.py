@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 
 from kedge.errors import DataError
@@ -15,7 +17,7 @@ from kedge.training.challenger import Cache, fit_challenger
 def probe(
     policy: Policy,
     earlier: pa.Table,
-    rows: pa.Table,
+    rows: Iterable[pa.Table],
     change_point: datetime | None,
     *,
     cache: Cache | None = None,
@@ -25,7 +27,7 @@ def probe(
 
     Args:
         earlier: Features, target and ``_time``, in time order: what a run would have learned from.
-        rows: Features of the rows to score.
+        rows: Features of the rows to score, in parts.
         change_point: Since when the relation is another one; None: not known.
         cache, first_row: As of :func:`fit_challenger`.
 
@@ -36,4 +38,4 @@ def probe(
         challenger = fit_challenger(policy, earlier, change_point=change_point, cache=cache, first_row=first_row)
     except DataError:
         return None
-    return challenger.score(challenger.final, rows)
+    return np.concatenate([np.empty(0), *(challenger.score(challenger.final, part) for part in rows)])

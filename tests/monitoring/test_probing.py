@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,6 +16,8 @@ from kedge.monitoring import probing, regret, run
 from kedge.monitoring.probing import Probe
 from kedge.monitoring.regret import Regret
 from kedge.policy.costs import RetrainingCosts
+from kedge.store import open_store
+from kedge.tables import log
 from kedge.training.probe import probe
 from tests.monitoring.world import DAY, RULES, START, World, rows
 
@@ -68,9 +71,10 @@ def test_a_probe_that_cannot_be_fitted_leaves_the_level_to_say(world):
 def test_a_probe_reads_what_was_known_before_its_rows(world):
     seen = []
 
-    def noting(rules, earlier, rows, since):
-        seen.append((pc.max(earlier["_time"]).as_py(), earlier.num_rows, rows.num_rows, since))
-        return np.full(rows.num_rows, 0.5)
+    def noting(rules, earlier, parts, since):
+        due = sum(rows.num_rows for rows in parts)
+        seen.append((pc.max(earlier["_time"]).as_py(), earlier.num_rows, due, since))
+        return np.full(due, 0.5)
 
     for day in range(2):
         world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
@@ -79,6 +83,18 @@ def test_a_probe_reads_what_was_known_before_its_rows(world):
     assert newest < START + DAY
     assert (earlier, due) == (7 * 400 + 600, 600), "the log is young: the champion's training rows come before it"
     assert since == START
+
+
+def test_a_check_says_the_same_however_many_rows_it_reads_at_a_time(world, monkeypatch):
+    for day in range(2):
+        world.serve(rows(600, START + day * DAY, 10 + day, flipped=True))
+    other = World(world.folder, world.policy, open_store(world.folder / "other"), world.champion, world.sequence)
+    shutil.copytree(world.folder / "store", world.folder / "other")
+    whole = [check(world, day) for day in range(2)]
+    monkeypatch.setattr(log, "PART_VALUES", 500)
+    parts = [check(other, day) for day in range(2)]
+    assert whole[1]["cohort"].probe_cost is not None
+    assert parts == whole
 
 
 def test_only_a_whole_log_can_be_learned_from():

@@ -10,6 +10,7 @@ from kedge import policy as policies
 from kedge.errors import DataError, UsageError
 from kedge.store import open_store
 from kedge.tables import appending, log
+from kedge.tables.ids import hashes_of
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -145,7 +146,7 @@ def test_late_labels_are_those_of_earlier_predictions_and_corrections_are_told_a
     assert found.column_names == ["_time", "_label", "_observed", "_corrected"]
     assert {(row["_label"], row["_corrected"]) for row in found.to_pylist()} == {(1.0, False), (1.0, True)}
     assert set(found["_time"].to_pylist()) == {NOON - day}
-    ids = pa.chunked_array([["late-1", "corrected-1"]])
+    ids = hashes_of(pa.chunked_array([["late-1", "corrected-1"]]))
     assert log.read_late(store, POLICY, NOON - 5 * day, NOON, **span, without=ids).num_rows == 0
     assert log.read_late(store, POLICY, NOON - 20 * day, NOON - 5 * day, **span).num_rows == 2
 
@@ -247,3 +248,24 @@ def test_an_outcome_that_is_told_again_counts_from_when_it_was_told_first(store)
         appending.append(store, POLICY, "labels", pa.table(rows), writer="one", sequence=number)
     found = log.read_window(store, POLICY, NOON, NOON + timedelta(hours=1), columns=["_id"], labels="inner")
     assert found.to_pylist() == [{"_id": "a", "_label": 1.0, "_observed": NOON + hours[1]}]
+
+
+@pytest.mark.parametrize("wanted", ["left", "inner", "none"])
+def test_a_window_read_in_parts_is_the_window(store, monkeypatch, wanted):
+    for minute in range(30):
+        batch = predictions([f"{minute}-{k}" for k in range(5)], time=NOON + timedelta(minutes=minute))
+        appending.append(store, POLICY, "predictions", batch, writer="w", sequence=minute)
+    again = predictions(["3-0", "28-1"], time=NOON + timedelta(minutes=29), received=NOON + timedelta(hours=1))
+    appending.append(store, POLICY, "predictions", again, writer="w", sequence=30)
+    appending.append(store, POLICY, "labels", labels(["3-0", "20-2"], [1.0, 0.0]), writer="w", sequence=0)
+    span = NOON, NOON + timedelta(hours=1)
+    options = {"columns": ["_time", "_score", "_id"], "labels": wanted}
+    whole = log.read_window(store, POLICY, *span, **options)
+    monkeypatch.setattr(log, "PART_VALUES", 60)
+    parts = list(log.read_parts(store, POLICY, *span, **options))
+    assert len(parts) > 5
+    assert all(part.column_names == whole.column_names for part in parts)
+    read = pa.concat_tables(parts)
+    assert read.sort_by("_id").to_pylist() == whole.sort_by("_id").to_pylist()
+    without_id = pa.concat_tables(log.read_parts(store, POLICY, *span, columns=["_time"], labels="none"))
+    assert (without_id.column_names, without_id.num_rows) == (["_time"], 150)
