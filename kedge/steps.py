@@ -28,6 +28,8 @@ PIPELINE_RUN = "KEDGE_PIPELINE_RUN"
 """Environment variable with the id of the pipeline's run: the pod's label on a cluster, set by the local runner. It is
 no parameter, because a step's parameters are the key of KFP's cache."""
 MAX_REASON = 4000
+TERMINATION_LOG = "/dev/termination-log"
+"""What a container writes here, Kubernetes keeps in its status."""
 TRIES = 5
 MAX_WAIT = 30.0
 """Seconds between two tries; the first wait is at most 2 s, and each is a random share of its limit."""
@@ -85,6 +87,7 @@ def run_step(store: Store, model: str, step: str, work: Callable[[], Result], *,
         result = with_retries(step, work)
     except Exception as exc:
         failure = {"step": step, "reason": _reason(exc), "exit_code": _exit_code(exc)}
+        _tell_kubernetes(f"{step}: {failure['reason']}")
         _note(store, model, state="failed", **failure)
         if run is not None:
             with suppress(StoreError):  # a store that is full or away must not hide what went wrong
@@ -220,6 +223,16 @@ def _failure_reason(store: Store, model: str) -> dict[str, Any]:
         "reason": f"{after}no step left a verdict: one could not be started, or a branch was skipped",
         "exit_code": 1,
     }
+
+
+def _tell_kubernetes(reason: str) -> None:
+    """Leave the reason in the pod's status, where it is found also when the store takes none: it may be the fault."""
+    with suppress(OSError):  # nothing is made where this is no pod
+        file = os.open(TERMINATION_LOG, os.O_WRONLY)
+        try:
+            os.write(file, reason.encode()[:MAX_REASON])
+        finally:
+            os.close(file)
 
 
 def _note(store: Store, model: str, **said: Any) -> None:

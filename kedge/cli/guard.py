@@ -78,13 +78,17 @@ def tell(policy: Policy, store: Store, seen: Guarded, *, scheduled: bool) -> lis
 
 
 def _begin(settings: Settings, store: Store, policy: Policy) -> None:
-    """Begin the release of what a retraining made, where nobody waits for it."""
+    """See what became of runs that nobody waits for, and begin the release of what a retraining made."""
     from kedge import clock
     from kedge.errors import RunError
     from kedge.monitoring.history import load_history
     from kedge.records import ModelState
     from kedge.submission import submit
 
+    try:
+        submit.look_after(settings, policy, say=typer.echo)
+    except RunError as exc:
+        typer.echo(f"{policy.name}: what became of its runs is not known: {exc}", err=True)
     by_hand = policy.release.approval == "manual"
     state = ModelState.of(load_history(store, policy.name, clock.now()))
     bundle = state.awaits_release(by_hand=by_hand)

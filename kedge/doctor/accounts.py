@@ -99,6 +99,7 @@ def submitting() -> list[Right]:
     """What a multi-user Kubeflow Pipelines asks of who submits a run."""
     group = "pipelines.kubeflow.org"
     rights = [right for resource in ("runs", "experiments") for right in _rights(group, resource, ("list", "create"))]
+    rights += _rights(group, "runs", ("terminate",))
     return rights + [
         right for resource in ("pipelines", "pipelineversions") for right in _rights(group, resource, ("list",))
     ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from kedge import kubeconfig
-from kedge.doctor.api import Account, DeniedError, KubeconfigError, Right, UnreachableError
-from kedge.errors import UsageError
+from kedge.doctor.api import Account, Cluster, DeniedError, KubeconfigError, Right, UnreachableError
+from kedge.errors import KedgeError, UsageError
 
+Result = TypeVar("Result")
 IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -80,7 +81,8 @@ class KubernetesCluster:
     ) -> list[Mapping[str, Any]]:
         """A namespace's objects of a kind; ``labels``: only those with ``name=value``."""
         query = {"labelSelector": labels} if labels else {}
-        path = f"/apis/{group}/{version}/namespaces/{namespace}/{plural}"
+        root = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        path = f"{root}/namespaces/{namespace}/{plural}"
         found: list[Mapping[str, Any]] = self._get(path, query)["items"]
         return found
 
@@ -159,3 +161,11 @@ def _current() -> str:
     except config.ConfigException:
         return IN_POD.read_text().strip() if IN_POD.is_file() else "default"
     return str(context["context"].get("namespace") or "default")
+
+
+def look(question: Callable[[Cluster], Result], namespace: str) -> Result | None:
+    """The answer to a question about a namespace; None: there is no cluster, or it does not tell."""
+    try:
+        return question(KubernetesCluster(namespace))
+    except (KedgeError, ApiException, HTTPError, OSError):
+        return None

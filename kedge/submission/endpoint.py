@@ -140,6 +140,14 @@ class Endpoint:
         state: State = "succeeded" if ended == "SUCCEEDED" else "failed" if ended in ENDED_BADLY else "running"
         return Found(state, str(run["run_id"]))
 
+    def terminate(self, run: str) -> None:
+        """End the run of an id.
+
+        Raises:
+            RunError: as for :meth:`find`.
+        """
+        self._call(f"end run {run}", lambda: self._ask("POST", f"runs/{quote(run, safe='')}:terminate"))
+
     def _ask(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Body | None = None) -> Body:
         token = {"Authorization": f"Bearer {self._token.read_text().strip()}"} if self._token else {}
         address = f"{self._base}/apis/v2beta1/{path}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from kedge import clock, notify, owner, records, steps
 from kedge.bundle import packages
+from kedge.doctor import steps as pods
+from kedge.doctor.api import Cluster
+from kedge.doctor.steps import Trouble
 from kedge.errors import RunError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import Approved, Data, Pipeline, Record, Registered, RunFinished, RunStarted, RunState
@@ -26,6 +32,11 @@ if TYPE_CHECKING:
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 15.0
+"""Least time between two looks at the pods of a run."""
+SECRETS = "; the Secrets that cluster.secrets names beside the run hold other credentials than the store takes"
+KUBEFLOW = "kubeflow"
+"""Where the steps of a single-user installation run."""
 LOCAL = {name: SPECS / f"{name}.yaml" for name in PIPELINES}
 """What the local runner runs."""
 
@@ -238,6 +249,8 @@ class _Submission:
     """Of the run's page, once it is known."""
     watched: str = ""
     """Where the release was that the last line told of."""
+    looked: float = -math.inf
+    """When the pods of the run were looked at last."""
 
     @property
     def model(self) -> str:
@@ -331,13 +344,40 @@ class _Submission:
         state = found.state
         if found.id is not None:
             self.address = self._page(host, found.id)
-        if state == "running" or (state == "missing" and not owner.gone(begun.data.owner)):
-            return False
-        if state == "missing":
+        if state == "missing" and owner.gone(begun.data.owner):
             self._failed(store, None, "its submitter ended before KFP had the run", submitted=False)
-        else:
+            return True
+        if state in ("missing", "running"):
+            return state == "running" and found.id is not None and self._stuck(store, host, found.id)
+        run = found.id or ""
+        words = self._pods(lambda cluster, space: pods.last_words(cluster, space, run)) if state == "failed" else None
+        if words is None:
             self._ended(store, well=state == "succeeded", last_step=None, tail="")
+        else:
+            code = UserError.exit_code if steps.PERMANENT.search(words.reason) else 1
+            self._failed(store, words.step, f"left no record; {words}{SECRETS if code != 1 else ''}", exit_code=code)
         return True
+
+    def _stuck(self, store: Store, host: str, run: str) -> bool:
+        """Whether a step waits for what waiting does not bring; if so, record that, and end the run."""
+        if monotonic() < self.looked + LOOK_SECONDS:
+            return False
+        self.looked = monotonic()
+        trouble = self._pods(lambda cluster, space: pods.stuck(cluster, space, run, clock.now()))
+        if trouble is None:
+            return False
+        self._failed(store, trouble.step, f"cannot begin: {trouble}", exit_code=UserError.exit_code)
+        with suppress(RunError):  # the record counts; a run that goes on waiting does no harm
+            self._endpoint(host).terminate(run)
+        return True
+
+    def _pods(self, question: Callable[[Cluster, str], Trouble | None]) -> Trouble | None:
+        """What the pods of a run show, where this process may see them; asked with their namespace."""
+        from kedge.doctor.client import look
+
+        account = self.settings.release_account or ""
+        namespace = self.settings.kfp_namespace or account.rpartition("/")[0] or KUBEFLOW
+        return look(lambda cluster: question(cluster, namespace), namespace)
 
     def _ended(self, store: Store, *, well: bool, last_step: str | None, tail: str) -> RunOutcome:
         """The outcome of an attempt that is over. One that left no verdict is a failure, however green its run is."""
@@ -363,12 +403,29 @@ class _Submission:
         settings = self.settings
         return Endpoint(host, image=settings.image, namespace=settings.kfp_namespace, account=settings.release_account)
 
-    def _failed(self, store: Store, last_step: str | None, reason: str, **more: bool) -> None:
+    def _failed(self, store: Store, last_step: str | None, reason: str, **more: Any) -> None:
         """Record a failure that the run itself could not, and tell those its last step would have told."""
-        about = {"step": last_step, "reason": reason, "exit_code": 1, **more}
+        about: dict[str, Any] = {"step": last_step, "reason": reason, "exit_code": 1, **more}
         first = steps.finish(store, self.model, self.run, "failed", **about)
         if first and self.policy.notify.url_variable is not None:
             self.say(f"notify: {notify.send(self.policy, steps.finalize_run(store, self.model, self.run))}")
+
+
+def look_after(settings: Settings, policy: Policy, *, say: Say = lambda _: None) -> None:
+    """Record the end of runs on KFP that nobody waits for: those that ended without a verdict, or cannot begin.
+
+    Raises:
+        RunError: KFP does not answer.
+        StoreError: the store does not.
+    """
+    store = open_store(settings.store)
+    for run in records.read_state(store, policy.name).runs:
+        begun = run.newest.started
+        if begun is not None and run.newest.finished is None and begun.data.kfp is not None:
+            about = _Submission(settings, policy, begun.data.pipeline, run.name, {}, {}, say)
+            if about._died(store, begun):
+                found = read_outcome(store, policy.name, run.name, steps.attempts(store, policy.name, run.name))
+                say(f"run {run.name}: failed: {found.reason if found is not None else ''}")
 
 
 def read_outcome(store: Store, model: str, run: str, begun: list[Record[RunStarted]]) -> RunOutcome | None:

@@ -174,3 +174,17 @@ def test_the_file_for_kustomize_makes_the_account_that_the_overlay_names():
     assert (account["metadata"]["name"], account["metadata"]["namespace"]) in {
         (each["name"], each["namespace"]) for each in subjects
     }
+
+
+def test_the_guard_may_see_why_a_step_beside_kubeflows_runs_does_not_begin():
+    objects = render(VALUES)
+    role = one(objects, "Role", "kedge-ml-steps-pods")
+    assert granted(role) == {("list", "pods", "")}
+    binding = one(objects, "RoleBinding", "kedge-ml-steps-pods")
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "kubeflow"
+    assert [(each["name"], each["namespace"]) for each in binding["subjects"]] == [("kedge-release", "ml")]
+    assert not [
+        each
+        for each in render({**VALUES, "guard": {"enabled": False}})
+        if "-pods" in each["metadata"]["name"] and each["kind"] == "Role"
+    ]

@@ -86,7 +86,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._begin()
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        if self.path.endswith(":terminate"):
+            ended = self.path.rsplit("/", 1)[1].removesuffix(":terminate")
+            for run in self.server.runs.values():
+                run["state"] = "CANCELING" if run["run_id"] == ended else run["state"]
+            return self._answer({})
         if self.path.endswith("/experiments"):
             self.server.experiments.append(body | {"experiment_id": f"e{len(self.server.experiments) + 1}"})
             return self._answer(self.server.experiments[-1])
