@@ -1,6 +1,6 @@
 """How soon releases judge, and how often wrongly, by simulation. Prints tables in Markdown.
 
-    python benchmarks/release.py             about half an hour on one core
+    python benchmarks/release.py             on all processors; the equal candidates take most of its time
     python benchmarks/release.py --quick     a minute: fewer releases
 
 The judge is the rollout's own, under the policy's defaults; the seeds are none of those that its stakes were chosen on.
@@ -21,6 +21,7 @@ from statistics import median
 import numpy as np
 
 from kedge import policy as policies
+from kedge.cpus import usable_cpus
 from kedge.rollout.simulate import Scenario, Service, simulate, summary
 
 DAY = 86_400
@@ -64,7 +65,7 @@ def _fixed(
 
 def row(name: str, scenario: Scenario, rollouts: int) -> str:
     """One line of the table of this project's judge."""
-    ended = list(simulate(DEFAULTS, scenario, rollouts=rollouts, seed=SEED))
+    ended = list(simulate(DEFAULTS, scenario, rollouts=rollouts, seed=SEED, processes=usable_cpus()))
     figures = summary(ended)
     taken = [each for each in ended if each.result == "rolled back"]
     rows = sorted(each.rows for each in taken)

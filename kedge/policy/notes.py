@@ -174,7 +174,7 @@ def _of_harm(release: Release, rows_a_day: float) -> Iterator[str]:
         yield (
             f"release.analysis.harm: at {said} a candidate is promoted when {times:.2g} times this harm is ruled out "
             f"(failing in more than {rate:.1%} of requests): less is not found; expected_step_seconds: {3600 * hours} "
-            f"would find it, `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
+            f"rules it out, in longer steps; `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
         )
 
 
