@@ -17,6 +17,8 @@ from kedge.report.page import small_multiples
 
 BARS = 24
 MAX_CATEGORIES = 12
+MAX_UNFOLDED = 40
+"""A page of more columns folds those that did not drift."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Histogram = tuple[list[str], Sequence[float], Sequence[float]]
@@ -63,13 +65,7 @@ def summary(comparison: Comparison) -> Markup:
 
 def columns_table(comparison: Comparison) -> Markup:
     """One line a column, worst first."""
-    rows = []
-    for name in worst_first(comparison):
-        feature = comparison.features[name]
-        measured = feature.psi_debiased, feature.ks, feature.js
-        shares = feature.reference_null_rate, feature.null_rate, feature.new_category_share
-        rounded = [None if value is None else _rounded(value, 4) for value in (*measured, *shares)]
-        rows.append((name, ", ".join(feature.reasons) or "–", feature.q_value, *rounded, feature.note))
+    open_, folded = _folded(comparison)
     heads = (
         "column",
         "drifted by",
@@ -86,7 +82,20 @@ def columns_table(comparison: Comparison) -> Markup:
         "PSI less bias is 0 on average when nothing has changed. The q-value is the smallest false discovery rate at "
         "which a column is called; KS and JS are above 0 even without drift."
     )
-    return report.section("Columns", explained, report.table(heads, rows))
+
+    def listed(names: Sequence[str]) -> Markup:
+        return report.table(heads, [_line(name, comparison.features[name]) for name in names])
+
+    parts = [listed(open_)] if open_ else []
+    parts += [_fold(folded, listed(folded))] if folded else []
+    return report.section("Columns", explained, *parts)
+
+
+def _line(name: str, feature: Feature) -> tuple[object, ...]:
+    measured = feature.psi_debiased, feature.ks, feature.js
+    shares = feature.reference_null_rate, feature.null_rate, feature.new_category_share
+    rounded = [None if value is None else _rounded(value, 4) for value in (*measured, *shares)]
+    return name, ", ".join(feature.reasons) or "–", feature.q_value, *rounded, feature.note
 
 
 def pairs_table(comparison: Comparison) -> Markup:
@@ -101,12 +110,32 @@ def pairs_table(comparison: Comparison) -> Markup:
 
 def small_histograms(comparison: Comparison, reference: Profile, current: Profile) -> Markup:
     """Every column as a small histogram: reference as bars, window as outline."""
-    figures = [
-        _figure(name, comparison.features[name], reference.columns[name], current.columns[name])
-        for name in worst_first(comparison)
-    ]
+    open_, folded = _folded(comparison)
+
+    def drawn(names: Sequence[str]) -> Markup:
+        figures = (
+            _figure(name, comparison.features[name], reference.columns[name], current.columns[name]) for name in names
+        )
+        return small_multiples(list(figures))
+
     legend = "Grey bars are the reference, the coloured outline is the window; shares of rows with a value."
-    return report.section("Reference against window, worst first", legend, small_multiples(figures))
+    parts = [drawn(open_)] if open_ else []
+    parts += [_fold(folded, drawn(folded))] if folded else []
+    return report.section("Reference against window, worst first", legend, *parts)
+
+
+def _folded(comparison: Comparison) -> tuple[list[str], list[str]]:
+    """Columns to show, worst first, and those that are folded: the quiet ones of a page with many."""
+    names = worst_first(comparison)
+    if len(names) <= MAX_UNFOLDED:
+        return names, []
+    shown = [name for name in names if comparison.features[name].drifted]
+    return shown, names[len(shown) :]
+
+
+def _fold(names: Sequence[str], content: Markup) -> Markup:
+    said = f"{len(names):,} columns did not drift"
+    return Markup("<details><summary>{}</summary>{}</details>").format(said, content)
 
 
 def worst_first(comparison: Comparison) -> list[str]:
@@ -137,16 +166,37 @@ def _figure(name: str, feature: Feature, reference: Column, current: Column) -> 
     missing = ""
     if feature.null_rate or feature.reference_null_rate:
         missing = f"missing {feature.reference_null_rate or 0:.1%} → {feature.null_rate or 0:.1%}"
-    caption = Markup("<b>{}</b><br>{}").format(name, " · ".join(part for part in (said, numbers, missing) if part))
     drawn = histogram(reference, current)
+    categories = _named(*drawn) if drawn is not None and isinstance(reference, Categories) else ""
+    told = " · ".join(part for part in (said, numbers, missing, _unit_of(reference), categories) if part)
+    caption = Markup("<b>{}</b><br>{}").format(name, told)
     if drawn is None:
         return Markup("<figure><figcaption>{}</figcaption></figure>").format(caption)
     return report.histogram_pair(*drawn, caption=caption)
 
 
+def _named(labels: Sequence[str], before: Sequence[float], after: Sequence[float]) -> str:
+    """Each bar of categories in words: its share of the reference and of the window."""
+    old, new = max(sum(before), 1), max(sum(after), 1)
+    return ", ".join(
+        f"{label} {b / old:.0%} → {a / new:.0%}" for label, b, a in zip(labels, before, after, strict=True)
+    )
+
+
+def _unit_of(column: Column) -> str:
+    """The unit that a profile counts in, where its type says one."""
+    if isinstance(column, Numbers) and column.kind == "time":
+        return "UTC"
+    return "seconds" if isinstance(column, Numbers) and column.type.startswith("duration") else ""
+
+
 def _single(name: str, column: Column, rows: int) -> Markup:
     missing = 0 if isinstance(column, NotCounted) else column.missing
-    notes = [column.type, *([f"missing {missing / rows:.1%}"] if missing and rows else [])]
+    notes = [
+        column.type,
+        *filter(None, [_unit_of(column)]),
+        *([f"missing {missing / rows:.1%}"] if missing and rows else []),
+    ]
     caption = Markup("<b>{}</b><br>{}").format(name, " · ".join(notes))
     drawn = histogram(column, column)
     if drawn is None:

@@ -192,7 +192,7 @@ def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
         (("drift", "--reference", reference), "give two tables"),
         (("drift", good, good, good), "give two tables"),
         (("drift", "--reference", reference, "--current", tmp_path / "gone.parquet"), "no such file or folder"),
-        (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "no table there: neither Parquet"),
+        (("drift", "--reference", reference, "--current", tmp_path / "no.json"), "is JSON: write it as Parquet or CSV"),
         (("drift", "--reference", reference, "--current", tmp_path / "half.parquet"), "not a whole Parquet file"),
         (("drift", "--reference", reference, "--current", tmp_path / "odd.csv"), "not readable as CSV"),
         (("drift", "--reference", reference, "--current", good, "--policy", tmp_path / "p.yaml"), "'amuont'"),

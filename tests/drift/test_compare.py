@@ -300,3 +300,19 @@ def test_the_page_draws_every_column_before_it_lists_them_the_drifted_first():
     assert page.count("<figure") == 200
     assert page.index("<b>c77</b>") < page.index("<b>c0</b>") < page.index("<h2>Columns</h2>")
     assert "PSI -0.000" not in page
+
+
+def test_a_page_of_many_columns_folds_the_quiet_ones_and_names_categories_and_units():
+    rng = np.random.default_rng(9)
+    quiet = {f"c{k}": rng.standard_normal(1000) for k in range(200)}
+    lasted = pa.array(rng.integers(0, 5000, 1000), pa.duration("ms"))
+    known = drift.build([pa.record_batch({**quiet, "land": ["at", "de"] * 500, "lasted": lasted})])
+    counted = drift.count(known, [pa.record_batch({**quiet, "land": ["at", "at", "at", "de"] * 250, "lasted": lasted})])
+    page = drift_page(drift.compare(known, counted), known, counted)
+    shown, _, folded = page.partition("<details>")
+    assert "at 50% → 75%, de 50% → 25%" in shown
+    assert "<b>c0</b>" not in shown
+    assert "201 columns did not drift" in folded
+    assert "<b>lasted</b>" in folded
+    assert "seconds" in folded
+    assert "<details>" not in drift_page(drift.compare(known.select(["c0"]), counted.select(["c0"])), known, counted)
