@@ -307,10 +307,9 @@ def _since_1970(column: pa.Array, format: str) -> Converted:
     seconds = numbers * (factor / 10**6)
     beyond = (seconds < EARLIEST) | (seconds >= LATEST + 1)
     numbers = np.where(beyond, 0, numbers)
-    if factor < 1:
-        ticks = numbers // round(1 / factor)
-    else:
-        ticks = numbers.astype(np.int64) * factor if whole else np.rint(numbers * factor)
+    numbers = numbers.astype(np.int64) if whole else numbers
+    scaled = numbers // round(1 / factor) if factor < 1 else numbers * factor
+    ticks = scaled if whole else np.rint(scaled)
     values = pa.array(ticks.astype(np.int64), pa.int64(), mask=_nulls(read.values)).cast(TIMESTAMP)
     reason = read.reason if read.wrong.any() else ""
     return _refused(Converted(values, read.wrong, reason), beyond, "is not of the years 1 to 9999")

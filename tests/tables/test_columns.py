@@ -338,6 +338,9 @@ def test_times_that_are_numbers_are_read_by_their_unit_to_the_microsecond() -> N
         ("unix_milliseconds", pa.array([ticks / 10**3, None])),
     ):
         assert convert(value, "time", format=format).values.to_pylist() == [moment, None], format
+    for format in ("unix_seconds", "unix_nanoseconds"):
+        for held in (pa.int8(), pa.uint8(), pa.uint64(), pa.float16()):
+            assert convert(pa.array([100], pa.int64()).cast(held), "time", format=format).values[0].as_py().year == 1970
     seconds = convert(pa.array([10**18, 0, 2**63 - 1]), "time", format="unix_seconds")
     assert (seconds.wrong.tolist(), seconds.values[1].as_py().year) == ([True, False, True], 1970)
     assert convert(pa.array([20260131, 20261331]), "time", format="%Y%m%d").wrong.tolist() == [False, True]
