@@ -218,6 +218,8 @@ def test_the_notes_name_the_next_command(tmp_path):
     assert "kubectl --namespace ml create job fraud-now --from cronjob/kedge-check-fraud" in text
     assert "kubectl --namespace ml create job first --from cronjob/kedge-train-fraud\n" in text
     assert "http://kedge-collector.ml.svc:8080" in text
+    for command in ("status", "history"):
+        assert f"kubectl --namespace ml exec statefulset/kedge-collector -- kedge {command} --model fraud\n" in text
     assert "PersistentVolumeClaim kedge-store) stays" in text
     assert "no KServe" in text
 
