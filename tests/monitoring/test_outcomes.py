@@ -43,6 +43,14 @@ def test_overlapping_windows_judge_each_row_once(world):
     assert cohorts(world)[2].start == cohorts(world)[1].end == START + 4 * HOUR
 
 
+def test_a_slice_that_is_no_feature_is_left_out_as_the_log_does_not_hold_it(world):
+    world.serve(rows(3600, START, 1))
+    rules = world.rules(AT_ONCE)
+    beside = rules.model_copy(update={"model": rules.model.model_copy(update={"slices": ("origin",)})})
+    seen = run.run(beside, world.store, now=START + 3 * HOUR).record.data.cohort
+    assert (seen.verdict, seen.rows, "origin" in seen.groups) == ("judged", 450, False)
+
+
 def test_too_few_labels_wait_until_there_are_enough(world):
     world.serve(rows(960, START, 1))  # 40 an hour, 100 are needed
     verdicts = [check(world, START + hour * HOUR, AT_ONCE).cohort for hour in range(1, 6)]
