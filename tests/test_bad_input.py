@@ -98,8 +98,8 @@ class Place:
         return self.kedge(*words, max_file_bytes=max_file_bytes, **variables)
 
     def kept(self) -> set[str]:
-        """Kinds of things in the store."""
-        return {path.name for path in (self.folder / ".kedge").glob("*")}
+        """Kinds of things in the store, but for MLflow's, which is told of every run."""
+        return {path.name for path in (self.folder / ".kedge").glob("*") if not path.name.startswith("mlflow.db")}
 
     def validated(self) -> None:
         """Ingest and validate in this process, as a run does."""
