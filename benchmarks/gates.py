@@ -36,7 +36,7 @@ from kedge import policy as policies
 from kedge.evaluation import measure
 from kedge.evaluation.compare import paired
 from kedge.evaluation.evaluate import judge
-from kedge.measure import losses, wrong
+from kedge.measure import losses
 from kedge.policy import Policy
 from kedge.store import open_store
 from kedge.tables import snapshot, sources
@@ -155,7 +155,7 @@ def by_loss(draw: Draw, attempt: int = 1) -> bool:
 
 
 def by_accuracy(draw: Draw, attempt: int = 1) -> bool:
-    ours, theirs = (wrong(draw.label, score, 0.5).mean() for score in (draw.challenger, draw.champion))
+    ours, theirs = (np.mean((score >= 0.5) != (draw.label > 0.5)) for score in (draw.challenger, draw.champion))
     return bool(ours <= theirs)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from kedge import code
+from kedge import code, decision
 from kedge.errors import UsageError
-from kedge.measure import Floats, decision_costs, losses, squared_errors
+from kedge.measure import Floats, best_constant, bounded_losses, losses, squared_errors
 from kedge.policy import Metric as Limits
 from kedge.policy import Model
 
@@ -132,6 +133,15 @@ def difference(limits: Limits, model: Model, label: Floats, first: Floats, secon
     return Difference(value=value, error=_drawn(better, len(label)), blocks=max(2, _blocks(len(label))))
 
 
+def constant_for(limits: Limits, model: Model, label: Floats) -> Floats:
+    """The one score that is best for rows by a metric: their median for the absolute error, a quantile for the pinball
+    loss, else the mean, of classes the share of each."""
+    objective = {"mae": "absolute", "pinball": f"quantile({limits.at:g})"}.get(limits.name)
+    if objective is None:
+        objective = "squared" if model.task == "regression" else model.task
+    return best_constant(objective, label, len(model.classes))
+
+
 def named(name: str) -> Metric:
     """The metric of a name; a team's own by import path, where the installation allows code.
 
@@ -233,10 +243,13 @@ def _mcc(model: Model, _at: float, label: Floats, score: Floats) -> float | None
 
 
 def _auc(_model: Model, _at: float, label: Floats, score: Floats) -> float | None:
-    """Chance that a positive row scores above a negative one, ties counting half."""
-    positive = label > 0.5
+    return area(label > 0.5, score)
+
+
+def area(positive: NDArray[np.bool_], score: Floats) -> float | None:
+    """Chance that a positive row scores above a negative one, ties counting half; None where one of both lacks."""
     count = int(positive.sum())
-    others = len(label) - count
+    others = len(positive) - count
     if not count or not others:
         return None
     from scipy.stats import rankdata  # heavy, and a check without this metric does without
@@ -267,12 +280,62 @@ def _recall_at_precision(_model: Model, at: float, label: Floats, score: Floats)
 
 
 def _cost(model: Model, _at: float, label: Floats, score: Floats) -> float:
-    costs = model.costs
-    return float(decision_costs(label, score, model.threshold, costs.false_positive, costs.false_negative).mean())
+    return float(decision.costs(model, label, score).mean())
 
 
 def _accuracy(model: Model, _at: float, label: Floats, score: Floats) -> float:
-    return float(np.mean((score >= model.threshold) == (label > 0.5)))
+    return float(1 - decision.wrong(model, label, score).mean())
+
+
+def confusion(model: Model, label: Floats, score: Floats) -> Floats:
+    """Rows by the class that came true and the class decided for, shape (classes, classes)."""
+    size = len(model.class_names)
+    pairs = label.astype(np.int64) * size + decision.decide(model, score).astype(np.int64)
+    return np.bincount(pairs, minlength=size * size).reshape(size, size).astype(np.float64)
+
+
+def by_class(counts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1 of each class by :func:`confusion`, shape (classes,): NaN of a class that neither came
+    true nor was decided for; 0 where no row was decided right."""
+    right, said, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    there = np.where(said + true > 0, 1.0, np.nan)
+    return (
+        there * right / np.maximum(said, 1),
+        there * right / np.maximum(true, 1),
+        there * 2 * right / np.maximum(said + true, 1),
+    )
+
+
+def _macro(part: int) -> Formula:
+    """Mean of a figure over the classes that came true or were decided for."""
+    return lambda model, _at, label, score: float(np.nanmean(by_class(confusion(model, label, score))[part]))
+
+
+def _recall_of_each(model: Model, _at: float, label: Floats, score: Floats) -> float:
+    """Mean recall of the classes that came true."""
+    counts = confusion(model, label, score)
+    return float(by_class(counts)[1][counts.sum(axis=1) > 0].mean())
+
+
+def _weighted_f1_of_classes(model: Model, _at: float, label: Floats, score: Floats) -> float:
+    counts = confusion(model, label, score)
+    rows = counts.sum(axis=1)
+    return float(np.nansum(rows * by_class(counts)[2]) / rows.sum())
+
+
+def _mcc_of_classes(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
+    """Matthews' correlation for several classes (J. Gorodkin, 2004)."""
+    counts = confusion(model, label, score)
+    said, true, rows = counts.sum(axis=0), counts.sum(axis=1), counts.sum()
+    scale = float((rows**2 - np.sum(said**2)) * (rows**2 - np.sum(true**2)))
+    return float((np.trace(counts) * rows - np.sum(said * true)) / math.sqrt(scale)) if scale > 0 else None
+
+
+def _auc_of_classes(_model: Model, _at: float, label: Floats, score: Floats) -> float | None:
+    """Mean over the classes of the AUC of each against all others; None where one is absent, or alone."""
+    found = [area(label == place, score[:, place]) for place in range(score.shape[1])]
+    known = [each for each in found if each is not None]
+    return sum(known) / len(known) if len(known) == len(found) else None
 
 
 def _mape(_model: Model, _at: float, label: Floats, score: Floats) -> float | None:
@@ -297,20 +360,28 @@ def _poisson(_model: Model, _at: float, label: Floats, score: Floats) -> float |
     return float(2 * np.mean(logs - label + score))
 
 
+def _either(two: Formula, several: Formula) -> Formula:
+    """One for scores of one class, shape (n,), another for those of several, shape (n, classes)."""
+    return lambda model, at, label, score: (several if score.ndim == 2 else two)(model, at, label, score)
+
+
 METRICS: Mapping[str, Metric] = {
-    "log_loss": Metric("binary", False, lambda _m, _a, y, s: float(losses("binary", y, s).mean())),
-    "brier": Metric("binary", False, lambda _m, _a, y, s: float(squared_errors(y, s).mean())),
+    "log_loss": Metric("binary", False, lambda m, _a, y, s: float(losses(m.objective, y, s).mean())),
+    "brier": Metric("binary", False, lambda m, _a, y, s: float(bounded_losses(m.objective, y, s).mean())),
     "accuracy": Metric("binary", True, _accuracy),
-    "balanced_accuracy": Metric("binary", True, _balanced_accuracy),
+    "balanced_accuracy": Metric("binary", True, _either(_balanced_accuracy, _recall_of_each)),
     "precision": Metric("binary", True, _precision),
     "recall": Metric("binary", True, _recall),
     "f1": Metric("binary", True, _f1),
-    "f1_macro": Metric("binary", True, _macro_f1),
-    "f1_weighted": Metric("binary", True, _weighted_f1),
+    "f1_macro": Metric("binary", True, _either(_macro_f1, _macro(2))),
+    "f1_weighted": Metric("binary", True, _either(_weighted_f1, _weighted_f1_of_classes)),
     "auc": Metric("binary", True, _auc),
     "pr_auc": Metric("binary", True, _pr_auc),
     "recall_at_precision": Metric("binary", True, _recall_at_precision),
-    "mcc": Metric("binary", True, _mcc),
+    "mcc": Metric("binary", True, _either(_mcc, _mcc_of_classes)),
+    "precision_macro": Metric("multiclass", True, _macro(0)),
+    "recall_macro": Metric("multiclass", True, _macro(1)),
+    "auc_macro": Metric("multiclass", True, _auc_of_classes),
     "cost": Metric("binary", False, _cost),
     "mse": Metric("regression", False, lambda _m, _a, y, s: float(squared_errors(y, s).mean())),
     "rmse": Metric("regression", False, lambda _m, _a, y, s: math.sqrt(float(squared_errors(y, s).mean()))),
@@ -322,6 +393,6 @@ METRICS: Mapping[str, Metric] = {
 }
 SHARES = frozenset({
     "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "auc", "pr_auc",
-    "recall_at_precision", "brier",
+    "recall_at_precision", "brier", "precision_macro", "recall_macro", "auc_macro",
 })  # fmt: skip
 """Those between 0 and 1."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kedge.measure import calibration, decision_costs, logit, losses
+from kedge.measure import calibration, logit, losses
 
 
 def scores(seed: int, rows: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +42,3 @@ def test_a_calibrated_model_stays_as_it_is_and_a_loss_never_grows() -> None:
 )
 def test_calibration_of_scores_without_a_maximum_is_finite(score: np.ndarray) -> None:
     assert np.isfinite(calibration(np.array([0.0, 1.0] * 50), score)).all()
-
-
-def test_costs_add_up_to_those_of_the_confusion_matrix() -> None:
-    label, score = scores(1)
-    decided = score >= 0.2
-    false_positives, false_negatives = (decided & (label == 0)).sum(), (~decided & (label == 1)).sum()
-    assert decision_costs(label, score, 0.2, 1.0, 4.0).sum() == false_positives + 4 * false_negatives

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from kedge import evaluation, metrics
+from kedge import decision, evaluation, metrics
 from kedge import policy as policies
 from kedge.errors import CodeNotAllowed, PolicyError, UsageError
 from kedge.policy import Metric, Model
@@ -72,9 +72,54 @@ def test_a_metric_of_a_regression_is_scikit_learns(name):
     assert found.value == pytest.approx(REGRESSION[name](label, score), rel=1e-12)
 
 
+SEVERAL = Model(
+    name="m", target="y", task="multiclass", classes=("a", "b", "c"), features={"x": {"type": "number"}},
+    costs={"matrix": [[0, 1, 4], [1, 0, 1], [6, 1, 0]]},
+)  # type: ignore[arg-type]  # fmt: skip
+OF_CLASSES = {
+    "log_loss": sk.log_loss,
+    "brier": lambda label, score: sk.brier_score_loss(label, score, scale_by_half=True),
+    "auc_macro": lambda label, score: sk.roc_auc_score(label, score, multi_class="ovr"),
+}
+DECIDED_CLASSES = {
+    "accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "precision_macro": lambda label, said: sk.precision_score(label, said, average="macro", zero_division=0),
+    "recall_macro": lambda label, said: sk.recall_score(label, said, average="macro"),
+    "f1_macro": lambda label, said: sk.f1_score(label, said, average="macro"),
+    "f1_weighted": lambda label, said: sk.f1_score(label, said, average="weighted"),
+    "mcc": sk.matthews_corrcoef,
+    "cost": lambda label, said: np.array(SEVERAL.costs.matrix)[label.astype(int), said.astype(int)].mean(),
+}
+
+
+def chances(count: int = 600):
+    random = np.random.default_rng(3)
+    score = random.dirichlet([1, 1, 0.5], count)
+    return np.array([random.choice(3, p=row) for row in score]).astype(float), score
+
+
+@pytest.mark.parametrize("name", [*OF_CLASSES, *DECIDED_CLASSES])
+def test_a_metric_of_several_classes_is_scikit_learns(name):
+    label, score = chances()
+    said = decision.decide(SEVERAL, score)
+    wanted = OF_CLASSES[name](label, score) if name in OF_CLASSES else DECIDED_CLASSES[name](label, said)
+    found = metrics.figure(Metric(name=name), SEVERAL, label, score)
+    assert found.value == pytest.approx(wanted, abs=1e-9)
+    assert found.low < found.value < found.high
+
+
+def test_a_class_without_a_row_leaves_its_auc_undefined():
+    label, score = chances()
+    label[label == 2] = 0
+    assert metrics.figure(Metric(name="auc_macro"), SEVERAL, label, score).value is None
+    assert metrics.figure(Metric(name="balanced_accuracy"), SEVERAL, label, score).value is not None
+
+
 def test_every_metric_of_the_policy_is_in_the_registry_and_every_one_is_compared_here():
-    compared = {*BINARY, *DECIDED, *REGRESSION, "recall_at_precision"}
-    assert {*policies.metrics.BINARY, *policies.metrics.REGRESSION} == set(metrics.METRICS) == compared
+    compared = {*BINARY, *DECIDED, *REGRESSION, *OF_CLASSES, *DECIDED_CLASSES, "recall_at_precision"}
+    assert set(policies.metrics.KNOWN) == set(metrics.METRICS) == compared
+    assert set(policies.metrics.MULTICLASS) == {*OF_CLASSES, *DECIDED_CLASSES}
 
 
 def test_recall_at_a_precision_is_the_best_that_any_threshold_gives():

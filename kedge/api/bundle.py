@@ -54,7 +54,8 @@ class OpenedBundle:
         return policies.parse(self.manifest.policy, place=f"{self.bundle.folder}/bundle.json: policy")
 
     def predict(self, table: AnyTable) -> NDArray[np.float64]:
-        """Score a table's rows: the probability of the positive label (binary), or the value (regression).
+        """Score a table's rows: the probability of the positive label (binary), that of each
+        class in the order of `manifest.classes` (multiclass), or the value (regression).
 
         Columns are found as in training, by the names that the policy says tables have, else by the features' own;
         other columns are left aside. Rows are encoded as in training and serving, so that the scores are the served
@@ -64,13 +65,14 @@ class OpenedBundle:
             table: Of pandas, Polars, DuckDB or Arrow, or a path; read in batches.
 
         Returns:
-            Shape (rows,), in the rows' order.
+            Shape (rows,), of several classes (rows, classes), in the rows' order.
 
         Raises:
             DataError: not a table; a feature is missing, or holds what cannot be read as the policy declares it.
         """
         scores = [self._predictor.score(self.bundle.signature.encode(rows)) for rows in self._features(table)]
-        return np.concatenate([np.empty(0), *scores])
+        classes = len(self.manifest.classes)
+        return np.concatenate([np.empty((0, classes) if classes else 0), *scores])
 
     @cached_property
     def _predictor(self) -> Predictor:

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.bundle.predictor import softmax
 from kedge.errors import BundleError
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
-LINKS = {"binary:logistic": "5E-1", "reg:squarederror": "0E0"}
+LINKS = {
+    "binary:logistic": "5E-1", "count:poisson": "1E0", "multi:softprob": "0E0",
+    "reg:squarederror": "0E0", "reg:absoluteerror": "0E0", "reg:quantileerror": "0E0",
+}  # fmt: skip
 """By objective the base score whose margin is zero."""
 
 
@@ -34,17 +38,23 @@ class Committee:
     """Whether the members' probabilities are averaged in the place of their log-odds."""
 
     def decision_function(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
-        """The weighted sum of the log-odds (binary), shape (n,)."""
+        """The weighted sum of the log-odds, shape (n,), of several classes (n, classes)."""
         return self._sum([member.decision_function(matrix) for member in self.members])
 
     def predict_proba(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
-        """Probabilities of both classes, shape (n, 2)."""
+        """Probabilities of the classes, shape (n, classes)."""
         from scipy.special import expit
 
         if self.probabilities:
-            positive = self._sum([member.predict_proba(matrix)[:, 1] for member in self.members])
+            chances = self._sum([member.predict_proba(matrix) for member in self.members])
+            if chances.shape[1] > 2:
+                return chances
+            positive = chances[:, 1]
         else:
-            positive = expit(self.decision_function(matrix))
+            raw = self.decision_function(matrix)
+            if raw.ndim > 1:
+                return softmax(raw)
+            positive = expit(raw)
         return np.column_stack([1 - positive, positive])
 
     def predict(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
@@ -76,27 +86,31 @@ def merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Boos
     if objective not in LINKS or len(alike) > 1 or first["gradient_booster"]["name"] != "gbtree":
         raise BundleError(f"boosters of {', '.join(sorted({one[0] for one in alike}))} cannot be added up")
     trees: list[dict[str, Any]] = []
-    base = 0.0
+    classes = max(int(first["learner_model_param"]["num_class"]), 1)
+    bases = np.zeros(classes)
     for learner, weight in zip(learners, weights, strict=True):
-        base += weight * _margin(objective, learner["learner_model_param"]["base_score"])
+        bases += weight * _margins(objective, learner["learner_model_param"]["base_score"])
         own = learner["gradient_booster"]["model"]["trees"]
         gain = sum(sum(tree["loss_changes"]) for tree in own) or 1.0
         trees += [_scaled(tree, weight, weight / gain) | {"id": len(trees) + place} for place, tree in enumerate(own)]
-    trees[0] = _raised(trees[0], base)
+    for place, base in enumerate(bases.tolist()):  # a round has a tree for each class, in their order
+        trees[place] = _raised(trees[place], base)
     model = first["gradient_booster"]["model"]
     model["trees"] = trees
-    model["tree_info"] = [0] * len(trees)
-    model["iteration_indptr"] = list(range(len(trees) + 1))
+    model["tree_info"] = [place % classes for place in range(len(trees))]
+    model["iteration_indptr"] = list(range(0, len(trees) + 1, classes))
     model["gbtree_model_param"] |= {"num_trees": str(len(trees)), "num_parallel_tree": "1"}
-    first["learner_model_param"]["base_score"] = f"[{LINKS[objective]}]"
+    first["learner_model_param"]["base_score"] = f"[{','.join([LINKS[objective]] * classes)}]"
     first["attributes"] = {}
     return xgboost.Booster(model_file=bytearray(json.dumps(forms[0]).encode()))
 
 
-def _margin(objective: str, base_score: str) -> float:
-    """The raw score of a booster without trees, in XGBoost's own 32 bits; it writes its base score as a list of one."""
-    base, one = np.float32(base_score.strip("[]")), np.float32(1)
-    return float(-np.log(one / base - one) if objective == "binary:logistic" else base)
+def _margins(objective: str, base_score: str) -> NDArray[np.float64]:
+    """The raw scores of a booster without trees, in XGBoost's own 32 bits; it writes its base scores as a list."""
+    base, one = np.array(base_score.strip("[]").split(","), dtype=np.float32), np.float32(1)
+    if objective == "binary:logistic":
+        base = -np.log(one / base - one)
+    return (np.log(base) if objective == "count:poisson" else base).astype(np.float64)
 
 
 def _scaled(tree: dict[str, Any], weight: float, gain: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from kedge.bundle import transform as transforms
 from kedge.bundle.estimators import FORMATS, of
 from kedge.bundle.estimators.sklearn import load_transformer, save_transformer
 from kedge.bundle.manifest import Fits, Item, Manifest, Transformation
-from kedge.bundle.predictor import Predictor
+from kedge.bundle.predictor import Predictor, Score
 from kedge.bundle.signature import Signature
 from kedge.bundle.transform import TransformedSignature
 from kedge.code import Package
@@ -227,6 +227,9 @@ def write(
         draft = Manifest(
             name=policy.name,
             task=policy.model.task,
+            classes=policy.model.classes,
+            costs=policy.model.costs.matrix,
+            loss=policy.model.loss,
             threshold=policy.model.threshold,
             format=kind,
             types=tuple(sorted(untrusted)),
@@ -248,7 +251,7 @@ def write(
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
         write_file(beside / REPORT, report.encode())
-        write_file(beside / mlmodel.NAME, mlmodel.description(signature))
+        write_file(beside / mlmodel.NAME, mlmodel.description(signature, len(policy.model.classes)))
         write_file(beside / mlmodel.EXAMPLE, mlmodel.example(signature, golden))
         if derived is not None:
             write_file(beside / DERIVED, derived)
@@ -318,12 +321,12 @@ def fetch(store: Store, model: str, bundle_id: str, cache: Path) -> Bundle:
     return open_bundle(folder, expect=bundle_id)
 
 
-def golden_difference(bundle: Bundle, score: Callable[[list[dict[str, Any]]], Iterable[float]]) -> float:
+def golden_difference(bundle: Bundle, score: Callable[[list[dict[str, Any]]], Iterable[Score]]) -> float:
     """Largest difference between the golden rows' scores at training and those of ``score``, given the rows.
 
     Infinite if a score is missing or no number. Zero says: to the last bit what was trained.
     """
-    wanted = bundle.golden.column("_score").to_numpy()
+    wanted = np.array(bundle.golden.column("_score").to_pylist(), dtype=np.float64)
     try:
         seen = np.asarray(list(score(bundle.golden_rows())), dtype=np.float64)
     except (TypeError, ValueError):
@@ -349,7 +352,7 @@ def _golden(table: pa.Table, signature: Signature, predictor: Predictor) -> byte
     if not np.isfinite(scores).all():
         raise BundleError("the model's score of a golden row is not finite: it must not be served")
     into = io.BytesIO()
-    parquet.write_table(rows.append_column("_score", pa.array(scores, pa.float64())), into)
+    parquet.write_table(rows.append_column("_score", pa.array(scores.tolist())), into)
     return into.getvalue()
 
 

@@ -101,8 +101,14 @@ class Manifest(Fits):
     """Version of this format."""
     name: str
     """The model's name."""
-    task: Literal["binary", "regression"]
-    """`binary`: the score is a probability; `regression`: the value."""
+    task: Literal["binary", "multiclass", "regression"]
+    """`binary`: the score is a probability; `multiclass`: one of each class; `regression`: the value."""
+    classes: tuple[str | int, ...] = ()
+    """What the probabilities are of, in their order (multiclass)."""
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """Of deciding for each class where each is true (multiclass); None: the likeliest is decided for."""
+    loss: str = "squared"
+    """What a regression minimises."""
     threshold: float
     """Probability from which on the decision is 1 (binary)."""
     format: Literal["xgboost", "lightgbm", "catboost", "sklearn"]
@@ -141,6 +147,11 @@ class Manifest(Fits):
     def of_columns(self) -> Manifest:
         """The same with the signature of the columns that the model sees."""
         return self if self.transform is None else self.model_copy(update={"signature": self.transform.derived})
+
+    @property
+    def objective(self) -> str:
+        """What the model minimises: the task where it predicts classes, else the loss."""
+        return self.loss if self.task == "regression" else self.task
 
 
 def parse(raw: bytes, place: str) -> Manifest:

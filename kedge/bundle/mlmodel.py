@@ -19,15 +19,18 @@ TYPES = {"number": "double", "integer": "long", "category": "string", "boolean":
 EXAMPLE_ROWS = 5
 
 
-def description(signature: Signature) -> bytes:
+def description(signature: Signature, classes: int = 0) -> bytes:
     """The file ``MLmodel``: how to load the bundle, and its signature. JSON, which is YAML too."""
     python = ".".join(map(str, sys.version_info[:2]))
+    score: dict[str, Any] = {"type": "double", "name": "score", "required": True}
+    if classes:
+        score = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, classes]}}
     return json.dumps(
         {
             "flavors": {"python_function": {"loader_module": __name__, "python_version": python}},
             "signature": {
                 "inputs": json.dumps(columns(signature)),
-                "outputs": json.dumps([{"type": "double", "name": "score", "required": True}]),
+                "outputs": json.dumps([score]),
             },
             "saved_input_example_info": {
                 "artifact_path": EXAMPLE, "type": "dataframe", "pandas_orient": "split",
@@ -58,6 +61,7 @@ class Loaded:
 
     def predict(self, frame: Any, params: dict[str, Any] | None = None) -> NDArray[np.float64]:  # noqa: ARG002
         """Probabilities of the positive label (binary) or values of rows, shape (n,): the served ones, to the last bit.
+        Of several classes the probability of each, shape (n, classes).
 
         Raises:
             DataError: a feature is missing, or holds what cannot be read as the policy declares it.

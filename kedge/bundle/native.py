@@ -58,11 +58,13 @@ class Booster:
         return ctypes.string_at(text, size.value)
 
     def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The prediction of each row; shape (n,), float32 as XGBoost computes it."""
-        return self._predict("XGBoosterPredictFromDense", _interface(matrix), self._dense, None)
+        """The prediction of each row; shape (n,), of several classes (n, classes), float32 as XGBoost computes it."""
+        scores = self._predict("XGBoosterPredictFromDense", _interface(matrix), self._dense, None)
+        return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
 
     def contributions(self, matrix: NDArray[np.float32], feature_types: list[str]) -> NDArray[np.float32]:
-        """SHAP values of each row and the bias last, on the margin's scale; shape (n, k + 1)."""
+        """SHAP values of each row and the bias last, on the margin's scale; shape (n, k + 1), of several
+        classes (n, classes, k + 1)."""
         config = json.dumps({"missing": float("nan"), "nthread": self._threads}).encode()
         table = c_void_p()
         self._call("XGDMatrixCreateFromDense", _interface(matrix), config, byref(table))
@@ -73,15 +75,13 @@ class Booster:
             flat = self._predict("XGBoosterPredictFromDMatrix", table, wanted)
         finally:
             self._library.XGDMatrixFree(table)
-        return flat.reshape(len(matrix), -1)
+        return flat
 
     def _predict(self, name: str, *arguments: object) -> NDArray[np.float32]:
         shape, dimensions, result = POINTER(c_uint64)(), c_uint64(), POINTER(c_float)()
         self._call(name, self._handle, *arguments, byref(shape), byref(dimensions), byref(result))
-        size = 1
-        for axis in range(dimensions.value):
-            size *= shape[axis]
-        return np.ctypeslib.as_array(result, (size,)).copy() if size else np.empty(0, np.float32)
+        sizes = tuple(shape[axis] for axis in range(dimensions.value))
+        return np.ctypeslib.as_array(result, sizes).copy() if all(sizes) else np.empty(sizes, np.float32)
 
     def _call(self, name: str, *arguments: object) -> None:
         if getattr(self._library, name)(*arguments) != 0:

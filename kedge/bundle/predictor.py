@@ -13,6 +13,8 @@ from kedge.bundle.signature import Matrix
 from kedge.errors import NotExplainable
 
 Scores = NDArray[np.float64]
+Score = float | list[float]
+"""Of one row; of several classes the probability of each."""
 MAX_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
 
 
@@ -24,14 +26,15 @@ class Predictor(Protocol):
         """Whether one row takes microseconds, so that an event loop need not leave it to a thread."""
 
     def score(self, matrix: Matrix) -> Scores:
-        """Probability of the positive label (binary) or the value (regression) of each row; shape (n,)."""
+        """Probability of the positive label (binary) or the value (regression) of each row; shape (n,). Of several
+        classes the probability of each; shape (n, classes)."""
 
-    def score_row(self, row: bytes) -> float:
+    def score_row(self, row: bytes) -> Score:
         """The same, to the last bit, of one row from ``Signature.encode_row``."""
 
     def contributions(self, matrix: Matrix) -> Scores:
         """What each feature adds to the score before the link (log-odds if binary), the bias in the last column; the
-        sum of a row is the raw score; shape (n, k + 1).
+        sum of a row is the raw score; shape (n, k + 1), of several classes (n, classes, k + 1).
 
         Raises:
             NotExplainable: the model cannot say.
@@ -46,7 +49,7 @@ class TreesPredictor:
         self._feature_types = feature_types
         self._forest = trees.build(booster, feature_types)
         self.quick = self._forest is not None
-        self.score_row: Callable[[bytes], float] = self._forest.score_row if self._forest else self._score_row
+        self.score_row: Callable[[bytes], Score] = self._forest.score_row if self._forest else self._score_row
 
     def score(self, matrix: Matrix) -> Scores:
         forest = self._forest if len(matrix) <= MAX_ROWS else None
@@ -55,8 +58,8 @@ class TreesPredictor:
     def contributions(self, matrix: Matrix) -> Scores:
         return self._booster.contributions(matrix, self._feature_types).astype(np.float64)
 
-    def _score_row(self, row: bytes) -> float:
-        return float(self._booster.predict(_matrix(row))[0])
+    def _score_row(self, row: bytes) -> Score:
+        return first_of(self._booster.predict(_matrix(row)))
 
 
 class PipelinePredictor:
@@ -67,24 +70,47 @@ class PipelinePredictor:
 
     quick = False
 
-    def __init__(self, estimator: Any, binary: bool, threads: int) -> None:
+    def __init__(self, estimator: Any, task: str, threads: int) -> None:
         from threadpoolctl import ThreadpoolController
 
         self._estimator = estimator
-        self._binary = binary
+        self._task = task
         self._threads = threads
         self._pools = ThreadpoolController()
 
     def score(self, matrix: Matrix) -> Scores:
         with self._pools.limit(limits=1 if len(matrix) <= MAX_ROWS else self._threads):
-            found = self._estimator.predict_proba(matrix)[:, 1] if self._binary else self._estimator.predict(matrix)
-        return np.asarray(found, dtype=np.float64)
+            return predicted(self._estimator, self._task, matrix)
 
-    def score_row(self, row: bytes) -> float:
-        return float(self.score(_matrix(row))[0])
+    def score_row(self, row: bytes) -> Score:
+        return first_of(self.score(_matrix(row)))
 
     def contributions(self, matrix: Matrix) -> Scores:  # noqa: ARG002
         raise NotExplainable(f"contributions of a {type(self._estimator).__name__} that is not linear")
+
+
+def predicted(estimator: Any, task: str, matrix: Matrix) -> Scores:
+    """Scores by a scikit-learn estimator: probabilities of class 1, of several classes all of them, or values."""
+    if task == "regression":
+        return np.asarray(estimator.predict(matrix), dtype=np.float64)
+    chances = np.asarray(estimator.predict_proba(matrix), dtype=np.float64)
+    return chances[:, 1] if task == "binary" else chances
+
+
+def softmax(raw: Scores) -> Scores:
+    """Probabilities of raw scores, shape (n, classes).
+
+    >>> softmax(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+    odds = np.exp(raw - raw.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def first_of(scores: NDArray[Any]) -> Score:
+    """The score of the first row."""
+    found: Score = scores[0].tolist()
+    return found
 
 
 def _matrix(row: bytes) -> Matrix:

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 enum { LANES = 8, BLOCK = 64, MAX_FEATURES = 1024 };
+enum { IDENTITY, LOGISTIC, EXPONENTIAL, SOFTMAX };
 
 typedef union {
     float number;
@@ -24,8 +25,8 @@ typedef struct {
     const uint32_t *roots, *depths; /* by tree */
     const uint32_t *categories;     /* one bit a code; the first word is 0 */
     const uint32_t *codes;          /* by feature: how many codes any node knows, 0 for a number */
-    uint32_t trees, features, logistic;
-    float base;
+    const float *bases;             /* by class; one for what is no softmax */
+    uint32_t trees, features, link, classes; /* tree k adds to the class k modulo classes */
 } Forest;
 
 /* One value as every kind of node may ask for it: a category is no number, and a number has the code 0 in word 0. */
@@ -67,22 +68,38 @@ static void walk(const uint32_t *categories, const Node *const *trees, const Val
         leaves[lane] = trees[lane][at[lane]].test.number;
 }
 
-static float linked(const Forest *forest, float margin)
+/* The margins of a row become its scores, as XGBoost computes them. */
+static void link(const Forest *forest, float *margins)
 {
-    return forest->logistic ? 1.0f / (1.0f + expf(fminf(-margin, 88.7f))) : margin;
+    if (forest->link == LOGISTIC)
+        *margins = 1.0f / (1.0f + expf(fminf(-*margins, 88.7f)));
+    if (forest->link == EXPONENTIAL)
+        *margins = expf(*margins);
+    if (forest->link != SOFTMAX)
+        return;
+    float largest = margins[0];
+    double sum = 0;
+    for (uint32_t place = 1; place < forest->classes; place++)
+        largest = fmaxf(margins[place], largest);
+    for (uint32_t place = 0; place < forest->classes; place++)
+        sum += margins[place] = expf(margins[place] - largest);
+    for (uint32_t place = 0; place < forest->classes; place++)
+        margins[place] /= (float)sum;
 }
 
-/* The score of one row. Its sum is made in the order of the trees: the last bit depends on it. */
-float kedge_score_row(const Forest *forest, const float *row)
+/* The scores of one row, one a class. Sums are made in the order of the trees: the last bit depends on it. */
+void kedge_score_classes(const Forest *forest, const float *row, float *sums)
 {
     Value values[MAX_FEATURES + 1];
     const Value *rows[LANES];
     const Node *trees[LANES];
-    float leaves[LANES], sum = forest->base;
+    float leaves[LANES];
     read_row(forest, row, values);
+    for (uint32_t place = 0; place < forest->classes; place++)
+        sums[place] = forest->bases[place];
     for (int lane = 0; lane < LANES; lane++)
         rows[lane] = values;
-    for (uint32_t first = 0; first < forest->trees; first += LANES) {
+    for (uint32_t first = 0, class = 0; first < forest->trees; first += LANES) {
         uint32_t count = forest->trees - first < LANES ? forest->trees - first : LANES, depth = 0;
         for (uint32_t lane = 0; lane < LANES; lane++) {
             uint32_t tree = first + (lane < count ? lane : 0);
@@ -90,10 +107,20 @@ float kedge_score_row(const Forest *forest, const float *row)
             depth = forest->depths[tree] > depth ? forest->depths[tree] : depth;
         }
         walk(forest->categories, trees, rows, depth, leaves);
-        for (uint32_t lane = 0; lane < count; lane++)
-            sum += leaves[lane];
+        for (uint32_t lane = 0; lane < count; lane++) {
+            sums[class] += leaves[lane];
+            class = class + 1 < forest->classes ? class + 1 : 0;
+        }
     }
-    return linked(forest, sum);
+    link(forest, sums);
+}
+
+/* The score of one row of a model that has one. */
+float kedge_score_row(const Forest *forest, const float *row)
+{
+    float score;
+    kedge_score_classes(forest, row, &score);
+    return score;
 }
 
 /* The scores of many rows; room has BLOCK * (features + 1) values. */
@@ -102,10 +129,12 @@ void kedge_score_rows(const Forest *forest, const float *rows, size_t count, Val
     size_t width = forest->features + 1;
     for (size_t start = 0; start < count; start += BLOCK) {
         size_t size = count - start < BLOCK ? count - start : BLOCK;
-        float *sums = scores + start;
+        size_t classes = forest->classes;
+        float *sums = scores + start * classes;
         for (size_t row = 0; row < size; row++) {
             read_row(forest, rows + (start + row) * forest->features, room + row * width);
-            sums[row] = forest->base;
+            for (size_t place = 0; place < classes; place++)
+                sums[row * classes + place] = forest->bases[place];
         }
         for (uint32_t tree = 0; tree < forest->trees; tree++) {
             const Node *trees[LANES];
@@ -118,11 +147,11 @@ void kedge_score_rows(const Forest *forest, const float *rows, size_t count, Val
                     lanes[lane] = room + (row + lane < size ? row + lane : row) * width;
                 walk(forest->categories, trees, lanes, forest->depths[tree], leaves);
                 for (size_t lane = 0; lane < LANES && row + lane < size; lane++)
-                    sums[row + lane] += leaves[lane];
+                    sums[(row + lane) * classes + tree % classes] += leaves[lane];
             }
         }
         for (size_t row = 0; row < size; row++)
-            sums[row] = linked(forest, sums[row]);
+            link(forest, sums + row * classes);
     }
 }
 
@@ -132,8 +161,14 @@ float kedge_logit(float probability)
     return -logf(1.0f / probability - 1.0f);
 }
 
+/* The margin of a base score that is a mean count, as XGBoost computes it. */
+float kedge_log(float mean)
+{
+    return logf(mean);
+}
+
 /* What trees.py has to agree on. */
 uint32_t kedge_layout(void)
 {
-    return 1;
+    return 2;
 }

@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from kedge.bundle.native import Booster
 
 LIBRARY = Path(__file__).with_name("libtrees.so")
-LAYOUT = 1
+LAYOUT = 2
 """What trees.c has to agree on: the arrays below."""
 MAX_FEATURES, MAX_NODES = 1024, 1 << 16
 BLOCK = 64  # rows that trees.c works on at a time
 PROBES = 256
-LOGISTIC = {"binary:logistic": 1, "reg:squarederror": 0}
-"""By objective, whether a score is the margin's logistic function or the margin itself."""
+LINKS = {
+    "binary:logistic": 1, "count:poisson": 2, "multi:softprob": 3,
+    "reg:squarederror": 0, "reg:absoluteerror": 0, "reg:quantileerror": 0,
+}  # fmt: skip
+"""By objective what makes scores of margins: 0 nothing, 1 the logistic function, 2 the exponential, 3 softmax."""
 LARGE = np.finfo(np.float32).max
 NODE = np.dtype([("test", np.uint32), ("feature", np.uint16), ("left", np.uint16)])
 GOES_RIGHT = 1 << 15  # of a missing value, in ``feature``
@@ -38,9 +41,8 @@ class _Forest(ctypes.Structure):
     """The C structure ``Forest``."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("nodes", "roots", "depths", "categories", "codes")),
-        *((name, ctypes.c_uint32) for name in ("trees", "features", "logistic")),
-        ("base", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("nodes", "roots", "depths", "categories", "codes", "bases")),
+        *((name, ctypes.c_uint32) for name in ("trees", "features", "link", "classes")),
     )
 
 
@@ -56,42 +58,50 @@ class Forest:
         categories: Sequence[int],
         codes: Sequence[int],
         *,
-        logistic: int,
-        base: float,
+        link: int,
+        bases: Sequence[float],
     ) -> None:
         """Take over what trees.c says of ``Forest``."""
         words = [np.asarray(each, np.uint32) for each in (roots, depths, categories, codes)]
-        self._kept = (nodes, *words)  # as long as C has their addresses
+        self._kept = (nodes, *words, np.asarray(bases, np.float32))  # as long as C has their addresses
         addresses = (each.ctypes.data for each in self._kept)
-        self._forest = _Forest(*addresses, len(roots), len(codes), logistic, base)
+        self._forest = _Forest(*addresses, len(roots), len(codes), link, len(bases))
         self._address = ctypes.addressof(self._forest)
         self._features, self._row_bytes = len(codes), 4 * len(codes)
         self._score_row, self._score_rows = library.score_row, library.score_rows
+        self._score_classes = library.score_classes
+        self._classes, self._scores = len(bases), ctypes.c_float * len(bases)
 
-    def score_row(self, row: bytes) -> float:
-        """The score of one row of ``Signature.encode_row``."""
+    def score_row(self, row: bytes) -> float | list[float]:
+        """The score of one row of ``Signature.encode_row``; of several classes one for each."""
         if len(row) != self._row_bytes:  # C would read on
             raise ValueError(f"a row of {self._features} features is needed, got {len(row)} bytes")
-        return self._score_row(self._address, row)
+        if self._classes == 1:
+            return self._score_row(self._address, row)
+        scores = self._scores()
+        self._score_classes(self._address, row, scores)
+        return list(scores)
 
     def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The score of each row; shape (n,)."""
+        """The score of each row; shape (n,), or (n, classes)."""
         matrix = np.ascontiguousarray(matrix, np.float32)
         if matrix.ndim != 2 or matrix.shape[1] != self._features:
             raise ValueError(f"a matrix of {self._features} features is needed, got one of shape {matrix.shape}")
-        scores = np.empty(len(matrix), np.float32)
+        scores = np.empty((len(matrix), self._classes), np.float32)
         room = np.empty(4 * BLOCK * (self._features + 1), np.uint32)
         rows, work, into = (each.ctypes.data for each in (matrix, room, scores))
         self._score_rows(self._address, rows, len(matrix), work, into)
-        return scores
+        return scores if self._classes > 1 else scores[:, 0]
 
 
 class Compiled(NamedTuple):
     """The functions of trees.c."""
 
     score_row: Callable[[int, bytes], float]
+    score_classes: Callable[[int, bytes, Any], None]
     score_rows: Callable[[int, int, int, int, int], None]
     logit: Callable[[float], float]
+    log: Callable[[float], float]
 
 
 def compiled() -> Compiled | None:
@@ -122,34 +132,51 @@ def _loaded() -> Compiled | str:
         return f"it is of version {layout}, this server needs {LAYOUT}{again}"
     score_row = held.kedge_score_row  # keeps the interpreter's lock for these few microseconds
     score_row.argtypes, score_row.restype = (ctypes.c_void_p, ctypes.c_char_p), ctypes.c_float
+    score_classes = held.kedge_score_classes
+    score_classes.argtypes, score_classes.restype = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p), None
     score_rows = free.kedge_score_rows
     score_rows.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
     score_rows.restype = None
     logit = held.kedge_logit
     logit.argtypes, logit.restype = (ctypes.c_float,), ctypes.c_float
-    return Compiled(score_row, score_rows, logit)
+    log = held.kedge_log
+    log.argtypes, log.restype = (ctypes.c_float,), ctypes.c_float
+    return Compiled(score_row, score_classes, score_rows, logit, log)
 
 
 def build(booster: Booster, feature_types: list[str]) -> Forest | None:
     """The model prepared, or None where it is of a kind, or a size, that only XGBoost's library predicts."""
     library = compiled()
     learner = json.loads(booster.to_json())["learner"]  # not orjson: a threshold may be Infinity
-    logistic = LOGISTIC.get(learner["objective"]["name"])
+    link = LINKS.get(learner["objective"]["name"])
     trees = learner["gradient_booster"].get("model", {}).get("trees", [])
-    if library is None or logistic is None or learner["gradient_booster"]["name"] != "gbtree" or not trees:
+    if library is None or link is None or learner["gradient_booster"]["name"] != "gbtree" or not trees:
         return None
     if len(feature_types) > MAX_FEATURES or max(len(tree["left_children"]) for tree in trees) > MAX_NODES:
         return None
-    base = float(np.float32(learner["learner_model_param"]["base_score"].strip("[]")))
+    groups = learner["gradient_booster"]["model"]["tree_info"]
+    classes = max(int(learner["learner_model_param"]["num_class"]), 1)
+    if groups != [place % classes for place in range(len(trees))]:
+        return None
     codes = _codes(trees, feature_types)
-    forest = _laid_out(library, trees, codes, logistic, library.logit(base) if logistic else base)
+    forest = _laid_out(library, trees, codes, link, _margins(library, learner, link, classes))
     probes = _probes(trees, codes, feature_types)
     wanted = booster.predict(probes)
     rows = np.array([forest.score_row(row.tobytes()) for row in probes], np.float32)
     return forest if (rows == wanted).all() and (forest.score(probes) == wanted).all() else None
 
 
-def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], logistic: int, base: float) -> Forest:
+def _margins(library: Compiled, learner: dict[str, Any], link: int, classes: int) -> list[float]:
+    """The margin of each class before the first tree; XGBoost keeps its score."""
+    scores = [float(np.float32(text)) for text in learner["learner_model_param"]["base_score"].strip("[]").split(",")]
+    if link == 1:
+        scores = [library.logit(score) for score in scores]
+    if link == 2:
+        scores = [library.log(score) for score in scores]
+    return scores if len(scores) == classes else scores * classes
+
+
+def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], link: int, bases: list[float]) -> Forest:
     """The arrays that trees.c walks. A node's children lie side by side, a leaf leads to itself."""
     nodes = np.zeros(sum(len(tree["left_children"]) for tree in trees), NODE)
     categories = [0]
@@ -172,7 +199,7 @@ def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], logistic: 
         roots.append(start)
         depths.append(depth)
         start += len(order)
-    return Forest(library, nodes[:start], roots, depths, categories, codes, logistic=logistic, base=base)
+    return Forest(library, nodes[:start], roots, depths, categories, codes, link=link, bases=bases)
 
 
 def _by_level(tree: Tree) -> tuple[list[int], int]:

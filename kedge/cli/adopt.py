@@ -37,7 +37,8 @@ def adopt(
     ] = 1000,
     target: Annotated[str | None, typer.Option(help="The outcome's column in the table, or a name for it.")] = None,
     task: Annotated[
-        Literal["binary", "regression"], typer.Option(help="Without a table: what it predicts.")
+        Literal["binary", "regression"],
+        typer.Option(help="Without a table: what it predicts; several classes come with a table."),
     ] = "binary",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
     store: StoreRoot = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,12 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    task: Annotated[
+        Literal["binary", "multiclass", "regression"],
+        typer.Option(
+            help="What is asked of a payment: does it come back, what becomes of it, when is the money there."
+        ),
+    ] = "binary",
     data: Annotated[Path | None, typer.Option(help="Replay this table instead of the generated payments.")] = None,
     policy: Annotated[Path | None, typer.Option(help="The policy of --data.")] = None,
     folder: Annotated[Path, typer.Option(help="Emptied, then holds everything of the demo.")] = Path(".kedge/demo"),
@@ -29,6 +35,8 @@ def demo(
     Nothing is left running. Exit code 1 if the story did not come true.
 
     Example: kedge demo
+
+    Example: kedge demo --task multiclass
 
     Example: kedge demo --data elec.csv --policy examples/electricity.yaml
     """
@@ -54,7 +62,7 @@ def demo(
     if data is not None and policy is not None:
         page = run.replay(data, policy, place, say, warm_up=warm_up, most=blocks)
     else:
-        page = run.tell_story(place, say)
+        page = run.tell_story(place, say, task)
     say(f"\npage: {page}\nlook further: kedge history --store {place}/store --model {_name(place)}")
 
 

@@ -23,7 +23,12 @@ def init(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
     target: Annotated[str | None, typer.Option(help="The column with the outcome to predict.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="binary or regression, where whole numbers may be classes or a quantity.")
+        str | None,
+        typer.Option(help="binary, multiclass or regression, where whole numbers may be classes or a quantity."),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="What a regression minimises: squared, absolute, poisson (counts) or 'quantile(0.9)'."),
     ] = None,
     positive: Annotated[
         str | None, typer.Option(help="The class to predict against all others, as the table spells it.")
@@ -48,8 +53,10 @@ def init(
     if file.exists() and not force:
         raise UsageError(f"{file}: exists; --force replaces it, -o names another file")
     seen = look.look(source_at(table))
-    guesses = _guessed(seen, target, task, positive)
-    text = write.policy_text(model, seen, guesses, _location(table, file))
+    guesses = _guessed(seen, target, task or (None if loss is None else "regression"), positive)
+    if loss is not None and guesses.task != "regression":
+        raise UsageError(f"--loss {loss!r}: belongs to --task regression, not to {guesses.task}")
+    text = write.policy_text(model, seen, guesses, _location(table, file), loss or "squared")
     policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
     write_file(file, text.encode())
     _say(seen, guesses)
@@ -61,20 +68,28 @@ def _guessed(seen: Look, target: str | None, task: str | None, positive: str | N
     from kedge.errors import UsageError
     from kedge.scaffold import guess
 
-    if task not in (None, "binary", "regression"):
-        raise UsageError(f"--task {task!r}: must be binary or regression")
-    told: guess.Task | None = "binary" if task == "binary" else "regression" if task == "regression" else None
+    tasks: dict[str | None, guess.Task | None] = {
+        None: None, "binary": "binary", "multiclass": "multiclass", "regression": "regression"
+    }  # fmt: skip
+    if task not in tasks:
+        raise UsageError(f"--task {task!r}: must be binary, multiclass or regression")
+    told = tasks[task]
     try:
         return guess.guess(seen, target, task=told, positive=positive)
     except guess.Undecided as exc:
         if not _at_a_terminal():
             raise
         typer.echo(str(exc).split(": kedge predicts")[0], err=True)
-        quantity = exc.column.kind in ("number", "integer") and task is None
-        asked = "The class to predict against all others" + (", or `quantity`" if quantity else "")
-        answer = typer.prompt(asked, err=True)
-        if quantity and answer == "quantity":
-            return guess.guess(seen, exc.column.name, task="regression")
+        others: dict[str, guess.Task] = {}
+        if task is None and exc.column.kind == "integer":
+            others["classes"] = "multiclass"
+        if task is None and exc.column.kind in ("number", "integer"):
+            others["quantity"] = "regression"
+        answer = typer.prompt(
+            ", or ".join(["The class to predict against all others", *(f"`{word}`" for word in others)]), err=True
+        )
+        if answer in others and answer not in exc.column.values:
+            return guess.guess(seen, exc.column.name, task=others[answer])
         return guess.guess(seen, exc.column.name, positive=answer)
 
 
@@ -113,6 +128,8 @@ def _say(seen: Look, guesses: Guesses) -> None:
     ]
     for found, words in said:
         typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
+    if guesses.classes:
+        typer.echo(f"classes are {', '.join(map(str, guesses.classes))}, in this order in the log", err=True)
     if guesses.task == "binary":
         negative = "" if guesses.negative is None else f", negative {guesses.negative!r}"
         typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why}){negative}", err=True)

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from kedge.body import shown
+from kedge.choice import choose
 from kedge.collector.payloads import MAX_ID, MAX_NAME
 from kedge.collector.rejection import RequestRejected
 from kedge.errors import DataError
@@ -19,6 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
+Score = float | list[float]
 Row = tuple[Any, ...]
 """A row in the order of its table's columns. Times are microseconds since 1970."""
 
@@ -44,6 +46,7 @@ class Declared:
         self.policy = policy
         self.name = policy.name
         self.binary = policy.model.task == "binary"
+        self.classes = len(policy.model.classes)
         self.features = Features(policy, hash_key)
         self.columns: dict[appending.Table, Columns] = {table: _columns(policy, table) for table in appending.TABLES}
         features = policy.model.features
@@ -84,8 +87,10 @@ class Declared:
         except DataError as exc:
             raise RequestRejected("invalid", str(exc)) from None
 
-    def score(self, value: Any) -> float:
-        """The model's answer: a probability (binary) or a finite number (regression)."""
+    def score(self, value: Any) -> Score:
+        """The model's answer: a probability (binary), one of each class, or a finite number (regression)."""
+        if self.classes:
+            return self._chances(value)
         if type(value) not in (float, int) or not isfinite(value):
             raise RequestRejected("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
         if self.binary and not 0 <= value <= 1:
@@ -94,8 +99,21 @@ class Declared:
             )
         return float(value)
 
-    def decision(self, score: float) -> float:
-        """The decision at the policy's threshold, 0 or 1; of a regression the value itself."""
+    def _chances(self, value: Any) -> list[float]:
+        """Probabilities of all classes, in the policy's order."""
+        whole = type(value) is list and len(value) == self.classes
+        if not whole or not all(type(each) in (float, int) and 0 <= each <= 1 for each in value):
+            raise RequestRejected(
+                "invalid",
+                f"model {self.name}: score must be a list of {self.classes} probabilities, one a class in the order of "
+                f"model.classes, got {shown(value)}",
+            )
+        return [float(each) for each in value]
+
+    def decision(self, score: Score) -> float:
+        """The decision: 0 or 1 at the policy's threshold, the place of a class, or a regression's value itself."""
+        if isinstance(score, list):
+            return float(choose(score, self.policy.model.costs.matrix))
         return float(score >= self._threshold) if self.binary else score
 
 

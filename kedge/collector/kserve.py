@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from kedge.body import packing, shown
-from kedge.collector.declared import Declared, text
+from kedge.collector import labels
+from kedge.collector.declared import Declared, Score, text
 from kedge.collector.reading import plain
 from kedge.collector.rejection import RequestRejected
 from kedge.tables.privacy import Logged
@@ -67,7 +68,7 @@ def request_rows(model: Declared, data: Any) -> list[tuple[Logged, ...]] | None:
     return _rows(model, _tensors(inputs, tail)) if isinstance(inputs, list) else None
 
 
-def response_scores(model: Declared, data: Any) -> list[float] | None:
+def response_scores(model: Declared, data: Any) -> list[Score] | None:
     """The score of each row of a v1 or v2 answer; None of anything else: an error, an explanation, no content.
 
     Which value is the score, the policy's ``model.answer`` says where there are several.
@@ -93,12 +94,15 @@ def response_scores(model: Declared, data: Any) -> list[float] | None:
     return [_score(model, value) for value in tensors[name]]
 
 
-def _score(model: Declared, value: Any) -> float:
+def _score(model: Declared, value: Any) -> Score:
     """One row of an answer as the score that the policy says it holds."""
     answer = model.policy.model.answer
     for key in answer.field.split(".") if answer.field else ():
         value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, list):
+    if model.classes and answer.label:
+        place = labels.value_of(model.policy, value)
+        return [float(place == each) for each in range(model.classes)]
+    if isinstance(value, list) and not model.classes:
         if answer.index is None and len(value) > 2:
             raise RequestRejected(
                 "invalid",

@@ -21,12 +21,15 @@ from kedge.policy import Policy
 from kedge.tables import footer
 
 COLUMNS = Label.__struct_fields__
+MAX_NAMED = 10
+"""Classes named in a message."""
 MAX_ROWS = 5_000_000
 MAX_LINE_BYTES = MAX_TEXT_BYTES = 64 << 10
 
 
 def value_of(policy: Policy, label: Any) -> float:
-    """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not; of a regression the number.
+    """The outcome as the log holds it: 1.0 if it is the positive label and 0.0 if not, of several classes the place, of
+    a regression the number.
 
     Raises:
         RequestRejected: null, not a plain value, of another type than the policy's positive label; neither it nor the
@@ -34,9 +37,16 @@ def value_of(policy: Policy, label: Any) -> float:
     """
     model = policy.model
     if model.task == "regression":
-        if type(label) in (int, float):
-            return float(label)
-        raise RequestRejected("invalid", f"model {policy.name}: label must be a number, got {shown(label)}")
+        if type(label) not in (int, float):
+            raise RequestRejected("invalid", f"model {policy.name}: label must be a number, got {shown(label)}")
+        if model.loss == "poisson" and label < 0:
+            raise RequestRejected(
+                "invalid",
+                f"model {policy.name}: label must be a count, 0 or more (model.loss is poisson), got {shown(label)}",
+            )
+        return float(label)
+    if model.classes:
+        return _place(policy, label)
     if not _same_kind(label, model.positive_label):
         raise RequestRejected(
             "invalid",
@@ -58,6 +68,19 @@ def value_of(policy: Policy, label: Any) -> float:
             f"{model.positive_label!r}",
         )
     return float(label == model.positive_label)
+
+
+def _place(policy: Policy, label: Any) -> float:
+    """The place of a class; whole numbers may come as floats."""
+    classes = policy.model.classes
+    if isinstance(label, str) == isinstance(classes[0], str) and type(label) in (str, int, float) and label in classes:
+        return float(classes.index(label))  # 1.0 is the class 1
+    names = ", ".join(map(repr, classes[:MAX_NAMED])) + (", ..." if len(classes) > MAX_NAMED else "")
+    raise RequestRejected(
+        "invalid",
+        f"model {policy.name}: label {shown(label)} is none of the classes {names}; a new class goes to the end of "
+        "model.classes",
+    )
 
 
 def from_json(body: bytes, model: str | None) -> tuple[str, list[Mapping[str, Any]]]:
@@ -92,7 +115,9 @@ def from_csv(path: Path, policy: Policy) -> Iterator[tuple[str, Any]]:
 
     Ids are text, whatever they look like; labels are if the policy's are, else numbers, true or false.
     """
-    texts = policy.model.task == "binary" and isinstance(policy.model.positive_label, str)
+    model = policy.model
+    wanted = model.classes[0] if model.classes else model.positive_label
+    texts = model.task != "regression" and isinstance(wanted, str)
     reader = csv.reader((_decoded(number, line) for number, line in _lines(path)), strict=True)
     try:
         names = next(reader, [])

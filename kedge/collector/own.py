@@ -92,7 +92,10 @@ def _data(model: Declared) -> Any:
     features = model.policy.model.features
     fields = [(f"feature_{place}", FEATURES[each.type], None) for place, each in enumerate(features.values())]
     names = dict(zip((field[0] for field in fields), features, strict=True))
-    score = Annotated[float, msgspec.Meta(ge=0, le=1)] if model.binary else float
+    chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+    score: Any = chance if model.binary else float
+    if model.classes:
+        score = Annotated[list[chance], msgspec.Meta(min_length=model.classes, max_length=model.classes)]
     return msgspec.defstruct(
         "Data",
         [

@@ -38,10 +38,10 @@ class PredictionData(Struct, kw_only=True):
     """The bundle's id."""
     slot: Name | None = None
     features: dict[str, Number | bool | str | None]
-    score: Number
-    """A probability (binary) or the value (regression)."""
+    score: Number | list[Number]
+    """A probability (binary), one of each class in the policy's order (multiclass), or the value (regression)."""
     prediction: Number | bool | None = None
-    """The decision, 0 or 1, or the value; missing: by the policy's threshold."""
+    """The decision, 0 or 1, the place of the class, or the value; missing: by the policy's costs."""
     latency_ms: Number | bool | None = None
 
 

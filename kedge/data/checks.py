@@ -125,7 +125,7 @@ class Checker:
         good[unlabelled] = False
         self._unlabelled.append(unlabelled + start)
         self._missing.update({name: rows[name].null_count for name in (*model.features, model.target)})
-        if model.task == "binary":
+        if model.class_names:
             self._classes.update(frame[model.target].to_numpy()[good].tolist())
         self._rows += len(frame)
         del frame
@@ -217,10 +217,10 @@ def _without_outcome(frame: pd.DataFrame, model: Model) -> NDArray[np.int64]:
 def schema(model: Model, columns: Sequence[str]) -> pa_check.DataFrameSchema:
     """The policy as a pandera schema over a snapshot's columns."""
     fields = {name: _feature(feature) for name, feature in model.features.items()}
-    if model.task == "binary":
-        fields[model.target] = pa_check.Column(float, nullable=False)
-    else:
-        fields[model.target] = pa_check.Column(float, _finite(), nullable=False)
+    checks = [] if model.class_names else [_finite()]
+    if model.loss == "poisson":
+        checks.append(pa_check.Check.ge(0, error="a count, 0 or more (model.loss is poisson)"))
+    fields[model.target] = pa_check.Column(float, checks, nullable=False)
     if ID in columns:
         fields[ID] = pa_check.Column(object, nullable=False)
     if FAULT in columns:
@@ -298,6 +298,16 @@ def shown_value(model: Model, column: str, value: object) -> str:
 
 
 def _class_faults(classes: Mapping[float, int], model: Model, spelled: Mapping[str, int]) -> list[str]:
+    if model.classes and classes:
+        absent = [repr(each) for place, each in enumerate(model.classes) if not classes.get(float(place))]
+        return (
+            [
+                f"column {model.target!r}: not one of {sum(classes.values()):,} good rows is of class "
+                f"{', '.join(absent)}: wait for rows of it, or leave it out of model.classes"
+            ]
+            if absent
+            else []
+        )
     if model.task != "binary" or not classes:
         return []
     positive, negative = classes[1.0], classes[0.0]

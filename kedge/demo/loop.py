@@ -11,14 +11,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from kedge import records
+from kedge.bundle.predictor import Score
+from kedge.choice import choose
 from kedge.demo.processes import Addresses, Command
 from kedge.demo.traffic import Bank, Clients, Label, Request
-from kedge.policy import Policy
+from kedge.policy import Model, Policy
 from kedge.progress import bar
 from kedge.records import Checked, Data, Promoted, Record, RolledBack, RunFinished, RunStarted
 from kedge.store import open_store, write_file
 from kedge.tables import log
 
+NEAR = 1.0
+"""A number that is off by no more counts as right."""
 SLICE = 50
 """Rows asked for between two looks at what else is going on."""
 
@@ -53,6 +57,15 @@ class Tally:
         return 1 - wrong / self.rows if self.rows else None
 
 
+def _wrong(model: Model, score: Score, label: int | float | str) -> bool:
+    """Whether a row was decided wrongly, or a number was further off than counts as right."""
+    if isinstance(score, list):
+        return model.classes[choose(score, model.costs.matrix)] != label
+    if model.task == "regression":
+        return abs(score - float(label)) > NEAR
+    return (score >= model.threshold) != (label == model.positive_label)
+
+
 class Loop:
     """Drives the running parts through time and remembers what it saw."""
 
@@ -63,7 +76,7 @@ class Loop:
         policy_file: Path,
         folder: Path,
         addresses: Addresses,
-        frozen: Callable[[pa.Table], list[float]],
+        frozen: Callable[[pa.Table], list[Score]],
         say: Callable[[str], None],
     ) -> None:
         self.policy, self.policy_file, self.folder = policy, policy_file, folder
@@ -75,7 +88,7 @@ class Loop:
         self._task: Command | None = None
         self._wanted: list[tuple[str, ...]] = []
         self._seen: set[tuple[str, str]] = {(x.kind, x.key) for x in records.read(self.store, policy.name)}
-        self._last_label: int | float | None = None
+        self._last_label: int | float | str | None = None
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Live through the blocks, one check at the end of each; a release still under way is left where it stands."""
@@ -143,13 +156,11 @@ class Loop:
             self._count(tally, answer.score, frozen, label)
             self._bank.later(Label(key, label, when + delay))
 
-    def _count(self, tally: Tally, kept: float | None, frozen: float, label: int | float) -> None:
-        positive = label == self.policy.model.positive_label
-        threshold = self.policy.model.threshold
+    def _count(self, tally: Tally, kept: Score | None, frozen: Score, label: int | float | str) -> None:
         tally.rows += 1
         tally.failed += kept is None
-        tally.kept_wrong += kept is None or (kept >= threshold) != positive
-        tally.frozen_wrong += (frozen >= threshold) != positive
+        tally.kept_wrong += kept is None or _wrong(self.policy.model, kept, label)
+        tally.frozen_wrong += _wrong(self.policy.model, frozen, label)
         tally.repeated_wrong += self._last_label is not None and self._last_label != label
         self._last_label = label
 

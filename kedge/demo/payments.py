@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,13 @@ class Weather:
     """Banks change what they return: the relation itself changes."""
 
 
-def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
+Task = Literal["binary", "multiclass", "regression"]
+TARGETS: dict[Task, str] = {"binary": "returned", "multiclass": "outcome", "regression": "days_late"}
+"""What is asked of a payment, by task: whether it comes back; what becomes of it; when the money is there."""
+OUTCOMES = ("paid", "returned", "disputed")
+
+
+def day(number: int, rows: int, weather: Weather, *, seed: int = 7, task: Task = "binary") -> pa.Table:
     """The payments of one day, in time order, with their outcomes.
 
     Args:
@@ -56,9 +63,10 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
         rows: Payments on a weekday; weekends have a quarter fewer.
         weather: What is going on.
         seed: With ``number``, fixes every value.
+        task: Which column holds the outcome, the last one; see ``TARGETS``.
 
     Returns:
-        A table with ``SCHEMA``.
+        A table with ``SCHEMA``, of other tasks with another outcome.
     """
     random = np.random.default_rng([seed, number + 10_000])
     begin = START + timedelta(days=number)
@@ -86,7 +94,7 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
     unknown = random.random(count) < (0.4 if weather.broken_feed else 0.0)
     times = np.sort(random.integers(0, 86_400_000_000, count))
     stamp = np.datetime64(begin.replace(tzinfo=None), "us") + times.astype("timedelta64[us]")
-    return pa.table(
+    table = pa.table(
         {
             "payment_id": [f"{_label(begin.date())}-{index:05d}" for index in range(count)],
             "requested_at": pa.array(stamp).cast(pa.timestamp("us", tz="UTC")),
@@ -102,16 +110,30 @@ def day(number: int, rows: int, weather: Weather, *, seed: int = 7) -> pa.Table:
         },
         schema=SCHEMA,
     )
+    if task == "binary":
+        return table
+    told = np.random.default_rng([seed, number + 10_000, 1])
+    if task == "regression":
+        outcome = pa.array(told.gamma(9.0, (1 + 6 * chance) / 9).round(2))
+    else:
+        disputed = told.random(count) < np.where(recurring != weather.new_rules, 0.15, 0.75)
+        outcome = pa.array(np.asarray(OUTCOMES)[np.where(returned, 1 + disputed, 0)])
+    return table.drop_columns(["returned"]).append_column(TARGETS[task], outcome)
 
 
 def leaked(table: pa.Table, *, seed: int = 7) -> pa.Table:
-    """The same payments as a later warehouse shows them: ``retries`` now counts those made because of the return.
+    """The same payments as a later warehouse shows them: ``retries`` now counts those made because of the outcome.
 
     Offline the column predicts very well; at the moment of a real request it does not know the outcome yet.
     """
     random = np.random.default_rng([seed, table.num_rows])
-    returned = table["returned"].to_numpy()
-    retries = table["retries"].to_numpy() + returned * (1 + random.binomial(2, 0.5, table.num_rows))
+    known, outcome = table["retries"].to_numpy(), table.column_names[-1]
+    if outcome == "returned":
+        retries = known + table[outcome].to_numpy() * (1 + random.binomial(2, 0.5, table.num_rows))
+    elif outcome == "outcome":
+        retries = known + 2 * np.array([OUTCOMES.index(each) for each in table[outcome].to_pylist()])
+    else:
+        retries = known + np.rint(table[outcome].to_numpy()).astype(np.int64)
     index = table.schema.get_field_index("retries")
     return table.set_column(index, "retries", pa.array(retries, pa.int64()))
 

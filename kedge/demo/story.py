@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from kedge.demo import payments
 from kedge.demo.loop import Block
-from kedge.demo.payments import START, Weather
+from kedge.demo.payments import START, Task, Weather
 from kedge.records import Checked, Data, Evaluated, Promoted, Record, RolledBack, RunStarted, of_kind
 
 D = TypeVar("D", bound=Data)
@@ -57,7 +57,7 @@ EPISODES = (
 )
 
 
-def blocks(warehouse: Path, retrain: Callable[[], None]) -> Iterator[Block]:
+def blocks(warehouse: Path, retrain: Callable[[], None], task: Task = "binary") -> Iterator[Block]:
     """The days of the story; ``retrain`` is called on the morning the leak begins, as an engineer would."""
     for episode in EPISODES:
         for number in range(episode.first, episode.last + 1):
@@ -65,22 +65,24 @@ def blocks(warehouse: Path, retrain: Callable[[], None]) -> Iterator[Block]:
                 name=f"({episode.letter}) {START + timedelta(days=number):%a %d %b} {episode.title}",
                 start=START + timedelta(days=number),
                 end=START + timedelta(days=number + 1),
-                rows=_asked(payments.day(number, ROWS, episode.weather)),
-                before=_morning(warehouse, number, episode, retrain),
+                rows=_asked(payments.day(number, ROWS, episode.weather, task=task)),
+                before=_morning(warehouse, number, episode, retrain, task),
             )
 
 
-def write_history(warehouse: Path) -> None:
+def write_history(warehouse: Path, task: Task = "binary") -> None:
     """Fill the warehouse with the days before the story."""
     for number in range(-HISTORY_DAYS, 0):
-        _store(warehouse, number, payments.day(number, ROWS, Weather()))
+        _store(warehouse, number, payments.day(number, ROWS, Weather(), task=task))
 
 
-def _morning(warehouse: Path, number: int, episode: Episode, retrain: Callable[[], None]) -> Callable[[], None]:
+def _morning(
+    warehouse: Path, number: int, episode: Episode, retrain: Callable[[], None], task: Task
+) -> Callable[[], None]:
     def begin() -> None:
         yesterday = number - 1
         if yesterday >= 0:
-            _store(warehouse, yesterday, payments.day(yesterday, ROWS, _weather(yesterday)))
+            _store(warehouse, yesterday, payments.day(yesterday, ROWS, _weather(yesterday), task=task))
         if episode.leak and number == episode.first:
             for file in sorted(warehouse.glob("*.parquet")):
                 pq.write_table(payments.leaked(pq.read_table(file)), file)

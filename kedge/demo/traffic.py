@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from kedge.bundle.predictor import Score
 from kedge.errors import KedgeError
 
 
@@ -30,7 +31,7 @@ class Request:
 class Answer:
     """What the gateway gave back: a score and who made it, or None and the status."""
 
-    score: float | None
+    score: Score | None
     version: str
     status: int
 
@@ -95,7 +96,7 @@ class Clients:
             return Answer(None, "", 0)
         if status != 200:
             return Answer(None, "", status)
-        return Answer(float(orjson.loads(raw)["predictions"][0]), answered.get("x-kedge-version", ""), status)
+        return Answer(orjson.loads(raw)["predictions"][0], answered.get("x-kedge-version", ""), status)
 
     def close(self) -> None:
         """Wait for the clients that are under way and hang up."""

@@ -1,11 +1,10 @@
-"""How well scores rank and how honest they are: ROC, calibration, confusion."""
+"""How well scores rank and how honest they are: ROC, calibration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kedge.measure import Floats
 
@@ -78,17 +77,3 @@ def calibration(label: Floats, score: Floats) -> list[CalibrationBin]:
         CalibrationBin(rows=len(part), mean_score=float(score[part].mean()), positive_share=float(label[part].mean()))
         for part in np.array_split(order, min(BINS, len(order)))
     ]
-
-
-def confusion(label: Floats, score: Floats, threshold: float) -> NDArray[np.int64]:
-    """Counts [[true negative, false positive], [false negative, true positive]] at a threshold.
-
-    >>> confusion(np.array([0.0, 1.0, 1.0]), np.array([0.7, 0.2, 0.9]), 0.5).tolist()
-    [[0, 1], [1, 1]]
-    """
-    decided = score >= threshold
-    positive = label > 0.5
-    return np.array(
-        [[np.sum(~decided & ~positive), np.sum(decided & ~positive)],
-         [np.sum(~decided & positive), np.sum(decided & positive)]], dtype=np.int64,
-    )  # fmt: skip

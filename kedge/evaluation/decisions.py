@@ -1,4 +1,4 @@
-"""Whether a binary challenger decides worse than the champion, whatever its loss says. Pure."""
+"""Whether a challenger that predicts classes decides worse than the champion, whatever its loss says. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kedge import decision
 from kedge.evaluation.compare import paired
-from kedge.measure import Floats, calibration, decision_costs, logit, losses, wrong
+from kedge.measure import Floats, calibrated, calibration, losses, temperature, tempered
 from kedge.policy import Model
 
 
@@ -17,7 +18,8 @@ class Decisions:
 
     A champion that is too sure of itself loses the log loss to a challenger that tells the classes apart less well.
     Two tests see that. The plain one is of the costs themselves, which differ only on the few rows that both decide
-    differently. The sharper one is of the log loss after each model was calibrated on these rows (Platt), so that being
+    differently. The sharper one is of the log loss after each model was calibrated on these rows (Platt; of several
+    classes by a temperature), so that being
     too sure counts no more and what is left is how well the classes are told apart. It stands in for the costs: around
     a threshold a loss that is higher by two hundredths goes with about one more wrong decision in a hundred.
     """
@@ -51,7 +53,7 @@ def decide(model: Model, label: Floats, challenger: Floats, champion: Floats, ma
 
     Args:
         model: Costs and threshold.
-        label: 0 or 1, in time order, shape (n,), n at least 4.
+        label: Codes of the classes, in time order, shape (n,), n at least 4.
         challenger, champion: Scores of the same rows.
         margin: Share of the champion's cost, and of its calibrated loss, by which the challenger's may be higher.
 
@@ -65,11 +67,8 @@ def decide(model: Model, label: Floats, challenger: Floats, champion: Floats, ma
     >>> decide(model, label, noisy, sure, 0.0).harm(0.01)
     True
     """
-    ours, theirs = (
-        decision_costs(label, score, model.threshold, model.costs.false_positive, model.costs.false_negative)
-        for score in (challenger, champion)
-    )
-    challenger_wrong, champion_wrong = (wrong(label, score, model.threshold) for score in (challenger, champion))
+    ours, theirs = (decision.costs(model, label, score) for score in (challenger, champion))
+    challenger_wrong, champion_wrong = (decision.wrong(model, label, score) for score in (challenger, champion))
     p_calibrated = 1.0
     if label.min() < label.max():
         p_calibrated = _rise(_calibrated(label, challenger), _calibrated(label, champion), margin)
@@ -89,5 +88,6 @@ def _rise(ours: Floats, theirs: Floats, margin: float) -> float:
 
 def _calibrated(label: Floats, score: Floats) -> Floats:
     """Log loss of each row once the model is calibrated on these rows."""
-    intercept, slope = calibration(label, score)
-    return losses("binary", label, 1 / (1 + np.exp(-(intercept + slope * logit(score)))))
+    if score.ndim > 1:
+        return losses("multiclass", label, tempered(score, temperature(label, score)[0]))
+    return losses("binary", label, calibrated(score, *calibration(label, score)))

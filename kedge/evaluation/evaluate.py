@@ -21,7 +21,7 @@ from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.records import Checked, Evaluated, Gate, Record
 from kedge.store import Store
-from kedge.tables import snapshot
+from kedge.tables import scores, snapshot
 
 
 def run(
@@ -106,8 +106,8 @@ def judge(
     found = measure(
         policy,
         label[start:],
-        _score(challenger, challenger.load_judged(), judged),
-        None if champion is None else _score(champion, champion.load_model(), judged),
+        _score(policy, challenger, challenger.load_judged(), judged),
+        None if champion is None else _score(policy, champion, champion.load_model(), judged),
         table=judged,
         earlier_label=label[:start],
         unseen=unseen,
@@ -132,7 +132,7 @@ def _holdout_start(trained: Bundle, rows: int) -> int:
     return rows - (int(trained.manifest.metrics["rows"]) if holdout is None else holdout.rows)
 
 
-def _score(of: Bundle, model: Predictor, table: pa.Table) -> Floats:
+def _score(policy: Policy, of: Bundle, model: Predictor, table: pa.Table) -> Floats:
     try:
         matrix = of.signature.encode(table)
     except DataError as exc:
@@ -140,7 +140,13 @@ def _score(of: Bundle, model: Predictor, table: pa.Table) -> Floats:
             f"bundle {of.id} of {of.manifest.name} cannot be scored on this snapshot: {exc}; keep the column in the "
             "source until another model is champion"
         ) from exc
-    return model.score(matrix)
+    known, classes = of.manifest.classes, policy.model.classes
+    if known != classes[: len(known)]:
+        raise DataError(
+            f"bundle {of.id} of {of.manifest.name} knows the classes {', '.join(map(str, known))}, model.classes has "
+            f"{', '.join(map(str, classes))}: a new class goes to the end, and none is taken away"
+        )
+    return scores.padded(model.score(matrix), len(classes))
 
 
 def _newest_row(store: Store, champion: Bundle) -> datetime | None:

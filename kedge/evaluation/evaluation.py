@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kedge import decision
 from kedge import metrics as named_metrics
 from kedge.bundle import Agreement
 from kedge.evaluation import curves, decisions, fairness, gates
 from kedge.evaluation.compare import paired
 from kedge.evaluation.gates import Against, Measured, MeasuredMetric, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
-from kedge.measure import Floats, losses, wrong
+from kedge.measure import Floats, best_constant, losses, repeated
 from kedge.metrics import Figure
 from kedge.policy import Metric, Policy
 from kedge.records.kinds import Outcome
@@ -27,7 +28,8 @@ MIN_ROWS = 4
 
 @dataclass(frozen=True)
 class Scored:
-    """One model on the rows judged: score and loss of each, shape (rows,)."""
+    """One model on the rows judged: score and loss of each, shape (rows,); of several classes scores are (rows,
+    classes)."""
 
     bundle: str
     score: Floats
@@ -41,9 +43,9 @@ class Evaluation:
     challenger: Scored
     champion: Scored | None
     label: Floats
-    constant_score: float
-    """The best constant guess for the judged rows, their mean label: what a model that knows nothing could say at
-    best."""
+    constant_score: Floats
+    """The best constant guess for the judged rows, see :func:`kedge.measure.best_constant`: what a model that knows
+    nothing could say at best."""
     measured: Measured
     verdicts: list[Verdict]
     alternatives: dict[str, float] = field(default_factory=dict)
@@ -117,13 +119,13 @@ def measure(
     Raises:
         ValueError: there are fewer than 4 rows, or the attempt is below 1.
     """
-    task = policy.model.task
-    ours = Scored(bundles[0], challenger, losses(task, label, challenger))
-    theirs = None if champion is None else Scored(bundles[1], champion, losses(task, label, champion))
-    guess = float(label.mean())
-    constant = losses(task, label, np.full(len(label), guess))
+    objective = policy.model.objective
+    ours = Scored(bundles[0], challenger, losses(objective, label, challenger))
+    theirs = None if champion is None else Scored(bundles[1], champion, losses(objective, label, champion))
+    guess = best_constant(objective, label, len(policy.model.classes))
+    constant = losses(objective, label, repeated(guess, len(label)))
     measured = Measured(
-        rows=_rows(task, label, earlier_label, len(label) if unseen is None else unseen),
+        rows=_rows(policy, label, earlier_label, len(label) if unseen is None else unseen),
         challenger_loss=float(ours.loss.mean()),
         constant_loss=float(constant.mean()),
         constant=paired(constant, ours.loss),
@@ -149,7 +151,8 @@ def measure(
 def _metric(
     policy: Policy, limits: Metric, label: Floats, challenger: Scored, champion: Scored | None
 ) -> MeasuredMetric:
-    model, constant = policy.model, np.full(len(label), label.mean())
+    model = policy.model
+    constant = repeated(named_metrics.constant_for(limits, model, label), len(label))
     return MeasuredMetric(
         limits=limits,
         challenger=named_metrics.figure(limits, model, label, challenger.score),
@@ -163,11 +166,13 @@ def _metric(
     )
 
 
-def _rows(task: str, label: Floats, earlier: Floats | None, unseen: int) -> Rows:
+def _rows(policy: Policy, label: Floats, earlier: Floats | None, unseen: int) -> Rows:
     rows = Rows(judged=len(label), unseen=unseen, earlier=0 if earlier is None else len(earlier))
-    if task == "binary":
-        known = 0 if earlier is None else int(earlier.sum())
-        return replace(rows, positives=int(label.sum()), earlier_positives=known)
+    names = policy.model.class_names
+    if names:
+        before = np.empty(0) if earlier is None else earlier
+        counts = {name: (int((label == k).sum()), int((before == k).sum())) for k, name in enumerate(names)}
+        return replace(rows, classes=counts)
     if earlier is None or not len(earlier):
         return rows
     return replace(rows, apart=bool(label.min() > earlier.max() or label.max() < earlier.min()))
@@ -180,7 +185,7 @@ def _against(policy: Policy, label: Floats, challenger: Scored, champion: Scored
         difference=paired(champion.loss, challenger.loss),
         within_margin=paired((1 + limits.margin) * champion.loss, challenger.loss),
         decisions=decisions.decide(policy.model, label, challenger.score, champion.score, limits.max_cost_increase)
-        if policy.model.task == "binary"
+        if policy.model.class_names
         else None,
     )
 
@@ -218,7 +223,7 @@ def fits(found: Evaluation) -> dict[str, Fit]:
     scores = {"challenger": found.challenger.score}
     if found.champion is not None:
         scores["champion"] = found.champion.score
-    scores["constant"] = np.full(len(found.label), found.constant_score)
+    scores["constant"] = repeated(found.constant_score, len(found.label))
     return {name: fit(found.label, score) for name, score in scores.items()}
 
 
@@ -241,7 +246,7 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "p_value": against.difference.p_value,
         }
     if found.champion is not None:
-        shown["score_shift"] = float(np.mean(found.challenger.score - found.champion.score))
+        shown |= _shifts(found.challenger.score, found.champion.score)
     if against is not None and against.decisions is not None:
         shown |= {
             "cost": against.decisions.challenger_cost,
@@ -255,9 +260,9 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
         shown |= {key: value for key, value in ends.items() if value is not None}
     for metric in found.measured.metrics:
         shown |= _named("", metric.challenger) | _named("champion_", metric.champion)
-    if policy.model.task == "binary":
-        shown["wrong"] = float(wrong(found.label, found.challenger.score, policy.model.threshold).mean())
-        curve = curves.roc(found.label, found.challenger.score)
+    if policy.model.class_names:
+        shown["wrong"] = float(decision.wrong(policy.model, found.label, found.challenger.score).mean())
+        curve = curves.roc(found.label, found.challenger.score) if policy.model.task == "binary" else None
         if curve is not None:
             shown["roc_area"] = curve.area
     else:
@@ -265,6 +270,12 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             of = "" if name == "challenger" else f"{name}_"
             shown |= {f"{of}{figure}": value for figure, value in asdict(each).items() if value is not None}
     return shown
+
+
+def _shifts(challenger: Floats, champion: Floats) -> dict[str, float]:
+    """How much higher the challenger scores on average; of several classes of each, by its place."""
+    shift = np.mean(challenger - champion, axis=0)
+    return {f"score_shift{f'_{place}' if shift.ndim else ''}": float(each) for place, each in enumerate(shift.flat)}
 
 
 def _named(of: str, seen: Figure | None) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
@@ -55,11 +55,10 @@ class Rows:
     judged: int
     unseen: int
     """Those of them that the champion was not trained on; only these are evidence."""
-    positives: int | None = None
-    """Of those judged (binary)."""
+    classes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each class how many are judged, and how many lie before; empty for a regression."""
     earlier: int = 0
     """Rows before the judged ones; 0 where that is not known."""
-    earlier_positives: int = 0
     apart: bool = False
     """All judged outcomes lie above all earlier ones, or below them (regression)."""
 
@@ -213,20 +212,15 @@ def _rows(gates: Gates, rows: Rows) -> Verdict:
 
 def _outcomes(gates: Gates, rows: Rows) -> list[Verdict]:
     """Whether the judged rows have outcomes to judge by, and whether the table is in the order of time at all."""
-    if rows.positives is None:
+    if not rows.classes:
         if not rows.apart:
             return []
         sentence = f"every one of the {rows.judged:,} judged outcomes lies beyond all earlier ones: {SORTED}?"
         return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence)]
-    negatives = rows.judged - rows.positives
-    named = {
-        "positive": (rows.positives, rows.earlier_positives),
-        "negative": (negatives, rows.earlier - rows.earlier_positives),
-    }
-    rarest = min(named, key=lambda name: named[name][0])
-    count, earlier = named[rarest]
+    rarest = min(rows.classes, key=lambda name: rows.classes[name][0])
+    count, earlier = rows.classes[rarest]
     rule = f"{count:,} of {rows.judged:,} judged rows are {rarest}"
-    order = "".join(_out_of_order(gates, rows, name, *counts) for name, counts in named.items())
+    order = "".join(_out_of_order(gates, rows, name, *counts) for name, counts in rows.classes.items())
     if count >= gates.min_class_rows:
         return [Verdict(name="outcomes", outcome="passed", sentence=f"{rule}{order}")]
     needed = 0

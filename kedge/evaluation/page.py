@@ -5,19 +5,22 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from kedge import report
+from kedge import decision, measure, metrics, report
 from kedge.evaluation import curves, regression
 from kedge.evaluation.evaluation import Evaluation, Scored, fits
-from kedge.measure import Floats, wrong
+from kedge.measure import Floats
 from kedge.policy import Policy
 
-UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
-FIGURES = {"binary": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
+FIGURES = {"binary": ["wrong decisions"], "multiclass": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
+MAX_CLASSES = 20
+"""Drawn in the table of decisions, the most frequent ones."""
 HEADINGS = {
     "passed": "Passed every gate",
     "rejected": "Rejected",
     "inconclusive": "Not judged: the rows are too few to tell",
 }
+MAX_CURVES = 6
+"""Classes whose calibration is drawn."""
 MAX_DOTS = 600
 """Rows drawn one by one; more hide each other."""
 
@@ -37,19 +40,19 @@ def page(policy: Policy, found: Evaluation) -> str:
         *_metrics(found),
         *_slices(found),
         *_fairness(found),
-        *(_curves(policy, found) if policy.model.task == "binary" else _errors(found)),
+        *_drawn(policy, found),
         subtitle=f"against champion {found.champion.bundle[:12]}" if found.champion else "",
     )
 
 
 def _losses(policy: Policy, found: Evaluation) -> Markup:
-    figures = _wrong(policy, found) if policy.model.task == "binary" else _fits(found)
+    figures = _wrong(policy, found) if policy.model.class_names else _fits(found)
     rows: list[list[object]] = [["challenger", found.measured.challenger_loss, *figures["challenger"]]]
     if found.champion:
         rows.append(["champion", float(found.champion.loss.mean()), *figures["champion"]])
     rows.append(["the best constant guess for these rows", found.measured.constant_loss, *figures["constant"]])
-    task = policy.model.task
-    parts = [report.table(["model", UNITS[task], *FIGURES[task]], rows)]
+    unit = measure.unit(policy.model.objective)
+    parts = [report.table(["model", unit, *FIGURES[policy.model.task]], rows)]
     decisions = found.measured.against.decisions if found.measured.against else None
     if decisions:
         parts.append(
@@ -63,7 +66,7 @@ def _losses(policy: Policy, found: Evaluation) -> Markup:
         f"On the same {found.measured.rows.judged:,} newest rows",
         *parts,
         "Estimators tried in training, on all rows held out:",
-        report.table(["estimator", UNITS[task]], alternatives),
+        report.table(["estimator", unit], alternatives),
     )
 
 
@@ -96,7 +99,7 @@ def _models(found: Evaluation) -> dict[str, Scored]:
 
 def _wrong(policy: Policy, found: Evaluation) -> dict[str, list[float | None]]:
     def share(score: Floats) -> float:
-        return float(wrong(found.label, score, policy.model.threshold).mean())
+        return float(decision.wrong(policy.model, found.label, score).mean())
 
     return {**{name: [share(each.score)] for name, each in _models(found).items()}, "constant": [None]}
 
@@ -137,6 +140,55 @@ def _fairness(found: Evaluation) -> list[Markup]:
     ]
 
 
+def _drawn(policy: Policy, found: Evaluation) -> list[Markup]:
+    match policy.model.task:
+        case "binary":
+            return _curves(policy, found)
+        case "multiclass":
+            return _classes(policy, found)
+        case _:
+            return _errors(found)
+
+
+def _classes(policy: Policy, found: Evaluation) -> list[Markup]:
+    """Each class of several: how well it is found, how honest its probabilities are, what it is taken for."""
+    names, score = policy.model.class_names, found.challenger.score
+    counts = metrics.confusion(policy.model, found.label, score)
+    areas = [metrics.area(found.label == place, score[:, place]) for place in range(len(names))]
+    figures = [counts.sum(axis=1), *metrics.by_class(counts)]
+    rows = zip(names, *(each.tolist() for each in figures), areas, strict=True)
+    frequent = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_CLASSES]
+    few = (
+        "" if len(frequent) == len(names) else f" The {len(frequent)} most frequent of {len(names)} classes are drawn."
+    )
+    honest = {
+        names[place]: [
+            (bin.mean_score, bin.positive_share)
+            for bin in curves.calibration((found.label == place).astype(np.float64), score[:, place])
+        ]
+        for place in frequent[:MAX_CURVES]
+    }
+    said = [[names[true], *counts[true, frequent].astype(int).tolist()] for true in frequent]
+    return [
+        report.section(
+            "Classes",
+            "AUC is that of a class against all others.",
+            report.table(["class", "rows", "precision", "recall", "F1", "AUC"], [list(row) for row in rows]),
+        ),
+        report.section(
+            "Calibration",
+            report.line_chart(
+                {**honest, "perfect": [(0.0, 0.0), (1.0, 1.0)]}, y_label="share of the class, over its mean probability"
+            ),
+        ),
+        report.section(
+            "Decisions",
+            f"A row for each class that came true.{few}",
+            report.table(["", *(f"said {names[place]}" for place in frequent)], said),
+        ),
+    ]
+
+
 def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
     rates, honest = {}, {}
     for name, scored in _models(found).items():
@@ -146,7 +198,7 @@ def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
             rates[f"{name} (area {curve.area:.3f})"] = list(points)
         honest[name] = [(bin.mean_score, bin.positive_share) for bin in curves.calibration(found.label, scored.score)]
     threshold = policy.model.threshold
-    counts = curves.confusion(found.label, found.challenger.score, threshold).tolist()
+    counts = metrics.confusion(policy.model, found.label, found.challenger.score).astype(int).tolist()
     return [
         report.section("ROC", report.line_chart(rates, y_label="true positives, over the share of false positives")),
         report.section(

@@ -12,6 +12,8 @@ from kedge.evaluation import curves
 from kedge.evaluation import evaluate as stage
 from kedge.evaluation.evaluation import Evaluation
 from kedge.evaluation.evaluation import metrics as numbers
+from kedge.metrics import confusion
+from kedge.policy import Model
 from kedge.store import open_store, write_file
 
 
@@ -27,8 +29,8 @@ def evaluate(
         found = stage.run(parsed, opened, run, fingerprint, bundle)
         for name, value in numbers(parsed, found).items():
             metrics.log_metric(name, value)
-        if parsed.model.task == "binary":
-            _draw(curve, found, parsed.model.threshold)
+        if parsed.model.class_names:
+            _draw(curve, found, parsed.model)
         write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
         verdicts.append(found.outcome if found.passed else f"{found.outcome}: {'; '.join(found.reasons)}")
         return found.passed
@@ -39,11 +41,11 @@ def evaluate(
     return passed
 
 
-def _draw(curve: Any, found: Evaluation, threshold: float) -> None:
-    points = curves.roc(found.label, found.challenger.score)
+def _draw(curve: Any, found: Evaluation, model: Model) -> None:
+    points = curves.roc(found.label, found.challenger.score) if model.task == "binary" else None
     if points is not None:
         curve.log_roc_curve(
             points.false_positive_rate.tolist(), points.true_positive_rate.tolist(), points.threshold.tolist()
         )
-    counts = curves.confusion(found.label, found.challenger.score, threshold)
-    curve.log_confusion_matrix(["negative", "positive"], counts.tolist())
+    counts = confusion(model, found.label, found.challenger.score)
+    curve.log_confusion_matrix(list(model.class_names), counts.astype(int).tolist())

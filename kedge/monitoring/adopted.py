@@ -8,16 +8,17 @@ from datetime import datetime, timedelta
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kedge import drift, records
 from kedge.drift import Kind, Profile
 from kedge.errors import NothingServed
 from kedge.monitoring import cohort
-from kedge.monitoring.window import comparable, floats
+from kedge.monitoring.window import comparable, floats, scores_of
 from kedge.policy import Policy
 from kedge.records import Adopted, Record, Window
 from kedge.store import Store
-from kedge.tables import log, sources
+from kedge.tables import log, scores, sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,17 @@ def of_table(store: Store, policy: Policy) -> Profile:
     source = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
     names = [*comparable(policy), policy.model.target]
     renamed = [*names[:-1], "_label"]
-    batches = (batch.select(names).rename_columns(renamed) for batch in source.batches(columns=names))
+    batches = (_named(policy, batch.select(names)) for batch in source.batches(columns=names))
     return drift.build(batches, _kinds(policy, renamed))
+
+
+def _named(policy: Policy, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Features and, as a profile counts them, outcomes, the last column; a row without one counts as missing."""
+    *features, outcome = batch.columns
+    if policy.model.classes:
+        names = pa.array(policy.model.class_names)
+        outcome = names.take(outcome.cast(pa.int64()))
+    return pa.RecordBatch.from_arrays([*features, outcome], names=[*batch.schema.names[:-1], "_label"])
 
 
 def reference(
@@ -98,7 +108,9 @@ def reference(
 def _first(store: Store, policy: Policy, start: datetime, end: datetime, count: int) -> pa.Table:
     columns = ["_time", "_score", *comparable(policy)]
     rows = log.read_window(store, policy, start, max(start, end), columns=columns, labels="none")
-    return rows.sort_by("_time").slice(0, count).drop_columns(["_time"])
+    first = rows.take(pc.sort_indices(rows["_time"])).slice(0, count)
+    answers = scores.columns(policy.model, scores_of(policy, first))
+    return pa.table({**{name: first[name] for name in comparable(policy)}, **answers})
 
 
 def _metrics(store: Store, policy: Policy, start: datetime, end: datetime, delay: float) -> Mapping[str, float]:
@@ -108,7 +120,7 @@ def _metrics(store: Store, policy: Policy, start: datetime, end: datetime, delay
         due = max(start, end - timedelta(seconds=delay))
         rows = log.read_window(store, policy, start, due, columns=["_time", "_score"], known_at=end)
         times = rows["_time"].to_numpy().astype("datetime64[us]")
-        first = cohort.judge(policy, floats(rows["_score"]), floats(rows["_label"]), times)
+        first = cohort.judge(policy, scores_of(policy, rows), floats(rows["_label"]), times)
         if first.verdict != "judged":
             return {}
         body = orjson.dumps({"loss": first.loss / first.rows, "rows": float(first.rows)})
@@ -120,8 +132,10 @@ def _metrics(store: Store, policy: Policy, start: datetime, end: datetime, delay
 
 
 def _kinds(policy: Policy, names: Iterable[str]) -> dict[str, Kind]:
-    features = policy.model.features
-    return {name: "category" if name in features and features[name].type == "category" else "number" for name in names}
+    texts = {name for name, feature in policy.model.features.items() if feature.type == "category"}
+    if policy.model.classes:
+        texts.add("_label")
+    return {name: "category" if name in texts else "number" for name in names}
 
 
 def _kept(store: Store, model: str, what: str) -> bytes | None:

@@ -23,7 +23,7 @@ from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
 from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
 from kedge.monitoring.probing import Probe
-from kedge.monitoring.window import Floats, Served, floats, served
+from kedge.monitoring.window import Floats, Served, scores_of, served
 from kedge.policy import Policy, cron
 from kedge.records import (
     ADOPTED,
@@ -41,6 +41,7 @@ from kedge.records.checked import TRAINING, PerformanceVerdict
 from kedge.records.cohort import Cohort
 from kedge.store import Store
 from kedge.tables import log, snapshot
+from kedge.tables import scores as score_columns
 from kedge.tables.snapshot import Snapshot
 
 NOT_COMPARED = Drift(verdict="too few rows")
@@ -231,13 +232,15 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     inputs = _compared(policy, reference, before.reference or profile, current, before)
     # A feed that has been broken for weeks is still broken: the quarantine asks the training rows, not those weeks.
     trained = _compared(policy, reference, profile, current, before) if before.reference else inputs
-    scores = _counted(profile, own, ["_score"])
+    served_scores = scores_of(policy, own)
+    said = score_columns.columns(policy.model, served_scores)
+    scores = _counted(profile, pa.table(said), list(said))
     broken = quarantine.breaches(policy, rows.served.outside, trained.features) if inputs.verdict == "compared" else ()
     corrupt = quarantine.counted(broken, rows.last_breaches, rows.accepted)
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
-    served_scores, judged = floats(own["_score"]), _rows_judged(policy, due, cohort)
-    nan_scores = int((~np.isfinite(served_scores)).sum())
+    judged = _rows_judged(policy, due, cohort)
+    nan_scores = int((~score_columns.finite(served_scores)).sum())
     return Check(
         model=policy.name,
         champion=rows.champion,
@@ -336,7 +339,7 @@ def _outcomes(policy: Policy, champion: ChampionReference, labels: Floats) -> Dr
     profile = champion.profile
     if "_label" not in profile.columns:
         return Drift(verdict="no reference")
-    counted = _counted(profile, pa.table({"_label": labels}), ["_label"])
+    counted = _counted(profile, pa.table({"_label": score_columns.labels(policy.model, labels)}), ["_label"])
     seen = _compared(policy, champion, profile, counted, min_rows=policy.monitor.performance.min_labels)
     return _drift(seen, profile, counted)
 
@@ -344,7 +347,7 @@ def _outcomes(policy: Policy, champion: ChampionReference, labels: Floats) -> Dr
 def _rows_judged(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[Floats, Floats]:
     """Scores and labels; empty without a verdict."""
     if cohort.verdict != "judged":
-        return np.empty(0), np.empty(0)
+        return due.scores[:0], np.empty(0)
     return in_time_order(policy, due.scores, due.labels, due.times, due.late)
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge import measure
+from kedge import decision, measure
 from kedge.policy import Model, Policy
 from kedge.records.cohort import Block, Cohort, Coverage
 from kedge.tables import coverage
+from kedge.tables.scores import finite
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def judge(
 
     Args:
         policy: Says task, costs and limits.
-        scores: Shape (n,).
+        scores: Shape (n,), of several classes (n, classes).
         labels: Shape (n,), NaN where no outcome is known.
         times: Shape (n,): when each was predicted.
         predicted_rows: Rows of the cohort in all, where the arrays hold only those with an outcome.
@@ -63,7 +64,7 @@ def judge(
         start, end: When the cohort was predicted.
     """
     late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
-    own, known = np.isfinite(scores) & ~late, np.isfinite(labels)
+    own, known = finite(scores) & ~late, np.isfinite(labels)
     chosen = _judgeable(policy, scores, labels, late)
     predicted = int(own.sum()) if predicted_rows is None else predicted_rows
     covered, judged = int((own & chosen).sum()), int(chosen.sum())
@@ -78,7 +79,7 @@ def judge(
         absent=int((own & chosen & ~known).sum()),
         late=judged - covered,
         corrected=corrected,
-        nan_scores=int((~np.isfinite(scores)).sum()),
+        nan_scores=int((~finite(scores)).sum()),
         groups=groups,
     )
     outcomes = np.where(own & chosen & ~known, 0.0, labels)[own]
@@ -88,7 +89,10 @@ def judge(
     if judged < policy.monitor.performance.min_labels:
         return found
     if probe is not None:
-        probed, outcomes = in_time_order(policy, np.where(np.isfinite(scores), probe, np.nan), labels, times, late)
+        missing = ~finite(scores)
+        probe = probe.copy()
+        probe[missing] = np.nan
+        probed, outcomes = in_time_order(policy, probe, labels, times, late)
         found = replace(found, probe_cost=float(costs(policy.model, probed, outcomes, constant_loss).sum()))
     scores, labels = in_time_order(policy, scores, labels, times, late)
     return replace(found, verdict="judged", **_sums(policy.model, scores, labels, constant_loss))
@@ -112,7 +116,7 @@ def _judgeable(policy: Policy, scores: Floats, labels: Floats, late: NDArray[np.
     known = np.isfinite(labels)
     if policy.labels.absent_means == "negative":
         known = known | ~late
-    return np.isfinite(scores) & known
+    return finite(scores) & known
 
 
 def costs(model: Model, scores: Floats, labels: Floats, constant_loss: float | None = None) -> Floats:
@@ -127,17 +131,15 @@ def costs(model: Model, scores: Floats, labels: Floats, constant_loss: float | N
     >>> costs(model, np.array([0.9, 0.1, 0.9]), np.array([0.0, 1.0, 1.0])).tolist()
     [0.5, 1.5, 0.0]
     """
-    if model.task == "binary":
-        missed, acted = model.costs.false_negative, model.costs.false_positive
-        price = np.where(labels > 0.5, missed, acted) * 2 / (missed + acted)
-        return np.where(measure.wrong(labels, scores, model.threshold), price, 0.0)
-    constant = float(np.var(labels)) if constant_loss is None else constant_loss
-    losses = measure.losses(model.task, labels, scores)
+    if model.class_names:
+        return decision.costs(model, labels, scores) / decision.mean_mistake(model)
+    constant = measure.constant_loss(model.objective, labels) if constant_loss is None else constant_loss
+    losses = measure.losses(model.objective, labels, scores)
     return losses / constant if constant > 0 else np.zeros_like(losses)
 
 
 def _sums(model: Model, scores: Floats, labels: Floats, constant_loss: float | None) -> dict[str, Any]:
-    cost, loss = costs(model, scores, labels, constant_loss), measure.losses(model.task, labels, scores)
+    cost, loss = costs(model, scores, labels, constant_loss), measure.losses(model.objective, labels, scores)
     parts = np.array_split(np.arange(len(loss)), min(MAX_BLOCKS, len(loss)))
     blocks = (Block(rows=len(part), cost=float(cost[part].sum()), loss=float(loss[part].sum())) for part in parts)
     return {
@@ -153,11 +155,11 @@ def _sums(model: Model, scores: Floats, labels: Floats, constant_loss: float | N
 def _groups(
     model: Model, scores: Floats, covered: NDArray[np.bool_], slices: Mapping[str, NDArray[np.object_]]
 ) -> dict[str, dict[str, Coverage]]:
-    """Coverage by decision (binary), by score and by slice."""
+    """Coverage by decision (classes), by score and by slice."""
     groups = {"score": coverage.by_score(scores, covered)}
-    if model.task == "binary":
-        words = np.array(["negative", "positive"], dtype=object)
-        slices = {"decision": words[(scores >= model.threshold).astype(np.intp)], **slices}
+    if model.class_names:
+        names = np.array(model.class_names, dtype=object)
+        slices = {"decision": names[decision.decide(model, scores).astype(np.int64)], **slices}
     for name, values in slices.items():
         numbers: dict[object, int] = {}
         codes = np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.int32, len(values))

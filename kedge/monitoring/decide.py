@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from kedge import decision
 from kedge.monitoring import alarm as alarms
 from kedge.monitoring import messages, probing, quarantine, regret
 from kedge.monitoring.alarm import Alarm, Span
@@ -126,8 +127,7 @@ def largest_cost(model: Model) -> float | None:
     """Most that one row can cost, in wrong decisions; None: there is no bound (regression)."""
     if model.task == "regression":
         return None
-    costs = model.costs
-    return 2 * max(costs.false_positive, costs.false_negative) / (costs.false_positive + costs.false_negative)
+    return decision.dearest_mistake(model) / decision.mean_mistake(model)
 
 
 def _before(policy: Policy, check: Check) -> tuple[Regret, Alarm]:

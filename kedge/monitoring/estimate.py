@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge import measure
+from kedge import decision, measure
 from kedge.monitoring.performance import block_mean, chance_above, interval, relative_increase
 from kedge.policy import Model
 from kedge.records import Estimate, Mean, Reference
+from kedge.tables.scores import finite
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,8 @@ class Calibration:
     """From a score to the chance that the row is positive: ``1 / (1 + exp(-(intercept + slope * logit(score))))``.
 
     (0, 1) leaves scores as they are. J. Platt (1999), Probabilistic outputs for support vector machines; on the logit
-    of the score, so that a calibrated model has slope 1.
+    of the score, so that a calibrated model has slope 1. Of several classes the slope is the inverse of a temperature,
+    and there is no intercept.
     """
 
     intercept: float = 0.0
@@ -82,7 +84,9 @@ def expect(
     """Estimate the window's loss and share of wrong decisions from its scores (confidence-based estimation, CBPE).
 
     A row of which the chance to be positive is c and the score p costs, on average, h = -(c ln p + (1 - c) ln(1 - p))
-    nats, and its decision is wrong with chance 1 - c if it is positive, else c. Both are averaged over the window.
+    nats, and its decision is wrong with chance 1 - c if it is positive, else c. Both are averaged over the window. Of
+    several classes h = -sum over k of c_k ln p_k with chances c_k proportional to p_k to the power b, see
+    :func:`kedge.measure.temperature`, and a decision for k is wrong with chance 1 - c_k.
 
     Their standard error adds what the calibration (a, b) may be off: error² = error_window² + g' C g, with C the
     covariance of (a, b) and g = -mean of c (1 - c) logit p (1, logit p), the gradient of the mean of h. The rise over
@@ -98,7 +102,7 @@ def expect(
 
     Args:
         model: A regression has no such estimate: None is returned.
-        scores: Shape (n,), in time order; what is not finite is left out.
+        scores: Shape (n,), of several classes (n, classes), in time order; what is not finite is left out.
         calibration: From score to chance; None: scores are taken as chances, and the estimate says so.
         reference: What the loss is compared with.
         min_rows: Fewer rows give no verdict.
@@ -109,28 +113,18 @@ def expect(
         NannyML's documentation, "Confidence-based Performance Estimation"; C. Guo, G. Pleiss, Y. Sun, K. Weinberger
         (2017), On calibration of modern neural networks, ICML.
     """
-    if model.task != "binary":
+    if not model.class_names:
         return None
-    scores = scores[np.isfinite(scores)]
+    scores = scores[finite(scores)]
     rows, calibrated = len(scores), calibration is not None
     if rows < min_rows:
         return Estimate(verdict="too few rows", rows=rows, calibrated=calibrated)
     fitted = calibration or Calibration()
-    chance, odds = fitted.apply(scores), measure.logit(scores)
-    costs = measure.losses("binary", chance, scores)
-    positive = scores >= model.threshold
-
-    def gradient(change: Floats) -> Floats:
-        """Of the mean of a figure that changes so much with the chance, by intercept and slope."""
-        bent = chance * (1 - chance) * change
-        return np.array([bent.mean(), (bent * odds).mean()])
-
-    at_loss = gradient(-odds)
+    expected = (_of_classes if scores.ndim > 1 else _of_two)(model, scores, fitted)
+    costs, at_loss = expected.loss, expected.loss_gradient
     window = block_mean(costs)
     loss = _with_calibration(window, at_loss, fitted)
-    wrong = _with_calibration(
-        block_mean(np.where(positive, 1 - chance, chance)), gradient(np.where(positive, -1.0, 1.0)), fitted
-    )
+    wrong = _with_calibration(block_mean(expected.wrong), expected.wrong_gradient, fitted)
     if reference is None:
         return Estimate(verdict="no reference", rows=rows, calibrated=calibrated, loss=loss, wrong=wrong)
     increase = relative_increase(loss.value, reference.loss)
@@ -138,7 +132,7 @@ def expect(
     if scatter > 0:
         dependence = window.error**2 * rows / scatter
     if not calibrated:
-        scatter += float(np.mean(chance * (1 - chance) * odds**2))
+        scatter += float(np.mean(expected.variance))
     elif fitted.loss_deviation is not None:
         scatter = fitted.loss_deviation**2
     variance = window.error**2 + dependence * scatter / reference.rows
@@ -153,6 +147,52 @@ def expect(
         increase=increase,
         p_value=p_value,
         risen=increase > 0 and increase >= min_increase and p_value <= level,
+    )
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """Of each row, shape (n,), and how the mean changes with intercept and slope, shape (2,)."""
+
+    loss: Floats
+    variance: Floats
+    """Of the loss, where the outcome is not known."""
+    loss_gradient: Floats
+    wrong: Floats
+    wrong_gradient: Floats
+
+
+def _of_two(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
+    chance, odds = fitted.apply(scores), measure.logit(scores)
+    positive = scores >= model.threshold
+
+    def gradient(change: Floats) -> Floats:
+        """Of the mean of a figure that changes so much with the chance."""
+        bent = chance * (1 - chance) * change
+        return np.array([bent.mean(), (bent * odds).mean()])
+
+    return _Expected(
+        loss=measure.losses("binary", chance, scores),
+        variance=chance * (1 - chance) * odds**2,
+        loss_gradient=gradient(-odds),
+        wrong=np.where(positive, 1 - chance, chance),
+        wrong_gradient=gradient(np.where(positive, -1.0, 1.0)),
+    )
+
+
+def _of_classes(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
+    """With chances c_k proportional to p_k ** b, d c_k / d b = c_k (ln p_k - sum over j of c_j ln p_j)."""
+    chance, logs = measure.tempered(scores, fitted.slope), measure.log_chances(scores)
+    loss, variance = measure.moments(chance, -np.log(np.clip(scores, measure.NEAREST, 1.0)))
+    mean, spread = measure.moments(chance, logs)
+    rows, decided = np.arange(len(scores)), decision.decide(model, scores).astype(np.int64)
+    own = chance[rows, decided]
+    return _Expected(
+        loss=loss,
+        variance=variance,
+        loss_gradient=np.array([0.0, -float(spread.mean())]),
+        wrong=1 - own,
+        wrong_gradient=np.array([0.0, float(np.mean(-own * (logs[rows, decided] - mean)))]),
     )
 
 

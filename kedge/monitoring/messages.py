@@ -59,14 +59,21 @@ def pairs(check: Check) -> str:
 
 
 def scores_drifted(check: Check) -> str:
-    """That the champion's answers are distributed otherwise."""
-    psi = check.scores.detail["features"]["_score"]["psi_debiased"]
-    return "the champion's scores drifted" + (f" (PSI {psi:.2g})" if psi is not None else "")
+    """That the champion's answers are distributed otherwise; of several classes, most of which one."""
+    column = check.scores.drifted[0]
+    psi = check.scores.detail["features"][column]["psi_debiased"]
+    which = f" of {column.removeprefix('_score ')}" if column != "_score" else ""
+    return f"the champion's scores{which} drifted" + (f" (PSI {psi:.2g})" if psi is not None else "")
 
 
 def outcomes(check: Check) -> str:
-    """That outcomes are distributed otherwise; of two classes, their shares."""
+    """That outcomes are distributed otherwise; of classes, the share of the one that changed most."""
     drawn = check.outcomes.histograms.get("_label")
+    kind = check.outcomes.detail.get("features", {}).get("_label", {}).get("kind")
+    if drawn is not None and kind == "category":
+        shares = [[height / sum(heights) for height in heights] for heights in drawn[1:]]
+        name, before, now = max(zip(drawn[0], *shares, strict=True), key=lambda each: abs(each[2] - each[1]))
+        return f"outcomes drifted: {now:.1%} of the judged rows are {name}, {before:.1%} when the champion was judged"
     if drawn is None or list(drawn[0]) != ["0", "1"]:
         return "outcomes drifted"
     before, now = (heights[1] / sum(heights) for heights in drawn[1:])

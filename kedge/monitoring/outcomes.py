@@ -22,6 +22,7 @@ from kedge.records import Champion, Checked, Record, Window
 from kedge.records.cohort import Cohort, Delays
 from kedge.store import Store
 from kedge.tables import delays, log
+from kedge.tables import scores as score_columns
 from kedge.tables.ids import Hashes, hashes_of, held
 
 Floats = NDArray[np.float64]
@@ -232,10 +233,10 @@ def read(
     def cohort(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
         return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
 
-    parts, known = [], []
+    parts, known, classes = [], [], len(policy.model.classes)
     for rows in cohort(names, "left"):
         known.append(hashes_of(rows["_id"]))
-        parts.append(_Part.of(_of(rows, bundle, left_out), slices))
+        parts.append(_Part.of(classes, _of(rows, bundle, left_out), slices))
     own = Outcomes(**_joined(parts), late=_first(parts, 0), span=where, delay_seconds=delay, delays=estimate)
     if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
         return replace(own, delays=estimate or _estimate(policy, store, checks, end))
@@ -256,7 +257,7 @@ def read(
         if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
             again = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
         first = late.filter(pc.invert(again))
-        parts, tables, corrected = [_Part.of(first, slices), *parts], [first], late.num_rows - first.num_rows
+        parts, tables, corrected = [_Part.of(classes, first, slices), *parts], [first], late.num_rows - first.num_rows
     found = replace(own, **_joined(parts), late=_first(parts, sum(rows.num_rows for rows in tables)))
     found = replace(found, corrected=corrected)
     if not features:
@@ -287,10 +288,10 @@ class _Part:
     newest: datetime | None
 
     @classmethod
-    def of(cls, rows: pa.Table, slices: Sequence[str]) -> _Part:
+    def of(cls, classes: int, rows: pa.Table, slices: Sequence[str]) -> _Part:
         return cls(
             ids=hashes_of(rows["_id"]),
-            scores=_floats(rows["_score"]),
+            scores=score_columns.of(rows["_score"], classes),
             labels=_floats(rows["_label"]),
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
             slices={name: _groups(rows[name]) for name in slices},

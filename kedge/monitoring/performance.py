@@ -8,12 +8,13 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge import measure
+from kedge import decision, measure
 from kedge import metrics as named_metrics
 from kedge.monitoring import student_t
 from kedge.policy import Model, Policy
 from kedge.policy.monitor import Performance as Limits
 from kedge.records import Interval, Mean, Performance, Reference
+from kedge.tables.scores import finite
 
 LEVEL = 0.95
 """Level of the two-sided intervals that are reported."""
@@ -101,17 +102,18 @@ def judge(
 
     Args:
         model: Says task and threshold.
-        scores, labels: Shape (n,), in time order; rows with a value that is not finite are left out.
+        scores, labels: Shape (n,), of several classes scores are (n, classes), in time order; rows with a value that
+            is not finite are left out.
         reference: None: nothing was recorded, so nothing is judged.
         limits: From the policy.
         newest: When the newest label became known.
     """
-    good = np.isfinite(scores) & np.isfinite(labels)
+    good = finite(scores) & np.isfinite(labels)
     scores, labels = scores[good], labels[good]
     rows = len(scores)
     if rows < limits.min_labels:
         return Performance(verdict="too few labels", rows=rows, reference=reference, newest=newest)
-    loss = block_mean(measure.losses(model.task, labels, scores))
+    loss = block_mean(measure.losses(model.objective, labels, scores))
     wrong, naive = _wrong(model, scores, labels)
     if reference is None:
         return Performance(
@@ -136,7 +138,7 @@ def judge(
 def metrics(policy: Policy, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, Interval]:
     """The policy's metrics on rows in time order, see :func:`kedge.metrics.figure`; rows that are not finite are left
     out."""
-    good = np.isfinite(scores) & np.isfinite(labels)
+    good = finite(scores) & np.isfinite(labels)
     figures = [named_metrics.figure(limits, policy.model, labels[good], scores[good]) for limits in policy.metrics]
     return {
         each.name: Interval(value=each.value, low=each.low, high=each.high)
@@ -146,9 +148,9 @@ def metrics(policy: Policy, scores: NDArray[np.float64], labels: NDArray[np.floa
 
 
 def _wrong(model: Model, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[Mean | None, float | None]:
-    if model.task != "binary":
+    if not model.class_names:
         return None, None
-    mean = block_mean(measure.wrong(labels, scores, model.threshold).astype(np.float64))
+    mean = block_mean(decision.wrong(model, labels, scores).astype(np.float64))
     share = Mean(
         value=mean.value, low=max(0.0, mean.low), high=min(1.0, mean.high), error=mean.error, blocks=mean.blocks
     )

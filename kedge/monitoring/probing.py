@@ -126,6 +126,6 @@ def scores(
     scored = probe(policy, earlier, due(), last.change_point if last is not None else None)
     if scored is None or len(scored) < count:  # rows that are in the log no more
         return None
-    result = np.empty(count)
+    result = np.empty((count, *scored.shape[1:]))
     result[np.concatenate(places)] = scored
     return result

@@ -16,7 +16,7 @@ from kedge.monitoring import quarantine
 from kedge.policy import Policy
 from kedge.records import Window
 from kedge.store import Store
-from kedge.tables import log
+from kedge.tables import log, scores
 
 Floats = NDArray[np.float64]
 
@@ -58,16 +58,22 @@ def summarized(policy: Policy, reference: Profile, parts: Iterable[pa.Table], bu
     both = reference.select([name for name in comparable(policy) if name in reference.columns])
     profile, rows = count(both, []), 0
     outside: Counter[str] = Counter()
-    own = [pa.schema([("_time", log.TIME), ("_score", pa.float64())]).empty_table()]
+    own = [log.schema(policy).empty_table().select(["_time", "_score"])]
     for part in parts:
         profile = profile.merge(count(both, part.select(list(both.columns)).to_batches()))
         for name in comparable(policy):
             outside[name] += quarantine.out_of_range(part[name], policy.model.features[name])
         mine = part if bundle is None else part.filter(pc.equal(part["_version"], bundle))
-        own.append(mine.select(["_time", "_score"]).sort_by("_time").cast(own[0].schema))
+        ordered = mine.select(["_time", "_score"]).take(pc.sort_indices(mine["_time"]))  # lists have no sort_by
+        own.append(ordered.cast(own[0].schema))
         rows += part.num_rows
     shares = {name: count / max(rows, 1) for name, count in outside.items()}
     return Served(rows=rows, profile=profile, outside=shares, own=pa.concat_tables(own))
+
+
+def scores_of(policy: Policy, rows: pa.Table) -> Floats:
+    """The scores of rows, shape (n,), of several classes (n, classes); NaN where there is none."""
+    return scores.of(rows["_score"], len(policy.model.classes))
 
 
 def floats(column: pa.ChunkedArray) -> Floats:

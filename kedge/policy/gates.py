@@ -32,7 +32,7 @@ class Gates(Section):
     """Chance that a challenger that is no better gets through, over all challengers under one alarm: the k-th meets the
     one-sided level 6 alpha / (pi k)²."""
     min_improvement: Annotated[float, Field(ge=0)] = 0.0
-    """Least mean improvement of the loss, in its unit: nats (binary, log loss) or squared units (regression)."""
+    """Least mean improvement of the loss, in its unit: nats (log loss of classes) or that of `model.loss`."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.02
     """While the champion is stale it is enough to show that the loss is not higher by this share of the champion's."""
     stale_after_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -42,7 +42,7 @@ class Gates(Section):
     """Highest mean loss allowed at all; null: no limit."""
     max_cost_increase: Annotated[float, Field(ge=0)] = 0.0025
     """A challenger whose wrong decisions are shown to cost more than the champion's by more than this share is refused
-    (binary only)."""
+    (classes only)."""
     max_slice_loss_increase: Annotated[float, Field(ge=0)] = 0.1
     """Refused is a challenger whose mean loss is shown to be higher than the champion's in any slice of at least
     `min_slice_rows` rows, by more than this share of the champion's loss there."""
@@ -51,7 +51,7 @@ class Gates(Section):
     min_rows: Annotated[int, Field(ge=20)] = 200
     """Fewest holdout rows a judgement is made on, none of which the champion was trained on."""
     min_class_rows: Annotated[int, Field(ge=2)] = 20
-    """Fewest of them of each class (binary): a mean over a handful of positives has no normal error, and one of them
+    """Fewest of them of each class: a mean over a handful of positives has no normal error, and one of them
     would decide."""
     fairness: Fairness = Fairness()
     """How differently groups of protected columns may be decided about; without columns it is not looked at."""

@@ -13,7 +13,13 @@ BINARY = (
     "log_loss", "brier", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "auc",
     "pr_auc", "recall_at_precision", "mcc", "cost",
 )  # fmt: skip
+MULTICLASS = (
+    "log_loss", "brier", "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_weighted",
+    "auc_macro", "mcc", "cost",
+)  # fmt: skip
 REGRESSION = ("mse", "rmse", "mae", "mape", "r2", "pinball", "poisson_deviance")
+OF_TASK = {"binary": BINARY, "multiclass": MULTICLASS, "regression": REGRESSION}
+KNOWN = tuple(dict.fromkeys((*BINARY, *MULTICLASS, *REGRESSION)))
 WITH_AT = ("recall_at_precision", "pinball")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -42,10 +48,8 @@ class Metric(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Metric:
-        if self.name not in (*BINARY, *REGRESSION) and not PATH.fullmatch(self.name):
-            raise ValueError(
-                f"name {self.name!r} is no metric; there are {', '.join((*BINARY, *REGRESSION))}, and import paths"
-            )
+        if self.name not in KNOWN and not PATH.fullmatch(self.name):
+            raise ValueError(f"name {self.name!r} is no metric; there are {', '.join(KNOWN)}, and import paths")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         return self

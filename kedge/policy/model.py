@@ -90,6 +90,10 @@ class Feature(Section):
         return self
 
 
+MAX_CLASSES = 100
+"""Of a target. Each is a column of the log's scores, and a tree a round."""
+
+
 class Costs(Section):
     """What a wrong decision costs, in any one unit; only the ratio counts."""
 
@@ -97,6 +101,9 @@ class Costs(Section):
     """Cost of acting on a row that was negative."""
     false_negative: Annotated[float, Field(gt=0)] = 1.0
     """Cost of missing a row that was positive."""
+    matrix: tuple[tuple[Annotated[float, Field(ge=0)], ...], ...] | None = None
+    """Of several classes: a row for each class that is true, in it the cost of deciding for each, in the order of
+    `classes`. Null: each wrong decision costs 1, and the likeliest class is decided for."""
 
 
 class Answer(Section):
@@ -110,7 +117,8 @@ class Answer(Section):
     """Of rows that are lists, one value a class, the place of the positive class from 0; null: the last of one or
     two."""
     label: bool = False
-    """Whether it answers with classes instead of probabilities: `positive_label` is 1, any other 0 (binary only)."""
+    """Whether it answers with classes instead of probabilities: `positive_label` is 1, any other 0; of several classes
+    the answer's is sure."""
 
 
 class Model(Section):
@@ -118,14 +126,21 @@ class Model(Section):
 
     name: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
     """Lower-case letters, digits and dashes, at most 40 characters: slots are `<name>-blue` and `<name>-green`."""
-    task: Literal["binary", "regression"] = "binary"
-    """`binary` predicts the probability of `positive_label`, `regression` a number."""
+    task: Literal["binary", "multiclass", "regression"] = "binary"
+    """`binary` predicts the probability of `positive_label`, `multiclass` that of each of `classes`, `regression` a
+    number."""
     target: str
     """Column of the training table that holds the outcome."""
     target_column: TableColumn | None = None
     """What the table calls it, as a feature's `column`."""
     target_format: NumberFormat | None = None
     """How tables write it (regression only), as a feature's `format`."""
+    classes: tuple[str | int, ...] = ()
+    """The values of `target` (multiclass only), 3 to 100. The log holds a class by its place here: a new class goes to
+    the end, and none is taken away or moved while the model has a log."""
+    loss: Annotated[str, Field(pattern=r"^(squared|absolute|poisson|quantile\(0?\.\d+\))$")] = "squared"
+    """What a regression minimises, and is judged by: the `squared` or the `absolute` error (it predicts the mean, or
+    the median), the `poisson` deviance of counts, or the pinball loss of a quantile, `quantile(0.9)`."""
     positive_label: str | int | bool = 1
     """The value of `target` that counts as positive (binary only)."""
     negative_label: str | int | bool | None = None
@@ -146,6 +161,18 @@ class Model(Section):
     def threshold(self) -> float:
         """Probability from which on acting is cheaper than not acting (C. Elkan, IJCAI 2001, eq. 2)."""
         return self.costs.false_positive / (self.costs.false_positive + self.costs.false_negative)
+
+    @property
+    def objective(self) -> str:
+        """What is minimised: the task where it predicts classes, else the loss."""
+        return self.loss if self.task == "regression" else self.task
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What people call the outcomes, in the order of their codes in the log; empty for a number."""
+        if self.task == "binary":
+            return ("negative", "positive")
+        return tuple(str(each) for each in self.classes)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -169,8 +196,8 @@ class Model(Section):
             return None
         if not isinstance(value, str | int) and not (isinstance(value, float) and value.is_integer()):
             raise ValueError(f"must be text, a whole number, true or false, got {value!r}")
-        if seen.data.get("task") == "regression":
-            raise ValueError("belongs to task binary, not to regression: leave it out")
+        if seen.data.get("task") in ("regression", "multiclass"):
+            raise ValueError(f"belongs to task binary, not to {seen.data['task']}: leave it out")
         positive = seen.data.get("positive_label")  # None where it has a fault of its own
         if positive is None:
             return value
@@ -182,6 +209,25 @@ class Model(Section):
         if value == positive:
             raise ValueError(f"{value!r} is also the positive_label: name the other class, or leave it out")
         return value
+
+    @field_validator("classes")
+    @classmethod
+    def _told_apart(cls, classes: tuple[str | int, ...], seen: ValidationInfo) -> tuple[str | int, ...]:
+        """Several, each once, of one kind."""
+        if seen.data.get("task") != "multiclass":
+            if classes:
+                raise ValueError("belong to task multiclass: leave them out")
+            return classes
+        if not 3 <= len(classes) <= MAX_CLASSES:
+            raise ValueError(
+                f"must be 3 to {MAX_CLASSES} values of the target, got {len(classes):,}: two are task binary; of very "
+                "many keep the frequent ones and put the rest into one, such as `other`"
+            )
+        if len({isinstance(each, str) for each in classes}) > 1:
+            raise ValueError("must be all texts, in quotes, or all whole numbers")
+        if len(set(classes)) != len(classes) or "" in classes:
+            raise ValueError("must be each once, and none an empty text")
+        return classes
 
     @field_validator("features", mode="before")
     @classmethod
@@ -220,6 +266,21 @@ class Model(Section):
     def _consistent(self) -> Model:
         if self.target_format is not None and self.task != "regression":
             raise ValueError("target_format belongs to task regression: a class is text as it is")
+        if self.task == "multiclass" and not self.classes:
+            raise ValueError("classes: task multiclass needs the values of the target, such as [setosa, versicolor]")
+        if self.loss != "squared" and self.task != "regression":
+            raise ValueError(f"loss belongs to task regression, not to {self.task}: it has the log loss")
+        if self.loss.startswith("quantile") and not 0 < float(self.loss[9:-1]) < 1:
+            raise ValueError(f"loss {self.loss!r}: the quantile must lie between 0 and 1")
+        matrix = self.costs.matrix
+        if matrix is not None:
+            size = len(self.classes)
+            if self.task != "multiclass":
+                raise ValueError("costs.matrix belongs to task multiclass: write false_positive and false_negative")
+            if len(matrix) != size or any(len(row) != size for row in matrix):
+                raise ValueError(f"costs.matrix must have a row and a column for each of the {size} classes")
+            if any(row[place] for place, row in enumerate(matrix)) or not any(map(any, matrix)):
+                raise ValueError("costs.matrix must have 0 where the decision is right, and a cost somewhere else")
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r} must be 1 to 40 lower-case letters, digits and dashes, starting with a letter"

@@ -99,10 +99,11 @@ def _of_steps(policy: Policy) -> Iterator[str]:
 def _of_rows(policy: Policy) -> Iterator[str]:
     """Rows that no table can give, or features that say nothing."""
     gates, row_time = policy.gates, policy.data.row_time
-    if policy.model.task == "binary" and 2 * gates.min_class_rows > gates.min_rows:
+    needed = len(policy.model.class_names) * gates.min_class_rows
+    if needed > gates.min_rows:
         yield (
             f"gates.min_class_rows: {gates.min_class_rows} of each class are more than gates.min_rows asks for in all "
-            f"({gates.min_rows}): the judgement waits for {2 * gates.min_class_rows}"
+            f"({gates.min_rows}): the judgement waits for {needed}"
         )
     if (
         row_time is not None

@@ -16,7 +16,7 @@ from kedge.policy.costs import RetrainingCosts
 from kedge.policy.data import Data, Labels
 from kedge.policy.features import Features
 from kedge.policy.gates import Gates
-from kedge.policy.metrics import BINARY, REGRESSION, Metric
+from kedge.policy.metrics import OF_TASK, Metric
 from kedge.policy.model import Model, fault_of_name, may_name
 from kedge.policy.monitor import Monitor
 from kedge.policy.notify import Notify
@@ -135,8 +135,8 @@ class Policy(Section):
             fault_below(("gates", "fairness", "columns"), name, said) for name, said in self._faults_of_fairness()
         ]
         faults += [fault_below(("train", "monotone"), name, said) for name, said in self._faults_of_monotone()]
-        if self.train.class_weight is not None and self.model.task != "binary":
-            said = f"belongs to task binary, not to {self.model.task}"
+        if self.train.class_weight is not None and self.model.task == "regression":
+            said = "belongs to classes, not to regression"
             faults.append(fault_below(("train", "class_weight"), self.train.class_weight, said))
         transform = self.features.transform
         if transform is not None and self.code is None and not transform.startswith("sklearn."):
@@ -148,10 +148,10 @@ class Policy(Section):
         return self
 
     def _faults_of_metrics(self) -> Iterator[InitErrorDetails]:
-        allowed, other = (BINARY, REGRESSION) if self.model.task == "binary" else (REGRESSION, BINARY)
+        allowed = OF_TASK[self.model.task]
         labels = [metric.label for metric in self.metrics]
         for index, metric in enumerate(self.metrics):
-            if metric.name in other:
+            if ":" not in metric.name and metric.name not in allowed:
                 said = f"{metric.name} is none of task {self.model.task}; there are {', '.join(allowed)}"
                 yield fault_below(("metrics", str(index), "name"), metric.name, said)
             if metric.label in labels[:index]:

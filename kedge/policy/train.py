@@ -58,7 +58,7 @@ class Train(Section):
     xgboost: XGBoost = XGBoost()
     """Settings of XGBoost's trees; `parameters.xgboost` comes before them."""
     class_weight: Literal["balanced"] | None = None
-    """`balanced`: both classes weigh the same in a fit (binary). Scores are then no probabilities of the world as it
+    """`balanced`: all classes weigh the same in a fit. Scores are then no probabilities of the world as it
     is; null: each row counts as it comes."""
     monotone: dict[str, Literal["increasing", "decreasing"]] = Field({})
     """Features of which the score must never fall, or rise, as they grow."""

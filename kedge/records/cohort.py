@@ -33,7 +33,7 @@ class Delays:
     seconds: float = 0.0
     """Age up to which it can tell anything."""
     classes: Mapping[str, Delay] = field(default_factory=dict)
-    """``negative`` and ``positive``, or the empty text for a regression; a class that was never observed is absent."""
+    """By class, or the empty text for a regression; a class that was never observed is absent."""
     at: datetime | None = None
     """Outcomes observed later were not known."""
 
@@ -43,13 +43,12 @@ class Delays:
         return max((delay.due for delay in self.classes.values()), default=None)
 
     def differ(self, floor: float) -> bool:
-        """Whether one class takes twice as long as the other, in the middle or at its 90 % quantile, and ``floor``
+        """Whether one class takes twice as long as another, in the middle or at its 90 % quantile, and ``floor``
         seconds longer."""
         if len(self.classes) < 2:
             return False
-        first, second = self.classes.values()
-        pairs = ((first.median, second.median), (first.q90, second.q90))
-        return any(max(pair) >= 2 * min(pair) and max(pair) - min(pair) > floor for pair in pairs)
+        spans = [[each.median for each in self.classes.values()], [each.q90 for each in self.classes.values()]]
+        return any(max(span) >= 2 * min(span) and max(span) - min(span) > floor for span in spans)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +77,9 @@ class Block:
 class Cohort:
     """What one check judged, as sums over its rows; or why it judged none.
 
-    A row's loss is log loss or squared error. Its cost is in wrong decisions: 0 where the decision was right, else
-    2 ``false_positive`` or 2 ``false_negative`` over their sum; of a regression its loss over the best constant's.
+    A row's loss is log loss, or that of the regression. Its cost is in wrong decisions: 0 where the decision was right,
+    else what the mistake costs over the mean cost of all mistakes that there are; of a regression its loss over the
+    best constant's.
     """
 
     verdict: Verdict

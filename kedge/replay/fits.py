@@ -11,6 +11,7 @@ from threading import Lock
 
 import numpy as np
 
+from kedge import decision, measure
 from kedge.bundle import packages, transform
 from kedge.cpus import usable_cpus
 from kedge.measure import Floats
@@ -73,7 +74,9 @@ class NewestFits:
         start = max(0, end - self.blocks.start_rows)
         policy, fits = self.blocks.policy, self._fits
         if not fits.learnable(start, end):  # one class: the constant it suggests
-            return np.full(len(self.blocks.label) - end, float(self.blocks.label[start:end].mean()))
+            model = self.blocks.policy.model
+            constant = measure.best_constant(model.objective, self.blocks.label[start:end], len(model.classes))
+            return measure.repeated(constant, len(self.blocks.label) - end)
         candidates = {name: fits.candidate(name, start, end) for name in policy.train.estimators}
         chosen = (
             min(candidates, key=lambda name: candidates[name].rank) if len(candidates) > 1 else next(iter(candidates))
@@ -110,15 +113,15 @@ def block_cost(blocks: Blocks, scores: Floats, block: int) -> float:
 
 
 def constant_loss(blocks: Blocks) -> float | None:
-    """Mean loss of the best constant on the rows to start with (regression); None: binary."""
+    """Mean loss of the best constant on the rows to start with (regression); None: classes."""
     if blocks.policy.model.task != "regression":
         return None
-    return float(np.var(blocks.label[: blocks.known[0]])) or None
+    return measure.constant_loss(blocks.policy.model.objective, blocks.label[: blocks.known[0]]) or None
 
 
 def wrong_decisions(policy: Policy, blocks: Blocks, scores: Floats, block: int) -> float:
     """Wrong decisions in a block, all of one cost; of a regression its cost."""
     label = blocks.label[blocks.rows(block)]
-    if policy.model.task != "binary":
+    if not policy.model.class_names:
         return block_cost(blocks, scores, block)
-    return float(((scores >= policy.model.threshold) != (label > 0.5)).sum())
+    return float(decision.wrong(policy.model, label, scores).sum())

@@ -18,10 +18,10 @@ MAX_CURVES = 4
 def html(replay: Replay) -> str:
     """The page, self-contained."""
     policy, costs, blocks = replay.blocks.policy, replay.costs, replay.blocks
-    binary = policy.model.task == "binary"
+    classes = bool(policy.model.class_names)
     ranked = best_first([replay.policy, *replay.rules], costs)
     shown = [replay.policy, *(walk for walk in ranked if walk.rule != "policy")][:MAX_CURVES]
-    wrong = "wrong decisions" if binary else "loss over the constant's"
+    wrong = "wrong decisions" if classes else "loss over the constant's"
     same = "" if replay.same_as_before is None else f"{replay.same_as_before:.1%}"
     return page(
         f"Replay of {policy.name}",
@@ -41,7 +41,7 @@ def html(replay: Replay) -> str:
         section(
             "The rules",
             table(
-                ["rule", "cost", wrong, "right" if binary else "R²", "runs", "promotions", "above the best schedule"],
+                ["rule", "cost", wrong, "right" if classes else "R²", "runs", "promotions", "above the best schedule"],
                 [_row(replay, walk) for walk in [*ranked, replay.best_schedule]],
             ),
             f"Cost = {costs.error:g} × errors + {costs.run:g} × runs + {costs.release:g} × promotions. Simple rules "
@@ -52,7 +52,7 @@ def html(replay: Replay) -> str:
             line_chart(
                 {walk.rule: _curve(replay, walk) for walk in shown},
                 events=_events(replay),
-                y_label="wrong decisions a row" if binary else "loss over the constant's",
+                y_label="wrong decisions a row" if classes else "loss over the constant's",
             ),
         ),
         section(

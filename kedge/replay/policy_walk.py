@@ -25,6 +25,7 @@ from kedge.monitoring.estimate import recorded
 from kedge.monitoring.outcomes import Outcomes, Span
 from kedge.monitoring.regret import Regret
 from kedge.monitoring.window import comparable, summarized
+from kedge.policy import Policy
 from kedge.records import (
     Champion,
     Data,
@@ -165,7 +166,7 @@ class PolicyWalk:
         table = blocks.table.slice(window.start, window.stop - window.start)
         shown = table.select(["_time", *comparable(policy)])
         shown = shown.append_column("_version", pa.array([served.bundle] * table.num_rows))
-        shown = shown.append_column("_score", pa.array(served.of_rows(window)))
+        shown = shown.append_column("_score", pa.array(served.of_rows(window).tolist(), _score_type(policy)))
         due = slice(served.judged, max(served.judged, blocks.known[block + 1]))
         times = blocks.microseconds[due].astype("datetime64[us]")
         outcomes = Outcomes(
@@ -282,6 +283,10 @@ class PolicyWalk:
 
     def _record(self, key: str, time: datetime, data: Data) -> Record[Data]:
         return Record(model=self._policy.name, key=key, time=time, data=data, written=time)
+
+
+def _score_type(policy: Policy) -> pa.DataType:
+    return pa.list_(pa.float64()) if policy.model.classes else pa.float64()
 
 
 def _id(number: int) -> str:

@@ -122,7 +122,7 @@ def _digest(blocks: Blocks) -> str:
 
 
 def _same_as_before(blocks: Blocks) -> float | None:
-    if blocks.policy.model.task != "binary":
+    if not blocks.policy.model.class_names:
         return None
     label = blocks.label[blocks.edges[0] - 1 :]
     return float(np.mean(label[1:] == label[:-1]))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kedge import decision
 from kedge.errors import UsageError
 from kedge.evaluation.compare import paired
 from kedge.measure import losses
@@ -34,7 +35,7 @@ def check(rule: str, policy: Policy) -> None:
     """
     if RULE.fullmatch(rule) is None:
         raise UsageError(f"--vs {rule!r}: rules are never, every:N, gated:N, paired:N and adwin, N at least 1")
-    if rule == "adwin" and policy.model.task != "binary":
+    if rule == "adwin" and not policy.model.class_names:
         raise UsageError("--vs adwin: it watches wrong decisions, which a regression does not make; leave it out")
 
 
@@ -104,8 +105,8 @@ def _shown_better(fits: NewestFits, count: int) -> Chooses:
         rows = _newest(fits, block)
         if block - 1 == serving or rows.stop - rows.start < 4:
             return block - 1, False
-        label, task = fits.blocks.label[rows], fits.blocks.policy.model.task
-        theirs, ours = (losses(task, label, fits.of_rows(fit, rows)) for fit in (serving, block - 1))
+        label, objective = fits.blocks.label[rows], fits.blocks.policy.model.objective
+        theirs, ours = (losses(objective, label, fits.of_rows(fit, rows)) for fit in (serving, block - 1))
         return block - 1, paired(theirs, ours).p_value <= ALPHA
 
     return choose
@@ -121,7 +122,7 @@ class _Adwin:
         fits, rows = self._fits, _newest(self._fits, block)
         first = max(rows.start, fits.blocks.known[serving])
         scores = fits.of_rows(serving, slice(first, rows.stop))
-        wrong = (scores >= fits.blocks.policy.model.threshold) != (fits.blocks.label[first : rows.stop] > 0.5)
+        wrong = decision.wrong(fits.blocks.policy.model, fits.blocks.label[first : rows.stop], scores)
         rose = False
         for value in wrong.tolist():
             rose |= self._detector.update(float(value)) > 0

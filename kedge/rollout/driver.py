@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from kedge.bundle.predictor import Score
 from kedge.rollout.model import Mark, Readings, Route, Slot, SlotStatus
 
 
@@ -42,7 +43,7 @@ class Driver(Protocol):
             Conflict: another writer was first; read the route again and decide anew.
         """
 
-    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
         """Scores from the slot itself, past the gateway: such requests appear in no counter.
 
         Raises:

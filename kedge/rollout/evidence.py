@@ -16,7 +16,7 @@ MAX_ROWS = 20_000
 class Outcomes:
     """Labelled predictions of one bundle in one span.
 
-    The loss of a row is the squared error of its score: for a binary model that of the probability (Brier 1950).
+    The loss of a row is that of :func:`kedge.measure.bounded_losses`: of classes the Brier score.
     """
 
     rows: int = 0
@@ -25,7 +25,7 @@ class Outcomes:
     squares: float = 0.0
     """Sum of the squared losses."""
     wrong: int = 0
-    """Rows decided wrongly (binary): told, not judged."""
+    """Rows decided wrongly (classes): told, not judged."""
 
     @property
     def mean(self) -> float:
@@ -83,11 +83,14 @@ class Paired:
     """Both bundles on the same logged rows, off the request path: what each answers, and how right that is."""
 
     decisions: Differences = field(default_factory=Differences)
-    """Cost of the decision on a row with an outcome, as a share of that of the dearest mistake (binary)."""
+    """Cost of the decision on a row with an outcome, as a share of that of the dearest mistake (classes)."""
     losses: Differences = field(default_factory=Differences)
-    """Squared error on a row with an outcome; of a regression in units in which most lie below 1."""
+    """Loss of a row with an outcome, of classes the Brier score; of a regression in units in which most lie below 1."""
     scores: Differences = field(default_factory=Differences)
-    """Score on any row, beyond the shift its evaluation saw, in ``SPREADS`` standard deviations of the champion's."""
+    """Score on any row, beyond the shift its evaluation saw, in ``SPREADS`` standard deviations of the champion's; of
+    several classes that of the first."""
+    other_scores: tuple[Differences, ...] = ()
+    """The same of the other classes."""
 
 
 SPREADS = 4.0
@@ -102,7 +105,7 @@ class Agreement:
     mean_difference: float
     """Mean absolute difference of the scores."""
     other_decisions: int
-    """Rows that would have been decided otherwise (binary; 0 for regression)."""
+    """Rows that would have been decided otherwise (0 for regression)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kedge import measure
 from kedge.policy import Policy
 from kedge.policy.release import Analysis
 from kedge.rollout import sequential, states, summary
@@ -146,11 +147,11 @@ def _tests(evidence: Evidence, policy: Policy) -> Iterator[Test]:
     if evidence.paired is None:
         yield _loss(evidence, policy)
         return
-    if policy.model.task == "binary":
+    if policy.model.class_names:
         words = "cost of decisions on the same rows"
         yield _on_same_rows("decisions", evidence.paired.decisions, words, policy, ask)
-    yield _on_same_rows("loss", evidence.paired.losses, "squared error on the same rows", policy, ask)
-    yield _scores(evidence.paired.scores, policy)
+    yield _on_same_rows("loss", evidence.paired.losses, f"{_loss_name(policy)} on the same rows", policy, ask)
+    yield _scores(evidence.paired, policy)
 
 
 def _lacking(evidence: Evidence, policy: Policy) -> tuple[str, ...]:
@@ -236,21 +237,22 @@ def _on_same_rows(name: Name, differences: Differences, what: str, policy: Polic
     return _test(name, log_e, words, policy, log_harmless, f"{what}: {harmful:+.3g} against the champion's")
 
 
-def _scores(differences: Differences, policy: Policy) -> Test:
-    """A shift either way."""
+def _scores(paired: Paired, policy: Policy) -> Test:
+    """A shift either way, of several classes of the scores of any."""
     tolerated = policy.release.analysis.max_score_shift / SPREADS
     log_e = 0.0
+    each = (paired.scores, *paired.other_scores)
     if tolerated < 1:
-        up, down = (
-            sequential.mean_above(differences.counts, tolerated),
-            sequential.mean_below(differences.counts, -tolerated),
-        )
-        log_e = sequential.average([up, down])
+        up = [sequential.mean_above(differences.counts, tolerated) for differences in each]
+        down = [sequential.mean_below(differences.counts, -tolerated) for differences in each]
+        log_e = sequential.average([*up, *down])
 
     def words() -> str:
+        place, differences = max(enumerate(each), key=lambda pair: abs(pair[1].mean))
+        of = f" of {policy.model.class_names[place]}" if policy.model.classes else ""
         moved = f"{differences.mean * SPREADS:+.2f} standard deviations of the champion's on average"
         return (
-            f"scores on the same rows: {moved}, over {differences.rows:,} rows; "
+            f"scores{of} on the same rows: {moved}, over {differences.rows:,} rows; "
             f"tolerated {tolerated * SPREADS:.2g} either way"
         )
 
@@ -263,26 +265,32 @@ def _sound(paired: Paired | None, policy: Policy) -> bool:
     harmful = analysis.max_loss_increase + analysis.harm.loss
     if paired is None or harmful >= 1:
         return False
-    judged = [paired.losses, paired.decisions] if policy.model.task == "binary" else [paired.losses]
+    judged = [paired.losses, paired.decisions] if policy.model.class_names else [paired.losses]
     return all(sequential.mean_below(differences.counts, harmful) >= -math.log(analysis.miss) for differences in judged)
 
 
 def _loss(evidence: Evidence, policy: Policy) -> Test:
     """Slot by slot, where both bundles could not be asked about the same rows."""
     tolerated = policy.release.analysis.max_loss_increase
-    binary = policy.model.task == "binary"
+    binary = bool(policy.model.class_names)
     spans = [_losses(seen, binary) for seen in evidence.observed]
 
     def words() -> str:
         alone = [sequential.two_means([span], tolerated) for span in spans]
         worst = evidence.observed[alone.index(max(alone))]
         return (
-            f"mean squared error at {_place(worst)}: {_error(worst.candidate, binary)} against "
+            f"mean {_loss_name(policy)} at {_place(worst)}: {_error(worst.candidate, binary)} against "
             f"{_error(worst.champion, binary)} of the champion; tolerated {tolerated:+.4g}"
         )
 
     share = SHARES["decisions"] + SHARES["loss"] + SHARES["scores"]
     return _test("loss", sequential.two_means(spans, tolerated), words, policy, share=share)
+
+
+def _loss_name(policy: Policy) -> str:
+    """What is compared, in words; see :func:`kedge.measure.bounded_losses`."""
+    objective = "squared" if policy.model.class_names else policy.model.objective
+    return measure.unit(objective).removeprefix("mean ")
 
 
 def _losses(seen: Observed, binary: bool) -> sequential.Losses:

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kedge import clock, measure, records
+from kedge import clock, decision, measure, records
+from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.records import Checked
 from kedge.rollout import same_rows
 from kedge.rollout.evidence import Agreement, Observed, Outcomes
 from kedge.rollout.model import Rollout, Span
 from kedge.store import Store
-from kedge.tables import MIRRORED, coverage, log
+from kedge.tables import MIRRORED, coverage, log, scores
 
 MOMENT = timedelta(microseconds=1)
 AHEAD = timedelta(days=365)
@@ -66,14 +67,14 @@ def _due(store: Store, policy: Policy, rollout: Rollout, spans: Sequence[Span], 
     rows = log.read_window(store, policy, start, max(start, due), columns=columns, known_at=now)
     versions = pa.array([bundle for bundle in (rollout.bundle, rollout.champion) if bundle is not None])
     rows = rows.filter(pc.and_(pc.is_in(rows["_version"], versions), pc.invert(pc.ends_with(rows["_id"], MIRRORED))))
-    rows = rows.filter(pc.is_finite(rows["_score"]))
+    rows = rows.filter(pa.array(scores.finite(_scores(policy, rows))))
     if policy.labels.absent_means == "negative":
         label = pc.fill_null(rows["_label"], 0.0)
         return rows.set_column(rows.schema.get_field_index("_label"), "_label", label), ""
     known = np.asarray(pc.is_valid(rows["_label"]).to_numpy(), dtype=np.bool_)
     reason = ""
     if len(known) >= same_rows.MIN_DUE:
-        reason = coverage.incomplete(policy, *(rows[name].to_numpy() for name in ("_score", "_label")))
+        reason = coverage.incomplete(policy, _scores(policy, rows), rows["_label"].to_numpy())
     return rows.filter(pa.array(known & (not reason))), reason
 
 
@@ -93,17 +94,18 @@ def _agreement(store: Store, policy: Policy, rollout: Rollout, span: Span) -> Ag
     mirrored, answered = _of(rows, span, rollout.bundle), _of(rows, span, rollout.champion)
     mirrored = mirrored.filter(pc.ends_with(mirrored["_id"], MIRRORED))
     mirrored = mirrored.set_column(0, "_id", pc.utf8_slice_codeunits(mirrored["_id"], 0, -len(MIRRORED)))
-    both = mirrored.select(["_id", "_score"]).join(
-        answered.select(["_id", "_score"]), "_id", join_type="inner", right_suffix="_champion"
-    )
-    ours, theirs = both["_score"].to_numpy(), both["_score_champion"].to_numpy()
-    threshold = policy.model.threshold
-    binary = policy.model.task == "binary"
+    both = scores.beside(mirrored, answered, "_champion")
+    ours, theirs = _scores(policy, both), scores.of(both["_champion"], len(policy.model.classes))
+    other = decision.decide(policy.model, ours) != decision.decide(policy.model, theirs)
     return Agreement(
         rows=len(ours),
         mean_difference=float(np.abs(ours - theirs).mean()) if len(ours) else 0.0,
-        other_decisions=int(((ours >= threshold) != (theirs >= threshold)).sum()) if binary else 0,
+        other_decisions=int(other.sum()) if policy.model.class_names else 0,
     )
+
+
+def _scores(policy: Policy, rows: pa.Table) -> Floats:
+    return scores.of(rows["_score"], len(policy.model.classes))
 
 
 def _of(rows: pa.Table, span: Span, bundle: str | None) -> pa.Table:
@@ -116,8 +118,7 @@ def _of(rows: pa.Table, span: Span, bundle: str | None) -> pa.Table:
 
 
 def _outcomes(policy: Policy, rows: pa.Table) -> Outcomes:
-    label, score = rows["_label"].to_numpy(), rows["_score"].to_numpy()
-    loss = measure.squared_errors(label, score)
-    binary = policy.model.task == "binary"
-    wrong = int(measure.wrong(label, score, policy.model.threshold).sum()) if binary else 0
+    label, score = rows["_label"].to_numpy(), _scores(policy, rows)
+    loss = measure.bounded_losses(policy.model.objective, label, score)
+    wrong = int(decision.wrong(policy.model, label, score).sum()) if policy.model.class_names else 0
     return Outcomes(rows=len(loss), loss=float(loss.sum()), squares=float((loss * loss).sum()), wrong=wrong)

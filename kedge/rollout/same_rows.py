@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge import bundle as bundles
-from kedge import measure, records
+from kedge import decision, measure, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
@@ -23,12 +23,12 @@ from kedge.records import Evaluated
 from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Paired
 from kedge.rollout.model import Rollout
 from kedge.store import Store
-from kedge.tables import MIRRORED, coverage, log
+from kedge.tables import MIRRORED, coverage, log, scores
 
 MIN_SCALE_ROWS = 50
-"""Rows from which a scale is taken: of the scores, or of a regression's squared errors."""
+"""Rows from which a scale is taken: of the scores, or of a regression's losses."""
 SCALE_SHARE = 0.9
-"""Share of the champion's squared errors (regression) that lie below the unit of a difference."""
+"""Share of the champion's losses (regression) that lie below the unit of a difference."""
 MIN_DUE = 50
 """Rows that are due from which their coverage is looked at."""
 MICROSECOND = timedelta(microseconds=1)
@@ -36,7 +36,7 @@ MICROSECOND = timedelta(microseconds=1)
 MAX_LOADED = 4
 """Models that a process keeps: one release has two."""
 _LOADED: dict[tuple[str, str], tuple[Bundle, Predictor]] = {}
-_SHIFTS: dict[tuple[str, str, str, str], float | None] = {}
+_SHIFTS: dict[tuple[str, str, str, str], tuple[float, ...] | None] = {}
 
 Floats = NDArray[np.float64]
 
@@ -61,9 +61,9 @@ def paired(
         rows = _copies(store, policy, rollout, rollout.champion, now)
         if not len(rows):
             return None, f"the log does not hold {', '.join(hidden[:5])} as asked for: privacy; a shadow would do"
-        expected = _shift_when_judged(store, policy.name, rollout.bundle, rollout.champion)
-        scores = rows["_candidate"].to_numpy(), rows["_champion"].to_numpy()
-        return _paired(policy, rows, *scores, expected, due, judged=judged), ""
+        seen = _shift_when_judged(store, policy.name, rollout.bundle, rollout.champion)
+        expected = None if seen is None else np.array(seen)
+        return _paired(policy, rows, *_of_both(policy, rows), expected, due, judged=judged), ""
     try:
         loaded = [_loaded(store, policy.name, each) for each in (rollout.bundle, rollout.champion)]
     except KedgeError as exc:
@@ -74,10 +74,10 @@ def paired(
     rows = _rows(store, policy, rollout.started, now)
     try:
         candidate, champion = (predictor.score(bundle.signature.encode(rows)) for bundle, predictor in loaded)
-        expected = _expected_shift(store, policy, loaded)
+        shift = _expected_shift(store, policy, loaded)
     except KedgeError as exc:
         return None, f"the log's rows cannot be scored: {exc}"
-    return _paired(policy, rows, np.asarray(candidate), np.asarray(champion), expected, due, judged=judged), ""
+    return _paired(policy, rows, np.asarray(candidate), np.asarray(champion), shift, due, judged=judged), ""
 
 
 def logged(store: Store, policy: Policy, rollout: Rollout, due: datetime, now: datetime) -> tuple[Paired, str]:
@@ -100,12 +100,13 @@ def logged(store: Store, policy: Policy, rollout: Rollout, due: datetime, now: d
         )
         for each in (rollout.bundle, rollout.champion or "")
     )
-    rows = theirs.join(ours.select(["_id", "_score"]), "_id", join_type="inner", right_suffix="_candidate")
-    candidate, champion = (rows[name].to_numpy() for name in ("_score_candidate", "_score"))
+    rows = scores.beside(theirs, ours, "_candidate")
+    candidate, champion = _of_both(policy, rows)
     known = rows.filter(pc.less(rows["_time"], pa.scalar(due, log.TIME)))
     reason = ""
     if len(known) >= MIN_DUE and policy.labels.absent_means != "negative":
-        reason = coverage.incomplete(policy, *(known[name].to_numpy() for name in ("_score", "_label")))
+        said = scores.of(known["_score"], len(policy.model.classes))
+        reason = coverage.incomplete(policy, said, known["_label"].to_numpy())
     expected = _expected_shift(
         store, policy, [_loaded(store, policy.name, each) for each in (rollout.bundle, rollout.champion or "")]
     )
@@ -117,13 +118,14 @@ def _paired(
     rows: pa.Table,
     candidate: Floats,
     champion: Floats,
-    expected: float | None,
+    expected: Floats | None,
     due: datetime,
     *,
     judged: bool,
 ) -> Paired:
     """Rows with what both say of them, compared; without an expected shift the scores are not."""
-    candidate, champion = candidate.astype(np.float64), champion.astype(np.float64)
+    classes = len(policy.model.classes)
+    candidate, champion = (scores.padded(each.astype(np.float64), classes) for each in (candidate, champion))
     label = rows["_label"]
     if policy.labels.absent_means == "negative":
         label = pc.fill_null(label, 0.0)
@@ -132,8 +134,14 @@ def _paired(
     known_rows = np.asarray(known.to_numpy(), dtype=np.bool_) & judged
     outcome = label.to_numpy().astype(np.float64)[known_rows]
     decisions, losses = _by_outcomes(policy, outcome, candidate[known_rows], champion[known_rows])
-    shifts = _shifts(candidate, champion, expected) if expected is not None else Differences()
-    return Paired(decisions=decisions, losses=losses, scores=shifts)
+    first, *others = _shifts(candidate, champion, expected) if expected is not None else [Differences()]
+    return Paired(decisions=decisions, losses=losses, scores=first, other_scores=tuple(others))
+
+
+def _of_both(policy: Policy, rows: pa.Table) -> tuple[Floats, Floats]:
+    """What candidate and champion said, as the log holds it."""
+    candidate, champion = (scores.of(rows[name], len(policy.model.classes)) for name in ("_candidate", "_score"))
+    return candidate, champion
 
 
 def _copies(store: Store, policy: Policy, rollout: Rollout, champion: str, now: datetime) -> pa.Table:
@@ -142,13 +150,12 @@ def _copies(store: Store, policy: Policy, rollout: Rollout, champion: str, now: 
     rows = log.read_window(
         store, policy, rollout.started, max(rollout.started, now) + MICROSECOND, columns=columns, known_at=now
     )
-    rows = rows.filter(pc.is_finite(rows["_score"]))
+    rows = rows.filter(pa.array(scores.finite(scores.of(rows["_score"], len(policy.model.classes)))))
     copied = pc.ends_with(rows["_id"], MIRRORED)
     copies = rows.filter(pc.and_(copied, pc.equal(rows["_version"], rollout.bundle)))
-    mine = pa.table({"_id": pc.utf8_slice_codeunits(copies["_id"], 0, -len(MIRRORED)), "_candidate": copies["_score"]})
+    mine = pa.table({"_id": pc.utf8_slice_codeunits(copies["_id"], 0, -len(MIRRORED)), "_score": copies["_score"]})
     answered = rows.filter(pc.and_(pc.invert(copied), pc.equal(rows["_version"], champion)))
-    both = answered.rename_columns({"_score": "_champion"}).join(mine, "_id", join_type="inner")
-    return _first(both.drop_columns("_version"))
+    return _first(scores.beside(answered.drop_columns("_version"), mine, "_candidate"))
 
 
 def _rows(store: Store, policy: Policy, since: datetime, now: datetime) -> pa.Table:
@@ -162,28 +169,24 @@ def _rows(store: Store, policy: Policy, since: datetime, now: datetime) -> pa.Ta
 def _first(rows: pa.Table) -> pa.Table:
     if len(rows) <= MAX_ROWS:
         return rows
-    return rows.take(pc.sort_indices(rows, [("_time", "ascending"), ("_id", "ascending")])[:MAX_ROWS])
+    order = pc.sort_indices(rows.select(["_time", "_id"]), [("_time", "ascending"), ("_id", "ascending")])
+    return rows.take(order[:MAX_ROWS])
 
 
 def _by_outcomes(policy: Policy, label: Floats, candidate: Floats, champion: Floats) -> tuple[Differences, Differences]:
-    """Differences of the cost of decisions (binary) and of the squared errors."""
-    mine, others = (measure.squared_errors(label, score) for score in (candidate, champion))
-    if policy.model.task != "binary":
+    """Differences of the cost of decisions (classes) and of the losses."""
+    mine, others = (measure.bounded_losses(policy.model.objective, label, score) for score in (candidate, champion))
+    if not policy.model.class_names:
         if len(label) < MIN_SCALE_ROWS:
             return Differences(), Differences()
         unit = float(np.quantile(others, SCALE_SHARE)) or 1.0
         return Differences(), Differences.of(((mine - others) / unit).tolist())
-    costs = policy.model.costs
-    dearest = max(costs.false_positive, costs.false_negative)
-    wrong = [
-        measure.decision_costs(label, score, policy.model.threshold, costs.false_positive, costs.false_negative)
-        for score in (candidate, champion)
-    ]
-    decided = Differences.of(((wrong[0] - wrong[1]) / dearest).tolist())
+    wrong = [decision.costs(policy.model, label, score) for score in (candidate, champion)]
+    decided = Differences.of(((wrong[0] - wrong[1]) / decision.dearest_mistake(policy.model)).tolist())
     return decided, Differences.of((mine - others).tolist())
 
 
-def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle, Predictor]]) -> float:
+def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle, Predictor]]) -> Floats:
     """How much higher the candidate scores, on average, where that was judged before: on the rows held out.
 
     After a change these are the newest ones, on which a candidate that learned it must score otherwise than the
@@ -191,28 +194,37 @@ def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle,
     """
     judged = _shift_when_judged(store, policy.name, *(bundle.id for bundle, _ in loaded))
     if judged is not None:
-        return judged
-    golden = [predictor.score(bundle.signature.encode(loaded[0][0].golden)) for bundle, predictor in loaded]
-    return float(np.mean(golden[0] - golden[1])) if len(golden[0]) else 0.0
+        return np.array(judged)
+    golden = [
+        scores.padded(predictor.score(bundle.signature.encode(loaded[0][0].golden)), len(policy.model.classes))
+        for bundle, predictor in loaded
+    ]
+    return np.atleast_1d(np.mean(golden[0] - golden[1], axis=0)) if len(golden[0]) else np.zeros(1)
 
 
-def _shift_when_judged(store: Store, model: str, bundle: str, champion: str) -> float | None:
+def _shift_when_judged(store: Store, model: str, bundle: str, champion: str) -> tuple[float, ...] | None:
     """The same as its evaluation against this champion recorded it, kept for the next look."""
     asked = (store.url, model, bundle, champion)
     if asked not in _SHIFTS:
         known = [item.data for item in records.read(store, model, Evaluated) if item.data.bundle == bundle]
-        shifts = [each.metrics.get("score_shift") for each in known if each.champion == champion]
-        _SHIFTS[asked] = shifts[-1] if shifts else None
+        shifts = [
+            tuple(value for name, value in each.metrics.items() if name.startswith("score_shift"))
+            for each in known
+            if each.champion == champion
+        ]
+        _SHIFTS[asked] = (shifts[-1] or None) if shifts else None
     return _SHIFTS[asked]
 
 
-def _shifts(candidate: Floats, champion: Floats, expected: float) -> Differences:
-    """Differences of the scores beyond the mean one that evaluation saw."""
-    finite = np.isfinite(candidate) & np.isfinite(champion)
-    spread = float(champion[finite].std()) if finite.sum() >= MIN_SCALE_ROWS else 0.0
-    if not spread:
-        return Differences()
-    return Differences.of(((candidate - champion - expected)[finite] / spread / SPREADS).tolist())
+def _shifts(candidate: Floats, champion: Floats, expected: Floats) -> list[Differences]:
+    """Differences of the scores beyond the mean one that evaluation saw; of several classes those of each."""
+    known = scores.finite(candidate) & scores.finite(champion)
+    beyond = np.atleast_2d((candidate - champion - (expected if candidate.ndim > 1 else expected[0]))[known].T)
+    spreads = np.atleast_1d(champion[known].std(axis=0)) if known.sum() >= MIN_SCALE_ROWS else np.zeros(len(beyond))
+    return [
+        Differences.of((each / spread / SPREADS).tolist()) if spread else Differences()
+        for each, spread in zip(beyond, spreads.tolist(), strict=True)
+    ]
 
 
 def _loaded(store: Store, model: str, bundle: str) -> tuple[Bundle, Predictor]:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import orjson
 
+from kedge.bundle.predictor import Score
 from kedge.errors import ReleaseError, SlotNotReady
 
 HEADER = "x-kedge-smoke"
@@ -16,7 +17,7 @@ TIMEOUT_SECONDS = 30
 MEMORY = "process_resident_memory_bytes"
 
 
-def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
     """Scores from the server at ``base``.
 
     Raises:
@@ -29,7 +30,7 @@ def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence
         answer = http.post(url, content=body, headers={HEADER: "true"}, timeout=TIMEOUT_SECONDS)
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"it answered {answer.status_code}: {answer.text[:300]}")
-        scores = [float(score) for score in answer.json()["predictions"]]
+        scores = [_number(score) for score in answer.json()["predictions"]]
     except httpx.ReadTimeout as exc:
         raise ReleaseError(f"slot {slot} at {url} gave no answer within {TIMEOUT_SECONDS} s") from exc
     except httpx.HTTPError as exc:
@@ -39,6 +40,10 @@ def predict(http: httpx.Client, slot: str, base: str, model: str, rows: Sequence
     if len(scores) != len(rows):
         raise ReleaseError(f"slot {slot} gave {len(scores)} scores for {len(rows)} rows")
     return scores
+
+
+def _number(score: Any) -> Score:
+    return [float(each) for each in score] if isinstance(score, list) else float(score)
 
 
 def memory(base: str | None) -> float:

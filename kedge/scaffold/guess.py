@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from kedge.errors import UsageError
-from kedge.policy.model import MAX_CHARACTERS, may_name
-from kedge.scaffold.leak import telling
+from kedge.policy.model import MAX_CHARACTERS, MAX_CLASSES, may_name
+from kedge.scaffold.leak import telling, telling_of_classes
 from kedge.scaffold.look import Column, Look, number_text, rows_a_day, sort_key
 from kedge.tables.columns import Kind, convert
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 
 # fmt: off
 TARGETS = (
@@ -78,6 +78,8 @@ class Guesses:
     positive_why: str
     negative: str | None
     """The other text; None where the target is no text."""
+    classes: tuple[str | int, ...] = ()
+    """Of a target of several classes, in order."""
     time: Guess | None
     id: Guess | None
     features: Sequence[Guess]
@@ -129,6 +131,7 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
         positive=chosen.positive,
         positive_why=chosen.why,
         negative=_negative(outcome.column, chosen.positive),
+        classes=chosen.classes,
         time=time,
         id=identity,
         features=features,
@@ -231,10 +234,10 @@ def _unfit(column: Column) -> str:
         return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn"
     if column.resembles:
         return f"it {_ambiguous(column, 'model.target_format')}"
-    if column.kind == "text" and column.distinct > CLASSES:
+    if column.kind == "text" and column.distinct > MAX_CLASSES:
         return (
-            f"it holds {column.distinct:,} different texts; kedge predicts one of two classes or a number: "
-            "make a column that says the one class of interest"
+            f"it holds {column.distinct:,} different texts; kedge predicts one of at most {MAX_CLASSES} classes: keep "
+            "the frequent ones and put the rest into one, or make a column that says the one class of interest"
         )
     return ""
 
@@ -258,6 +261,7 @@ class _Chosen:
     task: Task
     positive: str | int | bool = 1
     why: str = ""
+    classes: tuple[str | int, ...] = ()
 
 
 def _task(look: Look, column: Column, task: Task | None, positive: str | None) -> _Chosen:
@@ -273,6 +277,13 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
         )
     if column.format:
         return _Chosen("regression")
+    if task == "multiclass":
+        if not 3 <= column.distinct <= MAX_CLASSES or column.kind not in ("text", "integer"):
+            raise UsageError(
+                f"--task multiclass: {column.name!r} holds {column.distinct:,} different values ({column.kind}); "
+                f"classes are 3 to {MAX_CLASSES} texts or whole numbers"
+            )
+        return _Chosen("multiclass", classes=_classes(column))
     if positive is not None:
         positive = number_text(positive) if column.kind in ("number", "integer") else positive
         if positive not in values:
@@ -288,7 +299,20 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
         and not (column.kind == "integer" and column.distinct <= CLASSES)
     ):
         return _Chosen("regression")
+    if column.kind == "text" and task is None and len(_alike(values)) == len(values):
+        return _Chosen("multiclass", classes=_classes(column))
     raise Undecided(column, _undecided(look, column))
+
+
+def _alike(values: Sequence[str]) -> set[str]:
+    """The values without what typing errors add."""
+    return {text.strip().casefold() for text in values}
+
+
+def _classes(column: Column) -> tuple[str | int, ...]:
+    """The values as labels, in the order of their numbers or of the alphabet."""
+    ordered = sorted(column.values, key=sort_key)
+    return tuple(int(float(each)) if column.kind == "integer" else each for each in ordered)
 
 
 def _undecided(look: Look, column: Column) -> str:
@@ -296,14 +320,16 @@ def _undecided(look: Look, column: Column) -> str:
     values = sorted(column.values, key=sort_key)
     what = "whole numbers" if column.kind == "integer" else "texts" if column.kind == "text" else "values"
     line = f"kedge init {look.source.location} --target {json.dumps(column.name)}"
-    lines = [f"  {line} --positive {json.dumps(values[-1]) if values else 'VALUE'}   # that class against all others"]
+    lines = []
+    if 3 <= column.distinct <= MAX_CLASSES and column.kind in ("integer", "text"):
+        lines.append(f"  {line} --task multiclass   # one of these classes")
+    lines += [f"  {line} --positive {json.dumps(values[-1]) if values else 'VALUE'}   # that class against all others"]
     if column.kind in ("number", "integer"):
         lines.append(f"  {line} --task regression   # a quantity")
-    alike = {text.strip().casefold() for text in values}
-    again = "; some differ by spaces or capitals only: make them one first" if len(alike) < len(values) else ""
+    again = "; some differ by spaces or capitals only: make them one first" if len(_alike(values)) < len(values) else ""
     return (
         f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}){again}: kedge predicts "
-        "one class against all others, or a number; say which:\n" + "\n".join(lines)
+        "classes, one class against all others, or a number; say which:\n" + "\n".join(lines)
     )
 
 
@@ -315,13 +341,18 @@ def _label(column: Column, value: str) -> str | int | bool:
 
 def _suspected(look: Look, target: Column, chosen: _Chosen, features: Sequence[Guess]) -> list[Guess]:
     """The features, with how well each alone tells the outcome where that is suspect."""
-    kind: Kind = "positive" if chosen.task == "binary" else "number"
-    read = convert(look.held[target.name], kind, chosen.positive)
+    kinds: dict[Task, Kind] = {"binary": "positive", "multiclass": "class", "regression": "number"}
+    kind = kinds[chosen.task]
+    read = convert(look.held[target.name], kind, chosen.positive, classes=chosen.classes)
     outcome = read.values.to_numpy(zero_copy_only=False)
     judged = []
     for found in features:
         numeric = found.type in ("number", "integer")
-        told = telling(look.held[found.column.name], outcome, numeric=numeric, classes=kind == "positive")
+        held = look.held[found.column.name]
+        if kind == "class":
+            told = telling_of_classes(held, outcome, len(chosen.classes), numeric=numeric)
+        else:
+            told = telling(held, outcome, numeric=numeric, classes=kind == "positive")
         judged.append(replace(found, telling=told if told is not None and told >= LEAK else None))
     return judged
 

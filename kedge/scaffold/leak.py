@@ -49,6 +49,20 @@ def telling(column: pa.Array, outcome: Floats, *, numeric: bool, classes: bool) 
     return float(1 - ((outcome - scores) ** 2).mean() / outcome.var())
 
 
+def telling_of_classes(column: pa.Array, outcome: Floats, classes: int, *, numeric: bool) -> float | None:
+    """How well a column alone tells several classes apart: the least of how well it tells each from all others.
+
+    None: too few rows of a class, or too many different values.
+    """
+    known = np.isfinite(outcome)
+    each = [
+        telling(column, np.where(known, outcome == place, np.nan), numeric=numeric, classes=True)
+        for place in range(classes)
+    ]
+    found = [one for one in each if one is not None]
+    return min(found) if len(found) == classes else None
+
+
 def _codes(column: pa.Array, *, numeric: bool) -> NDArray[np.int64] | None:
     if numeric:
         values = convert(column, "number").values.to_numpy(zero_copy_only=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from kedge.policy.gates import Gates
 from kedge.policy.monitor import Monitor
 from kedge.policy.release import Release
+from kedge.policy.train import Train
 from kedge.scaffold.guess import Guess, Guesses
 from kedge.scaffold.look import Look
 from kedge.scaffold.pace import pace
@@ -30,14 +31,14 @@ LABELS = (
 """What a table does not tell: when the outcomes became known."""
 
 
-def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
+def policy_text(name: str, look: Look, guesses: Guesses, location: str, loss: str = "squared") -> str:
     """The policy file. ``location`` is the table's address as the file shall say it."""
     return "\n".join(
         [
             *_heading(look),
             "model:",
             f"  name: {_quoted(name)}",
-            *_target(guesses),
+            *_target(guesses, loss),
             "  # min, max and values make a row outside them invalid: write what can never be, not what was seen.",
             "  features:",
             *(line for found in guesses.features for line in _feature(found)),
@@ -46,7 +47,7 @@ def policy_text(name: str, look: Look, guesses: Guesses, location: str) -> str:
             f"  source: {{format: {look.source.format}, location: {_quoted(location)}}}",
             *_data(look, guesses),
             *LABELS,
-            *_sizes(look),
+            *_sizes(look, guesses),
             *_watching(guesses.rows_a_day),
             "",
         ]
@@ -74,7 +75,7 @@ def _heading(look: Look) -> list[str]:
     ]
 
 
-def _target(guesses: Guesses) -> list[str]:
+def _target(guesses: Guesses, loss: str) -> list[str]:
     target = guesses.target
     column = target.column
     unlabelled = column.missing - column.invalid
@@ -92,8 +93,18 @@ def _target(guesses: Guesses) -> list[str]:
         if guesses.negative is not None:
             said = "the only other one; a label that is neither is refused"
             lines.append(f"  negative_label: {json.dumps(guesses.negative)}  # {said}")
+    elif guesses.task == "multiclass":
+        some = list(column.values.items())[:MAX_COUNTED]
+        counts = _comment(", ".join(f"{value} in {count:,} rows" for value, count in some))
+        named = ", ".join(_quoted(each) if isinstance(each, str) else str(each) for each in guesses.classes)
+        lines.append(f"  classes: [{named}]  # {counts}")
+        lines.append(
+            "  # a new class goes to the end. What mistakes cost, where not all the same: costs: {matrix: ...}"
+        )
     else:
         lines.append(f"  # a number with {column.distinct:,} different values: regression")
+        others = [each for each in ("squared", "absolute", "poisson (counts)", "quantile(0.9)") if each[:3] != loss[:3]]
+        lines.append(f"  loss: {loss:<30} # what it minimises and is judged by; or {', '.join(others)}")
     return lines
 
 
@@ -153,12 +164,17 @@ def bad_row_share(look: Look, guesses: Guesses) -> float:
     return max(MAX_BAD_ROW_SHARE, min(1.0, math.ceil(200 * invalid / look.rows) / 100))
 
 
-def _sizes(look: Look) -> list[str]:
+def _sizes(look: Look, guesses: Guesses) -> list[str]:
     if not look.whole or look.rows >= ENOUGH_ROWS:
         return []
+    gates = {"min_rows": max(2 * Gates().min_class_rows, look.rows // 10)}
+    if guesses.task == "multiclass":
+        held_out = Train().holdout_share * min(guesses.target.column.values.values())
+        least = min(Gates().min_class_rows, max(2, int(held_out / 2)))
+        gates = {"min_rows": max(20, len(guesses.classes) * least, look.rows // 10), "min_class_rows": least}
     return [
         f"train: {{min_rows: {max(50, look.rows // 2)}}}  # the table is small",
-        f"gates: {{min_rows: {max(2 * Gates().min_class_rows, look.rows // 10)}}}",
+        f"gates: {{{', '.join(f'{name}: {value}' for name, value in gates.items())}}}",
     ]
 
 

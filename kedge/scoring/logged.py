@@ -68,7 +68,9 @@ class PredictionLog:
             "_received": self._constant(self._received, count, log.TIME),
             "_version": self._constant(version, count, pa.string()),
             "_slot": self._constant(SLOT, count, pa.string()),
-            "_score": pa.array(scores),
+            "_score": pa.array(scores)
+            if scores.ndim == 1
+            else pa.array(scores.tolist(), self._schema.field("_score").type),
             "_prediction": pa.array(decided),
         }
         own |= self._logged_features(rows)

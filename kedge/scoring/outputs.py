@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,13 +29,14 @@ BATCH = b"kedge.batch"
 """In a Parquet file's metadata: which batch it holds the predictions of."""
 
 
-def schema(id_name: str) -> pa.Schema:
-    """Columns of predictions: the id under its own name, ``score``, ``prediction``, ``version``, ``time``."""
+def schema(id_name: str, classes: Sequence[str] = ()) -> pa.Schema:
+    """Columns of predictions: the id under its own name, ``score``, ``prediction``, ``version``, ``time``; of several
+    classes ``score_NAME`` of each, and the name of the one decided for."""
     return pa.schema(
         [
             (id_name, pa.string()),
-            ("score", pa.float64()),
-            ("prediction", pa.float64()),
+            *([(f"score_{name}", pa.float64()) for name in classes] or [("score", pa.float64())]),
+            ("prediction", pa.string() if classes else pa.float64()),
             ("version", pa.string()),
             ("time", TIME),
         ]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge import bundle as bundles
-from kedge import clock, records
+from kedge import clock, decision, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.cpus import usable_cpus
@@ -162,7 +162,7 @@ def _stream(
     for other in models[1:]:
         tables.open_rows(policy, data, id_column, query, other.bundle.signature)
     named = table.sources[ID]
-    into = outputs.open_output(output, outputs.schema(named), model=policy.name, replace=replace)
+    into = outputs.open_output(output, outputs.schema(named, _names(policy)), model=policy.name, replace=replace)
     logs: PredictionLog | None = None
     try:
         if log:
@@ -175,9 +175,9 @@ def _stream(
             _digest(part, ids, content)
             for place, model in enumerate(models):
                 scores = model.score(part)
-                decided = _decided(policy, scores)
+                decided = decision.decide(policy.model, scores)
                 if place == 0:
-                    into.write(_predictions(part, scores, decided, model.bundle.id, moment, named))
+                    into.write(_predictions(policy, part, scores, decided, model.bundle.id, moment, named))
                 if logs is not None:
                     logs.write(part, model.bundle.id, scores, decided, copies=place > 0)
             rows += len(part)
@@ -281,25 +281,25 @@ def _refuse_other(before: Record[Scored], data: str, digest: str, champion: str)
         )
 
 
-def _decided(policy: Policy, scores: Floats) -> Floats:
-    """1 from the threshold on, else 0 (binary); the value itself (regression), as servers answer."""
-    if policy.model.task != "binary":
-        return scores
-    return (scores >= policy.model.threshold).astype(np.float64)
+def _names(policy: Policy) -> tuple[str, ...]:
+    """Of several classes; of another task none."""
+    return policy.model.class_names if policy.model.classes else ()
 
 
 def _predictions(
-    rows: pa.RecordBatch, scores: Floats, decided: Floats, version: str, moment: datetime, named: str
+    policy: Policy, rows: pa.RecordBatch, scores: Floats, decided: Floats, version: str, moment: datetime, named: str
 ) -> pa.RecordBatch:
-    count = len(rows)
+    count, names = len(rows), _names(policy)
+    answers = [pa.array(scores), pa.array(decided)]
+    if names:
+        answers = [*map(pa.array, scores.T), pa.array(names).take(pa.array(decided.astype(np.int64)))]
     arrays = [
         rows.column(ID),
-        pa.array(scores),
-        pa.array(decided),
+        *answers,
         pa.repeat(pa.scalar(version, pa.string()), count),
         pa.repeat(pa.scalar(moment, outputs.TIME), count),
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=outputs.schema(named))
+    return pa.RecordBatch.from_arrays(arrays, schema=outputs.schema(named, names))
 
 
 def _digest(rows: pa.RecordBatch, ids: Any, content: Any) -> None:

@@ -111,7 +111,7 @@ class Front:
         _refuse_octets(headers)
         request_id, when = self._identity(headers, None)
         scored = self._model.score(v1.read(body, self._model.signature.names))
-        return Answer(v1.write(scored.scores), request_id, when, scored)
+        return Answer(v1.write(scored, self._model.classes), request_id, when, scored)
 
     def _predict_v2(self, headers: Headers, body: bytes) -> Answer:
         request = v2.read(body, _json_length(headers), self._model.signature.names)

@@ -95,16 +95,14 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             )
 
     def _answer(self, request_id: str, scored: Scored) -> Any:
+        model = self._model
+        tensors = {name: v2.tensor(name, scored, model.classes) for name in v2.OUTPUTS}
         outputs = [
             messages.ModelInferResponse.InferOutputTensor(
-                name=name,
-                datatype="FP64",
-                shape=[len(values)],
-                contents=messages.InferTensorContents(fp64_contents=values),
+                name=name, datatype=datatype, shape=shape, contents=_contents(datatype, values)
             )
-            for name, values in (("score", scored.scores), ("prediction", scored.predictions))
+            for name, (datatype, shape, values) in tensors.items()
         ]
-        model = self._model
         slot = messages.InferParameter(string_param=model.slot)
         return messages.ModelInferResponse(
             model_name=model.name,
@@ -138,6 +136,12 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         raise _shut()
+
+
+def _contents(datatype: str, values: list[Any]) -> Any:
+    if datatype == "BYTES":
+        return messages.InferTensorContents(bytes_contents=[text.encode() for text in values])
+    return messages.InferTensorContents(fp64_contents=values)
 
 
 def _shut() -> GrpcException:

@@ -54,7 +54,8 @@ class Metrics(Collector):
 
     def __init__(self, model: ServedModel, outbox: Outbox) -> None:
         self._labels = [model.name, model.version, model.slot]
-        self._binary = model.binary
+        self._binary, self._classes = model.binary, model.classes
+        self.decided = [0] * len(model.classes)
         self._outbox = outbox
         self.requests: Counter[tuple[str, int]] = Counter()
         self.rows = 0
@@ -73,6 +74,9 @@ class Metrics(Collector):
         if self._binary:
             for score in scored.scores:
                 self.scores.add(score)
+        if self._classes:
+            for place in scored.predictions:
+                self.decided[int(place)] += 1
 
     def refused(self, status: int) -> None:
         """Count a connection that was refused before it brought a whole request."""
@@ -107,6 +111,11 @@ class Metrics(Collector):
             scores = HistogramMetricFamily("kedge_score", "Predicted probabilities.", labels=names)
             scores.add_metric(self._labels, self.scores.buckets(), self.scores.sum)
             yield scores
+        if self._classes:
+            decided = CounterMetricFamily("kedge_decisions", "Rows by the class decided for.", labels=[*names, "class"])
+            for name, count in zip(self._classes, self.decided, strict=True):
+                decided.add_metric([*self._labels, name], count)
+            yield decided
         yield from self._events(names)
 
     def _events(self, names: list[str]) -> Iterator[Metric]:

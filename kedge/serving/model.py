@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kedge.bundle import Bundle, Matrix, Predictor
+from kedge.choice import choose
 from kedge.errors import BundleError, DataError, NotExplainable, TransformError
 from kedge.serving.rejection import RequestRejected
 
@@ -16,10 +17,13 @@ Row = Mapping[str, Any]
 
 
 class Scored(NamedTuple):
-    """What one request asked and was told; scores and predictions have one entry a row."""
+    """What one request asked and was told; scores and predictions have one entry a row.
+
+    Of several classes a score is the list of all probabilities, and a prediction the place of a class.
+    """
 
     rows: Sequence[Row]
-    scores: list[float]
+    scores: list[Any]
     predictions: list[float]
     encode_seconds: float
     score_seconds: float
@@ -40,8 +44,10 @@ class ServedModel:
         self.slot = slot
         self.signature = bundle.signature
         self.binary = bundle.manifest.task == "binary"
+        self.classes = tuple(str(each) for each in bundle.manifest.classes)
         self._bundle = bundle
         self._threshold = bundle.manifest.threshold
+        self._costs = bundle.manifest.costs
         self._predictor = predictor
         self.quick = predictor.quick and self.signature.model is self.signature  # own feature code takes milliseconds
 
@@ -67,7 +73,7 @@ class ServedModel:
             if len(rows) == 1:
                 row = self.signature.encode_row(rows[0])
                 encoded = time.perf_counter()
-                scores = [self._predictor.score_row(row)]
+                scores: list[Any] = [self._predictor.score_row(row)]
             else:
                 matrix = self.signature.encode_rows(rows)
                 encoded = time.perf_counter()
@@ -78,15 +84,18 @@ class ServedModel:
             raise RequestRejected(500, str(exc)) from None
         return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
 
-    def decide(self, scores: list[float]) -> list[float]:
-        """1 from the threshold on, else 0 (binary); the value itself (regression)."""
+    def decide(self, scores: list[Any]) -> list[float]:
+        """1 from the threshold on, else 0 (binary), the place of a class (multiclass), or the value itself."""
+        if self.classes:
+            return [float(choose(each, self._costs)) for each in scores]
         if not self.binary:
             return scores
         threshold = self._threshold
         return [1.0 if score >= threshold else 0.0 for score in scores]
 
-    def explain(self, rows: Sequence[Row]) -> list[dict[str, float]]:
-        """What each of the model's columns adds to the raw score of each row, and the bias as ``_bias``.
+    def explain(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """What each of the model's columns adds to the raw score of each row, and the bias as ``_bias``; of several
+        classes by class.
 
         Raises:
             RequestRejected: 400 for rows at fault, 501 for a model that cannot be explained.
@@ -101,4 +110,9 @@ class ServedModel:
         except NotExplainable as exc:
             raise RequestRejected(501, f"this model cannot be explained: {exc}") from None
         names = (*self.signature.model.names, "_bias")
-        return [dict(zip(names, row, strict=True)) for row in parts.tolist()]
+        if not self.classes:
+            return [dict(zip(names, row, strict=True)) for row in parts.tolist()]
+        return [
+            {name: dict(zip(names, of_class, strict=True)) for name, of_class in zip(self.classes, row, strict=True)}
+            for row in parts.tolist()
+        ]

@@ -49,7 +49,10 @@ class KServeModel(Model):  # type: ignore[misc]
         return [{"name": each.name, "datatype": types[each.type], "shape": [-1]} for each in inputs]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in ("score", "prediction")]
+        classes = self._served.classes
+        score = {"name": "score", "datatype": "FP64", "shape": [-1, len(classes)] if classes else [-1]}
+        decided = {"name": "prediction", "datatype": "BYTES" if classes else "FP64", "shape": [-1]}
+        return [score, decided]
 
 
 class DrainingServer(uvicorn.Server):

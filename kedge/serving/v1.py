@@ -1,4 +1,8 @@
-"""KServe's v1 protocol: ``{"instances": [{feature: value}]}`` in, ``{"predictions": [score]}`` out."""
+"""KServe's v1 protocol: ``{"instances": [{feature: value}]}`` in, ``{"predictions": [score]}`` out.
+
+Of several classes a prediction is the list of their probabilities; ``classes`` beside it names them in this order, and
+``decisions`` says which class is decided for in each row.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 import orjson
 
 from kedge.body import json_fault
+from kedge.serving.model import Scored
 from kedge.serving.rejection import RequestRejected
 
 
@@ -34,9 +39,12 @@ def _named(values: list[Any], place: int, names: Sequence[str]) -> dict[str, Any
     return dict(zip(names, values, strict=True))
 
 
-def write(scores: list[float]) -> bytes:
+def write(scored: Scored, classes: Sequence[str]) -> bytes:
     """The answer."""
-    return orjson.dumps({"predictions": scores})
+    if not classes:
+        return orjson.dumps({"predictions": scored.scores})
+    decisions = [classes[int(place)] for place in scored.predictions]
+    return orjson.dumps({"predictions": scored.scores, "classes": classes, "decisions": decisions})
 
 
 def parse(body: bytes | memoryview) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 Each input is named like a feature and has shape [n] or [n, 1]; categories are BYTES. A single input of shape
 [n, features], whatever it is called, holds the features in the order of the metadata. Outputs are ``score`` and
-``prediction``, FP64 of shape [n]. A missing value is null in JSON and NaN in a binary tensor of floats.
+``prediction``, FP64 of shape [n]; of several classes ``score`` has the probability of each, FP64 of shape [n, classes],
+and ``prediction`` names the class decided for, BYTES of shape [n]. A missing value is null in JSON and NaN in a binary
+tensor of floats.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,10 +73,10 @@ def write(request: Inference, scored: Scored, model: ServedModel, request_id: st
     """The answer, and where its JSON ends if it has binary tensors."""
     outputs, tail = [], b""
     for name in request.outputs:
-        values = scored.scores if name == "score" else scored.predictions
-        output: dict[str, Any] = {"name": name, "datatype": "FP64", "shape": [len(values)]}
+        datatype, shape, values = tensor(name, scored, model.classes)
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
         if name in request.binary:
-            raw = np.asarray(values, dtype="<f8").tobytes()
+            raw = packed(values) if datatype == "BYTES" else np.asarray(values, dtype="<f8").tobytes()
             output["parameters"] = {"binary_data_size": len(raw)}
             tail += raw
         else:
@@ -82,6 +85,22 @@ def write(request: Inference, scored: Scored, model: ServedModel, request_id: st
     answer = {"model_name": model.name, "model_version": model.version, "id": request_id, "outputs": outputs}
     head = orjson.dumps(answer)
     return (head + tail, len(head)) if request.binary else (head, None)
+
+
+def tensor(name: str, scored: Scored, classes: Sequence[str]) -> tuple[str, list[int], list[Any]]:
+    """Type, shape and values, one after the other, of an output."""
+    rows = len(scored.predictions)
+    if not classes:
+        return "FP64", [rows], scored.scores if name == "score" else scored.predictions
+    if name == "score":
+        return "FP64", [rows, len(classes)], [chance for score in scored.scores for chance in score]
+    return "BYTES", [rows], [classes[int(place)] for place in scored.predictions]
+
+
+def packed(texts: Sequence[str]) -> bytes:
+    """Texts as a raw tensor: each after its length in 4 bytes, little endian."""
+    raw = [text.encode() for text in texts]
+    return b"".join(struct.pack("<I", len(each)) + each for each in raw)
 
 
 def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, Literal, get_args
 
-from arro3.core import Array, DataType, Field, Schema
+from arro3.core import Array, DataType, Field, Schema, list_array
 from arro3.core import Table as Rows
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
@@ -29,12 +30,13 @@ from kedge.store import Store
 Table = Literal["predictions", "labels", "requests", "responses"]
 TABLES: tuple[Table, ...] = get_args(Table)
 
-Kind = Literal["text", "double", "time", "count"]
+Kind = Literal["text", "double", "time", "count", "doubles"]
 TYPES: dict[Kind, DataType] = {
     "text": DataType.string(),
     "double": DataType.float64(),
     "time": DataType.timestamp("us", tz="UTC"),
     "count": DataType.int64(),
+    "doubles": DataType.list(Field("element", DataType.float64())),
 }
 LABEL_COLUMNS: dict[str, Kind] = {"_id": "text", "_label": "double", "_observed": "time", "_received": "time"}
 REQUEST_COLUMNS: dict[str, Kind] = {
@@ -65,7 +67,7 @@ def columns_of(policy: Policy, table: Table) -> dict[str, Kind]:
         case "requests":
             return REQUEST_COLUMNS | feature_columns(policy)
         case "responses":
-            return RESPONSE_COLUMNS
+            return RESPONSE_COLUMNS | {"_score": score_kind(policy)}
 
 
 def prediction_columns(policy: Policy) -> dict[str, Kind]:
@@ -76,11 +78,16 @@ def prediction_columns(policy: Policy) -> dict[str, Kind]:
         "_received": "time",
         "_version": "text",
         "_slot": "text",
-        "_score": "double",
+        "_score": score_kind(policy),
         "_prediction": "double",
         "_latency_ms": "double",
     }
     return own | feature_columns(policy)
+
+
+def score_kind(policy: Policy) -> Kind:
+    """Of a score: a number or, of several classes, the probability of each, in the order of the policy's classes."""
+    return "doubles" if policy.model.classes else "double"
 
 
 def feature_columns(policy: Policy) -> dict[str, Kind]:
@@ -108,7 +115,11 @@ def table_of(columns: Mapping[str, Kind], values: Iterable[Sequence[Any]]) -> Ro
 
 
 def array_of(values: Sequence[Any], kind: Kind) -> Array:
-    """One column, see :func:`table_of`."""
+    """One column, see :func:`table_of`; a list that is missing is empty."""
+    if kind == "doubles":
+        ends = list(accumulate((len(each or ()) for each in values), initial=0))
+        parts = Array([part for each in values for part in each or ()], DataType.float64())
+        return list_array(Array(ends, DataType.int32()), parts, type=TYPES[kind])
     return Array(values, DataType.int64()).cast(TYPES[kind]) if kind == "time" else Array(values, TYPES[kind])
 
 

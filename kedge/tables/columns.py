@@ -1,7 +1,8 @@
 """From a column as a source holds it to the column kedge works with, and what is wrong with each value.
 
 Every table has one shape inside, that of the prediction log: ``_time`` timestamp[us, UTC], ``_id`` string, numbers,
-integers and booleans as double, categories as string, the target as double (binary: 1.0 if positive). Null, NaN and, in
+integers and booleans as double, categories as string, the target as double (binary: 1.0 if positive; several
+classes: the place of the class). Null, NaN and, in
 text, an empty value all mean missing. Equal values are equal inside, whatever type, unit or width held them: durations
 are seconds, 0.1 in 32 bits is 0.1, the decimal 3.00 and the float 3.0 are the id and the category 3.
 """
@@ -40,7 +41,9 @@ LARGEST = float(np.finfo(np.float32).max)
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """Seconds since 1970 of the first and the last moment of the years 1 to 9999, all that Python has dates for."""
 
-Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive"]
+MAX_NAMED = 10
+"""Classes named in a message."""
+Kind = Literal["number", "integer", "boolean", "category", "time", "id", "positive", "class"]
 Label = str | int | bool
 
 
@@ -70,15 +73,17 @@ def convert(
     positive_label: Label = 1,
     negative_label: Label | None = None,
     *,
+    classes: Sequence[str | int] = (),
     format: str | None = None,
 ) -> Converted:
     """Read one column; never raises for a value, only for a type no value of which could be read.
 
     Args:
         column: Any Arrow type but nested and binary ones.
-        kind: What the policy says it is; ``positive`` is a binary target.
+        kind: What the policy says it is; ``positive`` is a binary target, ``class`` one of several classes.
         positive_label: The value of a binary target that counts as positive.
         negative_label: The one that counts as negative; None: every other value does.
+        classes: What a target of several classes may be; each is read as its place.
         format: How a source writes a number or a time, one of :func:`formats`; None: as 1234.5, as ISO 8601.
 
     Raises:
@@ -102,6 +107,8 @@ def convert(
             return _times(column)
         case "positive":
             return _positives(column, positive_label, negative_label)
+        case "class":
+            return _places(column, classes)
         case "category":
             return Converted(_texts(column), np.zeros(len(column), bool), "")
         case "id":
@@ -160,8 +167,14 @@ def kinds(model: Model, data: Data, *, has_id: bool) -> dict[str, Kind]:
         found[ID] = "id"
     found |= {name: feature.type for name, feature in model.features.items()}
     found |= dict.fromkeys(data.extra_columns, "category")
-    found[model.target] = "positive" if model.task == "binary" else "number"
+    found[model.target] = outcome_kind(model)
     return found
+
+
+def outcome_kind(model: Model) -> Kind:
+    """How a column of outcomes is read."""
+    kinds: dict[str, Kind] = {"binary": "positive", "multiclass": "class"}
+    return kinds.get(model.task, "number")
 
 
 def formats(model: Model, data: Data | None = None) -> dict[str, str]:
@@ -452,6 +465,30 @@ def _positives(column: pa.Array, positive_label: Label, negative_label: Label | 
     neither = pc.and_(pc.is_valid(read), pc.invert(known)).to_numpy(zero_copy_only=False)
     reason = f"is neither model.positive_label {positive_label!r} nor model.negative_label {negative_label!r}"
     return _refused(Converted(values, np.zeros(len(column), bool), reason), neither, reason)
+
+
+def _places(column: pa.Array, classes: Sequence[str | int]) -> Converted:
+    """The place of each value among the classes."""
+    if _is_number(column.type) or pa.types.is_boolean(column.type):
+        read = _numbers(column).values
+        known: list[tuple[float | str | None, int]] = [(_as_number(each), place) for place, each in enumerate(classes)]
+        if any(value is None for value, _ in known):
+            raise DataError(f"holds {column.type}, and model.classes are texts: {_some(classes)}")
+    else:
+        read = _texts(column)
+        if not isinstance(classes[0], str):
+            read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
+        known = [(text, place) for place, each in enumerate(classes) for text in _spellings(each)]
+    spelled, places = zip(*known, strict=True)
+    found = pa.array(places, pa.float64()).take(pc.index_in(read, pa.array(spelled, read.type)))
+    found = pc.if_else(pc.is_valid(read), found, pa.scalar(None, pa.float64()))
+    wrong = pc.and_(pc.is_valid(read), pc.is_null(found)).to_numpy(zero_copy_only=False)
+    reason = f"is none of model.classes {_some(classes)}; a new class goes to their end"
+    return Converted(found, np.asarray(wrong, bool), reason)
+
+
+def _some(classes: Sequence[str | int]) -> str:
+    return ", ".join(map(str, classes[:MAX_NAMED])) + (", ..." if len(classes) > MAX_NAMED else "")
 
 
 def _spellings(label: Label) -> list[str]:

@@ -30,13 +30,15 @@ def of(covered: NDArray[np.bool_], more: Coverage | None = None) -> Coverage:
 
 
 def by_score(scores: Floats, covered: NDArray[np.bool_]) -> dict[str, Coverage]:
-    """Of parts of the rows, equal in size, from the lowest scores to the highest.
+    """Of parts of the rows, equal in size, from the lowest scores to the highest; of several classes by the highest
+    probability.
 
     Args:
-        scores: Shape (n,), finite.
+        scores: Shape (n,) or (n, classes), finite.
         covered: Shape (n,): which rows have an outcome.
     """
     parts: dict[str, Coverage] = {}
+    scores = scores if scores.ndim == 1 else scores.max(axis=1)
     order = np.argsort(scores, kind="stable")
     for part in np.array_split(order, max(1, min(MAX_BUCKETS, len(order) // MIN_BUCKET_ROWS))):
         if len(part):
@@ -49,11 +51,11 @@ def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | 
     """Why outcomes do not stand for all rows that are due, in words; empty: they may.
 
     Fewer than ``labels.min_coverage`` of them have one; or the parts by score are unevenly covered; or some have none,
-    and those known are of one class where the scores expect ``MIN_EXPECTED`` of the other.
+    and none of those known is of a class of which the scores expect ``MIN_EXPECTED``.
 
     Args:
         policy: With ``min_coverage`` 0 it asks to judge whatever there is.
-        scores: Shape (n,), finite.
+        scores: Shape (n,) or (n, classes), finite.
         labels: Shape (n,), NaN where no outcome is known.
         predicted: Rows that are due, where the arrays hold only those with an outcome.
     """
@@ -73,13 +75,14 @@ def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | 
             f"{low[1].share:.0%} of the rows with scores of {low[0]} have an outcome, {high[1].share:.0%} of those of "
             f"{high[0]}: outcomes of one class are missing or come later"
         )
-    if policy.model.task == "binary" and covered < predicted:
-        positive, chance = labels[known] > 0.5, scores[known]
-        missing, other = (1 - chance, "negative") if positive.all() else (chance, "positive")
-        if positive.all() or not positive.any():
-            expected = float(missing.sum())
-            if expected >= MIN_EXPECTED:
-                return f"none of the {covered:,} outcomes known is {other}, where the scores expect {expected:,.0f}"
+    names = policy.model.class_names
+    if names and covered < predicted:
+        chances = scores[known] if scores.ndim > 1 else np.column_stack([1 - scores[known], scores[known]])
+        for place, expected in enumerate(chances.sum(axis=0).tolist()):
+            if expected >= MIN_EXPECTED and not (labels[known] == place).any():
+                return (
+                    f"none of the {covered:,} outcomes known is {names[place]}, where the scores expect {expected:,.0f}"
+                )
     return ""
 
 

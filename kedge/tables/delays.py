@@ -23,7 +23,6 @@ DUE = 0.95
 """Share of a class's outcomes that are known when the class counts as due."""
 ALL = ""
 """The one class of a regression."""
-CLASSES = ("negative", "positive")
 
 Floats = NDArray[np.float64]
 
@@ -99,10 +98,9 @@ def of(policy: Policy, rows: pa.Table, end: datetime) -> Delays:
     labels = np.asarray(rows["_label"].to_numpy(), dtype=np.float64)
     known = np.isfinite(labels)
     seconds = (np.where(known, observed, now) - times) / np.timedelta64(1, "s")
-    binary = policy.model.task == "binary"
-    classes = np.where(known, (labels > 0.5) if binary else False, -1).astype(np.int64)
+    names = policy.model.class_names or (ALL,)
+    classes = np.where(known, labels if len(names) > 1 else 0, -1).astype(np.int64)
     found = incidence(seconds, classes)
-    names = CLASSES if binary else (ALL,)
     told = np.sort(seconds)[-MIN_AT_RISK] if len(seconds) >= MIN_AT_RISK else 0.0
     classes_found = {names[label]: each for label, each in found.items()}
     return Delays(rows=len(seconds), seconds=float(max(told, 0.0)), classes=classes_found, at=end)

@@ -16,7 +16,7 @@ from kedge.policy.data import LabelSource
 from kedge.records import Pulled
 from kedge.store import Store
 from kedge.tables import appending, log
-from kedge.tables.columns import FAULT, ID, ROW, TIME, Kind, describe_missing
+from kedge.tables.columns import FAULT, ID, ROW, TIME, Kind, describe_missing, outcome_kind
 from kedge.tables.sources import Table, open_reader
 
 WRITER = "label-source"
@@ -77,12 +77,12 @@ def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], in
 def _table(policy: Policy, declared: LabelSource) -> Table:
     reader = open_reader(declared.source)
     target = policy.model.target
-    outcome: Kind = "positive" if policy.model.task == "binary" else "number"
     sources = {TIME: declared.observed_column, ID: declared.id_column, target: declared.label_column}
     missing = [column for column in sources.values() if column not in reader.names]
     if missing:
         raise DataError(describe_missing(missing, reader.names, reader.place))
-    return Table(reader=reader, kinds={TIME: "time", ID: "id", target: outcome}, sources=sources, model=policy.model)
+    kinds: dict[str, Kind] = {TIME: "time", ID: "id", target: outcome_kind(policy.model)}
+    return Table(reader=reader, kinds=kinds, sources=sources, model=policy.model)
 
 
 def _not_logged(store: Store, policy: Policy, rows: pa.Table, start: datetime | None) -> pa.Table:

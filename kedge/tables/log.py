@@ -165,7 +165,8 @@ def _least(predictions: pa.Table, rows: int) -> pa.Table:
     """Those that come first by time and id, copies under the ids of what they are copies of."""
     ids = pc.replace_substring_regex(predictions["_id"], f"{MIRRORED}$", "")
     predictions = predictions.set_column(0, "_id", ids)
-    return predictions.take(pc.sort_indices(predictions, [("_time", "ascending"), ("_id", "ascending")])[:rows])
+    keys = predictions.select(["_time", "_id"])  # a table with lists cannot be sorted
+    return predictions.take(pc.sort_indices(keys, [("_time", "ascending"), ("_id", "ascending")])[:rows])
 
 
 def read_parts(

@@ -116,7 +116,7 @@ class Table:
                 continue
             raw = piece.rows.column(self.sources[name])
             arrays[name] = self._column(piece, name, raw, faults)
-            if name == self.model.target and self.kinds[name] == "positive":
+            if name == self.model.target and self.kinds[name] in ("positive", "class"):
                 self._count_target(raw)
         if faults and not provenance:
             index = min(faults)
@@ -133,7 +133,9 @@ class Table:
         source = self.sources[name]
         try:
             labels = (self.model.positive_label, self.model.negative_label)
-            read = column_types.convert(raw, self.kinds[name], *labels, format=self.formats.get(name))
+            read = column_types.convert(
+                raw, self.kinds[name], *labels, classes=self.model.classes, format=self.formats.get(name)
+            )
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
         private = name in self.model.features and self.model.features[name].privacy != "keep"

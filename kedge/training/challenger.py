@@ -20,12 +20,13 @@ from kedge.bundle import Agreement, Fits, Holdout, Signature, packages, transfor
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
-from kedge.measure import Floats, losses
+from kedge.measure import Floats, losses, quantile_of
 from kedge.policy import Policy
 from kedge.training.estimators import (
     PERMUTED_ROWS,
     FittedCandidate,
     Rows,
+    absent_classes,
     attempt,
     importance,
     permuted_features,
@@ -69,7 +70,7 @@ class WindowFits:
     def learnable(self, start: int, end: int) -> bool:
         """Whether the older rows of a window, which a fit begins with, hold something to tell apart."""
         label = self.rows.label[start : start + split(end - start)]
-        return len(label) > 0 and (self.policy.model.task != "binary" or label.min() != label.max())
+        return len(label) > 0 and not absent_classes(self.policy, label)
 
     def candidate(self, name: str, start: int, end: int) -> FittedCandidate:
         """An estimator whose settings were found on the window."""
@@ -131,7 +132,7 @@ class Challenger:
         return self._merged(len(self.fits.rows))
 
     def score(self, model: Any, table: pa.Table) -> Floats:
-        """Scores of a table's rows by one of the two models, shape (n,): probabilities or values."""
+        """Scores of a table's rows by one of the two models, shape (n,) or (n, classes): probabilities or values."""
         return score(self.policy, model, self.signature.model, self.signature.encode(table))
 
     @property
@@ -146,7 +147,7 @@ class Challenger:
     @cached_property
     def column_importance(self) -> dict[str, float]:
         """Share of each of the model's columns in the served fit, see :func:`kedge.training.estimators.importance`."""
-        return importance(self.estimator, self.final, self.signature.model, self.policy.model.task, self.fits.rows)
+        return importance(self.estimator, self.final, self.signature.model, self.policy.model.objective, self.fits.rows)
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -173,7 +174,7 @@ class Challenger:
         """How near both models are on the holdout, and how near they must be."""
         start, end = self.holdout_start, len(self.fits.rows)
         scores = [self.fits.score(model, start, end) for model in (self.judged, self.final)]
-        bound = AGREEMENT_SHARE * float(self.fits.rows.label.std())
+        bound = AGREEMENT_SHARE * spread(self.policy, self.fits.rows.label)
         return Agreement(difference=float(np.abs(scores[0] - scores[1]).mean()), bound=bound)
 
     def rows_read(self) -> Fits:
@@ -227,9 +228,9 @@ def fit_challenger(
     when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window and
     fitted again on all of it; the served fit keeps the judged one's number of trees. Members are weighed by fits that
     end before the newest m rows (the holdout, but at most 500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log
-    loss in nats on these rows, in a regression the sum of squared errors over twice the smallest mean of them. The
-    model is the weighted sum of the members' log-odds (of their values): aggregation by exponential weights, V. Vovk
-    (1990), at a rate below 1 because rows near in time are no independent evidence.
+    loss in nats on these rows, in a regression the sum of losses over the smallest mean of them, of squares and
+    deviances over twice that. The model is the weighted sum of the members' log-odds (of their values): aggregation by
+    exponential weights, V. Vovk (1990), at a rate below 1 because rows near in time are no independent evidence.
 
     The holdout has :func:`holdout_rows` rows, but at most half of those that the members learn from, by their weights:
     where only the newest rows are worth learning from, a large holdout would swallow them. It keeps
@@ -249,7 +250,7 @@ def fit_challenger(
         The challenger; its two models are made when they are first asked for.
 
     Raises:
-        DataError: only one class to learn from, or features that cannot be read.
+        DataError: a class is missing, or features that cannot be read.
     """
     label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
     time = table.column("_time").cast(pa.int64()).to_numpy()
@@ -265,7 +266,7 @@ def fit_challenger(
     rows = Rows(matrix, label, time)
     fits = WindowFits(policy, signature.model, rows, None if learned else cache, first_row)
     if not fits.learnable(0, first):
-        raise DataError(_one_class(policy, label[: split(first)], source))
+        raise DataError(_lacking(policy, label[: split(first)], source))
     found = search(signature.model, rows[:first]) if search is not None else None
     if found is not None:
         fits = WindowFits(found.applied(policy, rows[:first]), signature.model, rows, None)
@@ -291,7 +292,14 @@ def fit_challenger(
     )
 
 
-def member_weights(task: str, member_losses: Floats) -> Floats:
+def spread(policy: Policy, label: Floats) -> float:
+    """Standard deviation of outcomes; of several classes the mean of those of each."""
+    if policy.model.task != "multiclass":
+        return float(label.std())
+    return float(np.mean([(label == place).std() for place in range(len(policy.model.classes))]))
+
+
+def member_weights(objective: str, member_losses: Floats) -> Floats:
     """Weights of members, shape (k,), from their losses of the same rows, shape (k, n), see :func:`fit_challenger`.
 
     Members below 0.001 get none, the others sum to 1.
@@ -300,10 +308,11 @@ def member_weights(task: str, member_losses: Floats) -> Floats:
     [0.731, 0.269, 0.0]
     """
     total = member_losses.sum(axis=1)
-    if task == "regression":
+    if objective not in ("binary", "multiclass"):
         means = member_losses.mean(axis=1)
         least = max(float(means.min()), float(np.finfo(float).eps * means.max()))
-        total = total / (2 * least or 1.0)
+        twice = 1 if quantile_of(objective) is not None or objective == "absolute" else 2  # Laplace, or Gauss
+        total = total / (twice * least or 1.0)
     share = np.exp(-RATE * (total - total.min()))
     share /= share.sum()
     share[share < MIN_WEIGHT] = 0.0
@@ -323,17 +332,18 @@ def _weighed(fits: WindowFits, estimator: str, end: int, change: int | None, lon
     members = [
         window for window in within(windows(end, change), end, longest) if fits.learnable(window.start(end), end)
     ]
-    task, label = fits.policy.model.task, fits.rows.label[end:]
+    objective, label = fits.policy.model.objective, fits.rows.label[end:]
     scores = [fits.score(fits.model(estimator, window.start(end), end), end, len(fits.rows)) for window in members]
-    shares = member_weights(task, np.array([losses(task, label, one) for one in scores]))
+    shares = member_weights(objective, np.array([losses(objective, label, one) for one in scores]))
     return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
 
 
 def _rows_of_each_class(policy: Policy, label: Floats) -> int:
     """How many of the newest rows hold as many of each class as the gates ask for; all where there are not so many."""
-    if policy.model.task != "binary":
+    names = policy.model.class_names
+    if not names:
         return 0
-    newest = [np.flatnonzero(label[::-1] == value) for value in (0.0, 1.0)]
+    newest = [np.flatnonzero(label[::-1] == value) for value in range(len(names))]
     least = policy.gates.min_class_rows
     return max(int(places[least - 1]) + 1 if len(places) >= least else len(label) for places in newest)
 
@@ -346,7 +356,13 @@ def _time(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=int(microseconds))
 
 
-def _one_class(policy: Policy, label: Floats, source: str) -> str:
+def _lacking(policy: Policy, label: Floats, source: str) -> str:
+    if policy.model.task == "multiclass":
+        return (
+            f"{source}: none of the {len(label):,} oldest rows of {policy.model.target!r} is of class "
+            f"{', '.join(map(repr, absent_classes(policy, label)))}: wait for rows of it, or leave it out of "
+            "model.classes"
+        )
     only = "positive" if label[0] else "negative"
     return (
         f"{source}: one class only: all of the {len(label):,} oldest rows of {policy.model.target!r} are {only} "

@@ -61,7 +61,7 @@ class FittedCandidate:
     def _newest(self) -> tuple[Floats, Floats]:
         """Labels and scores of the newest fifth."""
         newer = self.rows[split(len(self.rows)) :]
-        scores = self.estimator.predict(self.settings.task, self.settings.signature, self._first, newer.matrix)
+        scores = self.estimator.predict(self.policy.model.objective, self.settings.signature, self._first, newer.matrix)
         return newer.label, scores
 
     @cached_property
@@ -103,7 +103,16 @@ def settings(name: str, policy: Policy, signature: Signature) -> Settings:
         seed=train.seed,
         threads=train.threads or usable_cpus(),
         monotone=train.monotone,
+        loss=policy.model.loss,
+        classes=len(policy.model.classes),
     )
+
+
+def absent_classes(policy: Policy, label: Floats) -> list[str]:
+    """Classes of the policy that no row is of; a regression has none."""
+    names = policy.model.class_names
+    present = set(np.unique(label).astype(np.int64).tolist()) if names else set()
+    return [name for place, name in enumerate(names) if place not in present]
 
 
 def split(rows: int) -> int:
@@ -115,7 +124,9 @@ def split(rows: int) -> int:
     return rows - max(1, round(rows * SELECTION_SHARE))
 
 
-def importance(name: str, model: Any, signature: Signature, task: str, rows: Rows | None = None) -> dict[str, float]:
+def importance(
+    name: str, model: Any, signature: Signature, objective: str, rows: Rows | None = None
+) -> dict[str, float]:
     """Share of each feature in a model, summing to 1: by the estimator's own measure, such as the gain of its splits.
 
     A member of a committee has the share of its weight. Where the estimator has no measure of its own, by how much the
@@ -134,13 +145,15 @@ def importance(name: str, model: Any, signature: Signature, task: str, rows: Row
         for feature, value in own.items():
             found[feature] += weight * value / total if total else 0.0
     if not any(found.values()) and rows is not None:
-        found = permuted(task, signature, lambda matrix: of(model).predict(task, signature, model, matrix), rows)
+        found = permuted(
+            objective, signature, lambda matrix: of(model).predict(objective, signature, model, matrix), rows
+        )
     total = sum(found.values())
     return {feature: value / total if total else 0.0 for feature, value in found.items()}
 
 
 def permuted(
-    task: str, signature: Signature, predict: Callable[[Matrix], Floats], rows: Rows, *, times: int = 3
+    objective: str, signature: Signature, predict: Callable[[Matrix], Floats], rows: Rows, *, times: int = 3
 ) -> dict[str, float]:
     """By feature how much the mean loss of the newest rows rises while its values are shuffled; never below 0.
 
@@ -155,14 +168,14 @@ def permuted(
     [True, False]
     """
     newest = rows[-PERMUTED_ROWS:]
-    usual = losses(task, newest.label, predict(newest.matrix)).mean()
+    usual = losses(objective, newest.label, predict(newest.matrix)).mean()
     random = np.random.default_rng(0)
     found = {}
     for place, feature in enumerate(signature.names):
         matrix, rises = newest.matrix.copy(), []
         for _ in range(times):
             matrix[:, place] = random.permutation(newest.matrix[:, place])
-            rises.append(losses(task, newest.label, predict(matrix)).mean() - usual)
+            rises.append(losses(objective, newest.label, predict(matrix)).mean() - usual)
         found[feature] = max(0.0, float(np.mean(rises)))
     return found
 
@@ -184,20 +197,32 @@ def permuted_features(
 
 
 def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> Floats:
-    """Scores of a fitted model, shape (n,): probabilities or values."""
-    return of(model).predict(policy.model.task, signature, model, matrix)
+    """Scores of a fitted model, shape (n,), of several classes (n, classes): probabilities or values."""
+    return of(model).predict(policy.model.objective, signature, model, matrix)
 
 
 def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
     """Mean loss of scores, in the unit of the policy's task."""
-    return float(losses(policy.model.task, label, np.asarray(scores, dtype=np.float64)).mean())
+    return float(losses(policy.model.objective, label, np.asarray(scores, dtype=np.float64)).mean())
 
 
 def calibration(label: Floats, scores: Floats) -> dict[str, float]:
-    """Intercept and slope of :func:`measure.calibration`, their standard errors and correlation, and the standard
-    deviation of what a row's loss is expected to be by it; empty without both classes, when there is nothing to fit."""
+    """Intercept and slope of :func:`measure.calibration`, of several classes the slope of :func:`measure.temperature`,
+    their standard errors and correlation, and the standard deviation of what a row's loss is expected to be by it;
+    empty without two classes, when there is nothing to fit."""
     if label.min() == label.max():
         return {}
+    if scores.ndim > 1:
+        slope, error = measure.temperature(label, scores)
+        expected, _ = measure.moments(measure.tempered(scores, slope), -np.log(np.clip(scores, measure.NEAREST, 1.0)))
+        return {
+            "calibration_intercept": 0.0,
+            "calibration_slope": slope,
+            "calibration_intercept_error": 0.0,
+            "calibration_slope_error": error,
+            "calibration_correlation": 0.0,
+            "calibrated_loss_deviation": float(expected.std()),
+        }
     intercept, slope = measure.calibration(label, scores)
     covariance = measure.calibration_covariance(scores, intercept, slope)
     errors = np.sqrt(np.diag(covariance))

@@ -8,10 +8,9 @@ import pyarrow as pa
 
 from kedge import report
 from kedge.bundle import Fits
+from kedge.measure import unit
 from kedge.policy import Policy
 from kedge.training.search import Found
-
-UNITS = {"binary": "mean log loss, nats", "regression": "mean squared error"}
 
 
 def page(
@@ -66,7 +65,7 @@ def page(
         report.section("Members", report.table(["window", "rows", "weight"], members)),
         report.section(
             "On the rows held out",
-            report.table(["estimator", UNITS[policy.model.task]], [*rows, ["constant", metrics["constant_loss"]]]),
+            report.table(["estimator", unit(policy.model.objective)], [*rows, ["constant", metrics["constant_loss"]]]),
         ),
         report.section("Importance in the served fit", report.table(["feature", "share"], ranked)),
         *([_derived(policy, derived)] if derived else []),

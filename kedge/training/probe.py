@@ -32,10 +32,13 @@ def probe(
         cache, first_row: As of :func:`fit_challenger`.
 
     Returns:
-        Shape (rows,); None where nothing can be learned from the earlier rows.
+        Shape (rows,) or (rows, classes); None where nothing can be learned from the earlier rows.
     """
     try:
         challenger = fit_challenger(policy, earlier, change_point=change_point, cache=cache, first_row=first_row)
     except DataError:
         return None
-    return np.concatenate([np.empty(0), *(challenger.score(challenger.final, part) for part in rows)])
+    classes = len(policy.model.classes)
+    return np.concatenate(
+        [np.empty((0, classes) if classes else 0), *(challenger.score(challenger.final, part) for part in rows)]
+    )

@@ -27,7 +27,7 @@ from kedge.extras import needed_by
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.training.estimators import Rows, attempt, score, split
+from kedge.training.estimators import Rows, absent_classes, attempt, score, split
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -319,7 +319,7 @@ def _folds(policy: Policy, rows: Rows, count: int) -> Iterator[Fold]:
     for start, stop in reversed(list(pairwise(edges))):
         end = int(np.searchsorted(rows.time, rows.time[min(start, len(rows) - 1)] - gap, "left")) if gap else int(start)
         label = rows.label[: split(end)] if end > 1 else rows.label[:0]
-        varied = policy.model.task != "binary" or (len(label) > 0 and label.min() != label.max())
+        varied = len(label) > 0 and not absent_classes(policy, label)
         if end >= MIN_ROWS and stop - start >= PARTS and varied:
             yield Fold(end, int(start), int(stop))
 
@@ -328,8 +328,8 @@ def _measured(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows, 
     """Of each part of a fold the mean loss, or what the primary metric says, the lower the better; NaN: undefined."""
     first = max(0, fold.end - max(MIN_ROWS, int(fold.end * recipe.window)))
     label = rows.label[first : first + split(fold.end - first)]
-    if policy.model.task == "binary" and label.min() == label.max():
-        first = 0  # so short a window has one class
+    if absent_classes(policy, label):
+        first = 0  # so short a window lacks a class
     older = rows[first : fold.end]
     tuned = recipe.applied(policy, _span(rows))
     older = older.weighted(tuned.train.half_life_seconds)
@@ -343,7 +343,7 @@ def _measured(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows, 
 def _rank(policy: Policy, label: Floats, scores: Floats) -> float:
     primary = policy.primary
     if primary is None:
-        return float(losses(policy.model.task, label, scores).mean())
+        return float(losses(policy.model.objective, label, scores).mean())
     metric = metrics.named(primary.name)
     value = metric.formula(policy.model, primary.at, label, scores)
     return float("nan") if value is None else -metric.sign * value

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kedge import bundle, drift
+from kedge import bundle, decision, drift
 from kedge.bundle import Bundle, packages
 from kedge.drift import Kind, Profile
 from kedge.errors import DataError
-from kedge.measure import Floats, wrong
+from kedge.measure import Floats, best_constant, repeated
 from kedge.policy import Policy
 from kedge.steps import say
 from kedge.store import Store
-from kedge.tables import snapshot
+from kedge.tables import scores, snapshot
 from kedge.training.challenger import Challenger, fit_challenger
 from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
@@ -90,55 +90,60 @@ def run(
 def measured(challenger: Challenger, table: pa.Table) -> dict[str, float]:
     """What the manifest says about the judged fit on the holdout.
 
-    ``loss`` and ``wrong`` (binary: share of wrong decisions) over ``rows`` rows are what monitoring compares live
-    rows with; ``constant_loss`` is that of the mean label of the earlier rows, ``loss_of_<estimator>`` are those of the
-    alternatives, fitted on the rows the estimator was chosen on.
+    ``loss`` and ``wrong`` (classes: share of wrong decisions) over ``rows`` rows are what monitoring compares live
+    rows with; ``constant_loss`` is that of the best constant for the earlier rows, ``loss_of_<estimator>`` are those of
+    the alternatives, fitted on the rows the estimator was chosen on.
     """
     policy, start = challenger.policy, challenger.holdout_start
     label, unseen = _labels(table, policy), table.slice(start)
-    constant, label = float(label[:start].mean()), label[start:]
-    scores = {challenger.estimator: challenger.score(challenger.judged, unseen)}
+    objective, classes = policy.model.objective, len(policy.model.classes)
+    constant, label = best_constant(objective, label[:start], classes), label[start:]
+    said = {challenger.estimator: challenger.score(challenger.judged, unseen)}
     for name in challenger.selection.keys() - {challenger.estimator}:
-        scores[name] = challenger.score(challenger.alternative(name), unseen)
+        said[name] = challenger.score(challenger.alternative(name), unseen)
     metrics = {
         "rows": float(len(label)),
-        "loss": mean_loss(policy, label, scores[challenger.estimator]),
-        "constant_score": constant,
-        "constant_loss": mean_loss(policy, label, np.full(len(label), constant)),
+        "loss": mean_loss(policy, label, said[challenger.estimator]),
+        **({} if classes else {"constant_score": float(constant)}),
+        "constant_loss": mean_loss(policy, label, repeated(constant, len(label))),
     }
-    metrics |= {f"loss_of_{name}": mean_loss(policy, label, scores[name]) for name in challenger.selection}
+    metrics |= {f"loss_of_{name}": mean_loss(policy, label, said[name]) for name in challenger.selection}
     metrics |= {f"selection_loss_of_{name}": loss for name, loss in challenger.selection.items()}
     if challenger.found is not None:
         metrics |= challenger.found.figures
-    if policy.model.task == "binary":
-        metrics["wrong"] = float(wrong(label, scores[challenger.estimator], policy.model.threshold).mean())
-        metrics |= calibration(label, scores[challenger.estimator])
+    if policy.model.task == "multiclass":
+        spent = decision.costs(policy.model, label, said[challenger.estimator]).mean()
+        metrics["cost"] = float(spent) / decision.mean_mistake(policy.model)
+    if policy.model.task != "regression":
+        metrics["wrong"] = float(decision.wrong(policy.model, label, said[challenger.estimator]).mean())
+        metrics |= calibration(label, said[challenger.estimator])
     return metrics
 
 
 def reference(challenger: Challenger, table: pa.Table) -> bytes:
     """The profile that later windows are compared with.
 
-    ``_label`` and ``_score`` are of the judged fit on the holdout: on rows it was trained on a model is surer than it
-    ever is again, so every later window would look drifted. The features are of all rows: training does not change
-    them, and all rows see more of the seasons than the newest ones do. Private ones are left out: the log does not hold
-    them as they are, so nothing is compared with them, and a profile holds extremes and frequent values of rows.
-    Of the features that matter most pairs are counted too.
+    ``_label`` and ``_score``, of several classes a column of the scores of each, are of the judged fit on the holdout:
+    on rows it was trained on a model is surer than it ever is again, so every later window would look drifted. The
+    features are of all rows: training does not change them, and all rows see more of the seasons than the newest ones
+    do. Private ones are left out: the log does not hold them as they are, so nothing is compared with them, and a
+    profile holds extremes and frequent values of rows. Of the features that matter most pairs are counted too.
     """
     model, names = challenger.policy.model, public(challenger.policy)
     kinds = {name: _kind(model.features[name].type) for name in names}
     unseen = table.slice(challenger.holdout_start)
     outcome = pa.table(
         {
-            "_label": pa.array(_labels(unseen, challenger.policy)),
-            "_score": pa.array(challenger.score(challenger.judged, unseen)),
+            "_label": scores.labels(model, _labels(unseen, challenger.policy)),
+            **scores.columns(model, challenger.score(challenger.judged, unseen)),
         }
     )
     shares = challenger.importance
     paired = sorted((name for name in names if shares.get(name)), key=lambda name: -shares[name])[:MAX_PAIRED]
     shown = table.select(names).to_batches()
     features = drift.build(shown, kinds, dependence=paired) if names else Profile(rows=table.num_rows, columns={})
-    outcomes = drift.build(outcome.to_batches(), {"_label": "number", "_score": "number"})
+    kinds = {name: "category" if name == "_label" and model.classes else "number" for name in outcome.column_names}
+    outcomes = drift.build(outcome.to_batches(), kinds)
     columns = {**features.columns, **outcomes.columns}
     return Profile(rows=features.rows, columns=columns, dependence=features.dependence).to_json()
 

@@ -88,7 +88,7 @@ def test_every_kind_of_tree_is_prepared_for_single_rows_and_keeps_its_bits(tmp_p
     "parameters",
     [
         {"booster": "dart", "rate_drop": 0.5},
-        {"objective": "count:poisson"},
+        {"objective": "reg:tweedie"},
     ],
 )
 def test_what_cannot_be_prepared_goes_to_the_library_and_keeps_its_bits(tmp_path, parameters):
@@ -124,8 +124,8 @@ def test_trees_that_differ_from_the_library_in_one_bit_are_not_used(tmp_path, mo
     assert trees.build(booster, TYPES) is not None
     laid_out = trees._laid_out
 
-    def one_bit_off(library, found, codes, logistic, base):
-        return laid_out(library, found, codes, logistic, float(np.nextafter(np.float32(base), np.float32(9e9))))
+    def one_bit_off(library, found, codes, link, bases):
+        return laid_out(library, found, codes, link, [float(np.nextafter(np.float32(bases[0]), np.float32(9e9)))])
 
     monkeypatch.setattr(trees, "_laid_out", one_bit_off)
     assert trees.build(booster, TYPES) is None

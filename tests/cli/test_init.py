@@ -304,7 +304,7 @@ def test_the_target_named_is_the_target(table: Path) -> None:
     [
         ("amuont", "--target 'amuont': no such column in .*; did you mean 'amount'?"),
         ("xyz", "--target 'xyz': no such column in .*; it has payment_id, requested_at"),
-        ("note", "--target 'note': it holds 300 different texts; kedge predicts one of two classes or a number"),
+        ("note", "--target 'note': it holds 300 different texts; kedge predicts one of at most 100 classes"),
         ("currency", "--target 'currency': it holds one value only, 'EUR': nothing to learn"),
         ("nothing", "--target 'nothing': it holds no value"),
         ("requested_at", r"--target 'requested_at': it holds timestamp\[us, tz=UTC\]"),
@@ -429,27 +429,31 @@ def wine(rows: int = 300) -> dict[str, Any]:
     return {"alcohol": [11 + k % 40 / 10 for k in range(rows)], "class": [k % 7 % 3 for k in range(rows)]}
 
 
-@pytest.mark.parametrize(
-    ("classes", "what", "last", "quantity"),
-    [
-        ([0, 1, 2], "whole numbers", '"2"', True),
-        ([0.0, 1.0, 2.0], "whole numbers", '"2"', True),
-        (["setosa", "versicolor", "virginica"], "texts", '"virginica"', False),
-    ],
-)
-def test_classes_are_refused_with_the_lines_that_say_what_they_mean(
-    classes: list[Any], what: str, last: str, quantity: bool, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("classes", [[0, 1, 2], [0.0, 1.0, 2.0]])
+def test_whole_numbers_are_refused_with_the_lines_that_say_what_they_mean(classes: list[Any], tmp_path: Path) -> None:
     made = wine() | {"class": [classes[k] for k in wine()["class"]]}
     pq.write_table(pa.table(made), tmp_path / "wine.parquet")
     done = run(tmp_path / "wine.parquet", "-o", tmp_path / "p.yaml")
     assert isinstance(done.exception, UsageError)
     line = f'  kedge init {tmp_path / "wine.parquet"} --target "class"'
     lines = str(done.exception).splitlines()
-    assert f"target 'class' holds 3 different {what} (" in lines[0]
-    assert lines[1] == f"{line} --positive {last}   # that class against all others"
-    assert lines[2:] == ([f"{line} --task regression   # a quantity"] if quantity else [])
+    assert "target 'class' holds 3 different whole numbers (" in lines[0]
+    assert lines[1:] == [
+        f"{line} --task multiclass   # one of these classes",
+        f'{line} --positive "2"   # that class against all others',
+        f"{line} --task regression   # a quantity",
+    ]
     assert not (tmp_path / "p.yaml").exists()
+
+
+def test_texts_of_several_values_are_classes_and_whole_numbers_are_if_it_is_said(tmp_path: Path) -> None:
+    names = ["setosa", "versicolor", "virginica"]
+    pq.write_table(pa.table(wine() | {"class": [names[k] for k in wine()["class"]]}), tmp_path / "iris.parquet")
+    assert written(tmp_path / "iris.parquet")[0]["model"]["classes"] == names
+    pq.write_table(pa.table(wine()), tmp_path / "wine.parquet")
+    told = written(tmp_path / "wine.parquet", "--task", "multiclass", "--force")[0]["model"]
+    assert (told["task"], told["classes"]) == ("multiclass", [0, 1, 2])
+    assert "positive_label" not in told
 
 
 def test_what_classes_mean_can_be_said(tmp_path: Path) -> None:
@@ -462,7 +466,7 @@ def test_what_classes_mean_can_be_said(tmp_path: Path) -> None:
     assert str(done.exception) == "--positive '7': 'class' holds 0, 1, 2"
 
 
-@pytest.mark.parametrize(("answer", "task"), [("2", "binary"), ("quantity", "regression")])
+@pytest.mark.parametrize(("answer", "task"), [("2", "binary"), ("classes", "multiclass"), ("quantity", "regression")])
 def test_on_a_terminal_it_asks_what_classes_mean(
     answer: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

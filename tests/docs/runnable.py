@@ -35,12 +35,13 @@ def blocks(page: str) -> list[str]:
 
 
 def checkout(folder: Path) -> Path:
-    """A folder as a reader has it after ``make install``: the examples, and the command in ``.venv/bin``."""
+    """A folder as a reader has it after ``make install``: the examples, and both commands in ``.venv/bin``."""
     shutil.copytree(ROOT / "examples", folder / "examples")
     (folder / ".venv" / "bin").mkdir(parents=True)
-    command = folder / ".venv" / "bin" / "kedge"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m kedge.cli "$@"\n')
-    command.chmod(0o755)
+    for name, words in (("kedge", "-P -m kedge.cli"), ("python", "")):
+        command = folder / ".venv" / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+        command.chmod(0o755)
     return folder
 
 

@@ -45,9 +45,3 @@ def test_calibration_bins_hold_every_row_once_and_agree_with_the_truth() -> None
     assert sum(each.rows for each in bins) == 20_000
     assert [each.mean_score for each in bins] == pytest.approx(np.arange(0.05, 1, 0.1), abs=0.01)
     assert [each.positive_share for each in bins] == pytest.approx([each.mean_score for each in bins], abs=0.05)
-
-
-def test_confusion_is_scikit_learns_and_the_threshold_is_inclusive() -> None:
-    label, score = np.array([0.0, 0.0, 1.0, 1.0, 1.0]), np.array([0.2, 0.3, 0.3, 0.1, 0.9])
-    wanted = metrics.confusion_matrix(label, [0, 1, 1, 0, 1])
-    assert curves.confusion(label, score, 0.3).tolist() == wanted.tolist()

@@ -20,7 +20,9 @@ ALIKE = Decisions(
     p_cost=0.5, p_calibrated=0.5,
 )  # fmt: skip
 AGAINST = Against(champion_loss=0.32, difference=BETTER, within_margin=BETTER, decisions=ALIKE)
-ROWS = Rows(judged=1000, unseen=1000, positives=300, earlier=4000, earlier_positives=1200)
+ROWS = Rows(
+    judged=1000, unseen=1000, classes={"negative": (700, 2800), "positive": (300, 1200)}, earlier=4000
+)  # fmt: skip
 MEASURED = Measured(rows=ROWS, challenger_loss=0.3, constant_loss=0.6, constant=BETTER, against=AGAINST)
 
 
@@ -30,11 +32,17 @@ def measured(**changes: Any) -> Measured:
     for name, value in changes.items():
         if name in ("difference", "within_margin", "decisions"):
             parts["against"] = dataclasses.replace(parts.get("against", AGAINST), **{name: value})
-        elif name in ("judged", "unseen", "positives", "earlier", "earlier_positives", "apart"):
+        elif name in ("judged", "unseen", "classes", "earlier", "apart"):
             parts["rows"] = dataclasses.replace(parts.get("rows", ROWS), **{name: value})
         else:
             parts[name] = value
     return dataclasses.replace(MEASURED, **parts)
+
+
+def two(positives: int, judged: int, earlier_positives: int, earlier: int) -> dict[str, tuple[int, int]]:
+    """Counts of two classes."""
+    negatives = judged - positives, earlier - earlier_positives
+    return {"negative": negatives, "positive": (positives, earlier_positives)}
 
 
 def part(**changes: Any) -> Slice:
@@ -62,9 +70,9 @@ def test_a_better_challenger_passes_every_gate() -> None:
     ("changes", "gates", "failed"),
     [
         ({"unseen": 199}, {}, {"rows": "inconclusive"}),
-        ({"positives": 19}, {}, {"outcomes": "inconclusive"}),
-        ({"positives": 981}, {}, {"outcomes": "inconclusive"}),
-        ({"positives": None, "apart": True}, {}, {"outcomes": "inconclusive"}),
+        ({"classes": two(19, 1000, 1200, 4000)}, {}, {"outcomes": "inconclusive"}),
+        ({"classes": two(981, 1000, 1200, 4000)}, {}, {"outcomes": "inconclusive"}),
+        ({"classes": {}, "apart": True}, {}, {"outcomes": "inconclusive"}),
         ({"agreement": Agreement(difference=0.03, bound=0.02)}, {}, {"agreement": "rejected"}),
         ({"constant": dataclasses.replace(BETTER, p_value=0.031), "against": None}, {}, {"loss": "rejected"}),
         ({"challenger_loss": 0.6}, {}, {"loss": "rejected"}),
@@ -90,7 +98,7 @@ def test_each_limit_fails_its_gate_alone(
     ("changes", "gates"),
     [
         ({"unseen": 200}, {}),
-        ({"positives": 20, "earlier": 0}, {}),
+        ({"classes": two(20, 1000, 0, 0), "earlier": 0}, {}),
         ({"agreement": Agreement(difference=0.02, bound=0.02)}, {}),
         ({}, {"max_loss": 0.3}),
         ({"difference": dataclasses.replace(BETTER, p_value=level_of_attempt(0.05, 1))}, {}),
@@ -147,7 +155,7 @@ def test_rows_still_needed_are_counted() -> None:
 
 
 def test_31_positives_of_20_000_are_inconclusive() -> None:
-    seen = measured(judged=4000, unseen=4000, positives=3, earlier=16_000, earlier_positives=28)
+    seen = measured(judged=4000, unseen=4000, earlier=16_000, classes=two(3, 4000, 28, 16_000))
     (found,) = (verdict for verdict in judge(Gates(), seen) if not verdict.passed)
     assert found.rows_needed == 10_968  # 17 more positives at 31 in 20,000
     assert found.sentence == (
@@ -158,28 +166,30 @@ def test_31_positives_of_20_000_are_inconclusive() -> None:
 @pytest.mark.parametrize(
     ("rows", "outcomes"),
     [
-        ({"positives": 1000, "earlier_positives": 500}, "inconclusive"),
-        ({"positives": 0, "earlier_positives": 500}, "inconclusive"),
-        ({"positives": 700, "earlier_positives": 0}, "passed"),  # said, and for the other gates to decide
+        ((1000, 500), "inconclusive"),
+        ((0, 500), "inconclusive"),
+        ((700, 0), "passed"),  # said, and for the other gates to decide
     ],
 )
-def test_a_table_sorted_by_its_outcome_is_said(rows: dict[str, int], outcomes: str) -> None:
-    found = {verdict.name: verdict for verdict in judge(Gates(), measured(**rows))}["outcomes"]
+def test_a_table_sorted_by_its_outcome_is_said(rows: tuple[int, int], outcomes: str) -> None:
+    found = {verdict.name: verdict for verdict in judge(Gates(), measured(classes=two(rows[0], 1000, rows[1], 4000)))}[
+        "outcomes"
+    ]
     assert found.outcome == outcomes
     assert "is the table sorted by its outcome instead of by time" in found.sentence
     assert found.rows_needed == 0
 
 
 def test_a_class_that_has_become_twice_as_rare_is_no_sorted_table() -> None:
-    assert "sorted" not in sentence("outcomes", measured(positives=150, earlier_positives=1200))
+    assert "sorted" not in sentence("outcomes", measured(classes=two(150, 1000, 1200, 4000)))
 
 
 def test_a_regressions_outcomes_beyond_all_earlier_ones_are_said() -> None:
-    assert sentence("outcomes", measured(positives=None, apart=True)) == (
+    assert sentence("outcomes", measured(classes={}, apart=True)) == (
         "every one of the 1,000 judged outcomes lies beyond all earlier ones: is the table sorted by its outcome "
         "instead of by time?"
     )
-    assert "outcomes" not in {verdict.name for verdict in judge(Gates(), measured(positives=None))}
+    assert "outcomes" not in {verdict.name for verdict in judge(Gates(), measured(classes={}))}
 
 
 def test_each_fact_is_said_with_figure_and_limits() -> None:

@@ -26,7 +26,12 @@ def table(rows: int = 1500, *, seed: int = 0, sign: float = 1.0, task: str = "bi
     country = rng.choice(["AT", "BE", "DE"], rows)
     recurring = rng.random(rows) < 0.5
     raw = sign * (1.5 * numbers[:, 0] - numbers[:, 1] ** 2 + (country == "BE") * 1.5 + recurring * 0.5)
-    label = raw + rng.logistic(size=rows) * 0.7 > 0 if task == "binary" else raw + rng.normal(size=rows) * 0.3
+    if task == "poisson":
+        label = rng.poisson(np.exp(raw / 2)).astype(float)
+    elif task == "multiclass":
+        label = np.digitize(raw + rng.logistic(size=rows) * 0.7, [-1, 1])
+    else:
+        label = raw + rng.logistic(size=rows) * 0.7 > 0 if task == "binary" else raw + rng.normal(size=rows) * 0.3
     columns: dict[str, Any] = {f"x{index}": numbers[:, index] for index in range(4)}
     columns["x3"] = pa.array(numbers[:, 3], mask=rng.random(rows) < 0.1)
     columns |= {"country": pa.array(country, mask=rng.random(rows) < 0.05), "recurring": recurring}
@@ -42,13 +47,17 @@ def table(rows: int = 1500, *, seed: int = 0, sign: float = 1.0, task: str = "bi
 
 
 def policy(location: str | Path = "unused", *, task: str = "binary", **sections: Any) -> Policy:
-    """The policy of :func:`table`; ``sections`` are merged into its parts."""
+    """The policy of :func:`table`; ``sections`` are merged into its parts. The task may be a regression's loss."""
     number = {"type": "number"}
+    extra: dict[str, Any] = {"classes": [0, 1, 2]} if task == "multiclass" else {}
+    if task not in ("binary", "multiclass", "regression"):
+        task, extra = "regression", {"loss": task}
     values: dict[str, Any] = {
         "model": {
             "name": "fraud",
             "task": task,
             "target": "y",
+            **extra,
             "features": {
                 **{f"x{index}": number for index in range(4)},
                 "country": {"type": "category"},

@@ -14,7 +14,7 @@ import numpy as np
 
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings, parts
 from kedge.bundle.manifest import Manifest
-from kedge.bundle.predictor import Predictor, Scores
+from kedge.bundle.predictor import Predictor, Score, Scores, first_of, softmax
 from kedge.bundle.signature import Matrix, Signature
 from kedge.cpus import usable_cpus
 from kedge.errors import BundleError
@@ -37,6 +37,13 @@ PASSING = frozenset({"train_finish_time", "model_guid"})
 """What CatBoost writes of the moment: the same rows give the same file without it."""
 
 
+LOSSES = {
+    "binary": "Logloss", "multiclass": "MultiClass", "squared": "RMSE", "absolute": "MAE", "poisson": "Poisson",
+}  # fmt: skip
+ITERATIONS = {"binary": 10, "multiclass": 1, "poisson": 10}
+"""Of the estimation of leaves, CatBoost's defaults."""
+
+
 class CatBoost(Estimator):
     """Gradient-boosted oblivious trees; the newer rows say after how many to stop."""
 
@@ -46,7 +53,7 @@ class CatBoost(Estimator):
 
     def parameters(self, task: str) -> frozenset[str]:
         catboost = _library()
-        wrapper = catboost.CatBoostClassifier if task == "binary" else catboost.CatBoostRegressor
+        wrapper = catboost.CatBoostClassifier if task != "regression" else catboost.CatBoostRegressor
         return frozenset(inspect.signature(wrapper.__init__).parameters) - OWN
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:
@@ -56,14 +63,15 @@ class CatBoost(Estimator):
         rate = given.pop("learning_rate", 0.1)  # else another one for each number of rounds
         patience = given.pop("early_stopping_rounds", 20)
         parameters = {
-            "loss_function": "Logloss" if settings.binary else "RMSE",
+            "loss_function": LOSSES.get(settings.objective) or f"Quantile:alpha={settings.quantile}",
+            **({"classes_count": settings.classes} if settings.classes else {}),
             "random_seed": settings.seed,
             "thread_count": settings.threads,
             "allow_writing_files": False,
             "logging_level": "Silent",
             "iterations": rounds or trees,
             "max_ctr_complexity": 4,  # these two are CatBoost's defaults, which it lowers where there are few rounds
-            "leaf_estimation_iterations": 10 if settings.binary else 1,
+            "leaf_estimation_iterations": ITERATIONS.get(settings.objective, 1),
             "learning_rate": given.pop("eta", rate),
             **given,
         }
@@ -79,9 +87,9 @@ class CatBoost(Estimator):
     def rounds(self, model: Any) -> int | None:
         return max(1, int(model.tree_count_))
 
-    def predict(self, task: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:
+    def predict(self, objective: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:
         models, shares = parts(model)
-        return _scores(models, shares, _pool(signature, matrix), task == "binary", usable_cpus())
+        return _scores(models, shares, _pool(signature, matrix), objective, usable_cpus())
 
     def importance(self, model: Any, signature: Signature) -> Mapping[str, float]:
         numbers = [each.name for each in signature.inputs if each.type != "category"]
@@ -114,7 +122,7 @@ class CatBoost(Estimator):
                 ]
         except Exception as exc:  # whatever a damaged archive raises
             raise BundleError(f"{file}: CatBoost cannot read it: {exc}") from exc
-        return CatBoostPredictor(models, shares, manifest.signature, manifest.task == "binary", threads)
+        return CatBoostPredictor(models, shares, manifest.signature, manifest.objective, threads)
 
 
 class CatBoostPredictor:
@@ -123,16 +131,16 @@ class CatBoostPredictor:
     quick = False
 
     def __init__(
-        self, models: list[Any], shares: list[float], signature: Signature, binary: bool, threads: int
+        self, models: list[Any], shares: list[float], signature: Signature, objective: str, threads: int
     ) -> None:
         self._models, self._shares, self._signature = models, shares, signature
-        self._binary, self._threads = binary, threads
+        self._objective, self._threads = objective, threads
 
     def score(self, matrix: Matrix) -> Scores:
-        return _scores(self._models, self._shares, _pool(self._signature, matrix), self._binary, self._threads)
+        return _scores(self._models, self._shares, _pool(self._signature, matrix), self._objective, self._threads)
 
-    def score_row(self, row: bytes) -> float:
-        return float(self.score(np.frombuffer(row, np.float32)[np.newaxis])[0])
+    def score_row(self, row: bytes) -> Score:
+        return first_of(self.score(np.frombuffer(row, np.float32)[np.newaxis]))
 
     def contributions(self, matrix: Matrix) -> Scores:
         pool = _pool(self._signature, matrix)
@@ -140,7 +148,7 @@ class CatBoostPredictor:
             share * np.asarray(model.get_feature_importance(pool, type="ShapValues", thread_count=self._threads))
             for model, share in zip(self._models, self._shares, strict=True)
         )
-        return np.asarray(found)[:, [*_places(self._signature), len(self._signature.inputs)]]
+        return np.asarray(found)[..., [*_places(self._signature), len(self._signature.inputs)]]
 
 
 def _library() -> Any:
@@ -173,10 +181,16 @@ def _places(signature: Signature) -> list[int]:
     return [order.index(place) for place in range(len(order))]
 
 
-def _scores(models: list[Any], shares: list[float], pool: Any, binary: bool, threads: int) -> Floats:
+def _scores(models: list[Any], shares: list[float], pool: Any, objective: str, threads: int) -> Floats:
     from scipy.special import expit
 
-    raw = np.zeros(pool.num_row())
-    for model, share in zip(models, shares, strict=True):
-        raw += share * np.asarray(model.predict(pool, prediction_type="RawFormulaVal", thread_count=threads))
-    return np.asarray(expit(raw) if binary else raw, dtype=np.float64)
+    parts = [
+        share * np.asarray(model.predict(pool, prediction_type="RawFormulaVal", thread_count=threads))
+        for model, share in zip(models, shares, strict=True)
+    ]
+    raw = np.sum(parts, axis=0)
+    if objective == "multiclass":
+        return softmax(raw)
+    if objective == "poisson":
+        return np.asarray(np.exp(raw), dtype=np.float64)
+    return np.asarray(expit(raw) if objective == "binary" else raw, dtype=np.float64)

@@ -17,7 +17,7 @@ from kedge.bundle.manifest import Manifest
 from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Matrix, Signature
 from kedge.errors import UsageError
-from kedge.measure import Floats
+from kedge.measure import Floats, quantile_of
 
 DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 
@@ -43,13 +43,14 @@ class Rows:
         return replace(self, weight=weights((self.time.max() - self.time) / 1e6, half_life))
 
     def balanced(self) -> Rows:
-        """The rows weighing so that both classes weigh the same in sum, and all of them as before."""
+        """The rows weighing so that all classes weigh the same in sum, and all of them as before."""
         weight = np.ones(len(self)) if self.weight is None else self.weight
-        positive = self.label > 0.5
-        total, share = float(weight.sum()), float(weight[positive].sum())
-        if not 0 < share < total:
+        places = self.label.astype(np.int64)
+        shares = np.bincount(places, weights=weight)
+        present = int((shares > 0).sum())
+        if present < 2:
             return self
-        return replace(self, weight=weight * np.where(positive, total / (2 * share), total / (2 * (total - share))))
+        return replace(self, weight=weight * float(weight.sum()) / (present * shares[places]))
 
 
 def weights(ages: Floats, half_life: float | None) -> Floats | None:
@@ -75,11 +76,26 @@ class Settings:
     threads: int
     monotone: Mapping[str, str]
     """Features of which the score must not fall (``increasing``) or rise (``decreasing``)."""
+    loss: str = "squared"
+    """What a regression minimises, see :func:`kedge.measure.losses`."""
+    classes: int = 0
+    """How many there are where there are several (multiclass)."""
 
     @property
-    def binary(self) -> bool:
-        """Whether the score is a probability."""
-        return self.task == "binary"
+    def classifies(self) -> bool:
+        """Whether scores are probabilities."""
+        return self.task != "regression"
+
+    @property
+    def quantile(self) -> float | None:
+        """Which quantile a regression estimates; None: none."""
+        return quantile_of(self.loss)
+
+    @property
+    def objective(self) -> str:
+        """``binary``, ``multiclass``, or what a regression minimises: ``squared``, ``absolute``, ``poisson`` or
+        ``quantile``."""
+        return self.task if self.classifies else self.loss.split("(")[0]
 
     @cached_property
     def directions(self) -> list[int]:
@@ -109,6 +125,8 @@ class Estimator(ABC):
     """Packages whose minor version decides what a file predicts."""
     constrainable: ClassVar[bool] = True
     """Whether it can hold monotone constraints."""
+    objectives: ClassVar[frozenset[str] | None] = None
+    """What it can minimise, see :attr:`Settings.objective`; None: anything."""
     stops_early: ClassVar[bool] = False
     """Whether newer rows say after how many rounds to stop."""
 
@@ -132,8 +150,12 @@ class Estimator(ABC):
         return None
 
     @abstractmethod
-    def predict(self, task: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:
-        """Probabilities (binary) or values, shape (n,)."""
+    def predict(self, objective: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:
+        """Probabilities (binary) or values, shape (n,); of several classes probabilities of each, shape (n, classes).
+
+        Args:
+            objective: Of the policy's model.
+        """
 
     @abstractmethod
     def importance(self, model: Any, signature: Signature) -> Mapping[str, float]:
@@ -167,8 +189,14 @@ class Estimator(ABC):
         """The settings, if this estimator can follow them.
 
         Raises:
-            UsageError: an unknown parameter, or constraints that it cannot hold.
+            UsageError: an unknown parameter, a loss that it cannot minimise, or constraints that it cannot hold.
         """
+        if self.objectives is not None and settings.objective not in self.objectives:
+            able = ", ".join(sorted(self.objectives - {"binary", "multiclass"}))
+            raise UsageError(
+                f"model.loss {settings.loss}: {self.name} cannot minimise it, only {able}; take it out of "
+                "train.estimators, or choose another loss"
+            )
         known = self.parameters(settings.task)
         for name in settings.parameters:
             if name not in known:

@@ -16,21 +16,24 @@ class Forest(SklearnEstimator):
     """Trees on random rows and features, whose probabilities (values) are averaged."""
 
     name = "forest"
+    objectives = frozenset({"binary", "multiclass", "squared", "absolute", "poisson"})
 
     def parameters(self, task: str) -> frozenset[str]:
-        return frozenset(_forest(task == "binary").get_params()) - OWN
+        return frozenset(_forest(task != "regression").get_params()) - OWN
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:  # noqa: ARG002
         given = {"n_estimators": 200, "min_samples_leaf": 5, **settings.parameters}
+        if settings.loss != "squared":
+            given = {"criterion": {"absolute": "absolute_error"}.get(settings.loss, settings.loss), **given}
         constraints = {"monotonic_cst": settings.directions} if settings.monotone else {}
-        forest = _forest(settings.binary).set_params(
+        forest = _forest(settings.classifies).set_params(
             random_state=settings.seed, n_jobs=settings.threads, **constraints, **given
         )
         forest.fit(rows.matrix, rows.label, sample_weight=rows.weight)
         return forest.set_params(n_jobs=None)  # threads would add the trees up in any order
 
 
-def _forest(binary: bool) -> Any:
+def _forest(classifier: bool) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    return RandomForestClassifier() if binary else RandomForestRegressor()
+    return RandomForestClassifier() if classifier else RandomForestRegressor()

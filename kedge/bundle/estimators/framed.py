@@ -19,7 +19,7 @@ class Framed:
     signature: Signature
 
     def predict_proba(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Probabilities of both classes, shape (n, 2)."""
+        """Probabilities of the classes, shape (n, classes)."""
         return np.asarray(self.estimator.predict_proba(frame(self.signature, matrix)), dtype=np.float64)
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:

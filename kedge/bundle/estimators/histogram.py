@@ -25,14 +25,17 @@ class Histogram(SklearnEstimator):
     stops_early = True
 
     def parameters(self, task: str) -> frozenset[str]:
-        return frozenset((*_boosting(task == "binary").get_params(), "early_stopping_rounds")) - OWN
+        return frozenset((*_boosting(task != "regression").get_params(), "early_stopping_rounds")) - OWN
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:
         from threadpoolctl import threadpool_limits
 
         given = {"max_iter": 200, **settings.parameters}
         patience = given.pop("early_stopping_rounds", given.pop("n_iter_no_change", 20))
-        boosting = _boosting(settings.binary).set_params(
+        if not settings.classifies:
+            named = {"squared": "squared_error", "absolute": "absolute_error"}
+            given |= {"loss": named.get(settings.objective, settings.objective), "quantile": settings.quantile}
+        boosting = _boosting(settings.classifies).set_params(
             random_state=settings.seed,
             categorical_features=[
                 each.type == "category" and len(each.categories) <= MAX_CATEGORIES for each in settings.signature.inputs
@@ -65,7 +68,7 @@ def _some_value(matrix: Matrix) -> Matrix:
     return np.where(empty, np.float32(0), matrix) if empty.any() else matrix
 
 
-def _boosting(binary: bool) -> Any:
+def _boosting(classifier: bool) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    return HistGradientBoostingClassifier() if binary else HistGradientBoostingRegressor()
+    return HistGradientBoostingClassifier() if classifier else HistGradientBoostingRegressor()

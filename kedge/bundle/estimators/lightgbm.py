@@ -17,7 +17,7 @@ from kedge.bundle.committee import Committee
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings
 from kedge.bundle.manifest import Manifest
 from kedge.bundle.native import packaged
-from kedge.bundle.predictor import Predictor, Scores
+from kedge.bundle.predictor import Predictor, Score, Scores
 from kedge.bundle.signature import Matrix, Signature
 from kedge.cpus import usable_cpus
 from kedge.errors import BundleError
@@ -26,7 +26,8 @@ from kedge.measure import Floats
 from kedge.store import write_file
 
 OWN = frozenset({
-    "objective", "metric", "seed", "random_state", "n_jobs", "num_threads", "monotone_constraints", "class_weight",
+    "objective", "metric", "alpha", "seed", "random_state", "n_jobs", "num_threads", "monotone_constraints",
+    "class_weight",
     "categorical_feature", "verbosity", "verbose", "silent", "importance_type", "deterministic", "device_type",
     "device", "valid", "data", "task", "input_model", "output_model", "num_class", "config", "machines",
 })  # fmt: skip
@@ -35,6 +36,14 @@ ROUNDS = ("n_estimators", "num_iterations", "num_boost_round", "num_trees", "num
 LEAVES = re.compile(r"^(leaf_value|leaf_const|leaf_coeff|internal_value)=(.*)$", re.MULTILINE)
 TREE = re.compile(r"(?m)^Tree=\d+$")
 FLOAT32, SCORE, CONTRIBUTIONS = 0, 0, 3  # LightGBM's codes for a matrix' type and for kinds of prediction
+
+
+OBJECTIVES = {
+    "binary": ("binary", "binary_logloss"), "multiclass": ("multiclass", "multi_logloss"),
+    "squared": ("regression", "rmse"), "absolute": ("regression_l1", "l1"), "poisson": ("poisson", "poisson"),
+    "quantile": ("quantile", "quantile"),
+}  # fmt: skip
+"""What is minimised, and what says when to stop."""
 
 
 class LightGBM(Estimator):
@@ -64,9 +73,12 @@ class LightGBM(Estimator):
         given = dict(settings.parameters)
         trees = next((given.pop(name) for name in ROUNDS if name in given), 200)
         patience = given.pop("early_stopping_rounds", 20)
+        objective, metric = OBJECTIVES[settings.objective]
         parameters = {
-            "objective": "binary" if settings.binary else "regression",
-            "metric": "binary_logloss" if settings.binary else "rmse",
+            "objective": objective,
+            "metric": metric,
+            **({"num_class": settings.classes} if settings.classes else {}),
+            **({"alpha": settings.quantile} if settings.quantile is not None else {}),
             "seed": settings.seed,
             "num_threads": settings.threads,
             "deterministic": True,
@@ -91,9 +103,9 @@ class LightGBM(Estimator):
         return lightgbm.Booster(model_str=first.model_to_string(num_iteration=first.best_iteration))
 
     def rounds(self, model: Any) -> int | None:
-        return max(1, int(model.num_trees()))
+        return max(1, int(model.current_iteration()))
 
-    def predict(self, task: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
+    def predict(self, objective: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
         return np.asarray(model.predict(matrix, num_threads=usable_cpus()), dtype=np.float64)
 
     def importance(self, model: Any, signature: Signature) -> Mapping[str, float]:
@@ -143,30 +155,34 @@ class LightGBMPredictor:
         self._call("LGBM_BoosterCreateFromModelfile", str(file).encode(), byref(trees), byref(self._handle))
         self._call("LGBM_BoosterGetNumFeature", self._handle, byref(features))
         self.features = features.value
+        classes = c_int()
+        self._call("LGBM_BoosterGetNumClasses", self._handle, byref(classes))
+        self._classes, self._scores = classes.value, c_double * classes.value
         self._threads = f"num_threads={threads}".encode()
         self._prepared = c_void_p()
         self._call(
             "LGBM_BoosterPredictForMatSingleRowFastInit", self._handle, SCORE, 0, -1, FLOAT32, self.features,
             b"num_threads=1", byref(self._prepared),
         )  # fmt: skip
-        self._length, self._score = c_int64(), c_double()
-        self._row = (byref(self._length), byref(self._score))
+        self._length = c_int64()
         self._fast = self._held.LGBM_BoosterPredictForMatSingleRowFast
         self._fast.argtypes = (c_void_p, c_char_p, c_void_p, c_void_p)
 
-    def score_row(self, row: bytes) -> float:
+    def score_row(self, row: bytes) -> Score:
         if len(row) != 4 * self.features:  # C would read on
             raise ValueError(f"a row of {self.features} features is needed, got {len(row)} bytes")
-        score = c_double()
-        if self._fast(self._prepared, row, self._row[0], byref(score)) != 0:
+        scores = self._scores()
+        if self._fast(self._prepared, row, byref(self._length), scores) != 0:
             raise BundleError(self._said("LGBM_BoosterPredictForMatSingleRowFast"))
-        return score.value
+        return scores[0] if self._classes == 1 else list(scores)
 
     def score(self, matrix: Matrix) -> Scores:
-        return self._predicted(matrix, SCORE, 1)[:, 0]
+        scores = self._predicted(matrix, SCORE, self._classes)
+        return scores if self._classes > 1 else scores[:, 0]
 
     def contributions(self, matrix: Matrix) -> Scores:
-        return self._predicted(matrix, CONTRIBUTIONS, self.features + 1)
+        parts = self._predicted(matrix, CONTRIBUTIONS, self._classes * (self.features + 1))
+        return parts if self._classes == 1 else parts.reshape(len(parts), self._classes, -1)
 
     def _predicted(self, matrix: Matrix, kind: int, columns: int) -> NDArray[np.float64]:
         rows = np.ascontiguousarray(matrix, np.float32)

@@ -1,4 +1,4 @@
-"""Logistic or ridge regression: the simple baseline that must be beaten to deserve trees."""
+"""Logistic, ridge, quantile or Poisson regression: the simple baseline that must be beaten to deserve trees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from kedge.bundle.estimators.estimator import Rows, Settings
 from kedge.bundle.estimators.sklearn import SklearnEstimator
 from kedge.bundle.signature import Signature
 
-OWN = frozenset({"random_state", "n_jobs", "class_weight", "multi_class", "verbose", "warm_start"})
+OWN = frozenset({"random_state", "n_jobs", "class_weight", "multi_class", "verbose", "warm_start", "quantile"})
+MAX_QUANTILE_ROWS = 5000
+"""Newest rows, at most, that a linear quantile is fitted to: it is a linear programme of as many unknowns."""
 
 
 class Linear(SklearnEstimator):
@@ -21,19 +23,23 @@ class Linear(SklearnEstimator):
     constrainable = False
 
     def parameters(self, task: str) -> frozenset[str]:
-        return frozenset(_model(task == "binary", 0).get_params()) - OWN
+        tasks = ("squared", "absolute", "poisson") if task == "regression" else (task,)
+        return frozenset(name for each in tasks for name in _model(each, 0).get_params()) - OWN
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:  # noqa: ARG002
         from sklearn.pipeline import Pipeline
 
-        model = _model(settings.binary, settings.seed).set_params(**settings.parameters)
+        model = _model(settings.objective, settings.seed).set_params(**settings.parameters)
+        if settings.objective in ("absolute", "quantile"):
+            model.set_params(quantile=settings.quantile or 0.5)
+            rows = rows[-MAX_QUANTILE_ROWS:]
         pipeline = Pipeline([("columns", columns(settings.signature)), ("model", model)])
         return pipeline.fit(rows.matrix, rows.label, model__sample_weight=rows.weight)
 
     def importance(self, model: Any, signature: Signature) -> Mapping[str, float]:
         """|coefficient| of scaled columns by feature; a category's columns are added up."""
         numbers, categories = _positions(signature)
-        sizes = np.abs(np.ravel(model.named_steps["model"].coef_))
+        sizes = np.abs(np.atleast_2d(model.named_steps["model"].coef_)).sum(axis=0)
         owners = list(numbers)
         if categories:
             spread = model.named_steps["columns"].named_transformers_["categories"].named_steps["spread"]
@@ -64,10 +70,18 @@ def columns(signature: Signature) -> Any:
     return ColumnTransformer([("numbers", number, numbers), ("categories", category, categories)])
 
 
-def _model(binary: bool, seed: int) -> Any:
-    from sklearn.linear_model import LogisticRegression, Ridge
+def _model(objective: str, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression, PoissonRegressor, QuantileRegressor, Ridge
 
-    return LogisticRegression(max_iter=1000, random_state=seed) if binary else Ridge(tol=1e-8)
+    match objective:
+        case "binary" | "multiclass":
+            return LogisticRegression(max_iter=1000, random_state=seed)
+        case "poisson":
+            return PoissonRegressor(alpha=1e-4, max_iter=1000)
+        case "absolute" | "quantile":
+            return QuantileRegressor(alpha=1e-4)
+        case _:
+            return Ridge(tol=1e-8)
 
 
 def _positions(signature: Signature) -> tuple[list[int], list[int]]:

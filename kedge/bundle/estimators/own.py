@@ -46,9 +46,9 @@ class Own(SklearnEstimator):
         from sklearn.pipeline import Pipeline
 
         estimator = self._made()
-        if settings.binary and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
-            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task binary needs")
-        if not settings.binary and is_classifier(estimator):
+        if settings.classifies and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
+            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task {settings.task} needs")
+        if not settings.classifies and is_classifier(estimator):
             raise UsageError(f"train.estimators: {self.name} is a classifier; task regression needs a regressor")
         seeds = {name: settings.seed for name in estimator.get_params() if name.split("__")[-1] == "random_state"}
         estimator.set_params(**seeds, **settings.parameters)
@@ -64,7 +64,8 @@ class Own(SklearnEstimator):
         except (TypeError, ValueError) as exc:
             raise UsageError(
                 f"train.estimators: {self.name} cannot be fitted: {exc}; it gets numbers with NaN and texts with None "
-                "where a value is missing, labels 0 and 1: fill and encode in a pipeline what it cannot take"
+                "where a value is missing, labels 0, 1, ... of classes: fill and encode in a pipeline what it cannot "
+                "take"
             ) from exc
 
     def merge(self, models: Sequence[Any], shares: Sequence[float]) -> Any:

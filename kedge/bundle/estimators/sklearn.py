@@ -18,7 +18,7 @@ from kedge.bundle.estimators import averaged
 from kedge.bundle.estimators.estimator import Estimator
 from kedge.bundle.estimators.framed import Framed
 from kedge.bundle.manifest import Manifest
-from kedge.bundle.predictor import PipelinePredictor, Predictor
+from kedge.bundle.predictor import PipelinePredictor, Predictor, predicted
 from kedge.bundle.signature import Matrix, Signature
 from kedge.errors import BundleError
 from kedge.measure import Floats
@@ -48,9 +48,9 @@ class SklearnEstimator(Estimator):
     format, ending = "sklearn", "skops"
     libraries = ("scikit-learn",)
 
-    def predict(self, task: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
-        scores = model.predict_proba(matrix)[:, 1] if task == "binary" else model.predict(matrix)
-        return np.asarray(scores, dtype=np.float64)
+    def predict(self, objective: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
+        task = objective if objective in ("binary", "multiclass") else "regression"
+        return predicted(model, task, matrix)
 
     def importance(self, model: Any, signature: Signature) -> Mapping[str, float]:
         found = np.asarray(getattr(model, "feature_importances_", np.zeros(len(signature.names))))
@@ -71,14 +71,13 @@ class SklearnEstimator(Estimator):
 
     def load(self, file: Path, manifest: Manifest, threads: int) -> Predictor:
         estimator = _model(_loaded(file, manifest), manifest.signature)
-        binary = manifest.task == "binary"
-        found: Predictor | None = averaged.find(estimator, binary)
+        task = manifest.task
+        found: Predictor | None = averaged.find(estimator, task)
         if found is None and not (
             isinstance(estimator, Framed) or (isinstance(estimator, Committee) and estimator.probabilities)
         ):
-            raw = getattr(estimator, "decision_function", None) if binary else estimator.predict
-            found = additive.find(raw, manifest.signature.inputs, binary) if raw else None
-        return found or PipelinePredictor(estimator, binary, threads)
+            found = additive.find(estimator, manifest.signature.inputs, manifest.objective)
+        return found or PipelinePredictor(estimator, task, threads)
 
     def merge(self, models: Sequence[Any], shares: Sequence[float]) -> Any:
         """Their log-odds (values) added up; probabilities averaged where there are no log-odds, as of a forest."""

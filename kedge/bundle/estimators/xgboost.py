@@ -22,11 +22,20 @@ from kedge.store import write_file
 NATIVE = ("eta", "gamma", "alpha", "lambda", "sketch_method", "refresh_leaf", "process_type", "max_cached_hist_node")
 """Parameters that its scikit-learn wrapper calls otherwise, or does not list."""
 OWN = frozenset({
-    "objective", "eval_metric", "seed", "random_state", "nthread", "n_jobs", "enable_categorical", "feature_types",
+    "objective", "eval_metric", "num_class", "quantile_alpha", "seed", "random_state", "nthread", "n_jobs",
+    "enable_categorical", "feature_types",
     "missing", "monotone_constraints", "verbosity", "booster", "device",
     "callbacks", "importance_type", "multi_strategy", "num_parallel_tree", "base_score", "validate_parameters",
 })  # fmt: skip
 """Those that kedge sets, or on which the form of the model hangs."""
+
+
+OBJECTIVES = {
+    "binary": ("binary:logistic", "logloss"), "multiclass": ("multi:softprob", "mlogloss"),
+    "squared": ("reg:squarederror", "rmse"), "absolute": ("reg:absoluteerror", "mae"),
+    "poisson": ("count:poisson", "poisson-nloglik"), "quantile": ("reg:quantileerror", "quantile"),
+}  # fmt: skip
+"""What is minimised, and what says when to stop."""
 
 
 class XGBoost(Estimator):
@@ -39,7 +48,7 @@ class XGBoost(Estimator):
     def parameters(self, task: str) -> frozenset[str]:
         import xgboost
 
-        wrapper = xgboost.XGBClassifier if task == "binary" else xgboost.XGBRegressor
+        wrapper = xgboost.XGBClassifier if task != "regression" else xgboost.XGBRegressor
         return frozenset((*wrapper().get_params(), *NATIVE, "trees", "depth")) - OWN
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:
@@ -49,9 +58,12 @@ class XGBoost(Estimator):
         trees, rate = given.pop("trees", 200), given.pop("learning_rate", 0.1)
         trees, rate = given.pop("n_estimators", trees), given.pop("eta", rate)
         patience = given.pop("early_stopping_rounds", 20)
+        objective, metric = OBJECTIVES[settings.objective]
         parameters = {
-            "objective": "binary:logistic" if settings.binary else "reg:squarederror",
-            "eval_metric": "logloss" if settings.binary else "rmse",
+            "objective": objective,
+            "eval_metric": metric,
+            **({"num_class": settings.classes} if settings.classes else {}),
+            **({"quantile_alpha": settings.quantile} if settings.quantile is not None else {}),
             "max_depth": given.pop("depth", 6),
             "learning_rate": rate,
             "seed": settings.seed,
@@ -73,7 +85,7 @@ class XGBoost(Estimator):
     def rounds(self, model: Any) -> int | None:
         return int(model.num_boosted_rounds())
 
-    def predict(self, task: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
+    def predict(self, objective: str, signature: Signature, model: Any, matrix: Matrix) -> Floats:  # noqa: ARG002
         import xgboost
 
         rows = xgboost.DMatrix(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kedge.bundle.predictor import Score
 from kedge.errors import Conflict, ReleaseError
 from kedge.rollout import smoke
 from kedge.rollout.gateway import objects, status
@@ -68,7 +69,7 @@ class GatewayDriver(KServeDriver):
             written = self.cluster.create(api.ROUTES, objects.attached(body, self.address, self.model))
         return objects.read_route(self.model, self._settled(written))
 
-    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
         service = objects.slot_name(self.model, slot)
         base = f"http://{objects.predictor(service)}.{self.address.namespace}.svc:{objects.PORT}"
         return smoke.predict(self.http, service, base, self.model, rows)

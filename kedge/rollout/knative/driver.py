@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
+from kedge.bundle.predictor import Score
 from kedge.errors import Conflict, ReleaseError, SlotNotReady, UsageError
 from kedge.rollout import smoke
 from kedge.rollout.knative import objects, status
@@ -91,7 +92,7 @@ class KnativeDriver(KServeDriver):
         self._follow()
         return written
 
-    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
         name, told = f"{self.model}-{slot}", self.slot(slot)
         if told.address is None:
             raise SlotNotReady(f"slot {name} cannot be asked: {told.reason or 'it is empty'}")

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from kedge import clock
+from kedge.bundle.predictor import Score
 from kedge.errors import ReleaseError, SlotNotReady
 from kedge.rollout import smoke
 from kedge.rollout.local import envoy
@@ -75,7 +76,7 @@ class LocalDriver:
             time.sleep(0.02)
         return written
 
-    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    def predict(self, slot: Slot, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
         address = self.slot(slot).address
         if address is None:
             raise SlotNotReady(f"slot {self._model}-{slot} does not run, so it cannot be asked")
