@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,31 +198,11 @@ def write(
         BundleError: the folder exists, or the model is of another kind.
         DataError: golden rows that do not fit the signature.
     """
-    if folder.exists():
-        raise BundleError(f"{folder}: exists; a bundle is never written over")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with _whole(folder) as beside:
         kind = _save_model(beside, model)
         if judged is not None and _save_model(beside, judged, JUDGED) != kind:
             raise BundleError(f"the served model is of format {kind}, the judged fit is not")
-        saved = [beside / file_name(fit, kind) for fit in (MODEL, JUDGED)]
-        transform = None
-        if isinstance(signature, TransformedSignature):
-            transform = Transformation(
-                path=signature.transform.path,
-                derived=signature.derived,
-                importance=_shares(derived_importance or {}),
-            )
-            if signature.transform.fitted is not None:
-                save_transformer(signature.transform.fitted, beside / TRANSFORMER)
-                saved.append(beside / TRANSFORMER)
-        untrusted = {
-            name
-            for file in saved
-            if file.exists()
-            for name in FORMATS["sklearn" if file.name == TRANSFORMER else kind].untrusted(file)
-        }
+        transform = _transformation(beside, signature, derived_importance or {})
         for name, data in (package.files if package is not None else {}).items():
             write_file(beside / f"{manifests.CODE}{name}", data)
         draft = Manifest(
@@ -232,7 +213,7 @@ def write(
             loss=policy.model.loss,
             threshold=policy.model.threshold,
             format=kind,
-            types=tuple(sorted(untrusted)),
+            types=_untrusted(beside, kind),
             estimator=estimator,
             signature=Signature(signature.inputs),
             code=package.digest if package is not None else None,
@@ -255,18 +236,54 @@ def write(
         write_file(beside / mlmodel.EXAMPLE, mlmodel.example(signature, golden))
         if derived is not None:
             write_file(beside / DERIVED, derived)
-        written = [path for path in sorted(beside.rglob("*")) if path.is_file()]
-        made = draft.model_copy(
-            update={"files": {path.relative_to(beside).as_posix(): _item(path) for path in written}}
-        )
-        raw = made.model_dump_json(indent=1, exclude={"created"}).encode()
-        write_file(beside / manifests.NAME, raw)
+        made, raw = _sealed(beside, draft)
+    return Bundle(folder, made, _id(raw))
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside it that takes its name when all is written, and is gone when something fails."""
+    if folder.exists():
+        raise BundleError(f"{folder}: exists; a bundle is never written over")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield beside
         beside.chmod(0o755)
         beside.rename(folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    return Bundle(folder, made, _id(raw))
+
+
+def _transformation(
+    folder: Path, signature: Signature, derived_importance: Mapping[str, float]
+) -> Transformation | None:
+    """The team's own feature code as the manifest names it; what was fitted of it is saved."""
+    if not isinstance(signature, TransformedSignature):
+        return None
+    if signature.transform.fitted is not None:
+        save_transformer(signature.transform.fitted, folder / TRANSFORMER)
+    return Transformation(
+        path=signature.transform.path, derived=signature.derived, importance=_shares(derived_importance)
+    )
+
+
+def _untrusted(folder: Path, kind: str) -> tuple[str, ...]:
+    """Types in the saved files that their format does not trust by itself."""
+    formats = {file_name(MODEL, kind): kind, file_name(JUDGED, kind): kind, TRANSFORMER: "sklearn"}
+    saved = {folder / name: FORMATS[each] for name, each in formats.items() if (folder / name).exists()}
+    return tuple(sorted({name for file, each in saved.items() for name in each.untrusted(file)}))
+
+
+def _sealed(folder: Path, draft: Manifest) -> tuple[Manifest, bytes]:
+    """The manifest with the hash of every file written so far, and its bytes, which are written too."""
+    written = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): _item(path) for path in written}
+    made = draft.model_copy(update={"files": files})
+    raw = made.model_dump_json(indent=1, exclude={"created"}).encode()
+    write_file(folder / manifests.NAME, raw)
+    return made, raw
 
 
 def open_bundle(folder: Path, *, expect: str | None = None) -> Bundle:
