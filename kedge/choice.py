@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+Score = float | list[float]
+"""Of one row; of several classes the probability of each."""
+
 
 def choose(chances: Sequence[float], costs: Sequence[Sequence[float]] | None = None) -> int:
     """The place of the likeliest class or, with a matrix of costs, of that with the least expected cost; the first of

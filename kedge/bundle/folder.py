@@ -25,9 +25,10 @@ from kedge.bundle import transform as transforms
 from kedge.bundle.estimators import FORMATS, of
 from kedge.bundle.estimators.sklearn import load_transformer, save_transformer
 from kedge.bundle.manifest import Fits, Item, Manifest, Transformation
-from kedge.bundle.predictor import Predictor, Score
+from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Signature
 from kedge.bundle.transform import TransformedSignature
+from kedge.choice import Score
 from kedge.code import Package
 from kedge.errors import BundleError
 from kedge.store import Store, write_file

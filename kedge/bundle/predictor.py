@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from kedge.bundle import native, trees
 from kedge.bundle.signature import Matrix
+from kedge.choice import Score
 from kedge.errors import NotExplainable
 
 Scores = NDArray[np.float64]
-Score = float | list[float]
-"""Of one row; of several classes the probability of each."""
 MAX_ROWS = 4096  # scored on one thread; more are worth XGBoost's threads
 
 

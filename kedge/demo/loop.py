@@ -11,8 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from kedge import records
-from kedge.bundle.predictor import Score
-from kedge.choice import choose
+from kedge.choice import Score, choose
 from kedge.demo.processes import Addresses, Command
 from kedge.demo.traffic import Bank, Clients, Label, Request
 from kedge.policy import Model, Policy

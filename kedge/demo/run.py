@@ -12,7 +12,7 @@ import pyarrow as pa
 import yaml
 
 from kedge import records as ledger
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.demo import page, payments, story
 from kedge.demo.loop import Block, Loop, command, environment, set_clock
 from kedge.demo.payments import Task

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.errors import KedgeError
 
 

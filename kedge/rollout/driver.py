@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.rollout.model import Mark, Readings, Route, Slot, SlotStatus
 
 

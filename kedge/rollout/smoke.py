@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import orjson
 
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.errors import ReleaseError, SlotNotReady
 
 HEADER = "x-kedge-smoke"

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.bundle.committee import Committee
-from kedge.bundle.predictor import Score, first_of
+from kedge.bundle.predictor import first_of
 from kedge.bundle.signature import Matrix
+from kedge.choice import Score
 from kedge.errors import NotExplainable
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings, parts
 from kedge.bundle.manifest import Manifest
-from kedge.bundle.predictor import Predictor, Score, Scores, first_of, softmax
+from kedge.bundle.predictor import Predictor, Scores, first_of, softmax
 from kedge.bundle.signature import Matrix, Signature
+from kedge.choice import Score
 from kedge.cpus import usable_cpus
 from kedge.errors import BundleError
 from kedge.extras import needed_by

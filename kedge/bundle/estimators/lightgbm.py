@@ -17,8 +17,9 @@ from kedge.bundle.committee import Committee
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings
 from kedge.bundle.manifest import Manifest
 from kedge.bundle.native import packaged
-from kedge.bundle.predictor import Predictor, Score, Scores
+from kedge.bundle.predictor import Predictor, Scores
 from kedge.bundle.signature import Matrix, Signature
+from kedge.choice import Score
 from kedge.cpus import usable_cpus
 from kedge.errors import BundleError
 from kedge.extras import needed_by

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.errors import Conflict, ReleaseError
 from kedge.rollout import smoke
 from kedge.rollout.gateway import objects, status

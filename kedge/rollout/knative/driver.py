@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.errors import Conflict, ReleaseError, SlotNotReady, UsageError
 from kedge.rollout import smoke
 from kedge.rollout.knative import objects, status

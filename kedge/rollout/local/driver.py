@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from kedge import clock
-from kedge.bundle.predictor import Score
+from kedge.choice import Score
 from kedge.errors import ReleaseError, SlotNotReady
 from kedge.rollout import smoke
 from kedge.rollout.local import envoy
