@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from kedge import clock, notify, owner, records, steps
-from kedge.bundle import packages
 from kedge.doctor import steps as pods
 from kedge.doctor.api import Cluster
 from kedge.doctor.steps import Trouble
@@ -260,11 +259,17 @@ class _Submission:
         """Start the run unless it is under way or ended for good; then say how it ended."""
         if self.settings.kfp_host is None:
             require_packages(self.settings.registry)
+        if self.policy.code is not None:
+            self._keep_code()
+        return replace(self._outcome(wait=wait), address=self.address)
+
+    def _keep_code(self) -> None:
+        from kedge.bundle import packages  # needs what a bundle does; most policies bring no code
+
         given = self.policy.code
         self.policy = packages.publish(open_store(self.settings.store), self.policy)
         if self.policy.code != given:
             self.say(f"code {given} is kept in the store as code: {self.policy.code}")
-        return replace(self._outcome(wait=wait), address=self.address)
 
     def _outcome(self, *, wait: bool) -> RunOutcome:
         store = open_store(self.settings.store)
