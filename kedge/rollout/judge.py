@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kedge import measure
 from kedge.policy import Policy
 from kedge.policy.release import Analysis
 from kedge.rollout import sequential, states, summary
@@ -289,6 +288,8 @@ def _loss(evidence: Evidence, policy: Policy) -> Test:
 
 def _loss_name(policy: Policy) -> str:
     """What is compared, in words; see :func:`kedge.measure.bounded_losses`."""
+    from kedge import measure  # numpy: only where there is something to judge
+
     objective = "squared" if policy.model.class_names else policy.model.objective
     return measure.unit(objective).removeprefix("mean ")
 
