@@ -310,7 +310,7 @@ def test_no_mlflow_fails_the_run_with_its_address_and_keeps_what_was_trained(pla
     place.policy.write_text(POLICY + "train: {estimators: [linear]}\ngates: {alpha: 0.2}\n")  # three features are weak
     ended = place.submit(MLFLOW_TRACKING_URI=NOBODY)
     assert ended.code == 1
-    assert f"registry {NOBODY}: cannot register bundle" in ended.said
+    assert f"in step register: registry {NOBODY}: cannot log the training" in ended.said
     assert "is MLflow running there?" in ended.said
     assert "bundles" in place.kept()
     assert partial(place.folder) == []
@@ -333,8 +333,8 @@ def test_a_full_disk_leaves_no_half_of_a_file(place: Place, words: tuple[str, ..
 def test_a_full_disk_fails_the_run_with_the_place_and_the_next_one_goes_on(place: Place) -> None:
     ended = place.submit(max_file_bytes=8192)
     assert ended.code == 1
-    assert f"in step ingest: store {place.folder}/.kedge: cannot write snapshots/payments/" in ended.said
-    assert "File too large" in ended.said
+    assert "in step ingest: " in ended.said
+    assert ": File too large: the rows of a run lie there until they are sorted" in ended.said
     assert partial(place.folder) == []
     assert place.kept() <= {"records", "runs", "snapshots"}
     assert list((place.folder / ".kedge").rglob("snapshot.json")) == []

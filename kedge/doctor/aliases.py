@@ -39,7 +39,8 @@ def _of(registry: Registry, model: str, state: ModelState) -> Iterator[Finding]:
     versions = registry.versions(model)
     named = {alias: version.bundle for version in versions for alias in version.aliases}
     known = {version.bundle: version.version for version in versions}
-    before = "python -c 'from mlflow import MlflowClient; MlflowClient"
+    client = f'MlflowClient("{registry.uri}", "{registry.uri}")'  # the second, whatever the environment names
+    before = f"python -c 'from mlflow import MlflowClient; {client}"
     agree = True
     for alias, bundle in aliases(state).items():
         if named.get(alias) == bundle:
@@ -52,7 +53,7 @@ def _of(registry: Registry, model: str, state: ModelState) -> Iterator[Finding]:
         call = f'delete_registered_model_alias("{model}", "{alias}")'
         if bundle is not None:
             call = f'set_registered_model_alias("{model}", "{alias}", "{known[bundle]}")'
-        yield warning(WHAT, f"{seen}; kedge goes by the records", f'{before}("{registry.uri}").{call}\'')
+        yield warning(WHAT, f"{seen}; kedge goes by the records", f"{before}.{call}'")
     if agree:
         yield good(WHAT, f"{model}: as the records say")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +32,7 @@ from kedge.tables.sources import Table
 
 PART_ROWS = 4 * SLICE_ROWS
 PROVENANCE = (FILE, ROW)
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +96,8 @@ def take(
     before = end - timedelta(seconds=delay)
     negative = policy.labels.absent_means == "negative"
     start = end - timedelta(seconds=data.history_seconds) if data.history_seconds else None
-    with tempfile.TemporaryDirectory(prefix="kedge-ingest-") as folder:
-        kept, newest, faults, read = Sorter(Path(folder)), None, 0, 0
+    with _scratch("ingest") as folder:
+        kept, newest, faults, read = Sorter(folder), None, 0, 0
         for raw in table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True):
             batch = _plain_files(raw)
             batch = _absent_as_negative(batch, policy.model.target) if negative else batch
@@ -121,6 +125,22 @@ def take(
             target_values=dict(table.target_values),
             faults=faults,
         )
+
+
+@contextmanager
+def _scratch(what: str) -> Iterator[Path]:
+    """A folder of this machine's for rows on their way, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"kedge-{what}-") as folder:
+        try:
+            yield Path(folder)
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise
+            place = Path(folder).parent
+            raise StoreError(
+                f"{place}: {os.strerror(exc.errno)}: the rows of a run lie there until they are sorted; "
+                "free space, or name another folder in $TMPDIR"
+            ) from exc
 
 
 def _label_delay(policy: Policy, store: Store, end: datetime) -> float:
@@ -255,8 +275,8 @@ def all_of(store: Store, model: str) -> list[Snapshot]:
 
 def _write(store: Store, blocks: Iterable[pa.Table], rows: int, **about: Any) -> Snapshot:
     """Keep ordered rows; they lie in a folder of this machine until their name is known."""
-    with tempfile.TemporaryDirectory(prefix="kedge-snapshot-") as folder:
-        parts = _Parts(Path(folder), rows)
+    with _scratch("snapshot") as folder:
+        parts = _Parts(folder, rows)
         for block in _resliced(blocks, SLICE_ROWS):
             parts.add(block)
         name, files = parts.done()

@@ -71,7 +71,7 @@ def test_an_altered_bundle_is_not_loaded(tmp_path):
 
 
 def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch):
-    import mlflow
+    import mlflow.pyfunc
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -81,12 +81,8 @@ def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch
     registry.register("payments", made.id, store.uri(made.address), {})
     promoted = [record(kind, f"{made.id}-1", START) for kind in ("registered", "promoted")]
     registry.publish("payments", ModelState.of(promoted))
-    before = mlflow.get_registry_uri()
-    mlflow.set_registry_uri(uri)
-    try:
-        model = mlflow.pyfunc.load_model("models:/payments@champion")
-    finally:
-        mlflow.set_registry_uri(before)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)  # set_registry_uri() outlives the test, in the environment
+    model = mlflow.pyfunc.load_model("models:/payments@champion")
     assert model.predict(made.golden.drop_columns(["_score"]).to_pandas()).tolist() == made.golden["_score"].to_pylist()
 
 

@@ -75,7 +75,7 @@ def servers_page() -> str:
     """A model server's metrics after one request."""
     from kedge.serving.metrics import Metrics
 
-    model = SimpleNamespace(name="fraud", version="v", slot="blue", binary=True)
+    model = SimpleNamespace(name="fraud", version="v", slot="blue", binary=True, classes=())
     metrics = Metrics(model, SimpleNamespace(sent=0, dropped=0, waiting=0))
     metrics.refused(503)
     registry = CollectorRegistry()

@@ -18,6 +18,7 @@ from kedge.data import step as ingest
 from kedge.data import step as validate
 from kedge.errors import DataError
 from kedge.evaluation import step as evaluate
+from kedge.policy import Model
 from kedge.training import step as train
 from tests.training import rows
 
@@ -65,7 +66,9 @@ def test_the_curve_and_the_confusion_are_those_of_scikit_learn(world) -> None:
     label = (random.random(500) < 0.3).astype(np.float64)
     score = np.clip(0.3 * label + random.random(500), 0, 1)
     curve = world.artefact(dsl.ClassificationMetrics, "curve")
-    evaluate._draw(curve, SimpleNamespace(label=label, challenger=SimpleNamespace(score=score)), 0.6)
+    costs = {"false_positive": 0.6, "false_negative": 0.4}  # a threshold of 0.6
+    model = Model(name="m", target="y", costs=costs, features={"x": {"type": "number"}})
+    evaluate._draw(curve, SimpleNamespace(label=label, challenger=SimpleNamespace(score=score)), model)
 
     points = curve.metadata["confidenceMetrics"]
     rates = [(each["falsePositiveRate"], each["recall"]) for each in points]

@@ -20,6 +20,7 @@ class Golden:
 
     id = bundle
     golden = pa.table({"x": [1.0], "_score": [0.5]})
+    size = 2_000_000
 
     def golden_rows(self):
         return [{"x": 1.0}]

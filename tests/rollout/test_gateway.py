@@ -355,7 +355,7 @@ def test_counters_that_cannot_be_read_are_an_error_and_not_a_zero(driver, both, 
 
 
 def test_what_the_model_server_really_writes_is_understood():
-    ours = SimpleNamespace(name="fraud", version=NEW, slot="green", binary=True)
+    ours = SimpleNamespace(name="fraud", version=NEW, slot="green", binary=True, classes=())
     metrics = Metrics(ours, SimpleNamespace(sent=1, dropped=0, waiting=0))
     metrics.requests.update({("v1", 200): 3, ("v2", 503): 2, ("v1", 400): 1})
     for seconds in (0.0004, 0.002, 7.0):

@@ -334,6 +334,7 @@ class Golden:
     def __init__(self, name):
         self.id = name
         self.golden = pa.table({"x": [1.0], "_score": [0.5]})
+        self.size = 2_000_000
 
     def golden_rows(self):
         return [{"x": 1.0}]
