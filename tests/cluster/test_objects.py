@@ -86,6 +86,9 @@ RELEASE = matrix(
     events="list",
     configmaps="get",
 )
+SUBMIT = matrix(
+    runs="create list terminate", experiments="create list", pipelines="list", pipelineversions="list"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,11 +96,10 @@ RELEASE = matrix(
     [
         ("kedge-collector", set()),
         ("kedge-slots", set()),
-        ("kedge-monitor", matrix(
-            runs="create list", experiments="create list", pipelines="list", pipelineversions="list")),
-        ("kedge-release", RELEASE),
+        ("kedge-monitor", SUBMIT),
+        ("kedge-release", RELEASE | SUBMIT),
     ],
-)  # fmt: skip
+)
 def test_an_account_may_do_what_the_list_says_and_nothing_else(installed, account, may):
     assert rules(installed, account) == may
 

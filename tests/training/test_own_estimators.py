@@ -61,7 +61,13 @@ def test_a_slot_gives_the_bits_of_training_for_one_row_and_for_many(tmp_path, na
         assert seen == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     else:
         assert (seen == wanted).all()
-    assert [predictor.score_row(row.tobytes()) for row in matrix[:20]] == seen[:20].tolist()
+    alone = np.array([predictor.score_row(row.tobytes()) for row in matrix[:20]])
+    # numpy sums a product of one row and of many in another order, where no terms stand in for the model
+    assert (
+        alone == pytest.approx(seen[:20], rel=1e-12)
+        if (name, task) == ("linear", "poisson")
+        else (alone == seen[:20]).all()
+    )
     assert made.manifest.types == ()
 
 
