@@ -32,6 +32,7 @@ from kedge.monitoring.check import ChampionReference, Rows
 from kedge.monitoring.decide import drifted, largest_cost
 from kedge.monitoring.estimate import Calibration, expect, recorded
 from kedge.monitoring.outcomes import LastVerdict, select, span
+from kedge.monitoring.window import summarized
 from kedge.policy import Policy
 from kedge.records import Champion, Reference, Window
 from kedge.tables import delays
@@ -379,8 +380,7 @@ def month(rng: np.random.Generator, rows: int, days: int) -> set[str]:
         rows_seen = Rows(
             champion=champion,
             window=window,
-            served=table.slice(first, stop - first),
-            own=champion.bundle,
+            served=summarized(SERVED, profile, [table.slice(first, stop - first)], champion.bundle),
             outcomes=due,
         )
         seen = check.observe(SERVED, reference, rows_seen)
