@@ -33,8 +33,8 @@ def guard(
     Made to run each minute. The limits are those of `release.guard`: failed requests and latency, counted by the
     platform. Back to the champion before, as long as the policy keeps it deployed; its slot is emptied when that is
     over. Where that one exceeds a limit too, the champion gets the traffic back and nobody is condemned. A release that
-    is due, because its retraining has just passed, is begun at once. Exit code 1: a limit is exceeded, and there is no
-    way back that helps.
+    is due, because its retraining has just passed, is begun at once. Exit code 1: a limit is exceeded, and no
+    rollback helps.
 
     Example: kedge guard --policy payments.yaml
     """

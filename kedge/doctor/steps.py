@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from kedge.doctor.api import Cluster
+from kedge.policy.cluster import StepName
 
 RUN = "pipeline/runid"
 """Label of the pods of a run, with its id."""
 PLACE = "workflows.argoproj.io/node-name"
 """Annotation with the way to a pod's step: ``retrain-x.root.exit-handler-1.train.executor``."""
-STEPS = frozenset({"ingest", "validate", "train", "evaluate", "register", "deploy", "rejected", "notify"})
+STEPS = frozenset(get_args(StepName))
 STUCK = frozenset({
     "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff",
     "InvalidImageName",

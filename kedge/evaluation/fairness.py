@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kedge.decision import decide
 from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.policy.gates import Fairness
@@ -79,7 +80,7 @@ def fairness(policy: Policy, label: Floats, score: Floats, table: pa.Table) -> I
         table: The same rows with the protected columns.
     """
     rules = policy.gates.fairness
-    decided = score >= policy.model.threshold
+    decided = decide(policy.model, score).astype(np.int64)
     for column in rules.columns:
         values, group = _groups(table.column(column))
         cells = (group * 2 + label.astype(np.int64)) * 2 + decided

@@ -123,7 +123,7 @@ def look(ledger: Ledger, now: datetime) -> Outcome | None:
 
 
 def rollback(ledger: Ledger, *, reason: str, actor: str = "") -> Outcome:
-    """Take the candidate back if one scores beside the champion, else let the bundle before the champion answer again.
+    """Roll the candidate back if one scores beside the champion, else let the bundle before the champion answer again.
 
     Raises:
         UsageError: nothing served before.

@@ -79,11 +79,11 @@ def drill(release: Release, folder: Path, *, max_seconds: float, replace_kept: b
 
     Raises:
         UsageError: nothing is served, a release runs or may not begin now, or a champion before is kept.
-        ReleaseError: the platform does not answer; what was begun is taken back.
+        ReleaseError: the platform does not answer; what was begun is rolled back.
     """
     policy = release.policy
     began = release.clock()
-    _take_back(release)
+    _end_interrupted(release)
     champion = _champion(release, replace_kept=replace_kept)
     copy = _copy(release.store, policy, champion, folder)
     release.bundle, release.drilled, release.policy = copy, [], _rules(policy, max_seconds)
@@ -93,7 +93,7 @@ def drill(release: Release, folder: Path, *, max_seconds: float, replace_kept: b
     try:
         outcome = rollout.run(release)
     except BaseException:
-        _take_back(release)
+        _end_interrupted(release)
         raise
     finally:
         for key in list(release.store.keys(copy.address)):
@@ -161,7 +161,7 @@ def _failing_span(span: Span) -> Span:
     return replace(span, candidate=Traffic(requests=traffic.requests, errors=errors, latency=traffic.latency))
 
 
-def _take_back(release: Release) -> None:
+def _end_interrupted(release: Release) -> None:
     """End a drill that still stands on the route."""
     route = release.driver.route()
     if route.rollout is not None and route.rollout.drill:

@@ -32,7 +32,7 @@ ACTOR = "guard"
 Verdict = Literal[
     "nobody serves", "within limits", "exceeds limits", "not judged", "rolled back", "a release runs", "changed"
 ]
-"""``exceeds limits``: there is no way back; ``not judged``: the way back leads to no better."""
+"""``exceeds limits``: there is nothing to roll back to; ``not judged``: a rollback leads to no better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def look(release: Release, seconds: float) -> Guarded:
     if not reasons:
         removed = _no_longer_kept(release, route)
         return Guarded(verdict="within limits", requests=traffic.requests, removed=removed)
-    before = _way_back(release, route)
+    before = _no_rollback(release, route)
     if before is not None:
         return Guarded(verdict="exceeds limits", reasons=(*reasons, before), requests=traffic.requests)
     common = _also(release, live, other(watched)) or _given_back(release)
@@ -164,8 +164,8 @@ def _watched(release: Release, route: Route) -> Slot | None:
     return candidate if carried and _abandoned(release) else None
 
 
-def _way_back(release: Release, route: Route) -> str | None:
-    """Why there is no way back within one change of weights, in words; None: there is."""
+def _no_rollback(release: Release, route: Route) -> str | None:
+    """Why one change of weights can roll nothing back, in words; None: it can."""
     if route.rollout is not None:
         slot, bundle = other(route.rollout.slot), route.rollout.champion
     else:

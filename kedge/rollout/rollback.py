@@ -10,7 +10,7 @@ from kedge.rollout.release import Outcome, Release, end, finish, wait_ready
 
 
 def rollback(release: Release, *, reason: str, actor: str = "") -> Outcome:
-    """Take the candidate back if a release runs, else give all traffic to the bundle that served before.
+    """Roll the candidate back if a release runs, else give all traffic to the bundle that served before.
 
     One write of the route where the other bundle still runs; else it is deployed first. May be repeated.
 

@@ -17,12 +17,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from kedge.errors import DataError, StoreError, UsageError
+from kedge.scoring.tables import SQL
 from kedge.store.files import sync_folder
 from kedge.store.objects import storage_options
 from kedge.tables.files import PARQUET, foreign, s3_settings
 from kedge.tables.staged import Staged
 
-SQL = "sql:"
 TABLE = re.compile(r"[A-Za-z_]\w{0,62}(\.[A-Za-z_]\w{0,62})?")
 TIME = pa.timestamp("us", tz="UTC")
 BATCH = b"kedge.batch"

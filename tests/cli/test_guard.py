@@ -52,7 +52,7 @@ def passed(store):
         records.append(store, each)
 
 
-def test_limit_that_is_exceeded_without_a_way_back_is_a_failure(guard):
+def test_limit_that_is_exceeded_with_nothing_to_roll_back_to_is_a_failure(guard):
     assert "fraud: within limits, 9 requests" in guard(Guarded(verdict="within limits", requests=9))
     with pytest.raises(ReleaseError, match="exceeds limits: failed requests"):
         guard(Guarded(verdict="exceeds limits", reasons=("failed requests",)))
@@ -85,7 +85,7 @@ def test_champion_is_guarded_also_while_kubeflow_is_away(guard, tmp_path, monkey
 
 
 @pytest.mark.parametrize("verdict", ["exceeds limits", "not judged"])
-def test_limit_without_a_way_back_is_told_once(guard, tmp_path, monkeypatch, verdict):
+def test_limit_with_nothing_to_roll_back_to_is_told_once(guard, tmp_path, monkeypatch, verdict):
     from kedge import notify
 
     monkeypatch.setitem(RULES, "notify", {"url_variable": "CHAT_URL"})

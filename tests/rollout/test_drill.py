@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from kedge import bundle as bundles
 from kedge import records
-from kedge.bundle import Signature
 from kedge.errors import UsageError
 from kedge.policy.release import Freeze
 from kedge.rollout import drill as drills
@@ -20,6 +17,7 @@ from kedge.rollout.model import Route
 from kedge.rollout.rollback import rollback
 from tests.records.made import record
 from tests.rollout.conftest import START, Killed, Platform
+from tests.rollout.published import published
 
 
 @dataclass
@@ -35,19 +33,7 @@ class Serving(Platform):
 
 @pytest.fixture
 def champion(store, policy, tmp_path):
-    model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
-    written = bundles.write(
-        tmp_path / "written",
-        model=model,
-        signature=Signature.of(policy.model),
-        policy=policy,
-        estimator="linear",
-        golden=pa.table({"x": np.linspace(-2, 2, 64)}),
-        profile=b"{}",
-        snapshot="s",
-    )
-    bundles.publish(store, written)
-    return written.id
+    return published(store, policy, tmp_path)
 
 
 @pytest.fixture
@@ -123,14 +109,14 @@ def killed(release, serving, tmp_path):
         drilled(release, serving, tmp_path)
 
 
-def test_one_that_fails_midway_is_taken_back_at_once(release, serving, tmp_path):
+def test_one_that_fails_midway_is_rolled_back_at_once(release, serving, tmp_path):
     killed(release, serving, tmp_path)
     assert max(weights(serving)) == 10
     assert (serving.current_route.weights, serving.current_route.rollout) == ({"blue": 100}, None)
 
 
 @pytest.mark.parametrize("by", ["drill", "rollback"])
-def test_one_whose_process_was_killed_is_taken_back_later(release, serving, tmp_path, by, monkeypatch):
+def test_one_whose_process_was_killed_is_rolled_back_later(release, serving, tmp_path, by, monkeypatch):
     with monkeypatch.context() as dead:
         dead.setattr(drills, "rollback", lambda *_args, **_more: None)
         killed(release, serving, tmp_path)

@@ -113,7 +113,7 @@ def test_guard_that_was_killed_between_traffic_and_record_is_finished_by_the_nex
     assert promoted.current_route.rollout is None
 
 
-def test_without_a_way_back_the_limit_is_told_and_nothing_moves(promoted, release, kept):
+def test_with_nothing_to_roll_back_to_the_limit_is_told_and_nothing_moves(promoted, release, kept):
     promoted.slots.pop("blue")
     promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=0.5)
     seen = look(release(promoted, None, policy=kept), 40)
@@ -137,8 +137,8 @@ def test_release_that_runs_judges_its_candidate_itself(served, release, kept):
     assert looks[0].verdict == "a release runs"
 
 
-def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(served, release, kept):
-    asked = release(served, policy=kept)
+def killed_halfway(asked, served):
+    """A release whose process dies while its candidate has half of the traffic."""
     sleep = asked.sleep
 
     def killed(seconds):
@@ -149,6 +149,10 @@ def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(ser
     asked.sleep = killed
     with pytest.raises(Killed):
         run(asked)
+
+
+def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(served, release, kept):
+    killed_halfway(release(served, policy=kept), served)
     served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
     assert look(release(served, None, policy=kept), 40).verdict == "a release runs"
     served.sleep(700)
@@ -158,17 +162,7 @@ def test_candidate_of_a_release_that_nobody_works_on_any_more_is_rolled_back(ser
 
 
 def test_candidate_beside_a_champion_that_fails_too_is_not_judged(served, release, kept):
-    asked = release(served, policy=kept)
-    sleep = asked.sleep
-
-    def killed(seconds):
-        sleep(seconds)
-        if served.current_route.weights.get("green") == 50:
-            raise Killed
-
-    asked.sleep = killed
-    with pytest.raises(Killed):
-        run(asked)
+    killed_halfway(release(served, policy=kept), served)
     for bundle in (OLD, NEW):
         served.behaviours[bundle] = replace(served.behaviour(bundle), failing=0.5)
     served.sleep(700)

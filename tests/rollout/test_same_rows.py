@@ -5,11 +5,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from kedge import bundle as bundles
 from kedge import records
-from kedge.bundle import Signature
 from kedge.records import Evaluated, Record
 from kedge.rollout import summary
 from kedge.rollout.evidence import SPREADS, Evidence
@@ -17,28 +14,11 @@ from kedge.rollout.judge import judge
 from kedge.rollout.model import Rollout, Span, Traffic
 from kedge.rollout.outcomes import observe
 from kedge.tables import appending
+from tests.rollout.published import published
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOW = START + timedelta(days=30)
 ROWS = 600
-
-
-def published(store, policy, folder, *, slope=3.0, intercept=0.0):
-    """A bundle that says the probability 1 / (1 + exp(-(intercept + slope x)))."""
-    model = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
-    model.coef_, model.intercept_ = np.array([[slope]]), np.array([intercept])
-    written = bundles.write(
-        folder / f"{slope}{intercept}",
-        model=model,
-        signature=Signature.of(policy.model),
-        policy=policy,
-        estimator="linear",
-        golden=pa.table({"x": np.linspace(-2, 2, 64)}),
-        profile=b"{}",
-        snapshot="s",
-    )
-    bundles.publish(store, written)
-    return written.id
 
 
 @pytest.fixture

@@ -15,6 +15,17 @@ from kedge.tables import MIRRORED
 from tests.scoring.conftest import ROWS, rules
 
 
+def scored_beside(world):
+    """A better candidate that has scored a table beside the champion, whose outcomes are known a night later."""
+    candidate = world.bundle(6.0)
+    world.release(candidate)
+    world.night()
+    world.score(world.table())
+    world.outcomes()
+    world.night()
+    return candidate
+
+
 def test_the_first_model_is_promoted_at_once(world):
     made = world.bundle()
     ended = world.release(made)
@@ -99,7 +110,7 @@ def test_a_second_candidate_waits_for_the_first(world, champion):
     assert world.release(first).result == "begun"
 
 
-def test_a_rollback_takes_the_candidate_back_then_the_champion(world, champion):
+def test_a_rollback_rolls_the_candidate_back_then_the_champion(world, champion):
     candidate = world.bundle(6.0)
     world.release(candidate)
     assert batch.rollback(world.ledger, reason="complaints").result == "rolled-back"
@@ -109,12 +120,7 @@ def test_a_rollback_takes_the_candidate_back_then_the_champion(world, champion):
 
 
 def test_a_rollback_lets_the_bundle_before_answer_the_next_table(world, champion):
-    candidate = world.bundle(6.0)
-    world.release(candidate)
-    world.night()
-    world.score(world.table())
-    world.outcomes()
-    world.night()
+    candidate = scored_beside(world)
     assert world.score(world.table("next")).bundle == candidate.id
     world.night()
     batch.rollback(world.ledger, reason="complaints")
@@ -147,12 +153,7 @@ def test_an_approval_is_waited_for(world):
 
 def test_a_freeze_holds_the_promotion_not_the_scoring(world, champion):
     world.policy = rules(release={"mode": "batch", "suspend": True})
-    candidate = world.bundle(6.0)
-    world.release(candidate)
-    world.night()
-    world.score(world.table())
-    world.outcomes()
-    world.night()
+    scored_beside(world)
     assert world.score(world.table("next")).bundle == champion.id
     assert world.state.open_release is not None
 
@@ -161,12 +162,7 @@ def test_private_features_do_not_keep_two_bundles_from_being_compared(world):
     features = {"x": {"type": "number", "privacy": "drop"}, "country": {"type": "category", "values": ["AT", "BE"]}}
     world.policy = rules(model={"name": "churn", "target": "left", "features": features})
     world.release(world.bundle())
-    candidate = world.bundle(6.0)
-    world.release(candidate)
-    world.night()
-    world.score(world.table())
-    world.outcomes()
-    world.night()
+    candidate = scored_beside(world)
     assert world.score(world.table("next")).bundle == candidate.id
 
 
