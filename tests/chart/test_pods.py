@@ -198,7 +198,7 @@ def every_pod(values: Object, folder: Any, monkeypatch: pytest.MonkeyPatch) -> d
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_one_setting_reaches_every_pod(setting, tmp_path, monkeypatch):
     found = every_pod(merged(BASE, SETTINGS[setting]), tmp_path, monkeypatch)
-    assert len(found) == 6 + 2 + 10  # objects of the chart, slots, steps
+    assert len(found) == 6 + 2 + 11  # objects of the chart, slots, steps
     steps = {name for name in found if ": " in name} if setting in NOT_OF_STEPS else set()
     assert [name for name in found.keys() - steps if not holds(setting, *found[name])] == []
 
