@@ -11,10 +11,8 @@ import pytest
 
 from tests.docs import runnable
 
-pytestmark = [
-    pytest.mark.xdist_group("docs"),
-    pytest.mark.timeout(600),
-]  # the notebook needs what README's commands make
+pytestmark = pytest.mark.timeout(600)
+of_readme = pytest.mark.xdist_group("readme")  # one worker: the notebook needs what README's commands make
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +22,7 @@ def readme(tmp_path_factory):
 
 
 @pytest.mark.slow
+@of_readme
 def test_the_commands_of_the_readme_run_as_they_stand(readme):
     folder, printed = readme
     assert "payments.yaml: good (payments: 8 features, binary)" in printed
@@ -40,6 +39,7 @@ def test_the_commands_of_a_page_run_as_they_stand(page, tmp_path):
 
 
 @pytest.mark.slow
+@of_readme
 def test_the_notebook_runs_cell_by_cell(readme, monkeypatch):
     folder, _ = readme
     monkeypatch.chdir(folder / "examples")
@@ -53,6 +53,7 @@ def test_the_notebook_runs_cell_by_cell(readme, monkeypatch):
 
 
 @pytest.mark.slow
+@of_readme
 def test_the_examples_in_python_are_true(readme, monkeypatch):
     folder, _ = readme
     monkeypatch.chdir(folder)
