@@ -30,6 +30,10 @@ class Decisions:
     only_challenger_wrong: int
     only_champion_wrong: int
     """Rows on which exactly one of both decided wrongly."""
+    saved: float
+    """The champion's costs less the challenger's, summed over the rows."""
+    saved_error: float
+    """Standard deviation of ``saved`` if both decided equally well."""
     p_cost: float
     """Chance of such a rise of the cost beyond the margin, or a larger one, if there were none."""
     p_calibrated: float
@@ -41,6 +45,10 @@ class Decisions:
         if self.champion_cost == 0:
             return 0.0 if self.challenger_cost == 0 else float("inf")
         return self.challenger_cost / self.champion_cost - 1
+
+    def saves(self, errors: float) -> bool:
+        """Whether the challenger's decisions are cheaper by so many standard deviations."""
+        return self.saved > 0 and self.saved >= errors * self.saved_error
 
     def harm(self, level: float) -> bool:
         """Whether one of both tests shows harm at this level; calibrated loss says nothing where costs are shown to be
@@ -77,6 +85,8 @@ def decide(model: Model, label: Floats, challenger: Floats, champion: Floats, ma
         champion_cost=float(theirs.mean()),
         only_challenger_wrong=int(np.sum(challenger_wrong & ~champion_wrong)),
         only_champion_wrong=int(np.sum(champion_wrong & ~challenger_wrong)),
+        saved=float(np.sum(theirs - ours)),
+        saved_error=float(np.sqrt(np.sum((theirs - ours) ** 2))),
         p_cost=_rise(ours, theirs, margin),
         p_calibrated=p_calibrated,
     )

@@ -253,6 +253,8 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "champion_cost": against.decisions.champion_cost,
             "only_champion_wrong": float(against.decisions.only_champion_wrong),
             "only_challenger_wrong": float(against.decisions.only_challenger_wrong),
+            "saved": against.decisions.saved,
+            "saved_error": against.decisions.saved_error,
         }
     for fair in found.measured.fairness:
         name = f"{fair.name.replace(' ', '_')}_{fair.column}"

@@ -108,7 +108,7 @@ class Measured:
     stale: bool = False
     """The champion's training rows are older than they may be."""
     prove_decisions: bool = False
-    """A challenger of the same rise lowered the loss and not the errors: this one must lower the errors."""
+    """A challenger of the same rise lowered the loss and not what wrong decisions cost: this one must lower that."""
     agreement: Agreement | None = None
     """Of the challenger's judged and served fit; None where one fit is both."""
 
@@ -401,14 +401,13 @@ def _decisions(gates: Gates, decisions: Decisions | None, prove: bool) -> list[V
     if decisions is None:
         return []
     if prove:
-        won, lost = decisions.only_champion_wrong, decisions.only_challenger_wrong
-        least = PROVEN * math.sqrt(won + lost)
         return [
             _verdict(
                 "decisions",
-                won - lost >= least and won > lost,
-                f"the challenger alone is wrong on {lost:,} rows, the champion alone on {won:,}; after a promotion "
-                f"that lowered the loss and not the errors, the difference must be at least {least:.0f}",
+                decisions.saves(PROVEN),
+                f"the challenger alone is wrong on {decisions.only_challenger_wrong:,} rows, the champion alone on "
+                f"{decisions.only_champion_wrong:,}, which saves {decisions.saved:.5g}; after a promotion that "
+                f"lowered the loss and not the costs, it must save at least {PROVEN * decisions.saved_error:.5g}",
             )
         ]
     harm = decisions.harm(HARM_LEVEL)

@@ -164,10 +164,13 @@ def _useful(state: ModelState, retraining: Retraining) -> bool:
     """Whether its challenger decided better on the judged rows; of a regression its loss says so."""
     judged: Record[Evaluated] | None = state.evaluation(retraining.bundle) if retraining.bundle else None
     figures = judged.data.metrics if judged is not None else {}
-    won, lost = figures.get("only_champion_wrong"), figures.get("only_challenger_wrong")
-    if won is None or lost is None:
-        return retraining.brought == "promoted"
-    return won > lost and won - lost >= regret.USEFUL * math.sqrt(won + lost)
+    saved, error = figures.get("saved"), figures.get("saved_error")
+    if saved is None or error is None:  # a regression, and evaluations recorded before these figures
+        won, lost = figures.get("only_champion_wrong"), figures.get("only_challenger_wrong")
+        if won is None or lost is None:
+            return retraining.brought == "promoted"
+        saved, error = won - lost, math.sqrt(won + lost)
+    return saved > 0 and saved >= regret.USEFUL * error
 
 
 def shifted_and_risen(policy: Policy, check: Check) -> bool | None:

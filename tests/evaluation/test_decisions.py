@@ -28,6 +28,18 @@ def test_costs_are_those_of_the_policy_by_hand() -> None:
     assert (found.challenger_cost, found.champion_cost) == (1.0, 0.5)  # (3 + 1) / 4 and (1 + 1) / 4
     assert (found.only_challenger_wrong, found.only_champion_wrong) == (1, 1)
     assert found.increase == 1.0
+    assert (found.saved, found.saved_error) == (-2.0, pytest.approx(10**0.5))  # -3 and 1
+
+
+def test_fewer_mistakes_that_cost_more_save_nothing() -> None:
+    model = MODEL.model_copy(update={"costs": Costs(false_positive=1, false_negative=20)})  # act from 1/21 on
+    label = np.repeat([1.0, 0.0], 50)
+    missed = np.where(np.arange(100) < 9, 0.01, label)  # nine missed
+    alarmed = np.where(np.arange(100) >= 64, 0.9, label)  # 36 false alarms
+    found = decide(model, label, missed, alarmed, 0.0)
+    assert (found.only_challenger_wrong, found.only_champion_wrong) == (9, 36)
+    assert not found.saves(0)
+    assert decide(model, label, alarmed, missed, 0.0).saves(1.64)
 
 
 def test_being_too_sure_is_no_difference_in_decisions() -> None:

@@ -17,8 +17,9 @@ WORSE = Paired(improvement=-0.02, low=-0.03, high=0.01, p_value=0.9, blocks=30, 
 SHOWN_WORSE = dataclasses.replace(WORSE, p_value=0.99)
 ALIKE = Decisions(
     challenger_cost=0.18, champion_cost=0.18, only_challenger_wrong=9, only_champion_wrong=9,
-    p_cost=0.5, p_calibrated=0.5,
+    saved=0.0, saved_error=4.24, p_cost=0.5, p_calibrated=0.5,
 )  # fmt: skip
+SAVING = dataclasses.replace(ALIKE, saved=32.8, saved_error=20.0)
 AGAINST = Against(champion_loss=0.32, difference=BETTER, within_margin=BETTER, decisions=ALIKE)
 ROWS = Rows(
     judged=1000, unseen=1000, classes={"negative": (700, 2800), "positive": (300, 1200)}, earlier=4000
@@ -74,6 +75,11 @@ def test_a_better_challenger_passes_every_gate() -> None:
         ({"classes": two(981, 1000, 1200, 4000)}, {}, {"outcomes": "inconclusive"}),
         ({"classes": {}, "apart": True}, {}, {"outcomes": "inconclusive"}),
         ({"agreement": Agreement(difference=0.03, bound=0.02)}, {}, {"agreement": "rejected"}),
+        (
+            {"decisions": dataclasses.replace(SAVING, saved=32.0), "prove_decisions": True},
+            {},
+            {"decisions": "rejected"},
+        ),
         ({"constant": dataclasses.replace(BETTER, p_value=0.031), "against": None}, {}, {"loss": "rejected"}),
         ({"challenger_loss": 0.6}, {}, {"loss": "rejected"}),
         ({}, {"max_loss": 0.29}, {"loss": "rejected"}),
@@ -104,6 +110,7 @@ def test_each_limit_fails_its_gate_alone(
         ({"difference": dataclasses.replace(BETTER, p_value=level_of_attempt(0.05, 1))}, {}),
         ({}, {"min_improvement": 0.02}),
         ({"slices": [part(p_value=0.051)]}, {}),
+        ({"decisions": SAVING, "prove_decisions": True}, {}),
         ({"difference": WORSE, "within_margin": BETTER, "stale": True}, {}),
     ],
 )
