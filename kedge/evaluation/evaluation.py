@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from kedge import decision
 from kedge import metrics as named_metrics
 from kedge.bundle import Agreement
-from kedge.evaluation import curves, decisions, fairness, gates
+from kedge.evaluation import curves, decisions, gates
 from kedge.evaluation.compare import paired
 from kedge.evaluation.gates import Against, Measured, MeasuredMetric, Rows, Slice, Verdict
 from kedge.evaluation.regression import Fit, fit
+from kedge.fairness import fairness
 from kedge.measure import Floats, best_constant, losses, repeated
 from kedge.metrics import Figure
 from kedge.policy import Metric, Policy
@@ -132,7 +133,7 @@ def measure(
         against=None if theirs is None else _against(policy, label, ours, theirs),
         slices=[] if table is None else list(_slices(policy, table, ours, theirs)),
         metrics=[_metric(policy, limits, label, ours, theirs) for limits in policy.metrics],
-        fairness=[] if table is None else list(fairness.fairness(policy, label, challenger, table)),
+        fairness=[] if table is None else list(fairness(policy, label, challenger, table)),
         attempt=attempt,
         stale=stale,
         prove_decisions=prove_decisions,

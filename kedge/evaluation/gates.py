@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
 from kedge.evaluation.decisions import Decisions
-from kedge.evaluation.fairness import Fair
+from kedge.fairness import Fair
 from kedge.metrics import Difference, Figure
 from kedge.policy import Gates, Metric
 from kedge.records.kinds import Outcome
@@ -446,28 +446,14 @@ def _slices(gates: Gates, slices: Sequence[Slice]) -> Verdict:
 
 def _fair(gates: Gates, fair: Fair) -> Verdict:
     """Rejected where the limit is shown to be broken; where it is broken and not shown, more rows must tell."""
-    bound = f"must be at {'least' if fair.name == 'impact ratio' else 'most'} {fair.limit:.3g}"
-    name = f"{fair.name} of {fair.column}"
+    name, least = f"{fair.name} of {fair.column}", gates.fairness.min_rows
+    outcome: Outcome = "passed" if fair.within else "rejected" if fair.shown else "inconclusive"
+    sentence, needed = fair.sentence(gates), 0
     if fair.value is None:
-        least = gates.fairness.min_rows
-        few = f"{fair.judged} of {len(fair.groups)} groups have {least:,} rows and {gates.min_class_rows} of an outcome"
         sizes = sorted((group.rows for group in fair.groups), reverse=True)
         share = sizes[1] / sum(sizes) if len(sizes) > 1 else 0
-        return Verdict(
-            name=name,
-            outcome="inconclusive",
-            sentence=f"{name}: {few}; two are needed, and it {bound}",
-            rows_needed=math.ceil(max(least - sizes[1], gates.min_class_rows) / share) if share else 0,
-        )
-    judged = [group for group in fair.groups if group.rows >= gates.fairness.min_rows]
-    ends = min(judged, key=lambda group: group.selected), max(judged, key=lambda group: group.selected)
-    rates = " and ".join(f"{group.selected:.1%} of {group.value} ({group.rows:,} rows)" for group in ends)
-    outcome: Outcome = "passed" if fair.within else "rejected" if fair.shown else "inconclusive"
-    sentence = (
-        f"{name} {fair.value:.3f} (95 % interval {fair.low:.3f} to {fair.high:.3f}), {bound}; decided positively are "
-        f"between {rates}"
-    )
-    if outcome == "inconclusive":
-        sentence += "; the interval reaches within the limit: more rows must tell"
-    needed = sum(group.rows for group in judged) if outcome == "inconclusive" else 0
+        needed = math.ceil(max(least - sizes[1], gates.min_class_rows) / share) if share else 0
+    elif outcome == "inconclusive":
+        sentence += ": more rows must tell"
+        needed = sum(group.rows for group in fair.groups if group.rows >= least)
     return Verdict(name=name, outcome=outcome, sentence=sentence, rows_needed=needed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 from kedge.clock import span
@@ -18,6 +19,11 @@ MAX_LONE = 0.9
 def of_scores(nan_scores: int, rows: int) -> tuple[str, ...]:
     """That scores are missing: they are in no figure."""
     return (f"{nan_scores:,} of {rows:,} scores of the window are no finite number",) if nan_scores else ()
+
+
+def of_protected(unwatched: Mapping[str, str]) -> tuple[str, ...]:
+    """Which groups are not watched, and why."""
+    return tuple(f"fairness of {name} is not watched: it {why}" for name, why in unwatched.items())
 
 
 def of_labels(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[str, ...]:

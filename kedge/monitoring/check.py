@@ -16,7 +16,7 @@ from kedge.bundle import Manifest
 from kedge.drift import Comparison, Profile, compare, count
 from kedge.drift.html_view import Histogram, histogram
 from kedge.errors import DataError, NothingServed
-from kedge.monitoring import adopted, advice, estimate, outcomes, performance, probing, quarantine
+from kedge.monitoring import adopted, advice, estimate, fairness, outcomes, performance, probing, quarantine
 from kedge.monitoring.adopted import Basis
 from kedge.monitoring.baseline import NOTHING, Baseline, estimated
 from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
@@ -30,8 +30,10 @@ from kedge.records import (
     Breach,
     Champion,
     ChangedPair,
+    Checked,
     Drift,
     Estimate,
+    Fairness,
     ModelState,
     Performance,
     Reference,
@@ -77,6 +79,8 @@ class Check:
     performance: Performance
     """The same rows against the champion's reference."""
     estimate: Estimate | None = None
+    fairness: Fairness | None = None
+    """None: the policy names no protected column."""
     trained_until: datetime | None = None
     """Time of the newest row the champion was trained on."""
     new_labels: int | None = None
@@ -125,6 +129,8 @@ class Rows:
     accepted: tuple[Breach, ...] = ()
     """What a person said changed for good, and so quarantines no more."""
     new_labels: int | None = None
+    before: Checked | None = None
+    """The check before."""
 
 
 def check(policy: Policy, store: Store, state: ModelState, window: Window, probe: Probe | None = None) -> Check:
@@ -217,6 +223,7 @@ def read(
         last_breaches=state.last_breaches,
         accepted=state.accepted_breaches,
         new_labels=_new_labels(store, policy, state, labels_until, window.end),
+        before=state.check.data if state.check is not None else None,
     )
     return reference, rows
 
@@ -263,12 +270,17 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
             level=level(policy),
             min_increase=policy.monitor.performance.min_increase,
         ),
+        fairness=fairness.follow(policy, due, cohort, rows.before, rows.champion.tenure_id, window.end),
         trained_until=reference.trained_until,
         new_labels=rows.new_labels,
         reference_cost=reference.cost if reference.loss is not None else None,
         reference_rows=reference.loss.rows if reference.loss is not None else 0,
         trained_rows=reference.trained_rows,
-        warnings=(*advice.of_scores(nan_scores, own.num_rows), *advice.of_labels(policy, due, cohort)),
+        warnings=(
+            *advice.of_scores(nan_scores, own.num_rows),
+            *advice.of_labels(policy, due, cohort),
+            *advice.of_protected(due.unwatched),
+        ),
     )
 
 

@@ -65,7 +65,7 @@ def judge(
     """
     late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
     own, known = finite(scores) & ~late, np.isfinite(labels)
-    chosen = _judgeable(policy, scores, labels, late)
+    chosen = judgeable(policy, scores, labels, late)
     predicted = int(own.sum()) if predicted_rows is None else predicted_rows
     covered, judged = int((own & chosen).sum()), int(chosen.sum())
     groups = _groups(policy.model, scores[own], chosen[own], {name: of[own] for name, of in (slices or {}).items()})
@@ -107,12 +107,13 @@ def in_time_order(
 ) -> tuple[Floats, Floats]:
     """Scores and labels of the rows that can be judged, oldest first; absent labels filled in where that is allowed."""
     late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
-    rows = np.flatnonzero(_judgeable(policy, scores, labels, late))
+    rows = np.flatnonzero(judgeable(policy, scores, labels, late))
     rows = rows[np.argsort(times[rows], kind="stable")]
     return scores[rows], np.nan_to_num(labels[rows], nan=0.0)
 
 
-def _judgeable(policy: Policy, scores: Floats, labels: Floats, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def judgeable(policy: Policy, scores: Floats, labels: Floats, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows can be judged, shape (n,)."""
     known = np.isfinite(labels)
     if policy.labels.absent_means == "negative":
         known = known | ~late

@@ -46,8 +46,8 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
 
     A corrupt window is quarantined, and nothing else counts. Otherwise each trigger the policy switched on is a cause
     to retrain; the policy's budget, a cooldown, a run still going or a challenger whose release is to come hold it
-    back, and then the decision is to warn. An alarm, drift or a risen estimate alone warn, and never more. A check that
-    saw nothing asks for nothing.
+    back, and then the decision is to warn. An alarm, groups decided differently, drift or a risen estimate alone warn,
+    and never more. A check that saw nothing asks for nothing.
 
     Args:
         policy: Its ``monitor`` section and ``costs`` rule.
@@ -230,6 +230,8 @@ def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm:
             yield messages.outcomes(check)
     if cost.pending:
         yield "the retraining that the risen error paid for has not ended yet"
+    if check.fairness is not None:
+        yield from check.fairness.exceeded
     if drifted(policy, check):
         yield messages.inputs(check) + (messages.SKEW if _first_of_tenure(state, check) else "")
     if check.inputs.pairs:

@@ -21,7 +21,7 @@ from kedge.policy import Policy
 from kedge.records import Champion, Checked, Record, Window
 from kedge.records.cohort import Cohort, Delays
 from kedge.store import Store
-from kedge.tables import delays, log
+from kedge.tables import delays, labels, log
 from kedge.tables import scores as score_columns
 from kedge.tables.ids import Hashes, hashes_of, held
 
@@ -118,6 +118,10 @@ class Outcomes:
     late: NDArray[np.bool_]
     """Predicted before the cohort, labelled since the last verdict."""
     slices: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    protected: Mapping[str, tuple[NDArray[np.object_], NDArray[np.bool_]]] = field(default_factory=dict)
+    """Of each column of ``gates.fairness`` that is held anywhere: the group of each row, and whether it is known."""
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+    """Of the others: why they are not, in words."""
     features: Callable[[], Iterator[tuple[NDArray[np.int64], pa.Table]]] | None = None
     """Reads the features of the rows, for a probe: some at a time, in any order, with their places among the rows.
     None: they were not asked for."""
@@ -158,6 +162,7 @@ class Outcomes:
             times=self.times[kept],
             late=self.late[kept],
             slices={name: values[kept] for name, values in self.slices.items()},
+            protected={name: (groups[kept], known[kept]) for name, (groups, known) in self.protected.items()},
             features=None,
             probe=None if self.probe is None else self.probe[kept],
         )
@@ -228,7 +233,9 @@ def read(
     where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
     kept = {name for name, feature in policy.model.features.items() if feature.privacy == "keep"}
     slices = [name for name in policy.model.slices if name in kept]
-    names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *slices)))
+    logged = [name for name in policy.gates.fairness.columns if grouped(policy, name)]
+    groups = list(dict.fromkeys((*slices, *logged)))
+    names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *groups)))
 
     def cohort(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
         return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
@@ -236,8 +243,8 @@ def read(
     parts, known, classes = [], [], len(policy.model.classes)
     for rows in cohort(names, "left"):
         known.append(hashes_of(rows["_id"]))
-        parts.append(_Part.of(classes, _of(rows, bundle, left_out), slices))
-    own = Outcomes(**_joined(parts), late=_first(parts, 0), span=where, delay_seconds=delay, delays=estimate)
+        parts.append(_Part.of(classes, _of(rows, bundle, left_out), groups))
+    own = Outcomes(**_joined(parts, slices), late=_first(parts, 0), span=where, delay_seconds=delay, delays=estimate)
     if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
         return replace(own, delays=estimate or _estimate(policy, store, checks, end))
     corrected, tables = 0, []
@@ -257,12 +264,12 @@ def read(
         if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
             again = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
         first = late.filter(pc.invert(again))
-        parts, tables, corrected = [_Part.of(classes, first, slices), *parts], [first], late.num_rows - first.num_rows
-    found = replace(own, **_joined(parts), late=_first(parts, sum(rows.num_rows for rows in tables)))
-    found = replace(found, corrected=corrected)
+        parts, tables, corrected = [_Part.of(classes, first, groups), *parts], [first], late.num_rows - first.num_rows
+    found = replace(own, **_joined(parts, slices), late=_first(parts, sum(rows.num_rows for rows in tables)))
+    ids = np.concatenate([part.ids for part in parts])
+    found = replace(found, corrected=corrected, **_protected(policy, parts, ids, where.late_from))
     if not features:
         return found
-    ids = np.concatenate([part.ids for part in parts])
     columns = list(dict.fromkeys(("_id", "_time", "_version", *features)))
 
     def read_features() -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
@@ -284,30 +291,60 @@ class _Part:
     scores: Floats
     labels: Floats
     times: NDArray[np.datetime64]
-    slices: Mapping[str, NDArray[np.object_]]
+    groups: Mapping[str, NDArray[np.object_]]
+    """Of slices and of protected columns."""
     newest: datetime | None
 
     @classmethod
-    def of(cls, classes: int, rows: pa.Table, slices: Sequence[str]) -> _Part:
+    def of(cls, classes: int, rows: pa.Table, groups: Sequence[str]) -> _Part:
         return cls(
             ids=hashes_of(rows["_id"]),
             scores=score_columns.of(rows["_score"], classes),
             labels=_floats(rows["_label"]),
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
-            slices={name: _groups(rows[name]) for name in slices},
+            groups={name: _groups(rows[name]) for name in groups},
             newest=pc.max(rows["_observed"]).as_py(),
         )
 
 
-def _joined(parts: Sequence[_Part]) -> dict[str, Any]:
+def _joined(parts: Sequence[_Part], slices: Sequence[str]) -> dict[str, Any]:
     """Fields of outcomes that are the parts' one after the other."""
     return {
         "scores": np.concatenate([part.scores for part in parts]),
         "labels": np.concatenate([part.labels for part in parts]),
         "times": np.concatenate([part.times for part in parts]),
-        "slices": {name: np.concatenate([part.slices[name] for part in parts]) for name in parts[0].slices},
+        "slices": {name: np.concatenate([part.groups[name] for part in parts]) for name in slices},
         "newest": max((part.newest for part in parts if part.newest is not None), default=None),
     }
+
+
+def grouped(policy: Policy, column: str) -> bool:
+    """Whether the log's rows can be told apart by a protected column: hashed values are as good as plain ones."""
+    feature = policy.model.features.get(column)
+    return feature is not None and feature.privacy in ("keep", "hash")
+
+
+def _protected(policy: Policy, parts: Sequence[_Part], ids: Hashes, since: datetime) -> dict[str, Any]:
+    """Fields of outcomes: the protected columns of rows, by the log, else by the table of outcomes."""
+    columns = policy.gates.fairness.columns
+    protected = {}
+    for name in (name for name in columns if grouped(policy, name)):
+        groups = np.concatenate([part.groups[name] for part in parts])
+        if policy.model.features[name].privacy == "keep" and policy.model.features[name].type == "boolean":
+            groups = np.array([value if value is None else bool(value) for value in groups], dtype=object)
+        protected[name] = groups, np.ones(len(ids), np.bool_)
+    elsewhere = [name for name in columns if name not in protected]
+    table, unwatched = labels.read_beside(policy, elsewhere, since) if elsewhere else (None, {})
+    if table is not None:
+        hashes = hashes_of(table["_id"])
+        order = np.argsort(hashes, kind="stable")
+        known = held(hashes[order], ids)
+        places = order[np.searchsorted(hashes[order], ids[known])]
+        for name in table.column_names[1:]:
+            groups = np.full(len(ids), None, dtype=object)
+            groups[known] = _groups(table[name])[places]
+            protected[name] = groups, known
+    return {"protected": protected, "unwatched": unwatched}
 
 
 def _first(parts: Sequence[_Part], late: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from kedge.clock import span
 from kedge.policy import Policy
-from kedge.records import Checked, Drift, Estimate, Mean, ModelState, Performance, Record
+from kedge.records import Checked, Drift, Estimate, Fairness, Mean, ModelState, Performance, Record
 from kedge.records.cohort import Cohort
 from kedge.report import facts, histogram_pair, line_chart, page, section, table
 from kedge.report.page import small_multiples
@@ -36,6 +36,7 @@ def html(policy: Policy, made: Record[Checked], state: ModelState) -> str:
         section("Labelled rows", *_performance(policy, data.performance)),
         section("How outcomes arrive", *data.warnings, *_cohort(policy, data.cohort)),
         section("Expected without labels", *_estimate(data.estimate)),
+        *_fairness(data.fairness),
         section("Inputs", *_inputs(data.inputs)),
         section("Scores", *_inputs(data.scores)),
         section("Outcomes", *_inputs(data.outcomes)),
@@ -139,6 +140,35 @@ def _cohort(policy: Policy, seen: Cohort | None) -> list[Markup | str]:
         ]
         parts.append(table(("class", "outcomes", "share of predictions", "half known after", "90 %", "95 %"), delays))
     return parts
+
+
+def _fairness(seen: Fairness | None) -> list[Markup]:
+    """Nothing where the policy names no protected column; records of older checks have none."""
+    if seen is None:
+        return []
+    figures = [
+        (each.column, each.name, each.value, each.low, each.high, each.limit, each.verdict, each.sentence)
+        for each in seen.figures
+    ]
+    groups = [
+        (
+            column,
+            each.value,
+            sum(each.counts),
+            sum(each.counts[2:]),
+            (each.counts[1] + each.counts[3]) / sum(each.counts),
+        )
+        for column, counts in seen.counts.items()
+        for each in counts
+    ]
+    return [
+        section(
+            "Fairness",
+            f"Of the rows judged since {seen.since:%Y-%m-%d %H:%M} UTC; the intervals hold at all looks at once.",
+            table(("column", "figure", "value", "from", "to", "limit", "verdict", "in words"), figures),
+            table(("column", "group", "rows", "positives", "share decided positively"), groups),
+        )
+    ]
 
 
 def _span(seconds: float) -> str:

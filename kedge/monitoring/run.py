@@ -103,6 +103,7 @@ def to_record(
         inputs=seen.inputs,
         scores=seen.scores,
         outcomes=seen.outcomes,
+        fairness=seen.fairness,
         trained_until=seen.trained_until,
         new_labels=seen.new_labels,
         label_source=pulled,
@@ -118,6 +119,8 @@ def verdict(policy: Policy, seen: Check, decision: Decision) -> str:
         return "corrupt feed"
     if decision.alarm is not None and decision.alarm.open:
         return "error rose"
+    if seen.fairness is not None and seen.fairness.exceeded:
+        return "groups decided differently"
     if drifted(policy, seen):
         return "inputs drifted"
     if seen.inputs.pairs:

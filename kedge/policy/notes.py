@@ -35,7 +35,7 @@ def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
     'release: may end after 1.05 h, before its first outcomes are due '
     """
     due = policy.labels.due_seconds
-    found = [*_of_schedule(policy), *_of_budget(policy), *_of_steps(policy), *_of_rows(policy)]
+    found = [*_of_schedule(policy), *_of_budget(policy), *_of_steps(policy), *_of_rows(policy), *_of_fairness(policy)]
     if due is None:
         found.append(
             "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
@@ -113,6 +113,17 @@ def _of_rows(policy: Policy) -> Iterator[str]:
     for name, feature in policy.model.features.items():
         if feature.min is not None and feature.min == feature.max:
             yield f"model.features.{name}.min: is also its max, {feature.min:g}: a feature of one value says nothing"
+
+
+def _of_fairness(policy: Policy) -> Iterator[str]:
+    """Protected columns whose groups nothing tells apart once a model serves."""
+    for name in policy.gates.fairness.columns:
+        feature = policy.model.features.get(name)
+        if policy.data.labels is None and (feature is None or feature.privacy not in ("keep", "hash")):
+            yield (
+                f"gates.fairness.columns: the prediction log will not tell the groups of {name} apart, and data.labels "
+                "names no table of outcomes that could: a challenger is judged by it, and checks do not watch it"
+            )
 
 
 def _of_age(policy: Policy, due: float) -> Iterator[str]:

@@ -181,6 +181,49 @@ class Drift:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupCounts:
+    """Judged rows of one value of a protected column."""
+
+    value: str
+    counts: tuple[int, int, int, int]
+    """Of negative outcomes those decided negatively, positively; of positive ones the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairFigure:
+    """How differently the groups of a protected column are decided about, by one figure."""
+
+    column: str
+    name: str
+    value: Figure | None
+    """None: too few rows of two groups."""
+    low: Figure | None
+    high: Figure | None
+    """Interval that holds at all looks of the period at once."""
+    limit: Figure
+    verdict: Literal["kept", "exceeded", "inconclusive"]
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fairness:
+    """The champion's judged rows by the groups of ``gates.fairness``, summed up over the checks of a period."""
+
+    since: datetime
+    """Begin of the period."""
+    figures: tuple[FairFigure, ...] = ()
+    counts: Mapping[str, tuple[GroupCounts, ...]] = field(default_factory=dict)
+    """By column, groups in the order in which they first appeared: what the next check starts from."""
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+    """Columns that neither the log nor the table of outcomes holds: why, in words."""
+
+    @property
+    def exceeded(self) -> tuple[str, ...]:
+        """Sentences of the figures that are shown to lie beyond their limit."""
+        return tuple(each.sentence for each in self.figures if each.verdict == "exceeded")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signal:
     """What a check says of one signal to those after it."""
 
@@ -233,6 +276,8 @@ class Checked:
     scores: Drift = Drift(verdict="too few rows")
     outcomes: Drift = Drift(verdict="too few rows")
     """Of the judged rows, against those that the champion was judged on."""
+    fairness: Fairness | None = None
+    """None: the policy names no protected column."""
     trained_until: datetime | None = None
     new_labels: int | None = None
     label_source: Pulled | None = None

@@ -136,6 +136,7 @@ def figures(check: Record[Checked] | None) -> dict[str, float]:
         "wrong": performance.wrong.value if performance.wrong else math.nan,
         "estimated_loss_increase": _number(data.estimate.increase if data.estimate else None),
         "error_rose": float(bool(data.alarm.get("open"))),
+        "fairness_exceeded": float(len(data.fairness.exceeded)) if data.fairness else math.nan,
     }
 
 

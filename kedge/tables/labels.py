@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -72,6 +73,36 @@ def _read(table: Table, start: datetime | None) -> tuple[pa.Table, list[str], in
         columns = [batch.column(ID), label, batch.column(TIME)]
         parts.append(pa.table(columns, schema=parts[0].schema).filter(good))
     return pa.concat_tables(parts), faults, invalid
+
+
+def read_beside(policy: Policy, columns: Sequence[str], since: datetime) -> tuple[pa.Table | None, dict[str, str]]:
+    """Columns of the table of outcomes that stand beside an outcome, such as those of groups that no model sees.
+
+    Returns:
+        ``_id`` and the columns that are there, as text, of outcomes observed since (a day before, for clocks differ),
+        or None; and why the others are not, by column.
+
+    Raises:
+        DataError: the source, or a column that the policy names for it, is not there.
+    """
+    declared = policy.data.labels
+    if declared is None:
+        why = "is not in the prediction log, and data.labels names no table of outcomes that could hold it"
+        return None, dict.fromkeys(columns, why)
+    reader = open_reader(declared.source)
+    there = [name for name in columns if name in reader.names]
+    why = f"is neither in the prediction log nor in {reader.place}, whose columns are {', '.join(reader.names)}"
+    unheld = {name: why for name in columns if name not in there}
+    if not there:
+        return None, unheld
+    sources = {TIME: declared.observed_column, ID: declared.id_column, **{name: name for name in there}}
+    kinds: dict[str, Kind] = {TIME: "time", ID: "id", **dict.fromkeys(there, "category")}
+    table = Table(reader=reader, kinds=kinds, sources=sources, model=policy.model)
+    parts = [pa.schema([(name, pa.string()) for name in (ID, *there)]).empty_table()]
+    for batch in table.batches(start=since - OVERLAP, provenance=True):
+        good = pc.and_(pc.is_valid(batch.column(ID)), pc.is_null(batch.column(FAULT)))
+        parts.append(pa.Table.from_batches([batch]).select([ID, *there]).filter(good).cast(parts[0].schema))
+    return pa.concat_tables(parts), unheld
 
 
 def _table(policy: Policy, declared: LabelSource) -> Table:

@@ -8,8 +8,8 @@ from fairlearn.metrics import demographic_parity_difference, demographic_parity_
 from kedge import policy as policies
 from kedge.errors import PolicyError
 from kedge.evaluation.evaluation import measure, metrics
-from kedge.evaluation.fairness import fairness
 from kedge.evaluation.page import page
+from kedge.fairness import fairness
 
 MODEL = {"name": "loans", "target": "y", "features": {"x": {"type": "number"}, "sex": {"type": "category"}}}
 

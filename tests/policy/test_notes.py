@@ -146,3 +146,19 @@ def test_traffic_too_little_to_find_the_stated_harm_is_told_with_what_would_find
     ]
     assert noted(500, release={"expected_step_seconds": 158_400}) == []
     assert noted(500, release={"analysis": {"harm": {"failure_rate": 0.1}}}) == []
+
+
+def test_groups_that_no_check_can_tell_apart_are_said() -> None:
+    def unwatched(privacy: str = "keep", labels: Any = None) -> list[str]:
+        features = {"x": {"type": "number"}, "sex": {"type": "category", "privacy": privacy}}
+        data = {"source": {"format": "csv", "location": "t.csv"}, "time_column": "t", "extra_columns": ["origin"]}
+        rules = {
+            "model": {"name": "m", "target": "y", "features": features},
+            "data": data | ({"labels": labels} if labels else {}),
+            "gates": {"fairness": {"columns": ["sex", "origin"]}},
+        }
+        return [note.split("groups of ")[1].split()[0] for note in notes(policies.parse(rules)) if "fairness" in note]
+
+    assert unwatched() == ["origin"]
+    assert unwatched(privacy="drop") == ["sex", "origin"]
+    assert unwatched(privacy="hash", labels={"source": {"format": "csv", "location": "o.csv"}}) == []
