@@ -1,6 +1,7 @@
 """A model server's stand-in, small enough for a loaded node: v1 predictions, readiness, counters as kedge's.
 
-Run as ``python -c``. Environment: BUNDLE, SLOT. A POST to /unready ends its readiness, and nothing else.
+Run as ``python -c``. Environment: BUNDLE, SLOT. A POST to /unready ends its readiness, and nothing else; one to
+/crash ends the process.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ def answer(path, headers, body):
     if path == "/unready":
         state["ready"] = False
         return 200, b"{}"
+    if path == "/crash":
+        os._exit(1)
     if b"x-kedge-smoke: true" not in headers:
         state["requests"] += 1
     rows = json.loads(body)["instances"]

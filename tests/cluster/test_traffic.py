@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -329,3 +330,35 @@ def test_candidate_without_endpoints_is_rolled_back_though_no_client_saw_a_failu
     assert driver.route().weights == {"blue": 100}
     assert not failed(asking.answers)
     print(f"dead candidate: {len(asking.answers)} requests, 0 failed; {outcome.reason}")
+
+
+def test_champion_that_crash_loops_hands_over_to_the_candidate_that_answers(driver, clients, release_of):
+    """No comparison is possible any more: the candidate is judged by its own requests alone."""
+    driver.remove("green")
+    until("an empty slot", lambda: driver.slot("green").bundle is None)
+    over, asked = threading.Event(), release_of(NEW)
+
+    def crash():
+        while not over.wait(0.5):
+            for pod in driver._pods("blue"):
+                with suppress(httpx.HTTPError):
+                    driver.http.post(f"{address(pod)}/crash", json={})
+
+    looping = threading.Thread(target=crash)
+
+    def say(text):
+        if "canary" in text and not looping.is_alive():
+            looping.start()
+
+    asked.say = say
+    with Asking(clients) as asking:
+        try:
+            outcome = run(asked)
+        finally:
+            over.set()
+            looping.join()
+    assert outcome.result == "promoted", outcome.reason
+    assert driver.route().weights == {"green": 100}
+    after = [each for each in asking.answers if each.slot == "green"]
+    assert after
+    print(f"dead champion: {outcome.reason}; {len(failed(asking.answers))} of {len(asking.answers)} requests failed")
