@@ -52,6 +52,7 @@ class KServeDouble:
         name, bundle = meta["name"], meta["annotations"][BUNDLE]
         labels = {
             **meta["labels"],
+            "app.kubernetes.io/component": "slot",  # of the ServingRuntime, whose labels KServe adds
             "app": f"isvc.{name}-predictor",
             "serving.kserve.io/inferenceservice": name,
         }

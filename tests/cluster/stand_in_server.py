@@ -1,7 +1,7 @@
 """A model server's stand-in, small enough for a loaded node: v1 predictions, readiness, counters as kedge's.
 
 Run as ``python -c``. Environment: BUNDLE, SLOT. A POST to /unready ends its readiness, and nothing else; one to
-/crash ends the process.
+/crash ends the process; from one to /fail on each prediction fails.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ import signal
 
 BUNDLE, SLOT = os.environ["BUNDLE"], os.environ["SLOT"]
 DRAIN_SECONDS = 5
-state = {"requests": 0, "ready": True}
+state = {"200": 0, "500": 0, "ready": True, "fails": False}
 
 
 def metrics():
-    labels, count = f'model_version="{BUNDLE}"', state["requests"]
+    labels, count = f'model_version="{BUNDLE}"', state["200"] + state["500"]
     return (
-        f'kedge_requests_total{{{labels},protocol="v1",status="200"}} {count}\n'
+        f'kedge_requests_total{{{labels},protocol="v1",status="200"}} {state["200"]}\n'
+        f'kedge_requests_total{{{labels},protocol="v1",status="500"}} {state["500"]}\n'
         f'kedge_request_seconds_bucket{{le="0.01",{labels},stage="total"}} {count}\n'
         f'kedge_request_seconds_bucket{{le="+Inf",{labels},stage="total"}} {count}\n'
     ).encode()
@@ -31,10 +32,16 @@ def answer(path, headers, body):
     if path == "/unready":
         state["ready"] = False
         return 200, b"{}"
+    if path == "/fail":
+        state["fails"] = True
+        return 200, b"{}"
     if path == "/crash":
         os._exit(1)
+    status = 500 if state["fails"] else 200
     if b"x-kedge-smoke: true" not in headers:
-        state["requests"] += 1
+        state[str(status)] += 1
+    if state["fails"]:
+        return status, b"{}"
     rows = json.loads(body)["instances"]
     return 200, json.dumps({"predictions": [0.25 + 0.5 * (row["x"] - 1) for row in rows]}).encode()
 
