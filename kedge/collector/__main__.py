@@ -48,6 +48,18 @@ def main(
     retention_days: Annotated[int, typer.Option(min=0, help="Days kept in the log; 0: all.")] = 0,
     max_drop_days: Annotated[int, typer.Option(min=0, help="Days dropped at once at most; 0: any number.")] = 7,
     token_file: Annotated[Path | None, typer.Option(help="Bearer token senders show; or $KEDGE_COLLECT_TOKEN.")] = None,
+    sender: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMESPACE/NAME=WORK,...",
+            help="A service account that may send events, labels, checks or flush, by its pods' tokens (in a cluster).",
+        ),
+    ] = None,
+    audience: Annotated[str, typer.Option(help="What those tokens are made out to.")] = Settings.audience,
+    untokened_logger: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Take events of KServe's logger, which shows no token, about this model."),
+    ] = None,
     hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
     version_annotation: Annotated[
         str, typer.Option(help="InferenceService annotation with the model version.")
@@ -61,6 +73,8 @@ def main(
     """
     if remember_days or remember_ids:
         sys.stderr.write("warning: --remember-days and --remember-ids have no effect: the log's readers drop repeats\n")
+    from kedge.collector.admission import senders_of
+
     settings = Settings(
         spool=spool.expanduser().absolute(),
         interval_seconds=interval_seconds,
@@ -74,6 +88,9 @@ def main(
         retention_days=retention_days,
         max_drop_days=max_drop_days,
         token=_secret(token_file, "KEDGE_COLLECT_TOKEN"),
+        senders=senders_of(sender or []),
+        audience=audience,
+        untokened_logger=frozenset(untokened_logger or ()),
         hash_key=_key(_secret(hash_key_file, "KEDGE_HASH_KEY")),
         version_annotation=version_annotation,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kedge.body import UnreadableBody, encoding_of, shown
 from kedge.collector import events
+from kedge.collector.admission import Admission, Work
 from kedge.collector.bulk import Bulk
 from kedge.collector.collector import Collector, now_microseconds
 from kedge.collector.entries import Taken
@@ -33,6 +33,7 @@ from kedge.errors import KedgeError
 STATUS: dict[Reason, int] = {
     "malformed": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "not-found": 404,
     "method": 405,
     "too-slow": 408,
@@ -62,7 +63,7 @@ class App:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._settings = settings
-        self._token = f"Bearer {settings.token}".encode() if settings.token else None
+        self._admission = Admission(settings, collector.declared)
         self._reading = 0
         self._bulk = Bulk(collector, settings)
         self._rest = self._routes()
@@ -87,7 +88,8 @@ class App:
             packed = b"content-encoding" in fields
             if packed or _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
                 return False
-            self._authorise(fields)
+            if not self._admission.at_once(fields, "events"):
+                return False
             kept = self._collector.submit((self._event(fields, body),), len(body))
         except RequestRejected as exc:
             answer(self._rejection(exc))
@@ -112,7 +114,7 @@ class App:
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = dict(scope["headers"])
-            self._authorise(headers)
+            await self._admission.admit(headers, "events")
             body = await self._body(headers, receive)
             if _kind(headers) == events.BATCHED:
                 answer = await self._batch(body)
@@ -262,10 +264,6 @@ class App:
         finally:
             self._reading -= held
 
-    def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
-        if self._token is not None and not hmac.compare_digest(headers.get(b"authorization", b""), self._token):
-            raise RequestRejected("unauthorized", "the header `Authorization: Bearer <token>` is missing or wrong")
-
     def _rejection(self, exc: RequestRejected) -> Response:
         self._collector.metrics.refuse(exc.reason)
         return _rejection(exc)
@@ -273,9 +271,9 @@ class App:
     def _routes(self) -> ASGIApp:
         app = Starlette(
             routes=[
-                Route("/v1/labels", self._guarded(self._labels), methods=["POST"]),
-                Route("/v1/checks", self._guarded(self._check), methods=["POST"]),
-                Route("/v1/flush", self._guarded(self._flush), methods=["POST"]),
+                Route("/v1/labels", self._guarded(self._labels, "labels"), methods=["POST"]),
+                Route("/v1/checks", self._guarded(self._check, "checks"), methods=["POST"]),
+                Route("/v1/flush", self._guarded(self._flush, "flush"), methods=["POST"]),
                 Route("/healthz", _healthy),
                 Route("/readyz", self._ready),
                 Route("/metrics", self._metrics),
@@ -303,10 +301,10 @@ class App:
             answer.headers["allow"] = allowed
         return answer
 
-    def _guarded(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    def _guarded(self, endpoint: Callable[[Request], Any], work: Work) -> Callable[[Request], Any]:
         async def guarded(request: Request) -> Response:
             try:
-                self._authorise(dict(request.scope["headers"]))
+                await self._admission.admit(dict(request.scope["headers"]), work)
                 answer: Response = await endpoint(request)
             except RequestRejected as exc:
                 return self._rejection(exc)

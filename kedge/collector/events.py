@@ -44,9 +44,9 @@ def media_type(header: bytes) -> bytes:
 
 def binary(headers: Mapping[bytes, bytes], body: bytes) -> Event:
     """An event whose attributes are ``ce-`` headers and whose data are the body."""
-    attributes = {name[3:].decode("latin-1"): _header(value) for name, value in headers.items() if name[:3] == b"ce-"}
+    found = attributes(headers)
     kind = media_type(headers.get(b"content-type", JSON))
-    if not attributes:
+    if not found:
         raise RequestRejected(
             "media-type",
             f"content type {shown(kind.decode('latin-1'))} without ce- headers is not a CloudEvent; send "
@@ -54,12 +54,17 @@ def binary(headers: Mapping[bytes, bytes], body: bytes) -> Event:
             "ce-specversion headers",
         )
     is_json = kind == JSON or kind.endswith(b"+json")
-    if not is_json and attributes.get("type") == PREDICTION:
+    if not is_json and found.get("type") == PREDICTION:
         raise RequestRejected(
             "media-type", f"{PREDICTION} carries JSON, got content type {shown(kind.decode('latin-1'))}"
         )
-    raw = attributes.get("type") in (REQUEST, RESPONSE)  # the agent labels the answer with the request's content type
-    return _event(attributes, body if raw else json_of(body))
+    raw = found.get("type") in (REQUEST, RESPONSE)  # the agent labels the answer with the request's content type
+    return _event(found, body if raw else json_of(body))
+
+
+def attributes(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Attributes of an event in binary mode: its ``ce-`` headers."""
+    return {name[3:].decode("latin-1"): _header(value) for name, value in headers.items() if name[:3] == b"ce-"}
 
 
 def structured(value: Any) -> Event:

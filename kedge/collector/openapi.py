@@ -14,6 +14,7 @@ TYPES = (Prediction, Batch, Labels, Check, Accepted, Flushed, Readiness, Refusal
 REFUSALS = {
     "400": "Malformed.",
     "401": "The bearer token is missing or wrong.",
+    "403": "The account of the token may not send this.",
     "405": "A method that is not served at this address.",
     "408": "The body came too slowly.",
     "413": "Too large.",
@@ -84,7 +85,7 @@ def _paths(schema: dict[Any, Any]) -> dict[str, Any]:
                 "summary": "Append everything acknowledged to the prediction log now.",
                 "responses": {
                     "200": _answer("Done.", schema[Flushed]),
-                    **{status: refusals[status] for status in ("400", "401", "503")},
+                    **{status: refusals[status] for status in ("400", "401", "403", "503")},
                 },
             }
         },

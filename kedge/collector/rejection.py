@@ -18,6 +18,7 @@ Reason = Literal[
     "too-large",
     "too-slow",
     "unauthorized",
+    "forbidden",  # known, and may not send this
     "not-found",  # no such address
     "method",  # not by this method
     "busy",  # come again: memory, disk or connections are used up

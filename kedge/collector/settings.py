@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -35,7 +36,14 @@ class Settings:
     sample: float = 1.0
     """Share of ids kept, 0 to 1."""
     token: str | None = None
-    """Bearer token that senders must show; None: everyone may send."""
+    """Bearer token that lets a sender send everything."""
+    senders: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Service accounts, NAMESPACE/NAME, and what each may send by its pods' tokens: events, labels, checks, flush. With
+    neither these nor a token everyone may send everything."""
+    audience: str = "kedge-collector"
+    """What those tokens are made out to."""
+    untokened_logger: frozenset[str] = frozenset()
+    """Models of which events of KServe's logger, which can show no token, are taken all the same."""
     hash_key: bytes | None = None
     """Key of `privacy: hash`."""
     version_annotation: str = "kedge.dev/bundle"

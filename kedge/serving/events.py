@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from kedge import collect_token
 from kedge.serving.identity import row_id
 from kedge.serving.model import Scored, ServedModel
 
@@ -52,16 +53,12 @@ class Outbox:
     Args:
         model: Whose predictions these are.
         address: Of the collector, such as ``http://127.0.0.1:8090``, or None.
-        token: Shown to the collector as a bearer token.
         max_waiting: Rows kept at most.
     """
 
-    def __init__(
-        self, model: ServedModel, address: str | None, *, token: str | None = None, max_waiting: int = MAX_WAITING
-    ) -> None:
+    def __init__(self, model: ServedModel, address: str | None, *, max_waiting: int = MAX_WAITING) -> None:
         self._model = model
         self._address = address
-        self._token = token
         self._most = max_waiting
         self._queue: deque[Prediction] = deque()
         self._bytes = 0
@@ -117,8 +114,6 @@ class Outbox:
         import httpx
 
         headers = {"content-type": "application/cloudevents-batch+json"}
-        if self._token:
-            headers["authorization"] = f"Bearer {self._token}"
         limits = httpx.Limits(max_connections=1)
         async with httpx.AsyncClient(timeout=SEND_SECONDS, limits=limits, headers=headers, trust_env=False) as client:
             while not (self._closing.is_set() and not self._queue):
@@ -183,8 +178,8 @@ class Outbox:
         import httpx
 
         try:
-            return await client.post(self._address, content=body)
-        except httpx.HTTPError:
+            return await client.post(self._address, content=body, headers=collect_token.shown())
+        except (httpx.HTTPError, OSError):  # the file of a token is not there, for the moment
             return None
 
     async def _pause(self, seconds: float) -> None:

@@ -108,7 +108,7 @@ class Server(ModelServer):  # type: ignore[misc]
         super().__init__(workers=1, enable_grpc=False, enable_latency_logging=False, grace_period=GRACE_SECONDS)
         quiet_logs()
         self._listener = listener
-        outbox = Outbox(model, collector, token=os.environ.get("KEDGE_COLLECT_TOKEN"))
+        outbox = Outbox(model, collector)
         executor = ThreadPoolExecutor(cpus, thread_name_prefix="batch")
         self._service = Service(model, Metrics(model, outbox).register(), outbox, executor, trust_event_time)
         self._grpc = grpc

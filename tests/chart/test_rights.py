@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from kedge.collect_token import FILE, REQUESTED
+from kedge.collector.admission import senders_of
 from kedge.doctor.accounts import releasing, submitting
 from kedge.errors import ReleaseError
 from kedge.rollout.gateway.driver import GatewayDriver
 from kedge.rollout.knative.driver import KnativeDriver
 from kedge.rollout.kserve.address import Address
 from kedge.rollout.model import Route
-from tests.chart.render import SCENARIOS, Object, one, render
+from tests.chart.render import SCENARIOS, Object, one, render, template, validate
 from tests.chart.test_values import FRAUD
 from tests.manifests.build import MANIFESTS, build
 from tests.rollout.conftest import NEW, OLD
@@ -188,3 +191,53 @@ def test_the_guard_may_see_why_a_step_beside_kubeflows_runs_does_not_begin():
         for each in render({**VALUES, "guard": {"enabled": False}})
         if "-pods" in each["metadata"]["name"] and each["kind"] == "Role"
     ]
+
+
+TOKENS: Object = {**VALUES, "collector": {"tokens": {"enabled": True}}}
+
+
+def test_with_tokens_the_collector_may_ask_whose_they_are_and_nothing_else():
+    objects = render(TOKENS)
+    (role,) = [each for each in objects if each["kind"] == "ClusterRole"]
+    assert granted(role) == {("create", "tokenreviews", "")}
+    (binding,) = [each for each in objects if each["kind"] == "ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [(each["name"], each["namespace"]) for each in binding["subjects"]] == [("kedge-collector", "ml")]
+    others = {each["metadata"]["name"] for each in render(TOKENS, namespace="ml2") if each["kind"] == "ClusterRole"}
+    assert role["metadata"]["name"] not in others  # two installations: two roles
+    collector = one(objects, "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]
+    assert collector["automountServiceAccountToken"] is True
+    egress = one(objects, "NetworkPolicy", "kedge-collector")["spec"]["egress"]
+    assert 6443 in [port["port"] for rule in egress for port in rule["ports"]]
+
+
+def test_slots_and_release_steps_show_tokens_that_the_collector_takes():
+    values = {**TOKENS, "models": [{"policy": FRAUD, "logger": True}]}
+    values["collector"]["tokens"]["senders"] = [{"namespace": "billing", "name": "outcomes", "may": ["labels"]}]
+    objects = render(values)
+    collector = one(objects, "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]["containers"][0]
+    words = [word.removeprefix("--sender=") for word in collector["args"] if word.startswith("--sender=")]
+    senders = {account: sorted(may) for account, may in senders_of(words).items()}
+    assert senders == {
+        "ml/kedge-slots": ["events"],
+        "kubeflow/kedge-ml-steps": ["flush"],
+        "billing/outcomes": ["labels"],
+    }
+    assert "--untokened-logger=fraud" in collector["args"]
+    runtime = one(objects, "ServingRuntime", "kedge")["spec"]
+    slot = runtime["containers"][0]
+    mount = next(each for each in slot["volumeMounts"] if each["name"] == "collector-token")
+    token = next(each for each in runtime["volumes"] if each["name"] == "collector-token")["projected"]["sources"][0]
+    assert f"--audience={token['serviceAccountToken']['audience']}" in collector["args"]
+    assert {"name": FILE, "value": f"{mount['mountPath']}/token"} in slot["env"]
+    check = one(objects, "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    env = {each["name"]: each.get("value") for each in check["containers"][0]["env"]}
+    assert json.loads(env["KEDGE_STEP_POD"])["env"][REQUESTED] == "kubeflow/kedge-ml-steps@kedge-collector"
+    role = one(objects, "Role", "kedge-ml-steps-token")
+    assert granted(role) == {("create", "serviceaccounts/token", "kedge-ml-steps")}
+    validate(template(values).stdout)
+
+
+def test_without_tokens_nothing_of_them_is_there():
+    text = template(VALUES).stdout
+    assert not [word for word in ("tokenreviews", "--sender", "collector-token", REQUESTED, FILE) if word in text]

@@ -109,6 +109,8 @@ class FakeCluster:
                 return {"items": [each for each in self._all(plural) if selected(each, query)]}
             if verb == "GET":
                 return self._get(plural, name)
+            if plural == "serviceaccounts/token":
+                return {"status": {"token": f"{name}@{body['spec']['audiences'][0]}"}}
             self.history.append((verb, plural, name or body["metadata"]["name"]))
             if verb == "DELETE":
                 self._get(plural, name)
@@ -307,9 +309,10 @@ class Server:
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 name = parts[at + 1] if len(parts) > at + 1 else ""
+                plural = "/".join((parts[at], *parts[at + 2 :]))
                 try:
                     code = 200
-                    said = cluster.ask(self.command, parts[at], name, query, body, self.headers.get("content-type"))
+                    said = cluster.ask(self.command, plural, name, query, body, self.headers.get("content-type"))
                 except Refusal as exc:
                     code, said = exc.code, exc.status()
                 raw = json.dumps(said).encode()

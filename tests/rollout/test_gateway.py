@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -596,3 +597,39 @@ def test_slot_whose_bundle_cannot_be_fetched_was_not_started(driver, cluster):
     status = driver.slot("green")
     assert (status.ready, status.not_started, status.ends) == (False, True, 0)
     assert "storage-initializer ended 5 times, exit code 1: 403: SignatureDoesNotMatch" in status.reason
+
+
+# -- collectors
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, None),
+        ({"KEDGE_COLLECT_TOKEN": "shared"}, "Bearer shared"),
+        ({"KEDGE_COLLECT_TOKEN_FOR": "kubeflow/kedge-steps@kedge-collector"}, "Bearer kedge-steps@kedge-collector"),
+    ],
+)
+def test_a_flush_shows_the_shared_token_or_one_of_the_steps_own_account(
+    cluster, driver, monkeypatch, environment, shown
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ready = {"podIP": "10.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
+    labels = {"app.kubernetes.io/component": "collector"}
+    cluster.put("pods", {"metadata": {"name": "kedge-collector-0", "labels": labels}, "status": ready})
+    asked = []
+
+    def collector(request):
+        asked.append((request.url.path, request.headers.get("authorization")))
+        return httpx.Response(200)
+
+    with httpx.Client(transport=httpx.MockTransport(collector)) as driver.http:
+        driver.flush()
+    assert asked == [("/v1/flush", shown)]
+
+
+def test_a_flush_goes_on_where_the_step_may_ask_for_no_token(cluster, driver, monkeypatch):
+    monkeypatch.setenv("KEDGE_COLLECT_TOKEN_FOR", "kubeflow/kedge-steps@kedge-collector")
+    cluster.forbidden.add("serviceaccounts/token")
+    driver.flush()

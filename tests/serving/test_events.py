@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+import httpx
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -140,3 +141,23 @@ def test_absent_collector_delays_neither_requests_nor_the_end(model):
     outbox, seconds = asyncio.run(run())
     assert (outbox.waiting, outbox.dropped, outbox.sent) == (0, 100, 0)
     assert seconds < 10
+
+
+def test_each_batch_shows_the_token_that_the_kubelet_last_wrote(model, tmp_path, monkeypatch):
+    file, seen = tmp_path / "token", []
+    monkeypatch.setenv("KEDGE_COLLECT_TOKEN_FILE", str(file))
+
+    def collector(request):
+        seen.append(request.headers["authorization"])
+        return httpx.Response(202)
+
+    async def run():
+        outbox = Outbox(model, "http://collector")
+        async with httpx.AsyncClient(transport=httpx.MockTransport(collector)) as client:
+            assert await outbox._post(client, b"[]") is None  # it is not there yet: sent again, as after a refusal
+            for token in ("first\n", "second"):
+                file.write_text(token)
+                assert (await outbox._post(client, b"[]")).status_code == 202
+
+    asyncio.run(run())
+    assert seen == ["Bearer first", "Bearer second"]

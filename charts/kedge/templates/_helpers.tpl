@@ -356,6 +356,9 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end -}}
 {{- $env := dict -}}
 {{- range $name, $value := $set.env }}{{ $_ := set $env $name (ternary $value (toJson $value) (kindIs "string" $value)) }}{{ end -}}
+{{- $tokens := .Values.collector.tokens -}}
+{{- $account := include "kedge.stepsAccount" . -}}
+{{- if and .Values.collector.enabled $tokens.enabled $account }}{{ $_ := set $env "KEDGE_COLLECT_TOKEN_FOR" (printf "%s@%s" $account $tokens.audience) }}{{ end -}}
 {{- with $env }}{{ $_ := set $step "env" . }}{{ end -}}
 {{- $user := dict -}}
 {{- range $name, $own := dict "runAsUser" "65532" "runAsGroup" "65532" "runAsNonRoot" "true" -}}

@@ -117,6 +117,18 @@ class Api:
         """Make an object that must not be there yet; Conflict if it is."""
         return self._call("POST", kind, query={"fieldManager": MANAGER}, body=body)
 
+    def token(self, account: str, audience: str) -> str:
+        """A token of ten minutes of an account, NAMESPACE/NAME, made out to an audience."""
+        namespace, _, name = account.partition("/")
+        place = Api(namespace, self._connection, sleep=self._sleep, monotonic=self._monotonic)
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience], "expirationSeconds": 600},
+        }
+        made = place.create(Kind("api/v1", f"serviceaccounts/{name}/token"), request)
+        return str(made["status"]["token"])
+
     def apply(self, kind: Kind, body: Object) -> Object:
         """Server-side apply: the fields of ``body`` become kedge's; others stay as they are.
 

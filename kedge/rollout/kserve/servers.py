@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 
 import httpx
 
+from kedge import collect_token
 from kedge.errors import ReleaseError
 from kedge.rollout.kserve import api, counters, pods
 from kedge.rollout.model import Traffic
@@ -31,12 +32,16 @@ def counted(http: httpx.Client, found: Iterable[api.Object], bundle: str) -> dic
 
 def flush(http: httpx.Client, cluster: api.Api) -> None:
     """Have each collector write what it holds; one that is down is no error."""
-    token = os.environ.get("KEDGE_COLLECT_TOKEN")
-    shown = {"authorization": f"Bearer {token}"} if token else {}
-    with suppress(httpx.HTTPError, ReleaseError):
+    with suppress(httpx.HTTPError, ReleaseError, OSError):
+        shown = collect_token.shown() or _requested_token(cluster)
         for pod in cluster.list(api.PODS, labelSelector="app.kubernetes.io/component=collector"):
             if pods.ready(pod):
                 http.post(f"{pods.address(pod)}/v1/flush", headers=shown, timeout=FLUSH_SECONDS)
+
+
+def _requested_token(cluster: api.Api) -> dict[str, str]:
+    account, _, audience = os.environ.get(collect_token.REQUESTED, "").partition("@")
+    return {"authorization": f"Bearer {cluster.token(account, audience)}"} if audience else {}
 
 
 def _counted(http: httpx.Client, pod: api.Object, bundle: str) -> Traffic:
