@@ -43,19 +43,19 @@ def renew(before: Secrets, now: Secrets) -> None:
                 del os.environ[key]
 
 
-def look(folder: Path, before: Secrets, changed: Callable[[Secrets, Secrets], None]) -> Secrets:
+def look(folder: Path, before: Secrets | None, changed: Callable[[Secrets, Secrets], None]) -> Secrets | None:
     """What the folder holds now; what it held ``before`` if it cannot be read, as while the kubelet changes it."""
     try:
         now = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     except OSError:
         return before
-    if now != before:
+    if before is not None and now != before:
         changed(before, now)
     return now
 
 
 def _watch(folder: Path, changed: Callable[[Secrets, Secrets], None]) -> None:
-    held = look(folder, {}, lambda before, now: None)
+    held = look(folder, None, changed)
     while True:
         time.sleep(SECONDS)
         held = look(folder, held, changed)

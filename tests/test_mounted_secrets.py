@@ -31,7 +31,7 @@ def turn(folder, **values):
 
 def test_a_changed_secret_is_told_once_with_what_it_was(folder):
     told = []
-    held = look(folder, {}, lambda before, now: None)
+    held = look(folder, None, lambda *both: told.append(both))
     held = look(folder, held, lambda *both: told.append(both))
     assert told == []
     turn(folder, TOKEN="new")

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from kedge import mounted_secrets
 from kedge import policy as policies
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError, UsageError
@@ -128,6 +129,7 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     server = uvicorn.Server(config)
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, _drained)
+    mounted_secrets.watch(mounted_secrets.end)
     server.run(sockets=[listener])
     if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)

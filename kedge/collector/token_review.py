@@ -7,12 +7,15 @@ import os
 import ssl
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 OWN = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """The collector's own token, and the authority of the API server."""
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCOUNT = "system:serviceaccount:"
 SECONDS = 5.0
+
+Object = dict[str, Any]
 
 
 def account_of(token: str, audience: str) -> str | None:
@@ -21,7 +24,7 @@ def account_of(token: str, audience: str) -> str | None:
     Raises:
         OSError: Kubernetes does not answer, or does not let this account ask.
     """
-    review = {
+    review: Object = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": {"token": token, "audiences": [audience]},
@@ -33,7 +36,7 @@ def account_of(token: str, audience: str) -> str | None:
     return str(name).removeprefix(ACCOUNT).replace(":", "/") if str(name).startswith(ACCOUNT) else None
 
 
-def _post(review: dict[str, object]) -> dict[str, dict[str, object]]:
+def _post(review: Object) -> Object:
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise OSError("this is no pod of Kubernetes")
@@ -47,7 +50,7 @@ def _post(review: dict[str, object]) -> dict[str, dict[str, object]]:
         said = answer.read()
         if answer.status != 201:
             raise OSError(f"a TokenReview was answered with {answer.status}; the account needs the right to create one")
-        found: dict[str, dict[str, object]] = json.loads(said)
+        found: Object = json.loads(said)
     except (HTTPException, ValueError) as exc:
         raise OSError(f"no TokenReview was answered: {exc}") from exc
     finally:

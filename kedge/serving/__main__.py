@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kedge import mounted_secrets
 from kedge.cpus import usable_cpus
 from kedge.errors import KedgeError, UsageError
 from kedge.extras import needed_by
@@ -48,6 +49,7 @@ def serve(options: argparse.Namespace) -> None:
     sys.argv = sys.argv[:1]  # KServe reads the command line at import and would take our options for its own
     from kedge.serving.server import Server
 
+    mounted_secrets.watch(mounted_secrets.renew)
     model = ServedModel(bundle, bundle.load_model(threads=cpus), options.slot)
     model.warm_up()
     if bundle.manifest.format == "xgboost" and (fault := trees.fault()):

@@ -10,7 +10,7 @@ from kedge.cli import build
 from kedge.rollout.gateway.objects import attached
 from kedge.rollout.kserve.address import parse
 from tests.chart.answering_cluster import render_in
-from tests.chart.render import CHART, helm, key, one, render
+from tests.chart.render import CHART, helm, key, one, pods, render
 from tests.chart.test_values import FRAUD
 
 FULL = CHART / "ci" / "full-values.yaml"
@@ -356,3 +356,29 @@ def test_a_runbook_link_leads_to_a_heading_of_the_page():
     anchors = {line.lstrip("# ").lower().replace(" ", "-") for line in page.splitlines() if line.startswith("#")}
     for rule in alerts():
         assert rule["annotations"]["runbook_url"].partition("#")[2] in anchors
+
+
+def test_a_changed_secret_reaches_every_pod_that_outlives_it():
+    """Variables are set once: the same Secrets are files beside them, which the kubelet renews and processes read."""
+    values = {
+        **yaml.safe_load(FULL.read_text()),
+        "pod": {"secrets": ["proxy"]},
+        "collector": {"secrets": ["privacy.key", "proxy"], "storeSecret": "writer"},
+        "serving": {"enabled": True, "secrets": ["token"]},
+    }
+    seen = {}
+    for place, pod in pods(render(values)):
+        (container,) = pod["containers"]
+        env = [each["secretRef"]["name"] for each in container.get("envFrom", ())]
+        files = next((each for each in pod.get("volumes", ()) if each["name"] == "kedge-secrets"), None)
+        if files is None:
+            assert place.startswith(("CronJob/", "Job/", "Pod/")), place  # a new pod each time
+            continue
+        mount = next(each for each in container["volumeMounts"] if each["name"] == "kedge-secrets")
+        assert {"name": "KEDGE_SECRETS", "value": mount["mountPath"]} in container["env"]
+        assert [each["secret"]["name"] for each in files["projected"]["sources"]] == env
+        seen[place] = env
+    assert seen == {
+        "StatefulSet/kedge-collector": ["writer", "privacy.key", "proxy"],
+        "ServingRuntime/kedge": ["token"],
+    }

@@ -617,7 +617,8 @@ def test_a_flush_shows_the_shared_token_or_one_of_the_steps_own_account(
         monkeypatch.setenv(name, value)
     ready = {"podIP": "10.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
     labels = {"app.kubernetes.io/component": "collector"}
-    cluster.put("pods", {"metadata": {"name": "kedge-collector-0", "labels": labels}, "status": ready})
+    spec = {"containers": [{"name": "collector"}]}
+    cluster.put("pods", {"metadata": {"name": "kedge-collector-0", "labels": labels}, "spec": spec, "status": ready})
     asked = []
 
     def collector(request):

@@ -100,7 +100,7 @@ imagePullSecrets:
 {{- /* What is a setting of a container, in the shape (dict "root" $ "own" .Values.collector "secrets" (list of names)). */}}
 {{- define "kedge.container" -}}
 {{- $set := include "kedge.pod" . | fromJson -}}
-{{- with concat (default list .secrets) $set.secrets | compact | uniq }}
+{{- with include "kedge.secrets" . | fromJsonArray }}
 envFrom: # secrets come only by reference
   {{- range . }}
   - secretRef: {name: {{ . | quote }}}
@@ -108,6 +108,35 @@ envFrom: # secrets come only by reference
 {{- end }}
 securityContext: {{ toJson $set.containerSecurityContext }}
 resources: {{ toJson $set.resources }}
+{{- end }}
+
+{{- /* Names of the Secrets whose keys become variables, as JSON. */}}
+{{- define "kedge.secrets" -}}
+{{- concat (default list .secrets) (include "kedge.pod" . | fromJson).secrets | compact | uniq | toJson -}}
+{{- end }}
+
+{{- /* The same Secrets as files, in pods that outlive a change: variables are set once, and the kubelet renews files. */}}
+{{- define "kedge.secretsEnv" -}}
+{{- if include "kedge.secrets" . | fromJsonArray }}
+- {name: KEDGE_SECRETS, value: /var/run/secrets/kedge/env}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.secretsMount" -}}
+{{- if include "kedge.secrets" . | fromJsonArray }}
+- {name: kedge-secrets, mountPath: /var/run/secrets/kedge/env, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "kedge.secretsVolume" -}}
+{{- with include "kedge.secrets" . | fromJsonArray }}
+- name: kedge-secrets
+  projected:
+    sources:
+      {{- range . }}
+      - secret: {name: {{ . | quote }}}
+      {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "kedge.env" -}}
