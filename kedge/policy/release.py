@@ -115,6 +115,12 @@ class Capacity(Section):
     max_start_seconds: Annotated[float, Field(gt=0)] | None = None
     """From the order for the bundle to a server that is ready; null: `ready_seconds` alone."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether anything is."""
+        limits = (self.max_p95_ms, self.max_memory_mb, self.max_size_mb, self.max_start_seconds)
+        return any(limit is not None for limit in limits)
+
 
 class Guard(Section):
     """Absolute limits: of a champion after its release, and of a candidate whose champion is dead.

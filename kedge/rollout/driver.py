@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import httpx
+
 from kedge.choice import Score
 from kedge.rollout.model import Mark, Readings, Route, Slot, SlotStatus
 
@@ -23,6 +25,10 @@ class Driver(Protocol):
     @property
     def keeps(self) -> bool:
         """Whether a slot without traffic may keep its server, so that a rollback is one change of weights."""
+
+    @property
+    def http(self) -> httpx.Client:
+        """Asks the servers of slots themselves, at their ``SlotStatus.address``."""
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         """Ask for a bundle in a slot; returns at once. Asking again for the bundle that is there changes nothing."""

@@ -60,6 +60,8 @@ class Release:
     run: str = ""
     """Name of the pipeline run, for the records."""
     clock: Callable[[], datetime] = clock.now
+    monotonic: Callable[[], float] | None = None
+    """Seconds that no hand sets, to know a clock that was set; None: the clock is driven, as in a demo."""
     sleep: Callable[[float], object] = time.sleep
     say: Callable[[str], None] = lambda _text: None
     sized: str = field(default="", init=False)
@@ -68,6 +70,8 @@ class Release:
     """Of a drill, which leaves no record: where it stood when one was due; None: this is none."""
     blind: int = field(default=0, init=False)
     """Looks in a row without evidence."""
+    looked: tuple[datetime, float] | None = field(default=None, init=False)
+    """When the last look was, by the clock and in monotonic seconds."""
     steady: datetime | None = field(default=None, init=False)
     """Since when each look found the champion back that had failed; None: the last one did not."""
     told: str = field(default="", init=False)

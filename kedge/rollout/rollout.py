@@ -11,8 +11,10 @@ same rollout one loses the swap and looks again. What each state does stands in 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from kedge.bundle import golden_difference
+from kedge.clock import span
 from kedge.errors import Conflict, ReleaseError, SlotNotReady
 from kedge.policy import Policy
 from kedge.records import ModelState
@@ -20,6 +22,9 @@ from kedge.rollout import capacity, holds, progress, smoke, states
 from kedge.rollout.model import Rollout, Route, other
 from kedge.rollout.release import MAX_WAIT, End, Outcome, Release, end, finish, move, record
 from kedge.rollout.watch import fail_over, wait, watch
+
+MAX_DRIFT = timedelta(seconds=60)
+"""Two looks whose clock and monotonic seconds are further apart had the clock set between them."""
 
 
 def run(release: Release) -> Outcome:
@@ -40,6 +45,8 @@ def run(release: Release) -> Outcome:
                 mine = begun
             elif not _same(route.rollout, mine):
                 return _ended_elsewhere(release, mine)
+            elif jump := _jump(release, route.rollout or mine):
+                _follow_clock(release, route, route.rollout or mine, jump)
             else:
                 outcome = _act(release, route, route.rollout or mine)
                 if outcome is not None:
@@ -125,6 +132,27 @@ def _act(release: Release, route: Route, rollout: Rollout) -> Outcome | None:
     return None
 
 
+def _jump(release: Release, rollout: Rollout) -> timedelta | None:
+    """How far the clock was set since the last look, or since a process before began the state; None: it was not."""
+    if release.monotonic is None or rollout.ended:
+        return None
+    now, ticks = release.clock(), release.monotonic()
+    before, release.looked = release.looked, (now, ticks)
+    if before is None:
+        return now - rollout.since if rollout.since - now > MAX_DRIFT else None
+    jump = now - before[0] - timedelta(seconds=ticks - before[1])
+    return jump if abs(jump) > MAX_DRIFT else None
+
+
+def _follow_clock(release: Release, route: Route, rollout: Rollout, jump: timedelta) -> None:
+    """Count the state's time on as if the clock had not been set: else a candidate that comes up is late at once, a
+    bake is over unseen, or a step lasts for a year."""
+    word = "ahead" if jump > timedelta(0) else "back"
+    release.say(f"the clock was set {word} by {span(abs(jump))}: that time does not count")
+    release.steady = release.told_at = None
+    release.driver.set_route(replace(route, rollout=replace(rollout, since=rollout.since + jump)))
+
+
 def _deploy(release: Release, route: Route, rollout: Rollout) -> None:
     record(release, rollout)
     release.driver.deploy(rollout.slot, rollout.bundle, rollout.uri)
@@ -143,7 +171,7 @@ def _deploy(release: Release, route: Route, rollout: Rollout) -> None:
 
 def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
     try:
-        fault = _smoke_fault(release, rollout)
+        fault = _smoke_fault(release, rollout) or _capacity_fault(release, rollout)
     except SlotNotReady as exc:  # nobody answered: that alone shows nothing about the bundle
         status, waited = release.driver.slot(rollout.slot), (release.clock() - rollout.since).total_seconds()
         if status.failed or waited > release.policy.release.ready_seconds:
@@ -153,8 +181,6 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
         else:
             release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
         return
-    if not fault:
-        fault = _capacity_fault(release, rollout)
     following, step = states.TABLE["smoke"].following(release.policy.release, 0)
     now = release.clock()
     held = "" if fault else holds.held(release.policy.release, rollout, following, step, release.state(), now)
@@ -188,23 +214,34 @@ def _smoke_fault(release: Release, rollout: Rollout) -> str | None:
 
 
 def _capacity_fault(release: Release, rollout: Rollout) -> str | None:
-    """Which limits on its server the candidate exceeds; every one is looked at, once, and said."""
+    """Which limits on its server the candidate exceeds; every one is looked at, once, and said.
+
+    Raises:
+        SlotNotReady: the server was taken away meanwhile, as by a drain: its figures say nothing.
+    """
     assert release.bundle is not None
-    if release.sized == rollout.bundle or rollout.drill:
+    if not release.policy.release.capacity.limited or release.sized == rollout.bundle or rollout.drill:
         return None
-    rows = release.bundle.golden_rows()[:1]
+    status = release.driver.slot(rollout.slot)
+    if status.address is None:
+        raise SlotNotReady(f"capacity: {status.reason or 'the slot has no address'}")
+    base, rows = status.address, release.bundle.golden_rows()[:1]
+    http, name, model = release.driver.http, f"slot {rollout.slot}", release.policy.name
     checks = capacity.checked(
         release.policy.release.capacity,
-        send=lambda: release.driver.predict(rollout.slot, rows),
-        memory=lambda: smoke.memory(release.driver.slot(rollout.slot).address),
+        send=lambda: smoke.predict(http, name, base, model, rows),
+        memory=lambda: smoke.memory(http, base),
         size=release.bundle.size,
         start_seconds=(rollout.since - rollout.started).total_seconds(),
     )
-    faults = []
-    for check in checks:
-        release.say(check.sentence)
-        faults += [] if check.passed else [check.sentence]
+    sentences = [(check.passed, check.sentence) for check in checks]
+    after = release.driver.slot(rollout.slot)
+    if not after.ready and after.ends <= rollout.ends:
+        raise SlotNotReady(f"capacity: {after.reason or 'its server is gone'}")
+    for _, sentence in sentences:
+        release.say(sentence)
     release.sized = rollout.bundle
+    faults = [sentence for passed, sentence in sentences if not passed]
     return f"capacity: {'; '.join(faults)}" if faults else None
 
 

@@ -46,16 +46,14 @@ def _number(score: Any) -> Score:
     return [float(each) for each in score] if isinstance(score, list) else float(score)
 
 
-def memory(base: str | None) -> float:
+def memory(http: httpx.Client, base: str) -> float:
     """Bytes that the process of the server at ``base`` has resident, by its own page of metrics.
 
     Raises:
-        ReleaseError: it has no address, does not answer, or does not say.
+        ReleaseError: it does not answer, or does not say.
     """
-    if base is None:
-        raise ReleaseError("the slot has no address of its own")
     try:
-        answer = httpx.get(f"{base}/metrics", headers={HEADER: "true"}, timeout=TIMEOUT_SECONDS, trust_env=False)
+        answer = http.get(f"{base}/metrics", headers={HEADER: "true"}, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
     except httpx.HTTPError as exc:
         raise ReleaseError(f"{base}/metrics: {exc}") from exc

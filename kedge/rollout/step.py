@@ -166,6 +166,7 @@ def _release(policy: Policy, store: Store, registry: str, platform: str) -> rele
         store=store,
         publish=partial(Registry(registry).publish, policy.name),
         observe=partial(_observe, store, policy),
+        monotonic=None if clock.driven() else time.monotonic,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pyarrow as pa
 import pytest
 
@@ -137,6 +138,18 @@ class Platform:
         self.current_route = replace(route, revision=route.revision + 1)
         self.routes.append(self.current_route)
         return self.current_route
+
+    @property
+    def http(self):
+        return httpx.Client(transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request):
+        """A slot's own server."""
+        if not self.slot(request.url.host).ready:
+            raise httpx.ConnectError("connection refused")
+        if request.url.path == "/metrics":
+            return httpx.Response(200, text="process_resident_memory_bytes 1.5e+08\n")
+        return httpx.Response(200, json={"predictions": [0.25]})
 
     def predict(self, slot, rows):
         self._effect()

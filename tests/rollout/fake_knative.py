@@ -267,7 +267,6 @@ class FakeKnative(FakeCluster):
             for (kind, _), each in self.objects.items():
                 if kind == "pods" and each["status"]["podIP"] == request.url.host and request.url.port == 8080:
                     assert request.headers["x-kedge-smoke"] == "true"
-                    scores = self.answers.get(each["metadata"]["annotations"][BUNDLE], [0.25, 0.75])
-                    return httpx.Response(200, json={"predictions": scores})
+                    return self._predicted(request, each["metadata"]["annotations"][BUNDLE])
             raise httpx.ConnectError("no route to host")
         return super().slots(request)

@@ -7,6 +7,7 @@ import copy
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -84,7 +85,10 @@ class FakeCluster:
     counts: dict[str, Counter] = field(default_factory=dict)
     """Requests by (status, latency in s), by pod."""
     answers: dict[str, list[float]] = field(default_factory=dict)
-    """Scores by bundle."""
+    """Scores by bundle, whatever is asked."""
+    score: Callable[[str, list[dict]], list[float]] = lambda _bundle, rows: [0.25, 0.75][: len(rows)]
+    """Scores of rows by the bundles that ``answers`` does not name."""
+    memory: str = "150000000.0"
     unwell: list[int] = field(default_factory=list)
     """Status codes of the next answers, whatever is asked."""
     forbidden: set[str] = field(default_factory=set)
@@ -238,7 +242,9 @@ class FakeCluster:
             if ("services", f"{slot}-predictor") not in self.objects:
                 raise httpx.ConnectError("no such host")
             assert request.headers["x-kedge-smoke"] == "true"
-            return httpx.Response(200, json={"predictions": self.answers.get(self.bundle(slot), [0.25, 0.75])})
+            if request.url.path == "/metrics":
+                return httpx.Response(200, text=self._metrics(f"{slot}-predictor-1", self.bundle(slot)))
+            return self._predicted(request, self.bundle(slot))
         for (kind, name), each in self.objects.items():
             if kind == "pods" and each["status"]["podIP"] == host:
                 if self.deaf:
@@ -246,9 +252,13 @@ class FakeCluster:
                 return httpx.Response(200, text=self._metrics(name, each["metadata"]["annotations"].get(BUNDLE)))
         raise httpx.ConnectError("no route to host")
 
+    def _predicted(self, request, bundle):
+        rows = json.loads(request.content)["instances"]
+        return httpx.Response(200, json={"predictions": self.answers.get(bundle) or self.score(bundle, rows)})
+
     def _metrics(self, name, bundle):
         counted = self.counts.get(name, Counter())
-        lines = ["# TYPE kedge_requests_total counter"]
+        lines = [f"process_resident_memory_bytes {self.memory}", "# TYPE kedge_requests_total counter"]
         labels = f'model_name="fraud",model_version="{bundle}",slot="x"'
         for status in sorted({status for status, _ in counted}):
             count = sum(n for (code, _), n in counted.items() if code == status)

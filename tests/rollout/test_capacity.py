@@ -2,15 +2,12 @@
 
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-import pytest
 
 from kedge.errors import ReleaseError
 from kedge.policy.release import Capacity
-from kedge.rollout import smoke
 from kedge.rollout.capacity import Check, checked, open_loop
 from kedge.rollout.rollout import run
+from tests.rollout.conftest import START
 
 FAST = {"requests_per_second": 500, "seconds": 0.1}
 
@@ -72,24 +69,6 @@ def test_memory_that_cannot_be_read_is_said_and_held_against_nobody():
     assert found.sentence == "memory could not be measured: http://s/metrics: refused; limit 1 MB"
 
 
-def test_memory_is_read_from_the_servers_own_page():
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 1.5e+08\n")
-
-        def log_message(self, *_words):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert smoke.memory(f"http://127.0.0.1:{server.server_port}") == 1.5e8
-        server.shutdown()
-    with pytest.raises(ReleaseError, match="no address"):
-        smoke.memory(None)
-
-
 def test_a_candidate_above_a_limit_gets_no_traffic(served, release, change):
     said = []
     asked = release(served, policy=change(capacity=Capacity(**FAST, max_size_mb=1, max_start_seconds=100)))
@@ -103,3 +82,21 @@ def test_a_candidate_above_a_limit_gets_no_traffic(served, release, change):
 def test_a_candidate_within_its_limits_goes_on(served, release, change):
     limits = Capacity(**FAST, max_size_mb=2, max_start_seconds=60, max_p95_ms=60_000)
     assert run(release(served, policy=change(capacity=limits))).result == "promoted"
+
+
+def test_a_candidate_that_is_taken_away_while_it_is_measured_is_not_at_fault(served, release, change):
+    """Its pod is evicted by the first request of the load, and back 10 s later."""
+    answer, asked = served._answer, []
+
+    def evicted(request):
+        if not asked:
+            now = (served.now - START).total_seconds()
+            served.unready["green"] = [(now, now + 10)]
+        asked.append(request)
+        return answer(request)
+
+    served._answer = evicted
+    limits = Capacity(**FAST, max_p95_ms=60_000)
+    outcome = run(release(served, policy=change(capacity=limits)))
+    assert outcome.result == "promoted"
+    assert len(asked) > 50, "it was measured again when it was back"

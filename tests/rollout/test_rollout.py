@@ -1,6 +1,7 @@
 """The release as a state machine, on a platform in memory."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -9,6 +10,7 @@ from kedge.errors import ReleaseError, SlotNotReady, StoreError
 from kedge.rollout.model import Route
 from kedge.rollout.rollout import run
 from tests.records.made import record
+from tests.rollout.conftest import START, Killed
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -407,20 +409,57 @@ def test_requests_that_failed_while_the_pod_was_going_away_do_not_count_against_
     assert run(release(served)).result == "promoted"
 
 
-def test_route_that_another_hand_edited_ends_the_release_without_a_verdict(served, release):
+@pytest.mark.parametrize("edited", [{"blue": 40, "green": 60}, {"blue": 40, "green": 40}, {"green": 100}, {}])
+def test_route_that_another_hand_edited_ends_the_release_without_a_verdict(served, release, edited):
     asked = release(served)
 
     def sleep(seconds):
         served.sleep(seconds)
         rollout = served.current_route.rollout
-        if rollout is not None and rollout.state == "canary" and served.current_route.weights["green"] == 10:
-            served.set_route(replace(served.current_route, weights={"blue": 40, "green": 60}))
+        if rollout is not None and rollout.state == "canary" and served.current_route.weights.get("green") == 10:
+            served.set_route(replace(served.current_route, weights=edited))
 
     asked.sleep = sleep
     outcome = run(asked)
     assert outcome.result == "not-judged"
     assert "edited by another hand" in outcome.reason
     assert served.current_route.weights == {"blue": 100}
+
+
+YEAR = 365 * 86_400
+
+
+@pytest.mark.parametrize("jump", [86_400, -86_400, YEAR, -YEAR])
+@pytest.mark.parametrize("at", [1.0, 12.0, 27.0, 150.0])  # while it comes up, in a step, while it waits, in the bake
+def test_a_clock_that_is_set_ends_no_release_early_late_or_with_a_verdict(served, release, store, at, jump):
+    served.unready["green"] = [(20.0, 40.0)]
+    asked, said = release(served), []
+    asked.say, asked.monotonic = said.append, lambda: (served.now - START).total_seconds()
+
+    def wrong():
+        seconds = (served.now - START).total_seconds()
+        return served.now + timedelta(seconds=jump if seconds >= at else 0)
+
+    asked.clock = wrong
+    outcome = run(asked)
+    assert (outcome.result, steps(served)) == ("promoted", [0, 10, 0, 10, 50, 95, 100])
+    assert len([text for text in said if text.startswith("the clock was set")]) == 1
+    assert 240 < (served.now - START).total_seconds() < 600  # two steps and the bake, watched to their end
+
+
+def test_a_process_that_goes_on_after_the_clock_went_back_does_not_wait_for_a_year(served, release):
+    asked = release(served)
+    served.kill_at = served.calls + 14
+    with pytest.raises(Killed):
+        run(asked)
+    served.kill_at = None
+    assert served.current_route.rollout.state == "canary"
+    again = release(served)
+    again.monotonic = lambda: (served.now - START).total_seconds()
+    again.clock = lambda: served.now - timedelta(seconds=YEAR)
+    began = served.now
+    assert run(again).result == "promoted"
+    assert served.now - began < timedelta(seconds=600)
 
 
 def test_slot_that_nobody_can_reach_for_the_smoke_test_is_not_judged(served, release):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class LocalDriver:
     @property
     def model(self) -> str:
         return self._model
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
     def deploy(self, slot: Slot, bundle: str, uri: str) -> None:
         self._platform()
@@ -80,8 +85,7 @@ class LocalDriver:
         address = self.slot(slot).address
         if address is None:
             raise SlotNotReady(f"slot {self._model}-{slot} does not run, so it cannot be asked")
-        with httpx.Client(trust_env=False) as http:
-            return smoke.predict(http, f"{self._model}-{slot}", address, self._model, rows)
+        return smoke.predict(self.http, f"{self._model}-{slot}", address, self._model, rows)
 
     def mark(self) -> Mark:
         platform = self._platform()
