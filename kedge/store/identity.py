@@ -36,7 +36,10 @@ def identity_of(store: Store) -> str | None:
 
 
 def begin(store: Store) -> str:
-    """The store's id, which it gets if it has none."""
+    """The store's id, which it gets if it has none. Who may not write it can still learn it."""
+    found = identity_of(store)
+    if found is not None:
+        return found
     content = orjson.dumps({"id": uuid4().hex, "began": now().isoformat()})
     store.put_if_absent(KEY, content)
     return identity_of(store) or _lost(store)

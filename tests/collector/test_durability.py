@@ -11,8 +11,8 @@ import pytest
 from kedge.collector.collector import Collector
 from kedge.collector.journal import HEAD, MARK, Journal, Segment, frame
 from kedge.collector.settings import Settings
-from kedge.errors import UsageError
-from kedge.store import open_store
+from kedge.errors import StoreError, UsageError
+from kedge.store import identity, open_store
 from kedge.tables import appending, log
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
@@ -25,6 +25,37 @@ def post(event):
         return client.post("/", content=orjson.dumps(event(identity, **data)), headers=STRUCTURED)
 
     return send
+
+
+class WritesOnlyLogs:
+    """A store by credentials that may write ``logs/`` and read the rest."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, verb):
+        method = getattr(self._store, verb)
+        if verb not in ("put", "put_file", "put_if_absent", "delete", "upload"):
+            return method
+
+        def checked(key, *rest):
+            if not key.startswith("logs/"):
+                raise StoreError(f"{key}: access denied")
+            return method(key, *rest)
+
+        return checked
+
+
+def test_a_collector_whose_credentials_write_only_logs_does_all_its_work(start, event, store, ids):
+    identity.begin(store)
+    with start(store=WritesOnlyLogs(store)) as client:
+        body = orjson.dumps(event("a"))
+        assert client.post("/", content=body, headers=STRUCTURED).status_code == 202
+        assert client.post("/v1/labels", json={"model": "payments", "labels": [{"id": "a", "label": 1}]}).is_success
+        assert client.post("/v1/flush").status_code == 200
+        assert client.get("/readyz").json()["faults"] == {}
+    assert ids() == ["a"]
+    assert {key.split("/")[0] for key in store.keys("")} <= {"logs", "store.json"}
 
 
 @pytest.fixture
