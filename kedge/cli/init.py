@@ -34,7 +34,8 @@ def init(
         str | None, typer.Option(help="The class to predict against all others, as the table spells it.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name. Default: from the table's.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the policy file if it exists.")] = False,
+    values: Annotated[Path | None, typer.Option(help="Write the chart's values for this policy, too.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Look at a table and write a commented first policy.
 
@@ -50,15 +51,19 @@ def init(
 
     model = name or write.model_name(table)
     file = output or Path(f"{model}.yaml")
-    if file.exists() and not force:
-        raise UsageError(f"{file}: exists; --force replaces it, -o names another file")
+    for each, option in ((file, "-o"), (values, "--values")):
+        if each is not None and each.exists() and not force:
+            raise UsageError(f"{each}: exists; --force replaces it, {option} names another file")
     seen = look.look(source_at(table))
     guesses = _guessed(seen, target, task or (None if loss is None else "regression"), positive)
     if loss is not None and guesses.task != "regression":
         raise UsageError(f"--loss {loss!r}: belongs to --task regression, not to {guesses.task}")
-    text = write.policy_text(model, seen, guesses, _location(table, file), loss or "squared")
+    location = _location(table, file)
+    text = write.policy_text(model, seen, guesses, location, loss or "squared")
     policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
     write_file(file, text.encode())
+    if values is not None:
+        write_file(values, write.values_text(text, location, str(values)).encode())
     _say(seen, guesses)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
 

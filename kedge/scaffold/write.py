@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 
 from kedge.policy.gates import Gates
@@ -31,6 +32,24 @@ LABELS = (
 """What a table does not tell: when the outcomes became known."""
 
 
+VALUES = (
+    "store:",
+    '  url: ""                # s3://bucket/prefix; empty: a volume, which is enough for watching',
+    '  secret: ""             # an existing Secret, which cluster.secrets of the policy names for the steps of runs',
+    "registry:",
+    '  uri: ""                # MLflow, such as http://mlflow.mlflow:5000',
+    "serving:",
+    "  enabled: false         # true where KServe is: models are released, not only watched",
+    "route:",
+    "  enabled: false         # true where a Gateway is; it needs serving.enabled",
+    "  gateway: {namespace: gateway, name: kedge}",
+    "  domain: example.com    # a model's host is <model>.<namespace>.<domain>",
+    "models:",
+    "  - policy:",
+)
+"""Values of the chart before a model's policy: what no table tells, as the chart has it by default."""
+
+
 def policy_text(name: str, look: Look, guesses: Guesses, location: str, loss: str = "squared") -> str:
     """The policy file. ``location`` is the table's address as the file shall say it."""
     return "\n".join(
@@ -52,6 +71,17 @@ def policy_text(name: str, look: Look, guesses: Guesses, location: str, loss: st
             "",
         ]
     )
+
+
+def values_text(policy: str, location: str, file: str) -> str:
+    """Values of the chart for a policy file's text, with its comments; ``file`` is what they are called."""
+    head = [
+        "# Values of kedge's chart for one model. Fill in what is empty, then:",
+        f"#   helm install kedge charts/kedge --namespace ml --values {file}",
+    ]
+    if "://" not in location:
+        head.append(f"# The policy's table, {location}, is of this machine: put it where pods read it, such as s3://.")
+    return "\n".join((*head, *VALUES, textwrap.indent(policy, " " * 6)))
 
 
 def model_name(table: str) -> str:
