@@ -27,6 +27,9 @@ class Settings:
     image: str | None = None
     """Step image of runs on KFP, at best by digest. ``$KEDGE_STEP_IMAGE``, default the name in ``kedge.image``."""
 
+    policies: str | None = None
+    """Folder of policies, a file NAME.yaml a model, that ``--model NAME`` reads before the store's.
+    ``$KEDGE_POLICIES``, default none."""
     release_account: str | None = None
     """Account that release steps run as on KFP, as NAMESPACE/NAME or NAME, beside the run. ``$KEDGE_RELEASE_ACCOUNT``,
     default KFP's own."""
@@ -45,5 +48,6 @@ class Settings:
             kfp_ui=os.environ.get("KEDGE_KFP_UI") or None,
             kfp_namespace=os.environ.get("KEDGE_KFP_NAMESPACE") or None,
             image=os.environ.get("KEDGE_STEP_IMAGE") or None,
+            policies=os.environ.get("KEDGE_POLICIES") or None,
             release_account=os.environ.get("KEDGE_RELEASE_ACCOUNT") or None,
         )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; or give --model.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="The model's name; its policy is then the one in the store.")
+    str | None,
+    typer.Option("--model", help="The model's name; its policy is then that in $KEDGE_POLICIES, else in the store."),
 ]
 StoreRoot = Annotated[
     str | None, typer.Option("--store", help="Folder or s3://bucket/prefix; default $KEDGE_STORE, then .kedge.")
@@ -62,7 +63,7 @@ def refuse_both(policy: Path | None, model: str | None) -> None:
 
 
 def stored_policy(model: str, settings: Settings) -> Policy:
-    """The policy in the champion's bundle or, before there is one, in the bundle registered last.
+    """The policy in ``$KEDGE_POLICIES``, else that of the champion's bundle, else that of the bundle registered last.
 
     Raises:
         UsageError: the store holds no bundle of the model.
@@ -73,6 +74,9 @@ def stored_policy(model: str, settings: Settings) -> Policy:
     from kedge.bundle import address, manifest
     from kedge.store import open_store
 
+    file = Path(settings.policies, f"{model}.yaml") if settings.policies else None
+    if file is not None and file.is_file():
+        return policies.load(file)
     store = open_store(settings.store)
     events = records.read_events(store, model)
     if not events:

@@ -16,7 +16,7 @@ from tests.chart.render import CHART, Object, helm
 
 GROUPS = {
     "v1": ["Pod", "Service", "ConfigMap", "ServiceAccount", "PersistentVolumeClaim", "Secret", "Namespace"],
-    "apps/v1": ["StatefulSet"],
+    "apps/v1": ["StatefulSet", "Deployment"],
     "batch/v1": ["CronJob", "Job"],
     "networking.k8s.io/v1": ["NetworkPolicy"],
     "policy/v1": ["PodDisruptionBudget"],

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.chart.render import CHART, Object, template, validate
+from tests.chart.render import CHART, Object, pods, template, validate
 from tests.chart.test_values import FRAUD
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -141,6 +141,15 @@ def test_what_the_schema_accepts_gives_valid_objects_with_values_as_written(tmp_
     assume(done.returncode == 0)
     objects = [each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each]
     assert validate(done.stdout) == len(objects)
+    keys = [(found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]) for found in objects]
+    assert len(set(keys)) == len(keys)
+    for place, pod in pods(objects):
+        for (container,) in [pod["containers"]]:
+            for part, name in (("env", "name"), ("volumeMounts", "mountPath")):
+                names = [each[name] for each in container.get(part, ())]
+                assert len(set(names)) == len(names), (place, part)
+        volumes = {each["name"] for each in pod.get("volumes", ())}
+        assert len(volumes) == len(pod.get("volumes", ())), place
     for found in objects:
         assert isinstance(found["metadata"]["name"], str)
         if found["kind"] == "Service":

@@ -131,7 +131,7 @@ def of_charts_objects(objects: list[Object]) -> dict[str, tuple[Object, Object]]
         match each["kind"]:
             case "Pod":
                 found[place] = (each["metadata"], spec)
-            case "StatefulSet" | "Job":
+            case "StatefulSet" | "Deployment" | "Job":
                 found[place] = (spec["template"].get("metadata", {}), spec["template"]["spec"])
             case "CronJob":
                 template = spec["jobTemplate"]["spec"]["template"]
@@ -198,7 +198,7 @@ def every_pod(values: Object, folder: Any, monkeypatch: pytest.MonkeyPatch) -> d
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_one_setting_reaches_every_pod(setting, tmp_path, monkeypatch):
     found = every_pod(merged(BASE, SETTINGS[setting]), tmp_path, monkeypatch)
-    assert len(found) == 6 + 2 + 11  # objects of the chart, slots, steps
+    assert len(found) == 7 + 2 + 11  # objects of the chart, slots, steps
     steps = {name for name in found if ": " in name} if setting in NOT_OF_STEPS else set()
     assert [name for name in found.keys() - steps if not holds(setting, *found[name])] == []
 
@@ -222,7 +222,7 @@ def test_a_slot_in_knative_mode_has_it_too(setting):
     assert holds(setting, *slot(one(objects, "ServingRuntime", "kedge"), made["spec"]["predictor"]))
 
 
-@pytest.mark.parametrize("component", ["collector", "monitor", "guard", "policyCheck", "test", "serving"])
+@pytest.mark.parametrize("component", ["collector", "monitor", "guard", "tools", "policyCheck", "test", "serving"])
 def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tmp_path, monkeypatch):
     own = {
         "nodeSelector": {"disk": "ssd"},
@@ -242,6 +242,7 @@ def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tm
         "collector": {"StatefulSet/kedge-collector"},
         "monitor": {"CronJob/kedge-check-fraud", "CronJob/kedge-train-fraud"},
         "guard": {"CronJob/kedge-guard-fraud"},
+        "tools": {"Deployment/kedge-tools"},
         "policyCheck": {"Job/kedge-policy-check"},
         "test": {"Pod/kedge-test"},
         "serving": {"first slot by chart", "slot by the gateway driver"},
@@ -291,7 +292,7 @@ def test_one_file_of_an_overlay_reaches_its_pods(tmp_path, setting):
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(folder))
     objects = build(overlay)
     found = of_charts_objects(objects)
-    assert {name.split("/")[0] for name in found} == {"StatefulSet", "CronJob"}
+    assert {name.split("/")[0] for name in found} == {"StatefulSet", "Deployment", "CronJob"}
     if setting in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
         found["ServingRuntime"] = slot(one(objects, "ServingRuntime", "kedge"), {"model": {}})
     assert [name for name, each in found.items() if not holds(setting, *each)] == []

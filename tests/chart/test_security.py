@@ -8,6 +8,7 @@ import yaml
 from tests.chart.render import CHART, SCENARIOS, containers, one, pods, render, template, validate
 
 FULL = CHART / "ci" / "full-values.yaml"
+MOVES_TRAFFIC = ("CronJob/kedge-guard-", "Deployment/kedge-tools")
 everywhere = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda p: p.stem)
 
 
@@ -66,7 +67,7 @@ def test_no_image_is_called_latest(scenario):
 def test_no_pod_gets_a_token_it_has_no_use_for(scenario):
     for place, pod in pods(render(scenario)):
         if not place.startswith("ServingRuntime"):  # an InferenceService says it for its pods
-            assert pod["automountServiceAccountToken"] is place.startswith("CronJob/kedge-guard-"), place
+            assert pod["automountServiceAccountToken"] is place.startswith(MOVES_TRAFFIC), place
 
 
 @everywhere

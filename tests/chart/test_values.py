@@ -10,10 +10,23 @@ from itertools import pairwise
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from kedge import policy
+from kedge.cli import build
 from tests.chart.kubernetes_schema import definitions
-from tests.chart.render import CHART, SCENARIOS, TOOLS, TOOLS_COME_FROM, absent, helm, refusal, render, template
+from tests.chart.render import (
+    CHART,
+    SCENARIOS,
+    TOOLS,
+    TOOLS_COME_FROM,
+    absent,
+    helm,
+    refusal,
+    render,
+    template,
+    validate,
+)
 from tests.chart.table import rows, table
 
 SCHEMA = CHART / "values.schema.json"
@@ -22,6 +35,9 @@ FRAUD = {
     "data": {"source": {"format": "log"}},
 }
 
+BLUE = {**FRAUD, "model": {**FRAUD["model"], "name": "fraud-blue"}}
+TWICE = [{"name": "a", "configMap": {"name": "b"}}, {"name": "a", "secret": {"secretName": "c"}}]
+MOUNTED_TWICE = [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/a/"}]
 LONG = {**FRAUD, "model": {**FRAUD["model"], "name": "fraud-in-payments"}}
 
 
@@ -79,6 +95,7 @@ def test_every_component_takes_what_all_pods_take():
     assert every == set(yaml.safe_load((CHART / "values.yaml").read_text())["pod"])
     for component in ("collector", "monitor", "guard", "serving", "policyCheck", "test"):
         assert every <= set(schema["properties"][component]["properties"]), component
+    assert every - {"serviceAccount"} <= set(schema["properties"]["tools"]["properties"])  # the guard's
     assert set(schema["properties"]["steps"]["properties"]) <= every
 
 
@@ -157,6 +174,16 @@ def test_a_model_in_the_values_has_the_policys_own_schema():
         ({"models": [{"policy": FRAUD}, {"policy": FRAUD}]}, '"fraud" is there twice'),
         ({"fullnameOverride": "a-name-of-twenty-nine-letters", "models": [{"policy": LONG}]}, "set a shorter"),
         ({"route": {"enabled": True}}, "set serving.enabled too"),
+        ({"models": [{"policy": BLUE}, {"policy": FRAUD}]}, 'also what the slot blue of "fraud" is called'),
+        ({"pod": {"volumes": TWICE}, "models": [{"policy": FRAUD}]}, 'volumes: name "a" is there twice'),
+        ({"pod": {"volumes": [{**TWICE[0], "name": "kedge-secrets"}]}}, "at '/pod/volumes/0'"),
+        ({"test": {"volumeMounts": MOUNTED_TWICE}, "models": [{"policy": FRAUD}]}, 'mountPath "/a" is there twice'),
+        ({"pod": {"env": {"KEDGE_SECRETS": "/etc"}}}, "at '/pod/env/KEDGE_SECRETS'"),
+        ({"release": {"subjects": [{"kind": "User", "name": "a", "namespace": "b"}]}}, "at '/release/subjects/0"),
+        ({"release": {"subjects": [{"kind": "ServiceAccount", "name": "A B"}]}}, "at '/release/subjects/0/name'"),
+        ({"store": {"volume": {"accessModes": ["ReadWriteOncePod"]}}}, "at '/store/volume/accessModes/0'"),
+        ({"collector": {"tokens": {"senders": [{"namespace": "a", "name": "b", "may": ["write"]}]}}}, "/may/0'"),
+        ({"collector": {"tokens": {"audience": "a b"}}}, "at '/collector/tokens/audience'"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_values_is_refused_and_named(values, named):
@@ -184,6 +211,26 @@ def test_a_policy_comes_out_of_the_values_as_it_went_in(scenario, tmp_path):
         file = tmp_path / f"{name}.yaml"
         file.write_text(text)
         assert policy.load(file).hash == policy.parse(given[name]).hash
+
+
+def test_kedge_init_writes_values_that_the_chart_takes_as_they_are(tmp_path):
+    table, file, values = (tmp_path / name for name in ("payments.csv", "payments.yaml", "values.yaml"))
+    rows = (
+        f"{n},2026-01-{1 + n % 28:02}T00:00:00Z,{n % 7}.5,{'AT' if n % 3 else 'on'},{int(n % 4 == 0)}"
+        for n in range(400)
+    )
+    table.write_text("\n".join(("id,at,amount,country,returned", *rows)))
+    words = ["init", table, "--target", "returned", "-o", file, "--values", values]
+    done = CliRunner().invoke(build(), [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    assert "is of this machine" in values.read_text()
+    (made,) = [o for o in render(values) if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "kedge-policies"]
+    (text,) = made["data"].values()
+    assert policy.parse(yaml.safe_load(text)).hash == policy.parse(yaml.safe_load(file.read_text())).hash
+    full = {**yaml.safe_load(values.read_text()), "serving": {"enabled": True}, "route": {"enabled": True}}
+    assert validate(template(full).stdout)
+    again = CliRunner().invoke(build(), [str(word) for word in [*words[:5], tmp_path / "other.yaml", *words[6:]]])
+    assert "values.yaml: exists" in str(again.exception)
 
 
 def test_numbers_survive_the_way_through_helm(tmp_path):
@@ -222,6 +269,15 @@ def test_the_notes_name_the_next_command(tmp_path):
         assert f"kubectl --namespace ml exec statefulset/kedge-collector -- kedge {command} --model fraud\n" in text
     assert "PersistentVolumeClaim kedge-store) stays" in text
     assert "no KServe" in text
+
+
+def test_the_notes_say_how_to_look_approve_and_roll_back_where_something_is_released(tmp_path):
+    text = notes({"models": [{"policy": FRAUD}], "serving": {"enabled": True}}, tmp_path)
+    pod = "kubectl --namespace ml exec deploy/kedge-tools -- "
+    for command in ("status", "history"):
+        assert f"{pod}kedge {command} --model fraud\n" in text
+    for command in ("approve --model fraud BUNDLE", 'rollback --model fraud --reason "..."'):
+        assert f'{pod}env KEDGE_ACTOR="$USER" kedge {command}\n' in text
 
 
 def test_the_notes_of_an_empty_installation_say_how_to_begin(tmp_path):

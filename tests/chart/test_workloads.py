@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 import yaml
 from typer.main import get_command
@@ -89,7 +92,7 @@ def test_a_suspended_models_check_is_not_told_as_overdue():
 
 @pytest.mark.parametrize("off", [{"guard": {"enabled": False}}, {"serving": {"enabled": False}}])
 def test_nothing_of_the_guard_is_there_where_it_is_off_or_nothing_is_served(off):
-    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}}
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, "tools": {"enabled": False}}
     assert [name for name in names(values) if "guard" in name] == [
         "NetworkPolicy/kedge-guard",
         "CronJob/kedge-guard-fraud",
@@ -97,6 +100,51 @@ def test_nothing_of_the_guard_is_there_where_it_is_off_or_nothing_is_served(off)
     assert [name for name in names({**values, **off}) if "guard" in name] == []
     subjects = one(render({**values, **off}), "RoleBinding", "kedge-submit")["subjects"]
     assert [each["name"] for each in subjects] == ["kedge-monitor"]
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_people_type_in_a_pod_with_the_guards_environment_account_and_network(guard):
+    values = yaml.safe_load(FULL.read_text()) | {"guard": {"enabled": guard}}
+    objects = render(values)
+    pod = one(objects, "Deployment", "kedge-tools")["spec"]["template"]
+    check = one(objects, "CronJob", "kedge-check-fraud")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    env = {each["name"]: each for each in pod["spec"]["containers"][0]["env"]}
+    of_checks = {each["name"]: each for each in check["containers"][0]["env"] if each["name"] != "KEDGE_MODEL"}
+    assert env | of_checks == env
+    mounts = {each["mountPath"] for each in pod["spec"]["containers"][0]["volumeMounts"]}
+    assert env["KEDGE_POLICIES"]["value"] in mounts
+    bound = [
+        each["metadata"]["name"]
+        for each in objects
+        if each["kind"] == "RoleBinding" and pod["spec"]["serviceAccountName"] in [s["name"] for s in each["subjects"]]
+    ]
+    assert bound[:2] == ["kedge-submit", "kedge-release"]
+    (expression,) = one(objects, "NetworkPolicy", "kedge-guard")["spec"]["podSelector"]["matchExpressions"]
+    assert pod["metadata"]["labels"][expression["key"]] in expression["values"]
+
+
+@pytest.mark.parametrize("off", [{"tools": {"enabled": False}}, {"serving": {"enabled": False}}, {"models": []}])
+def test_no_pod_waits_where_nothing_is_released_or_nobody_wants_it(off):
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, **off}
+    assert not [name for name in names(values) if "tools" in name]
+
+
+def test_the_pod_that_waits_ends_when_it_is_told_to_or_a_secret_changes(tmp_path):
+    script = one(render(FULL), "Deployment", "kedge-tools")["spec"]["template"]["spec"]["containers"][0]["args"][0]
+    (tmp_path / "KEY").write_text("old")
+    script = script.replace("sleep 10", "sleep 0.1")
+    run = {"env": {"KEDGE_SECRETS": str(tmp_path), "PATH": os.defpath}, "stdin": subprocess.DEVNULL}
+    waiting = [subprocess.Popen(["sh", "-c", script], **run) for _ in range(2)]
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting[0].wait(0.5)
+        waiting[0].terminate()
+        assert waiting[0].wait(20) == 0
+        (tmp_path / "KEY").write_text("new")
+        assert waiting[1].wait(20) == 0
+    finally:
+        for each in waiting:
+            each.kill()
 
 
 def test_the_addresses_of_people_reach_checks_and_guard():
@@ -379,6 +427,7 @@ def test_a_changed_secret_reaches_every_pod_that_outlives_it():
         assert [each["secret"]["name"] for each in files["projected"]["sources"]] == env
         seen[place] = env
     assert seen == {
+        "Deployment/kedge-tools": ["object-store", "mlflow", "proxy"],
         "StatefulSet/kedge-collector": ["writer", "privacy.key", "proxy"],
         "ServingRuntime/kedge": ["token"],
     }

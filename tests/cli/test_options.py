@@ -79,3 +79,14 @@ def test_a_name_that_the_store_does_not_know_is_refused_with_those_it_knows(sett
         chosen_policy(None, "paymets", settings)
     with pytest.raises(UsageError, match="payments: no bundle in the store says its policy; give --policy FILE"):
         chosen_policy(None, "payments", settings)
+
+
+def test_by_name_the_folder_of_policies_goes_before_the_store(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEDGE_POLICIES", str(tmp_path / "policies"))
+    registered(settings, tmp_path, extra={"type": "number"})
+    told = Settings.of(settings.store)
+    assert chosen_policy(None, "payments", told).model.features["extra"].type == "number"
+    (tmp_path / "policies").mkdir()
+    policy = models.payments_policy(extra={"type": "category"})
+    (tmp_path / "policies" / "payments.yaml").write_text(policy.model_dump_json())
+    assert chosen_policy(None, "payments", told).model.features["extra"].type == "category"

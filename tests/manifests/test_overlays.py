@@ -12,6 +12,7 @@ from kedge import policy
 from tests.chart.render import ROOT, SCENARIOS, containers, one, pods, render, tool, validate
 from tests.manifests.build import MANIFESTS, OVERLAYS, build, build_text
 
+MOVES_TRAFFIC = ("CronJob/kedge-guard-", "Deployment/kedge-tools")
 overlays = pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
 
 
@@ -21,13 +22,13 @@ def test_kubeconform_accepts_every_object(folder):
 
 
 @overlays
-def test_every_pod_is_restricted_and_only_the_guard_has_a_token(overlay):
+def test_every_pod_is_restricted_and_only_what_moves_traffic_has_a_token(overlay):
     for place, pod in pods(build(overlay)):
         assert pod["securityContext"]["runAsNonRoot"] is True, place
         assert pod["securityContext"]["runAsUser"] > 0, place
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, place
         if not place.startswith("ServingRuntime"):  # an InferenceService says it for its pods
-            assert pod["automountServiceAccountToken"] is place.startswith("CronJob/kedge-guard-"), place
+            assert pod["automountServiceAccountToken"] is place.startswith(MOVES_TRAFFIC), place
         for container in containers(pod):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, place

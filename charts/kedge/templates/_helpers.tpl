@@ -61,6 +61,14 @@
 {{- end -}}
 {{- if not (kindIs "invalid" $value) -}}{{- $_ := set $set $name $value -}}{{- end -}}
 {{- end -}}
+{{- range $list, $key := dict "volumes" "name" "volumeMounts" "mountPath" -}}
+{{- $seen := list -}}
+{{- range $each := get $set $list -}}
+{{- $place := trimSuffix "/" (get $each $key) -}}
+{{- if has $place $seen }}{{ fail (printf "%s: %s %q is there twice; a pod has each once" $list $key $place) }}{{ end -}}
+{{- $seen = append $seen $place -}}
+{{- end -}}
+{{- end -}}
 {{- range $kind, $amounts := $set.resources -}}
 {{- range $name, $amount := $amounts -}}{{ if not (kindIs "string" $amount) }}{{ $_ := set $amounts $name (toJson $amount) }}{{ end }}{{- end -}}
 {{- end -}}
@@ -212,32 +220,32 @@ pvc://{{ include "kedge.storeClaim" . }}/bundles
 http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{{ .Values.collector.port }}
 {{- end }}
 
-{{- /* Where releases of a model go: the driver, the namespace, and what a first slot and a first route need.
-       Call with (dict "root" $ "host" .host). */}}
+{{- /* Where releases go: the driver, the namespace, and what a first slot and a first route need. */}}
 {{- define "kedge.platform" -}}
-{{- $host := .host -}}
-{{- with .root -}}
 {{- $options := list -}}
 {{- if .Values.route.enabled -}}
 {{- with .Values.route -}}
 {{- $options = list (printf "gateway=%s/%s" .gateway.namespace .gateway.name) -}}
 {{- with .gateway.sectionName }}{{ $options = append $options (printf "section=%s" .) }}{{ end -}}
-{{- $options = append $options (ternary (printf "host=%s" $host) (printf "domain=%s" .domain) (not (empty $host))) -}}
+{{- $options = append $options (printf "domain=%s" .domain) -}}
 {{- end -}}
+{{- $hosts := list -}}
+{{- range .Values.models }}{{ if .host }}{{ $hosts = append $hosts (printf "%s:%s" .policy.model.name .host) }}{{ end }}{{ end -}}
+{{- with $hosts }}{{ $options = append $options (printf "host=%s" (join "," .)) }}{{ end -}}
 {{- end -}}
 {{- if not .Values.store.url }}{{ $options = append $options (printf "claim=%s" (include "kedge.storeClaim" .)) }}{{ end -}}
 {{- if .Values.serving.enabled }}{{ $options = append $options (printf "slots=%s-slots" (include "kedge.fullname" .)) }}{{ end -}}
 {{ ternary "knative" "gateway" (eq .Values.serving.deploymentMode "Knative") }}:{{ .Release.Namespace }}{{ with $options }}?{{ join "&" . }}{{ end }}
 {{- end }}
+
+{{- /* Whether people have a pod to type in: where something is released. */}}
+{{- define "kedge.tools" -}}
+{{- and .Values.tools.enabled .Values.serving.enabled (not (empty .Values.models)) -}}
 {{- end }}
 
-{{- /* What a command that knows a model is told: check, first training and guard alike. Call with
-       (dict "root" $ "host" .host). */}}
+{{- /* What every command is told: check, first training, guard and people's own alike. */}}
 {{- define "kedge.commandEnv" -}}
-- name: KEDGE_MODEL
-  valueFrom: {fieldRef: {fieldPath: "metadata.labels['kedge.dev/model']"}}
 - {name: KEDGE_PLATFORM, value: {{ include "kedge.platform" . | toJson }}}
-{{- with .root }}
 - {name: KEDGE_STORE, value: {{ include "kedge.store" . | toJson }}}
 - {name: KEDGE_STEP_IMAGE, value: {{ include "kedge.image" (dict "root" . "image" .Values.images.step) | toJson }}}
 - {name: KEDGE_RELEASE_ACCOUNT, value: {{ include "kedge.stepsAccount" . | toJson }}}
@@ -254,7 +262,6 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- end }}
 {{- if .Values.kfp.audience }}
 - {name: KF_PIPELINES_SA_TOKEN_PATH, value: /var/run/secrets/kubeflow/pipelines/token}
-{{- end }}
 {{- end }}
 {{- end }}
 
@@ -324,6 +331,12 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- $_ := set $seen $model true -}}
 {{- $job := printf "%s-check-%s" $name $model -}}
 {{- if gt (len $job) 52 }}{{ fail (printf "models: the CronJob %q would be longer than 52 characters; set a shorter fullnameOverride" $job) }}{{ end -}}
+{{- end -}}
+{{- range $model, $_ := $seen -}}
+{{- range $slot := list "blue" "green" -}}
+{{- $taken := printf "%s-%s" $model $slot -}}
+{{- if hasKey $seen $taken }}{{ fail (printf "models: %q is also what the slot %s of %q is called; give one of them another name" $taken $slot $model) }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- if (urlParse .Values.registry.uri).userinfo | contains ":" }}{{ fail "registry.uri holds a password, which every reader of a CronJob would see: leave it out, and put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD into the Secret that registry.secret names" }}{{ end -}}
 {{- if and .Values.route.enabled (not .Values.serving.enabled) }}{{ fail "route.enabled: routes lead to slots, so set serving.enabled too" }}{{ end -}}

@@ -99,7 +99,7 @@ def attached(body: Object, address: Address, model: str) -> Object:
     Raises:
         UsageError: the address does not name them.
     """
-    host = address.host or (address.domain and f"{model}.{address.namespace}.{address.domain}")
+    host = address.host_of(model)
     if not address.gateway or not host:
         raise UsageError(
             f"{model} has no HTTPRoute in {address.namespace} yet: add gateway=NAMESPACE/NAME&domain=DOMAIN to the "

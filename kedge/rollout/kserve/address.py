@@ -26,7 +26,7 @@ class Address:
     domain: str = ""
     """Ending of a new route's host, ``<model>.<namespace>.<domain>``."""
     host: str = ""
-    """A new route's host, instead of one by domain."""
+    """A new route's host, instead of one by domain; or ``MODEL:HOST,...`` for some of the models."""
     claim: str = ""
     """Volume claim of a store that is a folder; its root holds ``bundles/``."""
     account: str = ""
@@ -34,6 +34,16 @@ class Address:
     slots: str = ""
     """ConfigMap in the namespace whose ``predictor.json`` says what every slot is, but for the bundle: replicas,
     account, placement, security context. Without it a candidate is what its champion is."""
+
+    def host_of(self, model: str) -> str:
+        """The host of a model's new route; empty: the address does not say."""
+        if ":" not in self.host:
+            return self.host or self._by_domain(model)
+        named = dict(each.split(":", 1) for each in self.host.split(",") if ":" in each)
+        return named.get(model) or self._by_domain(model)
+
+    def _by_domain(self, model: str) -> str:
+        return f"{model}.{self.namespace}.{self.domain}" if self.domain else ""
 
 
 def parse(text: str) -> Address:
