@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -198,9 +199,9 @@ def _quiet(data: Data) -> bool:
 
 
 def _origin(store: Store, model: str, bundle: str) -> tuple[str, str]:
-    """Snapshot and commit a bundle was made from, each cut to twelve digits; empty where the bundle is gone."""
-    try:
-        made = orjson.loads(store.get(f"bundles/{model}/{bundle}/bundle.json"))
-        return str(made["snapshot"])[:12], str(made["commit"])[:12]
-    except (KeyError, TypeError, orjson.JSONDecodeError):
-        return "", ""
+    """Snapshot and commit a bundle was made from, each cut to twelve digits; empty where nobody knows any more."""
+    for key in (f"bundles/{model}/{bundle}/bundle.json", f"deleted/{model}/{bundle}.json"):
+        with suppress(KeyError, TypeError, orjson.JSONDecodeError):
+            made = orjson.loads(store.get(key))
+            return str(made["snapshot"])[:12], str(made["commit"])[:12]
+    return "", ""

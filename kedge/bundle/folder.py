@@ -318,10 +318,13 @@ def open_bundle(folder: Path, *, expect: str | None = None) -> Bundle:
 
 
 def publish(store: Store, bundle: Bundle) -> str:
-    """Copy a bundle into the store, its manifest last, and return its address there. Again is harmless."""
-    last = f"{bundle.address}/{manifests.NAME}"  # who finds it finds the rest
-    if last not in store.keys(bundle.address):
-        for name in (*bundle.manifest.files, manifests.NAME):
+    """Copy a bundle into the store, its manifest last, and return its address there.
+
+    Again is harmless: what it lacks is added, and its age counts from now.
+    """
+    held = set(store.keys(bundle.address)) - {f"{bundle.address}/{manifests.NAME}"}  # who finds it finds the rest
+    for name in (*bundle.manifest.files, manifests.NAME):
+        if f"{bundle.address}/{name}" not in held:
             store.put(f"{bundle.address}/{name}", (bundle.folder / name).read_bytes())
     return store.uri(bundle.address)
 

@@ -36,6 +36,7 @@ COMMANDS = (
     "plan",
     "policy",
     "profile",
+    "prune",
     "release",
     "replay",
     "resume",

@@ -78,6 +78,8 @@ def monitor(
     if outcome is not None:
         for line in _tell(asked, opened, outcome, moment):
             say(f"notify: {line}")
+        if outcome.written:
+            say(_prune(asked, opened))
     due = outcome.due if outcome is not None else None
     failed = run.release_again(asked, opened, now=moment) if due is None else None
     ended: list[RunOutcome] = []
@@ -107,6 +109,19 @@ def _tell(policy: Policy, store: Store, outcome: Outcome, now: datetime) -> list
         return notify.tell(policy, store, notify.of_check(policy, outcome.record, state), notify.OF_CHECK, notify.post)
     except StoreError as exc:
         return [f"nobody was told: {exc}"]
+
+
+def _prune(policy: Policy, store: Store) -> str:
+    """Delete what the policy keeps no longer, and say what came of it: no check fails because of it."""
+    from kedge.errors import StoreError
+    from kedge.retention.prune import carry_out, plan
+
+    try:
+        made = plan(policy, store)
+        carry_out(made, store)
+    except StoreError as exc:
+        return f"retention: not everything old was deleted, the next check tries again: {exc}"
+    return f"retention: {made} deleted"
 
 
 def _probe(

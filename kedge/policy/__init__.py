@@ -8,6 +8,7 @@ from kedge.policy.monitor import Budget, Monitor
 from kedge.policy.parse import line_of, load, parse, read, schema
 from kedge.policy.policy import Policy
 from kedge.policy.release import Release
+from kedge.policy.retention import Retention
 from kedge.policy.train import Train
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Monitor",
     "Policy",
     "Release",
+    "Retention",
     "RowTime",
     "Source",
     "Train",

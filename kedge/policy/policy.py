@@ -21,6 +21,7 @@ from kedge.policy.model import Model, fault_of_name, may_name
 from kedge.policy.monitor import Monitor
 from kedge.policy.notify import Notify
 from kedge.policy.release import Release
+from kedge.policy.retention import Retention
 from kedge.policy.section import Section, fault_below
 from kedge.policy.train import Train
 
@@ -55,6 +56,8 @@ class Policy(Section):
     """When a retraining pays."""
     cluster: Cluster = Cluster()
     """What the steps of a run use on a cluster."""
+    retention: Retention = Retention()
+    """What the store keeps of the past."""
     notify: Notify = Notify()
     """Who is told how a run ended."""
 

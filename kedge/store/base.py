@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from kedge.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One object, as a listing shows it."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified: datetime
+    """When it was written last, by the store's clock, UTC."""
 
 
 class Store(Protocol):
@@ -14,7 +27,7 @@ class Store(Protocol):
 
     Layout: ``logs/<model>/{predictions,labels}`` (Delta tables), ``records/<model>/<kind>/<key>.json``,
     ``quarantined/<model>/<start>_<end>``, ``snapshots/<model>/<fingerprint>/``, ``bundles/<model>/<id>/``,
-    ``reports/<model>/``, ``told/<model>.json``.
+    ``reports/<model>/``, ``told/<model>.json``, ``deleted/<model>/<id>.json`` (manifests of bundles that are gone).
     """
 
     @property
@@ -42,11 +55,14 @@ class Store(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below ``prefix/``, sorted."""
 
+    def items(self, prefix: str) -> list[Item]:
+        """All objects below ``prefix/``, sorted by key: none is read. One that goes meanwhile is left out."""
+
     def folders(self, prefix: str) -> list[str]:
         """Names directly below ``prefix/`` that have keys below them, sorted: one listing, however many keys."""
 
     def delete(self, key: str) -> None:
-        """Remove one object; a key that does not exist is fine."""
+        """Remove one object; a key that does not exist is fine. Nothing is left of a folder that held only this."""
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Copy a folder's files below ``prefix``; readers see all of them or none if they look for the last name in

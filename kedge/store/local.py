@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from kedge.errors import StoreError, UsageError
+from kedge.store.base import Item
 from kedge.store.files import copy_file, manifest_last, sync_folder, write_beside, write_file
 
 
@@ -78,19 +81,33 @@ class LocalStore:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
+        yield from sorted(path.relative_to(self._root).as_posix() for path in self._files(prefix))
+
+    def items(self, prefix: str) -> list[Item]:
+        found = []
+        for path in self._files(prefix):
+            with suppress(FileNotFoundError):
+                seen, key = path.stat(), path.relative_to(self._root).as_posix()
+                found.append(Item(key=key, size=seen.st_size, modified=datetime.fromtimestamp(seen.st_mtime, UTC)))
+        return sorted(found, key=lambda item: item.key)
+
+    def _files(self, prefix: str) -> Iterator[Path]:
         folder = self._path(prefix) if prefix else self._root
-        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
-        yield from sorted(path.relative_to(self._root).as_posix() for path in files)
+        return (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
 
     def folders(self, prefix: str) -> list[str]:
         folder = self._path(prefix)
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def delete(self, key: str) -> None:
+        path = self._path(key)
         try:
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as exc:
             raise self._refused(f"delete {key}", exc) from exc
+        with suppress(OSError):  # not empty: the others stay
+            for folder in path.relative_to(self._root).parents[:-1]:
+                self._root.joinpath(folder).rmdir()
 
     def upload(self, folder: Path, prefix: str) -> None:
         for file in manifest_last(folder):

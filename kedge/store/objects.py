@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedge.errors import StoreError, UsageError
+from kedge.store.base import Item
 from kedge.store.files import manifest_last, write_file
 
 
@@ -70,9 +71,13 @@ class ObjectStore:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
+        yield from (item.key for item in self.items(prefix))
+
+    def items(self, prefix: str) -> list[Item]:
         with self._translated("list", prefix):
-            found = [str(item["path"]) for page in self._store.list(prefix or None) for item in page]
-        yield from sorted(found)
+            found = [item for page in self._store.list(prefix or None) for item in page]
+        listed = (Item(key=str(each["path"]), size=each["size"], modified=each["last_modified"]) for each in found)
+        return sorted(listed, key=lambda item: item.key)
 
     def folders(self, prefix: str) -> list[str]:
         with self._translated("list", prefix):

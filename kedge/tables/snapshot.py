@@ -281,10 +281,9 @@ def _write(store: Store, blocks: Iterable[pa.Table], rows: int, **about: Any) ->
             parts.add(block)
         name, files = parts.done()
         prefix = _prefix(about["model"], name)
-        try:
-            return _parsed(store.get(f"{prefix}/snapshot.json"), prefix)  # the same rows: the same snapshot
-        except KeyError:
-            pass
+        known = _used_again(store, prefix)
+        if known is not None:  # the same rows: the same snapshot
+            return known
         for part, file in files:
             store.put_file(f"{prefix}/{part.name}", file)
     snapshot = Snapshot(
@@ -299,6 +298,21 @@ def _write(store: Store, blocks: Iterable[pa.Table], rows: int, **about: Any) ->
     )
     store.put_if_absent(f"{prefix}/snapshot.json", manifest(snapshot))
     return load(store, snapshot.model, name)
+
+
+def _used_again(store: Store, prefix: str) -> Snapshot | None:
+    """A snapshot that is there, whose age counts from now; one that lacks a file is none, and is written anew."""
+    key = f"{prefix}/snapshot.json"
+    try:
+        raw = store.get(key)
+    except KeyError:
+        return None
+    known = _parsed(raw, prefix)
+    if not {f"{prefix}/{part.name}" for part in known.parts} <= set(store.keys(prefix)):
+        store.delete(key)
+        return None
+    store.put(key, raw)
+    return known
 
 
 class _Parts:

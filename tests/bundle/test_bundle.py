@@ -112,6 +112,7 @@ def test_published_bundle_is_fetched_and_another_content_under_its_id_is_refused
     other = models.written(tmp_path / "other", task="regression")
     kept = store.open_store(tmp_path / "store")
     place = bundle.publish(kept, made)
+    kept.delete(f"{made.address}/profile.json")
     assert bundle.publish(kept, made) == place
     assert place == str(tmp_path / "store" / "bundles" / "payments" / made.id)
     assert bundle.fetch(kept, "payments", made.id, tmp_path / "cache").manifest == made.manifest

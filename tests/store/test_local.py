@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,15 @@ def test_folders_are_listed_without_their_keys(tmp_path):
     for key in ("records/b/check/1.json", "records/a/check/1.json", "records/a/promoted/1.json", "records/stray.json"):
         store.put(key, b"{}")
     assert store.folders("records") == ["a", "b"]
+
+
+def test_items_have_size_and_age_and_no_empty_folder_is_left(store: Store, tmp_path: Path) -> None:
+    store.put("a/b/1", b"123")
+    store.put("a/c/2", b"")
+    os.utime(tmp_path / "store/a/b/1", (0, 0))
+    assert [(item.key, item.size) for item in store.items("a")] == [("a/b/1", 3), ("a/c/2", 0)]
+    assert store.items("a")[0].modified == datetime.fromtimestamp(0, UTC)
+    store.delete("a/b/1")
+    assert store.folders("a") == ["c"]
+    store.delete("a/c/2")
+    assert (store.folders("a"), store.items("a"), (tmp_path / "store").is_dir()) == ([], [], True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def test_the_verbs_behave_as_on_a_disk(store: Store) -> None:
     assert list(store.keys("records/a")) == ["records/a/0/z.json", "records/a/1.json"]
     assert len(list(store.keys(""))) == 3
     assert (store.folders("records"), store.folders("records/a"), store.folders("no")) == (["a", "ab"], ["0"], [])
+    assert [(item.key, item.size) for item in store.items("records/a")] == [
+        ("records/a/0/z.json", 0), ("records/a/1.json", 3),
+    ]  # fmt: skip
+    assert abs(store.items("records/a")[0].modified - datetime.now(UTC)) < timedelta(minutes=5)
     store.delete("records/a/1.json")
     store.delete("records/a/1.json")
     with pytest.raises(KeyError):

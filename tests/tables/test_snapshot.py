@@ -1,3 +1,4 @@
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -292,3 +293,15 @@ def test_a_take_cut_short_leaves_nothing_that_reads_as_a_snapshot(
             taken(policy_for(file), store)
     assert snapshot.all_of(store, "parcels") == []
     assert taken(policy_for(file), store).rows == 10
+
+
+def test_the_same_rows_again_renew_a_snapshot_and_complete_one_that_lacks_a_part(
+    file: Path, policy_for: Policies, store: Store
+) -> None:
+    made = taken(policy_for(file), store)
+    manifest, part = (f"snapshots/parcels/{made.fingerprint}/{name}" for name in ("snapshot.json", made.parts[0].name))
+    os.utime(Path(store.url, manifest), (0, 0))
+    assert taken(policy_for(file), store) == made
+    assert store.items(manifest.rpartition("/")[0])[-1].modified.year > 1970
+    store.delete(part)
+    assert snapshot.read(store, taken(policy_for(file), store)).num_rows == made.rows
