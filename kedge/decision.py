@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge.measure import Floats
+from kedge.measure import Floats, by_block
 from kedge.policy import Model
 
 
@@ -49,7 +49,8 @@ def costs(model: Model, label: Floats, score: Floats) -> Floats:
     >>> costs(model, np.array([1.0, 0.0, 0.0]), np.array([0.01, 0.6, 0.01])).tolist()
     [20.0, 1.0, 0.0]
     """
-    return matrix(model)[label.astype(np.int64), decide(model, score).astype(np.int64)]
+    known = matrix(model)
+    return by_block(lambda came, said: known[came.astype(np.int64), decide(model, said).astype(np.int64)], label, score)
 
 
 def matrix(model: Model) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ Floats = NDArray[np.float64]
 NEAREST = float(np.finfo(np.float64).eps)
 """Probabilities nearer than this to 0 or 1 are moved there before their logarithm is taken, as scikit-learn does."""
 
+BLOCK = 65_536
+"""Rows that are computed at a time: what is needed on the way is of no more."""
 MAX_LOGIT = 15.0
 """Surer than one in three million no score is taken to be where log-odds are scaled: one such row would fix the fit."""
 MAX_STEPS = 50
@@ -45,7 +48,23 @@ def losses(objective: str, label: Floats, score: Floats) -> Floats:
     >>> losses("quantile(0.9)", np.array([1.0, 3.0]), np.array([3.0, 1.0])).round(4).tolist()
     [0.2, 1.8]
     """
-    score = np.asarray(score, dtype=np.float64)
+    return by_block(lambda *rows: _losses(objective, *rows), label, np.asarray(score, dtype=np.float64))
+
+
+def by_block(of_rows: Callable[..., Floats], *columns: Floats) -> Floats:
+    """A figure of each row, shape (n,), some rows at a time: millions of rows need memory for its values alone.
+
+    >>> by_block(np.add, np.array([1.0, 2.0]), np.array([0.5, 0.5])).tolist()
+    [1.5, 2.5]
+    """
+    found = np.empty(len(columns[0]))
+    for begin in range(0, len(found), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        found[block] = of_rows(*(column[block] for column in columns))
+    return found
+
+
+def _losses(objective: str, label: Floats, score: Floats) -> Floats:
     if objective == "binary":
         held = np.clip(score, NEAREST, 1 - NEAREST)
         return np.asarray(-(label * np.log(held) + (1 - label) * np.log1p(-held)), dtype=np.float64)

@@ -48,10 +48,11 @@ def monitor(
 
     Example: kedge monitor --policy payments.yaml --no-submit
     """
-    with without_pandas():
-        import pyarrow.dataset
+    from kedge import allocation
 
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the other pools keep what they freed: 27 MB at 100k rows
+    allocation.give_back()
+    with without_pandas():
+        import pyarrow.dataset  # noqa: F401
 
     from kedge import clock
     from kedge.errors import NothingServed

@@ -21,10 +21,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, delete nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what goes as JSON.")] = False,
 ) -> None:
-    """Delete bundles, snapshots and pages that the policy's `retention` keeps no longer; each check does it too.
+    """Delete bundles, snapshots and pages that are kept no longer.
 
-    What the champion, the bundles before it, an open run or release, or an approval needs stays whatever its age.
-    Records stay for ever.
+    Each check does it too. The policy's `retention` says for how long they are kept. What the champion, the bundles
+    before it, an open run or release, or an approval needs stays whatever its age; records stay for ever.
 
     Example: kedge prune --policy payments.yaml --dry-run
     """

@@ -49,6 +49,8 @@ from kedge.tables.snapshot import Snapshot
 NOT_COMPARED = Drift(verdict="too few rows")
 MAX_DRAWN = 24
 """Drifted columns the page draws."""
+BATCH_ROWS = 65_536
+"""Counted at a time."""
 SEASON = "the same hours of earlier weeks"
 SIGNALS = 5
 """What a check calls without a label, or on the labels alone: columns, pairs, scores, outcomes, the estimate."""
@@ -198,6 +200,7 @@ def read(
         trained_rows=snapshot_rows,
         waits=manifest.waits if isinstance(manifest, Basis) else "",
     )
+    seen = served(store, policy, window, profile, own)  # first: it reads the widest rows, and keeps the least
     probes = probe is not None and probing.due(policy, probing.before(state))
     found = outcomes.read(
         store,
@@ -217,7 +220,7 @@ def read(
     rows = Rows(
         champion=serving,
         window=window,
-        served=served(store, policy, window, profile, own),
+        served=seen,
         outcomes=found,
         baseline=estimated(store, policy, window, profile, state.quarantined),
         last_breaches=state.last_breaches,
@@ -242,12 +245,22 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
     served_scores = scores_of(policy, own)
     said = score_columns.columns(policy.model, served_scores)
     scores = _counted(profile, pa.table(said), list(said))
+    expected = estimate.expect(
+        policy.model,
+        served_scores,
+        reference.calibration,
+        reference.loss,
+        min_rows=policy.monitor.min_rows,
+        level=level(policy),
+        min_increase=policy.monitor.performance.min_increase,
+    )
+    nan_scores = int((~score_columns.finite(served_scores)).sum())
+    del served_scores, said  # at millions of rows each column counts
     broken = quarantine.breaches(policy, rows.served.outside, trained.features) if inputs.verdict == "compared" else ()
     corrupt = quarantine.counted(broken, rows.last_breaches, rows.accepted)
     due = rows.outcomes.without(window.start, window.end) if corrupt else rows.outcomes
     cohort = due.judge(policy, reference.constant_loss)
     judged = _rows_judged(policy, due, cohort)
-    nan_scores = int((~score_columns.finite(served_scores)).sum())
     return Check(
         model=policy.name,
         champion=rows.champion,
@@ -261,15 +274,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         corrupt=corrupt,
         cohort=cohort,
         performance=_performance(policy, due, cohort, judged, reference.loss),
-        estimate=estimate.expect(
-            policy.model,
-            served_scores,
-            reference.calibration,
-            reference.loss,
-            min_rows=policy.monitor.min_rows,
-            level=level(policy),
-            min_increase=policy.monitor.performance.min_increase,
-        ),
+        estimate=expected,
         fairness=fairness.follow(policy, due, cohort, rows.before, rows.champion.tenure_id, window.end),
         trained_until=reference.trained_until,
         new_labels=rows.new_labels,
@@ -293,7 +298,7 @@ def _bundled(store: Store, model: str, bundle_id: str) -> tuple[Manifest, Profil
 def _counted(profile: Profile, rows: pa.Table, names: list[str]) -> Profile:
     """The window's rows on the reference's edges, of the columns that both have."""
     both = profile.select([name for name in names if name in profile.columns])
-    return count(both, rows.select(list(both.columns)).to_batches())
+    return count(both, rows.select(list(both.columns)).to_batches(max_chunksize=BATCH_ROWS))
 
 
 def _compared(

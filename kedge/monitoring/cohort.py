@@ -68,7 +68,8 @@ def judge(
     chosen = judgeable(policy, scores, labels, late)
     predicted = int(own.sum()) if predicted_rows is None else predicted_rows
     covered, judged = int((own & chosen).sum()), int(chosen.sum())
-    groups = _groups(policy.model, scores[own], chosen[own], {name: of[own] for name, of in (slices or {}).items()})
+    said, came = _of(scores, own), _of(labels, own)
+    groups = _groups(policy.model, said, _of(chosen, own), {name: _of(of, own) for name, of in (slices or {}).items()})
     found = Cohort(
         verdict="not due" if start is not None and end is not None and end <= start else "too few labels",
         start=start,
@@ -82,8 +83,9 @@ def judge(
         nan_scores=int((~finite(scores)).sum()),
         groups=groups,
     )
-    outcomes = np.where(own & chosen & ~known, 0.0, labels)[own]
-    reason = coverage.incomplete(policy, scores[own], outcomes, predicted)
+    absent = _of(chosen & ~known, own)
+    reason = coverage.incomplete(policy, said, np.where(absent, 0.0, came) if absent.any() else came, predicted)
+    del said, came
     if predicted >= policy.monitor.performance.min_labels and reason:
         return replace(found, verdict="labels incomplete", reason=reason)
     if judged < policy.monitor.performance.min_labels:
@@ -107,9 +109,14 @@ def in_time_order(
 ) -> tuple[Floats, Floats]:
     """Scores and labels of the rows that can be judged, oldest first; absent labels filled in where that is allowed."""
     late = np.zeros(len(scores), dtype=np.bool_) if late is None else late
-    rows = np.flatnonzero(judgeable(policy, scores, labels, late))
-    rows = rows[np.argsort(times[rows], kind="stable")]
-    return scores[rows], np.nan_to_num(labels[rows], nan=0.0)
+    judged = judgeable(policy, scores, labels, late)
+    order = np.argsort(_of(times, judged), kind="stable")
+    return _of(scores, judged)[order], np.nan_to_num(_of(labels, judged)[order], nan=0.0, copy=False)
+
+
+def _of(values: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
+    """Those of some rows: no copy where it is all of them."""
+    return values if rows.all() else values[rows]
 
 
 def judgeable(policy: Policy, scores: Floats, labels: Floats, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -133,7 +140,9 @@ def costs(model: Model, scores: Floats, labels: Floats, constant_loss: float | N
     [0.5, 1.5, 0.0]
     """
     if model.class_names:
-        return decision.costs(model, labels, scores) / decision.mean_mistake(model)
+        found = decision.costs(model, labels, scores)
+        found /= decision.mean_mistake(model)
+        return found
     constant = measure.constant_loss(model.objective, labels) if constant_loss is None else constant_loss
     losses = measure.losses(model.objective, labels, scores)
     return losses / constant if constant > 0 else np.zeros_like(losses)
@@ -141,8 +150,9 @@ def costs(model: Model, scores: Floats, labels: Floats, constant_loss: float | N
 
 def _sums(model: Model, scores: Floats, labels: Floats, constant_loss: float | None) -> dict[str, Any]:
     cost, loss = costs(model, scores, labels, constant_loss), measure.losses(model.objective, labels, scores)
-    parts = np.array_split(np.arange(len(loss)), min(MAX_BLOCKS, len(loss)))
-    blocks = (Block(rows=len(part), cost=float(cost[part].sum()), loss=float(loss[part].sum())) for part in parts)
+    count = min(MAX_BLOCKS, len(loss))
+    parts = zip(np.array_split(cost, count), np.array_split(loss, count), strict=True)
+    blocks = (Block(rows=len(each), cost=float(each.sum()), loss=float(lost.sum())) for each, lost in parts)
     return {
         "rows": len(loss),
         "cost": float(cost.sum()),
@@ -159,8 +169,10 @@ def _groups(
     """Coverage by decision (classes), by score and by slice."""
     groups = {"score": coverage.by_score(scores, covered)}
     if model.class_names:
-        names = np.array(model.class_names, dtype=object)
-        slices = {"decision": names[decision.decide(model, scores).astype(np.int64)], **slices}
+        decided = decision.decide(model, scores).astype(np.int16)
+        places = sorted((name, place) for place, name in enumerate(model.class_names))
+        parts = {str(name): covered[decided == place] for name, place in places}
+        groups["decision"] = {name: coverage.of(part) for name, part in parts.items() if len(part)}
     for name, values in slices.items():
         numbers: dict[object, int] = {}
         codes = np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.int32, len(values))

@@ -115,12 +115,13 @@ def expect(
     """
     if not model.class_names:
         return None
-    scores = scores[finite(scores)]
+    good = finite(scores)
+    scores = scores if good.all() else scores[good]
     rows, calibrated = len(scores), calibration is not None
     if rows < min_rows:
         return Estimate(verdict="too few rows", rows=rows, calibrated=calibrated)
     fitted = calibration or Calibration()
-    expected = (_of_classes if scores.ndim > 1 else _of_two)(model, scores, fitted)
+    expected = _expected(model, scores, fitted)
     costs, at_loss = expected.loss, expected.loss_gradient
     window = block_mean(costs)
     loss = _with_calibration(window, at_loss, fitted)
@@ -132,7 +133,7 @@ def expect(
     if scatter > 0:
         dependence = window.error**2 * rows / scatter
     if not calibrated:
-        scatter += float(np.mean(expected.variance))
+        scatter += expected.variance
     elif fitted.loss_deviation is not None:
         scatter = fitted.loss_deviation**2
     variance = window.error**2 + dependence * scatter / reference.rows
@@ -155,11 +156,24 @@ class _Expected:
     """Of each row, shape (n,), and how the mean changes with intercept and slope, shape (2,)."""
 
     loss: Floats
-    variance: Floats
-    """Of the loss, where the outcome is not known."""
+    variance: float
+    """Mean over the rows: of the loss, where the outcome is not known."""
     loss_gradient: Floats
     wrong: Floats
     wrong_gradient: Floats
+
+
+def _expected(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
+    """Some rows at a time, so that millions of them need memory for two figures a row."""
+    of_rows, rows = (_of_classes if scores.ndim > 1 else _of_two), len(scores)
+    loss, wrong, means = np.empty(rows), np.empty(rows), np.zeros(5)
+    for begin in range(0, rows, measure.BLOCK):
+        block = slice(begin, begin + measure.BLOCK)
+        part = of_rows(model, scores[block], fitted)
+        loss[block], wrong[block] = part.loss, part.wrong
+        share = len(part.loss) / rows
+        means += share * np.array([part.variance, *part.loss_gradient, *part.wrong_gradient])
+    return _Expected(loss, float(means[0]), means[1:3], wrong, means[3:5])
 
 
 def _of_two(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
@@ -173,7 +187,7 @@ def _of_two(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
 
     return _Expected(
         loss=measure.losses("binary", chance, scores),
-        variance=chance * (1 - chance) * odds**2,
+        variance=float(np.mean(chance * (1 - chance) * odds**2)),
         loss_gradient=gradient(-odds),
         wrong=np.where(positive, 1 - chance, chance),
         wrong_gradient=gradient(np.where(positive, -1.0, 1.0)),
@@ -189,7 +203,7 @@ def _of_classes(model: Model, scores: Floats, fitted: Calibration) -> _Expected:
     own = chance[rows, decided]
     return _Expected(
         loss=loss,
-        variance=variance,
+        variance=float(np.mean(variance)),
         loss_gradient=np.array([0.0, -float(spread.mean())]),
         wrong=1 - own,
         wrong_gradient=np.array([0.0, float(np.mean(-own * (logs[rows, decided] - mean)))]),

@@ -240,14 +240,20 @@ def read(
     def cohort(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
         return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
 
-    parts, known, classes = [], [], len(policy.model.classes)
-    for rows in cohort(names, "left"):
-        known.append(hashes_of(rows["_id"]))
-        parts.append(_Part.of(classes, _of(rows, bundle, left_out), groups))
-    own = Outcomes(**_joined(parts, slices), late=_first(parts, 0), span=where, delay_seconds=delay, delays=estimate)
+    known: list[Hashes] = []
+    keep_ids = bool(features or policy.gates.fairness.columns)
+
+    def own_parts() -> Iterator[_Part]:
+        for rows in cohort(names, "left"):
+            if where.late_since is not None:
+                known.append(hashes_of(rows["_id"]))
+            yield _Part.of(policy, _of(rows, bundle, left_out), groups, ids=keep_ids)
+
+    due = _Part.joined(list(own_parts()))
+    own = due.outcomes(slices, 0, span=where, delay_seconds=delay, delays=estimate)
     if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
         return replace(own, delays=estimate or _estimate(policy, store, checks, end))
-    corrected, tables = 0, []
+    tables = []
     if where.late_since is not None:
         late = log.read_late(
             store,
@@ -264,12 +270,15 @@ def read(
         if policy.labels.absent_means == "negative":  # without an outcome they were judged as negative
             again = pa.chunked_array([pa.array(np.ones(late.num_rows, dtype=np.bool_))])
         first = late.filter(pc.invert(again))
-        parts, tables, corrected = [_Part.of(classes, first, groups), *parts], [first], late.num_rows - first.num_rows
-    found = replace(own, **_joined(parts, slices), late=_first(parts, sum(rows.num_rows for rows in tables)))
-    ids = np.concatenate([part.ids for part in parts])
-    found = replace(found, corrected=corrected, **_protected(policy, parts, ids, where.late_from))
+        tables, corrected = [first], late.num_rows - first.num_rows
+        due = _Part.joined([_Part.of(policy, first, groups, ids=keep_ids), due])
+        own = due.outcomes(
+            slices, first.num_rows, corrected=corrected, span=where, delay_seconds=delay, delays=estimate
+        )
+    own = replace(own, **_protected(policy, due, where.late_from))
     if not features:
-        return found
+        return own
+    ids = due.ids
     columns = list(dict.fromkeys(("_id", "_time", "_version", *features)))
 
     def read_features() -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
@@ -280,7 +289,7 @@ def read(
             places = order[np.searchsorted(ids[order], hashes[there])]
             yield places, rows.filter(pa.array(there)).select(list(features))
 
-    return replace(found, features=read_features)
+    return replace(own, features=read_features)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +297,7 @@ class _Part:
     """Rows of a part of the log."""
 
     ids: Hashes
+    """Empty where nobody asks for features or protected columns."""
     scores: Floats
     labels: Floats
     times: NDArray[np.datetime64]
@@ -296,26 +306,35 @@ class _Part:
     newest: datetime | None
 
     @classmethod
-    def of(cls, classes: int, rows: pa.Table, groups: Sequence[str]) -> _Part:
+    def of(cls, policy: Policy, rows: pa.Table, groups: Sequence[str], *, ids: bool) -> _Part:
         return cls(
-            ids=hashes_of(rows["_id"]),
-            scores=score_columns.of(rows["_score"], classes),
+            ids=hashes_of(rows["_id"] if ids else rows["_id"].slice(0, 0)),
+            scores=score_columns.of(rows["_score"], len(policy.model.classes)),
             labels=_floats(rows["_label"]),
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
             groups={name: _groups(rows[name]) for name in groups},
             newest=pc.max(rows["_observed"]).as_py(),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[_Part]) -> _Part:
+        """The parts, at least one, one after the other."""
+        return cls(
+            ids=np.concatenate([part.ids for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            times=np.concatenate([part.times for part in parts]),
+            groups={name: np.concatenate([part.groups[name] for part in parts]) for name in parts[0].groups},
+            newest=max((part.newest for part in parts if part.newest is not None), default=None),
+        )
 
-def _joined(parts: Sequence[_Part], slices: Sequence[str]) -> dict[str, Any]:
-    """Fields of outcomes that are the parts' one after the other."""
-    return {
-        "scores": np.concatenate([part.scores for part in parts]),
-        "labels": np.concatenate([part.labels for part in parts]),
-        "times": np.concatenate([part.times for part in parts]),
-        "slices": {name: np.concatenate([part.groups[name] for part in parts]) for name in slices},
-        "newest": max((part.newest for part in parts if part.newest is not None), default=None),
-    }
+    def outcomes(self, slices: Sequence[str], late: int, **about: Any) -> Outcomes:
+        """The rows, of which the first are late."""
+        marks = np.zeros(len(self.scores), np.bool_)
+        marks[:late] = True
+        of_rows = {name: getattr(self, name) for name in ("scores", "labels", "times", "newest")}
+        of_rows["slices"] = {name: self.groups[name] for name in slices}
+        return Outcomes(**of_rows, late=marks, **about)
 
 
 def grouped(policy: Policy, column: str) -> bool:
@@ -324,32 +343,27 @@ def grouped(policy: Policy, column: str) -> bool:
     return feature is not None and feature.privacy in ("keep", "hash")
 
 
-def _protected(policy: Policy, parts: Sequence[_Part], ids: Hashes, since: datetime) -> dict[str, Any]:
+def _protected(policy: Policy, due: _Part, since: datetime) -> dict[str, Any]:
     """Fields of outcomes: the protected columns of rows, by the log, else by the table of outcomes."""
     columns = policy.gates.fairness.columns
     protected = {}
     for name in (name for name in columns if grouped(policy, name)):
-        groups = np.concatenate([part.groups[name] for part in parts])
+        groups = due.groups[name]
         if policy.model.features[name].privacy == "keep" and policy.model.features[name].type == "boolean":
             groups = np.array([value if value is None else bool(value) for value in groups], dtype=object)
-        protected[name] = groups, np.ones(len(ids), np.bool_)
+        protected[name] = groups, np.ones(len(due.scores), np.bool_)
     elsewhere = [name for name in columns if name not in protected]
     table, unwatched = labels.read_beside(policy, elsewhere, since) if elsewhere else (None, {})
     if table is not None:
         hashes = hashes_of(table["_id"])
         order = np.argsort(hashes, kind="stable")
-        known = held(hashes[order], ids)
-        places = order[np.searchsorted(hashes[order], ids[known])]
+        known = held(hashes[order], due.ids)
+        places = order[np.searchsorted(hashes[order], due.ids[known])]
         for name in table.column_names[1:]:
-            groups = np.full(len(ids), None, dtype=object)
+            groups = np.full(len(due.ids), None, dtype=object)
             groups[known] = _groups(table[name])[places]
             protected[name] = groups, known
     return {"protected": protected, "unwatched": unwatched}
-
-
-def _first(parts: Sequence[_Part], late: int) -> NDArray[np.bool_]:
-    marks: NDArray[np.bool_] = np.arange(sum(len(part.scores) for part in parts)) < late
-    return marks
 
 
 def _groups(column: pa.ChunkedArray) -> NDArray[np.object_]:

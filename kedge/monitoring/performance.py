@@ -109,7 +109,7 @@ def judge(
         newest: When the newest label became known.
     """
     good = finite(scores) & np.isfinite(labels)
-    scores, labels = scores[good], labels[good]
+    scores, labels = (scores, labels) if good.all() else (scores[good], labels[good])
     rows = len(scores)
     if rows < limits.min_labels:
         return Performance(verdict="too few labels", rows=rows, reference=reference, newest=newest)

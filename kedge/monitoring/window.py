@@ -37,7 +37,7 @@ class Served:
     outside: Mapping[str, float]
     """Share of the rows of each feature outside the policy's limits; see :func:`quarantine.out_of_range`."""
     own: pa.Table
-    """The rows that one bundle answered, in time order: ``_time``, ``_score``."""
+    """The rows that one bundle answered, in time order: ``_score``."""
 
 
 def served(store: Store, policy: Policy, window: Window, reference: Profile, bundle: str | None) -> Served:
@@ -58,13 +58,13 @@ def summarized(policy: Policy, reference: Profile, parts: Iterable[pa.Table], bu
     both = reference.select([name for name in comparable(policy) if name in reference.columns])
     profile, rows = count(both, []), 0
     outside: Counter[str] = Counter()
-    own = [log.schema(policy).empty_table().select(["_time", "_score"])]
+    own = [log.schema(policy).empty_table().select(["_score"])]
     for part in parts:
         profile = profile.merge(count(both, part.select(list(both.columns)).to_batches()))
         for name in comparable(policy):
             outside[name] += quarantine.out_of_range(part[name], policy.model.features[name])
         mine = part if bundle is None else part.filter(pc.equal(part["_version"], bundle))
-        ordered = mine.select(["_time", "_score"]).take(pc.sort_indices(mine["_time"]))  # lists have no sort_by
+        ordered = mine.select(["_score"]).take(pc.sort_indices(mine["_time"]))  # lists have no sort_by
         own.append(ordered.cast(own[0].schema))
         rows += part.num_rows
     shares = {name: count / max(rows, 1) for name, count in outside.items()}

@@ -77,8 +77,8 @@ def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | 
         )
     names = policy.model.class_names
     if names and covered < predicted:
-        chances = scores[known] if scores.ndim > 1 else np.column_stack([1 - scores[known], scores[known]])
-        for place, expected in enumerate(chances.sum(axis=0).tolist()):
+        sums = scores.sum(axis=0, where=known[:, np.newaxis] if scores.ndim > 1 else known)
+        for place, expected in enumerate(sums.tolist() if scores.ndim > 1 else [covered - sums, sums]):
             if expected >= MIN_EXPECTED and not (labels[known] == place).any():
                 return (
                     f"none of the {covered:,} outcomes known is {names[place]}, where the scores expect {expected:,.0f}"

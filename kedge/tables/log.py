@@ -39,7 +39,7 @@ MINUTE = timedelta(minutes=1)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 FILES = ("partition._day", "num_records")
 PART_VALUES = 2_400_000
-"""Of a window that is read in parts, in memory at a time: 100,000 rows of 24 columns."""
+"""Of a window that is read in parts, in memory at a time: 100,000 rows of 24 columns; half as many with labels."""
 READ_SPARINGLY: dict[str, Any] = {
     "batch_size": 65_536,
     "batch_readahead": 1,
@@ -186,7 +186,8 @@ def read_parts(
     aware(start=start, end=end)
     wanted = _columns(policy, columns)
     names = list(dict.fromkeys((*wanted, "_id")))
-    bounds = _bounds(store, policy, start, end, PART_VALUES // len(names))
+    values = PART_VALUES if labels == "none" else PART_VALUES // 2
+    bounds = _bounds(store, policy, start, end, values // len(names))
     seen: list[Hashes] = []
     for first, last in pairwise(bounds):
         if len(bounds) == 2:
