@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from kedge import clock
 from kedge.policy import cron
+from kedge.policy.contradictions import contradictions
 from kedge.policy.policy import Policy
 from kedge.policy.release import Release
 
@@ -36,6 +37,7 @@ def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
     """
     due = policy.labels.due_seconds
     found = [*_of_schedule(policy), *_of_budget(policy), *_of_steps(policy), *_of_rows(policy), *_of_fairness(policy)]
+    found += contradictions(policy)
     if due is None:
         found.append(
             "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
@@ -149,6 +151,12 @@ def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
     """What so many rows a day cannot fulfil in time."""
     monitor, release = policy.monitor, policy.release
     said = f"{rows_a_day:,.3g} rows a day"
+    history, least = policy.data.history_seconds, policy.train.min_rows + policy.gates.min_rows
+    if history is not None and rows_a_day * history / DAY < least:
+        yield (
+            f"data.history_seconds: at {said} {_span(history)} hold about {rows_a_day * history / DAY:,.0f}, and "
+            f"train.min_rows and gates.min_rows need {least:,}: no run could train; raise it"
+        )
     in_window = rows_a_day * monitor.window_seconds / DAY
     if in_window < monitor.min_rows:
         days = max(1, round(2 * monitor.min_rows / rows_a_day + 0.5)) if rows_a_day else 0
