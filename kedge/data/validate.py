@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kedge import pages
 from kedge.data import checks, report
 from kedge.data.checks import Checker, Findings
 from kedge.errors import DataError
@@ -35,11 +36,10 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
     faults = refusal(findings, policy)
     for note in findings.notes:
         say(f"validate: {note}")
-    page = report.build(policy, taken, findings, faults).encode()
-    key = f"reports/{policy.name}/validate-{fingerprint}.html"
-    store.put(key, page)
+    page = report.build(policy, taken, findings, faults)
+    key = pages.keep(store, policy.name, f"validate-{fingerprint}.html", page)
     if report_path is not None:
-        write_file(report_path, page)
+        write_file(report_path, page.encode())
     if faults:
         raise DataError(_message(policy, taken, findings, faults, f"{store.url}/{key}"))
     if not len(findings.invalid) and not len(findings.unlabelled):

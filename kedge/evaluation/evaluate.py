@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kedge import bundle, clock, records, steps
+from kedge import bundle, clock, pages, records, steps
 from kedge.bundle import Bundle, Predictor
 from kedge.errors import DataError
 from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
@@ -189,12 +189,16 @@ def _rows_until(table: pa.Table, newest: datetime) -> int:
 
 def report_key(model: str, bundle_id: str) -> str:
     """Where the page of an evaluation lies in the store."""
-    return f"reports/{model}/evaluate-{bundle_id}.html"
+    return pages.key_of(model, _page_name(bundle_id))
+
+
+def _page_name(bundle_id: str) -> str:
+    return f"evaluate-{bundle_id}.html"
 
 
 def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
-    key = report_key(policy.name, found.challenger.bundle)
-    store.put(key, page(policy, found).encode())
+    links = {"champion": _page_name(found.champion.bundle)} if found.champion else {}
+    key = pages.keep(store, policy.name, _page_name(found.challenger.bundle), page(policy, found), links)
     data = Evaluated(
         bundle=found.challenger.bundle,
         champion=found.champion.bundle if found.champion else None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from kedge import records
+from kedge import pages, records
 from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
 from kedge.monitoring.decide import Decision, decide, drifted, shifted_and_risen
@@ -53,18 +54,31 @@ def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = No
     state = ModelState.of(history, until=window.end)
     seen = check(policy, store, state, window, probe)
     decision = decide(policy, state, seen, window.end)
-    place = f"reports/{policy.name}/check-{check_key(window.end)}.html"
-    made = to_record(policy, seen, decision, report=place, pulled=pulled)
-    store.put(place, report.html(policy, made, state).encode())
+    name, links = _page_name(check_key(window.end)), dict(_links(state))
+    made = to_record(policy, seen, decision, report=pages.key_of(policy.name, name), pulled=pulled)
+    pages.keep(store, policy.name, name, report.html(policy, made, state), links)
     if decision.action == "quarantine":
         records.quarantine(store, policy.name, window)
     written = records.append(store, made)
     kept = records.find(store, policy.name, Checked, made.key)
     assert kept is not None
     if not written:  # another process was faster: the page must tell what its record says
-        store.put(place, report.html(policy, kept, state).encode())
+        pages.keep(store, policy.name, name, report.html(policy, kept, state), links)
     after = ModelState.of([*history, kept])
     return Outcome(record=kept, written=written, due=after.unfinished(by_hand=by_hand))
+
+
+def _page_name(key: str) -> str:
+    return f"check-{key}.html"
+
+
+def _links(state: ModelState) -> Iterator[tuple[str, str]]:
+    """From a check's page to the check before and to those of the champion."""
+    if state.check is not None:
+        yield "the check before", _page_name(state.check.key)
+    if state.champion is not None:
+        yield "the champion's evaluation", f"evaluate-{state.champion.bundle}.html"
+        yield "its release", f"release-{state.champion.tenure_id.rpartition('/')[2]}.html"
 
 
 def release_again(policy: Policy, store: Store, *, now: datetime) -> Stalled | None:

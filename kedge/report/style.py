@@ -31,6 +31,7 @@ body.kedge { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; }
 .kedge dl div { background: var(--panel); border-radius: .4rem; padding: .5rem .8rem; }
 .kedge dt { color: var(--faint); font-size: .8rem; }
 .kedge dd { margin: 0; font-size: 1.1rem; overflow-wrap: anywhere; }
+.kedge a { color: var(--series-0); }
 .kedge figure { margin: .8rem 0; }
 .kedge svg { display: block; width: 100%; height: auto; }
 .kedge svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }

@@ -17,14 +17,13 @@ from typing import Literal
 
 import orjson
 
-from kedge import records
+from kedge import pages, records
 from kedge.policy import Policy
 from kedge.retention.expiry import Expired, Held, Inventory, Uses, expired
 from kedge.store import Item, Store
 from kedge.tables import snapshot
 
 Thing = Literal["bundle", "snapshot", "page", "scrap"]
-PAGE = re.compile(r"(check|evaluate|release|validate)-([0-9a-f]{40})?.*\.html")
 ID = re.compile(r"[0-9a-f]{40}")
 MANIFESTS = ("bundle.json", "snapshot.json")
 
@@ -106,6 +105,8 @@ def carry_out(made: Plan, store: Store, tell: Callable[[Removal], None] = lambda
             store.delete(item.key)
             freed += item.size
         tell(removal)
+    for model in {removal.items[0].key.split("/")[1] for removal in made.removals if removal.thing == "page"}:
+        pages.write_index(store, model)
     return freed
 
 
@@ -174,9 +175,9 @@ def _rows_of(store: Store, items: Iterable[Item]) -> frozenset[str]:
 
 def _pages(items: Iterable[Item]) -> Iterator[Held]:
     for item in items:
-        known = PAGE.fullmatch(PurePosixPath(item.key).name)
-        if known is not None and (known[1] == "check") != bool(known[2]):
-            yield Held(name=item.key, used=item.modified, of=known[2] or "")
+        page = pages.named(PurePosixPath(item.key).name, item.modified)
+        if page is not None:
+            yield Held(name=item.key, used=item.modified, of=page.of)
 
 
 def _newest_of_source(taken: Iterable[snapshot.Snapshot]) -> Iterator[str]:

@@ -14,9 +14,9 @@ from kedge.rollout.progress import Look, Progress
 COLUMNS = ("state", "share, %", "began", "ended", "requests", "failed", "p95, ms", "champion's", "failed", "p95, ms")
 
 
-def place(model: str, key: str) -> str:
-    """The page's key in the store; ``key`` as the release's records have it."""
-    return f"reports/{model}/release-{key}.html"
+def name_of(key: str) -> str:
+    """The page's file name; ``key`` as the release's records have it."""
+    return f"release-{key}.html"
 
 
 def page(

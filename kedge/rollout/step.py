@@ -12,9 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kedge import bundle as bundles
-from kedge import clock, records, steps
+from kedge import clock, pages, records, report, steps
 from kedge import policy as policies
-from kedge import report as pages
 from kedge.errors import SlotNotReady, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.records import RunState
@@ -81,13 +80,14 @@ def _page(policy: Policy, store: Store, bundle: str, outcome: releases.Outcome) 
         if each.bundle == bundle and (ended := each.promoted or each.rolled_back) is not None
     ]
     if outcome.result == "refused" or not ends:
-        return pages.page(f"{policy.name}: release of {bundle[:12]}", f"{outcome.result}: {outcome.reason}")
+        return report.page(f"{policy.name}: release of {bundle[:12]}", f"{outcome.result}: {outcome.reason}")
     started, ended = max(ends, key=lambda each: each[1].order)
     seen = progress.read(store, policy.name)
     seen = seen if seen is not None and seen.key == ended.key else None
     html = page.page(policy, ended, started, seen)
     with suppress(StoreError):  # the release is over, whatever becomes of its picture
-        store.put(page.place(policy.name, ended.key), html.encode())
+        links = {"the bundle's evaluation": f"evaluate-{bundle}.html"}
+        pages.keep(store, policy.name, page.name_of(ended.key), html, links)
     return html
 
 

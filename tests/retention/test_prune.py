@@ -87,7 +87,7 @@ def test_what_is_old_and_not_needed_goes_and_the_rest_stays(policy: Policy, stor
     assert present(store, "bundles") == {CHAMPION, BEFORE, NEWEST}
     assert present(store, "snapshots") == {ROWS[CHAMPION], ROWS[BEFORE], ROWS[NEWEST]}
     pages = {f"evaluate-{bundle}.html" for bundle in (CHAMPION, BEFORE, NEWEST)}
-    assert present(store, "reports") == {*pages, "check-20260302T020000Z.html", "mine.html"}
+    assert present(store, "reports") == {*pages, "check-20260302T020000Z.html", "mine.html", "index.html"}
     assert not Path(store.url, "bundles/fraud", REJECTED).exists()
     assert plan(policy, store, now=NOW).removals == ()
 
