@@ -144,6 +144,8 @@ class SlotServers:
         self._refusal: SlotSeen | None = None
         self._endpoints: dict[str, bytes] = {}
         self._seen: SlotSeen | None = None
+        self._bundles: dict[str, Path] = {}
+        """By id the folders of the bundles that were started here."""
 
     def tick(self) -> None:
         """Look once, and work towards what is wanted."""
@@ -181,6 +183,12 @@ class SlotServers:
         """Where the gateway may send requests of the slot to."""
         return self._current.ports if self._current else []
 
+    @property
+    def serving(self) -> tuple[str, Path] | None:
+        """The bundle that answers here, by id and folder."""
+        bundle = self._current.wanted.bundle if self._current is not None and self._current.ports else None
+        return None if bundle is None else (bundle, self._bundles[bundle])
+
     def write_endpoints(self, beside: Sequence[int]) -> None:
         """Tell the gateway where the slot answers, and who does while it does not, if that changed."""
         for mirrored in (False, True):
@@ -207,6 +215,7 @@ class SlotServers:
             reason = f"bundle {wanted.uri} cannot be had: {exc}"
             self._refusal = SlotSeen(generation=wanted.generation, bundle=wanted.bundle, failed=True, reason=reason)
             return
+        self._bundles[wanted.bundle] = bundle
 
         def words(port: int) -> Sequence[str]:
             what = ["--bundle", str(bundle), "--bundle-id", wanted.bundle, "--slot", self._place.slot]

@@ -12,13 +12,13 @@ import threading
 import time
 import urllib.error
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from kedge.errors import KedgeError, ReleaseError, UsageError
-from kedge.rollout.local import envoy
+from kedge.rollout.local import envoy, example
 from kedge.rollout.local.folder import Folder, PlatformSeen
 from kedge.rollout.local.process import Process
 from kedge.rollout.local.servers import DIRECT, Place, Probe, SlotServers, free_port
@@ -81,6 +81,8 @@ class Supervisor:
         self._applied: dict[str, int] = {}
         self._epoch = ""
         self._seen: PlatformSeen | None = None
+        self._told: dict[str, str] = {}
+        """By model the bundle of which was said that it serves."""
 
     def address(self, of: str) -> str:
         """Address of the ``gateway``, the ``collector`` or Envoy's ``admin``."""
@@ -93,6 +95,8 @@ class Supervisor:
             while not stop.is_set():
                 try:
                     self.tick()
+                    for line in self._news() if ready else ():
+                        say(line)
                     trouble = ""
                 except ReleaseError as exc:  # a full disk, a file spoilt by hand: serving goes on
                     if str(exc) != trouble:
@@ -134,14 +138,26 @@ class Supervisor:
     def _words(self) -> str:
         """Where to go, and with what."""
         gateway, collector = self.address("gateway"), self.address("collector")
-        lines = [
-            f"gateway {gateway}, collector {collector}",
-            f'  predict: POST {gateway}/v1/models/NAME:predict  {{"instances": [{{FEATURE: VALUE, ...}}]}}',
-            f"  label:   POST {collector}/v1/labels  "
-            '{"model": NAME, "labels": [{"id": X_REQUEST_ID, "label": VALUE, "observed_at": TIME}]}',
-        ]
-        empty = [model for model, route in self._routes.items() if not any(route.weights.values())]
-        return "\n".join(lines + [f"  nothing is released of {model} yet: `kedge submit` does" for model in empty])
+        lines = [f"gateway {gateway}, collector {collector}"]
+        for model, route in self._routes.items():
+            served = any(route.weights.values())
+            lines.append(f"  {model}: " + ("starting" if served else "nothing is released yet: `kedge submit` does"))
+        return "\n".join(lines)
+
+    def _news(self) -> Iterator[str]:
+        """That a model is ready, once a champion of its answers; the first time with a request to copy."""
+        for slot in self._slots:
+            route = self._routes.get(slot.model, Route())
+            serving = slot.serving
+            routed = self._applied.get(slot.model) == route.revision
+            if slot.slot != route.champion or serving is None or not routed or self._told.get(slot.model) == serving[0]:
+                continue
+            bundle, folder = serving
+            yield f"{slot.model} is ready: bundle {bundle[:12]} answers"
+            if slot.model not in self._told:
+                tries = example.commands(folder, self.address("gateway"), self.address("collector"))
+                yield from (f"  {line}" for line in tries)
+            self._told[slot.model] = bundle
 
     def _write_routes(self) -> None:
         """Hand the declared routes to the gateway if they changed: before any server that lost its traffic ends."""
