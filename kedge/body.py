@@ -35,11 +35,11 @@ WORDS = {
 
 PLAIN = {None: "null", True: "true", False: "false"}
 
-Reason = Literal["media-type", "too-large", "malformed"]
+Reason = Literal["media-type", "too-large", "too-slow", "malformed"]
 
 
 class UnreadableBody(DataError):
-    """A body that is packed in a way nobody reads here, too large when unpacked, or damaged."""
+    """A body that is packed in a way nobody reads here, too large, too slow, damaged, or not what it says."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -136,6 +136,18 @@ class _Zstd:
         if self._begun and not self._frame.eof:
             raise EOFError
         return b""
+
+
+def json_of(body: bytes) -> Any:
+    """The JSON value in a body. NaN, Infinity and nesting beyond 1,024 levels are not JSON here.
+
+    Raises:
+        UnreadableBody: malformed.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise UnreadableBody("malformed", json_fault(body, exc)) from None
 
 
 def json_fault(body: bytes | memoryview, fault: orjson.JSONDecodeError) -> str:

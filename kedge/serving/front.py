@@ -6,7 +6,6 @@ is refused with the one sentence that names the fault and everything is bounded:
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from kedge.arriving import SenderGone, receive_body
 from kedge.body import UnreadableBody, encoding_of, unpacked
 from kedge.serving import v1, v2
 from kedge.serving.events import Prediction
@@ -29,13 +29,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 MAX_BYTES = 4 * 2**20
-MAX_DISCARDED = 64 * 2**20  # read and dropped before the rejection, which a client that still sends would not see
 BODY_SECONDS = 10.0
 WANTED = frozenset({
     b"content-type", b"content-length", b"ce-id", b"ce-time", b"expect", b"inference-header-content-length",
     b"content-encoding", b"x-kedge-smoke",
 })  # fmt: skip
-STATUS = {"media-type": 415, "too-large": 413, "malformed": 400}
+STATUS = {"media-type": 415, "too-large": 413, "too-slow": 408, "malformed": 400}
 JSON, OCTETS = b"application/json", b"application/octet-stream"
 READABLE = frozenset({JSON, OCTETS, b""})
 
@@ -138,33 +137,13 @@ class Front:
             )
         try:
             encoding = encoding_of(headers.get(b"content-encoding", b""))
-            body = await self._received(headers, receive)
-            return body if body is None else unpacked(body, encoding, MAX_BYTES)
+            parts: list[bytes] = []
+            await receive_body(receive, headers, parts.append, max_bytes=MAX_BYTES, seconds=BODY_SECONDS)
+            return unpacked(b"".join(parts), encoding, MAX_BYTES)
+        except SenderGone:
+            return None
         except UnreadableBody as exc:
             raise RequestRejected(STATUS[exc.reason], str(exc)) from None
-
-    async def _received(self, headers: Headers, receive: Receive) -> bytes | None:
-        length = headers.get(b"content-length", b"")
-        declared = int(length) if length.isdigit() else 0
-        if declared > MAX_DISCARDED or (declared > MAX_BYTES and b"expect" in headers):
-            raise _too_large()
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return None
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > MAX_BYTES:
-                        parts.clear()
-                    if size > MAX_DISCARDED or (size > MAX_BYTES and not message.get("more_body")):
-                        raise _too_large()
-                    if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-        except TimeoutError:
-            raise RequestRejected(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything but a prediction. KServe's repository verbs stay shut: anyone could unload the model."""
@@ -227,7 +206,3 @@ def _harmless_id(headers: Headers) -> str | None:
         return checked_id(headers.get(b"ce-id", b"").decode("latin-1"), "ce-id")
     except RequestRejected:
         return None
-
-
-def _too_large() -> RequestRejected:
-    return RequestRejected(413, f"the body is larger than {MAX_BYTES // 2**20} MiB; send fewer rows a request")

@@ -9,7 +9,6 @@ tensor of floats.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +17,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from kedge import tensor as tensors
+from kedge.errors import DataError
 from kedge.serving.model import Row, Scored, ServedModel
 from kedge.serving.rejection import RequestRejected
 from kedge.serving.v1 import parse
 
-DTYPES = {
-    "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
-    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
 OUTPUTS = ("score", "prediction")
 
 
@@ -182,39 +179,18 @@ def _flat(name: str, data: object, count: int) -> list[Any]:
 
 
 def unpack(name: str, datatype: object, raw: bytes, count: int) -> list[Any]:
-    """The values of a raw tensor: little endian, or BYTES with a 4-byte length before each.
+    """The values of a raw tensor, see :func:`kedge.tensor.values_of`.
 
     Raises:
         RequestRejected: 400, the bytes do not fit type and shape.
     """
-    if datatype == "BYTES":
-        return _texts(name, raw, count)
-    if not isinstance(datatype, str) or datatype not in DTYPES:
-        raise RequestRejected(400, f"input {name!r}: datatype must be BYTES or one of {', '.join(DTYPES)}")
-    dtype = np.dtype(DTYPES[datatype])
-    if len(raw) != count * dtype.itemsize:
-        raise RequestRejected(400, f"input {name!r}: {len(raw)} bytes for {count} values of {datatype}")
-    values: list[Any] = np.frombuffer(raw, dtype=dtype).tolist()
-    return [None if math.isnan(value) else value for value in values] if dtype.kind == "f" else values
-
-
-def _texts(name: str, raw: bytes, count: int) -> list[Any]:
-    texts, place = [], 0
     try:
-        while place < len(raw):
-            (length,) = struct.unpack_from("<I", raw, place)
-            place += 4
-            if length > len(raw) - place:
-                raise ValueError
-            texts.append(raw[place : place + length].decode())
-            place += length
-    except (struct.error, ValueError):
-        raise RequestRejected(
-            400, f"input {name!r}: BYTES must be UTF-8 texts, each after its length in 4 bytes"
-        ) from None
-    if len(texts) != count:
-        raise RequestRejected(400, f"input {name!r}: {len(texts)} texts, its shape says {count}")
-    return texts
+        values = tensors.values_of(datatype, raw)
+    except DataError as exc:
+        raise RequestRejected(400, f"input {name!r}: {exc}") from None
+    if len(values) != count:
+        raise RequestRejected(400, f"input {name!r}: {len(values)} values of {datatype}, its shape says {count}")
+    return values
 
 
 def _wanted(value: dict[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -287,7 +287,7 @@ def test_ten_megabytes_get_413_whether_declared_or_not(server):
     endless = server.send(PREDICT, [b"x" * 2**20] * 65 + [b"..."])
     for answer in (declared, streamed, waiting, endless):
         assert answer.status == 413
-        assert "larger than 4 MiB" in answer.json["error"]
+        assert "more than 4,194,304 bytes" in answer.json["error"]
         assert answer.headers["connection"] == "close"
 
 

@@ -1,0 +1,50 @@
+"""The bytes of a tensor in the binary extension of the Open Inference Protocol (v2)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from kedge.body import shown
+from kedge.errors import DataError
+
+FORMATS = {
+    "BOOL": "?", "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "UINT8": "B", "UINT16": "H", "UINT32": "I",
+    "UINT64": "Q", "FP16": "e", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+"""Of :mod:`struct`, little end first."""
+
+
+def values_of(datatype: object, raw: bytes) -> list[Any]:
+    """The values of a raw tensor; NaN is None.
+
+    Raises:
+        DataError: another type, or bytes that do not fit it.
+
+    >>> values_of("INT16", bytes([1, 0, 2, 0])), values_of("BYTES", bytes([2, 0, 0, 0]) + b"DE")
+    ([1, 2], ['DE'])
+    """
+    if datatype == "BYTES":
+        return _texts(raw)
+    kind = FORMATS.get(datatype) if isinstance(datatype, str) else None
+    if kind is None:
+        raise DataError(f"datatype must be BYTES or one of {', '.join(FORMATS)}, got {shown(datatype)}")
+    count, rest = divmod(len(raw), struct.calcsize(f"<{kind}"))
+    if rest:
+        raise DataError(f"{len(raw)} bytes are no whole number of values of {datatype}")
+    values = struct.unpack(f"<{count}{kind}", raw)
+    return [None if value != value else value for value in values] if kind in "efd" else list(values)
+
+
+def _texts(raw: bytes) -> list[Any]:
+    texts, place = [], 0
+    try:
+        while place < len(raw):
+            (length,) = struct.unpack_from("<I", raw, place)
+            place += 4 + length
+            if place > len(raw):
+                raise ValueError
+            texts.append(raw[place - length : place].decode())
+    except (struct.error, ValueError):
+        raise DataError("BYTES must be UTF-8 texts, each after its length in 4 bytes") from None
+    return texts
