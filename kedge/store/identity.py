@@ -68,6 +68,7 @@ class KnownStore:
     def __init__(self, store: Store, memory: Path) -> None:
         self._store = store
         self._memory = memory
+        self._known = ""
 
     def verify(self) -> None:
         """Return if the store is the one that is remembered; the first time, remember it.
@@ -76,10 +77,13 @@ class KnownStore:
             StoreError: it is empty, another one, or cannot be read.
             OSError: the file cannot be written.
         """
-        if not self._memory.exists():
-            write_file(self._memory, begin(self._store).encode())
+        self._known = self._known or self._remembered()
+        if not self._known:
+            known = begin(self._store)
+            write_file(self._memory, known.encode())
+            self._known = known
             return
-        known, found = self._memory.read_text(), identity_of(self._store)
+        known, found = self._known, identity_of(self._store)
         if found == known:
             return
         what = (
@@ -89,6 +93,13 @@ class KnownStore:
             f"store {self._store.url} {what}; store {known} was written to before. Nothing is written until it is "
             f"back; if it was replaced on purpose, delete {self._memory} and start again"
         )
+
+    def _remembered(self) -> str:
+        """Empty if there is no such file, or it was emptied."""
+        try:
+            return self._memory.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
 
 
 def _lost(store: Store) -> str:

@@ -44,6 +44,25 @@ def test_whoever_wrote_before_takes_no_empty_and_no_other_store(store, tmp_path)
     known.verify()
 
 
+def test_with_spool_and_store_away_together_nothing_begins_anew(store, tmp_path):
+    memory = tmp_path / "spool" / "memory"
+    known = KnownStore(store, memory)
+    known.verify()
+    memory.unlink()
+    memory.parent.rmdir()
+    store.delete(KEY)
+    with pytest.raises(StoreError, match="it is empty, or something else is mounted there"):
+        known.verify()
+    assert not memory.parent.exists()
+
+
+def test_a_memory_that_was_emptied_remembers_the_store_again(store, tmp_path):
+    KnownStore(store, tmp_path / "memory").verify()
+    (tmp_path / "memory").write_bytes(b"")
+    KnownStore(store, tmp_path / "memory").verify()
+    assert (tmp_path / "memory").read_text() == identity_of(store)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null"])
 def test_a_spoilt_identity_is_named(store, content):
     store.put(KEY, content)
