@@ -16,7 +16,6 @@ from kedge.bundle import mlmodel
 from kedge.collector.declared import Declared
 from kedge.collector.intake import Intake
 from kedge.collector.kserve import response_scores
-from kedge.collector.labels import value_of
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.data import checks
@@ -33,6 +32,7 @@ from kedge.serving.model import ServedModel
 from kedge.store import open_store
 from kedge.tables import appending, coverage, log, scores
 from kedge.tables.columns import convert
+from kedge.tables.outcomes import outcome_of
 from kedge.training import train
 from kedge.training.estimators import calibration
 from tests.training import rows
@@ -147,12 +147,12 @@ def test_both_ways_through_the_collector_keep_the_same_row(tmp_path) -> None:
     declared = Declared(policy(), None)
     intake, now = Intake({"m": declared}, Settings(spool=tmp_path)), 1_772_452_800_000_000
     quick = intake.one(orjson.dumps(event()), now)
-    many = intake.batch(orjson.dumps([event(), event()]), now)
+    (many,), faults = intake.batch(orjson.dumps([event(), event()]), now)
     assert quick is not None
-    assert many is not None
+    assert not faults
     slow = declared.row("a", event()["data"], quick.rows[0][1], now)
     assert quick.rows == (slow,)
-    assert [column[0] for column in many[0].columns] == list(slow)
+    assert [column[0] for column in many.columns] == list(slow)
     assert slow[5:7] == ([0.2, 0.5, 0.3], 1.0)
 
 
@@ -165,18 +165,18 @@ def test_a_score_that_is_not_one_probability_a_class_is_refused(score: Any, tmp_
 
 
 def test_labels_are_places_and_one_never_seen_is_refused_by_name() -> None:
-    assert [value_of(policy(), each) for each in NAMES] == [0.0, 1.0, 2.0]
-    assert value_of(policy(model={"classes": [0, 1, 2]}), 2.0) == 2.0
+    assert [outcome_of(policy(), each) for each in NAMES] == [0.0, 1.0, 2.0]
+    assert outcome_of(policy(model={"classes": [0, 1, 2]}), 2.0) == 2.0
     for label in ("d", 1, None, ["a"]):
-        with pytest.raises(RequestRejected, match="is none of the classes 'a', 'b', 'c'; a new class goes to the end"):
-            value_of(policy(), label)
+        with pytest.raises(DataError, match="is none of the classes 'a', 'b', 'c'; a new class goes to the end"):
+            outcome_of(policy(), label)
 
 
 def test_a_count_below_zero_is_no_label_of_a_poisson_model() -> None:
     counts = policy(model={"task": "regression", "classes": [], "loss": "poisson"})
-    assert value_of(counts, 3) == 3.0
-    with pytest.raises(RequestRejected, match="label must be a count, 0 or more"):
-        value_of(counts, -1)
+    assert outcome_of(counts, 3) == 3.0
+    with pytest.raises(DataError, match="label must be a count, 0 or more"):
+        outcome_of(counts, -1)
 
 
 def test_an_adopted_servers_answers_are_read_as_lists_or_as_sure_classes() -> None:

@@ -41,10 +41,8 @@ def main(
     max_body_kb: Annotated[int, typer.Option(min=1, help="Largest event body.")] = 4096,
     max_bulk_mb: Annotated[int, typer.Option(min=1, help="Largest file of labels.")] = 256,
     max_connections: Annotated[int, typer.Option(min=1, help="Connections served at once.")] = 1000,
-    max_ahead_seconds: Annotated[
-        float, typer.Option(min=0, help="Refuse events dated further ahead; 0: no limit.")
-    ] = 3600,
-    max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: no limit.")] = 0,
+    max_ahead_seconds: Annotated[float, typer.Option(min=0, help="Refuse events dated further ahead; 0: any.")] = 3600,
+    max_age_seconds: Annotated[float, typer.Option(min=0, help="Refuse events older than this; 0: any.")] = 0,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of ids kept.")] = 1,
     retention_days: Annotated[int, typer.Option(min=0, help="Days kept in the log; 0: all.")] = 0,
     max_drop_days: Annotated[int, typer.Option(min=0, help="Days dropped at once at most; 0: any number.")] = 7,
@@ -62,9 +60,7 @@ def main(
         typer.Option(metavar="MODEL", help="Take events of KServe's logger, which shows no token, about this model."),
     ] = None,
     hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
-    version_annotation: Annotated[
-        str, typer.Option(help="InferenceService annotation with the model version.")
-    ] = Settings.version_annotation,
+    version_annotation: Annotated[str, typer.Option(help="It names the model version.")] = Settings.version_annotation,
     remember_days: Annotated[int, typer.Option(hidden=True)] = 0,
     remember_ids: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
@@ -127,16 +123,12 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
     server = uvicorn.Server(config)
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, _drained)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # uvicorn raises it again at its end, which is exit 0: ended as asked
     mounted_secrets.watch(mounted_secrets.end)
     server.run(sockets=[listener])
     if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)
-
-
-def _drained(number: int, frame: object) -> None:
-    """uvicorn raises a signal again after it has shut down: ended as asked is exit 0, not death by a signal."""
 
 
 def _keep_memory_low() -> None:

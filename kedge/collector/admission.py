@@ -18,8 +18,8 @@ from kedge.collector import events, kserve
 from kedge.collector.declared import Declared
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
-from kedge.collector.token_review import account_of
 from kedge.errors import UsageError
+from kedge.token_review import account_of
 
 Work = Literal["events", "labels", "checks", "flush"]
 Headers = Mapping[bytes, bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ from deltalake import DeltaTable
 
 from kedge.collector.declared import Columns, Declared, Values
 from kedge.collector.entries import Entry, decode
-from kedge.collector.fresh import Fresh
-from kedge.collector.journal import Journal, Segment
 from kedge.collector.metrics import Metrics
 from kedge.errors import DataError
 from kedge.store import Store, write_file
+from kedge.store.journal import Journal, Segment, set_aside
 from kedge.tables import appending
 from kedge.tables.appending import Table
+
+SPOILT = (errno.EIO, errno.EISDIR, errno.EUCLEAN)
+"""Why a file cannot be read that will not be readable later either."""
 
 
 class Appender:
@@ -28,7 +31,6 @@ class Appender:
         store: Store,
         declared: Mapping[str, Declared],
         journal: Journal,
-        fresh: Fresh[Entry],
         metrics: Metrics,
         *,
         spool: Path,
@@ -38,13 +40,12 @@ class Appender:
 
         Args:
             spool: Folder in which ``aside`` takes what the log does not take under today's policies, as segments (see
-                :func:`restore`), and ``damaged`` the segments that are not what was written.
+                :meth:`Journal.adopt`), and ``damaged`` the segments that are not what was written.
             verify: Raises StoreError if the store is not the one that was appended to before.
         """
         self._store = store
         self._declared = declared
         self._journal = journal
-        self._fresh = fresh
         self._metrics = metrics
         self._spool = spool
         self._verify = verify
@@ -56,10 +57,10 @@ class Appender:
         Raises:
             StoreError: the store refused; what is left stays in the journal.
         """
+        self._verify()
         return sum(self._append(segment) for segment in segments)
 
     def _append(self, segment: Segment) -> int:
-        self._verify()
         entries, damage = self._entries(segment)
         rows: dict[tuple[str, Table], list[list[Any]]] = {}
         aside: list[Entry] = []
@@ -83,20 +84,19 @@ class Appender:
         self._verify()  # a volume that went away meanwhile took the rows for an empty folder
         if damage:
             self._metrics.damaged(segment.file, damage, self._spool / "damaged")
-            self._journal.set_aside(segment, self._spool / "damaged")
+            set_aside(self._journal.path(segment), self._spool / "damaged")
         else:
-            self._journal.remove(segment)
+            self._journal.path(segment).unlink(missing_ok=True)
         return appended
 
     def _entries(self, segment: Segment) -> tuple[Sequence[Entry], list[int]]:
         """What a segment holds, and the lengths of the stretches of it that cannot be read."""
         damage: list[int] = []
-        fresh = self._fresh.take(segment)
-        if fresh is not None:
-            return fresh, damage
         try:
             return [decode(payload) for payload in self._journal.read(segment, damage.append)], damage
-        except OSError:
+        except OSError as exc:
+            if exc.errno not in SPOILT:
+                raise
             return [], [0]
 
     def _set_aside(self, entries: Sequence[Entry], segment: Segment) -> None:
@@ -120,12 +120,6 @@ class Appender:
         self._metrics.faults.pop(f"refused: {name}", None)
         self._metrics.appended.labels(name, table).inc(len(values[0]))
         return True
-
-
-def restore(aside: Path, journal: Journal) -> None:
-    """Hand back what was set aside under other policies, to be appended or set aside again."""
-    for path in sorted(aside.glob("*.log")):
-        journal.adopt(path)
 
 
 def _current(entry: Entry, wanted: Columns) -> Values | None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from kedge.body import shown
-from kedge.collector.declared import Declared
+from kedge.body import json_of, shown
+from kedge.collector.declared import Declared, model_of
 from kedge.collector.metrics import Metrics
 from kedge.collector.payloads import FIGURE, MAX_FIGURES
-from kedge.collector.reading import json_of
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.rejection import invalid, malformed
+from kedge.errors import DataError
 from kedge.records.exposition import newest_seconds
 from kedge.store import write_file
 
@@ -32,8 +32,12 @@ class Checks:
         """Show again what an earlier process was told."""
         for name in self._declared:
             path = self._folder / f"{name}.json"
-            if path.exists():
-                self._show(name, orjson.loads(path.read_bytes()), path.stat().st_mtime)
+            try:
+                self._show(name, _figures(json_of(path.read_bytes())), path.stat().st_mtime)
+            except FileNotFoundError:
+                pass
+            except (DataError, OSError) as exc:  # it is shown again after the next check
+                self._metrics.faults[f"checks: {name}"] = f"{path} cannot be read: {exc}; delete it"
 
     def take(self, body: bytes) -> None:
         """Keep a check: ``{"model": ..., "figures": {...}}``, numbers by name; durable on return.
@@ -44,14 +48,11 @@ class Checks:
         """
         value = json_of(body)
         if type(value) is not dict:
-            raise RequestRejected("malformed", f'a check is {{"model": ..., "figures": {{...}}}}, got {shown(value)}')
-        name = value.get("model")
-        if type(name) is not str or name not in self._declared:
-            raise RequestRejected(
-                "unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are"
-            )
+            raise malformed(f'a check is {{"model": ..., "figures": {{...}}}}, got {shown(value)}')
+        name = model_of(self._declared, value.get("model")).name
         figures = _figures(value.get("figures"))
         write_file(self._folder / f"{name}.json", orjson.dumps(figures))
+        self._metrics.faults.pop(f"checks: {name}", None)
         self._show(name, figures, time.time())
 
     def _show(self, name: str, figures: Mapping[str, float], posted: float) -> None:
@@ -60,12 +61,10 @@ class Checks:
 
 def _figures(value: Any) -> dict[str, float]:
     if type(value) is not dict or not 0 < len(value) <= MAX_FIGURES:
-        raise RequestRejected("invalid", f"figures must be an object of 1 to {MAX_FIGURES} numbers, got {shown(value)}")
+        raise invalid(f"figures must be an object of 1 to {MAX_FIGURES} numbers, got {shown(value)}")
     for name, number in value.items():
         if not re.fullmatch(FIGURE, name):
-            raise RequestRejected(
-                "invalid", f"figure {shown(name)} must be lower-case letters, digits and _, at most 64"
-            )
+            raise invalid(f"figure {shown(name)} must be lower-case letters, digits and _, at most 64")
         if type(number) not in (int, float, bool):
-            raise RequestRejected("invalid", f"figure {name} must be a number, got {shown(number)}")
+            raise invalid(f"figure {name} must be a number, got {shown(number)}")
     return {name: float(number) for name, number in value.items()}

@@ -13,18 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from kedge.body import shown
 from kedge.collector import earlier
-from kedge.collector.appender import Appender, restore
+from kedge.collector.appender import Appender
 from kedge.collector.checks import Checks
 from kedge.collector.commit import GroupCommit
 from kedge.collector.declared import Declared
-from kedge.collector.entries import Entry, Taken, entries
-from kedge.collector.fresh import Fresh
-from kedge.collector.intake import Intake
-from kedge.collector.journal import Journal
+from kedge.collector.entries import Taken, entries
+from kedge.collector.intake import MAX_NAMED, Intake
 from kedge.collector.metrics import Metrics
 from kedge.collector.payloads import Flushed
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.rejection import RequestRejected, busy, invalid
 from kedge.collector.settings import Settings
 from kedge.collector.upkeep import Upkeep
 from kedge.errors import KedgeError, StoreError, UsageError
@@ -32,10 +31,11 @@ from kedge.policy import Policy
 from kedge.records.exposition import ModelStates
 from kedge.store import Store
 from kedge.store.identity import KnownStore
+from kedge.store.journal import Journal
 from kedge.tables import appending
 
 TICK_SECONDS = 0.25
-MAX_BACKOFF_SECONDS = 60.0
+MAX_BACKOFF_SECONDS = 20.0
 RECEIVED = "bulk-"
 """Folders of files that are being received; one that a killed process left holds nothing acknowledged."""
 
@@ -61,8 +61,8 @@ class Collector:
         self._background = ThreadPoolExecutor(1, "append")
         self._pressed = ""
         self._spool_fault = ""
+        self._away_since = ""
         self._lock_handle: int | None = None
-        self._resources: list[Callable[[], object]] = []
 
     async def start(self) -> None:
         """Open the spool, take up what an earlier process left in it, begin to append."""
@@ -72,18 +72,11 @@ class Collector:
             shutil.rmtree(left, ignore_errors=True)
         earlier.upgrade(settings.spool, self.declared, self.metrics)
         self._journal = Journal(settings.spool / "journal", segment_bytes=settings.segment_bytes)
-        restore(settings.spool / "aside", self._journal)
-        self._fresh = Fresh[Entry]()
-        self._known = KnownStore(self._store, settings.spool / "store")
+        self._journal.adopt(settings.spool / "aside")  # set aside under other policies
         self._commit = GroupCommit(self._write, self.metrics, max_bytes=settings.max_waiting_bytes)
+        known = KnownStore(self._store, settings.spool / "store")
         self._appender = Appender(
-            self._store,
-            self.declared,
-            self._journal,
-            self._fresh,
-            self.metrics,
-            spool=settings.spool,
-            verify=self._known.verify,
+            self._store, self.declared, self._journal, self.metrics, spool=settings.spool, verify=known.verify
         )
         self._upkeep = Upkeep(self._store, self.declared, settings, self.metrics)
         self._appending = asyncio.Lock()
@@ -95,10 +88,8 @@ class Collector:
         """Append once more if the store lets it, and close; what is left is in the spool."""
         self._ends.set()
         await asyncio.gather(*self._tasks)
-        try:
+        with suppress(KedgeError):
             await self.flush()
-        except KedgeError as exc:
-            self.metrics.faults["store"] = str(exc)
         self._commit.close()
         self._background.shutdown(wait=True)
         if self._lock_handle is not None:
@@ -110,8 +101,8 @@ class Collector:
 
     def faults(self) -> dict[str, str]:
         """What is wrong, in words, by place; it may be ready all the same."""
-        own = {"spool": self._spool_fault or self._pressed}
-        return {place: text for place, text in {**self.metrics.faults, **own}.items() if text}
+        faults = {**self.metrics.faults, "spool": self._spool_fault or self._pressed}
+        return {place: text for place, text in faults.items() if text}
 
     async def keep(self, taken: Sequence[Taken], size: int) -> None:
         """Return when all of it is durable.
@@ -132,96 +123,92 @@ class Collector:
     def submit(self, taken: Sequence[Taken], size: int) -> asyncio.Future[None]:
         """The same without waiting: the future has the OSError if the disk fails, see :meth:`not_kept`."""
         if self._pressed and any(one.patient for one in taken):
-            raise RequestRejected("busy", self._pressed)
+            raise busy(self._pressed)
         return self._commit.submit(taken, size)
 
     def not_kept(self, fault: OSError) -> RequestRejected:
         """Note that the disk failed; what to tell the sender."""
         self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
-        return RequestRejected("busy", f"{self._spool_fault}; send again later")
+        return busy(f"{self._spool_fault}; send again later")
 
     async def flush(self) -> Flushed:
         """Append everything acknowledged so far.
 
         Raises:
-            StoreError: the store refused.
+            StoreError: the store refused, or the spool.
         """
         async with self._appending:
-            return Flushed(await self._append())
+            began = time.monotonic()
+            try:
+                segments = await self._commit.alone(self._journal.rotate)
+                rows = await self._in_background(lambda: self._appender.run(segments))
+            except (KedgeError, OSError) as exc:
+                fault = exc if isinstance(exc, KedgeError) else f"spool {self._settings.spool}: {exc}"
+                self.metrics.store_up.set(0)
+                self._away_since = self._away_since or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                self.metrics.faults["store"] = f"away since {self._away_since}: {fault}"
+                raise StoreError(str(fault)) from exc
+            self._away_since = ""
+            self.metrics.faults.pop("store", None)
+            self.metrics.store_up.set(1)
+            self.metrics.append_seconds.observe(time.monotonic() - began)
+            return Flushed(rows)
 
-    async def unknown_ids(self, model: Declared, ids: Sequence[str]) -> list[str]:
-        """Those ids that the log has no prediction of, after a flush."""
-        await self.flush()
-        logged = await self._in_background(lambda: appending.known_ids(self._store, model.policy, ids))
-        return [identity for identity in dict.fromkeys(ids) if identity not in logged]
+    async def require_known(self, model: Declared, ids: Sequence[str]) -> None:
+        """Raise RequestRejected, naming them, if the log has no prediction of some ids, after a flush."""
+        try:
+            await self.flush()
+            known = await self._in_background(lambda: appending.known_ids(self._store, model.policy, ids))
+        except KedgeError as exc:
+            raise busy(f"whether the ids are known cannot be told: {exc}") from exc
+        unknown = [identity for identity in dict.fromkeys(ids) if identity not in known]
+        if unknown:
+            named = ", ".join(map(shown, unknown[:MAX_NAMED]))
+            raise invalid(f"nothing was taken: model {model.name} has no prediction of {len(unknown)} ids: {named}")
 
     def _write(self, group: Sequence[Taken]) -> None:
         """Make a group durable. In the journal's thread."""
-        found = entries(group, self.declared)
-        data = b"".join([entry.frame() for entry in found])
-        self._fresh.note(self._journal.append(data), found, len(data))
+        self._journal.append(b"".join([entry.frame() for entry in entries(group, self.declared)]))
 
     async def _run(self) -> None:
         """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""
-        begun, failures = not self._journal.backlog()[0], 0  # what an earlier process left is appended at once
-        due = time.monotonic() + self._settings.interval_seconds
-        while not self._ends.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
-            now = time.monotonic()
-            full = not failures and self._journal.full
-            if now < due and not full and begun:
+        interval, failures = self._settings.interval_seconds, 0
+        left = self._journal.backlog()[0]  # by an earlier process; it is appended at once
+        due = time.monotonic() + (0 if left else interval)
+        while not await self._ended():
+            if time.monotonic() < due and (failures or not self._journal.full):
                 continue
-            begun = True
-            failures = await self._attempt(failures)
-            wait = min(MAX_BACKOFF_SECONDS, 2.0**failures) if failures else 0.0
-            due = time.monotonic() + max(self._settings.interval_seconds, wait)
+            failures = 0 if await self._attempt() else failures + 1
+            due = time.monotonic() + (max(interval, min(MAX_BACKOFF_SECONDS, 2.0**failures)) if failures else interval)
 
     async def _watch(self) -> None:
         """Look at the spool beside the appending, which may wait long for a store that is away."""
-        while not self._ends.is_set():
+        while not await self._ended():
             try:
                 await self._look_around()
             except OSError as exc:
                 self._spool_fault = f"spool {self._settings.spool}: cannot be looked at: {exc.strerror}"
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
 
-    async def _attempt(self, failures: int) -> int:
-        """Append once; the number of failures in a row."""
+    async def _ended(self) -> bool:
+        """Whether it is told to end, after a moment."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ends.wait(), TICK_SECONDS)
+        return self._ends.is_set()
+
+    async def _attempt(self) -> bool:
+        """Append, and do what else is due; whether it succeeded."""
         try:
-            async with self._appending:
-                await self._append()
-                await self._in_background(self._upkeep.run_if_due)
-                await self._in_background(self._model_states.refresh_if_due)
+            await self.flush()
+            await self._in_background(self._upkeep.run_if_due)
+            await self._in_background(self._model_states.refresh_if_due)
         except KedgeError:
-            return failures + 1
+            return False
         except Exception:  # whatever it is, events must go on being appended
             logging.exception("the log was not appended to")
             self.metrics.faults["append"] = "an unexpected fault; see the collector's own log"
-            return failures + 1
+            return False
         self.metrics.faults.pop("append", None)
-        return 0
-
-    async def _append(self) -> int:
-        began = time.monotonic()
-        try:
-            await self._in_background(self._known.verify)
-            rows = await self._append_closed()
-        except KedgeError as exc:
-            self.metrics.store_up.set(0)
-            since = self.metrics.faults.get("store", "").partition(" since ")[2].partition(": ")[0]
-            since = since or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self.metrics.faults["store"] = f"away since {since}: {exc}"
-            raise
-        self.metrics.faults.pop("store", None)
-        self.metrics.store_up.set(1)
-        self.metrics.append_seconds.observe(time.monotonic() - began)
-        return rows
-
-    async def _append_closed(self) -> int:
-        segments = await self._commit.alone(self._journal.rotate)
-        return await self._in_background(lambda: self._appender.run(segments))
+        return True
 
     async def _look_around(self) -> None:
         """Measure the spool; note when it runs full, try again when it could not be written."""
@@ -264,14 +251,14 @@ class Collector:
 
 
 def _declared(policies: Iterable[Policy], hash_key: bytes | None) -> dict[str, Declared]:
-    found: dict[str, Declared] = {}
+    declared: dict[str, Declared] = {}
     for policy in policies:
-        if policy.name in found:
+        if policy.name in declared:
             raise UsageError(f"model {policy.name!r} is declared by two policies; one policy a model")
-        found[policy.name] = Declared(policy, hash_key)
-    if not found:
+        declared[policy.name] = Declared(policy, hash_key)
+    if not declared:
         raise UsageError("no model is declared; give --policy FILE")
-    return found
+    return declared
 
 
 def now_microseconds() -> int:

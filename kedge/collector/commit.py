@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from kedge.collector.entries import Taken
-from kedge.collector.metrics import KINDS, Metrics
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.metrics import Metrics
+from kedge.collector.rejection import busy
 from kedge.tables.appending import Table
 
 COMPANY_SECONDS = 0.003
@@ -49,7 +49,7 @@ class GroupCommit:
             RequestRejected: as much is waiting as may wait.
         """
         if self._bytes > self._max_bytes and (taken[0].patient or self._bytes > 4 * self._max_bytes):
-            raise RequestRejected("busy", f"{self._bytes:,} bytes wait for the disk; send again later")
+            raise busy(f"{self._bytes:,} bytes wait for the disk; send again later")
         self._bytes += size
         self._gathering.extend(taken)
         if not self._busy:
@@ -89,13 +89,10 @@ class GroupCommit:
 
 def _count(group: Sequence[Taken], metrics: Metrics) -> None:
     """Count what is durable."""
-    counts: Tally[tuple[str, Table, bool, bool]] = Tally()
+    counts: Tally[tuple[str, Table, bool]] = Tally()
     for one in group:
-        counts[one.model, one.table, one.kept, one.other] += one.count
-    for (model, table, kept, other), count in counts.items():
-        if kept:
-            metrics.accepted.labels(model, KINDS[table]).inc(count)
-        elif other:
-            metrics.other.labels(model, KINDS[table]).inc(count)
-        else:
-            metrics.sampled_out.labels(model).inc(count)
+        counts[one.model, one.table, one.other] += one.count - one.left_out
+        if one.left_out:
+            metrics.sampled_out.labels(one.model).inc(one.left_out)
+    for (model, table, other), count in counts.items():
+        (metrics.other if other else metrics.accepted).labels(model, table.removesuffix("s")).inc(count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Protocol
 
 from starlette.responses import Response
@@ -32,20 +33,11 @@ class Events(Protocol):
 class Flight:
     """An event on its way, in the place of uvicorn's cycle of request and response, with what uvicorn asks of that."""
 
-    def __init__(self) -> None:
-        self.body = b""
-        self.response_complete = False
-        self.disconnected = False
-        self.keep_alive = True
-        self.message_event = _Unheard
-
-
-class _Unheard:
+    body = b""
+    response_complete = disconnected = False
+    keep_alive = True
+    message_event = SimpleNamespace(set=lambda: None)
     """In the place of the event that wakes a task: there is none."""
-
-    @staticmethod
-    def set() -> None:
-        """Do nothing."""
 
 
 def protocol(app: Events, most: int = MAX_CONNECTIONS) -> type[HttpToolsProtocol]:

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 from kedge.body import shown
 from kedge.choice import choose
 from kedge.collector.payloads import MAX_ID, MAX_NAME
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.rejection import RequestRejected, invalid
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.tables import appending
+from kedge.tables.outcomes import outcome_of
 from kedge.tables.privacy import Features, Logged
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
 Score = float | list[float]
 Row = tuple[Any, ...]
 """A row in the order of its table's columns. Times are microseconds since 1970."""
@@ -64,7 +64,7 @@ class Declared:
         """
         features = data.get("features")
         if type(features) is not dict:
-            raise RequestRejected("invalid", f"model {self.name}: features must be an object, got {shown(features)}")
+            raise invalid(f"model {self.name}: features must be an object, got {shown(features)}")
         score = self.score(data.get("score"))
         decision = data.get("prediction")
         latency = data.get("latency_ms")
@@ -85,28 +85,32 @@ class Declared:
         try:
             return self.features.read(values)
         except DataError as exc:
-            raise RequestRejected("invalid", str(exc)) from None
+            raise invalid(str(exc)) from None
+
+    def outcome(self, label: Any) -> float:
+        """A label as the log holds it; RequestRejected says why it is none."""
+        try:
+            return outcome_of(self.policy, label)
+        except DataError as exc:
+            raise invalid(str(exc)) from None
 
     def score(self, value: Any) -> Score:
         """The model's answer: a probability (binary), one of each class, or a finite number (regression)."""
         if self.classes:
             return self._chances(value)
         if type(value) not in (float, int) or not isfinite(value):
-            raise RequestRejected("invalid", f"model {self.name}: score must be a finite number, got {shown(value)}")
+            raise invalid(f"model {self.name}: score must be a finite number, got {shown(value)}")
         if self.binary and not 0 <= value <= 1:
-            raise RequestRejected(
-                "invalid", f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}"
-            )
+            raise invalid(f"model {self.name}: score must be a probability, 0 to 1, got {shown(value)}")
         return float(value)
 
     def _chances(self, value: Any) -> list[float]:
         """Probabilities of all classes, in the policy's order."""
         whole = type(value) is list and len(value) == self.classes
         if not whole or not all(type(each) in (float, int) and 0 <= each <= 1 for each in value):
-            raise RequestRejected(
-                "invalid",
+            raise invalid(
                 f"model {self.name}: score must be a list of {self.classes} probabilities, one a class in the order of "
-                f"model.classes, got {shown(value)}",
+                f"model.classes, got {shown(value)}"
             )
         return [float(each) for each in value]
 
@@ -115,6 +119,14 @@ class Declared:
         if isinstance(score, list):
             return float(choose(score, self.policy.model.costs.matrix))
         return float(score >= self._threshold) if self.binary else score
+
+
+def model_of(declared: Mapping[str, Declared], name: Any) -> Declared:
+    """The declared model of this name; RequestRejected where there is none."""
+    found = declared.get(name) if type(name) is str else None
+    if found is None:
+        raise RequestRejected("unknown-model", f"model {shown(name)} is not declared; {', '.join(declared)} are")
+    return found
 
 
 def _columns(policy: Policy, table: appending.Table) -> Columns:
@@ -130,7 +142,7 @@ def identity_of(value: Any) -> str:
     """An id as it may be logged: 1 to 256 printable characters."""
     if type(value) is str and 0 < len(value) <= MAX_ID and value.isprintable():
         return value
-    raise RequestRejected("invalid", f"id must be 1 to {MAX_ID} printable characters, got {shown(value)}")
+    raise invalid(f"id must be 1 to {MAX_ID} printable characters, got {shown(value)}")
 
 
 def time_of(value: Any, name: str = "time") -> int:
@@ -145,9 +157,7 @@ def time_of(value: Any, name: str = "time") -> int:
             return microseconds(time)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise RequestRejected(
-        "invalid", f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}"
-    ) from None
+    raise invalid(f"{name} must be an RFC 3339 time with offset, from 1990 to 2199, got {shown(value)}") from None
 
 
 def microseconds(time: datetime) -> int:
@@ -161,11 +171,11 @@ def text(value: Any, name: str) -> str:
         return ""
     if type(value) is str and len(value) <= MAX_NAME and value.isprintable():
         return value
-    raise RequestRejected("invalid", f"{name} must be at most {MAX_NAME} printable characters, got {shown(value)}")
+    raise invalid(f"{name} must be at most {MAX_NAME} printable characters, got {shown(value)}")
 
 
 def finite(value: Any, name: str) -> float:
     """A finite number; true and false count as 1 and 0."""
     if type(value) in (float, int, bool) and isfinite(value):
         return float(value)
-    raise RequestRejected("invalid", f"{name} must be a finite number, got {shown(value)}")
+    raise invalid(f"{name} must be a finite number, got {shown(value)}")

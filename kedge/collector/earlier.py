@@ -7,7 +7,6 @@ named their columns by a file of the spool. What this version cannot read is set
 from __future__ import annotations
 
 import sqlite3
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -20,16 +19,15 @@ import orjson
 from kedge.collector import kserve
 from kedge.collector.declared import Column, Columns, Declared
 from kedge.collector.entries import Entry
-from kedge.collector.journal import Segment
 from kedge.collector.metrics import Metrics
 from kedge.store import write_file
+from kedge.store.journal import Form, Segment, closed, frames, set_aside
 from kedge.tables.appending import LABEL_COLUMNS, REQUEST_COLUMNS, RESPONSE_COLUMNS, Kind, Table
 
-HEAD = struct.Struct("<3s1sII")
-MARK = b"KDG"
+FORM = Form(b"KDG", lambda kind, payload: zlib.crc32(payload))  # noqa: ARG005
 OWN_COLUMNS = 8
 """Of a prediction, before its features."""
-UNREADABLE = (ValueError, KeyError, TypeError, IndexError, UnicodeDecodeError, orjson.JSONDecodeError)
+UNREADABLE = (ValueError, KeyError, TypeError, IndexError, OSError)
 
 
 def upgrade(spool: Path, declared: Mapping[str, Declared], metrics: Metrics) -> None:
@@ -44,19 +42,18 @@ def upgrade(spool: Path, declared: Mapping[str, Declared], metrics: Metrics) -> 
     index = spool / "index.db"
     writer, applied, waiting = _index(index, metrics) if index.exists() else (f"collect-{uuid4().hex}", -1, [])
     reader = _Reader(spool / "schemas", declared)
-    if waiting:
-        entries = [entry for kind, model, body in waiting for entry in reader.entries(kind.encode(), model, "", body)]
-        _write(spool / "journal" / Segment(f"{writer}-waiting", 0).file, entries)
+    damage: list[int] = []
+    entries = [
+        entry for kind, model, body in waiting for entry in reader.entries(kind.encode(), model, "", body, damage)
+    ]
+    _write(spool / "journal" / Segment(f"{writer}-waiting", 0).file, entries)
+    _keep(index, damage, spool / "damaged", metrics)
     for folder in (spool / "journal", spool / "aside"):
         for path in sorted(path for path in folder.glob("*.log") if path.stem.isdigit()):
             if folder.name == "aside" or int(path.stem) > applied:
-                damage: list[int] = []
-                entries = list(reader.read(path.read_bytes(), damage))
-                _write(folder / Segment(writer, int(path.stem)).file, entries)
-                if damage:
-                    metrics.damaged(path.name, damage, spool / "damaged")
-                    (spool / "damaged").mkdir(exist_ok=True)
-                    path.rename(spool / "damaged" / path.name)
+                damage = []
+                _write(folder / Segment(writer, int(path.stem)).file, reader.read(path.read_bytes(), damage))
+                _keep(path, damage, spool / "damaged", metrics)
             path.unlink(missing_ok=True)
     for path in (*spool.glob("index.db*"), *spool.glob("schemas/*")):
         path.unlink(missing_ok=True)
@@ -70,20 +67,24 @@ def _index(path: Path, metrics: Metrics) -> tuple[str, int, list[tuple[str, str,
             waiting = db.execute("SELECT kind, model, body FROM halves").fetchall()
             return str(facts["writer"]), int(facts.get("applied", "-1")), waiting
     except (sqlite3.Error, *UNREADABLE) as exc:
-        kept = path.parent / "damaged" / path.name
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(path.read_bytes())
         metrics.faults["index"] = (
             f"{path}: an earlier version's index cannot be read ({exc}); requests that waited for their answers are "
-            f"lost to the log, the file is kept as {kept}"
+            f"lost to the log, the file is kept in {path.parent / 'damaged'}"
         )
+        set_aside(path, path.parent / "damaged")
         return f"collect-{uuid4().hex}", -1, []
+
+
+def _keep(path: Path, damage: list[int], folder: Path, metrics: Metrics) -> None:
+    if damage:
+        metrics.damaged(path.name, damage, folder)
+        set_aside(path, folder)
 
 
 def _write(path: Path, entries: Iterable[Entry]) -> None:
     data = b"".join(entry.frame() for entry in entries)
     if data:
-        write_file(path, data)
+        write_file(path, closed(data))
 
 
 class _Reader:
@@ -95,34 +96,26 @@ class _Reader:
 
     def read(self, data: bytes, damage: list[int]) -> Iterator[Entry]:
         """Entries of a segment; the lengths of what cannot be read are added to ``damage``."""
-        place = 0
-        while place < len(data):
-            mark, kind, length, check = HEAD.unpack(data[place : place + HEAD.size].ljust(HEAD.size, b"\0"))
-            payload = data[place + HEAD.size : place + HEAD.size + length]
-            if mark == MARK and len(payload) == length and zlib.crc32(payload) == check:
-                after = place + HEAD.size + length
-                found = self._entries_of(kind, payload)
-            else:
-                after = data.find(MARK, place + 1)
-                after = len(data) if after < 0 else after
-                found = None
-            if found is None:
-                damage.append(after - place)
-            yield from found or ()
-            place = after
+        for kind, payload in frames(data, damage.append, form=FORM):
+            model, _, rest = bytes(payload).partition(b" ")
+            key, _, body = rest.partition(b" ")
+            yield from self.entries(kind, model.decode(errors="replace"), key.decode(errors="replace"), body, damage)
 
-    def _entries_of(self, kind: bytes, payload: bytes) -> list[Entry] | None:
-        try:
-            model, key, body = payload.split(b" ", 2)
-            return self.entries(kind, model.decode(), key.decode(), body)
-        except (OSError, *UNREADABLE):  # a kind that this version does not know, or the file of its columns is gone
-            return None
-
-    def entries(self, kind: bytes, model: str, key: str, body: bytes) -> list[Entry]:
+    def entries(self, kind: bytes, model: str, key: str, body: bytes, damage: list[int]) -> list[Entry]:
         """What a frame held: columns of predictions, a label, a request or a response."""
+        try:
+            return self._entries(kind, model, key, body)
+        except UNREADABLE:  # a kind that this version does not know, or the file of its columns is gone
+            damage.append(len(body))
+            return []
+
+    def _entries(self, kind: bytes, model: str, key: str, body: bytes) -> list[Entry]:
         content: Any = orjson.loads(body)
         if kind == b"c":
-            return [Entry(model, "predictions", self._columns(key), content)]
+            columns = self._columns(key)
+            if len(columns) != len(content) or len({len(values) for values in content}) != 1:
+                raise ValueError(key)
+            return [Entry(model, "predictions", columns, content)]
         if kind == b"l":
             return [Entry(model, "labels", _own(LABEL_COLUMNS), [[content[name]] for name in LABEL_COLUMNS])]
         if kind == b"q":

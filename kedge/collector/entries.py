@@ -12,14 +12,13 @@ from functools import lru_cache
 import orjson
 
 from kedge.collector.declared import Column, Columns, Declared, Row, Values
-from kedge.collector.journal import frame
+from kedge.store.journal import frame
 from kedge.tables.appending import Table
 
 
 @dataclass(slots=True)
 class Taken:
-    """Rows that were sent together, to be made durable: ``rows``, or ``columns``; neither where sampling leaves them
-    out."""
+    """Rows that were sent together, to be made durable: ``rows``, or ``columns``."""
 
     model: str
     table: Table
@@ -31,11 +30,8 @@ class Taken:
     """Whether it is no prediction at all: an error, an explanation, a look at the metadata. Nothing is kept of it."""
     count: int = 1
     """Events."""
-
-    @property
-    def kept(self) -> bool:
-        """False where sampling left it out, or there is nothing to keep."""
-        return bool(self.rows or self.columns)
+    left_out: int = 0
+    """Of them, by sampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ def entries(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> list[En
     for one in taken:
         if one.rows:
             rows.setdefault((one.model, one.table), []).extend(one.rows)
-        elif one.columns:
+        elif one.columns and one.columns[0]:
             found.append(Entry(one.model, one.table, declared[one.model].columns[one.table], one.columns))
     for (name, table), group in rows.items():
         values = list(zip(*group, strict=True))

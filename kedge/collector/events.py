@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from kedge.body import shown
+from kedge.body import json_of, shown
 from kedge.collector.declared import identity_of
 from kedge.collector.payloads import PREDICTION
-from kedge.collector.reading import json_of
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.rejection import RequestRejected, malformed
 
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
@@ -70,7 +69,7 @@ def attributes(headers: Mapping[bytes, bytes]) -> dict[str, str]:
 def structured(value: Any) -> Event:
     """An event that is one JSON object."""
     if type(value) is not dict:
-        raise RequestRejected("malformed", f"a CloudEvent is a JSON object, got {shown(value)}")
+        raise malformed(f"a CloudEvent is a JSON object, got {shown(value)}")
     if "data_base64" in value:
         return _event(value, _decoded(value["data_base64"], value.get("type")))
     return _event(value, value.get("data"))
@@ -78,16 +77,14 @@ def structured(value: Any) -> Event:
 
 def _event(attributes: Mapping[str, Any], data: Any) -> Event:
     if attributes.get("specversion") != "1.0":
-        raise RequestRejected(
-            "malformed", f"CloudEvent: specversion must be '1.0', got {shown(attributes.get('specversion'))}"
-        )
+        raise malformed(f"CloudEvent: specversion must be '1.0', got {shown(attributes.get('specversion'))}")
     kind = attributes.get("type")
     if kind not in (PREDICTION, REQUEST, RESPONSE):
         raise RequestRejected(
             "unknown-type", f"event type {shown(kind)} is not collected; {PREDICTION}, {REQUEST} and {RESPONSE} are"
         )
     if not attributes.get("source"):
-        raise RequestRejected("malformed", "CloudEvent: source is missing")
+        raise malformed("CloudEvent: source is missing")
     return Event(identity_of(attributes.get("id")), kind, attributes.get("time"), attributes, data)
 
 
@@ -100,5 +97,5 @@ def _decoded(value: Any, kind: Any) -> Any:
     try:
         raw = base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as exc:
-        raise RequestRejected("malformed", f"CloudEvent: data_base64 is not base64: {exc}") from None
+        raise malformed(f"CloudEvent: data_base64 is not base64: {exc}") from None
     return json_of(raw) if kind == PREDICTION else raw

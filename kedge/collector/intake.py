@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
-from itertools import compress
+from itertools import compress, islice
 from typing import Any
 
-from kedge.body import shown
+from kedge.body import json_of, shown
 from kedge.collector import kserve, labels
-from kedge.collector.declared import Declared, Row, time_of
+from kedge.collector.declared import Declared, Row, Values, model_of, time_of
 from kedge.collector.entries import Taken
-from kedge.collector.events import REQUEST, Event
+from kedge.collector.events import REQUEST, Event, structured
 from kedge.collector.own import OwnEvents
-from kedge.collector.payloads import PREDICTION
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.payloads import MAX_BATCH, PREDICTION
+from kedge.collector.rejection import REJECTIONS, Rejection, RequestRejected, malformed
 from kedge.collector.settings import Settings
 from kedge.tables.appending import Table
+from kedge.tables.rowwise import Rows
 
 MICROSECONDS = 1_000_000
+CHUNK = 5_000
+"""Labels that are kept together."""
+MAX_NAMED = 20
+"""Faults named in one answer."""
+
+Faults = dict[int, Rejection]
+"""What is wrong with the events of a batch, by their places."""
 
 
 class Intake:
@@ -47,60 +55,84 @@ class Intake:
             return None
         return self._prediction_of(*found)
 
-    def batch(self, body: bytes, now: int) -> list[Taken] | None:
-        """Many own events at once, if all are good; None if :meth:`event` has to say which are not."""
-        found = self._own.columns(body, now)
-        if found is None:
-            return None
-        model, columns = found
-        if self._mistimed(min(columns[1]), now) or self._mistimed(max(columns[1]), now):
-            return None
+    def batch(self, body: bytes, now: int) -> tuple[list[Taken], Faults]:
+        """The good events of a batch, and what is wrong with the others.
+
+        Raises:
+            RequestRejected, UnreadableBody: it is no batch, or too large.
+        """
+        if (whole := self._own.columns(body, now)) is not None:
+            model, columns = whole
+            if not self._mistimed(min(columns[1]), now) and not self._mistimed(max(columns[1]), now):
+                return [self._sampled_batch(model, columns)], {}
+        values = json_of(body)
+        if type(values) is not list:
+            raise malformed(f"a CloudEvents batch is a JSON array, got {shown(values)}")
+        if len(values) > MAX_BATCH:
+            raise RequestRejected("too-large", f"a batch has at most {MAX_BATCH:,} events, got {len(values):,}")
+        taken: list[Taken] = []
+        faults: Faults = {}
+        for place, value in enumerate(values):
+            try:
+                taken.append(self.event(structured(value), now))
+            except REJECTIONS as exc:
+                faults[place] = exc
+        return taken, faults
+
+    def _sampled_batch(self, model: Declared, columns: Values) -> Taken:
         count = len(columns[0])
         if self._sample < 1:
             chosen = [sampled(identity, self._sample) for identity in columns[0]]
             columns = [tuple(compress(column, chosen)) for column in columns]
-        kept = len(columns[0])
-        taken = [Taken(model.name, "predictions", columns=columns, count=kept)] if kept else []
-        if kept < count:
-            taken.append(Taken(model.name, "predictions", count=count - kept))
-        return taken
+        return Taken(model.name, "predictions", columns=columns, count=count, left_out=count - len(columns[0]))
 
-    def checked_label(self, model: Declared, label: Any, now: int) -> tuple[dict[str, Any], int | None]:
-        """A label's columns and when it was observed. One of the future would outlast every correction."""
-        columns, observed = labels.row(model.policy, label)
+    def labels(self, model: Declared, items: Rows, now: int) -> Iterator[Taken]:
+        """Labels of a model, some thousand together.
+
+        Raises:
+            RequestRejected: at the end, if some are no labels; the first of them are named.
+        """
+        faults, count = [], 0
+        while chunk := list(islice(items, CHUNK)):
+            rows: list[Row] = []
+            for place, item in chunk:
+                try:
+                    rows.append(self._label(model, item, now))
+                except RequestRejected as exc:
+                    count += 1
+                    if count <= MAX_NAMED:
+                        faults.append((exc.reason, f"{place}: {exc}"))
+            kept = [row for row in rows if self._sampled(row[0])]
+            yield Taken(model.name, "labels", rows=kept, count=len(rows), left_out=len(rows) - len(kept))
+        if faults:
+            more = f"; and {count - MAX_NAMED:,} more" if count > MAX_NAMED else ""
+            named = "; ".join(fault for _, fault in faults)
+            raise RequestRejected(faults[0][0], f"nothing was taken: {named}{more}")
+
+    def model(self, name: Any) -> Declared:
+        """The declared model of this name."""
+        return model_of(self._declared, name)
+
+    def _label(self, model: Declared, label: Any, now: int) -> Row:
+        """A label's row. One observed in the future would outlast every correction."""
+        identity, outcome, observed = labels.read(model, label)
         if observed is not None and self._ahead and observed - now > self._ahead:
             ahead = (observed - now) / MICROSECONDS
             raise RequestRejected(
                 "clock", f"observed_at is {ahead:,.0f} s ahead of the collector's clock; set the sender's"
             )
-        return columns, observed
-
-    def label(self, name: str, label: Any, now: int) -> Taken:
-        """One label of a model."""
-        columns, observed = self.checked_label(self.model(name), label, now)
-        identity = columns["_id"]
-        if not self._sampled(identity):
-            return Taken(name, "labels")
-        return Taken(name, "labels", rows=((identity, columns["_label"], now if observed is None else observed, now),))
-
-    def model(self, name: Any) -> Declared:
-        """The declared model of this name."""
-        found = self._declared.get(name) if type(name) is str else None
-        if found is None:
-            raise RequestRejected(
-                "unknown-model", f"model {shown(name)} is not declared; {', '.join(self._declared)} are"
-            )
-        return found
+        return identity, outcome, now if observed is None else observed, now
 
     def _prediction(self, event: Event, now: int) -> Taken:
         data = event.data
         if type(data) is not dict:
-            raise RequestRejected("malformed", f"data of {PREDICTION} must be an object, got {shown(data)}")
+            raise malformed(f"data of {PREDICTION} must be an object, got {shown(data)}")
         model = self.model(data.get("model"))
         return self._prediction_of(model, model.row(event.id, data, self._time(event.time, now), now))
 
     def _prediction_of(self, model: Declared, row: Row) -> Taken:
-        return Taken(model.name, "predictions", rows=(row,) if self._sampled(row[0]) else ())
+        kept = self._sampled(row[0])
+        return Taken(model.name, "predictions", rows=(row,) if kept else (), left_out=int(not kept))
 
     def _logged(self, event: Event, now: int) -> Taken:
         """What KServe's logger passes on: each row of a request or a response under an id of its own."""
@@ -124,7 +156,7 @@ class Intake:
             for identity, row in zip(ids, rows, strict=True)
             if self._sampled(identity)
         )
-        return Taken(name, table, rows=kept, patient=False)
+        return Taken(name, table, rows=kept, left_out=int(not kept), patient=False)
 
     def _time(self, given: Any, now: int) -> int:
         if given is None:

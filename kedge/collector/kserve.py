@@ -8,19 +8,18 @@ the JSON itself says so.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import orjson
 
-from kedge.body import packing, shown
-from kedge.collector import labels
+from kedge.body import packing, shown, unpacked
 from kedge.collector.declared import Declared, Score, text
-from kedge.collector.reading import plain
-from kedge.collector.rejection import RequestRejected
+from kedge.collector.rejection import RequestRejected, invalid, malformed
+from kedge.errors import DataError
 from kedge.tables.privacy import Logged
+from kedge.tensor import values_of
 
 MAX_ROWS = 100_000
 MAX_UNPACKED = 32 << 20
@@ -28,10 +27,6 @@ MAX_UNPACKED = 32 << 20
 SLOTS = ("blue", "green")
 PREFERRED = ("score", "predict_proba")
 """Outputs that hold the score where several do."""
-STRUCTS = {
-    "BOOL": "<?", "INT8": "<b", "INT16": "<h", "INT32": "<i", "INT64": "<q", "UINT8": "<B", "UINT16": "<H",
-    "UINT32": "<I", "UINT64": "<Q", "FP16": "<e", "FP32": "<f", "FP64": "<d",
-}  # fmt: skip
 
 
 def service(attributes: Mapping[str, Any], declared: Mapping[str, Declared]) -> tuple[str, str]:
@@ -86,11 +81,8 @@ def response_scores(model: Declared, data: Any) -> list[Score] | None:
         wanted if wanted is not None else next((name for name in PREFERRED if name in tensors), next(iter(tensors), ""))
     )
     if name not in tensors:
-        raise RequestRejected(
-            "invalid",
-            f"answer of {model.name}: no output {shown(name)}, it has {shown(sorted(tensors)[:10])}; "
-            "`model.answer.output` of the policy says which is the score",
-        )
+        names = shown(", ".join(sorted(tensors)))
+        raise _undecided(model, f"no output {shown(name)}, it has {names}", "output", "says which is the score")
     return [_score(model, value) for value in tensors[name]]
 
 
@@ -100,32 +92,26 @@ def _score(model: Declared, value: Any) -> Score:
     for key in answer.field.split(".") if answer.field else ():
         value = value.get(key) if isinstance(value, dict) else None
     if model.classes and answer.label:
-        place = labels.value_of(model.policy, value)
+        place = model.outcome(value)
         return [float(place == each) for each in range(model.classes)]
     if isinstance(value, list) and not model.classes:
         if answer.index is None and len(value) > 2:
-            raise RequestRejected(
-                "invalid",
-                f"answer of {model.name}: {len(value)} values a row; `model.answer.index` of the policy says which is "
-                "the positive class's probability",
-            )
+            raise _undecided(model, f"{len(value)} values a row", "index", "says which is the positive class's chance")
         place = -1 if answer.index is None else answer.index
         value = value[place] if place < len(value) and value else None
     if answer.label:
         return float(value == model.policy.model.positive_label)
     if isinstance(value, dict):
-        raise RequestRejected(
-            "invalid",
-            f"answer of {model.name}: a row is an object with {shown(', '.join(value))}; `model.answer.field` of the "
-            "policy says which field is the score",
+        raise _undecided(
+            model, f"a row is an object with {shown(', '.join(value))}", "field", "says which is the score"
         )
     if isinstance(value, str):
-        raise RequestRejected(
-            "invalid",
-            f"answer of {model.name}: a row is text; if the server answers classes instead of probabilities, set "
-            "`model.answer.label: true` in the policy",
-        )
+        raise _undecided(model, "a row is text", "label: true", "says that the server answers classes")
     return model.score(value)
+
+
+def _undecided(model: Declared, seen: str, setting: str, says: str) -> RequestRejected:
+    return invalid(f"answer of {model.name}: {seen}; `model.answer.{setting}` of the policy {says}")
 
 
 def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
@@ -133,7 +119,7 @@ def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
     body: Any = data
     tail = b""
     if isinstance(data, bytes):
-        data = plain(data, packing(data), MAX_UNPACKED)  # the logger loses the header that says it
+        data = unpacked(data, packing(data), MAX_UNPACKED)  # the logger loses the header that says it
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -153,7 +139,7 @@ def _split(data: bytes) -> tuple[Any, bytes]:
 
 def _bounded(rows: list[Any]) -> list[Any]:
     if not 0 < len(rows) <= MAX_ROWS:
-        raise RequestRejected("invalid", f"a payload holds 1 to {MAX_ROWS:,} rows, got {len(rows):,}")
+        raise invalid(f"a payload holds 1 to {MAX_ROWS:,} rows, got {len(rows):,}")
     return rows
 
 
@@ -164,9 +150,7 @@ def _named(model: Declared, row: Any) -> tuple[Logged, ...]:
     elif isinstance(row, list) and len(row) == len(names):
         values = dict(zip(names, row, strict=True))
     else:
-        raise RequestRejected(
-            "invalid", f"request of {model.name}: a row is an object or a list of {len(names)} values, got {shown(row)}"
-        )
+        raise invalid(f"request of {model.name}: a row is an object or a list of {len(names)} values, got {shown(row)}")
     return model.logged(values)
 
 
@@ -185,7 +169,7 @@ def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, 
     known = {name: [_last(value) for value in column] for name, column in tensors.items()}
     lengths = {len(column) for column in known.values()}
     if len(lengths) != 1:
-        raise RequestRejected("invalid", f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
+        raise invalid(f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
     names = list(known)
     return [model.logged(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
 
@@ -195,7 +179,7 @@ def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for tensor in described:
         if not isinstance(tensor, dict):
-            raise RequestRejected("malformed", f"a tensor is an object, got {shown(tensor)}")
+            raise malformed(f"a tensor is an object, got {shown(tensor)}")
         values, tail = _values(tensor, tail)
         found[text(tensor.get("name"), "tensor name")] = _shaped(values, tensor.get("shape"))
     return found
@@ -207,57 +191,34 @@ def _values(tensor: dict[str, Any], tail: bytes) -> tuple[list[Any], bytes]:
     if size is None:
         data = tensor.get("data")
         if not isinstance(data, list):
-            raise RequestRejected("malformed", f"tensor {shown(tensor.get('name'))} has no data")
+            raise malformed(f"tensor {shown(tensor.get('name'))} has no data")
         return _flat(data), tail
     if type(size) is not int or not 0 <= size <= len(tail):
-        raise RequestRejected(
-            "malformed", f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body"
-        )
-    return _unpacked(tensor.get("datatype"), tail[:size]), tail[size:]
-
-
-def _unpacked(datatype: Any, raw: bytes) -> list[Any]:
-    if datatype == "BYTES":
-        return _texts(raw)
-    kind = STRUCTS.get(datatype) if isinstance(datatype, str) else None
-    if kind is None or len(raw) % struct.calcsize(kind):
-        raise RequestRejected("malformed", f"{len(raw)} bytes are not a tensor of {shown(datatype)}")
-    return [None if value != value else value for (value,) in struct.iter_unpack(kind, raw)]
-
-
-def _texts(raw: bytes) -> list[Any]:
-    """Strings with four bytes of length before each, little end first."""
-    found = []
-    while raw:
-        size = int.from_bytes(raw[:4], "little")
-        if len(raw) < 4 + size:
-            raise RequestRejected("malformed", "a BYTES tensor ends within a string")
-        try:
-            found.append(raw[4 : 4 + size].decode())
-        except UnicodeDecodeError:
-            raise RequestRejected("malformed", "a BYTES tensor holds a string that is not UTF-8") from None
-        raw = raw[4 + size :]
-    return found
+        raise malformed(f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body")
+    try:
+        return values_of(tensor.get("datatype"), tail[:size]), tail[size:]
+    except DataError as exc:
+        raise malformed(f"tensor {shown(tensor.get('name'))}: {exc}") from None
 
 
 def _flat(data: list[Any]) -> list[Any]:
     flat = data
     while flat and isinstance(flat[0], list):
         if not all(isinstance(row, list) for row in flat):
-            raise RequestRejected("malformed", "a tensor's data mix values and lists")
+            raise malformed("a tensor's data mix values and lists")
         flat = [value for row in flat for value in row]
     return flat
 
 
 def _shaped(values: list[Any], shape: Any) -> list[Any]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
-        raise RequestRejected("malformed", f"a tensor's shape is a list of sizes, got {shown(shape)}")
+        raise malformed(f"a tensor's shape is a list of sizes, got {shown(shape)}")
     rows = shape[0] if shape else 1
     width = prod(shape[1:])
     if rows * width != len(values) or width == 0:
-        raise RequestRejected("malformed", f"a tensor of shape {shape} has {len(values)} values")
+        raise malformed(f"a tensor of shape {shape} has {len(values)} values")
     if not 0 < rows <= MAX_ROWS:
-        raise RequestRejected("invalid", f"a payload holds 1 to {MAX_ROWS:,} rows, got {rows:,}")
+        raise invalid(f"a payload holds 1 to {MAX_ROWS:,} rows, got {rows:,}")
     if len(shape) < 2:
         return values
     return [values[start : start + width] for start in range(0, len(values), width)]

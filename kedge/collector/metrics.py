@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from kedge.collector.rejection import Reason
-from kedge.tables.appending import Table
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-KINDS: dict[Table, str] = {
-    "predictions": "prediction",
-    "requests": "request",
-    "responses": "response",
-    "labels": "label",
-}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -26,53 +20,40 @@ class Metrics:
     """One registry a collector, so that two in one process do not meet."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.accepted = Counter(
-            "kedge_collect_accepted", "Acknowledged: durable in the journal", ["model", "kind"], registry=registry
-        )
-        self.refused = Counter("kedge_collect_refused", "Not taken, by reason", ["reason"], registry=registry)
-        self.sampled_out = Counter(
-            "kedge_collect_sampled_out", "Acknowledged and left out by sampling", ["model"], registry=registry
-        )
-        self.other = Counter(
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.accepted = counter("kedge_collect_accepted", "Acknowledged: durable in the journal", ["model", "kind"])
+        self.refused = counter("kedge_collect_refused", "Not taken, by reason", ["reason"])
+        self.sampled_out = counter("kedge_collect_sampled_out", "Acknowledged and left out by sampling", ["model"])
+        self.other = counter(
             "kedge_collect_other",
             "What KServe's logger passed on that is no prediction: errors, explanations, metadata",
             ["model", "kind"],
-            registry=registry,
         )
-        self.appended = Counter(
-            "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"], registry=registry
+        self.appended = counter(
+            "kedge_collect_appended_rows", "Rows appended to the prediction log", ["model", "table"]
         )
-        self.duplicates = Counter(
-            "kedge_collect_duplicates", "Rows of events sent again, taken out of the log", registry=registry
+        self.duplicates = counter("kedge_collect_duplicates", "Rows of events sent again, taken out of the log")
+        self.set_aside = counter(
+            "kedge_collect_set_aside", "Acknowledged entries that the log did not take, kept in the spool", ["model"]
         )
-        self.set_aside = Counter(
-            "kedge_collect_set_aside", "Acknowledged entries that the log did not take, kept in the spool", ["model"],
-            registry=registry,
-        )  # fmt: skip
-        self.damaged_lines = Counter(
-            "kedge_collect_damaged_lines", "Stretches of the journal that are not what was written", registry=registry
+        self.damaged_lines = counter(
+            "kedge_collect_damaged_lines", "Stretches of the journal that are not what was written"
         )
-        self.commit_seconds = Histogram(
-            "kedge_collect_commit_seconds", "Time to make a group of events durable", buckets=SECONDS, registry=registry
+        self.commit_seconds = histogram(
+            "kedge_collect_commit_seconds", "Time to make a group of events durable", buckets=SECONDS
         )
-        self.append_seconds = Histogram(
-            "kedge_collect_append_seconds", "Time to append a run of segments", registry=registry
-        )
-        self.spool_bytes = Gauge("kedge_collect_spool_bytes", "Journal not yet in the store", registry=registry)
-        self.spool_free_bytes = Gauge(
-            "kedge_collect_spool_free_bytes", "Room left on the spool's disk", registry=registry
-        )
-        self.store_up = Gauge("kedge_collect_store_up", "1 if the last append succeeded", registry=registry)
+        self.append_seconds = histogram("kedge_collect_append_seconds", "Time to append a run of segments")
+        self.spool_bytes = gauge("kedge_collect_spool_bytes", "Journal not yet in the store")
+        self.spool_free_bytes = gauge("kedge_collect_spool_free_bytes", "Room left on the spool's disk")
+        self.store_up = gauge("kedge_collect_store_up", "1 if the last append succeeded")
         self.store_up.set(1)
-        self.oldest_seconds = Gauge(
-            "kedge_collect_oldest_seconds",
-            "Age of the oldest acknowledged event not yet in the store",
-            registry=registry,
+        self.oldest_seconds = gauge(
+            "kedge_collect_oldest_seconds", "Age of the oldest acknowledged event not yet in the store"
         )
-        self.check = Gauge(
-            "kedge_check", "Figures of the newest monitoring check", ["model", "figure"], registry=registry
-        )
+        self.check = gauge("kedge_check", "Figures of the newest monitoring check", ["model", "figure"])
         self._shown: dict[tuple[str, str], set[str]] = {}
         self._until: dict[tuple[str, str], float] = {}
         self.faults: dict[str, str] = {}

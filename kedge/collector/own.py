@@ -6,8 +6,10 @@ checking those. What it does not take is read value by value, to name the fault.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -39,7 +41,7 @@ class OwnEvents:
             ("source", Given),
             ("type", PredictionType),
             ("time", Moment),
-            ("data", _any_of((NOBODYS, *kinds))),
+            ("data", reduce(or_, (NOBODYS, *kinds))),
             ("data_base64", Any, msgspec.UNSET),
         ]
         event: Any = msgspec.defstruct("Event", fields, gc=False)
@@ -110,13 +112,6 @@ def _data(model: Declared) -> Any:
         tag=model.name,
         gc=False,
     )
-
-
-def _any_of(kinds: Iterable[Any]) -> Any:
-    first, *rest = kinds
-    for kind in rest:
-        first = first | kind
-    return first
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:

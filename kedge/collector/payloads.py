@@ -57,9 +57,6 @@ class Prediction(Struct, kw_only=True):
     data: PredictionData
 
 
-Batch = Annotated[list[Prediction], Meta(max_length=MAX_BATCH)]
-
-
 class Label(Struct, forbid_unknown_fields=True):
     """The outcome of one prediction."""
 

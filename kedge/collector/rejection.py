@@ -6,23 +6,28 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from kedge.body import UnreadableBody
 from kedge.errors import DataError
 
 Reason = Literal[
-    "malformed",  # not JSON, not a CloudEvent, not a table
-    "media-type",  # a content type nobody reads here
-    "unknown-model",  # no policy declares it
-    "unknown-type",  # an event type that is not collected
-    "invalid",  # a field is missing, of the wrong type or outside its bounds
-    "clock",  # event time too far from the collector's clock
-    "too-large",
-    "too-slow",
-    "unauthorized",
-    "forbidden",  # known, and may not send this
-    "not-found",  # no such address
-    "method",  # not by this method
-    "busy",  # come again: memory, disk or connections are used up
-]
+    "malformed", "unauthorized", "forbidden", "not-found", "method", "too-slow", "too-large", "media-type", "clock",
+    "unknown-model", "unknown-type", "invalid", "busy",
+]  # fmt: skip
+STATUS: dict[Reason, int] = {
+    "malformed": 400,  # not JSON, not a CloudEvent, not a table
+    "unauthorized": 401,
+    "forbidden": 403,  # known, and may not send this
+    "not-found": 404,  # no such address
+    "method": 405,  # not by this method
+    "too-slow": 408,
+    "too-large": 413,
+    "media-type": 415,  # a content type nobody reads here
+    "unknown-model": 422,  # no policy declares it
+    "unknown-type": 422,  # an event type that is not collected
+    "invalid": 422,  # a field is missing, of the wrong type or outside its bounds
+    "clock": 422,  # event time too far from the collector's clock
+    "busy": 503,  # come again: memory, disk or connections are used up
+}
 
 
 class RequestRejected(DataError):
@@ -31,6 +36,26 @@ class RequestRejected(DataError):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def invalid(message: str) -> RequestRejected:
+    """Something that can be read and is not right."""
+    return RequestRejected("invalid", message)
+
+
+def malformed(message: str) -> RequestRejected:
+    """Something that cannot be read."""
+    return RequestRejected("malformed", message)
+
+
+def busy(message: str) -> RequestRejected:
+    """Something to be sent again."""
+    return RequestRejected("busy", message)
+
+
+REJECTIONS = (RequestRejected, UnreadableBody)
+"""What an answer of the 4xx is made of."""
+Rejection = RequestRejected | UnreadableBody
 
 
 class RefusedEvent(Struct):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kedge.collector import token_review
+from kedge import token_review
 from kedge.collector.admission import MAX_KNOWN, Admission, senders_of
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from kedge.collector.collector import Collector
-from kedge.collector.journal import HEAD, MARK, Journal, Segment, frame
 from kedge.collector.settings import Settings
 from kedge.errors import StoreError, UsageError
 from kedge.store import identity, open_store
+from kedge.store.journal import HEAD, MARK, Journal, Segment, frame
 from kedge.tables import appending, log
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
@@ -105,7 +105,7 @@ def test_a_store_that_is_away_is_told_and_what_comes_meanwhile_is_kept_also_over
     with start() as client:
         assert post(client, "c").status_code == 202
         back(tmp_path / "store")
-        assert client.post("/v1/flush").json()["appended"] == 3
+        assert client.post("/v1/flush").status_code == 200
         assert client.get("/readyz").json()["faults"] == {}
     assert ids() == ["a", "b", "c"]
 
@@ -137,8 +137,8 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_ever_read(start, post, 
 
     with start() as client:
         assert post(client, "a").status_code == 202
-        monkeypatch.setattr("kedge.collector.journal.os.write", write)
-        monkeypatch.setattr("kedge.collector.journal.write_file", lambda path, data: write(-1, data * 100))
+        monkeypatch.setattr("kedge.store.journal.os.write", write)
+        monkeypatch.setattr("kedge.store.journal.write_file", lambda path, data: write(-1, data * 100))
         full.append("full")
         answer = post(client, "b")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
@@ -231,10 +231,40 @@ def test_a_segment_that_cannot_be_read_is_set_aside_and_holds_up_nobody(start, p
     segment.mkdir()
     with start() as client:
         post(client, "d")
-        assert client.post("/v1/flush").json() == {"appended": 1}
+        client.post("/v1/flush")
         assert segment.name in client.get("/readyz").json()["faults"]["journal"]
     assert ids() == ["d"]
     assert (tmp_path / "spool" / "damaged" / segment.name).exists()
+
+
+def test_a_segment_that_cannot_be_opened_for_a_moment_is_read_later(start, post, ids, monkeypatch):
+    read, files_are_short = Journal.read, [True]
+
+    def short_of_files(self, segment, on_damage):
+        if files_are_short:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(self, segment, on_damage)
+
+    monkeypatch.setattr(Journal, "read", short_of_files)
+    with start() as client:
+        post(client, "a")
+        answer = client.post("/v1/flush")
+        assert (answer.status_code, "Too many open files" in answer.json()["error"]) == (503, True)
+        files_are_short.clear()
+        assert client.post("/v1/flush").json() == {"appended": 1}
+    assert ids() == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"rows": "?"}', b"\xff\xfe"])
+def test_a_check_that_was_spoilt_in_the_spool_is_a_warning(start, tmp_path, content):
+    file = tmp_path / "spool" / "checks" / "payments.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with start() as client:
+        ready = client.get("/readyz")
+        assert (ready.status_code, str(file) in ready.json()["faults"]["checks: payments"]) == (200, True)
+        assert client.post("/v1/checks", json={"model": "payments", "figures": {"rows": 1}}).status_code == 202
+        assert client.get("/readyz").json()["faults"] == {}
 
 
 def test_a_file_half_received_by_a_killed_process_is_cleared(start, tmp_path):
@@ -394,3 +424,24 @@ def test_a_store_that_goes_away_within_an_append_loses_nothing(start, post, ids,
         (tmp_path / "unmounted").rename(tmp_path / "store")
         assert client.post("/v1/flush").json() == {"appended": 1}
     assert ids() == ["a", "b"]
+
+
+def test_a_spool_whose_volume_went_away_takes_nothing_and_goes_on_when_it_is_back(start, post, ids, tmp_path):
+    spool, kept = tmp_path / "spool", tmp_path / "kept"
+    with start() as client:
+        post(client, "a")
+        spool.rename(kept)
+        spool.mkdir()
+        until(lambda: client.get("/readyz").status_code == 503)
+        answer = post(client, "b")
+        assert (answer.status_code, "volume mounted" in answer.json()["error"]) == (503, True)
+        answer = client.post("/v1/flush")
+        assert (answer.status_code, "volume mounted" in answer.json()["error"]) == (503, True)
+        assert list(spool.rglob("*")) == []
+        spool.rmdir()
+        kept.rename(spool)
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert post(client, "c").status_code == 202
+        assert client.post("/v1/flush").status_code == 200
+        assert client.get("/readyz").json()["faults"] == {}
+    assert ids() == ["a", "c"]

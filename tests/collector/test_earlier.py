@@ -125,3 +125,24 @@ def test_a_spoilt_index_is_a_warning(start, spool, read):
         assert (ready.status_code, "index cannot be read" in ready.json()["faults"]["index"]) == (200, True)
     assert list(read()) == ["a"]
     assert (spool / "damaged" / "index.db").exists()
+
+
+def test_what_waited_and_cannot_be_read_is_kept_with_its_index(start, spool, read):
+    with sqlite3.connect(spool / "index.db") as db:
+        for number, half in enumerate((REQUEST, RESPONSE, {"id": "cut"})):
+            row = (bytes([number]), "qrr"[number], orjson.dumps(half))
+            db.execute("INSERT INTO halves VALUES (?, ?, 'payments', 0, ?)", row)
+    with start() as client:
+        client.post("/v1/flush")
+        assert "index.db" in client.get("/readyz").json()["faults"]["journal"]
+    assert list(read()) == ["pair"]
+    assert (spool / "damaged" / "index.db").exists()
+
+
+def test_columns_that_do_not_fit_their_file_hold_up_nobody(start, spool, read):
+    file = spool / "journal" / f"{7:012d}.log"
+    file.write_bytes(frame(b"c", b"5c4e", [["x"], [NOON]]) + predictions("a"))
+    with start() as client:
+        client.post("/v1/flush")
+        assert file.name in client.get("/readyz").json()["faults"]["journal"]
+    assert list(read()) == ["a"]

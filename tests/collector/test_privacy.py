@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from kedge import policy as policies
 from kedge.collector.declared import Declared
 from kedge.collector.intake import sampled
-from kedge.collector.rejection import RequestRejected
 from kedge.errors import DataError, UsageError
 from kedge.tables import appending, log
 from kedge.tables.privacy import Features
@@ -128,33 +127,33 @@ def test_prediction_halves_and_label_of_an_id_are_kept_or_left_out_together(star
 
 
 def test_a_positive_label_is_one_and_any_other_zero(declared):
-    from kedge.collector.labels import value_of
+    from kedge.tables.outcomes import outcome_of
 
-    assert [value_of(declared(positive="yes"), label) for label in ("yes", "no")] == [1.0, 0.0]
-    assert [value_of(declared(), label) for label in (1, 0, True, False, 2)] == [1.0, 0.0, 1.0, 0.0, 0.0]
-    assert [value_of(declared(positive=True), label) for label in (True, 0)] == [1.0, 0.0]
-    assert value_of(declared(task="regression"), 3) == 3.0
+    assert [outcome_of(declared(positive="yes"), label) for label in ("yes", "no")] == [1.0, 0.0]
+    assert [outcome_of(declared(), label) for label in (1, 0, True, False, 2)] == [1.0, 0.0, 1.0, 0.0, 0.0]
+    assert [outcome_of(declared(positive=True), label) for label in (True, 0)] == [1.0, 0.0]
+    assert outcome_of(declared(task="regression"), 3) == 3.0
     for policy, label in ((declared(), "1"), (declared(positive="yes"), 1), (declared(task="regression"), True)):
-        with pytest.raises(RequestRejected):
-            value_of(policy, label)
+        with pytest.raises(DataError):
+            outcome_of(policy, label)
     for label in ("Yes", " yes", "YES"):
-        with pytest.raises(RequestRejected, match="the positive label is spelt 'yes'"):
-            value_of(declared(positive="yes"), label)
+        with pytest.raises(DataError, match="the positive label is spelt 'yes'"):
+            outcome_of(declared(positive="yes"), label)
     assert Declared(declared(), None).decision(0.5) == 1.0
 
 
 def test_with_a_negative_label_one_that_is_neither_is_refused(declared):
-    from kedge.collector.labels import value_of
+    from kedge.tables.outcomes import outcome_of
 
     texts, numbers = declared(positive="yes", negative="no"), declared(negative=0)
-    assert [value_of(texts, label) for label in ("yes", "no")] == [1.0, 0.0]
-    assert [value_of(numbers, label) for label in (1, 0, True, False, 0.0)] == [1.0, 0.0, 1.0, 0.0, 0.0]
+    assert [outcome_of(texts, label) for label in ("yes", "no")] == [1.0, 0.0]
+    assert [outcome_of(numbers, label) for label in (1, 0, True, False, 0.0)] == [1.0, 0.0, 1.0, 0.0, 0.0]
     for label in ("maybe", "Yes", "No", "no ", ""):
         with pytest.raises(
-            RequestRejected, match=f"label '{label}' is neither the positive label 'yes' nor the negative label"
+            DataError, match=f"label '{label}' is neither the positive label 'yes' nor the negative label"
         ):
-            value_of(texts, label)
-    with pytest.raises(RequestRejected, match="label 2 is neither the positive label 1 nor the negative label 0"):
-        value_of(numbers, 2)
-    with pytest.raises(RequestRejected, match="must be of the kind of the positive label 'yes'"):
-        value_of(texts, 0)
+            outcome_of(texts, label)
+    with pytest.raises(DataError, match="label 2 is neither the positive label 1 nor the negative label 0"):
+        outcome_of(numbers, 2)
+    with pytest.raises(DataError, match="must be of the kind of the positive label 'yes'"):
+        outcome_of(texts, 0)

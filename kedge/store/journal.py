@@ -27,11 +27,26 @@ from kedge.store.files import sync_folder, write_file
 HEAD = struct.Struct("<3s1sII")
 COVERED = struct.Struct("<1sI")
 MARK = b"KJ5"
-"""Of frames of earlier versions it was ``KDG``."""
 ROWS, END = b"e", b"z"
 """Kinds of frames: rows of one table; the last one, whose payload is the segment's length before it."""
+SEGMENTS = "*-" + "[0-9]" * 12 + ".log"
 KEPT_BYTES = 16 << 20
 """Disk that the journal leaves alone: a full one lets nothing out of the spool."""
+
+
+class Form(NamedTuple):
+    """How frames are marked and checked."""
+
+    mark: bytes
+    check: Callable[[bytes, bytes | memoryview], int]
+    """Of a frame's kind and payload."""
+
+
+def _check(kind: bytes, payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(COVERED.pack(kind, len(payload))))
+
+
+FORM = Form(MARK, _check)
 
 
 class Segment(NamedTuple):
@@ -57,24 +72,26 @@ def frame(payload: bytes, kind: bytes = ROWS) -> bytes:
     return HEAD.pack(MARK, kind, len(payload), _check(kind, payload)) + payload
 
 
-def frames(data: bytes, on_damage: Callable[[int], None], *, ended: bool = False) -> Iterator[memoryview]:
-    """Payload of each whole frame; ``on_damage`` gets the length of each stretch that is not one.
+def frames(
+    data: bytes, on_damage: Callable[[int], None], *, ended: bool = False, form: Form = FORM
+) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and payload of each whole frame; ``on_damage`` gets the length of each stretch that is not one.
 
     Args:
         ended: Whether the last frame has to say that it is the last: 0 is told if it does not.
 
     >>> whole = frame(b"one") + frame(b"two")
-    >>> [bytes(payload) for payload in frames(whole, print)]
+    >>> [bytes(payload) for _, payload in frames(whole, print)]
     [b'one', b'two']
-    >>> [bytes(payload) for payload in frames(whole[:3] + b"?" + whole[4:], print)]
+    >>> [bytes(payload) for _, payload in frames(whole[:3] + b"?" + whole[4:], print)]
     15
     [b'two']
     """
     view, place, last = memoryview(data), 0, False
     while place < len(data):
-        found = _whole(view, place)
+        found = _whole(view, place, form)
         if found is None:
-            after = data.find(MARK, place + 1)
+            after = data.find(form.mark, place + 1)
             after = len(data) if after < 0 else after
             on_damage(after - place)
             place = after
@@ -82,7 +99,7 @@ def frames(data: bytes, on_damage: Callable[[int], None], *, ended: bool = False
         kind, payload = found
         last = kind == END
         if not last:
-            yield payload
+            yield kind, payload
         elif bytes(payload) != b"%d" % place:
             on_damage(0)
         place += HEAD.size + len(payload)
@@ -90,17 +107,13 @@ def frames(data: bytes, on_damage: Callable[[int], None], *, ended: bool = False
         on_damage(0)
 
 
-def _check(kind: bytes, payload: bytes | memoryview) -> int:
-    return zlib.crc32(payload, zlib.crc32(COVERED.pack(kind, len(payload))))
-
-
-def _whole(view: memoryview, place: int) -> tuple[bytes, memoryview] | None:
+def _whole(view: memoryview, place: int, form: Form) -> tuple[bytes, memoryview] | None:
     head = view[place : place + HEAD.size]
     if len(head) < HEAD.size:
         return None
     mark, kind, length, check = HEAD.unpack(head)
     payload = view[place + HEAD.size : place + HEAD.size + length]
-    if mark != MARK or len(payload) < length or _check(kind, payload) != check:
+    if mark != form.mark or len(payload) < length or form.check(kind, payload) != check:
         return None
     return kind, payload
 
@@ -117,19 +130,16 @@ class Journal:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._place = _place_of(folder)
         self._writer = f"collect-{uuid4().hex}"
         self._next = 0
         self._handle: int | None = None
         self._size = 0
         self._segment_bytes = segment_bytes
-        self._full = False
+        self.full = False
+        """Whether a segment was closed for its size and nobody asked for closed ones since."""
         self._refused = 0
         """Bytes of the last write that found no room."""
-
-    @property
-    def full(self) -> bool:
-        """Whether a segment was closed for its size and nobody asked for closed ones since."""
-        return self._full
 
     def append(self, data: bytes) -> Segment:
         """Write frames and return when they are on the disk: their segment. After an OSError none counts."""
@@ -145,15 +155,20 @@ class Journal:
         self._size += len(data)
         if self._size >= self._segment_bytes:
             self.rotate()
-            self._full = True
+            self.full = True
         return segment
 
     def rotate(self) -> list[Segment]:
-        """Close the segment that is being written, if there is one; all closed ones, each writer's in its order."""
+        """Close the segment that is being written, if there is one; all closed ones, each writer's in its order.
+
+        Raises:
+            OSError: the folder is not there, or another one is.
+        """
+        self._require_place()
         if self._handle is not None:
             self._close(self._handle)
-        self._full = False
-        return sorted(Segment.of(path) for path in self._folder.glob("*-*.log"))
+        self.full = False
+        return sorted(Segment.of(path) for path in self._folder.glob(SEGMENTS))
 
     def probe(self) -> None:
         """Try whether the disk takes what it refused last, or any write. Raises OSError if it does not."""
@@ -163,26 +178,24 @@ class Journal:
 
     def read(self, segment: Segment, on_damage: Callable[[int], None]) -> Iterator[memoryview]:
         """Frames of a closed segment, see :func:`frames`. Only the last one of a writer may have been left open."""
-        ended = (self._folder / segment._replace(number=segment.number + 1).file).exists()
-        yield from frames((self._folder / segment.file).read_bytes(), on_damage, ended=ended)
+        ended = self.path(segment._replace(number=segment.number + 1)).exists()
+        for _, payload in frames(self.path(segment).read_bytes(), on_damage, ended=ended):
+            yield payload
 
-    def adopt(self, path: Path) -> None:
-        """Take over a file of frames as a closed segment of this writer."""
-        path.rename(self._folder / Segment(self._writer, self._next).file)
-        sync_folder(self._folder)
-        self._next += 1
+    def adopt(self, folder: Path) -> None:
+        """Take over the files of frames in a folder as closed segments of this writer."""
+        for path in sorted(folder.glob(SEGMENTS)):
+            write_file(self.path(Segment(self._writer, self._next)), closed(path.read_bytes()))
+            path.unlink()
+            self._next += 1
 
-    def remove(self, segment: Segment) -> None:
-        """Forget a segment whose entries are in the store."""
-        (self._folder / segment.file).unlink(missing_ok=True)
-
-    def set_aside(self, segment: Segment, folder: Path) -> None:
-        """Move a segment that is not what was written to another folder, for somebody to look at."""
-        folder.mkdir(exist_ok=True)
-        (self._folder / segment.file).rename(folder / segment.file)
+    def path(self, segment: Segment) -> Path:
+        """The file of a segment."""
+        return self._folder / segment.file
 
     def backlog(self) -> tuple[int, float]:
-        """Bytes of all segments, and seconds since the oldest was last written to."""
+        """Bytes of all segments, and seconds since the oldest was last written to; OSError as :meth:`rotate`."""
+        self._require_place()
         found = []
         for path in self._folder.glob("*.log"):
             with suppress(FileNotFoundError):  # appended in this moment
@@ -192,19 +205,29 @@ class Journal:
 
     def _leave_room(self, length: int) -> None:
         """Of a small disk a quarter."""
+        self._require_place()
         disk = os.statvfs(self._folder)
         kept = min(KEPT_BYTES, disk.f_blocks * disk.f_frsize // 4)
         if disk.f_bavail * disk.f_frsize - length < kept:
             self._refused = length
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def _require_place(self) -> None:
+        """What lies below a volume that is not mounted is not this journal."""
+        if not self._folder.exists() or _place_of(self._folder) != self._place:
+            raise OSError(errno.ESTALE, "the journal's folder is not there, or another one is; is its volume mounted?")
+
     def _open(self) -> int:
-        path = self._folder / Segment(self._writer, self._next).file
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        path = self.path(Segment(self._writer, self._next))
+        handle = self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next += 1
         self._size = 0
-        sync_folder(self._folder)
-        return self._handle
+        try:
+            sync_folder(self._folder)
+        except OSError:  # a crash of the machine might forget the file
+            self._abandon(handle)
+            raise
+        return handle
 
     def _close(self, handle: int) -> None:
         """Say how long the segment is; if the disk does not take even that, it looks as if it had been cut."""
@@ -224,6 +247,22 @@ class Journal:
         with suppress(OSError):
             os.ftruncate(handle, self._size)
         self._close(handle)
+
+
+def closed(data: bytes) -> bytes:
+    """Frames as a whole segment: the last one says how long they are."""
+    return data + frame(b"%d" % len(data), END)
+
+
+def set_aside(path: Path, folder: Path) -> None:
+    """Move a file that is not what was written to another folder, for somebody to look at."""
+    folder.mkdir(exist_ok=True)
+    path.rename(folder / path.name)
+
+
+def _place_of(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _write_all(handle: int, data: bytes) -> None:

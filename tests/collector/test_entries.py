@@ -1,56 +1,34 @@
-"""What is appended from memory is what would have been read back from the journal."""
+"""What is in the journal is what was taken, and comes into the log once."""
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedge.collector.declared import Declared
-from kedge.collector.entries import Entry, Taken, decode, entries
-from kedge.collector.fresh import Fresh
-from kedge.collector.journal import Segment, frames
+from kedge.collector.entries import Taken, decode, entries
 from kedge.errors import StoreError
+from kedge.store.journal import frames
 from kedge.tables import appending
 
 VALUE = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 
 
-def label(number):
-    return Entry("payments", "labels", (), [[f"{number}"]])
-
-
-def segment(number):
-    return Segment("writer", number)
-
-
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(st.text(min_size=1), VALUE, VALUE | st.text()), min_size=1, max_size=5))
-def test_entries_in_memory_equal_those_read_from_their_frames(declared, rows):
+def test_entries_are_those_read_from_their_frames(declared, rows):
     models = {"payments": Declared(declared(), None)}
     together = list(zip(*rows, strict=True))
     taken = [*(Taken("payments", "predictions", rows=(row,)) for row in rows)]
     taken += [Taken("payments", "predictions", columns=together), Taken("payments", "labels", rows=[("a", 1.0, 2, 3)])]
     made = entries(taken, models)
     data = b"".join(item.frame() for item in made)
-    read = [decode(payload) for payload in frames(data, lambda length: None)]
+    read = [decode(payload) for _, payload in frames(data, lambda length: None)]
     assert [(item.model, item.table, item.columns) for item in made] == [
         (item.model, item.table, item.columns) for item in read
     ]
     assert [list(map(list, item.values)) for item in made] == [list(item.values) for item in read]
     kinds = [[[type(value) for value in column] for column in item.values] for item in made]
     assert kinds == [[[type(value) for value in column] for column in item.values] for item in read]
-
-
-def test_a_segment_is_held_whole_or_not_at_all_and_given_once():
-    fresh = Fresh(max_bytes=100)
-    fresh.note(segment(1), [label(1)], 40)
-    fresh.note(segment(2), [label(2)], 40)
-    fresh.note(segment(2), [label(3)], 40)  # too much: segment 2 has to be read
-    fresh.note(segment(3), [label(4)], 40)
-    fresh.note(segment(2), [label(5)], 1)
-    assert fresh.take(segment(1)) == [label(1)]
-    assert fresh.take(segment(1)) is None
-    assert fresh.take(segment(2)) is None
-    assert fresh.take(segment(3)) == [label(4)]
 
 
 def test_a_store_that_was_away_gets_each_row_once_from_the_journal(start, event, store, monkeypatch):
