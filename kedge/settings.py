@@ -12,7 +12,7 @@ class Settings:
     """Addresses. Secrets are never here, only in the environment of who needs them."""
 
     store: str
-    """Root of the store: a folder or s3://bucket/prefix. ``$KEDGE_STORE``, default ``.kedge``."""
+    """Root of the store: a folder, or a prefix in object storage. ``$KEDGE_STORE``, default ``.kedge``."""
     registry: str
     """MLflow tracking address. ``$MLFLOW_TRACKING_URI``, default SQLite in a local store."""
     platform: str

@@ -17,7 +17,7 @@ def release(policy: dict[str, Any], store: str, registry: str, platform: str, bu
 
     Args:
         policy: The whole policy.
-        store: Root of the store: a folder or s3://bucket/prefix.
+        store: Root of the store: a folder, or s3://, gs:// or abfss://...
         registry: Address of the MLflow server.
         platform: Where slots and route are declared: a local platform's folder, gateway:NAMESPACE or knative:NAMESPACE.
         bundle: The bundle's id.

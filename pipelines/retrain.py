@@ -30,7 +30,7 @@ def retrain(
 
     Args:
         policy: The whole policy.
-        store: Root of the store: a folder or s3://bucket/prefix.
+        store: Root of the store: a folder, or s3://, gs:// or abfss://...
         registry: Address of the MLflow server.
         run: Name of the run, under which it leaves its records; empty: the id that Kubeflow Pipelines gives it.
         end: Point in time of the run, ISO 8601 with offset; empty: now.

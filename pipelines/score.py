@@ -15,9 +15,9 @@ def score(policy: dict[str, Any], store: str, registry: str, data: str, output: 
 
     Args:
         policy: The whole policy.
-        store: Root of the store: a folder or s3://bucket/prefix.
+        store: Root of the store: a folder, or s3://, gs:// or abfss://...
         registry: Address of the MLflow server.
-        data: The table: s3://..., a path on a volume, or sql:VARIABLE.
+        data: The table: an address in object storage, a path on a volume, or sql:VARIABLE.
         output: A .parquet file, a Delta table's folder or prefix, or sql:VARIABLE/TABLE.
         query: For sql:VARIABLE, one SELECT; else empty.
     """

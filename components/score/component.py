@@ -15,7 +15,7 @@ def score(policy: dict[str, Any], store: str, registry: str, data: str, output: 
         policy: The policy as plain values.
         store: Root of the store.
         registry: Address of the MLflow server, whose aliases follow a promotion.
-        data: The table: s3://..., a path on a volume, or sql:VARIABLE.
+        data: The table: an address in object storage, a path on a volume, or sql:VARIABLE.
         output: A .parquet file, a Delta table's folder or prefix, or sql:VARIABLE/TABLE.
         query: For sql:VARIABLE, one SELECT; else empty.
     """

@@ -119,7 +119,7 @@ class OpenedBundle:
 
 
 def open_bundle(location: str | Path) -> OpenedBundle:
-    """Open a bundle: a folder, or below s3:// a copy of which is kept in ``~/.cache/kedge``.
+    """Open a bundle: a folder, or in object storage, of which a copy is kept in ``~/.cache/kedge``.
 
     Nothing of it is loaded before the hash of every file is verified.
 

@@ -104,7 +104,7 @@ def read_history(store: str | Path, model: str, *, checks: int = CHECKS) -> Hist
     """Read what happened to a model.
 
     Args:
-        store: A folder or s3://bucket/prefix.
+        store: A folder, or a prefix in object storage.
         model: The model's name.
         checks: How many of the checks, of which a model has thousands, to look back at.
 

@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    table: Annotated[str, typer.Argument(help="A Parquet or CSV file or folder, a Delta table, or s3://...")],
+    table: Annotated[
+        str, typer.Argument(help="A Parquet or CSV file or folder, a Delta table, here or in object storage.")
+    ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The policy file. Default: NAME.yaml.")] = None,
     target: Annotated[str | None, typer.Option(help="The column with the outcome to predict.")] = None,
     task: Annotated[

@@ -19,7 +19,8 @@ ModelName = Annotated[
     typer.Option("--model", help="The model's name; its policy is then that in $KEDGE_POLICIES, else in the store."),
 ]
 StoreRoot = Annotated[
-    str | None, typer.Option("--store", help="Folder or s3://bucket/prefix; default $KEDGE_STORE, then .kedge.")
+    str | None,
+    typer.Option("--store", help="Folder, or s3://, gs:// or abfss://...; default $KEDGE_STORE, then .kedge."),
 ]
 
 

@@ -16,12 +16,15 @@ def register(app: typer.Typer) -> None:
 
 def score(
     data: Annotated[
-        str, typer.Option(help="The table: a file, folder or pattern, s3://..., or sql:VARIABLE with --query.")
+        str,
+        typer.Option(
+            help="The table: a file, folder or pattern, here or in object storage, or sql:VARIABLE with --query."
+        ),
     ],
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", help="A .parquet file, a folder or s3:// prefix for a Delta table, or sql:VARIABLE/TABLE."
+            "--output", "-o", help="A .parquet file, a folder or prefix for a Delta table, or sql:VARIABLE/TABLE."
         ),
     ],
     policy: PolicyFile = None,

@@ -30,7 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
 def main(
-    store: Annotated[str, typer.Option(help="Root of the store: a folder or s3://bucket/prefix.")],
+    store: Annotated[str, typer.Option(help="Root of the store: a folder, or s3://, gs:// or abfss://...")],
     policy: Annotated[list[Path], typer.Option(help="A policy file; give one for each model.")],
     spool: Annotated[Path, typer.Option(help="Folder for what is not in the store yet; this collector's own.")],
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,

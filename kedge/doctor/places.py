@@ -6,6 +6,7 @@ import uuid
 
 import httpx
 
+from kedge.clouds import cloud_of
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 from kedge.errors import KedgeError, StoreError
 from kedge.store import Store, open_store
@@ -17,8 +18,10 @@ SECONDS = 10.0
 def store(url: str) -> list[Finding]:
     """Write, read, write once only, remove: what the store must do, done to it."""
     key = f"doctor/{uuid.uuid4().hex}"
-    credentials = "check the address, and the credentials in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
-    rights = f"check that {url} exists and that user may write there" if "://" not in url else credentials
+    cloud = cloud_of(url)
+    rights = f"check that {url} exists and that user may write there"
+    if cloud is not None:
+        rights = f"check the address, {' and '.join(cloud.endpoint)}, and {cloud.credentials}"
     try:
         opened = open_store(url)
         opened.put(key, b"kedge")
@@ -28,7 +31,7 @@ def store(url: str) -> list[Finding]:
         opened.delete(key)
         opened.delete(f"{key}-once")
     except (KedgeError, OSError, KeyError) as exc:
-        return [bad("store", f"{url}: {exc}", rights)]
+        return [bad("store", str(exc), rights)]
     if read != b"kedge":
         return [bad("store", f"{url}: gives back other bytes than were written", "use another store")]
     if (first, second, kept) != (True, False, b"1"):
@@ -36,7 +39,7 @@ def store(url: str) -> list[Finding]:
             bad(
                 "store: write once",
                 f"{url}: a second conditional write was taken; two checks could start one run twice",
-                "use object storage that honours If-None-Match, as S3 does, or a volume",
+                "use object storage that refuses to replace, as S3, Google Cloud Storage and Azure do, or a volume",
             )
         ]
     return [good("store", f"{url}: reads, writes, writes once"), _identity(opened)]

@@ -8,10 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from kedge.clouds import CLOUDS, cloud_of
 from kedge.policy.section import Seconds, Section, Share
 
-STORES = {"parquet": ("s3",), "csv": ("s3",), "delta": ("s3", "gs", "az", "abfs", "abfss")}
-"""Where tables of each format may lie, besides files."""
+FILED = ("parquet", "csv", "delta")
+"""Formats of tables that lie in files or in object storage."""
 
 
 class RowTime(Section):
@@ -32,19 +33,17 @@ class Source(Section):
     format: Literal["parquet", "csv", "delta", "sql", "log"]
     """`log` is the model's own prediction log joined with its labels: train on what was served."""
     location: str = ""
-    """A file, a folder, a pattern, or s3://...; relative to the policy file. For `sql`, the name of the environment
-    variable that holds the connection address, so that no password is ever in a policy."""
+    """A file, a folder, a pattern, or s3://..., gs://... or abfss://...; relative to the policy file. For `sql`, the
+    name of the environment variable that holds the connection address, so that no password is ever in a policy."""
     query: str | None = None
     """For `sql`: one SELECT."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
-        scheme, elsewhere, _ = self.location.partition("://")
-        known = STORES.get(self.format, ())
-        if elsewhere and self.format in STORES and scheme not in known:
+        if self.format in FILED and "://" in self.location and cloud_of(self.location) is None:
             raise ValueError(
-                f"location {scheme}:// cannot be read as {self.format}: a file or folder, "
-                f"{' or '.join(f'{each}://' for each in known)}; copy the table there, or query it by SQL"
+                f"location {self.location.partition(':')[0]}:// cannot be read as {self.format}: a file or folder, "
+                f"{', '.join(f'{each}://' for each in CLOUDS)}; copy the table there, or query it by SQL"
             )
         if self.format != "log" and not self.location:
             raise ValueError(f"a {self.format} source needs a location")

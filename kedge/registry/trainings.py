@@ -166,7 +166,7 @@ def _dataset(store: Store, manifest: Manifest) -> dict[str, str]:
     described = {
         "name": f"{manifest.name} snapshot",
         "digest": manifest.snapshot[:36],
-        "source_type": "s3" if source.startswith("s3://") else "local",
+        "source_type": source.partition("://")[0] if "://" in source else "local",
         "source": json.dumps({"uri": source, "fingerprint": manifest.snapshot}),
         "schema": json.dumps({"mlflow_colspec": mlmodel.columns(manifest.signature)}),
     }

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from kedge.clouds import place_of, reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.scoring.tables import SQL
 from kedge.store.files import sync_folder
-from kedge.store.objects import storage_options
-from kedge.tables.files import PARQUET, foreign, s3_settings
+from kedge.tables.cloud_files import file_system
+from kedge.tables.files import PARQUET, foreign
 from kedge.tables.staged import Staged
 
 TABLE = re.compile(r"[A-Za-z_]\w{0,62}(\.[A-Za-z_]\w{0,62})?")
@@ -106,11 +107,9 @@ class ParquetOutput:
 
     def __init__(self, location: str, columns: pa.Schema, model: str, *, replace: bool) -> None:
         self.place, self._model, self._replace = location, model, replace
-        self._remote = location.startswith("s3://")
-        if "://" in location and not self._remote:
-            raise DataError(f"{location}: a Parquet file is written to a path or to s3://bucket/key")
-        self._system = pafs.S3FileSystem(**s3_settings()) if self._remote else pafs.LocalFileSystem()
-        self._path = location.removeprefix("s3://") if self._remote else str(Path(location).expanduser().absolute())
+        self._remote = "://" in location
+        there = location if self._remote else str(Path(location).expanduser().absolute())
+        self._system, self._path = file_system(there)
         self._held = self._batch_there()
         folder = Path(self._path).parent
         if not self._remote:
@@ -149,7 +148,7 @@ class ParquetOutput:
                 sync_folder(Path(self._path).parent)
         except OSError as exc:
             self.abort()
-            raise StoreError(f"{self.place}: cannot be written: {exc}") from exc
+            raise StoreError(f"{self.place}: cannot be written: {reason(self.place, exc)}") from exc
 
     def abort(self) -> None:
         with suppress(OSError, pa.ArrowException):
@@ -161,7 +160,7 @@ class ParquetOutput:
         try:
             kind = self._system.get_file_info(self._path).type
         except OSError as exc:
-            raise StoreError(f"{self.place}: storage does not answer: {exc}") from exc
+            raise StoreError(f"{self.place}: storage does not answer: {reason(self.place, exc)}") from exc
         if kind == pafs.FileType.NotFound:
             return None
         if kind == pafs.FileType.Directory:
@@ -199,7 +198,7 @@ class DeltaOutput:
                     f"{self.place}: is a folder with other files in it{f', {table[1]}' if table else ''}, and no Delta "
                     "table (no _delta_log): give a new folder"
                 )
-        self._staged = Staged(location, columns, options=storage_options() if "://" in location else {})
+        self._staged = Staged(location, columns, options=place_of(location).options if "://" in location else {})
 
     def write(self, rows: pa.RecordBatch) -> None:
         self._staged.write(rows)

@@ -94,7 +94,7 @@ def score(
 
     Args:
         ledger: The model's policy, store and registry.
-        data: The table: a path, a pattern, s3://..., or ``sql:VARIABLE`` with ``query``.
+        data: The table: a path, a pattern, an address in object storage, or ``sql:VARIABLE`` with ``query``.
         output: See :func:`kedge.scoring.outputs.open_output`.
         query: One SELECT, for ``sql:``.
         id_column: Column of the ids; default the policy's ``data.id_column``.

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from kedge.errors import UsageError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
@@ -32,7 +30,7 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """The root as one gives it on the command line: an absolute path, or s3://bucket/prefix."""
+        """The root as one gives it on the command line: an absolute path, or an address in object storage."""
 
     def uri(self, key: str) -> str:
         """Absolute address of a key, for readers that take one (Delta, KServe's storage initializer)."""
@@ -74,10 +72,10 @@ class Store(Protocol):
 
 
 def open_store(url: str | Path) -> Store:
-    """Open the store at a local folder or an ``s3://`` address.
+    """Open the store at a local folder, or in object storage: see :data:`kedge.clouds.CLOUDS`.
 
     Raises:
-        UsageError: an address of another kind.
+        UsageError: an address of another kind, or with credentials in it.
         StoreError: the place cannot be reached, or be a folder.
     """
     text = str(url)
@@ -85,9 +83,6 @@ def open_store(url: str | Path) -> Store:
         from kedge.store.local import LocalStore
 
         return LocalStore(Path(text.removeprefix("file://")))
-    if text.startswith("s3://"):
-        from kedge.store.objects import ObjectStore
+    from kedge.store.objects import ObjectStore
 
-        return ObjectStore(text)
-    scheme = text.split("://", 1)[0]
-    raise UsageError(f"store {text!r}: {scheme}:// is not supported; use a folder or s3://bucket/prefix")
+    return ObjectStore(text)

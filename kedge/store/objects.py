@@ -1,42 +1,28 @@
-"""The store in object storage (S3 and its like). Credentials come from the environment, never from the address."""
+"""The store in object storage. Credentials come from the environment or the pod's identity, never from the address."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from kedge.clouds import ABSENT, place_of, reason
 from kedge.errors import StoreError, UsageError
 from kedge.store.base import Item
 from kedge.store.files import manifest_last, write_file
 
 
-def storage_options() -> dict[str, str]:
-    """What Delta's reader and writer need to know about object storage, from the environment; no credentials."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-    options = {"aws_conditional_put": "etag"}
-    if endpoint:
-        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http:")).lower()}
-    return options
-
-
 class ObjectStore:
-    """See :class:`kedge.store.Store`. ``put_if_absent`` is a conditional PUT (``If-None-Match: *``)."""
+    """See :class:`kedge.store.Store`. ``put_if_absent`` is a conditional PUT: ``If-None-Match: *`` in S3 and Azure,
+    ``x-goog-if-generation-match: 0`` in Google Cloud Storage."""
 
     def __init__(self, url: str) -> None:
-        from obstore.store import S3Store
-
-        bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        if not bucket or "@" in bucket:
-            raise UsageError(f"store {url!r}: write s3://bucket/prefix; credentials come from the environment")
         self._url = url.rstrip("/")
-        endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-        settings: dict[str, Any] = {"client_options": {"allow_http": bool(endpoint and endpoint.startswith("http:"))}}
-        if endpoint:
-            settings["endpoint"] = endpoint
-        self._store = S3Store(bucket, prefix=prefix.strip("/") or None, **settings)
+        try:
+            place = place_of(url)
+            self._store, self._options = place.open(place.key), place.options
+        except UsageError as exc:
+            raise UsageError(f"store {exc}") from None
 
     @property
     def url(self) -> str:
@@ -46,7 +32,7 @@ class ObjectStore:
         return f"{self._url}/{self._key(key)}"
 
     def options(self) -> dict[str, str]:
-        return storage_options()
+        return dict(self._options)
 
     def get(self, key: str) -> bytes:
         with self._translated("read", key):
@@ -107,13 +93,12 @@ class ObjectStore:
 
     @contextmanager
     def _translated(self, verb: str, key: str) -> Iterator[None]:
-        """The client's errors as ours; its first line says what happened, the rest is its own debugging."""
+        """The client's errors as ours."""
         from obstore.exceptions import BaseError
 
         try:
             yield
         except (FileNotFoundError, BaseError) as exc:
-            if isinstance(exc, FileNotFoundError) and verb != "write" and "NoSuchBucket" not in str(exc):
+            if isinstance(exc, FileNotFoundError) and verb != "write" and not ABSENT.search(str(exc)):
                 raise KeyError(key) from None
-            reason = str(exc).strip().split("\n", 1)[0]
-            raise StoreError(f"store {self._url}: cannot {verb} {key}: {reason}") from exc
+            raise StoreError(f"store {self._url}: cannot {verb} {key}: {reason(self._url, exc)}") from exc

@@ -23,6 +23,7 @@ from arro3.core import Table as Rows
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
+from kedge.clouds import reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
@@ -218,7 +219,7 @@ def store_errors(store: Store, key: str) -> Iterator[None]:
     except SchemaMismatchError as exc:
         raise DataError(f"{store.uri(key)}: {exc}") from exc
     except (DeltaError, OSError) as exc:
-        raise StoreError(f"{store.uri(key)}: {exc}") from exc
+        raise StoreError(f"{store.uri(key)}: {reason(store.url, exc)}") from exc
 
 
 def _append(store: Store, key: str, rows: Rows, writer: str, sequence: int, opened: dict[str, DeltaTable]) -> bool:

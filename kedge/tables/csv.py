@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from kedge.clouds import reason
 from kedge.errors import DataError
 from kedge.tables import columns as column_types
 from kedge.tables.columns import describe_missing
@@ -151,7 +152,7 @@ def _stream(file: File) -> Any:
     try:
         return file.system.open_input_stream(file.path)
     except OSError as exc:
-        raise DataError(f"{file.place}: cannot be read: {exc.strerror or exc}") from exc
+        raise DataError(f"{file.place}: cannot be read: {exc.strerror or reason(file.place, exc)}") from exc
 
 
 def _read(stream: Any, count: int, file: File) -> bytes:

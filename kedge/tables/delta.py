@@ -9,8 +9,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from kedge.clouds import place_of, reason
 from kedge.errors import DataError
-from kedge.store.objects import storage_options
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
 
@@ -21,13 +21,13 @@ class DeltaReader:
 
     def __init__(self, location: str) -> None:
         self.place = location
-        options = storage_options() if "://" in location else {}
+        options = place_of(location).options if "://" in location else {}
         try:
             self._table = DeltaTable(location, storage_options=options or None)
         except TableNotFoundError as exc:
             raise DataError(f"{location}: no Delta table there (no _delta_log); check data.source.location") from exc
         except (DeltaError, OSError) as exc:
-            raise DataError(f"{location}: the Delta table cannot be opened: {exc}") from exc
+            raise DataError(f"{location}: the Delta table cannot be opened: {reason(location, exc)}") from exc
         self.names: list[str] = [field.name for field in self._table.schema().fields]
         self.version: str | None = str(self._table.version())
 
@@ -42,7 +42,7 @@ class DeltaReader:
         try:
             yield from self._batches([name for name in columns if name in self.names], None)
         except Exception as exc:  # its engine raises under several names
-            raise DataError(f"{self.place} version {self.version}: cannot be read: {exc}") from exc
+            raise DataError(f"{self.place} version {self.version}: cannot be read: {reason(self.place, exc)}") from exc
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         place, first, condition = f"{self.place} version {self.version}", 1, None
@@ -57,7 +57,7 @@ class DeltaReader:
                     yield Piece(rows, place, first)
                     first += rows.num_rows
         except (DeltaError, pa.ArrowException, OSError) as exc:
-            raise DataError(f"{place}, after row {first - 1}: cannot be read: {exc}") from exc
+            raise DataError(f"{place}, after row {first - 1}: cannot be read: {reason(self.place, exc)}") from exc
 
     def _batches(self, columns: Sequence[str], condition: str | None) -> Iterator[Any]:
         """The engine's scan knows deletion vectors and column mapping; plain Arrow readers of the files do not.

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
+from kedge.clouds import place_of, reason
 from kedge.errors import DataError
+from kedge.tables.cloud_files import file_system
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class File:
         try:
             return self.system.open_input_file(self.path)
         except OSError as exc:
-            raise DataError(f"{self.place}: cannot be read: {_reason(exc)}") from exc
+            raise DataError(f"{self.place}: cannot be read: {_reason(self.place, exc)}") from exc
 
 
 PARQUET = (".parquet", ".pq", ".parquet.gzip")
@@ -98,7 +100,7 @@ def find(location: str, endings: Sequence[str]) -> list[File]:
     Raises:
         DataError: there is none, or they are those of another table format.
     """
-    found = _in_object_storage(location, endings) if location.startswith("s3://") else _local(location, endings)
+    found = _in_object_storage(location, endings) if "://" in location else _local(location, endings)
     if not found:
         raise DataError(f"{location}: no {' or '.join(endings[:2])} file there; check data.source.location")
     return found
@@ -110,12 +112,10 @@ def listed(location: str) -> list[str]:
     Raises:
         DataError: nothing is there, or object storage does not answer.
     """
-    if location.startswith("s3://"):
-        system, path = pafs.S3FileSystem(**s3_settings()), location.removeprefix("s3://").rstrip("/")
-        names = _names(location, system, f"{path}/_delta_log") or _names(location, system, path)
+    if "://" in location:
+        system, path = file_system(location)
+        names = _names(location, system, f"{path}/_delta_log".lstrip("/")) or _names(location, system, path)
         names = [PurePosixPath(name).relative_to(path).as_posix() for name in names if name != path] or names
-    elif "://" in location:  # the engine of Delta Lake knows other stores
-        return ["_delta_log/"]
     else:
         path = str(Path(location).expanduser())
         folder = Path(path)
@@ -141,7 +141,7 @@ def refuse_system_file(location: str, environment: Mapping[str, str] = os.enviro
     if folder is not None:
         raise DataError(
             f"{location}: lies in {folder}, where a pod has its system and its Secrets: no table is read from there; "
-            "mount a claim by the policy's cluster.volumes, or name s3://..."
+            "mount a claim by the policy's cluster.volumes, or name an address in object storage"
         )
 
 
@@ -162,17 +162,6 @@ def foreign(names: Iterable[str]) -> tuple[str, str] | None:
             said = "a DuckLake table, some of whose rows its files alone do not tell as deleted: export it to Parquet"
             return "/".join(parts), said
     return None
-
-
-def s3_settings() -> dict[str, Any]:
-    """Where object storage is, from the environment; credentials are found by the client itself."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
-    settings: dict[str, Any] = {}
-    if endpoint:
-        scheme, _, host = endpoint.partition("://")
-        settings |= {"endpoint_override": host.rstrip("/"), "scheme": scheme}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return settings | ({"region": region} if region else {})
 
 
 def _local(location: str, endings: Sequence[str]) -> list[File]:
@@ -205,23 +194,22 @@ def _refuse_part(location: str, base: Path) -> None:
 def _names(location: str, system: Any, path: str) -> list[str]:
     """The files at a path in object storage; none if there is nothing."""
     try:
-        if system.get_file_info(path).type == pafs.FileType.File:
+        if path and system.get_file_info(path).type == pafs.FileType.File:
             return [path]
         found = system.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
     except OSError as exc:
-        raise DataError(f"{location}: cannot be listed: {_reason(exc)}") from exc
+        raise DataError(f"{location}: cannot be listed: {_reason(location, exc)}") from exc
     return [item.path for item in found if item.type == pafs.FileType.File]
 
 
 def _in_object_storage(location: str, endings: Sequence[str]) -> list[File]:
-    system = pafs.S3FileSystem(**s3_settings())
-    path = location.removeprefix("s3://").rstrip("/")
+    system, path = file_system(location)
     names = _names(location, system, path)
     if names == [path]:
         return [File(system, path, location)]
-    base = Path(path)
+    base, root = Path(path), place_of(location).root
     chosen = sorted(_chosen(location, [Path(name) for name in names], base, endings))
-    return [File(system, str(name), f"s3://{name}", _partition(name, base)) for name in chosen]
+    return [File(system, str(name), f"{root}/{name}", _partition(name, base)) for name in chosen]
 
 
 def _chosen(location: str, files: Sequence[Path], folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -255,5 +243,5 @@ def _partition(name: Path, base: Path) -> dict[str, str | None]:
     return {unquote(column): None if value == NO_VALUE else unquote(value) for column, value in pairs if column}
 
 
-def _reason(exc: OSError) -> str:
-    return exc.strerror or str(exc)
+def _reason(place: str, exc: OSError) -> str:
+    return exc.strerror or reason(place, exc)

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from kedge.errors import DataError
@@ -123,7 +124,7 @@ def _opened(file: File, metadata: Any = None, dictionary: Sequence[str] = ()) ->
             metadata=metadata,
             read_dictionary=list(dictionary),
             coerce_int96_timestamp_unit="us",  # of nanoseconds, the years before 1677 and after 2262 would be others
-            buffer_size=1 << 16,
+            buffer_size=1 << 16 if isinstance(file.system, pafs.LocalFileSystem) else 1 << 20,
             page_checksum_verification=True,
         )
     except (pa.ArrowException, UnicodeDecodeError, OSError) as exc:

@@ -21,8 +21,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from kedge.clouds import reason
 from kedge.errors import DataError, StoreError
-from kedge.tables.files import s3_settings
+from kedge.tables.cloud_files import file_system
 
 FILE_ROWS = 4_000_000
 """Rows of a file at least, before the next one begins."""
@@ -45,7 +46,7 @@ class Staged:
         """Begin an append; the table may not exist yet.
 
         Args:
-            location: A folder or s3://bucket/prefix.
+            location: A folder, or a prefix in object storage.
             schema: Of the rows, without the partition's column.
             options: Delta Lake's, of the storage.
             partition: The column and its value in all rows.
@@ -58,7 +59,7 @@ class Staged:
         """
         self.location, self._schema, self._options = location, schema, dict(options)
         self._partition, self._settings, self._times = partition, dict(settings or {}), dict(times or {})
-        self._system, self._root = _system(location)
+        self._system, self._root = file_system(location.rstrip("/"))
         table = self._opened()
         if table is not None:
             _refuse_other_types(table, schema, location)
@@ -105,7 +106,7 @@ class Staged:
                 else:
                     return True
         except (DeltaError, OSError) as exc:
-            raise StoreError(f"{self.location}: cannot be appended to: {exc}") from exc
+            raise StoreError(f"{self.location}: cannot be appended to: {reason(self.location, exc)}") from exc
         finally:
             self._actions.clear()  # named by the commit, perhaps also by one whose answer was lost: they stay
         return False
@@ -127,7 +128,9 @@ class Staged:
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as exc:
-            raise StoreError(f"{self.location}: the Delta table cannot be opened: {exc}") from exc
+            raise StoreError(
+                f"{self.location}: the Delta table cannot be opened: {reason(self.location, exc)}"
+            ) from exc
 
     def _made(self) -> DeltaTable:
         fields = list(self._schema)
@@ -184,14 +187,6 @@ class Staged:
             with suppress(OSError):
                 self._system.delete_file(f"{self._root}/{action.path}")
         self._actions.clear()
-
-
-def _system(location: str) -> tuple[Any, str]:
-    if location.startswith("s3://"):
-        return pafs.S3FileSystem(**s3_settings()), location.removeprefix("s3://").rstrip("/")
-    if "://" in location:
-        raise DataError(f"{location}: a Delta table is written to a folder or to s3://bucket/prefix")
-    return pafs.LocalFileSystem(), location.rstrip("/")
 
 
 def _refuse_other_types(table: DeltaTable, schema: pa.Schema, location: str) -> None:

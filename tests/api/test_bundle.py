@@ -15,7 +15,7 @@ from kedge import bundle
 from kedge.bundle import Signature
 from kedge.errors import BundleError, DataError
 from tests.bundle import models
-from tests.store.test_objects import endpoint, store  # noqa: F401  (fixtures)
+from tests.store.test_objects import bucket, store  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(params=["xgboost", "sklearn"])

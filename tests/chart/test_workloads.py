@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from kedge.cli import build
 from kedge.rollout.gateway.objects import attached
-from kedge.rollout.kserve.address import parse
+from kedge.rollout.kserve.address import parse, storage
 from tests.chart.answering_cluster import render_in
 from tests.chart.render import CHART, helm, key, one, pods, render
 from tests.chart.test_values import FRAUD
@@ -329,6 +329,22 @@ def test_a_slot_is_fetched_from_the_store_and_belongs_to_releases(first):
     assert slot["spec"]["predictor"]["model"]["storageUri"] == f"s3://kedge/prod/bundles/fraud/{bundle}"
     assert slot["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert slot["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("store", "fetched"),
+    [
+        ("gs://kedge/prod", "gs://kedge/prod"),
+        ("abfss://kedge@bank.dfs.core.windows.net/prod/", "https://bank.blob.core.windows.net/kedge/prod"),
+    ],
+)
+def test_a_slot_is_fetched_from_every_cloud_as_releases_write_it(tmp_path, store, fetched):
+    values = {**yaml.safe_load(FULL.read_text()), "store": {"url": store}}
+    objects = render_in(tmp_path, values, [])
+    bundle = one(objects, "InferenceService", "fraud-blue")["metadata"]["annotations"]["kedge.dev/bundle"]
+    uri = one(objects, "InferenceService", "fraud-blue")["spec"]["predictor"]["model"]["storageUri"]
+    assert uri == f"{fetched}/bundles/fraud/{bundle}"
+    assert uri == storage(parse("gateway:ml"), "fraud", bundle, f"{store.rstrip('/')}/bundles/fraud/{bundle}")
 
 
 def test_a_slot_refuses_another_bundle_than_the_one_it_was_given():

@@ -26,6 +26,7 @@ from kedge.registry import Registry
 from kedge.rollout.kserve.api import connect
 from kedge.store import local, open_store
 from kedge.store.identity import begin
+from tests import clouds
 from tests.records.made import record
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -89,9 +90,23 @@ def test_a_store_that_cannot_be_written_is_bad_and_says_what_to_do(tmp_path):
 
 
 def test_a_store_of_another_kind_is_refused():
-    (found,) = places.store("gs://bucket")
+    (found,) = places.store("ftp://bucket")
     assert found.state == "bad"
-    assert "gs:// is not supported" in found.seen
+    assert "ftp:// is not supported" in found.seen
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs", "abfss"])
+def test_a_bucket_is_proven_to_write_once_and_left_clean(kind, monkeypatch, tmp_path):
+    with clouds.storage(kind, tmp_path) as (address, variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        proven, empty = places.store(f"{address}/team")
+        assert (proven.state, empty.state) == ("good", "warning")
+        assert "writes once" in proven.seen
+        assert list(open_store(f"{address}/team").keys("")) == []
+        (refused,) = places.store(f"{address.replace(clouds.BUCKET, 'gone')}/team")
+        assert "there is no such bucket or container" in refused.seen
+        assert "secret" not in str(places.store(f"{kind}://me:secret@{clouds.BUCKET}"))
 
 
 def test_a_store_that_forgets_its_conditions_is_bad(tmp_path, monkeypatch):

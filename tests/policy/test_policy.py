@@ -560,7 +560,9 @@ def test_an_unknown_field_is_named_without_making_the_schema(monkeypatch: pytest
     assert "p.yaml:3: cluster.steps.train.cpus: unknown field; did you mean 'cpu'? allowed here: cpu, memory" in said
 
 
-@pytest.mark.parametrize(("form", "place"), [("parquet", "gs://lake/x"), ("csv", "az://lake/x"), ("delta", "ftp://x")])
+@pytest.mark.parametrize(
+    ("form", "place"), [("parquet", "hdfs://lake/x"), ("csv", "https://lake/x.csv"), ("delta", "ftp://x")]
+)
 def test_an_address_that_no_reader_knows_is_refused_with_what_is_known(form: str, place: str) -> None:
     model = "model: {name: m, target: y, features: {x: {type: number}}}"
     text = f"{model}\ndata:\n  source: {{format: {form}, location: {place!r}}}\n  time_column: t\n"
@@ -568,5 +570,6 @@ def test_an_address_that_no_reader_knows_is_refused_with_what_is_known(form: str
         policies.read(text, "p.yaml")
     said = str(raised.value)
     assert said.startswith(f"p.yaml:3: data.source: location {place.partition(':')[0]}:// cannot be read as {form}: ")
-    assert "s3://" in said
-    assert policies.read(text.replace(place, "s3://lake/x"), "p.yaml").data.source.location == "s3://lake/x"
+    assert "s3://, gs://, az://, abfs://, abfss://" in said
+    for known in ("s3://lake/x", "gs://lake/x", "abfss://lake@bank.dfs.core.windows.net/x", "az://lake/x"):
+        assert policies.read(text.replace(place, known), "p.yaml").data.source.location == known

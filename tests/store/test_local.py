@@ -67,8 +67,8 @@ def test_addresses_say_where_things_are(store: Store, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert open_store("store").url == store.url
     assert open_store(f"file://{tmp_path}/store").url == store.url
-    with pytest.raises(UsageError, match="gs:// is not supported; use a folder or s3://bucket/prefix"):
-        open_store("gs://bucket")
+    with pytest.raises(UsageError, match="ftp:// is not supported; use a folder or s3://bucket/prefix or gs://"):
+        open_store("ftp://bucket")
 
 
 def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:

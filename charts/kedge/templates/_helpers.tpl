@@ -210,7 +210,7 @@ secrets: # KServe's storage initializer reads its credentials from the account
 
 {{- define "kedge.bundleRoot" -}}
 {{- if .Values.store.url -}}
-{{ trimSuffix "/" .Values.store.url }}/bundles
+{{ regexReplaceAll "^abfss://([^@]+)@([^.]+)\\.dfs\\.core\\.windows\\.net" (trimSuffix "/" .Values.store.url) "https://${2}.blob.core.windows.net/${1}" }}/bundles
 {{- else -}}
 pvc://{{ include "kedge.storeClaim" . }}/bundles
 {{- end -}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from kedge.clouds import web_address
 from kedge.errors import UsageError
 
 OPTIONS = {
@@ -82,4 +83,4 @@ def storage(address: Address, model: str, bundle: str, uri: str) -> str:
         return f"pvc://{address.claim}/bundles/{model}/{bundle}"
     if "://" not in uri or uri.startswith("file:"):
         raise UsageError(f"bundle at {uri}: slots cannot read a folder; add claim=NAME of its volume to the platform")
-    return uri
+    return web_address(uri)
