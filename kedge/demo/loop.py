@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,13 +17,16 @@ from kedge.demo.traffic import Bank, Clients, Label, Request
 from kedge.policy import Model, Policy
 from kedge.progress import bar
 from kedge.records import Checked, Data, Promoted, Record, RolledBack, RunFinished, RunStarted
+from kedge.rollout import progress
 from kedge.store import open_store, write_file
 from kedge.tables import log
 
 NEAR = 1.0
 """A number that is off by no more counts as right."""
 SLICE = 50
-"""Rows asked for between two looks at what else is going on."""
+"""Rows asked for between two looks at what else is going on, a release's included."""
+LOOK_SECONDS = 60.0
+"""Longest wait for a release to look at what it was sent; one that reads no evidence tells of no look."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Loop:
         self._wanted: list[tuple[str, ...]] = []
         self._seen: set[tuple[str, str]] = {(x.kind, x.key) for x in records.read(self.store, policy.name)}
         self._last_label: int | float | str | None = None
+        self._now = datetime.min.replace(tzinfo=UTC)
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Live through the blocks, one check at the end of each; a release still under way is left where it stands."""
@@ -113,13 +117,13 @@ class Loop:
         """One block from its first row to its check, told in lines."""
         tally = Tally(block.name, block.end)
         self.tallies.append(tally)
-        set_clock(self.folder, block.start)
+        self._set_clock(block.start)
         if block.before is not None:
             block.before()
         for offset in range(0, block.rows.num_rows, SLICE):
             self._ask(block.rows.slice(offset, SLICE), tally)
             self._let_it_train()
-        set_clock(self.folder, block.end)
+        self._set_clock(block.end)
         self._bank.tell(block.end)
         self._wait_for_the_log(block, tally)
         if self._task is None:
@@ -145,7 +149,7 @@ class Loop:
         features, target = list(self.policy.model.features), self.policy.model.target
         values = rows.select(features).to_pylist()
         ids, times, labels = rows["_id"].to_pylist(), rows["_time"].to_pylist(), rows[target].to_pylist()
-        set_clock(self.folder, times[0])
+        self._set_clock(times[0])
         self._bank.tell(times[0])
         asked = [Request(*row) for row in zip(ids, times, values, strict=True)]
         delay = timedelta(seconds=self.policy.labels.due_seconds or 0)
@@ -164,17 +168,31 @@ class Loop:
         self._last_label = label
 
     def _let_it_train(self) -> None:
-        """Hold the clock while a command checks or trains; let it run on while a canary needs traffic."""
+        """Hold the clock while a command checks or trains; while a canary needs traffic let it run on by a slice a look,
+        so that a busy machine gives the release no fewer looks a day than an idle one."""
+        deadline = time.monotonic() + LOOK_SECONDS
         while self._task is not None or self._wanted:
             if self._task is None:
                 self._task = command(self._wanted.pop(0), self.folder)
             elif not self._task.running:
                 self._task.check()
                 self._task = None
-            elif released(self.folder, self.policy.name):
+            elif not released(self.folder, self.policy.name):
+                deadline = time.monotonic() + LOOK_SECONDS
+                time.sleep(0.05)
+            elif self._looked_at() or time.monotonic() > deadline:
                 return
             else:
                 time.sleep(0.05)
+
+    def _looked_at(self) -> bool:
+        """Whether the release has looked since the clock was set."""
+        seen = progress.read(self.store, self.policy.name)
+        return seen is not None and seen.time >= self._now
+
+    def _set_clock(self, now: datetime) -> None:
+        self._now = now
+        set_clock(self.folder, now)
 
     def _finish(self) -> None:
         self._let_it_train()
@@ -245,4 +263,4 @@ def released(folder: Path, model: str) -> bool:
     from kedge.rollout.local.driver import LocalDriver
 
     route = LocalDriver(folder / "store" / "platform", model).route()
-    return route.rollout is not None and route.rollout.state in ("shadow", "canary", "bake")
+    return route.rollout is not None and route.rollout.state in ("shadow", "canary", "bake", "failover")
