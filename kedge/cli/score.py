@@ -49,7 +49,7 @@ def score(
 
     Golden rows first; in constant memory; the output is written whole or not at all. The same ids scored again are
     neither logged nor written twice. With `release.mode: batch` a candidate scores the same rows beside the champion,
-    and is promoted or rolled back by what both said.
+    and is promoted or rolled back by what both said. `{date}` in --data and --output is the day of --at, UTC.
 
     Example: kedge score --policy churn.yaml --data customers.parquet --output scores.parquet
     """

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +32,8 @@ from kedge.tables.columns import ID
 
 Say = Callable[[str], None]
 Floats = NDArray[np.float64]
-MILLISECOND = timedelta(milliseconds=1)
+DAY = "{date}"
+"""What stands in names of tables for the day, UTC, by which the predictions are dated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,8 @@ def score(
     Args:
         ledger: The model's policy, store and registry.
         data: The table: a path, a pattern, an address in object storage, or ``sql:VARIABLE`` with ``query``.
-        output: See :func:`kedge.scoring.outputs.open_output`.
+            ``{date}`` stands for the day.
+        output: See :func:`kedge.scoring.outputs.open_output`; ``{date}`` as well.
         query: One SELECT, for ``sql:``.
         id_column: Column of the ids; default the policy's ``data.id_column``.
         at: Time that the predictions are dated; default now.
@@ -111,9 +113,10 @@ def score(
         StoreError, RegistryError: as they say.
     """
     policy, store = ledger.policy, ledger.store
-    outputs.refuse_input(output, data)
     moment = at or clock.now()
     moment -= timedelta(microseconds=moment.microsecond % 1000)
+    data, output = (each.replace(DAY, f"{moment.astimezone(UTC):%Y-%m-%d}") for each in (data, output))
+    outputs.refuse_input(output, data)
     if log and policy.data.labels is not None:
         try:
             labels.pull(store, policy)

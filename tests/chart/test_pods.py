@@ -20,8 +20,9 @@ from tests.chart.render import ROOT, Object, containers, one, render
 from tests.chart.test_values import FRAUD
 from tests.manifests.build import build
 
+NIGHTLY = {"schedule": "0 2 * * *", "data": "s3://lake/{date}/*.parquet", "output": "s3://lake/scores/{date}.parquet"}
 BASE: Object = {
-    "models": [{"policy": FRAUD, "bundle": "a" * 40}],
+    "models": [{"policy": FRAUD, "bundle": "a" * 40, "score": NIGHTLY}],
     "store": {"url": "s3://kedge/prod"},
     "serving": {"enabled": True},
 }
@@ -198,7 +199,7 @@ def every_pod(values: Object, folder: Any, monkeypatch: pytest.MonkeyPatch) -> d
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_one_setting_reaches_every_pod(setting, tmp_path, monkeypatch):
     found = every_pod(merged(BASE, SETTINGS[setting]), tmp_path, monkeypatch)
-    assert len(found) == 7 + 2 + 11  # objects of the chart, slots, steps
+    assert len(found) == 8 + 2 + 11  # objects of the chart, slots, steps
     steps = {name for name in found if ": " in name} if setting in NOT_OF_STEPS else set()
     assert [name for name in found.keys() - steps if not holds(setting, *found[name])] == []
 
@@ -222,7 +223,9 @@ def test_a_slot_in_knative_mode_has_it_too(setting):
     assert holds(setting, *slot(one(objects, "ServingRuntime", "kedge"), made["spec"]["predictor"]))
 
 
-@pytest.mark.parametrize("component", ["collector", "monitor", "guard", "tools", "policyCheck", "test", "serving"])
+@pytest.mark.parametrize(
+    "component", ["collector", "monitor", "guard", "tools", "score", "policyCheck", "test", "serving"]
+)
 def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tmp_path, monkeypatch):
     own = {
         "nodeSelector": {"disk": "ssd"},
@@ -243,6 +246,7 @@ def test_a_component_adds_to_what_all_pods_have_and_replaces_lists(component, tm
         "monitor": {"CronJob/kedge-check-fraud", "CronJob/kedge-train-fraud"},
         "guard": {"CronJob/kedge-guard-fraud"},
         "tools": {"Deployment/kedge-tools"},
+        "score": {"CronJob/kedge-score-fraud"},
         "policyCheck": {"Job/kedge-policy-check"},
         "test": {"Pod/kedge-test"},
         "serving": {"first slot by chart", "slot by the gateway driver"},

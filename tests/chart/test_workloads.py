@@ -90,6 +90,34 @@ def test_a_suspended_models_check_is_not_told_as_overdue():
     assert ["--no-checks" in pod["containers"][0]["args"] for pod in pods] == [False, True]
 
 
+def test_a_batch_has_an_account_that_nothing_is_granted_to_and_options_that_kedge_score_takes():
+    objects = render(FULL)
+    job = one(objects, "CronJob", "kedge-score-churn")["spec"]
+    assert (job["schedule"], job["suspend"]) == ("0 2 * * *", True)
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    bound = {each["name"] for o in objects if o["kind"] == "RoleBinding" for each in o["subjects"]}
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("kedge-score", False)
+    assert "kedge-score" not in bound
+    assert "kfp-token" not in yaml.safe_dump(pod)
+    options = {name for each in get_command(build()).commands["score"].params for name in each.opts}
+    args = dict(word.split("=", 1) for word in pod["containers"][0]["args"])
+    assert args.keys() <= options
+    assert args["--data"] == "sql:CHURN_DATABASE"
+    secrets = [each["secretRef"]["name"] for each in pod["containers"][0]["envFrom"]]
+    assert secrets == ["object-store", "mlflow", "churn-database"]
+
+
+def test_what_a_query_says_is_no_variable_of_kubernetes():
+    score = {"schedule": "0 2 * * *", "data": "sql:A", "output": "s3://b/c.parquet", "query": "select $(x) from y"}
+    job = one(render({"models": [{"policy": FRAUD, "score": score}]}), "CronJob", "kedge-score-fraud")
+    args = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[-1] == "--query=select $$(x) from y"
+
+
+def test_nothing_of_batches_is_there_where_no_model_scores_a_table():
+    assert [name for name in names({"models": [{"policy": FRAUD}]}) if "score" in name] == []
+
+
 @pytest.mark.parametrize("off", [{"guard": {"enabled": False}}, {"serving": {"enabled": False}}])
 def test_nothing_of_the_guard_is_there_where_it_is_off_or_nothing_is_served(off):
     values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, "tools": {"enabled": False}}

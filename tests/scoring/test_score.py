@@ -67,6 +67,13 @@ def test_a_batch_scored_twice_is_logged_and_written_once_and_said(world, champio
     assert "holds this batch already" in world.said[1]
 
 
+def test_a_place_may_hold_the_day_that_is_scored(world, champion):
+    world.table("2026-03-02")
+    done = world.score(world.folder / "{date}.parquet", world.folder / "out" / "{date}.parquet")
+    assert done.output == str(world.folder / "out" / "2026-03-02.parquet")
+    assert pq.read_table(done.output).num_rows == ROWS
+
+
 def test_the_same_rows_in_other_files_are_the_same_batch(world, champion, tmp_path):
     data = world.table(rows=70_000)
     world.score(data)

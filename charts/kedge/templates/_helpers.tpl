@@ -243,7 +243,8 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- and .Values.tools.enabled .Values.serving.enabled (not (empty .Values.models)) -}}
 {{- end }}
 
-{{- /* What every command is told: check, first training, guard and people's own alike. */}}
+{{- /* What every command is told: check, first training, guard, batch and people's own alike. With "offline" in the root
+       it asks Kubeflow Pipelines nothing and gets no token, with "tmp" it has so much space. */}}
 {{- define "kedge.commandEnv" -}}
 - {name: KEDGE_PLATFORM, value: {{ include "kedge.platform" . | toJson }}}
 - {name: KEDGE_STORE, value: {{ include "kedge.store" . | toJson }}}
@@ -260,7 +261,7 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- with .Values.kfp.namespace }}
 - {name: KEDGE_KFP_NAMESPACE, value: {{ . | toJson }}}
 {{- end }}
-{{- if .Values.kfp.audience }}
+{{- if and .Values.kfp.audience (not .offline) }}
 - {name: KF_PIPELINES_SA_TOKEN_PATH, value: /var/run/secrets/kubeflow/pipelines/token}
 {{- end }}
 {{- end }}
@@ -268,7 +269,7 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 {{- define "kedge.commandMounts" -}}
 - {name: policies, mountPath: /etc/kedge/policies, readOnly: true}
 - {name: tmp, mountPath: /tmp}
-{{- if .Values.kfp.audience }}
+{{- if and .Values.kfp.audience (not .offline) }}
 - {name: kfp-token, mountPath: /var/run/secrets/kubeflow/pipelines, readOnly: true}
 {{- end }}
 {{- if not .Values.store.url }}
@@ -280,8 +281,8 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 - name: policies
   configMap: {name: {{ include "kedge.fullname" . }}-policies}
 - name: tmp
-  emptyDir: {sizeLimit: 1Gi}
-{{- if .Values.kfp.audience }}
+  emptyDir: {sizeLimit: {{ default "1Gi" .tmp }}}
+{{- if and .Values.kfp.audience (not .offline) }}
 - name: kfp-token
   projected:
     sources:
@@ -291,6 +292,11 @@ http://{{ include "kedge.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{
 - name: store
   persistentVolumeClaim: {claimName: {{ include "kedge.storeClaim" . | toJson }}}
 {{- end }}
+{{- end }}
+
+{{- /* Whether a model scores tables: empty, or not. */}}
+{{- define "kedge.scores" -}}
+{{- range .Values.models }}{{ if .score }}yes{{ end }}{{ end -}}
 {{- end }}
 
 {{- /* Steps of Kubeflow Pipelines, in the namespaces whose accounts may release. */}}
