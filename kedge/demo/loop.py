@@ -168,7 +168,7 @@ class Loop:
         self._last_label = label
 
     def _let_it_train(self) -> None:
-        """Hold the clock while a command checks or trains; while a canary needs traffic let it run on by a slice a look,
+        """Hold the clock while a command checks or trains; while a canary needs traffic, let it run on a slice a look,
         so that a busy machine gives the release no fewer looks a day than an idle one."""
         deadline = time.monotonic() + LOOK_SECONDS
         while self._task is not None or self._wanted:

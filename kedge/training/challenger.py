@@ -42,6 +42,9 @@ MIN_WEIGHT = 1e-3
 """Members below it are dropped."""
 WEIGHING_ROWS = 500
 """Newest rows, at most, that weigh the members. More would weigh windows by how they did long ago."""
+LONG_WINDOW, LONG_SHARE = 200_000, 20
+"""A window of so many rows, and so many times those after its judged fit, is weighed and served by that fit: another
+would see at most a twentieth more rows, cost as much, and say the same."""
 CHOICE_ROWS = 2000
 """Newest rows before the holdout, at most (or four times the holdout), on which the estimator is chosen."""
 AGREEMENT_SHARE = 0.5
@@ -125,9 +128,8 @@ class Challenger:
 
     @cached_property
     def final(self) -> Any:
-        """The model that is served: the same members, windows and weights, fitted again through the newest row.
-
-        Made when it is first asked for.
+        """The model that is served: the same members, windows and weights, fitted again through the newest row,
+        but for windows so long that this would change nothing. Made when it is first asked for.
         """
         return self._merged(len(self.fits.rows))
 
@@ -190,8 +192,11 @@ class Challenger:
 
     def _merged(self, end: int) -> Any:
         members = self._members(end)
-        models = [self.fits.model(self.estimator, window.start(end), end, self._stopped(window)) for window in members]
+        models = [self._member(window, _last(window, self.holdout_start, end)) for window in members]
         return bundle.merge(models, list(members.values()), named(self.estimator))
+
+    def _member(self, window: Window, end: int) -> Any:
+        return self.fits.model(self.estimator, window.start(end), end, self._stopped(window))
 
     def _stopped(self, window: Window) -> tuple[int, int] | None:
         """The rows that stopped the judged fit's member: stopped anew, the served one would be surer, or less sure,
@@ -276,7 +281,7 @@ def fit_challenger(
     if len(names) > 1:  # the first of the policy's list where two agree
         chosen = min(names, key=lambda name: fits.candidate(name, *choice).rank)
     end = len(label) - min(held_out, WEIGHING_ROWS)
-    weights = _weighed(fits, chosen, end, change, found.window if found is not None else 1.0)
+    weights = _weighed(fits, chosen, first, end, change, found.window if found is not None else 1.0)
     reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())
     return Challenger(
         policy=policy,
@@ -326,14 +331,24 @@ def _choice_start(fits: WindowFits, end: int) -> int:
     return min((start for start in starts if end - start <= longest), default=starts[0])
 
 
-def _weighed(fits: WindowFits, estimator: str, end: int, change: int | None, longest: float) -> dict[Window, float]:
+def _last(window: Window, judged: int, end: int) -> int:
+    """Row before which a fit through row ``end`` ends: of a long window that before which the judged one does."""
+    rows = judged - window.start(judged)
+    return judged if rows >= max(LONG_WINDOW, LONG_SHARE * (end - judged)) else end
+
+
+def _weighed(
+    fits: WindowFits, estimator: str, judged: int, end: int, change: int | None, longest: float
+) -> dict[Window, float]:
     """The windows before row ``end``, of at most a share of these rows, with the weights that the rows from there on
-    give them."""
-    members = [
-        window for window in within(windows(end, change), end, longest) if fits.learnable(window.start(end), end)
-    ]
+    give them. Long ones are fitted on rows before row ``judged``."""
+    members = {}
+    for window in within(windows(end, change), end, longest):
+        last = _last(window, judged, end)
+        if fits.learnable(window.start(last), last):
+            members[window] = fits.model(estimator, window.start(last), last)
     objective, label = fits.policy.model.objective, fits.rows.label[end:]
-    scores = [fits.score(fits.model(estimator, window.start(end), end), end, len(fits.rows)) for window in members]
+    scores = [fits.score(model, end, len(fits.rows)) for model in members.values()]
     shares = member_weights(objective, np.array([losses(objective, label, one) for one in scores]))
     return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
 

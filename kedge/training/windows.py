@@ -13,8 +13,9 @@ DETECTED, DIFFERING, POWER = 0.01, 0.1, 0.9
 DETECTED_AFTER, DIFFERING_AFTER = 0.05, 0.15
 """After a change five in a hundred are enough: what must be learned is new, and each row held out is not learned from.
 On streams a holdout of 1,000 rows instead of 500 cost a sixth more regret."""
-SHORTEST = 500
-"""Rows of the shortest window; each further one has twice as many."""
+SHORTEST, LONGEST = 500, 128_000
+"""Rows of the shortest window and, but for all rows, of the longest; each further one has twice as many. More rows than
+that teach a model of a table hardly more, and each window costs its length twice."""
 MIN_ROWS_SINCE_CHANGE = 50
 """Fewer rows since a change are no window of their own."""
 
@@ -66,7 +67,8 @@ def holdout_rows(
 
 
 def windows(end: int, change: int | None = None) -> list[Window]:
-    """The windows of rows before ``end``: since the change, 500, 1,000, 2,000, ... up to half of all, and all.
+    """The windows of rows before ``end``: since the change, 500, 1,000, 2,000, ... up to half of all, at most 128,000,
+    and all.
 
     Args:
         end: Rows there are to learn from.
@@ -79,7 +81,7 @@ def windows(end: int, change: int | None = None) -> list[Window]:
     if change is not None and 0 < change <= end - MIN_ROWS_SINCE_CHANGE:
         chosen.append(Window(name="since change", first=change))
     length = SHORTEST
-    while 2 * length <= end:
+    while 2 * length <= end and length <= LONGEST:
         chosen.append(Window(name=f"newest {length}", length=length))
         length *= 2
     return [*chosen, Window(name="all")]

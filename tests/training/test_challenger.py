@@ -140,6 +140,20 @@ def test_no_member_of_the_judged_fit_reads_the_holdout() -> None:
     assert first.weights != second.weights
 
 
+def test_a_long_window_is_served_as_it_was_judged_and_a_short_one_is_fitted_through_the_newest_row(monkeypatch) -> None:
+    monkeypatch.setattr(module, "LONG_WINDOW", 2000)
+    monkeypatch.setattr(module, "LONG_SHARE", 4)
+    made = fit_challenger(policy(estimators=["linear"]), stream(3000, change=3000))
+    start = made.holdout_start
+    assert {window.name for window in made.weights} == {"newest 500", "newest 1000", "all"}
+    made.judged, made.final  # noqa: B018
+    ends: dict[int, set[int]] = {}
+    for first, last, *_ in made.fits._models:
+        ends.setdefault(last - first, set()).add(last)
+    assert ends[start] == {start}
+    assert ends[1000] == {start, 2500, 3000}  # judged, weighed by the newest 500, served
+
+
 def test_the_same_rows_give_the_same_scores() -> None:
     table = stream(2000)
     first, second = (fit_challenger(policy(), table) for _ in range(2))
