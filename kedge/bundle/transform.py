@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge import code
-from kedge.bundle.signature import Input, Matrix, Signature, narrow, observed_categories, text_of
+from kedge.bundle.signature import LARGEST, Input, Matrix, Signature, narrow, observed_categories, text_of
 from kedge.code import Package
 from kedge.errors import DataError, TransformError
 
@@ -160,10 +160,20 @@ class TransformedSignature(Signature):
         if derived.columns.tolist() != names:
             raise self.transform.error(_other_columns(derived.columns.tolist(), names, first_row, len(frame)))
         matrix = np.empty((len(derived), len(names)), dtype=np.float32)
+        numbers: list[tuple[int, Column]] = []
         for place, (each, values) in enumerate(
             zip(self.derived.inputs, _columns(derived, self.transform, first_row), strict=True)
         ):
-            matrix[:, place] = _encoded(each, values, self.transform, first_row)
+            if each.type == "number" and values.dtype != object:
+                numbers.append((place, values))
+            else:
+                matrix[:, place] = _encoded(each, values, self.transform, first_row)
+        if numbers:  # all at once: a column costs as much as hundreds of its rows
+            block = np.array([values for _, values in numbers])
+            if (np.abs(block) > LARGEST).any():
+                for place, values in numbers:
+                    _encoded(self.derived.inputs[place], values, self.transform, first_row)
+            matrix[:, [place for place, _ in numbers]] = block.T
         return matrix
 
 
@@ -306,8 +316,8 @@ def _columns(frame: Any, transform: Transform, first_row: int) -> Iterator[Colum
     if all(isinstance(each, np.dtype) and each.kind in "fiub" for each in frame.dtypes):
         yield from frame.to_numpy(dtype=np.float64).T
         return
-    for place, name in enumerate(frame.columns):
-        yield _values(frame.iloc[:, place], name, transform, first_row)
+    for name, series in frame.items():
+        yield _values(series, name, transform, first_row)
 
 
 def _values(series: Any, name: str, transform: Transform, first_row: int) -> Column:
@@ -315,13 +325,15 @@ def _values(series: Any, name: str, transform: Transform, first_row: int) -> Col
 
     kind = series.dtype.kind if isinstance(series.dtype, np.dtype) else "O"
     if kind in "fiub":
-        return series.to_numpy().astype(np.float64)  # type: ignore[no-any-return]
+        return series.to_numpy().astype(np.float64, copy=False)  # type: ignore[no-any-return]
     if kind == "O":
         values: Column = series.astype(object).to_numpy()
         missing = np.asarray(pd.isna(values), dtype=np.bool_)
         types = set(map(type, values[~missing].tolist()))
         if types <= {str}:
-            return _texts([None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)])
+            plain = values.copy()
+            plain[missing] = None
+            return _texts(plain.tolist())
         if all(issubclass(each, (bool, int, float, np.number, np.bool_)) for each in types):
             return np.where(missing, np.nan, values).astype(np.float64)
         row, held = first_row + int(np.flatnonzero(~missing)[0]), ", ".join(sorted(each.__name__ for each in types))
