@@ -63,9 +63,9 @@ def _fixed(
     return False, requests, bad, looks * seconds
 
 
-def row(name: str, scenario: Scenario, rollouts: int) -> str:
+def row(name: str, scenario: Scenario, rollouts: int, seed: int) -> str:
     """One line of the table of this project's judge."""
-    ended = list(simulate(DEFAULTS, scenario, rollouts=rollouts, seed=SEED, processes=usable_cpus()))
+    ended = list(simulate(DEFAULTS, scenario, rollouts=rollouts, seed=seed, processes=usable_cpus()))
     figures = summary(ended)
     taken = [each for each in ended if each.result == "rolled back"]
     rows = sorted(each.rows for each in taken)
@@ -83,9 +83,11 @@ def row(name: str, scenario: Scenario, rollouts: int) -> str:
     )
 
 
-def peer(name: str, rule: Callable[[Service], tuple[bool, int, int, int]], scenario: Scenario, rollouts: int) -> str:
+def peer(
+    name: str, rule: Callable[[Service], tuple[bool, int, int, int]], scenario: Scenario, rollouts: int, seed: int
+) -> str:
     """One line of the table of the peers."""
-    streams = np.random.SeedSequence(SEED).spawn(rollouts)
+    streams = np.random.SeedSequence(seed).spawn(rollouts)
     ended = [rule(Service(scenario, np.random.default_rng(stream))) for stream in streams]
     taken = [each for each in ended if each[0]]
     spent = " | ".join(f"{median(each[place] for each in taken):,.0f}" if taken else "-" for place in (1, 2, 3))
@@ -96,8 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer releases")
     parser.add_argument("--rollouts", type=int, default=5000, help="of equal candidates; a tenth of it of worse ones")
+    parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
-    equal = 60 if options.quick else options.rollouts
+    equal, seed = 60 if options.quick else options.rollouts, options.seed
     worse = max(equal // 10, 40)
     small = max(equal // 25, 10)
 
@@ -117,13 +120,13 @@ def main() -> None:
         ("equal, 100 requests a day, labels after a day", at(rps=100 / DAY, label_delay=DAY), small),
         ("equal, 500 requests a day, labels after a day", at(rps=500 / DAY, label_delay=DAY), small),
     ):
-        print(row(name, scenario, rollouts), flush=True)
+        print(row(name, scenario, rollouts, seed), flush=True)
     print("\n| documented example, 10 requests a second | releases | rolled back | its requests | failed | seconds |")
     print("|---|---|---|---|---|---|")
     for name, rule in (("Flagger", flagger), ("Argo Rollouts", argo)):
-        print(peer(f"{name}: 5 % against 1 %", rule, at(candidate_error=0.05), worse))
-        print(peer(f"{name}: equal, 1 %", rule, at(), worse))
-        print(peer(f"{name}: equal, 0.5 %", rule, at(base_error=0.005, candidate_error=0.005), worse), flush=True)
+        print(peer(f"{name}: 5 % against 1 %", rule, at(candidate_error=0.05), worse, seed))
+        print(peer(f"{name}: equal, 1 %", rule, at(), worse, seed))
+        print(peer(f"{name}: equal, 0.5 %", rule, at(base_error=0.005, candidate_error=0.005), worse, seed), flush=True)
 
 
 if __name__ == "__main__":

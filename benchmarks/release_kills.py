@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class Load:
     def __init__(self, gateway: str) -> None:
         self.port = urlsplit(gateway).port
         self.answered, self.failed = 0, list[str]()
+        self.last: dict[str, float] = {}
+        """When the newest request began that a slot answered, in monotonic seconds."""
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(CLIENTS)]
         for thread in self._threads:
@@ -68,6 +71,7 @@ class Load:
     def _ask(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         while not self._stop.wait(0.01):
+            began = time.monotonic()
             try:
                 connection.request("POST", "/v1/models/fraud:predict", b'{"instances": [{"x": 1}]}')
                 answer = connection.getresponse()
@@ -76,6 +80,8 @@ class Load:
                 self.failed.append(repr(exc))
                 connection.close()
                 continue
+            slot = answer.headers.get("x-kedge-slot", "")
+            self.last[slot] = max(began, self.last.get(slot, 0.0))
             if answer.status == http.HTTPStatus.OK:
                 self.answered += 1
             else:
@@ -92,30 +98,40 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def measure(kills: int, seed: int) -> dict[str, Any]:
-    """Release and kill; what became of it."""
-    rng, environment = random.Random(seed), {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def serving() -> Iterator[tuple[Path, Folder, LocalDriver, Load]]:
+    """A platform whose champion is asked all the while: its folder, what it says, its driver, the clients."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         (root / "fraud.yaml").write_text(POLICY, encoding="ascii")
         folder, driver = Folder(root / "platform"), LocalDriver(root / "platform", "fraud")
         words = [sys.executable, str(STANDINS / "run_platform.py"), str(root / "platform")]
-        platform = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+        platform = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         try:
             until(lambda: (seen := folder.platform()) and seen.ready, "the platform")
-            _bundle(root, "first")
+            write_bundle(root, "first")
             driver.deploy("blue", "first", str(root / "first"))
             until(lambda: driver.slot("blue").ready, "the first champion")
             driver.set_route(replace(driver.route(), weights={"blue": 100}))
             seen = folder.platform()
             assert seen is not None
             load = Load(seen.gateway)
-            ends = [_release(root, folder, driver, number, rng, environment) for number in range(kills)]
-            route = driver.route()
+            yield root, folder, driver, load
             load.stop()
         finally:
             platform.send_signal(signal.SIGTERM)
             platform.wait(60)
+
+
+def measure(kills: int, seed: int) -> dict[str, Any]:
+    """Release and kill; what became of it."""
+    rng = random.Random(seed)
+    with serving() as (root, folder, driver, load):
+        ends = [_release(root, folder, driver, number, rng) for number in range(kills)]
+        route = driver.route()
     return {
         "kills": kills,
         "dead_champions": sum(number % 4 == 3 for number in range(kills)),
@@ -127,14 +143,14 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _release(root: Path, folder: Folder, driver: LocalDriver, number: int, rng: random.Random, env: Any) -> str:
+def _release(root: Path, folder: Folder, driver: LocalDriver, number: int, rng: random.Random) -> str:
     """One release that is killed once and gone on with; how it ended."""
     name = f"bundle-{number}"
-    _bundle(root, name)
+    write_bundle(root, name)
     champion = driver.route().champion
     assert champion is not None
     words = [sys.executable, str(STANDINS / "run_release.py"), str(root), name]
-    process = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if number % 4 == 3:
         until(lambda: _candidate_has_traffic(folder, driver.route(), name), "the candidate's traffic")
         serving, status = driver.slot(champion).bundle, folder.seen("fraud", champion)
@@ -145,7 +161,7 @@ def _release(root: Path, folder: Folder, driver: LocalDriver, number: int, rng: 
     time.sleep(rng.uniform(0, 4))
     process.kill()
     process.wait()
-    last = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+    last = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     return last.stdout.strip()
 
 
@@ -156,9 +172,10 @@ def _candidate_has_traffic(folder: Folder, route: Route, name: str) -> bool:
     return declared and seen is not None and seen.routes.get("fraud", 0) >= route.revision
 
 
-def _bundle(root: Path, name: str) -> None:
+def write_bundle(root: Path, name: str, **behaviour: float) -> None:
+    """What the stand-in of a model server serves, and how it behaves."""
     (root / name).mkdir()
-    (root / name / "behaviour.json").write_text(json.dumps({}), encoding="ascii")
+    (root / name / "behaviour.json").write_text(json.dumps(behaviour), encoding="ascii")
 
 
 def main() -> None:

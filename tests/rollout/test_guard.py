@@ -191,3 +191,11 @@ def test_limits_count_slow_requests_by_the_bucket_that_they_surely_exceed():
     slow = Traffic(requests=100, latency={50.0: 50, 100.0: 30, 200.0: 20})
     assert exceeded(slow, guard) == ("latency: 95th percentile 200 ms of 100 requests, tolerated 100 ms",)
     assert exceeded(slow, Guard(max_latency_ms=150)) == ()  # of the bucket from 100 to 200 nobody knows
+
+
+def test_guard_that_nobody_feeds_moves_nothing_and_says_how_little_it_saw(promoted, release, kept):
+    promoted.rate = 0.0
+    promoted.behaviours[NEW] = replace(promoted.behaviour(NEW), failing=1.0)
+    seen = look(release(promoted, None, policy=kept), 40)
+    assert (seen.verdict, seen.requests) == ("within limits", 0)
+    assert promoted.routes == []

@@ -481,3 +481,24 @@ def test_replaced_champion_stays_warm_as_long_as_the_guard_keeps_it(served, rele
     served.keeps = False
     assert run(release(served, "c" * 40, policy=kept)).result == "promoted"
     assert {slot: bundle for slot, (bundle, _) in served.slots.items()} == {"blue": "c" * 40}
+
+
+@pytest.mark.parametrize("at", [5.0, 20.0, 150.0])  # in the shadow, in the first step, in the bake
+@pytest.mark.parametrize("back", [60.0, 1e9])
+def test_champion_that_crash_loops_never_gets_or_loses_traffic_by_it(served, release, change, store, at, back):
+    """Whatever the state: who answers gets the traffic, and nobody is condemned."""
+    served.crashed.add("blue")
+    served.unready["blue"] = [(at, at + back)]
+    outcome = run(release(served, policy=change(shadow_percent=50, shadow_requests=100)))
+    assert outcome.result == "promoted"
+    assert served.current_route.weights == {"green": 100}
+    assert served.slots["green"][0] == NEW
+    assert failed_while(served) <= served.rate * 10
+
+
+@pytest.mark.parametrize("at", [5.0, 20.0, 150.0])
+def test_candidate_whose_pod_is_deleted_in_any_state_takes_that_state_again(served, release, change, store, at):
+    served.unready["green"] = [(at, at + 20)]
+    outcome = run(release(served, policy=change(shadow_percent=50, shadow_requests=100)))
+    assert outcome.result == "promoted"
+    assert [item.kind for item in records.read(store, "fraud")][-1] == "promoted"
