@@ -194,23 +194,6 @@ def kolmogorov_smirnov_without_drift(m: int, n: int) -> NoDrift:
     return NoDrift(0.8687 * root, 0.4806 * root, 1.4802 * root)
 
 
-def wasserstein_without_drift(counts: Any, widths: Floats, m: int, n: int, draws: int = 400) -> NoDrift:
-    """Area between two distribution functions when nothing has changed, by drawing Brownian bridges at the edges.
-
-    Args:
-        counts: Pooled row counts of the bins, shape (k,).
-        widths: Distance each inner edge stands for, shape (k - 1,).
-        draws: Fixed seed, so the same counts give the same interval.
-    """
-    share = np.cumsum(_shares(counts, 0))
-    steps = np.sqrt(np.diff(np.concatenate([[0.0], share])))
-    walk = np.cumsum(np.random.default_rng(0).standard_normal((draws, len(steps))) * steps, axis=1)
-    bridge = walk[:, :-1] - walk[:, -1:] * share[:-1]
-    areas = math.sqrt(1 / m + 1 / n) * (np.abs(bridge) @ widths)
-    low, high = np.quantile(areas, (0.025, 0.975))
-    return NoDrift(float(areas.mean()), float(low), float(high))
-
-
 def _chi_square(cells: int, m: int, n: int, scaled: Callable[[float, float], float]) -> NoDrift:
     degrees, s = max(cells - 1, 1), 1 / m + 1 / n
     return NoDrift(*(scaled(x, s) for x in (degrees, _quantile(degrees, -1.959964), _quantile(degrees, 1.959964))))

@@ -88,13 +88,6 @@ def known(field: bytes, values: Hashes) -> NDArray[np.bool_]:
     return found
 
 
-def mistaken_share(field: bytes) -> float:
-    """Share of foreign values the filter takes for known ones."""
-    if not field:
-        return 0.0
-    return float(np.unpackbits(np.frombuffer(field, np.uint8)).mean()) ** PROBES
-
-
 def _probes(values: Hashes, bits: int) -> list[NDArray[np.intp]]:
     step = _mixed(values ^ np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
     mask = np.uint64(bits - 1)

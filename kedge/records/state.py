@@ -272,12 +272,6 @@ class ModelState:
         return None if last is None or last.promoted is not None or last.rolled_back is not None else last.started
 
     @property
-    def best_level(self) -> float | None:
-        """The lowest mean decision cost a row that any champion held; None: not known yet."""
-        levels = (check.data.regret.get("level") for check in reversed(self.checks))
-        return next((float(level) for level in levels if level is not None), None)
-
-    @property
     def accepted_breaches(self) -> tuple[Breach, ...]:
         """What a person said changed for good: it quarantines no more."""
         return tuple(breach for item in self.accepted for breach in item.data.breaches)

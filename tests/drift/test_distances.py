@@ -105,20 +105,16 @@ def test_distances_without_drift_are_as_foretold():
     assert np.mean(debiased) == pytest.approx(0, abs=3 * np.std(debiased) / np.sqrt(800) + 2e-4)
 
 
-def test_ks_and_wasserstein_without_drift_are_as_foretold():
+def test_ks_without_drift_is_as_foretold():
     rng = np.random.default_rng(6)
-    m, n, edges = 3000, 1000, np.linspace(0, 1, 65)[1:-1]
-    ks, area = [], []
+    m, n, edges = 3000, 1000, np.linspace(0, 1, 65)
+    ks = []
     for _ in range(400):
-        r, c = (np.histogram(rng.random(size), [0, *edges, 1])[0] for size in (m, n))
+        r, c = (np.histogram(rng.random(size), edges)[0] for size in (m, n))
         ks.append(distances.kolmogorov_smirnov(r, c))
-        area.append(distances.wasserstein([0, *r, 0], [0, *c, 0], np.array([0, *edges, 1]), (0, 1), (0, 1)))
     foretold = distances.kolmogorov_smirnov_without_drift(m, n)
     assert np.mean(ks) == pytest.approx(foretold.mean, rel=0.1)
     assert np.mean(np.array(ks) <= foretold.high) > 0.96
-    drawn = distances.wasserstein_without_drift(np.ones(64), np.full(63, 1 / 64), m, n)
-    assert np.mean(area) == pytest.approx(drawn.mean, rel=0.1)
-    assert 0.9 < np.mean((np.array(area) >= drawn.low) & (np.array(area) <= drawn.high)) < 0.99
 
 
 @given(COUNTS)

@@ -205,9 +205,3 @@ def test_a_bundle_that_came_back_was_preceded_by_the_one_it_replaced_last():
     assert ModelState.of(there_and_back).before(A) == B
     assert ModelState.of(there_and_back).before(B) == A
     assert ModelState.of(there_and_back[:1]).before(A) is None
-
-
-def test_the_best_level_is_what_the_newest_check_that_knows_one_carries():
-    checks = [check(hour(1), regret={"level": 0.2}), check(hour(2), regret={"level": 0.1}), check(hour(3))]
-    assert ModelState.of(checks).best_level == 0.1
-    assert ModelState.of(checks[2:]).best_level is None
