@@ -57,9 +57,8 @@ class OpenedBundle:
         """Score a table's rows: the probability of the positive label (binary), that of each
         class in the order of `manifest.classes` (multiclass), or the value (regression).
 
-        Columns are found as in training, by the names that the policy says tables have, else by the features' own;
-        other columns are left aside. Rows are encoded as in training and serving, so that the scores are the served
-        ones to the last bit.
+        Columns are found as in training, by the names that the policy says tables have, else by the features' own.
+        Rows are encoded as in training and serving: the scores are the served ones to the last bit.
 
         Args:
             table: Of pandas, Polars, DuckDB or Arrow, or a path; read in batches.
@@ -97,23 +96,16 @@ class OpenedBundle:
     def _repr_html_(self) -> str:
         from kedge import report
 
-        made, metrics = self.manifest, self.manifest.metrics
+        made = self.manifest
+        until = made.trained_until or made.created
+        facts = {"Task": made.task, "Estimator": made.estimator, "Trained until": until, **made.metrics}
         inputs = sorted(made.signature.inputs, key=lambda each: -made.importance.get(each.name, 0.0))
+        shares = [(each.name, each.type, made.importance.get(each.name)) for each in inputs]
         return report.fragment(
             report.section(
                 f"{made.name}: bundle {self.id[:12]}",
-                report.facts(
-                    {
-                        "Task": made.task,
-                        "Estimator": made.estimator,
-                        "Trained until": made.trained_until or made.created,
-                        **metrics,
-                    }
-                ),
-                report.table(
-                    ("feature", "type", "share of importance"),
-                    [(each.name, each.type, made.importance.get(each.name)) for each in inputs],
-                ),
+                report.facts(facts),
+                report.table(("feature", "type", "share of importance"), shares),
             )
         )
 

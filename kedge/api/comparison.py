@@ -176,10 +176,8 @@ def _selected(known: Profile, policy: Policy, what: str) -> Profile:
         raise DataError(f"{what}: {exc}; profile the table again with the policy") from exc
 
 
-def _counted(
-    known: Profile, reader: TableReader, policy: Policy | None, profiled: set[str], what: str, threads: int
-) -> Profile:
-    present = _present(reader)
+def _shared(known: Profile, present: list[str], policy: Policy | None, what: str) -> dict[str, str]:
+    """The columns that a table and a profile share, each with its name in the profile."""
     names = {each: each for each in present} if policy is None else named(policy.model, present)
     names = {column: name for column, name in names.items() if name in known.columns}
     if not names:
@@ -187,6 +185,13 @@ def _counted(
         raise DataError(
             f"{what}: has none of the columns of the reference; it has: {both[0]}; the reference: {both[1]}"
         )
+    return names
+
+
+def _counted(
+    known: Profile, reader: TableReader, policy: Policy | None, profiled: set[str], what: str, threads: int
+) -> Profile:
+    names = _shared(known, _present(reader), policy, what)
     scan = Scan(reader, _kinds(policy, known, reader, names), _formats(policy, names))
 
     def count() -> Profile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import orjson
@@ -74,23 +73,15 @@ class History:
         ``rows`` is the fingerprint of the snapshot a bundle was trained on, ``code`` the git commit of the training
         code, both from the bundle's own manifest.
         """
-
-        @cache
-        def origin(bundle: str) -> tuple[str, str]:
-            return _origin(self.store, self.model, bundle) if bundle else ("", "")
-
         evaluated = {item.data.run for item in ledger.of_kind(self.records, Evaluated)}
-        return [
-            (
-                f"{item.time:%Y-%m-%d %H:%M}",
-                what(item),
-                item.actor,
-                bundle_of(item.data)[:12],
-                *origin(bundle_of(item.data)),
-                why(item.data, evaluated),
-            )
-            for item in self.records
-        ]
+        origins = {"": ("", "")}
+        lines: list[tuple[str, ...]] = []
+        for item in self.records:
+            bundle, time = bundle_of(item.data), f"{item.time:%Y-%m-%d %H:%M}"
+            if bundle not in origins:
+                origins[bundle] = _origin(self.store, self.model, bundle)
+            lines.append((time, what(item), item.actor, bundle[:12], *origins[bundle], why(item.data, evaluated)))
+        return lines
 
     def _repr_html_(self) -> str:
         from kedge import report

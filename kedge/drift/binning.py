@@ -111,21 +111,11 @@ def on_grid(values: Floats, fineness: int) -> Floats:
 
 
 def _grid_of(edges: Floats, span: tuple[float, float] | None) -> tuple[Grid | None, NDArray[np.bool_]]:
-    """The grid most edges lie on, if any, and which do.
-
-    An edge (2 k - 1/2) cells from zero is an odd number of half cells, and that number is 3 modulo 4.
-    """
+    """The grid most edges lie on, if any, and which do."""
     none = np.zeros(len(edges), np.bool_)
     if len(edges) < 2:
         return None, none
-    fractions, exponents = np.frexp(edges)
-    mantissas = np.ldexp(fractions, 53).astype(np.int64)
-    lowest = np.frexp((mantissas & -mantissas).astype(np.float64))[1] - 1
-    powers = np.where(mantissas == 0, 9999, exponents - 53 + lowest)
-    common, often = np.unique(powers, return_counts=True)
-    power = int(common[often.argmax()])
-    member = (powers == power) & ((mantissas >> lowest) % 4 == 3)
-    fineness = -power - 1
+    fineness, member = _common_fineness(edges)
     if member.sum() < 2 or abs(fineness) > 900:
         return None, none
     members = edges[member]
@@ -136,3 +126,17 @@ def _grid_of(edges: Floats, span: tuple[float, float] | None) -> tuple[Grid | No
         least, most = min(least, span[0]), max(most, span[1])
     exact = max(abs(least), abs(most)) < 2.0**50 * width
     return (Grid(fineness, least, most), member) if exact else (None, none)
+
+
+def _common_fineness(edges: Floats) -> tuple[int, NDArray[np.bool_]]:
+    """The fineness that suits most edges, and whether each is an edge of such a grid.
+
+    An edge (2 k - 1/2) cells from zero is an odd number of half cells, and that number is 3 modulo 4.
+    """
+    fractions, exponents = np.frexp(edges)
+    mantissas = np.ldexp(fractions, 53).astype(np.int64)
+    lowest = np.frexp((mantissas & -mantissas).astype(np.float64))[1] - 1
+    powers = np.where(mantissas == 0, 9999, exponents - 53 + lowest)
+    common, often = np.unique(powers, return_counts=True)
+    power = int(common[often.argmax()])
+    return -power - 1, (powers == power) & ((mantissas >> lowest) % 4 == 3)

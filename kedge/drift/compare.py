@@ -194,12 +194,7 @@ def _pairs(
         pairs = changed_pairs(reference.dependence, current.dependence, skip=drifted, design_effects=design_effects)
     except ValueError as exc:
         raise DataError(f"the current profile was not counted on this reference: {exc}") from exc
-    return tuple(
-        pair
-        for pair in pairs
-        if pair.q_value <= alpha
-        and abs(pair.current_correlation - pair.reference_correlation) >= MIN_CORRELATION_CHANGE
-    )
+    return tuple(pair for pair in pairs if pair.q_value <= alpha and pair.change >= MIN_CORRELATION_CHANGE)
 
 
 def _called(measured: Mapping[str, Feature], alpha: float, min_psi: float) -> dict[str, Feature]:
@@ -211,17 +206,21 @@ def _called(measured: Mapping[str, Feature], alpha: float, min_psi: float) -> di
     cut = alpha * called / len(tested) if called else -1.0
     result = {}
     for name, feature in measured.items():
-        reasons = tuple(
-            test
-            for test, found in feature.tests.items()
-            if found.p_value / WEIGHTS[test] <= cut and found.effect_upper >= min_psi
-        )
-        if feature.verdict in ("missing", "type changed"):
-            reasons = (feature.verdict,)
-        elif feature.verdict == "missing in some rows":
-            reasons = (feature.verdict, *reasons)
+        reasons = _reasons(feature, cut, min_psi)
         result[name] = _replace(feature, q_value=q_values.get(name), reasons=reasons, drifted=bool(reasons))
     return result
+
+
+def _reasons(feature: Feature, cut: float, min_psi: float) -> tuple[str, ...]:
+    """Why a column drifted: what shows without a test, and the tests whose p-value is within the cut."""
+    if feature.verdict in ("missing", "type changed"):
+        return (feature.verdict,)
+    shown = [
+        name
+        for name, test in feature.tests.items()
+        if test.p_value / WEIGHTS[name] <= cut and test.effect_upper >= min_psi
+    ]
+    return ("missing in some rows", *shown) if feature.verdict == "missing in some rows" else tuple(shown)
 
 
 def _measured(reference: Column, current: Column, design_effect: float, name: str) -> Feature:

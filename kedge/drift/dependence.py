@@ -89,6 +89,11 @@ class Pair:
     p_value: float
     q_value: float
 
+    @property
+    def change(self) -> float:
+        """Of the correlation, without its sign."""
+        return abs(self.current_correlation - self.reference_correlation)
+
 
 class DependenceCounter:
     """Counts batches on fixed levels."""

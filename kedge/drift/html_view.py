@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -20,6 +20,8 @@ MAX_CATEGORIES = 12
 MAX_UNFOLDED = 40
 """A page of more columns folds those that did not drift."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+HEADS = ("column", "drifted by", "q-value", "PSI less bias", "KS", "JS", "missing before", "missing now", "new", "note")
 
 Histogram = tuple[list[str], Sequence[float], Sequence[float]]
 
@@ -65,30 +67,15 @@ def summary(comparison: Comparison) -> Markup:
 
 def columns_table(comparison: Comparison) -> Markup:
     """One line a column, worst first."""
-    open_, folded = _folded(comparison)
-    heads = (
-        "column",
-        "drifted by",
-        "q-value",
-        "PSI less bias",
-        "KS",
-        "JS",
-        "missing before",
-        "missing now",
-        "new",
-        "note",
-    )
     explained = (
         "PSI less bias is 0 on average when nothing has changed. The q-value is the smallest false discovery rate at "
         "which a column is called; KS and JS are above 0 even without drift."
     )
 
     def listed(names: Sequence[str]) -> Markup:
-        return report.table(heads, [_line(name, comparison.features[name]) for name in names])
+        return report.table(HEADS, [_line(name, comparison.features[name]) for name in names])
 
-    parts = [listed(open_)] if open_ else []
-    parts += [_fold(folded, listed(folded))] if folded else []
-    return report.section("Columns", explained, *parts)
+    return report.section("Columns", explained, *_worst_open(comparison, listed))
 
 
 def _line(name: str, feature: Feature) -> tuple[object, ...]:
@@ -110,7 +97,6 @@ def pairs_table(comparison: Comparison) -> Markup:
 
 def small_histograms(comparison: Comparison, reference: Profile, current: Profile) -> Markup:
     """Every column as a small histogram: reference as bars, window as outline."""
-    open_, folded = _folded(comparison)
 
     def drawn(names: Sequence[str]) -> Markup:
         figures = (
@@ -119,23 +105,20 @@ def small_histograms(comparison: Comparison, reference: Profile, current: Profil
         return small_multiples(list(figures))
 
     legend = "Grey bars are the reference, the coloured outline is the window; shares of rows with a value."
-    parts = [drawn(open_)] if open_ else []
-    parts += [_fold(folded, drawn(folded))] if folded else []
-    return report.section("Reference against window, worst first", legend, *parts)
+    return report.section("Reference against window, worst first", legend, *_worst_open(comparison, drawn))
 
 
-def _folded(comparison: Comparison) -> tuple[list[str], list[str]]:
-    """Columns to show, worst first, and those that are folded: the quiet ones of a page with many."""
-    names = worst_first(comparison)
-    if len(names) <= MAX_UNFOLDED:
-        return names, []
-    shown = [name for name in names if comparison.features[name].drifted]
-    return shown, names[len(shown) :]
-
-
-def _fold(names: Sequence[str], content: Markup) -> Markup:
-    said = f"{len(names):,} columns did not drift"
-    return Markup("<details><summary>{}</summary>{}</details>").format(said, content)
+def _worst_open(comparison: Comparison, draw: Callable[[Sequence[str]], Markup]) -> list[Markup]:
+    """The columns drawn, worst first; the quiet ones of a page with many are folded."""
+    names, quiet = worst_first(comparison), []
+    if len(names) > MAX_UNFOLDED:
+        drifted = sum(feature.drifted for feature in comparison.features.values())
+        names, quiet = names[:drifted], names[drifted:]
+    parts = [draw(names)] if names else []
+    if quiet:
+        summary = f"{len(quiet):,} columns did not drift"
+        parts.append(Markup("<details><summary>{}</summary>{}</details>").format(summary, draw(quiet)))
+    return parts
 
 
 def worst_first(comparison: Comparison) -> list[str]:

@@ -45,14 +45,7 @@ class Profile:
         """
         if list(self.columns) != list(other.columns):
             raise DataError("profiles of different columns cannot be merged: count both on one reference profile")
-        merged = {}
-        for name, column in self.columns.items():
-            try:
-                merged[name] = columns.merged(column, other.columns[name])
-            except ValueError as exc:
-                raise DataError(
-                    f"profiles cannot be merged: column {name!r}: {exc}; count both on one reference profile"
-                ) from exc
+        merged = {name: _merged(name, column, other.columns[name]) for name, column in self.columns.items()}
         names = sorted({*self.extra, *other.extra})
         extra = {name: columns.types(self.extra.get(name, ""), other.extra.get(name, "")) for name in names}
         return Profile(
@@ -122,3 +115,12 @@ class Profile:
             return cls(rows=int(body["rows"]), columns=read, extra=dict(body["extra"]), dependence=pairs)
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             raise DataError(f"a damaged profile: {type(exc).__name__}: {exc}; build it again") from exc
+
+
+def _merged(name: str, column: Column, other: Column) -> Column:
+    try:
+        return columns.merged(column, other)
+    except ValueError as exc:
+        raise DataError(
+            f"profiles cannot be merged: column {name!r}: {exc}; count both on one reference profile"
+        ) from exc

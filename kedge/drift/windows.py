@@ -102,23 +102,18 @@ def design_effects(blocks: Sequence[Profile]) -> dict[str, float]:
 
 
 def _design_effect(whole: Column, parts: Iterable[Column]) -> float:
-    total = _cells(whole)
-    used = total > 0
-    degrees = int(used.sum()) - 1
+    used = _cells(whole) > 0
+    total = _cells(whole)[used]
+    degrees = len(total) - 1
     if degrees < 1:
         return 1.0
     if isinstance(whole, Numbers):
         degrees = min(COMPONENTS, degrees)
-        scores = orthonormal_scores(total[used], degrees)
+        scores = orthonormal_scores(total, degrees)
     else:
-        scores = np.eye(degrees + 1) / np.sqrt(total[used] / total.sum())
-    found = []
-    for part in parts:
-        counts = _cells(part)[used]
-        n, rest = counts.sum(), total.sum() - counts.sum()
-        if n and rest:
-            sums = (counts - n * total[used] / total.sum()) @ scores
-            found.append(sums**2 * (total.sum() - 1) / (n * rest))
+        scores = np.eye(degrees + 1) / np.sqrt(total / total.sum())
+    counts = [_cells(part)[used] for part in parts]
+    found = [_components(part, total, scores) for part in counts if 0 < part.sum() < total.sum()]
     if not found:
         return 1.0
     components = np.mean(found, axis=0)
@@ -126,6 +121,14 @@ def _design_effect(whole: Column, parts: Iterable[Column]) -> float:
     if isinstance(whole, Numbers):  # neighbours resemble each other in level more than in spread or tails
         mean = max(mean, components[0])
     return max(1.0, float(mean) * (1 + math.sqrt(2 / (degrees * len(found)))))
+
+
+def _components(counts: Floats, total: Floats, scores: Floats) -> Floats:
+    """Squared components of the smooth test of a part against the rest, each of mean 1 for independent rows."""
+    n, rest = counts.sum(), total.sum() - counts.sum()
+    sums = (counts - n * total / total.sum()) @ scores
+    squared: Floats = sums**2 * (total.sum() - 1) / (n * rest)
+    return squared
 
 
 def _cells(column: Column) -> Floats:

@@ -199,27 +199,7 @@ def _page_name(bundle_id: str) -> str:
 def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
     links = {"champion": _page_name(found.champion.bundle)} if found.champion else {}
     key = pages.keep(store, policy.name, _page_name(found.challenger.bundle), page(policy, found), links)
-    data = Evaluated(
-        bundle=found.challenger.bundle,
-        champion=found.champion.bundle if found.champion else None,
-        run=run_name,
-        outcome=found.outcome,
-        passed=found.passed,
-        reasons=tuple(found.reasons),
-        rows_needed=found.rows_needed,
-        gates=tuple(
-            Gate(
-                name=each.name,
-                outcome=each.outcome,
-                passed=each.passed,
-                sentence=each.sentence,
-                rows_needed=each.rows_needed,
-            )
-            for each in found.verdicts
-        ),
-        metrics=metrics(policy, found),
-        report=key,
-    )
+    data = _record(policy, run_name, found, key)
     evaluated = records.evaluation_key(found.challenger.bundle, run_name)
     records.append(store, Record(model=policy.name, key=evaluated, time=clock.now(), data=data))
     if found.outcome != "passed":
@@ -228,3 +208,18 @@ def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> Non
             store, policy.name, run_name, found.outcome, step="evaluate", reason="; ".join(found.reasons),
             bundle=found.challenger.bundle, **more,
         )  # fmt: skip
+
+
+def _record(policy: Policy, run_name: str, found: Evaluation, report: str) -> Evaluated:
+    return Evaluated(
+        bundle=found.challenger.bundle,
+        champion=found.champion.bundle if found.champion else None,
+        run=run_name,
+        outcome=found.outcome,
+        passed=found.passed,
+        reasons=tuple(found.reasons),
+        rows_needed=found.rows_needed,
+        gates=tuple(Gate(**vars(verdict), passed=verdict.passed) for verdict in found.verdicts),
+        metrics=metrics(policy, found),
+        report=report,
+    )

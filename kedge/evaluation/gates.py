@@ -165,23 +165,23 @@ def judge(gates: Gates, measured: Measured) -> list[Verdict]:
     enough, would be the same bad news twice. Without a champion ``improvement`` is passed with that reason, and nothing
     is said of decisions and slices; the challenger must still be shown to beat the constant that knows nothing.
     """
-    verdicts = [
+    return [
         _rows(gates, measured.rows),
         *_outcomes(gates, measured.rows),
         *_agreement(measured.agreement),
         *_loss(gates, measured),
         *(verdict for each in measured.metrics for verdict in _limits(each)),
         *(_fair(gates, each) for each in measured.fairness),
+        *_beside_champion(gates, measured, measured.against),
     ]
-    if measured.against is None:
-        return [
-            *verdicts,
-            Verdict(name="improvement", outcome="passed", sentence="there is no champion yet to compare with"),
-        ]
+
+
+def _beside_champion(gates: Gates, measured: Measured, against: Against | None) -> list[Verdict]:
+    if against is None:
+        return [Verdict(name="improvement", outcome="passed", sentence="there is no champion yet to compare with")]
     return [
-        *verdicts,
-        _better(gates, measured, measured.against),
-        *_decisions(gates, measured.against.decisions, measured.prove_decisions),
+        _better(gates, measured, against),
+        *_decisions(gates, against.decisions, measured.prove_decisions),
         _slices(gates, measured.slices),
     ]
 
@@ -212,25 +212,28 @@ def _rows(gates: Gates, rows: Rows) -> Verdict:
 
 def _outcomes(gates: Gates, rows: Rows) -> list[Verdict]:
     """Whether the judged rows have outcomes to judge by, and whether the table is in the order of time at all."""
-    if not rows.classes:
-        if not rows.apart:
-            return []
-        sentence = f"every one of the {rows.judged:,} judged outcomes lies beyond all earlier ones: {SORTED}?"
-        return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence)]
+    if rows.classes:
+        return [_classes(gates, rows)]
+    if not rows.apart:
+        return []
+    sentence = f"every one of the {rows.judged:,} judged outcomes lies beyond all earlier ones: {SORTED}?"
+    return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence)]
+
+
+def _classes(gates: Gates, rows: Rows) -> Verdict:
     rarest = min(rows.classes, key=lambda name: rows.classes[name][0])
     count, earlier = rows.classes[rarest]
     rule = f"{count:,} of {rows.judged:,} judged rows are {rarest}"
     order = "".join(_out_of_order(gates, rows, name, *counts) for name, counts in rows.classes.items())
     if count >= gates.min_class_rows:
-        return [Verdict(name="outcomes", outcome="passed", sentence=f"{rule}{order}")]
-    needed = 0
-    more = ""
+        return Verdict(name="outcomes", outcome="passed", sentence=f"{rule}{order}")
+    needed, more = 0, ""
     if not order:
         share = (count + earlier) / (rows.judged + rows.earlier)
         needed = math.ceil((gates.min_class_rows - count) / share) if share else 0
         more = f": about {needed:,} more rows are needed" if needed else ""
     sentence = f"{rule}, must be at least {gates.min_class_rows:,} of each class{more}{order}"
-    return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence, rows_needed=needed)]
+    return Verdict(name="outcomes", outcome="inconclusive", sentence=sentence, rows_needed=needed)
 
 
 def _out_of_order(gates: Gates, rows: Rows, name: str, judged: int, earlier: int) -> str:
@@ -319,18 +322,24 @@ def _limits(metric: MeasuredMetric) -> list[Verdict]:
         if bound is not None:
             within = seen.value is not None and (seen.value >= bound if word == "least" else seen.value <= bound)
             verdicts.append(_verdict(limits.label, within, f"{_told(seen)}, must be at {word} {bound:.5g}"))
-    if limits.max_drop is None or metric.champion is None:
-        return verdicts
+    if limits.max_drop is not None and metric.champion is not None:
+        verdicts.append(_drop(metric, limits.max_drop))
+    return verdicts
+
+
+def _drop(metric: MeasuredMetric, max_drop: float) -> Verdict:
+    """Whether a metric is shown to be worse than the champion's by more than it may be."""
+    seen, label = metric.challenger, metric.limits.label
     if metric.difference is None:
         undefined = f"{_told(seen)}; the champion's cannot be compared with it"
-        return [*verdicts, _verdict(limits.label, seen.value is not None, undefined)]
-    worse = metric.difference.p_worse(-limits.max_drop)
+        return _verdict(label, seen.value is not None, undefined)
+    worse = metric.difference.p_worse(-max_drop)
     shown = worse <= HARM_LEVEL
     sentence = (
         f"{_told(seen)}, {metric.difference.value:+.5g} better than the champion's; that it is worse by more than "
-        f"{limits.max_drop:.5g} is {_shown(shown)} (block bootstrap p = {worse:.3g}; shown at {HARM_LEVEL:g} or less)"
+        f"{max_drop:.5g} is {_shown(shown)} (block bootstrap p = {worse:.3g}; shown at {HARM_LEVEL:g} or less)"
     )
-    return [*verdicts, _verdict(limits.label, not shown, sentence)]
+    return _verdict(label, not shown, sentence)
 
 
 def _told(seen: Figure) -> str:
@@ -400,27 +409,29 @@ def _with_p(measured: Measured, level: float) -> str:
 def _decisions(gates: Gates, decisions: Decisions | None, prove: bool) -> list[Verdict]:
     if decisions is None:
         return []
-    if prove:
-        return [
-            _verdict(
-                "decisions",
-                decisions.saves(PROVEN),
-                f"the challenger alone is wrong on {decisions.only_challenger_wrong:,} rows, the champion alone on "
-                f"{decisions.only_champion_wrong:,}, which saves {decisions.saved:.5g}; after a promotion that "
-                f"lowered the loss and not the costs, it must save at least {PROVEN * decisions.saved_error:.5g}",
-            )
-        ]
+    return [_saving(decisions) if prove else _harm(gates, decisions)]
+
+
+def _saving(decisions: Decisions) -> Verdict:
+    return _verdict(
+        "decisions",
+        decisions.saves(PROVEN),
+        f"the challenger alone is wrong on {decisions.only_challenger_wrong:,} rows, the champion alone on "
+        f"{decisions.only_champion_wrong:,}, which saves {decisions.saved:.5g}; after a promotion that "
+        f"lowered the loss and not the costs, it must save at least {PROVEN * decisions.saved_error:.5g}",
+    )
+
+
+def _harm(gates: Gates, decisions: Decisions) -> Verdict:
     harm = decisions.harm(HARM_LEVEL)
-    return [
-        _verdict(
-            "decisions",
-            not harm,
-            f"wrong decisions cost {decisions.challenger_cost:.5g} a row, the champion's "
-            f"{decisions.champion_cost:.5g}; that they are more than {gates.max_cost_increase:.2%} dearer is "
-            f"{_shown(harm)} (paired tests: of the costs p = {decisions.p_cost:.3g}, of the loss after calibrating "
-            f"both p = {decisions.p_calibrated:.3g}; shown at {HARM_LEVEL:g} or less)",
-        )
-    ]
+    return _verdict(
+        "decisions",
+        not harm,
+        f"wrong decisions cost {decisions.challenger_cost:.5g} a row, the champion's "
+        f"{decisions.champion_cost:.5g}; that they are more than {gates.max_cost_increase:.2%} dearer is "
+        f"{_shown(harm)} (paired tests: of the costs p = {decisions.p_cost:.3g}, of the loss after calibrating "
+        f"both p = {decisions.p_calibrated:.3g}; shown at {HARM_LEVEL:g} or less)",
+    )
 
 
 def _shown(shown: bool) -> str:

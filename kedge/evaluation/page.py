@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from kedge import decision, measure, metrics, report
 from kedge.evaluation import curves, regression
 from kedge.evaluation.evaluation import Evaluation, Scored, fits
+from kedge.evaluation.gates import MeasuredMetric
 from kedge.measure import Floats
 from kedge.policy import Policy
 
 FIGURES = {"binary": ["wrong decisions"], "multiclass": ["wrong decisions"], "regression": ["RMSE", "MAE", "R²"]}
 MAX_CLASSES = 20
 """Drawn in the table of decisions, the most frequent ones."""
+Points = list[tuple[float, float]]
 HEADINGS = {
     "passed": "Passed every gate",
     "rejected": "Rejected",
@@ -46,20 +51,14 @@ def page(policy: Policy, found: Evaluation) -> str:
 
 
 def _losses(policy: Policy, found: Evaluation) -> Markup:
-    figures = _wrong(policy, found) if policy.model.class_names else _fits(found)
-    rows: list[list[object]] = [["challenger", found.measured.challenger_loss, *figures["challenger"]]]
-    if found.champion:
-        rows.append(["champion", float(found.champion.loss.mean()), *figures["champion"]])
-    rows.append(["the best constant guess for these rows", found.measured.constant_loss, *figures["constant"]])
     unit = measure.unit(policy.model.objective)
-    parts = [report.table(["model", unit, *FIGURES[policy.model.task]], rows)]
+    compared = report.table(["model", unit, *FIGURES[policy.model.task]], _models_and_constant(policy, found))
+    parts: list[Markup | str] = [compared]
     decisions = found.measured.against.decisions if found.measured.against else None
     if decisions:
         parts.append(
-            Markup("<p>{}</p>").format(
-                f"Only the champion decided wrongly on {decisions.only_champion_wrong:,} rows, only the challenger on "
-                f"{decisions.only_challenger_wrong:,}."
-            )
+            f"Only the champion decided wrongly on {decisions.only_champion_wrong:,} rows, only the challenger on "
+            f"{decisions.only_challenger_wrong:,}."
         )
     alternatives = [[name.removeprefix("loss_of_"), loss] for name, loss in found.alternatives.items()]
     return report.section(
@@ -70,16 +69,16 @@ def _losses(policy: Policy, found: Evaluation) -> Markup:
     )
 
 
+def _models_and_constant(policy: Policy, found: Evaluation) -> list[list[object]]:
+    figures = _wrong(policy, found) if policy.model.class_names else _fits(found)
+    rows: list[list[object]] = [["challenger", found.measured.challenger_loss, *figures["challenger"]]]
+    if found.champion:
+        rows.append(["champion", float(found.champion.loss.mean()), *figures["champion"]])
+    return [*rows, ["the best constant guess for these rows", found.measured.constant_loss, *figures["constant"]]]
+
+
 def _metrics(found: Evaluation) -> list[Markup]:
-    rows = [
-        [
-            f"{each.limits.label} (primary)" if each.limits.primary else each.limits.label,
-            each.challenger.value, each.challenger.low, each.challenger.high,
-            each.champion.value if each.champion else None,
-            *((each.difference.value, *each.difference.interval) if each.difference else (None, None, None)),
-        ]
-        for each in found.measured.metrics
-    ]  # fmt: skip
+    rows = [_metric(each) for each in found.measured.metrics]
     if not rows:
         return []
     columns = ["metric", "challenger", "from", "to", "champion", "better by", "from", "to"]
@@ -95,6 +94,16 @@ def _metrics(found: Evaluation) -> list[Markup]:
 
 def _models(found: Evaluation) -> dict[str, Scored]:
     return {"challenger": found.challenger} | ({"champion": found.champion} if found.champion else {})
+
+
+def _metric(each: MeasuredMetric) -> list[object]:
+    name, ours = each.limits.label, each.challenger
+    return [
+        f"{name} (primary)" if each.limits.primary else name,
+        *(ours.value, ours.low, ours.high),
+        each.champion.value if each.champion else None,
+        *((each.difference.value, *each.difference.interval) if each.difference else (None, None, None)),
+    ]
 
 
 def _wrong(policy: Policy, found: Evaluation) -> dict[str, list[float | None]]:
@@ -154,39 +163,44 @@ def _classes(policy: Policy, found: Evaluation) -> list[Markup]:
     """Each class of several: how well it is found, how honest its probabilities are, what it is taken for."""
     names, score = policy.model.class_names, found.challenger.score
     counts = metrics.confusion(policy.model, found.label, score)
+    frequent = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_CLASSES]
+    honest = {
+        names[place]: _calibration((found.label == place).astype(np.float64), score[:, place])
+        for place in frequent[:MAX_CURVES]
+    }
+    return [
+        _by_class(names, found, counts),
+        _calibrations(honest, "share of the class, over its mean probability"),
+        _confusion(names, counts, frequent),
+    ]
+
+
+def _by_class(names: Sequence[str], found: Evaluation, counts: Floats) -> Markup:
+    score = found.challenger.score
     areas = [metrics.area(found.label == place, score[:, place]) for place in range(len(names))]
     figures = [counts.sum(axis=1), *metrics.by_class(counts)]
     rows = zip(names, *(each.tolist() for each in figures), areas, strict=True)
-    frequent = np.argsort(-counts.sum(axis=1), kind="stable")[:MAX_CLASSES]
-    few = (
-        "" if len(frequent) == len(names) else f" The {len(frequent)} most frequent of {len(names)} classes are drawn."
+    table = report.table(["class", "rows", "precision", "recall", "F1", "AUC"], [list(row) for row in rows])
+    return report.section("Classes", "AUC is that of a class against all others.", table)
+
+
+def _confusion(names: Sequence[str], counts: Floats, shown: NDArray[np.intp]) -> Markup:
+    rows = [[names[true], *counts[true, shown].astype(int).tolist()] for true in shown]
+    few = "" if len(shown) == len(names) else f" The {len(shown)} most frequent of {len(names)} classes are drawn."
+    return report.section(
+        "Decisions",
+        f"A row for each class that came true.{few}",
+        report.table(["", *(f"said {names[place]}" for place in shown)], rows),
     )
-    honest = {
-        names[place]: [
-            (bin.mean_score, bin.positive_share)
-            for bin in curves.calibration((found.label == place).astype(np.float64), score[:, place])
-        ]
-        for place in frequent[:MAX_CURVES]
-    }
-    said = [[names[true], *counts[true, frequent].astype(int).tolist()] for true in frequent]
-    return [
-        report.section(
-            "Classes",
-            "AUC is that of a class against all others.",
-            report.table(["class", "rows", "precision", "recall", "F1", "AUC"], [list(row) for row in rows]),
-        ),
-        report.section(
-            "Calibration",
-            report.line_chart(
-                {**honest, "perfect": [(0.0, 0.0), (1.0, 1.0)]}, y_label="share of the class, over its mean probability"
-            ),
-        ),
-        report.section(
-            "Decisions",
-            f"A row for each class that came true.{few}",
-            report.table(["", *(f"said {names[place]}" for place in frequent)], said),
-        ),
-    ]
+
+
+def _calibration(label: Floats, score: Floats) -> Points:
+    return [(bin.mean_score, bin.positive_share) for bin in curves.calibration(label, score)]
+
+
+def _calibrations(honest: dict[str, Points], y_label: str) -> Markup:
+    lines = {**honest, "perfect": [(0.0, 0.0), (1.0, 1.0)]}
+    return report.section("Calibration", report.line_chart(lines, y_label=y_label))
 
 
 def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
@@ -196,53 +210,49 @@ def _curves(policy: Policy, found: Evaluation) -> list[Markup]:
         if curve is not None:
             points = zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
             rates[f"{name} (area {curve.area:.3f})"] = list(points)
-        honest[name] = [(bin.mean_score, bin.positive_share) for bin in curves.calibration(found.label, scored.score)]
-    threshold = policy.model.threshold
-    counts = metrics.confusion(policy.model, found.label, found.challenger.score).astype(int).tolist()
+        honest[name] = _calibration(found.label, scored.score)
+    negative, positive = metrics.confusion(policy.model, found.label, found.challenger.score).astype(int).tolist()
     return [
         report.section("ROC", report.line_chart(rates, y_label="true positives, over the share of false positives")),
+        _calibrations(honest, "share of positives, over the mean score"),
         report.section(
-            "Calibration",
-            report.line_chart(
-                {**honest, "perfect": [(0.0, 0.0), (1.0, 1.0)]}, y_label="share of positives, over the mean score"
-            ),
-        ),
-        report.section(
-            f"Decisions at {threshold:.3g}",
+            f"Decisions at {policy.model.threshold:.3g}",
             report.table(
-                ["", "said negative", "said positive"],
-                [["was negative", *counts[0]], ["was positive", *counts[1]]],
+                ["", "said negative", "said positive"], [["was negative", *negative], ["was positive", *positive]]
             ),
         ),
     ]
 
 
 def _errors(found: Evaluation) -> list[Markup]:
+    return [_actual_values(found), _residuals(found)]
+
+
+def _actual_values(found: Evaluation) -> Markup:
     label, score = found.label, found.challenger.score
     rows = len(label)
     shown = np.unique(np.linspace(0, rows - 1, min(MAX_DOTS, rows)).round().astype(np.int64))
     dots = list(zip(score[shown].tolist(), label[shown].tolist(), strict=True))
     few = "" if len(dots) == rows else f" {len(dots):,} of {rows:,} rows are drawn, at equal distances in time."
-    bins = {name: regression.residuals(label, each.score) for name, each in _models(found).items()}
+    return report.section(
+        "Predicted and actual values",
+        f"One dot a row, of the challenger; on the line both agree.{few}",
+        report.scatter_chart(dots, name="challenger", diagonal="exact", y_label="actual, over the predicted value"),
+    )
+
+
+def _residuals(found: Evaluation) -> Markup:
+    bins = {name: regression.residuals(found.label, each.score) for name, each in _models(found).items()}
     ours = bins["challenger"]
-    return [
-        report.section(
-            "Predicted and actual values",
-            f"One dot a row, of the challenger; on the line both agree.{few}",
-            report.scatter_chart(dots, name="challenger", diagonal="exact", y_label="actual, over the predicted value"),
-        ),
-        report.section(
-            "Residuals",
-            f"Actual less predicted value, in up to {curves.BINS} bins of equally many rows: above 0 the model says "
-            "too little, below it too much.",
-            report.line_chart(
-                {
-                    **{f"{name}, mean": [(bin.mean_score, bin.mean) for bin in each] for name, each in bins.items()},
-                    "challenger, nine tenths are above": [(bin.mean_score, bin.low) for bin in ours],
-                    "challenger, nine tenths are below": [(bin.mean_score, bin.high) for bin in ours],
-                    "exact": [(ours[0].mean_score, 0.0), (ours[-1].mean_score, 0.0)],
-                },
-                y_label="residual, over the mean predicted value",
-            ),
-        ),
-    ]
+    lines = {
+        **{f"{name}, mean": [(bin.mean_score, bin.mean) for bin in each] for name, each in bins.items()},
+        "challenger, nine tenths are above": [(bin.mean_score, bin.low) for bin in ours],
+        "challenger, nine tenths are below": [(bin.mean_score, bin.high) for bin in ours],
+        "exact": [(ours[0].mean_score, 0.0), (ours[-1].mean_score, 0.0)],
+    }
+    return report.section(
+        "Residuals",
+        f"Actual less predicted value, in up to {curves.BINS} bins of equally many rows: above 0 the model says "
+        "too little, below it too much.",
+        report.line_chart(lines, y_label="residual, over the mean predicted value"),
+    )

@@ -72,13 +72,10 @@ def residuals(label: Floats, score: Floats) -> list[ResidualBin]:
     [-0.5, 2.0]
     """
     order = np.argsort(score, kind="stable")
-    found = []
-    for part in np.array_split(order, min(BINS, len(order))):
-        residual = label[part] - score[part]
-        low, high = np.quantile(residual, [OUTER, 1 - OUTER]).tolist()
-        found.append(
-            ResidualBin(
-                rows=len(part), mean_score=float(score[part].mean()), mean=float(residual.mean()), low=low, high=high
-            )
-        )
-    return found
+    return [_bin(label[part], score[part]) for part in np.array_split(order, min(BINS, len(order)))]
+
+
+def _bin(label: Floats, score: Floats) -> ResidualBin:
+    residual = label - score
+    low, high = np.quantile(residual, [OUTER, 1 - OUTER]).tolist()
+    return ResidualBin(rows=len(score), mean_score=float(score.mean()), mean=float(residual.mean()), low=low, high=high)

@@ -13,7 +13,7 @@ from kedge.evaluation import evaluate as stage
 from kedge.evaluation.evaluation import Evaluation
 from kedge.evaluation.evaluation import metrics as numbers
 from kedge.metrics import confusion
-from kedge.policy import Model
+from kedge.policy import Model, Policy
 from kedge.store import open_store, write_file
 
 
@@ -27,10 +27,7 @@ def evaluate(
     def judge() -> bool:
         steps.require_artifact(opened, f"{bundles.address(parsed.name, bundle)}/bundle.json", "train")
         found = stage.run(parsed, opened, run, fingerprint, bundle)
-        for name, value in numbers(parsed, found).items():
-            metrics.log_metric(name, value)
-        if parsed.model.class_names:
-            _draw(curve, found, parsed.model)
+        _show(parsed, found, metrics, curve)
         write_file(Path(report.path), opened.get(stage.report_key(parsed.name, bundle)))
         verdicts.append(found.outcome if found.passed else f"{found.outcome}: {'; '.join(found.reasons)}")
         return found.passed
@@ -39,6 +36,14 @@ def evaluate(
     passed = steps.run_step(opened, parsed.name, "evaluate", judge, run=run)
     steps.say(verdicts[-1])
     return passed
+
+
+def _show(policy: Policy, found: Evaluation, metrics: Any, curve: Any) -> None:
+    """On the run's page in Kubeflow."""
+    for name, value in numbers(policy, found).items():
+        metrics.log_metric(name, value)
+    if policy.model.class_names:
+        _draw(curve, found, policy.model)
 
 
 def _draw(curve: Any, found: Evaluation, model: Model) -> None:
