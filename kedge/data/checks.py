@@ -114,15 +114,10 @@ class Checker:
         good = np.ones(len(frame), bool)
         good[unlabelled] = False
         repeats = self._repeats[(self._repeats >= start) & (self._repeats < start + len(frame))] - start
-        failures = _row_failures(frame, good, model, repeats[good[repeats]])
-        for failure in failures:
+        for failure in _row_failures(frame, good, model, repeats[good[repeats]]):
             good[failure.rows] = False
             self._take(failure, start, rows)
-        good[unlabelled] = True
-        for index in np.flatnonzero(~good)[: MAX_SHOWN - self._invalid_shown]:
-            self._show(rows, int(index))
-            self._invalid_shown += 1
-        good[unlabelled] = False
+        self._show_first(rows, np.setdiff1d(np.flatnonzero(~good), unlabelled))
         self._unlabelled.append(unlabelled + start)
         self._missing.update({name: rows[name].null_count for name in (*model.features, model.target)})
         if model.class_names:
@@ -132,11 +127,7 @@ class Checker:
         gc.collect()  # pandera's frames refer to each other: more memory than all else would wait to be freed
 
     def findings(self, spelled: Mapping[str, int]) -> Findings:
-        """What is wrong with all of the rows.
-
-        Args:
-            spelled: Values of a binary target as the source spells them, for what is said about its classes.
-        """
+        """What is wrong with all of the rows, of whose binary target the source spells the values so."""
         failures = [
             Failure(column=column, rule=rule, rows=np.concatenate(parts), seen=list(self._seen[column, rule]))
             for (column, rule), parts in self._failed.items()
@@ -162,6 +153,11 @@ class Checker:
             if len(seen) < MAX_SEEN:
                 seen[value] = None
 
+    def _show_first(self, rows: pa.Table, invalid: NDArray[np.int64]) -> None:
+        for index in invalid[: MAX_SHOWN - self._invalid_shown]:
+            self._show(rows, int(index))
+            self._invalid_shown += 1
+
     def _show(self, rows: pa.Table, index: int) -> None:
         self._shown[self._rows + index] = rows.slice(index, 1).to_pylist()[0]
 
@@ -178,27 +174,37 @@ def repeated_ids(blocks: Callable[[], Iterable[pa.Table]], model: Model) -> NDAr
     Args:
         blocks: Gives the rows, each time it is called; of them ``_id``, the target and what could not be read.
     """
-    hashed: list[NDArray[np.uint64]] = []
-    for rows in blocks():
-        hashed.append(hashes_of(rows[ID]))
-        hashed[-1][_unasked(rows, model)] = 0
-    hashes = np.concatenate([np.empty(0, np.uint64), *hashed])
-    order = np.sort(hashes)
-    suspects = np.unique(order[1:][(order[1:] == order[:-1]) & (order[1:] != 0)])
-    del order
+    hashes = np.concatenate([np.empty(0, np.uint64), *(_id_hashes(rows, model) for rows in blocks())])
+    suspects = _repeated(hashes)
     if not len(suspects):
         return np.empty(0, np.int64)
     positions = np.flatnonzero(np.isin(hashes, suspects))
     del hashes
-    texts, start = [], 0
-    for rows in blocks():
-        within = positions[(positions >= start) & (positions < start + rows.num_rows)] - start
-        texts.append(rows[ID].take(pa.array(within)))
-        start += rows.num_rows
-    ids = pa.chunked_array([chunk for text in texts for chunk in text.chunks], pa.string())
+    ids = _ids_at(positions, blocks())
     first, _ = match(ids, ids.slice(0, 0))
     repeats: NDArray[np.int64] = positions[first != np.arange(len(first))]
     return repeats
+
+
+def _id_hashes(rows: pa.Table, model: Model) -> NDArray[np.uint64]:
+    """0 where an id is not asked for."""
+    hashes = hashes_of(rows[ID])
+    hashes[_unasked(rows, model)] = 0
+    return hashes
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    order = np.sort(hashes)
+    return np.unique(order[1:][(order[1:] == order[:-1]) & (order[1:] != 0)])
+
+
+def _ids_at(positions: NDArray[np.int64], blocks: Iterable[pa.Table]) -> pa.ChunkedArray:
+    texts, start = [], 0
+    for rows in blocks:
+        within = positions[(positions >= start) & (positions < start + rows.num_rows)] - start
+        texts.append(rows[ID].take(pa.array(within)))
+        start += rows.num_rows
+    return pa.chunked_array([chunk for text in texts for chunk in text.chunks], pa.string())
 
 
 def _unasked(rows: pa.Table, model: Model) -> NDArray[np.int64]:
@@ -297,17 +303,19 @@ def shown_value(model: Model, column: str, value: object) -> str:
     return str(value) if feature is None or feature.privacy == "keep" else f"a value (privacy: {feature.privacy})"
 
 
+def _absent_classes(classes: Mapping[float, int], model: Model) -> list[str]:
+    absent = [repr(each) for place, each in enumerate(model.classes) if not classes.get(float(place))]
+    if not absent:
+        return []
+    return [
+        f"column {model.target!r}: not one of {sum(classes.values()):,} good rows is of class "
+        f"{', '.join(absent)}: wait for rows of it, or leave it out of model.classes"
+    ]
+
+
 def _class_faults(classes: Mapping[float, int], model: Model, spelled: Mapping[str, int]) -> list[str]:
     if model.classes and classes:
-        absent = [repr(each) for place, each in enumerate(model.classes) if not classes.get(float(place))]
-        return (
-            [
-                f"column {model.target!r}: not one of {sum(classes.values()):,} good rows is of class "
-                f"{', '.join(absent)}: wait for rows of it, or leave it out of model.classes"
-            ]
-            if absent
-            else []
-        )
+        return _absent_classes(classes, model)
     if model.task != "binary" or not classes:
         return []
     positive, negative = classes[1.0], classes[0.0]

@@ -222,14 +222,17 @@ def store_errors(store: Store, key: str) -> Iterator[None]:
         raise StoreError(f"{store.uri(key)}: {reason(store.url, exc)}") from exc
 
 
+def _newest(store: Store, key: str, table: DeltaTable | None) -> DeltaTable | None:
+    if table is None:
+        return open_table(store, key)
+    table.update_incremental()
+    return table
+
+
 def _append(store: Store, key: str, rows: Rows, writer: str, sequence: int, opened: dict[str, DeltaTable]) -> bool:
     with store_errors(store, key):
         for attempt in range(ATTEMPTS):
-            table = opened.pop(key, None)  # after a fault it is read anew
-            if table is None:
-                table = open_table(store, key)
-            else:
-                table.update_incremental()
+            table = _newest(store, key, opened.pop(key, None))  # after a fault it is read anew
             if table is not None:
                 last = table.transaction_version(writer)
                 if last is not None and last >= sequence:

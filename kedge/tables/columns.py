@@ -254,6 +254,15 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _numbers(column: pa.Array) -> Converted:
+    kind, read = column.type, _doubles(column)
+    read = Converted(_without_nan(read.values), read.wrong, read.reason)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_duration(kind):
+        return read
+    numbers = np.abs(read.values.to_numpy(zero_copy_only=False))
+    return _refused(read, (numbers > LARGEST) & (numbers < np.inf), f"is beyond ±{LARGEST:.3g}, the range of a model")
+
+
+def _doubles(column: pa.Array) -> Converted:
     kind = column.type
     wrong, reason = np.zeros(len(column), bool), ""
     if pa.types.is_floating(kind) and kind != pa.float64():
@@ -269,11 +278,7 @@ def _numbers(column: pa.Array) -> Converted:
         reason = "is not a number"
     else:
         raise DataError(f"holds {kind}; a number is needed")
-    read = Converted(_without_nan(values), wrong, reason)
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_duration(kind):
-        return read
-    numbers = np.abs(read.values.to_numpy(zero_copy_only=False))
-    return _refused(read, (numbers > LARGEST) & (numbers < np.inf), f"is beyond ±{LARGEST:.3g}, the range of a model")
+    return Converted(values, wrong, reason)
 
 
 def missing(column: pa.Array) -> pa.Array:
@@ -295,20 +300,21 @@ def _formatted(column: pa.Array, kind: Kind, format: str) -> Converted:
     reason = f"is not written as {format}"
     if kind == "time":
         read = _times(pc.strptime(text, format=format, unit="us", error_is_null=True))
-        values, reason = read.values, reason if not read.wrong.any() else f"{reason}, or {read.reason}"
     else:
-        thousands, decimal = (re.escape(sign) for sign in (format[1], format[-2]))
-        digits = pc.replace_substring_regex(text, CURRENCY, "")
-        digits = pc.replace_substring_regex(
-            digits, r"^\((.*)\)$|^\x{2212}(.*)$|^(.+)-$", r"-\1\2\3"
-        )  # as accountants do
-        shape = rf"^[+-]?([1-9][0-9]{{0,2}}({thousands}[0-9]{{3}})+|[0-9]+)?({decimal}[0-9]*)?$"
-        digits = pc.if_else(pc.match_substring_regex(digits, shape), digits, pa.scalar(None, pa.string()))
-        digits = pc.replace_substring_regex(digits, thousands, "")
-        read = (_integers if kind == "integer" else _numbers)(pc.replace_substring_regex(digits, decimal, "."))
-        values, reason = read.values, f"{reason}, or {read.reason}" if read.wrong.any() else reason
-    wrong = pc.and_(pc.is_null(values), pc.invert(missing(text))).to_numpy(zero_copy_only=False)
-    return Converted(values, np.asarray(wrong, bool), reason)
+        read = (_integers if kind == "integer" else _numbers)(_digits(text, format))
+    reason = f"{reason}, or {read.reason}" if read.wrong.any() else reason
+    wrong = pc.and_(pc.is_null(read.values), pc.invert(missing(text))).to_numpy(zero_copy_only=False)
+    return Converted(read.values, np.asarray(wrong, bool), reason)
+
+
+def _digits(text: pa.Array, format: str) -> pa.Array:
+    """Numbers as 1234.5; null where the text is not written in the format."""
+    thousands, decimal = (re.escape(sign) for sign in (format[1], format[-2]))
+    digits = pc.replace_substring_regex(text, CURRENCY, "")
+    digits = pc.replace_substring_regex(digits, r"^\((.*)\)$|^\x{2212}(.*)$|^(.+)-$", r"-\1\2\3")  # as accountants do
+    shape = rf"^[+-]?([1-9][0-9]{{0,2}}({thousands}[0-9]{{3}})+|[0-9]+)?({decimal}[0-9]*)?$"
+    digits = pc.if_else(pc.match_substring_regex(digits, shape), digits, pa.scalar(None, pa.string()))
+    return pc.replace_substring_regex(pc.replace_substring_regex(digits, thousands, ""), decimal, ".")
 
 
 def _since_1970(column: pa.Array, format: str) -> Converted:
@@ -391,11 +397,7 @@ def _times(column: pa.Array) -> Converted:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind):
         if not pa.types.is_timestamp(kind):
             column = column.cast(pa.timestamp("s" if kind == pa.date32() else "ms"))
-        read = Converted(column, np.zeros(len(column), bool), "")
-        ticks = column.view(pa.int64()).to_numpy(zero_copy_only=False)
-        second = A_SECOND[column.type.unit]
-        beyond = (ticks < EARLIEST * second) | (ticks >= (LATEST + 1) * second)
-        read = _refused(read, beyond, "is not of the years 1 to 9999")
+        read = _within_calendar(Converted(column, np.zeros(len(column), bool), ""))
         plain = read.values.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
         return Converted(plain.cast(TIMESTAMP), read.wrong, read.reason)
     if not _is_text(kind):
@@ -405,9 +407,14 @@ def _times(column: pa.Array) -> Converted:
         )
     zoned = pc.replace_substring_regex(column, r" ?(UTC|GMT)\s*$", "Z")
     values, wrong = _parsed(zoned, TIMESTAMP, _time)
-    read = Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z")
-    ticks = values.view(pa.int64()).to_numpy(zero_copy_only=False)
-    beyond = (ticks < EARLIEST * 10**6) | (ticks >= (LATEST + 1) * 10**6)
+    return _within_calendar(Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z"))
+
+
+def _within_calendar(read: Converted) -> Converted:
+    """Timestamps without those that no calendar writes."""
+    ticks = read.values.view(pa.int64()).to_numpy(zero_copy_only=False)
+    second = A_SECOND[read.values.type.unit]
+    beyond = (ticks < EARLIEST * second) | (ticks >= (LATEST + 1) * second)
     return _refused(read, beyond, "is not of the years 1 to 9999")
 
 
@@ -439,15 +446,14 @@ def negatives(spelled: Iterable[str], positive_label: Label) -> list[str]:
     return list(found.values())
 
 
+def _label_texts(column: pa.Array, positive_label: Label) -> pa.Array:
+    read = _texts(column)
+    return read if isinstance(positive_label, str) else _without_missing(pc.utf8_trim_whitespace(read))
+
+
 def _positives(column: pa.Array, positive_label: Label, negative_label: Label | None) -> Converted:
     number = _is_number(column.type) or pa.types.is_boolean(column.type)
-    if number:
-        read = _numbers(column).values
-    else:
-        read = _texts(column)
-        if not isinstance(positive_label, str):
-            read = pc.utf8_trim_whitespace(read)
-            read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
+    read = _numbers(column).values if number else _label_texts(column, positive_label)
 
     def holds(label: Label, field: str) -> pa.Array:
         if not number:
@@ -515,13 +521,21 @@ def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object])
         return column.cast(kind), np.zeros(len(column), bool)
     except pa.ArrowInvalid:
         pass
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    text = pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+    text = _without_missing(pc.utf8_trim_whitespace(column.cast(pa.string())))
     try:
         return text.cast(kind), np.zeros(len(column), bool)
     except pa.ArrowInvalid:
-        pass
-    values, wrong = [], np.zeros(len(column), bool)
+        return _parsed_singly(text, kind, parse)
+
+
+def _without_missing(text: pa.Array) -> pa.Array:
+    return pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+
+
+def _parsed_singly(
+    text: pa.Array, kind: pa.DataType, parse: Callable[[str], object]
+) -> tuple[pa.Array, NDArray[np.bool_]]:
+    values, wrong = [], np.zeros(len(text), bool)
     for index, value in enumerate(text.to_pylist()):
         try:
             values.append(None if value is None else parse(value))

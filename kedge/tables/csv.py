@@ -102,20 +102,23 @@ def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) 
     )
 
 
+def _first_line(file: File) -> bytes:
+    with _stream(file) as stream:
+        start = _read(stream, MAX_HEADER, file)
+    if not start.strip():
+        raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
+    found = HEADER.match(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n"))
+    return found[0] if found is not None else b""
+
+
 def header(file: File) -> tuple[list[str], str]:
     """Column names and delimiter.
 
     Raises:
         DataError: empty, not UTF-8, or a name twice.
     """
-    with _stream(file) as stream:
-        start = _read(stream, MAX_HEADER, file)
-    if not start.strip():
-        raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
-    found = HEADER.match(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n"))
-    line = found[0] if found is not None else b""
     try:
-        text = line.decode("utf-8")
+        text = _first_line(file).decode("utf-8")
     except UnicodeDecodeError:
         refuse_bad_bytes(file)
         raise
@@ -162,14 +165,18 @@ def _read(stream: Any, count: int, file: File) -> bytes:
         raise DataError(f"{file.place}: cannot be read: {_line(exc)}") from exc
 
 
-def refuse_bad_bytes(file: File) -> None:
-    """Name the first bytes that are not UTF-8, if that is what is wrong."""
-    line, rest = 1, b""
+def _refuse_utf16(file: File) -> None:
     with _stream(file) as stream:
         begin = _read(stream, 2, file)
     if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         said = f"not UTF-8: byte 0x{begin[0]:02x}: it is UTF-16, which Excel calls Unicode text; save the file as UTF-8"
         raise DataError(f"{file.place}, line 1: {said}")
+
+
+def refuse_bad_bytes(file: File) -> None:
+    """Name the first bytes that are not UTF-8, if that is what is wrong."""
+    _refuse_utf16(file)
+    line, rest = 1, b""
     with _stream(file) as stream:
         while block := _read(stream, BLOCK_BYTES, file):
             data = rest + block

@@ -83,9 +83,15 @@ def _by_length(ids: pa.ChunkedArray | pa.Array) -> Iterator[tuple[int, tuple[Tex
     order = np.argsort(lengths.astype(np.min_scalar_type(longest)), kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
         length = int(lengths[rows[0]])
-        begin_anywhere = np.ndarray((len(letters) - length + 1,), f"V{length}", letters, 0, (1,)) if length else None
-        chosen = letters[:0] if begin_anywhere is None else begin_anywhere[ends[rows]].view(np.uint8)
-        yield length, (_texts(chosen, len(rows), length), rows)
+        yield length, (_texts(_letters_from(letters, ends[rows], length), len(rows), length), rows)
+
+
+def _letters_from(letters: NDArray[np.uint8], starts: Rows, length: int) -> NDArray[np.uint8]:
+    """As many letters from each start, which may be anywhere."""
+    if not length:
+        return letters[:0]
+    begin_anywhere = np.ndarray((len(letters) - length + 1,), f"V{length}", letters, 0, (1,))
+    return begin_anywhere[starts].view(np.uint8)
 
 
 def _texts(letters: NDArray[np.uint8], count: int, length: int) -> Texts:

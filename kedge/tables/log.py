@@ -277,6 +277,19 @@ def read_late(
     return late.select([*wanted, "_label", "_observed"]).append_column("_corrected", corrected)
 
 
+def _rows_by_day(store: Store, policy: Policy, names: Sequence[appending.Table]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for name in names:
+        key = key_of(policy, name)
+        with store_errors(store, key):
+            table = open_table(store, key)
+            files = table.get_add_actions(flatten=True) if table is not None else None
+            if files is not None:
+                for day, count in zip(*(files[column].to_pylist() for column in FILES), strict=True):
+                    counts[day] += count
+    return counts
+
+
 def newest_days(
     store: Store, policy: Policy, rows: int, end: datetime, name: appending.Table = "predictions"
 ) -> datetime | None:
@@ -284,15 +297,7 @@ def newest_days(
 
     None: the table holds none. Reads no row: Delta Lake keeps each file's count.
     """
-    counts: Counter[str] = Counter()
-    for each in ("predictions", "requests") if name == "predictions" else (name,):
-        key = key_of(policy, each)
-        with store_errors(store, key):
-            table = open_table(store, key)
-            files = table.get_add_actions(flatten=True) if table is not None else None
-            if files is not None:
-                for day, count in zip(*(files[column].to_pylist() for column in FILES), strict=True):
-                    counts[day] += count
+    counts = _rows_by_day(store, policy, ("predictions", "requests") if name == "predictions" else (name,))
     total, first = 0, None
     for day in sorted((day for day in counts if day <= day_of(end)), reverse=True):
         total += counts[day]

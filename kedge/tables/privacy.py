@@ -36,21 +36,14 @@ class Features:
             UsageError: the policy hashes a feature and there is no key.
         """
         features = policy.model.features
-        hashed = [name for name, feature in features.items() if feature.privacy == "hash"]
-        if hashed and not hash_key:
-            raise UsageError(
-                f"policy {policy.name}: feature {hashed[0]!r} has `privacy: hash`, which needs a secret key; "
-                "set KEDGE_HASH_KEY or --hash-key-file"
-            )
+        if not hash_key:
+            _refuse_hashed(policy)
         self.model = policy.name
         self.names = tuple(features)
         self._readers = [_reader(feature, hash_key or b"") for feature in features.values()]
         self._changed = [index for index, feature in enumerate(features.values()) if feature.privacy != "keep"]
-        self._kept_texts = [
-            index
-            for index, feature in enumerate(features.values())
-            if feature.type == "category" and feature.privacy == "keep"
-        ]
+        kept_texts = [feature.type == "category" and feature.privacy == "keep" for feature in features.values()]
+        self._kept_texts = [index for index, kept in enumerate(kept_texts) if kept]
         self._sure = [SURE[feature.type] for feature in features.values()]
         self._shapes: set[tuple[type, ...]] = set()
 
@@ -168,3 +161,12 @@ def _dropped(value: Any) -> None:  # noqa: ARG001
 
 def _masked(value: Any) -> str | None:
     return None if value is None or value == "" else "*"
+
+
+def _refuse_hashed(policy: Policy) -> None:
+    for name, feature in policy.model.features.items():
+        if feature.privacy == "hash":
+            raise UsageError(
+                f"policy {policy.name}: feature {name!r} has `privacy: hash`, which needs a secret key; "
+                "set KEDGE_HASH_KEY or --hash-key-file"
+            )

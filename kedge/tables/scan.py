@@ -75,6 +75,10 @@ class Scan:
             for name, array in zip(batch.schema.names, batch.columns, strict=True) if not self._reader.typed else ():
                 present[name] += len(array) - array.null_count
             yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names) if arrays else batch
+        self._refuse_unreadable(present)
+
+    def _refuse_unreadable(self, present: Counter[str]) -> None:
+        """A column most values of which cannot be read is of another type than the first rows let expect."""
         for name in present:
             if name not in self._told and self.unreadable[name] > (1 - READABLE) * present[name] and not self._all:
                 raise TypesChanged(name)
@@ -82,16 +86,7 @@ class Scan:
     def _column(self, name: str, array: pa.Array) -> pa.Array:
         kind = self._kinds[name]
         if kind is None:
-            held = self.schema().field(name).type
-            if _value_type(array.type) == _value_type(held):
-                return array
-            if array.null_count == len(array):
-                return pa.nulls(len(array), held)
-            if not self._all:
-                raise TypesChanged(name)
-            raise DataError(
-                f"{self._reader.place}: column {name!r} holds {held} in one file and {array.type} in another"
-            )
+            return self._of_one_type(name, array)
         try:
             read, wrong = counted(array, kind, self._formats.get(name))
         except DataError as exc:
@@ -99,6 +94,17 @@ class Scan:
         if wrong:
             self.unreadable[name] += wrong
         return read
+
+    def _of_one_type(self, name: str, array: pa.Array) -> pa.Array:
+        """A column of which only its type is known, the same in every file."""
+        held = self.schema().field(name).type
+        if _value_type(array.type) == _value_type(held):
+            return array
+        if array.null_count == len(array):
+            return pa.nulls(len(array), held)
+        if not self._all:
+            raise TypesChanged(name)
+        raise DataError(f"{self._reader.place}: column {name!r} holds {held} in one file and {array.type} in another")
 
     def _settled(self) -> pa.Schema:
         """Settle what each column is."""

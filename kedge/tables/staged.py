@@ -167,10 +167,6 @@ class Staged:
         writer, stream, self._writer, self._stream = self._writer, self._stream, None, None
         writer.close()
         stream.close()
-        stats: dict[str, object] = {"numRecords": self._rows}
-        if self._times:
-            bounds = {name: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" for name, at in self._times.items()}
-            stats |= {"minValues": bounds, "maxValues": bounds, "nullCount": dict.fromkeys(bounds, 0)}
         self._actions.append(
             AddAction(
                 path=self._path,
@@ -178,9 +174,16 @@ class Staged:
                 partition_values=dict([self._partition]) if self._partition else {},
                 modification_time=int(time.time() * 1000),
                 data_change=True,
-                stats=json.dumps(stats),
+                stats=json.dumps(self._stats()),
             )
         )
+
+    def _stats(self) -> dict[str, object]:
+        if not self._times:
+            return {"numRecords": self._rows}
+        bounds = {name: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" for name, at in self._times.items()}
+        nulls = dict.fromkeys(bounds, 0)
+        return {"numRecords": self._rows, "minValues": bounds, "maxValues": bounds, "nullCount": nulls}
 
     def _delete_files(self) -> None:
         for action in self._actions:

@@ -135,12 +135,8 @@ def _remove(store: Store, key: str, day: str, same: str, scratch: Path) -> int:
         if not repeated.num_rows:
             return 0
         equal = " AND ".join(f"log.{name} = repeated.{name}" for name in same.split(", "))
-        merge = table.merge(
-            repeated,
-            f"log._day = '{day}' AND {equal} AND log._received > repeated._first",
-            source_alias="repeated",
-            target_alias="log",
-        )
+        later = f"log._day = '{day}' AND {equal} AND log._received > repeated._first"
+        merge = table.merge(repeated, later, source_alias="repeated", target_alias="log")
         try:
             return int(merge.when_matched_delete().execute()["num_target_rows_deleted"])
         except CommitFailedError:  # another collector appended to the day in the same moment
