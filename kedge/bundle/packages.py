@@ -37,6 +37,16 @@ def publish(store: Store, policy: Policy) -> Policy:
     return policy.model_copy(update={"code": f"{KEPT}{package.digest}"})
 
 
+def _stored_package(store: Store, model: str, digest: str) -> Package:
+    try:
+        return Package.from_zip(store.get(_key(model, digest)))
+    except KeyError:
+        raise UsageError(
+            f"code: {KEPT}{digest}: store {store.url} has no such package of {model}; `kedge submit` with the "
+            "policy that names its folder puts it there"
+        ) from None
+
+
 def fetch(store: Store, policy: Policy) -> None:
     """Take a policy's package from the store, for :func:`of`, and verify it.
 
@@ -46,13 +56,7 @@ def fetch(store: Store, policy: Policy) -> None:
     if policy.code is None or not policy.code.startswith(KEPT) or policy.code in _FETCHED:
         return
     digest = policy.code.removeprefix(KEPT)
-    try:
-        package = Package.from_zip(store.get(_key(policy.name, digest)))
-    except KeyError:
-        raise UsageError(
-            f"code: {policy.code}: store {store.url} has no such package of {policy.name}; `kedge submit` with the "
-            "policy that names its folder puts it there"
-        ) from None
+    package = _stored_package(store, policy.name, digest)
     if package.digest != digest:
         raise UsageError(
             f"code: {policy.code}: the store's package has digest {package.digest}: altered; put it there anew"

@@ -71,11 +71,9 @@ class Signature:
         found = categories or {}
         inputs = []
         for name, feature in model.features.items():
-            known: tuple[str, ...] = ()
-            if feature.type == "category":
-                known = tuple(feature.values or found.get(name, ()))
-                if not known:
-                    raise DataError(f"feature {name!r}: a category without values, in the policy or in the rows")
+            known = tuple(feature.values or found.get(name, ())) if feature.type == "category" else ()
+            if feature.type == "category" and not known:
+                raise DataError(f"feature {name!r}: a category without values, in the policy or in the rows")
             inputs.append(Input(name=name, type=feature.type, nullable=feature.nullable, categories=known))
         return cls(tuple(inputs))
 
@@ -258,6 +256,10 @@ def _cells(each: Input, values: list[Any]) -> NDArray[np.float32]:
             raise ValueError
         codes = each.codes
         return np.array([codes.get(value, MISSING) for value in values], dtype=np.float32)
+    return _numbers(each, values)
+
+
+def _numbers(each: Input, values: list[Any]) -> NDArray[np.float32]:
     wide = np.array(values, dtype=np.float64)  # None becomes NaN
     if each.type == "integer" and (np.floor(wide) != wide)[~np.isnan(wide)].any():
         raise ValueError

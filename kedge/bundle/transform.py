@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from kedge.errors import DataError, TransformError
 if TYPE_CHECKING:
     from kedge.policy import Policy  # a server need not build the policy's schema
 
+POLICY_FIELD = "features.transform"
 CHUNK_ROWS = 50_000
 """Rows of a table that are transformed at once."""
 PROVEN_ROWS, PROVEN_ALONE = 2000, 100
@@ -52,20 +54,21 @@ class Transform:
         Raises:
             TransformError: the code raises, or does not give one row for each.
         """
-        import pandas as pd
-
         try:
             derived = self.run(frame.copy(deep=False))
         except Exception as exc:  # noqa: BLE001  (its text may hold values of rows)
             failing = self._first_failing(frame)
             raise self.error(_raised(exc, frame, None if failing is None else first_row + failing)) from None
+        self._refuse_other_rows(derived, len(frame))
+        return derived
+
+    def _refuse_other_rows(self, derived: Any, rows: int) -> None:
+        import pandas as pd
+
         if not isinstance(derived, pd.DataFrame):
             raise self.error(f"gives a {type(derived).__name__}; it must give a pandas frame")
-        if len(derived) != len(frame):
-            raise self.error(
-                f"gives {len(derived):,} rows for {len(frame):,}; it must give one for each, in their order"
-            )
-        return derived
+        if len(derived) != rows:
+            raise self.error(f"gives {len(derived):,} rows for {rows:,}; it must give one for each, in their order")
 
     def error(self, said: str) -> TransformError:
         """An error that names the code."""
@@ -94,13 +97,7 @@ def made(path: str, package: Package | None) -> Transform:
         CodeNotAllowed: the installation runs no code of policies.
         UsageError, TransformError: the path leads to nothing, or to no function and no transformer.
     """
-    what = "features.transform"
-    module, _, name = path.partition(":")
-    if package is None or module.split(".")[0] == "sklearn":
-        named = code.attribute(module, name, f"{what}: {path}")
-    else:
-        named = package.attribute(path, what)
-    made = named() if inspect.isclass(named) else named
+    made = _named(path, package)
     if hasattr(made, "transform"):
         from sklearn.base import clone
 
@@ -109,9 +106,19 @@ def made(path: str, package: Package | None) -> Transform:
     if callable(made):
         return Transform(path, made)
     raise TransformError(
-        f"{what} {path}: is a {type(made).__name__}; it must be a function of a pandas frame, or a scikit-learn "
-        "transformer"
+        f"{POLICY_FIELD} {path}: is a {type(made).__name__}; it must be a function of a pandas frame, or a "
+        "scikit-learn transformer"
     )
+
+
+def _named(path: str, package: Package | None) -> Any:
+    """What a path leads to; of a class an instance."""
+    module, _, name = path.partition(":")
+    if package is None or module.split(".")[0] == "sklearn":
+        named = code.attribute(module, name, f"{POLICY_FIELD}: {path}")
+    else:
+        named = package.attribute(path, POLICY_FIELD)
+    return named() if inspect.isclass(named) else named
 
 
 def of_fitted(path: str, transformer: Any) -> Transform:
@@ -287,18 +294,19 @@ def _joined(transform: Transform, name: str, pieces: list[Column]) -> Column:
     )
 
 
+def _compare(signature: TransformedSignature, seen: Matrix, wanted: Matrix, rows: NDArray[np.int64], said: str) -> None:
+    same = (seen == wanted) | (np.isnan(seen) & np.isnan(wanted))
+    if not same.all():
+        row, column = (int(place[0]) for place in np.nonzero(~same))
+        raise signature.transform.error(f"column {signature.derived.names[column]!r} of row {rows[row]} {said}")
+
+
 def _prove(signature: TransformedSignature, table: pa.Table, matrix: Matrix) -> None:
     """Refuse code whose values hang on more than the row."""
-    transform = signature.transform
     some = np.unique(np.linspace(0, table.num_rows - 1, PROVEN_ROWS).round().astype(np.int64))
     frame = frame_of_table(signature.inputs, table.take(some))
 
-    def compare(seen: Matrix, wanted: Matrix, rows: NDArray[np.int64], said: str) -> None:
-        same = (seen == wanted) | (np.isnan(seen) & np.isnan(wanted))
-        if not same.all():
-            row, column = (int(place[0]) for place in np.nonzero(~same))
-            raise transform.error(f"column {signature.derived.names[column]!r} of row {rows[row]} {said}")
-
+    compare = partial(_compare, signature)
     first, again = (signature.matrix(frame.copy()) for _ in range(2))
     compare(again, first, some, "is another value each time: it must be the same for the same row; seed what is random")
     compare(first, matrix[some], some, f"is another value among fewer rows: {OTHER_ROWS}")

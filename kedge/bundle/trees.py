@@ -130,18 +130,24 @@ def _loaded() -> Compiled | str:
         return f"it cannot be loaded ({exc}){again}"
     if layout != LAYOUT:
         return f"it is of version {layout}, this server needs {LAYOUT}{again}"
-    score_row = held.kedge_score_row  # keeps the interpreter's lock for these few microseconds
-    score_row.argtypes, score_row.restype = (ctypes.c_void_p, ctypes.c_char_p), ctypes.c_float
-    score_classes = held.kedge_score_classes
-    score_classes.argtypes, score_classes.restype = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p), None
-    score_rows = free.kedge_score_rows
-    score_rows.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
-    score_rows.restype = None
-    logit = held.kedge_logit
-    logit.argtypes, logit.restype = (ctypes.c_float,), ctypes.c_float
-    log = held.kedge_log
-    log.argtypes, log.restype = (ctypes.c_float,), ctypes.c_float
-    return Compiled(score_row, score_classes, score_rows, logit, log)
+    return _declared(free, held)
+
+
+def _declared(free: ctypes.CDLL, held: ctypes.PyDLL) -> Compiled:
+    """The library's functions with their types; one row keeps the interpreter's lock for its few microseconds."""
+    pointer, row, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float
+    return Compiled(
+        _with_types(held.kedge_score_row, number, pointer, row),
+        _with_types(held.kedge_score_classes, None, pointer, row, pointer),
+        _with_types(free.kedge_score_rows, None, pointer, pointer, ctypes.c_size_t, pointer, pointer),
+        _with_types(held.kedge_logit, number, number),
+        _with_types(held.kedge_log, number, number),
+    )
+
+
+def _with_types(function: Any, result: type | None, *arguments: type) -> Any:
+    function.argtypes, function.restype = arguments, result
+    return function
 
 
 def build(booster: Booster, feature_types: list[str]) -> Forest | None:
@@ -160,10 +166,14 @@ def build(booster: Booster, feature_types: list[str]) -> Forest | None:
         return None
     codes = _codes(trees, feature_types)
     forest = _laid_out(library, trees, codes, link, _margins(library, learner, link, classes))
-    probes = _probes(trees, codes, feature_types)
+    return forest if _equals(forest, booster, _probes(trees, codes, feature_types)) else None
+
+
+def _equals(forest: Forest, booster: Booster, probes: NDArray[np.float32]) -> bool:
+    """Whether rows score as by XGBoost's library to the last bit, one by one and together."""
     wanted = booster.predict(probes)
     rows = np.array([forest.score_row(row.tobytes()) for row in probes], np.float32)
-    return forest if (rows == wanted).all() and (forest.score(probes) == wanted).all() else None
+    return bool((rows == wanted).all() and (forest.score(probes) == wanted).all())
 
 
 def _margins(library: Compiled, learner: dict[str, Any], link: int, classes: int) -> list[float]:
@@ -177,29 +187,34 @@ def _margins(library: Compiled, learner: dict[str, Any], link: int, classes: int
 
 
 def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], link: int, bases: list[float]) -> Forest:
-    """The arrays that trees.c walks. A node's children lie side by side, a leaf leads to itself."""
+    """The arrays that trees.c walks."""
     nodes = np.zeros(sum(len(tree["left_children"]) for tree in trees), NODE)
     categories = [0]
     roots, depths, start = [], [], 0
     for tree in trees:
-        chosen = _chosen_categories(tree)
-        tests = np.asarray(tree["split_conditions"], np.float32).view(np.uint32)
         order, depth = _by_level(tree)
-        place = {node: number for number, node in enumerate(order)}
-        for number, node in enumerate(order, start):
-            left, feature = tree["left_children"][node], tree["split_indices"][node]
-            if left < 0:
-                nodes[number] = tests[node], len(codes), number - start
-                continue
-            test = tests[node]
-            if node in chosen:
-                test = len(categories)
-                categories += _bits(chosen[node], codes[feature])
-            nodes[number] = test, feature | (0 if tree["default_left"][node] else GOES_RIGHT), place[left]
+        _lay_out(tree, order, codes, nodes[start:], categories)
         roots.append(start)
         depths.append(depth)
         start += len(order)
     return Forest(library, nodes[:start], roots, depths, categories, codes, link=link, bases=bases)
+
+
+def _lay_out(tree: Tree, order: list[int], codes: list[int], nodes: NDArray[Any], categories: list[int]) -> None:
+    """Fill in a tree's nodes. A node's children lie side by side, a leaf leads to itself."""
+    chosen = _chosen_categories(tree)
+    tests = np.asarray(tree["split_conditions"], np.float32).view(np.uint32)
+    place = {node: number for number, node in enumerate(order)}
+    for number, node in enumerate(order):
+        left, feature = tree["left_children"][node], tree["split_indices"][node]
+        if left < 0:
+            nodes[number] = tests[node], len(codes), number
+            continue
+        test = tests[node]
+        if node in chosen:
+            test = len(categories)
+            categories += _bits(chosen[node], codes[feature])
+        nodes[number] = test, feature | (0 if tree["default_left"][node] else GOES_RIGHT), place[left]
 
 
 def _by_level(tree: Tree) -> tuple[list[int], int]:
@@ -242,15 +257,21 @@ def _chosen_categories(tree: Tree) -> dict[int, list[int]]:
     return {node: tree["categories"][start : start + size] for node, start, size in spans}
 
 
-def _probes(trees: list[Tree], codes: list[int], feature_types: list[str]) -> NDArray[np.float32]:
-    """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
-    random = np.random.default_rng(0)
-    thresholds: list[list[float]] = [[0.0] for _ in feature_types]
+def _thresholds(trees: list[Tree], features: int) -> list[list[float]]:
+    """By feature what its nodes compare with, and 0."""
+    thresholds = [[0.0] for _ in range(features)]
     for tree in trees:
         splits = zip(tree["left_children"], tree["split_indices"], tree["split_conditions"], strict=True)
         for left, feature, threshold in splits:
             if left >= 0:
                 thresholds[feature].append(threshold)
+    return thresholds
+
+
+def _probes(trees: list[Tree], codes: list[int], feature_types: list[str]) -> NDArray[np.float32]:
+    """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
+    random = np.random.default_rng(0)
+    thresholds = _thresholds(trees, len(feature_types))
     rows = np.empty((PROBES, len(feature_types)), np.float32)
     for place, kind in enumerate(feature_types):
         if kind == "c":

@@ -86,8 +86,6 @@ class Registry:
         """Make a version of a bundle and return its number; a bundle that has one keeps it.
 
         Args:
-            model: The model's name.
-            bundle: The bundle's id.
             source: Where the bundle lies, for whoever deploys it.
             tags: Lineage. Values longer than 5,000 characters are cut.
             run_id: Of its training, as :meth:`log` returned it; default: the one that KFP's plugin opened, if any.

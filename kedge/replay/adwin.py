@@ -60,10 +60,13 @@ class Adwin:
         while len(self._levels) > 1 and not self._levels[-1]:
             self._levels.pop()
 
+    def _oldest_first(self) -> list[tuple[int, float, float]]:
+        """Of each bucket how many rows it sums up, their sum and the sum of their squares."""
+        levels = reversed(list(enumerate(self._levels)))
+        return [(1 << level, *bucket) for level, buckets in levels for bucket in buckets]
+
     def _change(self) -> int:
-        oldest_first = [
-            (1 << level, *bucket) for level in range(len(self._levels) - 1, -1, -1) for bucket in self._levels[level]
-        ]
+        oldest_first = self._oldest_first()
         rows = sum(size for size, _, _ in oldest_first)
         total = sum(value for _, value, _ in oldest_first)
         if rows <= GRACE:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kedge import decision
 from kedge.errors import UsageError
@@ -143,6 +144,15 @@ def _cost_of_newest(fits: NewestFits, fit: int, block: int) -> float:
     return float(costs(blocks.policy.model, fits.of_rows(fit, rows), blocks.label[rows], constant_loss(blocks)).sum())
 
 
+def _path_to(fit: int, came: NDArray[np.int64]) -> set[int]:
+    """A fit and those that served before it, without the first."""
+    fits = set()
+    while fit:
+        fits.add(fit)
+        fit = int(came[fit])
+    return fits
+
+
 def best_schedule(fits: NewestFits, prices: RetrainingCosts) -> Walk:
     """The cheapest schedule in hindsight over fits on the newest rows, by dynamic programming over the fit that serves.
 
@@ -159,14 +169,5 @@ def best_schedule(fits: NewestFits, prices: RetrainingCosts) -> Walk:
             came[block] = int(np.argmin(spent[:block]))
             spent[block] = spent[came[block]] + prices.run + prices.release
         spent[: block + 1] += prices.error * table[: block + 1, block]
-    fit = int(np.argmin(spent))
-    chosen = [fit]
-    while fit:
-        fit = int(came[fit])
-        chosen.append(fit)
-    return _served(fits, sorted(chosen))
-
-
-def _served(fits: NewestFits, chosen: list[int]) -> Walk:
-    changes = set(chosen) - {0}
+    changes = _path_to(int(np.argmin(spent)), came)
     return _walk("best schedule", fits, lambda block, _serving: (block, True) if block in changes else None)

@@ -78,10 +78,8 @@ class ServedModel:
                 matrix = self.signature.encode_rows(rows)
                 encoded = time.perf_counter()
                 scores = self._predictor.score(matrix).tolist()
-        except DataError as exc:
-            raise RequestRejected(400, str(exc)) from None
-        except TransformError as exc:
-            raise RequestRejected(500, str(exc)) from None
+        except (DataError, TransformError) as exc:
+            raise _rejection(exc) from None
         return Scored(rows, scores, self.decide(scores), encoded - began, time.perf_counter() - encoded)
 
     def decide(self, scores: list[Any]) -> list[float]:
@@ -103,12 +101,8 @@ class ServedModel:
         try:
             matrix: Matrix = self.signature.encode_rows(rows)
             parts = self._predictor.contributions(matrix)
-        except DataError as exc:
-            raise RequestRejected(400, str(exc)) from None
-        except TransformError as exc:
-            raise RequestRejected(500, str(exc)) from None
-        except NotExplainable as exc:
-            raise RequestRejected(501, f"this model cannot be explained: {exc}") from None
+        except (DataError, TransformError, NotExplainable) as exc:
+            raise _rejection(exc) from None
         names = (*self.signature.model.names, "_bias")
         if not self.classes:
             return [dict(zip(names, row, strict=True)) for row in parts.tolist()]
@@ -116,3 +110,14 @@ class ServedModel:
             {name: dict(zip(names, of_class, strict=True)) for name, of_class in zip(self.classes, row, strict=True)}
             for row in parts.tolist()
         ]
+
+
+def _rejection(fault: DataError | TransformError | NotExplainable) -> RequestRejected:
+    """What the client is told: its rows are at fault, the model's code is, or what it asks for is not to be had."""
+    match fault:
+        case TransformError():
+            return RequestRejected(500, str(fault))
+        case NotExplainable():
+            return RequestRejected(501, f"this model cannot be explained: {fault}")
+        case _:
+            return RequestRejected(400, str(fault))

@@ -129,6 +129,14 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
     return columns
 
 
+def _with_flat_data(tensor: dict[str, Any], width: int) -> dict[str, Any]:
+    """A tensor whose data may be a list of rows, with one list of values."""
+    data = tensor.get("data")
+    if isinstance(data, list) and data and all(isinstance(row, list) and len(row) == width for row in data):
+        return {**tensor, "data": [value for row in data for value in row]}
+    return tensor
+
+
 def _matrix(tensor: Any, tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]] | None:
     """The columns of one tensor [rows, features], in the order of the metadata; None if it is not such a tensor."""
     shape = tensor.get("shape") if isinstance(tensor, dict) else None
@@ -142,10 +150,7 @@ def _matrix(tensor: Any, tail: bytes, names: tuple[str, ...]) -> dict[str, list[
         raise RequestRejected(
             400, f"input {name!r}: rows of {width} values; the model has {len(names)} features, see its metadata"
         )
-    data = tensor.get("data")
-    if isinstance(data, list) and data and all(isinstance(row, list) and len(row) == width for row in data):
-        tensor = {**tensor, "data": [value for row in data for value in row]}
-    values, size = _values(name, tensor, rows * width, tail)
+    values, size = _values(name, _with_flat_data(tensor, width), rows * width, tail)
     if size != len(tail):
         raise RequestRejected(400, f"{len(tail) - size} bytes of binary data belong to no input")
     return {column: values[place::width] for place, column in enumerate(names)}

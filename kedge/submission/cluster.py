@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kedge.policy.cluster import Cluster, StepUse, Toleration
+from kedge.policy.cluster import Cluster, Secret, StepUse, Toleration
 from kedge.steps import PIPELINE_RUN
-from kedge.submission.pod import StepPod, kubernetes_executor
+from kedge.submission.pod import StepPod, constant, kubernetes_executor
 
 CACHED = ("validate", "train")
 """Steps that make the same of the same policy, rows and code, and leave nothing but what they made, under its hash.
@@ -78,28 +78,26 @@ def _pod(use: StepUse, cluster: Cluster, pod: StepPod) -> Spec:
     parts |= {
         "fieldPathAsEnv": [{"name": PIPELINE_RUN, "fieldPath": RUN_LABEL}],
         "activeDeadlineSeconds": None if use.max_seconds is None else str(use.max_seconds),
-        "secretAsEnv": [
-            {
-                "secretName": secret.name,
-                "secretNameParameter": _constant(secret.name),
-                "keyToEnv": [{"secretKey": key, "envVar": key} for key in secret.keys],
-                "optional": False,
-            }
-            for secret in cluster.secrets
-        ],
+        "secretAsEnv": [_environment(secret) for secret in cluster.secrets],
         "pvcMount": [
-            {"constant": volume.claim, "pvcNameParameter": _constant(volume.claim), "mountPath": volume.path}
+            {"constant": volume.claim, "pvcNameParameter": constant(volume.claim), "mountPath": volume.path}
             for volume in cluster.volumes
         ],
     }
     return {name: value for name, value in parts.items() if value}
 
 
+def _environment(secret: Secret) -> Spec:
+    """A secret's keys as variables of the same names."""
+    return {
+        "secretName": secret.name,
+        "secretNameParameter": constant(secret.name),
+        "keyToEnv": [{"secretKey": key, "envVar": key} for key in secret.keys],
+        "optional": False,
+    }
+
+
 def _toleration(taint: Toleration) -> Spec:
     operator = "Exists" if taint.value is None else "Equal"
     toleration = {"key": taint.key, "operator": operator, "value": taint.value, "effect": taint.effect}
     return {name: text for name, text in toleration.items() if text is not None}
-
-
-def _constant(text: str) -> Spec:
-    return {"runtimeValue": {"constant": text}}

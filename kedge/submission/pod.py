@@ -86,12 +86,10 @@ def step_pod(environment: Mapping[str, str] = os.environ) -> StepPod:
 
 def kubernetes_executor(pod: StepPod) -> Spec:
     """The same in the words of Kubeflow Pipelines' platform spec, empty parts left in."""
-    security = pod.securityContext
     return {
         "podMetadata": {"labels": pod.labels, "annotations": pod.annotations} if pod.labels or pod.annotations else {},
         "imagePullSecret": [
-            {"secretName": name, "secretNameParameter": {"runtimeValue": {"constant": name}}}
-            for name in pod.imagePullSecrets
+            {"secretName": name, "secretNameParameter": constant(name)} for name in pod.imagePullSecrets
         ],
         "imagePullPolicy": pod.imagePullPolicy,
         "nodeSelector": {"labels": pod.nodeSelector} if pod.nodeSelector else {},
@@ -102,11 +100,15 @@ def kubernetes_executor(pod: StepPod) -> Spec:
             *_neighbours(pod.affinity.get("podAntiAffinity") or {}, anti=True),
         ],
         "securityContext": {
-            name: str(value) if name != "runAsNonRoot" else value
-            for name, value in security.model_dump().items()
-            if value is not None
+            name: value if name == "runAsNonRoot" else str(value)
+            for name, value in pod.securityContext.model_dump(exclude_none=True).items()
         },
     }
+
+
+def constant(text: str) -> Spec:
+    """A parameter that is known when the pipeline is compiled."""
+    return {"runtimeValue": {"constant": text}}
 
 
 def _nodes(affinity: Spec) -> Iterator[Spec]:

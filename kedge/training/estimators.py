@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -140,16 +140,19 @@ def importance(
     members, shares = (model.members, model.weights) if isinstance(model, Committee) else ([model], [1.0])
     found = dict.fromkeys(signature.names, 0.0)
     for member, weight in zip(members, shares, strict=True):
-        own = named(name).importance(member, signature)
-        total = sum(own.values())
-        for feature, value in own.items():
-            found[feature] += weight * value / total if total else 0.0
+        for feature, share in _shares(named(name).importance(member, signature)).items():
+            found[feature] += weight * share
     if not any(found.values()) and rows is not None:
         found = permuted(
             objective, signature, lambda matrix: of(model).predict(objective, signature, model, matrix), rows
         )
-    total = sum(found.values())
-    return {feature: value / total if total else 0.0 for feature, value in found.items()}
+    return _shares(found)
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    """Of their sum; all zeros where it is zero."""
+    total = sum(values.values())
+    return {name: value / total if total else 0.0 for name, value in values.items()}
 
 
 def permuted(
@@ -172,12 +175,18 @@ def permuted(
     random = np.random.default_rng(0)
     found = {}
     for place, feature in enumerate(signature.names):
-        matrix, rises = newest.matrix.copy(), []
-        for _ in range(times):
-            matrix[:, place] = random.permutation(newest.matrix[:, place])
-            rises.append(losses(objective, newest.label, predict(matrix)).mean() - usual)
+        shuffled = _shuffled(newest.matrix, place, random, times)
+        rises = [losses(objective, newest.label, predict(matrix)).mean() - usual for matrix in shuffled]
         found[feature] = max(0.0, float(np.mean(rises)))
     return found
+
+
+def _shuffled(matrix: Matrix, column: int, random: np.random.Generator, times: int) -> Iterator[Matrix]:
+    """So many times the same matrix, its column in another order each time."""
+    shuffled = matrix.copy()
+    for _ in range(times):
+        shuffled[:, column] = random.permutation(matrix[:, column])
+        yield shuffled
 
 
 def permuted_features(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kedge.bundle import Signature
+from kedge.bundle import Input, Signature
 from kedge.policy import Feature, Policy
 
 DIGITS = 2
@@ -27,7 +25,6 @@ def with_drawn_values(rows: pa.Table, policy: Policy, signature: Signature, all_
     Args:
         rows: Some of the training rows.
         policy: Says which features are private, and seeds the draw.
-        signature: Of the model.
         all_rows: Whose mean and spread the numbers get.
     """
     random = np.random.default_rng(policy.train.seed)
@@ -36,13 +33,19 @@ def with_drawn_values(rows: pa.Table, policy: Policy, signature: Signature, all_
         if feature.privacy == "keep":
             continue
         missing = rows[each.name].is_null().to_numpy()
-        if each.type == "category":
-            drawn: Sequence[str] | NDArray[np.float64] = random.choice(each.categories, rows.num_rows).tolist()
-        else:
-            drawn = _numbers(feature, all_rows[each.name].drop_null().to_numpy(), rows.num_rows, random)
+        drawn = _drawn_values(each, feature, all_rows[each.name], rows.num_rows, random)
         place = rows.schema.get_field_index(each.name)
         rows = rows.set_column(place, each.name, pa.array(drawn, rows.schema.field(place).type, mask=missing))
     return rows
+
+
+def _drawn_values(
+    each: Input, feature: Feature, values: pa.ChunkedArray, count: int, random: np.random.Generator
+) -> list[str] | NDArray[np.float64]:
+    if each.type == "category":
+        categories: list[str] = random.choice(each.categories, count).tolist()
+        return categories
+    return _numbers(feature, values.drop_null().to_numpy(), count, random)
 
 
 def _numbers(

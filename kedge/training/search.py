@@ -279,15 +279,13 @@ def _work(policy: Policy, signature: Signature, rows: Rows, folds: Sequence[Fold
         yield one
 
 
-def _suggested(policy: Policy, trial: Trial) -> Recipe:
+def _parameters(policy: Policy, trial: Trial, name: str) -> dict[str, float]:
+    """Of an estimator those that the policy leaves open."""
     from kedge.bundle.estimators import named
 
-    names = policy.train.estimators
-    name = str(trial.suggest_categorical("estimator", names)) if len(names) > 1 else names[0]
-    given = policy.train.parameters.get(name, {})
-    taken = named(name).parameters(policy.model.task) if name in SPACES else frozenset()  # a team's own has no space
+    given, taken = policy.train.parameters.get(name, {}), named(name).parameters(policy.model.task)
     parameters: dict[str, float] = {}
-    for parameter, (low, high, kind) in SPACES.get(name, {}).items():
+    for parameter, (low, high, kind) in SPACES[name].items():
         if parameter in given or parameter not in taken:
             continue
         key, log = f"{name}.{parameter}", kind.endswith("log")
@@ -295,6 +293,13 @@ def _suggested(policy: Policy, trial: Trial) -> Recipe:
             parameters[parameter] = trial.suggest_int(key, int(low), int(high), log=log)
         else:
             parameters[parameter] = trial.suggest_float(key, low, high, log=log)
+    return parameters
+
+
+def _suggested(policy: Policy, trial: Trial) -> Recipe:
+    names = policy.train.estimators
+    name = str(trial.suggest_categorical("estimator", names)) if len(names) > 1 else names[0]
+    parameters = _parameters(policy, trial, name) if name in SPACES else {}  # a team's own has no space
     half_life = 0.0
     if policy.train.half_life_seconds is None:
         half_life = float(trial.suggest_categorical("half_life", HALF_LIVES))

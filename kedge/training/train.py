@@ -131,21 +131,25 @@ def reference(challenger: Challenger, table: pa.Table) -> bytes:
     """
     model, names = challenger.policy.model, public(challenger.policy)
     kinds = {name: _kind(model.features[name].type) for name in names}
-    unseen = table.slice(challenger.holdout_start)
-    outcome = pa.table(
-        {
-            "_label": scores.labels(model, _labels(unseen, challenger.policy)),
-            **scores.columns(model, challenger.score(challenger.judged, unseen)),
-        }
-    )
     shares = challenger.importance
     paired = sorted((name for name in names if shares.get(name)), key=lambda name: -shares[name])[:MAX_PAIRED]
     shown = table.select(names).to_batches()
     features = drift.build(shown, kinds, dependence=paired) if names else Profile(rows=table.num_rows, columns={})
-    kinds = {name: "category" if name == "_label" and model.classes else "number" for name in outcome.column_names}
-    outcomes = drift.build(outcome.to_batches(), kinds)
-    columns = {**features.columns, **outcomes.columns}
+    columns = {**features.columns, **_outcomes(challenger, table.slice(challenger.holdout_start)).columns}
     return Profile(rows=features.rows, columns=columns, dependence=features.dependence).to_json()
+
+
+def _outcomes(challenger: Challenger, unseen: pa.Table) -> Profile:
+    """``_label`` and ``_score`` of the judged fit on rows that it never read."""
+    model = challenger.policy.model
+    columns = {
+        "_label": scores.labels(model, _labels(unseen, challenger.policy)),
+        **scores.columns(model, challenger.score(challenger.judged, unseen)),
+    }
+    kinds: dict[str, Kind] = dict.fromkeys(columns, "number")
+    if model.classes:
+        kinds["_label"] = "category"
+    return drift.build(pa.table(columns).to_batches(), kinds)
 
 
 def derived_profile(challenger: Challenger) -> bytes | None:

@@ -191,12 +191,7 @@ class Estimator(ABC):
         Raises:
             UsageError: an unknown parameter, a loss that it cannot minimise, or constraints that it cannot hold.
         """
-        if self.objectives is not None and settings.objective not in self.objectives:
-            able = ", ".join(sorted(self.objectives - {"binary", "multiclass"}))
-            raise UsageError(
-                f"model.loss {settings.loss}: {self.name} cannot minimise it, only {able}; take it out of "
-                "train.estimators, or choose another loss"
-            )
+        self._refuse_loss(settings)
         known = self.parameters(settings.task)
         for name in settings.parameters:
             if name not in known:
@@ -208,6 +203,14 @@ class Estimator(ABC):
                 "train.estimators, or the constraint away"
             )
         return settings
+
+    def _refuse_loss(self, settings: Settings) -> None:
+        if self.objectives is not None and settings.objective not in self.objectives:
+            able = ", ".join(sorted(self.objectives - {"binary", "multiclass"}))
+            raise UsageError(
+                f"model.loss {settings.loss}: {self.name} cannot minimise it, only {able}; take it out of "
+                "train.estimators, or choose another loss"
+            )
 
 
 def parts(model: Any) -> tuple[list[Any], list[float]]:

@@ -15,6 +15,11 @@ from kedge.bundle.estimators.sklearn import SklearnEstimator
 from kedge.code import Package
 from kedge.errors import UsageError
 
+GIVEN = (
+    "it gets numbers with NaN and texts with None where a value is missing, labels 0, 1, ... of classes: fill and "
+    "encode in a pipeline what it cannot take"
+)
+
 
 class Own(SklearnEstimator):
     """What an import path such as ``sklearn.ensemble:ExtraTreesClassifier`` or ``churn.model:build`` names.
@@ -42,31 +47,29 @@ class Own(SklearnEstimator):
         return frozenset(self._made().get_params())
 
     def fit(self, settings: Settings, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:  # noqa: ARG002
-        from sklearn.base import is_classifier
         from sklearn.pipeline import Pipeline
 
         estimator = self._made()
-        if settings.classifies and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
-            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task {settings.task} needs")
-        if not settings.classifies and is_classifier(estimator):
-            raise UsageError(f"train.estimators: {self.name} is a classifier; task regression needs a regressor")
+        self._refuse_other_task(estimator, settings)
         seeds = {name: settings.seed for name in estimator.get_params() if name.split("__")[-1] == "random_state"}
         estimator.set_params(**seeds, **settings.parameters)
         if self._of_the_library:
             estimator = Pipeline([("columns", columns(settings.signature)), ("model", estimator)])
         weights = {} if rows.weight is None else {_weight_of(estimator, self.name): rows.weight}
+        table = rows.matrix if self._of_the_library else frame(settings.signature, rows.matrix)
         try:
-            if self._of_the_library:
-                return estimator.fit(rows.matrix, rows.label, **weights)
-            return Framed(
-                estimator.fit(frame(settings.signature, rows.matrix), rows.label, **weights), settings.signature
-            )
+            fitted = estimator.fit(table, rows.label, **weights)
         except (TypeError, ValueError) as exc:
-            raise UsageError(
-                f"train.estimators: {self.name} cannot be fitted: {exc}; it gets numbers with NaN and texts with None "
-                "where a value is missing, labels 0, 1, ... of classes: fill and encode in a pipeline what it cannot "
-                "take"
-            ) from exc
+            raise UsageError(f"train.estimators: {self.name} cannot be fitted: {exc}; {GIVEN}") from exc
+        return fitted if self._of_the_library else Framed(fitted, settings.signature)
+
+    def _refuse_other_task(self, estimator: Any, settings: Settings) -> None:
+        from sklearn.base import is_classifier
+
+        if settings.classifies and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
+            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task {settings.task} needs")
+        if not settings.classifies and is_classifier(estimator):
+            raise UsageError(f"train.estimators: {self.name} is a classifier; task regression needs a regressor")
 
     def merge(self, models: Sequence[Any], shares: Sequence[float]) -> Any:
         """Their probabilities averaged, which every classifier has; of a regression their values."""
