@@ -172,15 +172,19 @@ def read(location: str) -> Package:
         )
     if not place.name.isidentifier():
         raise UsageError(f"code: {location}: a package is called with letters, digits and '_'; rename the folder")
+    return Package(_files(place))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
     files = {}
-    for path in sorted(place.rglob("*")):
-        name = f"{place.name}/{path.relative_to(place).as_posix()}"
+    for path in sorted(folder.rglob("*")):
+        name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
         if LEFT_OUT.search(name) or (path.is_dir() and not path.is_symlink()):
             continue
         if path.is_symlink():
             raise UsageError(f"code: {name} is a link; put the file itself there")
         files[name] = path.read_bytes()
-    return Package(files)
+    return files
 
 
 def attribute(module: str, name: str, what: str) -> Any:

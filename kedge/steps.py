@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -21,6 +22,9 @@ from kedge import clock, records
 from kedge.errors import KedgeError, RunError, StoreError, UsageError, UserError
 from kedge.records import Record, RunFinished, RunStarted, RunState
 from kedge.store import Store
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 Result = TypeVar("Result")
 
@@ -101,25 +105,26 @@ def run_step(store: Store, model: str, step: str, work: Callable[[], Result], *,
 
 def with_retries(what: str, work: Callable[[], Result]) -> Result:
     """Do what may safely be done twice, again as long as it ends with a passing fault: ``TRIES`` times at most."""
-    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
     from tenacity.wait import wait_random_exponential
-
-    def tell(state: RetryCallState) -> None:
-        assert state.outcome is not None
-        assert state.next_action is not None
-        fault = state.outcome.exception()
-        waits = f"try {state.attempt_number + 1} of {TRIES} in {state.next_action.sleep:.1f} s"
-        say(f"{what}: {waits}, after a fault that may pass: {_reason(fault)[:300] if fault else ''}")
 
     trying = Retrying(
         retry=retry_if_exception(transient),
         stop=stop_after_attempt(TRIES) | stop_after_delay(MAX_TRYING),
         wait=wait_random_exponential(multiplier=2, max=MAX_WAIT),
         sleep=lambda seconds: time.sleep(seconds),
-        before_sleep=tell,
+        before_sleep=partial(_say_again, what),
         reraise=True,
     )
     return trying(work)
+
+
+def _say_again(what: str, state: RetryCallState) -> None:
+    assert state.outcome is not None
+    assert state.next_action is not None
+    fault = state.outcome.exception()
+    waits = f"try {state.attempt_number + 1} of {TRIES} in {state.next_action.sleep:.1f} s"
+    say(f"{what}: {waits}, after a fault that may pass: {_reason(fault)[:300] if fault else ''}")
 
 
 def transient(exc: BaseException) -> bool:

@@ -140,15 +140,19 @@ def _persons(cluster: Cluster, rights: list[Right]) -> list[Finding]:
     return [warning(what, seen, fix)]
 
 
+def _of_steps(installed: Installation, steps: str | None, space: str) -> Account:
+    """The account that steps run as: the one that is said, else Kubeflow's."""
+    kubeflows = f"{installed.runs_in}/default-editor" if installed.runs_in else "kubeflow/pipeline-runner"
+    namespace, _, name = (steps or installed.steps or kubeflows).rpartition("/")
+    return Account(namespace=namespace or space, name=name)
+
+
 def _accounts(cluster: Cluster, installed: Installation, steps: str | None) -> list[Finding]:
     """The accounts of an installation; one finding where nobody may ask for them."""
     space = cluster.namespace
     rights = releasing(installed.models, knative=installed.knative, slots=installed.slots)
     own = Account(namespace=space, name=installed.release)
-    kubeflows = f"{installed.runs_in}/default-editor" if installed.runs_in else "kubeflow/pipeline-runner"
-    others = steps or installed.steps or kubeflows
-    namespace, _, name = others.rpartition("/")
-    theirs = Account(namespace=namespace or space, name=name)
+    theirs = _of_steps(installed, steps, space)
     named = f"kind: ServiceAccount, name: {theirs.name}, namespace: {theirs.namespace}"
     try:
         return [

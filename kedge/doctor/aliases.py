@@ -41,11 +41,8 @@ def _of(registry: Registry, model: str, state: ModelState) -> Iterator[Finding]:
     known = {version.bundle: version.version for version in versions}
     client = f'MlflowClient("{registry.uri}", "{registry.uri}")'  # the second, whatever the environment names
     before = f"python -c 'from mlflow import MlflowClient; {client}"
-    agree = True
-    for alias, bundle in aliases(state).items():
-        if named.get(alias) == bundle:
-            continue
-        agree = False
+    differing = {alias: bundle for alias, bundle in aliases(state).items() if named.get(alias) != bundle}
+    for alias, bundle in differing.items():
         seen = f"@{alias} of {model} names {_short(named.get(alias))}, the records say {_short(bundle)}"
         if bundle is not None and bundle not in known:
             yield warning(WHAT, f"{seen}, which has no version there", "is this the registry it was registered in?")
@@ -54,7 +51,7 @@ def _of(registry: Registry, model: str, state: ModelState) -> Iterator[Finding]:
         if bundle is not None:
             call = f'set_registered_model_alias("{model}", "{alias}", "{known[bundle]}")'
         yield warning(WHAT, f"{seen}; kedge goes by the records", f"{before}.{call}'")
-    if agree:
+    if not differing:
         yield good(WHAT, f"{model}: as the records say")
 
 

@@ -112,7 +112,11 @@ class KubernetesCluster:
             mine = client.V1SelfSubjectAccessReviewSpec(resource_attributes=asked)
             review = client.V1SelfSubjectAccessReview(spec=mine)
             return bool(api.create_self_subject_access_review(review, _request_timeout=10).status.allowed)
+        return self._account_may(account, asked)
+
+    def _account_may(self, account: Account, asked: client.V1ResourceAttributes) -> bool:
         spec = client.V1SubjectAccessReviewSpec(user=account.user, groups=account.groups, resource_attributes=asked)
+        api = client.AuthorizationV1Api(self._api)
         try:
             answer = api.create_subject_access_review(client.V1SubjectAccessReview(spec=spec), _request_timeout=10)
         except ApiException as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -115,29 +115,32 @@ def images(cluster: Cluster) -> list[Finding]:
     """No pod of the namespace waits for an image, and every image of a check was pulled once."""
     pods = cluster.pods()
     waiting = [
-        (pod["metadata"]["name"], status.get("image", "?"), status["state"]["waiting"])
+        _waits(pod, status)
         for pod in pods
         for status in _statuses(pod)
         if ((status.get("state") or {}).get("waiting") or {}).get("reason") in NOT_PULLED
     ]
-    if waiting:
-        return [
-            bad("images", f"{name}: {image}: {why['reason']}: {(why.get('message') or '')[:200]}", _pull_fix(image))
-            for name, image, why in waiting
-        ]
+    never = {} if waiting else _never_run(cluster, pods)
+    skips = [skipped("images", f"{image}: no pod has run it yet", _try(cluster, job)) for image, job in never.items()]
+    return waiting or skips or [good("images", f"no pod of {cluster.namespace} waits for one")]
+
+
+def _waits(pod: Mapping[str, Any], status: Mapping[str, Any]) -> Finding:
+    image, why = status.get("image", "?"), status["state"]["waiting"]
+    said = f"{pod['metadata']['name']}: {image}: {why['reason']}: {(why.get('message') or '')[:200]}"
+    return bad("images", said, _pull_fix(image))
+
+
+def _never_run(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Images that no pod has pulled -> a CronJob that runs one."""
     pulled = {image for pod in pods for image in _pulled(pod)}
-    never = {
+    return {
         container["image"]: job["metadata"]["name"]
         for job in cluster.cron_jobs()
         if (job["metadata"].get("labels") or {}).get(COMPONENT) not in ("train", "guard")  # not to be just tried
         for container in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         if container["image"] not in pulled
     }
-    if never:
-        return [
-            skipped("images", f"{image}: no pod has run it yet", _try(cluster, job)) for image, job in never.items()
-        ]
-    return [good("images", f"no pod of {cluster.namespace} waits for one")]
 
 
 def _try(cluster: Cluster, job: str) -> str:

@@ -17,24 +17,18 @@ SECONDS = 10.0
 
 def store(url: str) -> list[Finding]:
     """Write, read, write once only, remove: what the store must do, done to it."""
-    key = f"doctor/{uuid.uuid4().hex}"
     cloud = cloud_of(url)
     rights = f"check that {url} exists and that user may write there"
     if cloud is not None:
         rights = f"check the address, {' and '.join(cloud.endpoint)}, and {cloud.credentials}"
     try:
         opened = open_store(url)
-        opened.put(key, b"kedge")
-        read = opened.get(key)
-        first, second = opened.put_if_absent(f"{key}-once", b"1"), opened.put_if_absent(f"{key}-once", b"2")
-        kept = opened.get(f"{key}-once")
-        opened.delete(key)
-        opened.delete(f"{key}-once")
+        read, once = _round_trip(opened)
     except (KedgeError, OSError, KeyError) as exc:
         return [bad("store", str(exc), rights)]
     if read != b"kedge":
         return [bad("store", f"{url}: gives back other bytes than were written", "use another store")]
-    if (first, second, kept) != (True, False, b"1"):
+    if once != (True, False, b"1"):
         return [
             bad(
                 "store: write once",
@@ -43,6 +37,18 @@ def store(url: str) -> list[Finding]:
             )
         ]
     return [good("store", f"{url}: reads, writes, writes once"), _identity(opened)]
+
+
+def _round_trip(opened: Store) -> tuple[bytes, tuple[bool, bool, bytes]]:
+    """What was read back; whether the first and the second conditional write were taken, and what they left."""
+    key = f"doctor/{uuid.uuid4().hex}"
+    opened.put(key, b"kedge")
+    read = opened.get(key)
+    first, second = (opened.put_if_absent(f"{key}-once", each) for each in (b"1", b"2"))
+    kept = opened.get(f"{key}-once")
+    opened.delete(key)
+    opened.delete(f"{key}-once")
+    return read, (first, second, kept)
 
 
 def _identity(opened: Store) -> Finding:
@@ -56,32 +62,31 @@ def _identity(opened: Store) -> Finding:
 def registry(uri: str) -> list[Finding]:
     """MLflow answers, or is a file on this machine."""
     if not uri.startswith(("http://", "https://")):
-        return [
-            skipped(
-                "registry", f"{uri.split('://')[0]} on this machine", "on a cluster: MLFLOW_TRACKING_URI=http://..."
-            )
-        ]
+        what = f"{uri.split('://')[0]} on this machine"
+        return [skipped("registry", what, "on a cluster: MLFLOW_TRACKING_URI=http://...")]
     try:
         answer = httpx.get(f"{uri.rstrip('/')}/version", timeout=SECONDS)
     except httpx.HTTPError as exc:
-        return [
-            bad("registry", f"{uri}: {exc}", "is MLflow up, is the address in registry.uri right, may pods reach it?")
-        ]
-    if answer.status_code == 403:
-        host = httpx.URL(uri).netloc.decode()
-        return [bad("registry", f"{uri}: 403; MLflow does not know this name", f"mlflow server --allowed-hosts {host}")]
-    if answer.status_code == 401:
-        return [
-            bad(
-                "registry", f"{uri}: 401", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (registry.secret)"
-            )
-        ]
+        fix = "is MLflow up, is the address in registry.uri right, may pods reach it?"
+        return [bad("registry", f"{uri}: {exc}", fix)]
     if answer.status_code != 200:
-        return [bad("registry", f"{uri}: {answer.status_code} for /version", "is this MLflow's address?")]
+        return [_refused(uri, answer.status_code)]
     version = answer.text.strip()
     if not version.startswith("3."):
         return [warning("registry", f"MLflow {version}; kedge is tested with 3.17", "pip install 'mlflow>=3.17,<3.18'")]
     return [good("registry", f"MLflow {version} at {uri}")]
+
+
+def _refused(uri: str, status: int) -> Finding:
+    match status:
+        case 401:
+            fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (registry.secret)"
+            return bad("registry", f"{uri}: 401", fix)
+        case 403:
+            fix = f"mlflow server --allowed-hosts {httpx.URL(uri).netloc.decode()}"
+            return bad("registry", f"{uri}: 403; MLflow does not know this name", fix)
+        case _:
+            return bad("registry", f"{uri}: {status} for /version", "is this MLflow's address?")
 
 
 def prometheus(uri: str | None) -> list[Finding]:

@@ -21,25 +21,22 @@ MAX_SKEW = timedelta(seconds=30)
 
 def kfp(host: str | None, token: Path | None) -> list[Finding]:
     """The API answers, in a version kedge is tested with."""
+    what = "kubeflow pipelines"
     if not host:
-        return [
-            skipped("kubeflow pipelines", "no address: runs go to the local runner", "export KEDGE_KFP_HOST=http://...")
-        ]
+        return [skipped(what, "no address: runs go to the local runner", "export KEDGE_KFP_HOST=http://...")]
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token and token.is_file() else {}
     address = f"{host.rstrip('/')}/apis/v2beta1/healthz"
     try:
         answer = httpx.get(address, headers=headers, timeout=SECONDS)
     except httpx.HTTPError as exc:
-        return [bad("kubeflow pipelines", f"{host}: {exc}", "is the address in kfp.host right, may pods reach it?")]
+        return [bad(what, f"{host}: {exc}", "is the address in kfp.host right, may pods reach it?")]
     if answer.status_code in (401, 403):
-        return [bad("kubeflow pipelines", f"{host}: {answer.status_code}", GRANT)]
+        return [bad(what, f"{host}: {answer.status_code}", GRANT)]
     try:
         said = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError):
-        return [
-            bad("kubeflow pipelines", f"{address}: {answer.status_code}, not its API", "is this the API's address?")
-        ]
-    return [_version(host, said), *skew("kubeflow pipelines", answer.headers.get("date"))]
+        return [bad(what, f"{address}: {answer.status_code}, not its API", "is this the API's address?")]
+    return [_version(host, said), *skew(what, answer.headers.get("date"))]
 
 
 def _version(host: str, said: dict[str, Any]) -> Finding:
@@ -82,11 +79,10 @@ def token(path: Path | None, *, now: datetime | None = None) -> list[Finding]:
     if AUDIENCE not in audiences:
         return [bad(what, f"its audience is {', '.join(audiences) or 'none'}, not {AUDIENCE}", fix)]
     left = datetime.fromtimestamp(claims.get("exp", 0), UTC) - (now or datetime.now(UTC))
-    if left <= timedelta(0):
-        return [
-            bad(what, f"expired {-left.total_seconds():.0f} s ago", "kubectl delete pod ...: the kubelet renews it")
-        ]
-    return [good(what, f"audience {AUDIENCE}, {left.total_seconds() / 60:.0f} minutes left")]
+    seconds = left.total_seconds()
+    if seconds <= 0:
+        return [bad(what, f"expired {-seconds:.0f} s ago", "kubectl delete pod ...: the kubelet renews it")]
+    return [good(what, f"audience {AUDIENCE}, {seconds / 60:.0f} minutes left")]
 
 
 def _claims(text: str) -> dict[str, Any]:

@@ -44,12 +44,6 @@ class Trouble:
 def stuck(cluster: Cluster, namespace: str, run: str, now: datetime) -> Trouble | None:
     """The first pod of a run that has waited in vain for its container to begin; None: none has.
 
-    Args:
-        cluster: Is asked for the run's pods.
-        namespace: Of the run.
-        run: Its id.
-        now: The time.
-
     Raises:
         DeniedError: the pods there may not be listed.
     """

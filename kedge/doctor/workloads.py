@@ -156,16 +156,19 @@ def _by_name(cluster: Cluster, name: str, homes: Sequence[str]) -> list[Mapping[
         return cluster.everywhere("apps", "v1", "deployments", name=name)
     except DeniedError as exc:
         everywhere = exc
-    found: list[Mapping[str, Any]] = []
-    for space in homes:
-        try:
-            there = cluster.within(space, "apps", "v1", "deployments")
-        except DeniedError:
-            continue
-        found += [each for each in there if each["metadata"]["name"] == name]
+    deployments = [each for space in homes for each in _deployments(cluster, space)]
+    found = [each for each in deployments if each["metadata"]["name"] == name]
     if not found:
         raise everywhere
     return found
+
+
+def _deployments(cluster: Cluster, space: str) -> list[Mapping[str, Any]]:
+    """Those of a namespace that the caller may see."""
+    try:
+        return cluster.within(space, "apps", "v1", "deployments")
+    except DeniedError:
+        return []
 
 
 def _not_seen(what: str, exc: DeniedError, where: str) -> Finding:
@@ -194,20 +197,16 @@ def _answers(cluster: Cluster, what: str, variable: str, url: str) -> Finding:
         fix = f"export {variable}={url}; then ask again"
         return skipped(what, f"{url} leads out of the cluster: what is behind it is not seen in here", fix)
     space, name = address.namespace, address.service
+    of_service = f"kubernetes.io/service-name={name}"
     look = f"kubectl -n {space} get pods; kubectl -n {space} describe service {name}"
     try:
-        slices = cluster.within(
-            space, "discovery.k8s.io", "v1", "endpointslices", labels=f"kubernetes.io/service-name={name}"
-        )
+        slices = cluster.within(space, "discovery.k8s.io", "v1", "endpointslices", labels=of_service)
     except DeniedError as exc:
         return skipped(what, f"not looked whether {url} has a pod: {exc}", f"an administrator types: {look}")
     if not slices:
         return warning(what, f"{url}: no Service {name} in {space}, or its name leads out of the cluster", look)
-    ready = sum(
-        (each.get("conditions") or {}).get("ready") is not False
-        for one in slices
-        for each in one.get("endpoints") or ()
-    )
+    endpoints = [each for one in slices for each in one.get("endpoints") or ()]
+    ready = sum((each.get("conditions") or {}).get("ready") is not False for each in endpoints)
     if not ready:
         return bad(what, f"{url}: Service {space}/{name} has no pod that is ready", look)
     return good(what, f"{url}: {ready} ready")
@@ -224,11 +223,8 @@ def _taken(route: Mapping[str, Any]) -> Finding:
     """What the Gateways' controllers say of a route as it stands; silence about its newest state is a fault too."""
     space, name = route["metadata"]["namespace"], route["metadata"]["name"]
     what, fix = f"route {name}", f"kubectl -n {space} describe httproute {name}"
-    said = [
-        condition
-        for parent in (route.get("status") or {}).get("parents") or ()
-        for condition in parent.get("conditions") or ()
-    ]
+    parents = (route.get("status") or {}).get("parents") or ()
+    said = [condition for parent in parents for condition in parent.get("conditions") or ()]
     against = [
         f"{each['type']} is false: {each.get('reason')}: {each.get('message', '')}".rstrip(": ")
         for each in said

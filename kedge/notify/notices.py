@@ -47,34 +47,30 @@ def of_check(policy: Policy, check: Record[Checked], state: ModelState) -> Itera
 
 def of_records(policy: Policy, state: ModelState, now: datetime, *, scheduled: bool) -> Iterator[Notice]:
     """What the guard reads of the records: what waits for an approval, a champion that was rolled back, a check that
-    does not come.
-
-    Args:
-        policy: Of the model.
-        state: Of it.
-        now: The time.
-        scheduled: Whether checks come by themselves.
-    """
+    does not come although checks are ``scheduled``."""
     yield from _approvals(policy, state)
+    yield from _rollbacks(policy, state, now)
+    if scheduled:
+        yield from _overdue(policy, state, now)
+
+
+def _rollbacks(policy: Policy, state: ModelState, now: datetime) -> Iterator[Notice]:
     for each in state.releases:
         back = each.rolled_back
         if each.promoted is not None and back is not None and now - back.time < NEWS:
             line = f"{policy.name}: champion {each.bundle[:12]} was rolled back: {back.data.reason}"
             yield Notice(kind="rollback", key=each.key, line=line)
+
+
+def _overdue(policy: Policy, state: ModelState, now: datetime) -> Iterator[Notice]:
     since = state.champion.since if state.champion is not None else None
     if state.check is not None:
         since = state.check.written or state.check.time
     pause = max_pause(policy.monitor.schedule)
-    if not scheduled or since is None or pause is None:
-        return
-    late = now - since - timedelta(seconds=pause)
-    if late > LATE:
+    if since is not None and pause is not None and now - since - timedelta(seconds=pause) > LATE:
         last = f"the last was {span(now - since)} ago" if state.check else "there was none yet"
-        yield Notice(
-            kind="overdue",
-            key=since.isoformat(),
-            line=f"{policy.name}: a check is overdue, {last}: kubectl get jobs; kubectl describe the check's CronJob",
-        )
+        line = f"{policy.name}: a check is overdue, {last}: kubectl get jobs; kubectl describe the check's CronJob"
+        yield Notice(kind="overdue", key=since.isoformat(), line=line)
 
 
 def _approvals(policy: Policy, state: ModelState) -> Iterator[Notice]:

@@ -52,16 +52,20 @@ def post(policy: Policy, line: str, environment: Mapping[str, str] = os.environ)
     url = environment.get(variable, "")
     if not url.startswith(("https://", "http://")):
         return f"nobody was told: ${variable} holds no http(s) address here"
+    return _post_to(url, line, f"the address in ${variable}")
+
+
+def _post_to(url: str, line: str, receiver: str) -> str:
     import httpx
 
     try:
         with httpx.Client(timeout=SECONDS, transport=httpx.HTTPTransport(retries=2)) as client:
             answer = client.post(url, json={"text": escaped(line)})
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        return f"nobody was told: the address in ${variable} did not answer ({type(exc).__name__})"
+        return f"nobody was told: {receiver} did not answer ({type(exc).__name__})"
     if not answer.is_success:
-        return f"nobody was told: the address in ${variable} answered {answer.status_code}"
-    return f"told the address in ${variable}"
+        return f"nobody was told: {receiver} answered {answer.status_code}"
+    return f"told {receiver}"
 
 
 def escaped(line: str) -> str:

@@ -89,15 +89,16 @@ def _calendar(schedule: str) -> tuple[list[int], Callable[[date], bool]]:
 def _values(part: str, least: int, most: int, names: tuple[str, ...]) -> range:
     read = PART.fullmatch(part)
     assert read is not None
-    first, last = (
-        names.index(text.upper()) + least if text and text.upper() in names else int(text) if text else None
-        for text in (read["first"], read["last"])
-    )
+    first, last = (_number(text, least, names) if text else None for text in (read["first"], read["last"]))
     if first is None:
         first, last = least, most
     elif last is None:
         last = most if read["step"] else first
     return range(first, last + 1, int(read["step"] or 1))
+
+
+def _number(text: str, least: int, names: tuple[str, ...]) -> int:
+    return int(text) if text.isdecimal() else names.index(text.upper()) + least
 
 
 def _fault(part: str, name: str, least: int, most: int, names: tuple[str, ...]) -> str | None:
@@ -111,9 +112,7 @@ def _fault(part: str, name: str, least: int, most: int, names: tuple[str, ...]) 
         return f"{name} {part!r}: the step {step} must be a whole number above 0"
     ends = []
     for text in filter(None, (read["first"], read["last"])):
-        number = names.index(text.upper()) + least if text.upper() in names else None
-        if text.isdecimal():
-            number = int(text)
+        number = _number(text, least, names) if text.isdecimal() or text.upper() in names else None
         if number is None or not least <= number <= most:
             known = f", or {names[0]} to {names[-1]}" if names else ""
             return f"{name} {text} must be between {least} and {most}{known}"

@@ -73,6 +73,10 @@ class Feature(Section):
             raise ValueError(f"min and max belong to number and integer, not to {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_good_values(self) -> Feature:
         if self.values is not None:
             if self.type != "category":
                 raise ValueError(f"values belong to category, not to {self.type}")
@@ -80,10 +84,14 @@ class Feature(Section):
                 raise ValueError("values must be at least one category, each once")
             if "" in self.values:
                 raise ValueError("values: an empty text is a missing value, which `nullable` allows; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _of_good_buckets(self) -> Feature:
         if (self.privacy == "bucket") != (self.buckets is not None):
             raise ValueError("buckets and `privacy: bucket` belong together")
         if self.buckets is not None:
-            if not numeric:
+            if self.type not in ("number", "integer"):
                 raise ValueError(f"privacy: bucket needs a number or an integer, not {self.type}")
             if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
                 raise ValueError("buckets must be at least one edge, ascending, each once")

@@ -14,6 +14,7 @@ from kedge.policy.release import Release
 
 ALONE = "on failed requests and latency alone"
 DAY = 86_400
+NO_DELAY = "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
 RULED_OUT = 5.0
 """Requests without a failure, times the rate of failures that they rule out: three do at the level 0.05, and looking at
 any time costs more than half as many again."""
@@ -38,12 +39,7 @@ def notes(policy: Policy, rows_a_day: float | None = None) -> list[str]:
     due = policy.labels.due_seconds
     found = [*_of_schedule(policy), *_of_budget(policy), *_of_steps(policy), *_of_rows(policy), *_of_fairness(policy)]
     found += contradictions(policy)
-    if due is None:
-        found.append(
-            "labels: no delay is stated: checks estimate it from the log, and a canary takes their newest estimate"
-        )
-    else:
-        found += [*_of_age(policy, due), *_of_release(policy, due)]
+    found += [NO_DELAY] if due is None else [*_of_age(policy, due), *_of_release(policy, due)]
     if rows_a_day is not None:
         found += _of_rate(policy, rows_a_day)
     return found
@@ -188,14 +184,18 @@ def _of_harm(release: Release, rows_a_day: float) -> Iterator[str]:
             )
             return
     if times >= FAR:
-        analysis, daily = release.analysis, rows_a_day * release.steps[-1].percent / 100
-        rate = analysis.min_failure_rate + times * analysis.harm.failure_rate
-        hours = math.ceil(_requests(release, len(release.steps) - 1, 1.0) / daily * DAY / 3600)
-        yield (
-            f"release.analysis.harm: at {said} a candidate is promoted when {times:.2g} times this harm is ruled out "
-            f"(failing in more than {rate:.1%} of requests): less is not found; expected_step_seconds: {3600 * hours} "
-            f"rules it out, in longer steps; `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
-        )
+        yield _missed_harm(release, rows_a_day, times)
+
+
+def _missed_harm(release: Release, rows_a_day: float, times: float) -> str:
+    analysis, daily = release.analysis, rows_a_day * release.steps[-1].percent / 100
+    rate = analysis.min_failure_rate + times * analysis.harm.failure_rate
+    hours = math.ceil(_requests(release, len(release.steps) - 1, 1.0) / daily * DAY / 3600)
+    return (
+        f"release.analysis.harm: at {rows_a_day:,.3g} rows a day a candidate is promoted when {times:.2g} times this "
+        f"harm is ruled out (failing in more than {rate:.1%} of requests): less is not found; expected_step_seconds: "
+        f"{3600 * hours} rules it out, in longer steps; `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
+    )
 
 
 def _ruled_out(release: Release, index: int, daily: float) -> tuple[float, float]:
@@ -216,13 +216,8 @@ def _requests(release: Release, index: int, times: float) -> float:
     return max(steps[index].min_requests, RULED_OUT / rate)
 
 
-def _of_release(policy: Policy, due: float) -> Iterator[str]:
-    """A release that ends before the outcomes of its own requests are due."""
-    release = policy.release
-    if release.mode == "batch":
-        return
-    shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
-    longest = len(release.steps) * release.max_step_seconds + release.bake_seconds
+def _of_labelled_steps(release: Release, due: float) -> Iterator[str]:
+    """The first step that ends before the outcomes it wants are due."""
     for index, step in enumerate(release.steps):
         limit = (index + 1) * release.max_step_seconds
         if step.min_labels and due >= limit:
@@ -231,8 +226,18 @@ def _of_release(policy: Policy, due: float) -> Iterator[str]:
                 f"after at most {_span(limit)}: no candidate could be judged"
             )
             return
-    if any(step.min_labels for step in release.steps):
+
+
+def _of_release(policy: Policy, due: float) -> Iterator[str]:
+    """A release that ends before the outcomes of its own requests are due."""
+    release = policy.release
+    if release.mode == "batch":
         return
+    if any(step.min_labels for step in release.steps):
+        yield from _of_labelled_steps(release, due)
+        return
+    shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
+    longest = len(release.steps) * release.max_step_seconds + release.bake_seconds
     if due >= longest:
         yield (
             f"release: ends after at most {_span(longest)}, before its first outcomes are due ({_span(due)}): it is "

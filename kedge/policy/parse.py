@@ -23,6 +23,16 @@ MAX_LEVELS = 20
 LOCAL = ("parquet", "csv", "delta")
 
 
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as exc:
+        raise PolicyError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if len(raw) > MAX_BYTES:
+        raise PolicyError(f"{path}: {len(raw):,} bytes; a policy has at most {MAX_BYTES:,}")
+    return raw
+
+
 def load(path: str | Path) -> Policy:
     """Read a policy file; relative locations of data and code become absolute, seen from the file's folder.
 
@@ -31,12 +41,7 @@ def load(path: str | Path) -> Policy:
             its line.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as exc:
-        raise PolicyError(f"{path}: cannot be read: {exc.strerror}") from exc
-    if len(raw) > MAX_BYTES:
-        raise PolicyError(f"{path}: {len(raw):,} bytes; a policy has at most {MAX_BYTES:,}")
+    raw = _bytes(path)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -45,18 +50,13 @@ def load(path: str | Path) -> Policy:
     return read(text, path)
 
 
-def read(text: str, path: str | Path) -> Policy:
-    """Read the text of a policy file, which need not be written yet; else as :func:`load`.
-
-    Raises:
-        PolicyError: as :func:`load`.
-    """
-    path = Path(path)
+def _composed(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+    """The document's nodes, which know their lines, and its value."""
     try:
         _refuse_growth(text, path)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
         _refuse_duplicates(node, path)
-        value = None if node is None else _Constructor().construct_document(node)
+        return node, None if node is None else _Constructor().construct_document(node)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise PolicyError(f"{path}:{line}: not valid YAML: {exc.problem}") from exc
@@ -66,6 +66,16 @@ def read(text: str, path: str | Path) -> Policy:
     except UnicodeEncodeError as exc:
         line = text[: exc.start].count("\n") + 1
         raise PolicyError(f"{path}:{line}: not valid YAML: half a character, {text[exc.start]!r}") from exc
+
+
+def read(text: str, path: str | Path) -> Policy:
+    """Read the text of a policy file, which need not be written yet; else as :func:`load`.
+
+    Raises:
+        PolicyError: as :func:`load`.
+    """
+    path = Path(path)
+    node, value = _composed(text, path)
     if value is None:
         raise PolicyError(f"{path}:1: empty; `kedge init TABLE` writes a first policy from a table")
     if not isinstance(value, dict):

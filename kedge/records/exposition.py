@@ -175,9 +175,13 @@ def limit_seconds(policy: Policy) -> float:
     return release.ready_seconds + steps * release.max_step_seconds + release.bake_seconds
 
 
+def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, what, labels=labels)
+
+
 def _checks(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
-    when = GaugeMetricFamily("kedge_checked_timestamp_seconds", "When the newest check was made.", labels=["model"])
-    action = GaugeMetricFamily("kedge_check_action", "1 for what the newest check decided.", labels=["model", "action"])
+    when = _gauge("kedge_checked_timestamp_seconds", "When the newest check was made.", "model")
+    action = _gauge("kedge_check_action", "1 for what the newest check decided.", "model", "action")
     for name, state in states.items():
         if state.check is not None:
             when.add_metric([name], _made(state.check))
@@ -191,7 +195,7 @@ def _checks(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) ->
 
 def _runs(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_runs", "Runs that ended, by state.", labels=["model", "pipeline", "state"])
-    going = GaugeMetricFamily("kedge_runs_under_way", "Runs that began and did not end.", labels=["model", "pipeline"])
+    going = _gauge("kedge_runs_under_way", "Runs that began and did not end.", "model", "pipeline")
     for name, state in states.items():
         attempts = [(run.pipeline, attempt) for run in state.runs for attempt in run.attempts]
         finished = Counter((pipeline, each.finished.data.state) for pipeline, each in attempts if each.finished)
@@ -210,12 +214,10 @@ def _outcome(item: Record[Promoted] | Record[RolledBack]) -> str:
 
 def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_releases", "Releases that ended, by outcome.", labels=["model", "outcome"])
-    since = GaugeMetricFamily(
-        "kedge_release_started_timestamp_seconds", "When the release under way began; none: absent.", labels=["model"]
+    since = _gauge(
+        "kedge_release_started_timestamp_seconds", "When the release under way began; none: absent.", "model"
     )
-    limit = GaugeMetricFamily(
-        "kedge_release_limit_seconds", "The longest a release takes by its policy.", labels=["model"]
-    )
+    limit = _gauge("kedge_release_limit_seconds", "The longest a release takes by its policy.", "model")
     for name, state in states.items():
         limit.add_metric([name], limit_seconds(policies[name]))
         going = [each.started for each in state.releases if not each.promoted and not each.rolled_back]
@@ -229,16 +231,10 @@ def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) 
 
 
 def _champions(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) -> Iterator[Metric]:
-    since = GaugeMetricFamily(
-        "kedge_champion_since_timestamp_seconds", "When the champion began to serve.", labels=["model"]
-    )
-    trained = GaugeMetricFamily(
-        "kedge_trained_until_timestamp_seconds", "Newest row the champion was trained on.", labels=["model"]
-    )
-    waits = GaugeMetricFamily(
-        "kedge_approval_waiting", "1 while kedge approve is waited for.", labels=["model", "pipeline"]
-    )
-    limit = GaugeMetricFamily("kedge_limit", "What the policy calls too much.", labels=["model", "figure"])
+    since = _gauge("kedge_champion_since_timestamp_seconds", "When the champion began to serve.", "model")
+    trained = _gauge("kedge_trained_until_timestamp_seconds", "Newest row the champion was trained on.", "model")
+    waits = _gauge("kedge_approval_waiting", "1 while kedge approve is waited for.", "model", "pipeline")
+    limit = _gauge("kedge_limit", "What the policy calls too much.", "model", "figure")
     for name, state in states.items():
         policy = policies[name]
         if state.champion is not None:

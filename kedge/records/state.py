@@ -362,11 +362,8 @@ class ModelState:
 
         Not submitted yet, because the process died or nobody answered, unless a later check saw nothing bad, a corrupt
         feed or another champion; under way, perhaps with nobody left to drive it; failed by something that trying again
-        may mend, up to ``MAX_ATTEMPTS`` times; passed its gates, and no release was begun. Not one that a person has
-        yet to approve.
-
-        Args:
-            by_hand: Releases wait for an approval, and begin with it.
+        may mend, up to ``MAX_ATTEMPTS`` times; passed its gates, and no release was begun, which ``by_hand`` begins
+        with an approval. Not one that a person has yet to approve.
         """
         decided = self._decided
         if decided is None or self._waits(decided):

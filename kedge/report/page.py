@@ -12,6 +12,13 @@ from kedge.report.style import STYLESHEET
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Even if something escaped the escaping, the browser runs no script and loads nothing."""
+DOCUMENT = Markup(
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    '<meta http-equiv="Content-Security-Policy" content="{}">\n<title>{}</title>\n<style>{}</style>\n</head>\n'
+    '<body class="kedge">\n<header><h1>{}</h1>{}</header>\n<main>\n{}\n</main>\n</body>\n</html>\n'
+)
 
 
 def page(title: str, *sections: Markup | str, subtitle: str = "") -> str:
@@ -26,15 +33,7 @@ def page(title: str, *sections: Markup | str, subtitle: str = "") -> str:
     1
     """
     below = Markup('<p class="subtitle">{}</p>').format(subtitle) if subtitle else Markup("")
-    return str(
-        Markup(
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark">\n'
-            '<meta http-equiv="Content-Security-Policy" content="{}">\n<title>{}</title>\n<style>{}</style>\n</head>\n'
-            '<body class="kedge">\n<header><h1>{}</h1>{}</header>\n<main>\n{}\n</main>\n</body>\n</html>\n'
-        ).format(POLICY, title, STYLESHEET, title, below, _joined(sections))
-    )
+    return str(DOCUMENT.format(POLICY, title, STYLESHEET, title, below, _joined(sections)))
 
 
 def fragment(*sections: Markup | str) -> str:
@@ -60,6 +59,12 @@ def small_multiples(parts: Iterable[Markup]) -> Markup:
     return Markup('<div class="small">{}</div>').format(_joined(parts))
 
 
+def _refuse_ragged(columns: Sequence[str], body: Sequence[Sequence[object]]) -> None:
+    for row in body:
+        if len(row) != len(columns):
+            raise ValueError(f"row {row!r} has {len(row)} cells, the table {len(columns)} columns")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """A table; numbers stand right, ``None`` is a dash, times are UTC.
 
@@ -67,9 +72,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
         ValueError: a row is not as long as ``columns``.
     """
     body = [list(row) for row in rows]
-    for row in body:
-        if len(row) != len(columns):
-            raise ValueError(f"row {row!r} has {len(row)} cells, the table {len(columns)} columns")
+    _refuse_ragged(columns, body)
     numeric = [bool(body) and all(_is_number(row[k]) or row[k] is None for row in body) for k in range(len(columns))]
     head = Markup("").join(_cell("th", name, number) for name, number in zip(columns, numeric, strict=True))
     lines = Markup("\n").join(
