@@ -86,14 +86,18 @@ def _options(
     """What may stand before a command."""
 
 
+def _run() -> None:
+    name = next((word for word in sys.argv[1:2] if word in COMMANDS), "")
+    refuse_earlier_names(sys.argv[2:], RENAMED.get(name, {}))
+    extra = "step" if name in STEP else "local" if name in LOCAL else "data"
+    with needed_by(f"kedge {name}", extra):
+        build([name] if name else COMMANDS)()  # all of them would cost an hourly check 40 ms
+
+
 def main() -> None:
     """Run the command; an error becomes one message on standard error and its exit code."""
     try:
-        name = next((word for word in sys.argv[1:2] if word in COMMANDS), "")
-        refuse_earlier_names(sys.argv[2:], RENAMED.get(name, {}))
-        extra = "step" if name in STEP else "local" if name in LOCAL else "data"
-        with needed_by(f"kedge {name}", extra):
-            build([name] if name else COMMANDS)()  # all of them would cost an hourly check 40 ms
+        _run()
     except KedgeError as exc:
         sys.stderr.write(f"error: {exc}\n")
         if os.environ.get("KEDGE_DEBUG"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
-    from kedge.records import ModelState
+    from kedge.records import Checked, ModelState, Record
     from kedge.settings import Settings
     from kedge.store import Store
     from kedge.submission.submit import RunOutcome
@@ -96,23 +97,28 @@ def _step(store: Store, policy: Policy, begin: str, step: str, reason: str) -> N
         typer.echo(f"its release: {progress.words(seen, clock.now())}")
 
 
+def _waiting(store: Store, model: str, key: str, now: datetime) -> Record[Checked]:
+    """The check whose retraining waits for an approval under this key."""
+    from kedge.errors import UsageError
+    from kedge.monitoring.history import load_history
+    from kedge.records import ModelState
+
+    waits = ModelState.of(load_history(store, model, now)).retraining_to_approve
+    if waits is None or waits.data.decision_key != key:
+        other = f"; the one that does is {waits.data.decision_key}" if waits is not None else ""
+        raise UsageError(f"{model}: no retraining {key} waits for an approval{other}; `kedge status` says what does")
+    return waits
+
+
 def _retraining(
     settings: Settings, store: Store, policy: Policy, key: str, reason: str, submitted: bool
 ) -> list[RunOutcome]:
     from kedge import clock, records
     from kedge.cli.monitor import follow_up
-    from kedge.errors import UsageError
-    from kedge.monitoring.history import load_history
-    from kedge.records import Approved, ModelState, Record
+    from kedge.records import Approved, Record
 
     now = clock.now()
-    history = load_history(store, policy.name, now)
-    waits = ModelState.of(history).retraining_to_approve
-    if waits is None or waits.data.decision_key != key:
-        other = f"; the one that does is {waits.data.decision_key}" if waits is not None else ""
-        raise UsageError(
-            f"{policy.name}: no retraining {key} waits for an approval{other}; `kedge status` says what does"
-        )
+    waits = _waiting(store, policy.name, key, now)
     data = Approved(decision_key=key, reason=reason)
     records.append(store, Record(model=policy.name, key=key, time=now, data=data))
     typer.echo(f"{policy.name}: retraining {key} approved")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, json_text, refuse_both
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,6 @@ def drill(
 
     Example: kedge drill --model payments
     """
-    import orjson
-
     from kedge import policy as policies
     from kedge.rollout import step
     from kedge.settings import Settings
@@ -49,9 +47,6 @@ def drill(
         replace_kept=replace,
         say=lambda line: typer.echo(line, err=True),
     )
-    if as_json:
-        typer.echo(orjson.dumps(drilled.to_dict(), option=orjson.OPT_INDENT_2).decode())
-    else:
-        typer.echo("\n".join(drilled.lines()))
+    typer.echo(json_text(drilled.to_dict()) if as_json else "\n".join(drilled.lines()))
     if not drilled.passed:
         raise typer.Exit(1)

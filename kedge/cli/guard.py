@@ -89,11 +89,16 @@ def _begin(settings: Settings, store: Store, policy: Policy) -> None:
         submit.look_after(settings, policy, say=typer.echo)
     except RunError as exc:
         typer.echo(f"{policy.name}: what became of its runs is not known: {exc}", err=True)
-    by_hand = policy.release.approval == "manual"
     state = ModelState.of(load_history(store, policy.name, clock.now()))
-    bundle = state.awaits_release(by_hand=by_hand)
-    if bundle is None:
-        return
+    bundle = state.awaits_release(by_hand=policy.release.approval == "manual")
+    if bundle is not None:
+        _begin_release(settings, policy, bundle)
+
+
+def _begin_release(settings: Settings, policy: Policy, bundle: str) -> None:
+    from kedge.errors import RunError
+    from kedge.submission import submit
+
     try:
         outcome = submit.submit_release(settings, policy, bundle, reason="passed its gates", wait=False, say=typer.echo)
     except RunError as exc:  # guarding who serves goes first; the next look tries it again

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name, json_text
 
 
 def register(app: typer.Typer) -> None:
@@ -35,15 +35,9 @@ def history(
     from kedge.api.history import CHECKS, COLUMNS, read_history
     from kedge.settings import Settings
 
-    shown = read_history(Settings.of(store).store, chosen_name(policy, model), checks=max(limit, CHECKS)).newest(
-        limit, every=every
-    )
-    if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(shown.records, option=orjson.OPT_INDENT_2).decode())
-    else:
-        typer.echo("\n".join(table(COLUMNS, shown.lines())))
+    read = read_history(Settings.of(store).store, chosen_name(policy, model), checks=max(limit, CHECKS))
+    shown = read.newest(limit, every=every)
+    typer.echo(json_text(shown.records) if as_json else "\n".join(table(COLUMNS, shown.lines())))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -54,15 +48,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     from rich.table import Table
     from rich.text import Text
 
-    wide = (
-        None if sys.stdout.isatty() else sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True))
-    )
+    widths = [max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)]
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    console = Console(width=wide, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else sum(widths), highlight=False)
     with console.capture() as shown:
         console.print(drawn)
     return [line.rstrip() for line in shown.get().splitlines()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,27 +233,30 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
     item, data = outcome.record, outcome.record.data
     before = "" if outcome.written else " (checked before)"
     start, end = (f"{time:%Y-%m-%dT%H:%M}" for time in (data.window.start, data.window.end))
-    lines = [
+    return [
         f"{item.model}, {start} to {end} UTC, {data.rows:,} rows: {data.verdict}{before}",
         f"action: {data.action}",
         *(f"  {reason}" for reason in data.reasons),
         *(f"warning: {warning}" for warning in data.warnings),
         f"report: {address(data.report)}",
+        *_open_points(outcome),
     ]
+
+
+def _open_points(outcome: Outcome) -> Iterator[str]:
+    """What a person may have to do about a check."""
+    item, data = outcome.record, outcome.record.data
     source = data.label_source
     if source is not None and source.invalid:
-        lines.append(f"label source: {source.invalid:,} rows left out; the first: {source.faults[0]}")
+        yield f"label source: {source.invalid:,} rows left out; the first: {source.faults[0]}"
     if data.approval_wanted:
-        lines.append(f"a retraining waits for: kedge approve --model {item.model} {data.decision_key}")
+        yield f"a retraining waits for: kedge approve --model {item.model} {data.decision_key}"
     if outcome.due is not None and outcome.due.key != item.key:
-        lines.append(f"the retraining decided on at {outcome.due.key} is not done yet")
-    return lines
+        yield f"the retraining decided on at {outcome.due.key} is not done yet"
 
 
 def _json(outcome: Outcome, ended: Sequence[RunOutcome]) -> str:
-    import orjson
-
     due = outcome.due.data.decision_key if outcome.due else None
     runs = [one.to_dict() for one in ended]
     body = {**asdict(outcome.record), "written_now": outcome.written, "due": due, "runs": runs}
-    return orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()
+    return json_text(body)

@@ -1,7 +1,8 @@
-"""What several commands take: the same names, the same words, the same answer."""
+"""What several commands take and print: the same names, the same words, the same answer."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from kedge.errors import UsageError
 if TYPE_CHECKING:
     from kedge.policy import Policy
     from kedge.settings import Settings
+    from kedge.store import Store
 
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="The policy file; or give --model.")]
 ModelName = Annotated[
@@ -70,15 +72,20 @@ def stored_policy(model: str, settings: Settings) -> Policy:
         UsageError: the store holds no bundle of the model.
     """
     from kedge import policy as policies
-    from kedge import records
-    from kedge.api.history import unknown_model
-    from kedge.bundle import address, manifest
     from kedge.store import open_store
 
     file = Path(settings.policies, f"{model}.yaml") if settings.policies else None
     if file is not None and file.is_file():
         return policies.load(file)
-    store = open_store(settings.store)
+    return _bundled_policy(open_store(settings.store), model)
+
+
+def _bundled_policy(store: Store, model: str) -> Policy:
+    from kedge import policy as policies
+    from kedge import records
+    from kedge.api.history import unknown_model
+    from kedge.bundle import address, manifest
+
     events = records.read_events(store, model)
     if not events:
         raise unknown_model(store, model)
@@ -86,8 +93,13 @@ def stored_policy(model: str, settings: Settings) -> Policy:
     registered = [item.data.bundle for item in state.registered]
     for bundle in filter(None, (state.champion_bundle, *reversed(registered))):
         key = f"{address(model, bundle)}/{manifest.NAME}"
-        try:
+        with suppress(KeyError):  # an old one may have been deleted
             return policies.parse(manifest.parse(store.get(key), store.uri(key)).policy, place=store.uri(key))
-        except KeyError:
-            continue  # an old one may have been deleted
     raise UsageError(f"{model}: no bundle in the store says its policy; give --policy FILE")
+
+
+def json_text(value: object) -> str:
+    """A result as every command prints it with --json."""
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 from kedge.cli.release import Rate
 
 
@@ -31,16 +31,10 @@ def plan(
 
     Example: kedge plan --policy fraud.yaml --rps 0.5
     """
-    import orjson
-
     from kedge.rollout.plan import plan as planned
     from kedge.settings import Settings
 
     result = planned(
         chosen_policy(policy, model, Settings.of(store)), rps=rps, base_error=base_error, rollouts=rollouts
     )
-    if as_json:
-        typer.echo(orjson.dumps(result.to_dict(), option=orjson.OPT_INDENT_2).decode())
-        return
-    for line in result.lines():
-        typer.echo(line)
+    typer.echo(json_text(result.to_dict()) if as_json else "\n".join(result.lines()))

@@ -106,22 +106,26 @@ def _sql_faults(file: Path, parsed: Policy) -> list[str]:
     import os
 
     from kedge import policy
-    from kedge.errors import DataError
 
-    faults = []
-    labels = parsed.data.labels
     sources: dict[tuple[str, ...], Source] = {("data", "source"): parsed.data.source}
-    if labels is not None:
-        sources["data", "labels", "source"] = labels.source
-    for field, source in sources.items():
-        if source.format == "sql" and os.environ.get(source.location):
-            from kedge.tables import sql
+    if parsed.data.labels is not None:
+        sources["data", "labels", "source"] = parsed.data.labels.source
+    set_here = {
+        field: each for field, each in sources.items() if each.format == "sql" and os.environ.get(each.location)
+    }
+    faults = {field: fault for field, each in set_here.items() if (fault := _sql_fault(each))}
+    return [f"{file}:{policy.line_of(file, field)}: {'.'.join(field)}: {fault}" for field, fault in faults.items()]
 
-            try:
-                sql.engine(source.location, source.query or "")
-            except DataError as exc:
-                faults.append(f"{file}:{policy.line_of(file, field)}: {'.'.join(field)}: {exc}")
-    return faults
+
+def _sql_fault(source: Source) -> str:
+    from kedge.errors import DataError
+    from kedge.tables import sql
+
+    try:
+        sql.engine(source.location, source.query or "")
+    except DataError as exc:
+        return str(exc)
+    return ""
 
 
 def rows_a_day(parsed: Policy) -> float | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kedge.cli.drift import unreadable
 from kedge.cli.options import ModelName, StoreRoot, optional_policy
 
 
@@ -38,6 +39,6 @@ def profile(
     )
     raw = profiled.to_json()
     write_file(output, raw)
-    for name, count in profiled.unreadable.items():
-        typer.echo(f"{name}: {count:,} values cannot be read as its type and count as missing", err=True)
+    for line in unreadable(profiled):
+        typer.echo(line, err=True)
     typer.echo(f"{output}: {profiled.rows:,} rows, {len(profiled.columns)} columns, {len(raw):,} bytes")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 Rate = Annotated[float, typer.Option(min=1e-6, max=1e5, help="Requests a second, of both bundles together.")]
 
@@ -58,8 +58,6 @@ def simulate(
 
     Example: kedge release simulate --policy fraud.yaml --rps 10 --base-error 0.01 --candidate-error 0.05
     """
-    import orjson
-
     from kedge.cpus import usable_cpus
     from kedge.progress import bar
     from kedge.rollout import simulate as simulation
@@ -85,7 +83,7 @@ def simulate(
             advance()
     figures = simulation.summary(ended)
     if as_json:
-        typer.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_text(figures))
         return
     shares = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.1%}" for name in ("rolled_back", "promoted", "held"))
     typer.echo(f"{rollouts:,} releases at {rps:g} requests a second: {shares}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
@@ -49,8 +49,6 @@ def replay(
 
     Example: kedge replay --policy fraud.yaml --data history.parquet --block 1d --html replay.html
     """
-    import orjson
-
     from kedge.bundle import packages
     from kedge.progress import bar
     from kedge.replay import blocks as cutting
@@ -77,7 +75,7 @@ def replay(
     if html is not None:
         write_file(html, page.html(result).encode())
     if as_json:
-        typer.echo(orjson.dumps(result.to_dict(), option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_text(result.to_dict()))
         return
     for line in page.lines(result):
         typer.echo(line)

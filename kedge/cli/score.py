@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 
 def register(app: typer.Typer) -> None:
@@ -53,8 +53,6 @@ def score(
 
     Example: kedge score --policy churn.yaml --data customers.parquet --output scores.parquet
     """
-    import orjson
-
     from kedge.cli.monitor import time_of
     from kedge.scoring import step
     from kedge.settings import Settings
@@ -75,7 +73,7 @@ def score(
         say=lambda line: typer.echo(line, err=as_json),
     )
     if as_json:
-        typer.echo(orjson.dumps(done.to_dict(), option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_text(done.to_dict()))
         return
     beside = f", candidate {done.candidate[:12]} beside it" if done.candidate else ""
     typer.echo(f"{done.model}: {done.rows:,} rows scored by bundle {done.bundle[:12]}{beside}: {done.output}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, refuse_both
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, json_text, refuse_both
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
@@ -84,12 +84,7 @@ def status(
     else:
         found = _one(policy, model, settings, now)
         texts, value = screen(found), asdict(found)
-    if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-    else:
-        typer.echo("\n".join(texts))
+    typer.echo(json_text(value) if as_json else "\n".join(texts))
 
 
 def watched(look_again: Callable[[], Status], sleep: Callable[[float], object]) -> Iterator[str]:
@@ -215,14 +210,18 @@ def _next(state: ModelState, asked: Policy | None, rollout: Rollout | None, now:
         yield f"the retraining decided on at {_moment(held.time)} waits for `kedge approve {held.data.decision_key}`"
     if failed is None and rollout is None and (decided := state.unfinished(by_hand=by_hand)) is not None:
         yield f"the retraining decided on at {_moment(decided.time)} is not done: the next `kedge monitor` drives it on"
-    if asked is None:
-        return
-    past, budget = state.budgeted, asked.monitor.budget
+    if asked is not None:
+        yield from _retraining_budget(state, asked, now)
+
+
+def _retraining_budget(state: ModelState, policy: Policy, now: datetime) -> Iterator[str]:
+    """What the budget still allows, and when checks run."""
+    past, budget = state.budgeted, policy.monitor.budget
     if past and (ends := past[-1].time + timedelta(seconds=budget.cooldown_seconds)) > now:
         yield f"checks ask for no retraining before {_moment(ends)} (cooldown)"
     if used := state.spent(budget, now):
         yield f"{used} of {budget.max_retrains} retrainings of the period are used"
-    scheduled = f"on a cluster checks run by the schedule {asked.monitor.schedule!r} (UTC)"
+    scheduled = f"on a cluster checks run by the schedule {policy.monitor.schedule!r} (UTC)"
     yield f"{scheduled}; `kedge monitor` makes one at any time"
 
 

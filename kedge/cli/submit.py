@@ -10,7 +10,7 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kedge.settings import Settings
     from kedge.store import Store
@@ -127,19 +127,19 @@ def _proof(store: Store, model: str, outcome: RunOutcome) -> Iterator[str]:
     found = records.find(store, model, Evaluated, records.evaluation_key(outcome.bundle, outcome.run))
     if found is None:
         return
-    figures = found.data.metrics
-    parts = [f"loss {figures['loss']:.4g}"]
-    if "loss_low" in figures:
-        parts[0] += f" (95 % interval {figures['loss_low']:.4g} to {figures['loss_high']:.4g})"
-    parts += [
-        f"{words} {figures[name]:.4g}"
-        for name, words in (("constant_loss", "best constant"), ("champion_loss", "champion"), ("roc_area", "ROC area"))
-        if name in figures
-    ]
-    if "champion_loss" not in figures:
-        parts.append("no champion yet")
-    yield f"{', '.join(parts)}; on {figures['rows']:,.0f} rows that it was not trained on"
+    yield _figures(found.data.metrics)
     yield f"its page: {store.url}/{found.data.report}"
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    parts = [f"loss {metrics['loss']:.4g}"]
+    if "loss_low" in metrics:
+        parts[0] += f" (95 % interval {metrics['loss_low']:.4g} to {metrics['loss_high']:.4g})"
+    held_against = {"constant_loss": "best constant", "champion_loss": "champion", "roc_area": "ROC area"}
+    parts += [f"{words} {metrics[name]:.4g}" for name, words in held_against.items() if name in metrics]
+    if "champion_loss" not in metrics:
+        parts.append("no champion yet")
+    return f"{', '.join(parts)}; on {metrics['rows']:,.0f} rows that it was not trained on"
 
 
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:
