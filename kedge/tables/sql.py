@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from kedge.errors import DataError
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader, refuse_twice
@@ -97,13 +97,46 @@ def engine(variable: str, query: str) -> Any:
         raise DataError(f"data.source.location names ${variable}, which is not set: put the connection address there")
     if not re.match(r"\s*(select|with)\b", query, re.IGNORECASE) or ";" in query.rstrip().rstrip(";"):
         raise DataError(f"query on ${variable}: must be one SELECT, got {query.strip()[:60]!r}")
+    refused = f"${variable}: no connection can be made from it"
     try:
-        return sa.create_engine(address)
-    except (SQLAlchemyError, ImportError) as exc:
-        reason = "it is not a URL"
-        if isinstance(exc, ImportError):
-            reason = f"the driver {exc.name} is not installed; `postgresql+psycopg` and `mysql+pymysql` are"
-        raise DataError(f"${variable}: no connection can be made from it: {reason}") from None
+        url = sa.make_url(address)
+        if "@" in (url.host or ""):
+            raise DataError(f"{refused}: it has a second @: write %40 for one in the password")
+        made = sa.create_engine(url)
+    except (NoSuchModuleError, ImportError) as exc:
+        driver = url.drivername if isinstance(exc, NoSuchModuleError) else exc.name
+        known = "`postgresql+psycopg` and `mysql+pymysql` are in kedge[step]"
+        raise DataError(f"{refused}: the driver {driver} is not installed; {known}") from None
+    except (SQLAlchemyError, ValueError):
+        raise DataError(f"{refused}: it is not a URL") from None
+    if made.driver == "psycopg":
+        sa.event.listen(made, "connect", lambda connection, _: keep_unreadable_times(connection.adapters))
+    return made
+
+
+def keep_unreadable_times(adapters: Any) -> None:
+    """Have psycopg read dates and times that Python has none for, such as ``infinity``, as their text: one such value
+    is one invalid row, not the end of the query."""
+    from psycopg import DataError as UnreadableError
+    from psycopg.pq import Format
+
+    class Kept:
+        format = Format.TEXT
+        reads: Any
+
+        def __init__(self, oid: int, context: Any = None) -> None:
+            self._loader = self.reads(oid, context)
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._loader.load(data)
+            except UnreadableError:
+                return bytes(data).decode()
+
+    for name in ("date", "timestamp", "timestamptz"):
+        oid = adapters.types[name].oid
+        reads = adapters.get_loader(oid, Format.TEXT)
+        adapters.register_loader(oid, type(f"Kept{name}", (Kept,), {"reads": reads}))
 
 
 def _line(exc: SQLAlchemyError) -> str:

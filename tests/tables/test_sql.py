@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import sources
-from kedge.tables.sql import SqlReader
+from kedge.tables.sql import SqlReader, engine, keep_unreadable_times
 
 Policies = Callable[..., Policy]
 QUERY = "SELECT parcel, sent, weight, items, express, country, late FROM parcels WHERE parcel LIKE 'p%'"
@@ -80,3 +81,44 @@ def test_what_the_database_says_is_passed_on_without_the_address(
     with pytest.raises(DataError, match=r"\$DEPOT: no connection can be made") as raised:
         opened(policy_for, store)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql+psycopg://me:SEC@RET@db/bank", "it has a second @: write %40 for one in the password"),
+        ("postgresql+psycopg://me:SECRET@db:RET/bank", "it is not a URL"),
+        ("snowflake://me:SECRET@account/bank", r"the driver snowflake is not installed; .* are in kedge\[step\]"),
+        ("mssql+pyodbc://me:SECRET@db/bank", "the driver pyodbc is not installed"),
+    ],
+)
+def test_an_address_that_does_not_do_is_refused_without_its_password(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPOT", address)
+    with pytest.raises(DataError, match=rf"^\$DEPOT: no connection can be made from it: {said}") as raised:
+        engine("DEPOT", "SELECT 1")
+    assert "RET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "read"),
+    [
+        ("timestamptz", b"infinity", "infinity"),
+        ("timestamp", b"294276-01-01 00:00:00", "294276-01-01 00:00:00"),
+        ("date", b"4713-01-01 BC", "4713-01-01 BC"),
+        ("date", b"2026-03-02", date(2026, 3, 2)),
+    ],
+)
+def test_a_time_that_python_has_none_for_is_one_text_not_the_end_of_the_query(
+    kind: str, written: bytes, read: object
+) -> None:
+    import psycopg
+    from psycopg.pq import Format
+
+    adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
+    keep_unreadable_times(adapters)
+    oid = adapters.types[kind].oid
+    loader = adapters.get_loader(oid, Format.TEXT)
+    assert loader is not None
+    assert loader(oid, None).load(written) == read
