@@ -22,6 +22,7 @@ IDLE: Object = {  # slots and a route, and nothing that runs
     "serving": {"enabled": True},
     "route": {"enabled": True},
     "collector": {"enabled": False},
+    "tools": {"enabled": False},
     "policyCheck": {"enabled": False},
     "store": {"url": "s3://kedge/test"},
 }

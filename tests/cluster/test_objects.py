@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
+from pathlib import Path
 
 import pytest
 
+from kedge.collector import token_review
 from kedge.doctor import accounts
 from kedge.doctor.client import KubernetesCluster
 from tests.chart.render import SCENARIOS, render
@@ -40,6 +43,53 @@ def place(make_namespace, custom_kinds):
 def test_the_server_takes_every_object_of_the_chart(place, scenario):
     objects = render(scenario)
     assert len(accepted(place, objects)) == len(objects)
+
+
+def test_the_server_takes_every_object_of_the_chart_with_tokens(place):
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, "collector": {"tokens": {"enabled": True}}}
+    objects = render(values)
+    assert len(accepted(place, objects)) == len(objects)
+
+
+@pytest.fixture
+def as_collector(make_namespace, tmp_path, monkeypatch):
+    """This process in the place of the collector's: its address of the API server, its authority, its own token."""
+    place = make_namespace("tokens")
+    values = {"models": [{"policy": FRAUD}], "serving": {"enabled": True}, "collector": {"tokens": {"enabled": True}}}
+    kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+    made = [each for each in render(values, namespace=place.name) if each["kind"] in kinds]
+    made = [each for each in made if each["metadata"].get("namespace", place.name) == place.name]
+    place.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", given=made)
+    config = json.loads(place.kubectl("config", "view", "--raw", "--minify", "--output=json"))
+    cluster = config["clusters"][0]["cluster"]
+    authority = cluster.get("certificate-authority-data")
+    (tmp_path / "ca.crt").write_bytes(
+        b64decode(authority) if authority else Path(cluster["certificate-authority"]).read_bytes()
+    )
+    (tmp_path / "token").write_text(place.kubectl("create", "token", "kedge-collector"))
+    host, _, port = cluster["server"].removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port.strip("/") or "443")
+    monkeypatch.setattr(token_review, "OWN", tmp_path)
+    yield place
+    for each in made:
+        if each["kind"] != "ServiceAccount":
+            place.kubectl("delete", each["kind"], each["metadata"]["name"])
+
+
+def test_the_collector_learns_whose_a_token_is_and_takes_none_for_the_api(as_collector, tmp_path):
+    def token(account, *words):
+        return as_collector.kubectl("create", "token", account, *words).strip()
+
+    account_of = token_review.account_of
+    ours = token("kedge-slots", "--audience=kedge-collector")
+    assert account_of(ours, "kedge-collector") == f"{as_collector.name}/kedge-slots"
+    assert account_of(token("kedge-slots"), "kedge-collector") is None
+    assert account_of(ours, "another") is None
+    assert account_of("nonsense", "kedge-collector") is None
+    (tmp_path / "token").write_text(token("kedge-slots"))
+    with pytest.raises(OSError, match="403"):  # an account without the right asks nothing
+        account_of(ours, "kedge-collector")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
