@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
@@ -29,6 +29,7 @@ FRESH_SECONDS = 300.0
 STALE_SECONDS = 3600.0
 """And so long where Kubernetes cannot be asked: what was good an hour ago is no reason to lose predictions."""
 BAD_SECONDS = 30.0
+"""So long it holds that a token is none, or that Kubernetes is away."""
 MAX_KNOWN = 1000
 AT_ONCE = 4
 """Questions to Kubernetes at a time, however many strangers come."""
@@ -39,6 +40,9 @@ class _Known(NamedTuple):
     account: str | None
     """NAMESPACE/NAME; None of a token that is none of this audience."""
     at: float
+    """When Kubernetes said so."""
+    until: float
+    """It is not asked again before."""
 
 
 class Admission:
@@ -47,6 +51,7 @@ class Admission:
     Args:
         settings: Its ``token``, ``senders``, ``audience`` and ``untokened_logger``. With none of them everyone may
             send everything.
+        faults: Told under ``tokens`` while Kubernetes cannot be asked.
         review: Whose a token is; None of one that is not good. OSError where Kubernetes cannot be asked.
         monotonic: Seconds since any moment.
     """
@@ -55,6 +60,7 @@ class Admission:
         self,
         settings: Settings,
         declared: Mapping[str, Declared],
+        faults: MutableMapping[str, str],
         *,
         review: Callable[[str, str], str | None] = account_of,
         monotonic: Callable[[], float] = time.monotonic,
@@ -64,6 +70,7 @@ class Admission:
         self._audience = settings.audience
         self._loggers = settings.untokened_logger
         self._declared = declared
+        self._faults = faults
         self._review = review
         self._monotonic = monotonic
         self._known: dict[bytes, _Known] = {}
@@ -88,7 +95,7 @@ class Admission:
         if not self._senders or not shown.startswith(BEARER):
             raise RequestRejected("unauthorized", "the header `Authorization: Bearer <token>` is missing or wrong")
         known = self._known.get(sha256(shown).digest())
-        if known is None or self._age(known) > (FRESH_SECONDS if known.account else BAD_SECONDS):
+        if known is None or self._monotonic() >= known.until:
             return False
         self._check(known.account, work)
         return True
@@ -97,28 +104,35 @@ class Admission:
         """The same, and ask Kubernetes where that is needed."""
         if self.at_once(headers, work):
             return
-        shown = headers[b"authorization"]
-        key = sha256(shown).digest()
-        try:
-            async with self._asking:
-                token = shown[len(BEARER) :].decode("latin-1")
-                account = await asyncio.to_thread(self._review, token, self._audience)
-        except OSError as exc:
-            known = self._known.get(key)
-            if known is None or known.account is None or self._age(known) > STALE_SECONDS:
-                fault = f"Kubernetes cannot be asked whose token this is: {exc}; send again later"
-                raise RequestRejected("busy", fault) from exc
-            account = known.account
-        else:
-            self._remember(key, account)
+        async with self._asking:
+            if self.at_once(headers, work):  # another request with this token was answered meanwhile
+                return
+            account = await self._asked(headers[b"authorization"])
         self._check(account, work)
+
+    async def _asked(self, shown: bytes) -> str | None:
+        """Whose a token is; while Kubernetes is away what it said before, if that is not too long ago."""
+        key, token = sha256(shown).digest(), shown[len(BEARER) :].decode("latin-1")
+        try:
+            account = await asyncio.to_thread(self._review, token, self._audience)
+        except OSError as exc:
+            self._faults["tokens"] = f"Kubernetes cannot be asked whose a token is: {exc}"
+            known, now = self._known.get(key), self._monotonic()
+            if known is None or known.account is None or now - known.at > STALE_SECONDS:
+                raise RequestRejected("busy", f"{self._faults['tokens']}; send again later") from exc
+            self._known[key] = known._replace(until=now + BAD_SECONDS)
+            return known.account
+        self._faults.pop("tokens", None)
+        self._remember(key, account)
+        return account
 
     def _remember(self, key: bytes, account: str | None) -> None:
         """Strangers push out strangers, and nobody who may send."""
         if len(self._known) >= MAX_KNOWN:
             kept = {key: known for key, known in self._known.items() if known.account in self._senders}
             self._known = kept if len(kept) < MAX_KNOWN else {}
-        self._known[key] = _Known(account, self._monotonic())
+        now = self._monotonic()
+        self._known[key] = _Known(account, now, now + (FRESH_SECONDS if account else BAD_SECONDS))
 
     def _check(self, account: str | None, work: Work) -> None:
         if account is None:
@@ -130,9 +144,6 @@ class Admission:
             raise RequestRejected(
                 "forbidden", f"the account {account} may send {may}; --sender {account}={work} lets it"
             )
-
-    def _age(self, known: _Known) -> float:
-        return self._monotonic() - known.at
 
     def _is_open_logger(self, headers: Headers) -> bool:
         """An event of KServe's logger, by the headers that also say how it is read, about a model that takes them."""

@@ -42,7 +42,7 @@ class App:
     def __init__(self, collector: Collector, settings: Settings) -> None:
         self._collector = collector
         self._settings = settings
-        self._admission = Admission(settings, collector.declared)
+        self._admission = Admission(settings, collector.declared, collector.metrics.faults)
         self._held = 0
         """Bytes of bodies that are still arriving."""
         self._bulk = Bulk(collector, settings)

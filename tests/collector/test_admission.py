@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kedge import token_review
-from kedge.collector.admission import MAX_KNOWN, Admission, senders_of
+from kedge.collector.admission import AT_ONCE, MAX_KNOWN, Admission, senders_of
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
 from kedge.errors import UsageError
@@ -115,6 +115,18 @@ def test_the_shared_token_still_opens_everything_beside_the_accounts(start, even
     assert kubernetes.asked == []
 
 
+def test_a_collector_that_may_not_ask_says_so_where_it_says_how_it_is_until_it_may(start, event, kubernetes):
+    own = STRUCTURED | bearer(f"{SLOTS}@kedge-collector")
+    with start(senders=SENDERS) as client:
+        kubernetes.away = True
+        refused = client.post("/", json=event("a"), headers=own)
+        assert (refused.status_code, refused.json()["reason"]) == (503, "busy")
+        assert "timed out" in client.get("/readyz").json()["faults"]["tokens"]
+        kubernetes.away = False
+        assert client.post("/", json=event("a"), headers=own).status_code == 202
+        assert client.get("/readyz").json()["faults"] == {}
+
+
 @dataclass
 class Clock:
     now: float = 0.0
@@ -122,7 +134,7 @@ class Clock:
 
 def admission(kubernetes, clock, **options):
     settings = Settings(spool="spool", senders=SENDERS, **options)
-    return Admission(settings, {}, monotonic=lambda: clock.now)
+    return Admission(settings, {}, {}, monotonic=lambda: clock.now)
 
 
 def admitted(gate, token, work="events"):
@@ -139,12 +151,23 @@ def test_an_answer_of_kubernetes_holds_for_minutes_and_longer_while_it_is_away(k
     admitted(gate, token)
     assert len(kubernetes.asked) == 2
     kubernetes.away = True
-    clock.now = 3000
-    admitted(gate, token)
+    for clock.now in (3000, 3001, 3029):
+        admitted(gate, token)
+    assert len(kubernetes.asked) == 3  # not each event waits for one that is away
     clock.now = 8000
     with pytest.raises(RequestRejected, match="cannot be asked") as caught:
         admitted(gate, token)
     assert caught.value.reason == "busy"  # senders try again
+
+
+def test_many_events_at_once_ask_once(kubernetes):
+    gate, shown = admission(kubernetes, Clock()), {b"authorization": f"Bearer {SLOTS}@kedge-collector".encode()}
+
+    async def many():
+        await asyncio.gather(*(gate.admit(shown, "events") for _ in range(100)))
+
+    asyncio.run(many())
+    assert len(kubernetes.asked) <= AT_ONCE
 
 
 def test_strangers_push_out_strangers_and_nobody_who_may_send(kubernetes):
