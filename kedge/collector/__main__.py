@@ -126,7 +126,11 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn raises it again at its end, which is exit 0: ended as asked
     mounted_secrets.watch(mounted_secrets.end)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if app.fault is not None:
+            raise app.fault from None  # in the place of uvicorn's exit
     if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.applications import Starlette
@@ -28,7 +27,7 @@ from kedge.collector.openapi import document
 from kedge.collector.payloads import Accepted, Readiness
 from kedge.collector.rejection import REJECTIONS, STATUS, Reason, Refusal, RefusedEvent, Rejection, RequestRejected
 from kedge.collector.settings import Settings
-from kedge.errors import KedgeError
+from kedge.errors import KedgeError, StoreError
 
 HEADS: dict[int, Reason] = {400: "malformed", 408: "too-slow", 431: "too-large", 503: "busy"}
 """Why a request's head was refused, by the answer's status."""
@@ -47,10 +46,12 @@ class App:
         """Bytes of bodies that are still arriving."""
         self._bulk = Bulk(collector, settings)
         self._served = self._routes()
+        self.fault: KedgeError | None = None
+        """Why it did not start."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        await self._served(scope, receive, send)
+        await (self._live(receive, send) if scope["type"] == "lifespan" else self._served(scope, receive, send))
 
     def attempt(
         self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Callable[[Response | None], None]
@@ -197,7 +198,6 @@ class App:
                 Route("/metrics", self._metrics),
                 Route("/openapi.json", _openapi),
             ],
-            lifespan=self._lifespan,
             exception_handlers={HTTPException: self._astray, **dict.fromkeys(REJECTIONS, self._refused)},
         )
         app.router.redirect_slashes = False
@@ -220,13 +220,20 @@ class App:
         assert isinstance(exc, REJECTIONS)
         return self._rejection(exc)
 
-    @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002
-        await self._collector.start()
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start and stop the collector; Starlette would print the traceback of a start that failed."""
+        await receive()
         try:
-            yield
-        finally:
-            await self._collector.stop()
+            await self._collector.start()
+        except (KedgeError, OSError) as exc:
+            spool = self._settings.spool
+            self.fault = exc if isinstance(exc, KedgeError) else StoreError(f"spool {spool}: cannot be used: {exc}")
+            await send({"type": "lifespan.startup.failed"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._collector.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _kind(headers: Mapping[bytes, bytes]) -> bytes:

@@ -1,6 +1,8 @@
 """What was acknowledged is kept and comes into the log once, whatever happens to the disk, the store or the process."""
 
 import errno
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -445,3 +447,18 @@ def test_a_spool_whose_volume_went_away_takes_nothing_and_goes_on_when_it_is_bac
         assert client.post("/v1/flush").status_code == 200
         assert client.get("/readyz").json()["faults"] == {}
     assert ids() == ["a", "c"]
+
+
+@pytest.mark.parametrize("place", [".", "journal"])
+def test_a_spool_that_cannot_be_used_is_a_sentence(tmp_path, place):
+    (tmp_path / "policy.yaml").write_text(
+        "model: {name: payments, target: y, features: {amount: {type: number}}}\ndata: {source: {format: log}}\n"
+    )
+    spool = tmp_path / "spool"
+    (spool / place).parent.mkdir(exist_ok=True)
+    (spool / place).touch()
+    words = ["--store", tmp_path / "store", "--policy", tmp_path / "policy.yaml", "--spool", spool, "--port", "0"]
+    ended = subprocess.run([sys.executable, "-m", "kedge.collector", *words], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert f"error: spool {spool}" in ended.stderr
+    assert "Traceback" not in ended.stderr
