@@ -12,6 +12,7 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kedge.policy import Policy
     from kedge.settings import Settings
     from kedge.store import Store
     from kedge.submission.submit import RunOutcome
@@ -98,7 +99,7 @@ def submit(
         ]
     _tell(outcomes, as_json)
     if not as_json:
-        for line in _proof(open_store(settings.store), asked.name, outcomes[0]):
+        for line in _proof(open_store(settings.store), asked, outcomes[0]):
             typer.echo(line)
     if unserved and outcomes[0].state == "succeeded":
         say("nothing serves on this machine, so it is registered and not released. To release it:")
@@ -117,24 +118,26 @@ def _nothing_serves(settings: Settings) -> bool:
     return not elsewhere and not Folder(Path(settings.platform)).running()
 
 
-def _proof(store: Store, model: str, outcome: RunOutcome) -> Iterator[str]:
+def _proof(store: Store, policy: Policy, outcome: RunOutcome) -> Iterator[str]:
     """How good the candidate is, beside what it was held against, and where all of it stands."""
     from kedge import records
+    from kedge.measure import unit
     from kedge.records import Evaluated
 
     if not outcome.bundle:
         return
-    found = records.find(store, model, Evaluated, records.evaluation_key(outcome.bundle, outcome.run))
+    found = records.find(store, policy.name, Evaluated, records.evaluation_key(outcome.bundle, outcome.run))
     if found is None:
         return
-    yield _figures(found.data.metrics)
+    yield _figures(found.data.metrics, unit(policy.model.objective))
     yield f"its page: {store.url}/{found.data.report}"
 
 
-def _figures(metrics: Mapping[str, float]) -> str:
-    parts = [f"loss {metrics['loss']:.4g}"]
+def _figures(metrics: Mapping[str, float], unit: str) -> str:
+    about = [unit]
     if "loss_low" in metrics:
-        parts[0] += f" (95 % interval {metrics['loss_low']:.4g} to {metrics['loss_high']:.4g})"
+        about.append(f"95 % interval {metrics['loss_low']:.4g} to {metrics['loss_high']:.4g}")
+    parts = [f"loss {metrics['loss']:.4g} ({'; '.join(about)})"]
     held_against = {"constant_loss": "best constant", "champion_loss": "champion", "roc_area": "ROC area"}
     parts += [f"{words} {metrics[name]:.4g}" for name, words in held_against.items() if name in metrics]
     if "champion_loss" not in metrics:

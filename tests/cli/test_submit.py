@@ -126,8 +126,8 @@ def test_a_submit_ends_with_how_good_the_candidate_is_and_where_it_stands(words,
     records.append(store, Record(model="fraud", key=key, time=datetime(2026, 3, 2, tzinfo=UTC), data=data))
     lines = run(words, "--key", "first").output.splitlines()
     assert lines[-2:] == [
-        "loss 0.492 (95 % interval 0.45 to 0.535), best constant 0.6897, no champion yet; on 726 rows that it was not "
-        "trained on",
+        "loss 0.492 (mean log loss, nats; 95 % interval 0.45 to 0.535), best constant 0.6897, no champion yet; on 726 "
+        "rows that it was not trained on",
         f"its page: {store.url}/reports/fraud/evaluate-x.html",
     ]
 
