@@ -250,7 +250,7 @@ def _must_match(same: bool, name: str) -> None:
 
 def _numbers(reference: Numbers, current: Numbers, design_effect: float) -> Feature:
     m, n = reference.finite, current.finite
-    comparable = reference.kind == "number" or _same_period(reference, current)
+    comparable = reference.kind == "number" or same_period(reference, current)
     tests: dict[str, Test | None] = {"missing values": _missing(reference, current, design_effect)}
     if reference.kind == "time":
         tests["distribution"] = _test(
@@ -271,12 +271,19 @@ def _numbers(reference: Numbers, current: Numbers, design_effect: float) -> Feat
         tests["distribution"] = _smaller(tests.get("distribution"), by_value)
         tests["range"] = _outside(reference, current, design_effect)
     tests["infinities"] = _infinities(reference, current, design_effect)
-    measures = _number_distances(reference, current, groups) if m and n and len(groups[0]) else {}
+    measures: dict[str, Any] = {}
+    if not comparable:  # the figure that is shown is the one that is tested
+        cells = significance.pooled_cells(reference.clock, current.clock, (0, 0))
+        measures = _cell_distances(cells, m, n)
+    elif m and n and len(groups[0]):
+        measures = _number_distances(reference, current, groups)
     return _feature(
         reference,
         current,
         tests,
-        out_of_range_share=_share(current.below + current.above + current.infinite, current.rows),
+        out_of_range_share=_share(current.below + current.above + current.infinite, current.rows)
+        if comparable
+        else None,
         infinite_share=_share(current.infinite, current.rows),
         **measures,
     )
@@ -320,10 +327,14 @@ def _categories(reference: Categories, current: Categories, design_effect: float
         "missing values": _missing(reference, current, design_effect),
         "new categories": _unseen(reference, current, design_effect),
     }
-    measures: dict[str, Any] = {}
-    if m and n and len(cells[0]) > 1:
-        measures = {**_share_distances(*cells), "without_drift": _shares_without_drift(len(cells[0]), m, n)}
+    measures = _cell_distances(cells, m, n)
     return _feature(reference, current, tests, new_category_share=_share(current.new, current.rows), **measures)
+
+
+def _cell_distances(cells: tuple[Any, Any], m: int, n: int) -> dict[str, Any]:
+    if not (m and n and len(cells[0]) > 1):
+        return {}
+    return {**_share_distances(*cells), "without_drift": _shares_without_drift(len(cells[0]), m, n)}
 
 
 def _feature(
@@ -398,7 +409,8 @@ def _smaller(first: Test | None, second: Test | None) -> Test | None:
     return Test(min(1.0, 2 * surer.p_value), surer.effect, surer.effect_upper)
 
 
-def _same_period(reference: Numbers, current: Numbers) -> bool:
+def same_period(reference: Numbers, current: Numbers) -> bool:
+    """Whether both cover mostly the same values: times of other periods are compared by their hour of the day."""
     if reference.low is None or reference.high is None or current.minimum is None or current.maximum is None:
         return False
     union = max(reference.high, current.maximum) - min(reference.low, current.minimum)
@@ -438,10 +450,19 @@ def _noted(name: str, feature: Feature, reference: Profile, current: Profile) ->
         notes.append(f"type was {reference.columns[name].type}, is {column.type}")
     if isinstance(column, Numbers) and column.unreadable:
         notes.append(f"{column.unreadable:,} values are no {column.kind}s and count as missing")
+    if _of_other_periods(reference.columns[name], column):
+        notes.append("times of another period: compared by the hour of the day, UTC")
     if isinstance(column, Categories) and column.new_values:
         top = sorted(column.new_values.items(), key=lambda item: (-item[1], item[0]))[:3]
         notes.append("new: " + ", ".join(f"{value!r} ({rows:,} rows)" for value, rows in top))
     return _replace(feature, note="; ".join(notes))
+
+
+def _of_other_periods(reference: Column, current: Column) -> bool:
+    """Whether both are times, and of other periods."""
+    if not (isinstance(reference, Numbers) and isinstance(current, Numbers) and reference.kind == "time"):
+        return False
+    return reference.finite > 0 < current.finite and not same_period(reference, current)
 
 
 def _likely_new_name(name: str, reference: Profile, current: Profile) -> str | None:

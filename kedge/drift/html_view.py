@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from kedge import report
 from kedge.drift.columns import Categories, Column, Counts, NotCounted, Numbers
-from kedge.drift.compare import Comparison, Feature
+from kedge.drift.compare import Comparison, Feature, same_period
 from kedge.drift.profile import Profile
 from kedge.report.page import small_multiples
 
@@ -135,6 +135,9 @@ def worst_first(comparison: Comparison) -> list[str]:
 def histogram(reference: Column, current: Column) -> Histogram | None:
     """Labels and heights of both samples in few bars; None where there is nothing to draw."""
     match reference, current:
+        case Numbers(kind="time"), Numbers() if not same_period(reference, current):
+            hours = [f"{hour:02d}:00" for hour in range(len(reference.clock))]
+            return hours, reference.clock.tolist(), current.clock.tolist()
         case Numbers(), Numbers():
             return _atoms(reference, current) if len(reference.atoms) else _bars(reference, current)
         case Categories(), Categories():
