@@ -17,9 +17,9 @@ from kedge.store import Store
 INDEX = "index.html"
 NAME = re.compile(r"(check|evaluate|release|validate)-(?:([0-9a-f]{40})(-[^.]+)?|(\d{8}T\d{6}Z))\.html")
 TITLES = {
-    "check": "Checks",
     "release": "Releases",
     "evaluate": "Evaluations",
+    "check": "Checks",
     "validate": "Rows that were trained on",
 }
 """By the first word of a page's name, in the order of the index."""
