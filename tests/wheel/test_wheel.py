@@ -76,6 +76,7 @@ def test_the_wheel_installs_one_name_and_carries_what_it_reads(wheel) -> None:
     assert {name.partition("/")[0] for name in names} == {"kedge", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
     data = {name for name in names if name.startswith("kedge/") and not name.endswith((".py", ".c"))}
     assert data == {
+        "kedge/collector/openapi.yaml",
         "kedge/demo/payments.yaml",
         *(f"kedge/submission/specs/{pipeline}.yaml" for pipeline in ("release", "retrain", "score")),
     }
