@@ -127,10 +127,21 @@ def difference(limits: Limits, model: Model, label: Floats, first: Floats, secon
         ours, theirs = (metric.formula(model, limits.at, label[rows], score[rows]) for score in (first, second))
         return None if ours is None or theirs is None else metric.sign * (ours - theirs)
 
+    return compared(better, len(label))
+
+
+def compared(better: Callable[[Any], float | None], rows: int, draws: int = DRAWS) -> Difference | None:
+    """A difference by what it is on some of the rows; None where it is not defined on all of them.
+
+    Args:
+        better: Of places of rows.
+        rows: How many there are, in time order.
+        draws: Of blocks of them, for the standard error.
+    """
     value = better(slice(None))
     if value is None:
         return None
-    return Difference(value=value, error=_drawn(better, len(label)), blocks=max(2, _blocks(len(label))))
+    return Difference(value=value, error=_drawn(better, rows, draws), blocks=max(2, _blocks(rows)))
 
 
 def constant_for(limits: Limits, model: Model, label: Floats) -> Floats:
@@ -175,13 +186,13 @@ def _blocks(rows: int) -> int:
     return min(MAX_BLOCKS, math.isqrt(rows))
 
 
-def _drawn(value: Callable[[Any], float | None], rows: int) -> float:
+def _drawn(value: Callable[[Any], float | None], rows: int, draws: int = DRAWS) -> float:
     """Standard deviation of a value over draws of blocks; draws on which it is not defined are left out."""
     count = _blocks(rows)
     parts = np.array_split(np.arange(rows), max(1, count))
     random = np.random.default_rng(0)
     found = []
-    for _ in range(DRAWS):
+    for _ in range(draws):
         drawn = np.concatenate([parts[place] for place in random.integers(0, len(parts), len(parts))])
         each = value(drawn)
         if each is not None:

@@ -99,13 +99,17 @@ class OpenedBundle:
         made = self.manifest
         until = made.trained_until or made.created
         facts = {"Task": made.task, "Estimator": made.estimator, "Trained until": until, **made.metrics}
+        effects = made.permutation.features if made.permutation is not None else {}
+        adds = {name: (each.value, each.low, each.high) for name, each in effects.items()}
         inputs = sorted(made.signature.inputs, key=lambda each: -made.importance.get(each.name, 0.0))
-        shares = [(each.name, each.type, made.importance.get(each.name)) for each in inputs]
+        rows = [
+            (each.name, each.type, made.importance.get(each.name), *adds.get(each.name, (None,) * 3)) for each in inputs
+        ]
         return report.fragment(
             report.section(
                 f"{made.name}: bundle {self.id[:12]}",
                 report.facts(facts),
-                report.table(("feature", "type", "share of importance"), shares),
+                report.table(("feature", "type", "share of importance", "adds", "from", "to"), rows),
             )
         )
 

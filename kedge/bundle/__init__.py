@@ -2,18 +2,20 @@
 
 from kedge.bundle.estimators import merge
 from kedge.bundle.folder import Bundle, address, fetch, golden_difference, open_bundle, publish, write
-from kedge.bundle.manifest import Agreement, Fits, Holdout, Manifest, Window
+from kedge.bundle.manifest import Agreement, Effect, Fits, Holdout, Manifest, Permutation, Window
 from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Input, Matrix, Signature, observed_categories
 
 __all__ = [
     "Agreement",
     "Bundle",
+    "Effect",
     "Fits",
     "Holdout",
     "Input",
     "Manifest",
     "Matrix",
+    "Permutation",
     "Predictor",
     "Signature",
     "Window",

@@ -24,7 +24,7 @@ from kedge.bundle import mlmodel
 from kedge.bundle import transform as transforms
 from kedge.bundle.estimators import FORMATS, of
 from kedge.bundle.estimators.sklearn import load_transformer, save_transformer
-from kedge.bundle.manifest import Fits, Item, Manifest, Transformation
+from kedge.bundle.manifest import Fits, Item, Manifest, Permutation, Transformation
 from kedge.bundle.predictor import Predictor
 from kedge.bundle.signature import Signature
 from kedge.bundle.transform import TransformedSignature
@@ -164,8 +164,9 @@ def write(
     snapshot: str,
     metrics: Mapping[str, float] | None = None,
     importance: Mapping[str, float] | None = None,
+    permutation: Permutation | None = None,
     parents: Sequence[str] = (),
-    report: str = "",
+    report: Callable[[Predictor], str] | None = None,
     commit: str | None = None,
     package: Package | None = None,
     derived: bytes | None = None,
@@ -188,8 +189,9 @@ def write(
         snapshot: Fingerprint of the training rows.
         metrics: Measured on rows no training step has read; what is not finite is left out.
         importance: Share of each feature; scaled to sum to 1.
+        permutation: What each feature adds on the holdout.
         parents: Ids of bundles it was compared with.
-        report: HTML for people.
+        report: Makes HTML for people, asked with the served model as it was saved.
         commit: Default that of the working tree, or ``$KEDGE_COMMIT``.
         package: The team's, which ``signature`` or the model needs.
         derived: Profile of the derived columns.
@@ -225,14 +227,15 @@ def write(
             commit=commit if commit is not None else _commit(),
             policy=policy.to_dict(),
             metrics={name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)},
-            importance=_shares(importance or {}),
+            importance=manifests.shares(importance or {}),
+            permutation=permutation,
             parents=tuple(parents),
             **dict(fits or Fits()),
         )
         predictor = FORMATS[kind].load(beside / file_name(MODEL, kind), draft.of_columns, 1)
         write_file(beside / GOLDEN, _golden(golden, signature, predictor))
         write_file(beside / PROFILE, profile)
-        write_file(beside / REPORT, report.encode())
+        write_file(beside / REPORT, report(predictor).encode() if report is not None else b"")
         write_file(beside / mlmodel.NAME, mlmodel.description(signature, len(policy.model.classes)))
         write_file(beside / mlmodel.EXAMPLE, mlmodel.example(signature, golden))
         if derived is not None:
@@ -266,7 +269,7 @@ def _transformation(
     if signature.transform.fitted is not None:
         save_transformer(signature.transform.fitted, folder / TRANSFORMER)
     return Transformation(
-        path=signature.transform.path, derived=signature.derived, importance=_shares(derived_importance)
+        path=signature.transform.path, derived=signature.derived, importance=manifests.shares(derived_importance)
     )
 
 
@@ -375,11 +378,6 @@ def _golden(table: pa.Table, signature: Signature, predictor: Predictor) -> byte
     into = io.BytesIO()
     parquet.write_table(rows.append_column("_score", pa.array(scores.tolist())), into)
     return into.getvalue()
-
-
-def _shares(importance: Mapping[str, float]) -> dict[str, float]:
-    total = sum(max(0.0, value) for value in importance.values())
-    return {name: max(0.0, float(value)) / total if total else 0.0 for name, value in importance.items()}
 
 
 def _verify(path: Path, item: Item) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Literal
@@ -94,6 +94,51 @@ class Transformation(BaseModel):
     """Share of each derived column in the model's decisions; sums to 1."""
 
 
+class Effect(BaseModel):
+    """What one feature adds, in the unit of the metric, and its 95 % interval; below 0 the model is better without."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    low: float
+    high: float
+    shown: bool
+    """Whether these rows show that it adds anything."""
+
+
+class Permutation(BaseModel):
+    """How much worse the judged fit does on the rows held out while the values of a feature are shuffled among them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    """The policy's primary one, or `loss`."""
+    rows: int
+    repeats: int
+    """Shuffles of each feature, whose effects are averaged."""
+    features: dict[str, Effect]
+
+    @property
+    def idle(self) -> list[str]:
+        """Features that are not shown to add anything."""
+        return [name for name, effect in self.features.items() if not effect.shown]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What each feature adds as a share of what all add; none is below 0."""
+        return shares({name: effect.value for name, effect in self.features.items()})
+
+
+def shares(values: Mapping[str, float]) -> dict[str, float]:
+    """Values as shares that sum to 1, or to 0 where none is above it.
+
+    >>> shares({"a": 3.0, "b": 1.0, "c": -2.0})
+    {'a': 0.75, 'b': 0.25, 'c': 0.0}
+    """
+    total = sum(max(0.0, value) for value in values.values())
+    return {name: max(0.0, float(value)) / total if total else 0.0 for name, value in values.items()}
+
+
 class Manifest(Fits):
     """Everything known about a bundle when it was made. `model.*` is served, all figures are of `judged.*`."""
 
@@ -137,6 +182,8 @@ class Manifest(Fits):
     """Measured on the holdout, of the judged fit."""
     importance: dict[str, float]
     """Share of each feature in the model's decisions; sums to 1."""
+    permutation: Permutation | None = None
+    """What each feature adds on the holdout; null in a bundle of before."""
     parents: tuple[str, ...]
     """Bundles it was compared with or grew from."""
     created: datetime | None = None

@@ -122,9 +122,9 @@ class Front:
     def _explain(self, headers: Headers, body: bytes) -> Answer:
         _refuse_octets(headers)
         request_id, _ = self._identity(headers, None)
-        return Answer(
-            orjson.dumps({"explanations": self._model.explain(v1.read(body, self._model.signature.names))}), request_id
-        )
+        explanations = self._model.explain(v1.read(body, self._model.signature.names))
+        derived = {"derived": self._model.derived} if self._model.derived else {}
+        return Answer(orjson.dumps({"explanations": explanations} | derived), request_id)
 
     def _identity(self, headers: Headers, body_id: object) -> tuple[str, datetime]:
         return self._service.identify(_text(headers.get(b"ce-id")), body_id, _text(headers.get(b"ce-time")))

@@ -49,6 +49,7 @@ class ServedModel:
         self._threshold = bundle.manifest.threshold
         self._costs = bundle.manifest.costs
         self._predictor = predictor
+        self.derived = [name for name in self.signature.model.names if name not in self.signature.names]
         self.quick = predictor.quick and self.signature.model is self.signature  # own feature code takes milliseconds
 
     def warm_up(self) -> None:

@@ -16,23 +16,22 @@ import numpy as np
 import pyarrow as pa
 
 from kedge import bundle
-from kedge.bundle import Agreement, Fits, Holdout, Signature, packages, transform
+from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packages, transform
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
 from kedge.measure import Floats, losses, quantile_of
 from kedge.policy import Policy
 from kedge.training.estimators import (
-    PERMUTED_ROWS,
     FittedCandidate,
     Rows,
     absent_classes,
     attempt,
     importance,
-    permuted_features,
     score,
     split,
 )
+from kedge.training.permutation import permutation
 from kedge.training.search import Found
 from kedge.training.windows import Window, holdout_rows, windows, within
 
@@ -116,10 +115,10 @@ class Challenger:
     """Of the members; they sum to 1."""
     fits: WindowFits
     """By the recipe that was found, where one was searched for."""
+    unseen: pa.Table
+    """The rows held out."""
     found: Found | None = None
     """What the search came to; None: the policy asks for none."""
-    newest: pa.Table | None = None
-    """The newest rows, where a team's code makes columns of the features."""
 
     @cached_property
     def judged(self) -> Any:
@@ -148,18 +147,37 @@ class Challenger:
 
     @cached_property
     def column_importance(self) -> dict[str, float]:
-        """Share of each of the model's columns in the served fit, see :func:`kedge.training.estimators.importance`."""
-        return importance(self.estimator, self.final, self.signature.model, self.policy.model.objective, self.fits.rows)
+        """Share of each of the model's columns in the served fit, see :func:`kedge.training.estimators.importance`;
+        where the estimator has no measure of its own, in what shuffled columns cost the judged fit."""
+        own = importance(self.estimator, self.final, self.signature.model)
+        return own if any(own.values()) else self._permuted_columns.shares
 
     @cached_property
     def importance(self) -> dict[str, float]:
-        """Share of each feature. Where a team's code makes the model's columns of the features, by how much the loss of
-        the newest rows rises while a feature's values are shuffled among them."""
-        if self.newest is None:
-            return self.column_importance
-        label = self.fits.rows.label[-self.newest.num_rows :]
-        return permuted_features(
-            self.policy, self.signature, lambda rows: self.score(self.final, rows), self.newest, label
+        """Share of each feature: that of the column that it is or, where a team's code makes the columns of the
+        features, that in :attr:`permutation`."""
+        return self.column_importance if self.signature.model is self.signature else self.permutation.shares
+
+    @cached_property
+    def permutation(self) -> Permutation:
+        """What each feature adds to the judged fit on the rows held out."""
+        if self.signature.model is self.signature:
+            return self._permuted_columns
+        names, label = self.signature.names, self.fits.rows.label[self.holdout_start :]
+        return permutation(
+            self.policy, lambda rows: self.score(self.judged, rows), self.unseen.select(list(names)), names, label
+        )
+
+    @cached_property
+    def _permuted_columns(self) -> Permutation:
+        """The same of the model's columns."""
+        rows, columns = self.fits.rows[self.holdout_start :], self.signature.model
+        return permutation(
+            self.policy,
+            lambda matrix: score(self.policy, self.judged, columns, matrix),
+            rows.matrix,
+            columns.names,
+            rows.label,
         )
 
     @property
@@ -283,16 +301,17 @@ def fit_challenger(
     end = len(label) - min(held_out, WEIGHING_ROWS)
     weights = _weighed(fits, chosen, first, end, change, found.window if found is not None else 1.0)
     reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())
+    start = min(end, max(first, len(label) - max(int(reach / 2), _rows_of_each_class(policy, label))))
     return Challenger(
         policy=policy,
         signature=signature,
         estimator=chosen,
         choice=choice,
-        holdout_start=min(end, max(first, len(label) - max(int(reach / 2), _rows_of_each_class(policy, label)))),
+        holdout_start=start,
         change_point=change_point,
         weights=weights,
         fits=fits,
-        newest=None if signature.model is signature else table.slice(max(0, len(label) - PERMUTED_ROWS)),
+        unseen=table.slice(start),
         found=found,
     )
 

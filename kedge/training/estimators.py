@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge import measure, metrics
@@ -24,8 +22,6 @@ __all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "m
 
 SELECTION_SHARE = 0.2
 """Newest share of the rows of a fit, on which it is stopped and measured."""
-PERMUTED_ROWS = 2000
-"""Newest rows, at most, on which a feature's values are shuffled."""
 
 
 @dataclass(frozen=True)
@@ -124,85 +120,20 @@ def split(rows: int) -> int:
     return rows - max(1, round(rows * SELECTION_SHARE))
 
 
-def importance(
-    name: str, model: Any, signature: Signature, objective: str, rows: Rows | None = None
-) -> dict[str, float]:
+def importance(name: str, model: Any, signature: Signature) -> dict[str, float]:
     """Share of each feature in a model, summing to 1: by the estimator's own measure, such as the gain of its splits.
 
-    A member of a committee has the share of its weight. Where the estimator has no measure of its own, by how much the
-    loss of the newest ``rows`` rises while the feature's values are shuffled among them. All zeros if the model uses
-    none.
-
-    Args:
-        name: Of the estimator.
-        rows: In time order, to shuffle; None: do not.
+    A member of a committee has the share of its weight. All zeros if the model uses none, or has no such measure.
     """
     members, shares = (model.members, model.weights) if isinstance(model, Committee) else ([model], [1.0])
     found = dict.fromkeys(signature.names, 0.0)
     for member, weight in zip(members, shares, strict=True):
-        for feature, share in _shares(named(name).importance(member, signature)).items():
-            found[feature] += weight * share
-    if not any(found.values()) and rows is not None:
-        found = permuted(
-            objective, signature, lambda matrix: of(model).predict(objective, signature, model, matrix), rows
-        )
-    return _shares(found)
-
-
-def _shares(values: Mapping[str, float]) -> dict[str, float]:
-    """Of their sum; all zeros where it is zero."""
-    total = sum(values.values())
-    return {name: value / total if total else 0.0 for name, value in values.items()}
-
-
-def permuted(
-    objective: str, signature: Signature, predict: Callable[[Matrix], Floats], rows: Rows, *, times: int = 3
-) -> dict[str, float]:
-    """By feature how much the mean loss of the newest rows rises while its values are shuffled; never below 0.
-
-    References:
-        L. Breiman (2001), Random forests, Machine Learning 45, 5-32, section 10.
-
-    >>> from kedge.bundle import Input
-    >>> signature = Signature((Input(name="used", type="number"), Input(name="idle", type="number")))
-    >>> matrix = np.random.default_rng(0).random((100, 2)).astype(np.float32)
-    >>> rows = Rows(matrix, matrix[:, 0].astype(float), np.arange(100))
-    >>> [value > 0.1 for value in permuted("regression", signature, lambda each: each[:, 0], rows).values()]
-    [True, False]
-    """
-    newest = rows[-PERMUTED_ROWS:]
-    usual = losses(objective, newest.label, predict(newest.matrix)).mean()
-    random = np.random.default_rng(0)
-    found = {}
-    for place, feature in enumerate(signature.names):
-        shuffled = _shuffled(newest.matrix, place, random, times)
-        rises = [losses(objective, newest.label, predict(matrix)).mean() - usual for matrix in shuffled]
-        found[feature] = max(0.0, float(np.mean(rises)))
-    return found
-
-
-def _shuffled(matrix: Matrix, column: int, random: np.random.Generator, times: int) -> Iterator[Matrix]:
-    """So many times the same matrix, its column in another order each time."""
-    shuffled = matrix.copy()
-    for _ in range(times):
-        shuffled[:, column] = random.permutation(matrix[:, column])
-        yield shuffled
-
-
-def permuted_features(
-    policy: Policy, signature: Signature, predict: Callable[[pa.Table], Floats], rows: pa.Table, label: Floats
-) -> dict[str, float]:
-    """The same of the features of a table, for a model that sees what a team's code makes of them; sums to 1."""
-    usual = mean_loss(policy, label, predict(rows))
-    random = np.random.default_rng(0)
-    rises = {}
-    for name in signature.names:
-        place = rows.schema.get_field_index(name)
-        drawn = rows.column(name).take(random.permutation(rows.num_rows))
-        shuffled = rows.set_column(place, rows.schema.field(place), drawn)
-        rises[name] = max(0.0, mean_loss(policy, label, predict(shuffled)) - usual)
-    total = sum(rises.values())
-    return {name: rise / total if total else 0.0 for name, rise in rises.items()}
+        own = named(name).importance(member, signature)
+        total = sum(own.values())
+        for feature, value in own.items():
+            found[feature] += weight * value / total if total else 0.0
+    total = sum(found.values())
+    return {feature: value / total if total else 0.0 for feature, value in found.items()}
 
 
 def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> Floats:

@@ -22,6 +22,7 @@ from kedge.tables import scores, snapshot
 from kedge.training.challenger import Challenger, fit_challenger
 from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
+from kedge.training.permutation import sentence, strided
 from kedge.training.private import public, with_drawn_values
 from kedge.training.search import Journal, search
 
@@ -81,6 +82,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="kedge-train-") as folder:
         written = _write(Path(folder) / "bundle", challenger, table, fingerprint)
         bundle.publish(store, written)
+    say(f"train: {sentence(challenger.permutation)}")
     members = ", ".join(f"{window.name} {window.weight:.2f}" for window in challenger.windows)
     names = ", ".join(challenger.fits.policy.train.estimators)
     say(f"train: {challenger.estimator} of {names} on {members}, bundle {written.id[:12]}")
@@ -173,14 +175,8 @@ def _kind(feature_type: str) -> Kind:
     return "category" if feature_type == "category" else "number"
 
 
-def stride_sample(table: pa.Table, rows: int) -> pa.Table:
-    """Rows at equal distances over the table's time, the first and the last among them."""
-    return table.take(np.unique(np.linspace(0, table.num_rows - 1, rows).round().astype(np.int64)))
-
-
 def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: str) -> Bundle:
     metrics, fits = measured(challenger, table), challenger.rows_read()
-    shares = challenger.importance
     derived = challenger.signature.model is not challenger.signature
     return bundle.write(
         folder,
@@ -191,25 +187,20 @@ def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: s
         policy=challenger.policy,
         estimator=challenger.estimator,
         golden=with_drawn_values(
-            stride_sample(table, bundle.folder.GOLDEN_ROWS), challenger.policy, challenger.signature, table
+            table.take(strided(table.num_rows, bundle.folder.GOLDEN_ROWS)),
+            challenger.policy,
+            challenger.signature,
+            table,
         ),
         profile=reference(challenger, table),
         snapshot=fingerprint,
         metrics=metrics,
-        importance=shares,
+        importance=challenger.importance,
+        permutation=challenger.permutation,
         package=packages.of(challenger.policy),
         derived=derived_profile(challenger) if derived else None,
         derived_importance=challenger.column_importance if derived else None,
-        report=page(
-            challenger.policy,
-            challenger.estimator,
-            metrics,
-            shares,
-            fits,
-            table,
-            challenger.column_importance if derived else None,
-            challenger.found,
-        ),
+        report=lambda served: page(challenger, served, metrics, fits, table),
     )
 
 

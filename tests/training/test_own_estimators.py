@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from kedge import bundle
 from kedge import policy as policies
 from kedge.bundle.estimators import ESTIMATORS, merge, named
-from kedge.errors import BundleError, CodeNotAllowed, PolicyError, UsageError
+from kedge.bundle.predictor import softmax
+from kedge.errors import BundleError, CodeNotAllowed, NotExplainable, PolicyError, UsageError
 from kedge.policy.train import ESTIMATORS as NAMES
 from kedge.training.estimators import attempt, score
 from tests.training import rows
@@ -77,12 +79,24 @@ def test_the_same_rows_give_the_same_files(tmp_path, name):
     assert first.manifest.files == second.manifest.files
 
 
-@pytest.mark.parametrize("name", ["lightgbm", "catboost"])
-def test_contributions_sum_to_the_raw_score(tmp_path, name):
-    made, _, matrix = kept(tmp_path / "made", name)
+LINKS = {"binary": expit, "multiclass": softmax, "poisson": np.exp, "regression": np.asarray}
+
+
+@pytest.mark.parametrize("task", LINKS)
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost", "linear"])
+def test_contributions_sum_to_the_raw_score(tmp_path, name, task):
+    members = 1 if (name, task) == ("linear", "poisson") else 2  # whose means of several are no sum of terms
+    made, _, matrix = kept(tmp_path / "made", name, task, members)
     predictor = made.load_model()
-    scores = predictor.score(matrix[:50])
-    assert predictor.contributions(matrix[:50]).sum(axis=1) == pytest.approx(np.log(scores / (1 - scores)), abs=1e-9)
+    raw = predictor.contributions(matrix[:50]).sum(axis=-1)
+    assert LINKS[task](raw) == pytest.approx(predictor.score(matrix[:50]), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["forest", "histogram", "sklearn.ensemble:ExtraTreesClassifier"])
+def test_what_has_no_contributions_says_so(tmp_path, name):
+    made, _, matrix = kept(tmp_path / "made", name)
+    with pytest.raises(NotExplainable, match="contributions of a"):
+        made.load_model().contributions(matrix[:5])
 
 
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost", "forest", "histogram"])

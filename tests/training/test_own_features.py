@@ -108,7 +108,11 @@ def test_requests_log_and_profile_know_the_raw_columns_and_derived_ones_are_name
     assert set(made.manifest.transform.importance) == set(made.signature.model.names)
     derived = Profile.from_json((made.folder / "derived.json").read_bytes())
     assert set(derived.columns) == set(made.signature.model.names)
-    assert "Derived columns" in (made.folder / "report.html").read_text()
+    page = (made.folder / "report.html").read_text()
+    assert "<td>squared</td><td>derived</td>" in page
+    assert list(made.manifest.permutation.features) == list(made.signature.names)
+    served = ServedModel(made, made.load_model(), "blue")
+    assert served.derived == ["squared", "rate", "home"]
 
 
 def test_no_profile_of_derived_columns_where_a_feature_is_private(tmp_path, store) -> None:

@@ -13,6 +13,7 @@ from kedge.drift import Profile
 from kedge.errors import DataError, UsageError
 from kedge.store import open_store
 from kedge.training import fit_challenger, step, train
+from kedge.training.permutation import strided
 from tests.training import rows
 
 
@@ -129,6 +130,8 @@ def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
     page = (usual.folder / "report.html").read_text()
     assert "fraud: trained xgboost" in page
     assert "<td>newest 500</td>" in page
+    assert f"features add nothing to loss that 300 rows show: {', '.join(usual.manifest.permutation.idle)}" in page
+    assert "the mean of its size is over 200 rows held out" in page
     assert f"{usual.manifest.metrics['loss_of_linear']:.4g}" in page
 
 
@@ -185,7 +188,7 @@ def test_no_private_value_of_a_row_leaves_training(store, tmp_path) -> None:
     table = rows.table()
     made = trained(store, tmp_path, table, asked)
     usual = made.golden.select(["x1", "x3"]).to_pylist()
-    assert usual == train.stride_sample(table, 64).select(["x1", "x3"]).to_pylist()
+    assert usual == table.take(strided(table.num_rows, 64)).select(["x1", "x3"]).to_pylist()
     known = set(table["x0"].to_pylist()) | set(table["x2"].to_pylist())
     drawn = [*made.golden["x0"].to_pylist(), *made.golden["x2"].to_pylist()]
     assert len(set(drawn)) == 128
