@@ -54,6 +54,9 @@ class Figure:
     """None where it is not defined on these rows."""
     low: float | None = None
     high: float | None = None
+    error: float | None = None
+    """Standard error."""
+    blocks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +117,11 @@ def figure(limits: Limits, model: Model, label: Floats, score: Floats) -> Figure
     if value is None:
         return Figure(name=limits.label, value=None)
     drawn = _drawn(lambda rows: metric.formula(model, limits.at, label[rows], score[rows]), len(label))
-    reach = float(stdtrit(max(1, _blocks(len(label)) - 1), (1 + LEVEL) / 2)) * drawn
+    blocks = _blocks(len(label))
+    reach = float(stdtrit(max(1, blocks - 1), (1 + LEVEL) / 2)) * drawn
     low, high = (0.0, 1.0) if limits.name in SHARES else (-math.inf, math.inf)
-    return Figure(name=limits.label, value=value, low=max(low, value - reach), high=min(high, value + reach))
+    low, high = max(low, value - reach), min(high, value + reach)
+    return Figure(name=limits.label, value=value, low=low, high=high, error=drawn, blocks=blocks)
 
 
 def difference(limits: Limits, model: Model, label: Floats, first: Floats, second: Floats) -> Difference | None:

@@ -14,7 +14,17 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, json_text, refus
 
 if TYPE_CHECKING:
     from kedge.policy import Policy
-    from kedge.records import Attempt, Champion, Checked, ModelState, Record, RunFinished, RunStarted, Stalled
+    from kedge.records import (
+        Attempt,
+        Champion,
+        Checked,
+        ModelState,
+        Performance,
+        Record,
+        RunFinished,
+        RunStarted,
+        Stalled,
+    )
     from kedge.rollout.model import Rollout
     from kedge.rollout.progress import Progress
     from kedge.settings import Settings
@@ -252,7 +262,8 @@ def screen(seen: Status) -> list[str]:
     lines = [f"{name:<11} {value}" for name, value in facts.items()]
     lines += [f"{'':<11} {line}" for line in seen.next[1:]]
     if seen.check is not None:
-        reasons = [f"{'':<11} {reason}" for reason in seen.check.data.reasons]
+        said = [*seen.check.data.reasons, *_metrics(seen.check.data.performance)]
+        reasons = [f"{'':<11} {line}" for line in said]
         at = list(facts).index("last check") + 1
         lines[at:at] = reasons
     return lines
@@ -266,6 +277,12 @@ def _champion(seen: Status) -> str:
     version = f"version {seen.version}, " if seen.version else ""
     age = span(seen.now - seen.champion.since)
     return f"{version}bundle {seen.champion.bundle[:12]}, since {_moment(seen.champion.since)} ({age})"
+
+
+def _metrics(seen: Performance) -> list[str]:
+    """The policy's metrics by the newest check, on one line."""
+    figures = [f"{name} {each.value:.4g} ({each.low:.4g} to {each.high:.4g})" for name, each in seen.metrics.items()]
+    return [f"{', '.join(figures)} over {seen.metric_rows or seen.rows:,} rows"] if figures else []
 
 
 def _check(check: Record[Checked] | None) -> str:

@@ -34,6 +34,7 @@ from kedge.records import (
     Drift,
     Estimate,
     Fairness,
+    Interval,
     ModelState,
     Performance,
     Reference,
@@ -114,6 +115,8 @@ class ChampionReference:
     """Rows of its snapshot; 0: not known."""
     waits: str = ""
     """Why there is nothing to compare with yet, in words."""
+    metrics: Mapping[str, Interval] = field(default_factory=dict)
+    """The policy's metrics on the rows that its release was judged on, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,8 @@ class Rows:
     new_labels: int | None = None
     before: Checked | None = None
     """The check before."""
+    evidence: tuple[Floats, Floats] | None = None
+    """Scores and labels of the newest judged rows, by which metrics are measured; None: those of this cohort."""
 
 
 def check(policy: Policy, store: Store, state: ModelState, window: Window, probe: Probe | None = None) -> Check:
@@ -199,6 +204,7 @@ def read(
         cost=manifest.metrics.get("cost", manifest.metrics.get("wrong")),
         trained_rows=snapshot_rows,
         waits=manifest.waits if isinstance(manifest, Basis) else "",
+        metrics=_when_released(policy, state, serving.bundle),
     )
     seen = served(store, policy, window, profile, own)  # first: it reads the widest rows, and keeps the least
     probes = probe is not None and probing.due(policy, probing.before(state))
@@ -227,6 +233,9 @@ def read(
         accepted=state.accepted_breaches,
         new_labels=_new_labels(store, policy, state, labels_until, window.end),
         before=state.check.data if state.check is not None else None,
+        evidence=outcomes.newest_judged(store, policy, serving, own, state, window.end, found.span)
+        if policy.metrics
+        else None,
     )
     return reference, rows
 
@@ -273,7 +282,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         nan_scores=nan_scores,
         corrupt=corrupt,
         cohort=cohort,
-        performance=_performance(policy, due, cohort, judged, reference.loss),
+        performance=_performance(policy, due, cohort, judged, reference, None if corrupt else rows.evidence),
         estimate=expected,
         fairness=fairness.follow(policy, due, cohort, rows.before, rows.champion.tenure_id, window.end),
         trained_until=reference.trained_until,
@@ -369,20 +378,38 @@ def _rows_judged(policy: Policy, due: Outcomes, cohort: Cohort) -> tuple[Floats,
 
 
 def _performance(
-    policy: Policy, due: Outcomes, cohort: Cohort, judged: tuple[Floats, Floats], reference: Reference | None
+    policy: Policy,
+    due: Outcomes,
+    cohort: Cohort,
+    judged: tuple[Floats, Floats],
+    reference: ChampionReference,
+    evidence: tuple[Floats, Floats] | None,
 ) -> Performance:
     if cohort.verdict == "judged":
         limits = policy.monitor.performance
-        measured = performance.judge(policy.model, *judged, reference, limits, newest=due.newest)
-        return replace(measured, metrics=performance.metrics(policy, *judged)) if measured.loss else measured
+        measured = performance.judge(policy.model, *judged, reference.loss, limits, newest=due.newest)
+        spans = [judged] if evidence is None else [judged, evidence]
+        return performance.with_metrics(measured, policy, spans, reference.metrics) if measured.loss else measured
     known = cohort.labelled + cohort.absent + cohort.late
     verdict: PerformanceVerdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
-    return Performance(verdict=verdict, rows=known, reference=reference, newest=due.newest)
+    return Performance(verdict=verdict, rows=known, reference=reference.loss, newest=due.newest)
 
 
 def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:
     loss, rows = manifest.metrics.get("loss"), manifest.metrics.get("rows")
     return Reference(loss=loss, rows=int(rows)) if loss is not None and rows else None
+
+
+def _when_released(policy: Policy, state: ModelState, bundle_id: str) -> dict[str, Interval]:
+    """The policy's metrics as the bundle's evaluation measured them; those that it did not are left out."""
+    judged = state.evaluation(bundle_id)
+    figures = judged.data.metrics if judged is not None else {}
+    ends = {each.label: [figures.get(f"{each.label}{end}") for end in ("", "_low", "_high")] for each in policy.metrics}
+    return {
+        name: Interval(value=value, low=low, high=high)
+        for name, (value, low, high) in ends.items()
+        if value is not None and low is not None and high is not None
+    }
 
 
 def _snapshot(store: Store, policy: Policy, manifest: Manifest | Basis) -> Snapshot | None:

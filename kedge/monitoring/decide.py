@@ -69,11 +69,12 @@ def decide(policy: Policy, state: ModelState, check: Check, now: datetime) -> De
     if not causes:
         notes = tuple(_notes(policy, state, check, cost, alarm))
         return replace(made, action="warn" if notes else "none", reasons=notes or (messages.quiet(check),))
+    reasons = (*causes.values(), *(() if "metrics" in causes else _broken(check)))
     held = tuple(_held_back(policy, state, now))
     if held:
-        return replace(made, action="warn", reasons=(*causes.values(), *held))
+        return replace(made, action="warn", reasons=(*reasons, *held))
     asked = regret.asked(cost, key, by_excess="excess" in causes)
-    return replace(made, action="retrain", reasons=tuple(causes.values()), regret=asked)
+    return replace(made, action="retrain", reasons=reasons, regret=asked)
 
 
 def decision_key(check: Check) -> str:
@@ -202,8 +203,23 @@ def _causes(policy: Policy, state: ModelState, check: Check, cost: Regret, now: 
                 "age",
                 f"the champion's training rows end {messages.span(age)} ago; at most {messages.span(limit)} allowed",
             )
+    if triggers.metrics and _judged_since_retraining(state, check) >= budget.min_labels_after_rise:
+        yield from (("metrics", sentence) for sentence in _broken(check))
     if triggers.new_labels is not None and check.new_labels is not None and check.new_labels >= triggers.new_labels:
         yield "labels", f"{check.new_labels:,} new labels; {triggers.new_labels:,} ask for a retraining"
+
+
+def _broken(check: Check) -> list[str]:
+    """The limits on metrics that are broken, as one sentence, or none."""
+    return ["; ".join(check.performance.broken_limits)] if check.performance.broken_limits else []
+
+
+def _judged_since_retraining(state: ModelState, check: Check) -> int:
+    """Rows of this tenure that checks judged since the last retraining, this one's among them."""
+    since = max((each.time for each in state.retrainings), default=check.champion.since)
+    judged = [item.data for item in state.checks if item.time > since]
+    cohorts = [data.cohort for data in judged if data.champion.tenure_id == check.champion.tenure_id]
+    return check.cohort.rows + sum(each.rows for each in cohorts if each is not None)
 
 
 def _shifted_in_a_row(policy: Policy, state: ModelState, check: Check) -> int:
@@ -228,6 +244,7 @@ def _notes(policy: Policy, state: ModelState, check: Check, cost: Regret, alarm:
         yield messages.risen(alarm, cost, policy, said=said)
         if check.outcomes.drifted:
             yield messages.outcomes(check)
+    yield from _broken(check)
     if cost.pending:
         yield "the retraining that the risen error paid for has not ended yet"
     if check.fairness is not None:

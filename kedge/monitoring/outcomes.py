@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kedge.monitoring import cohort
 from kedge.policy import Policy
-from kedge.records import Champion, Checked, Record, Window
+from kedge.records import Champion, Checked, ModelState, Record, Window
 from kedge.records.cohort import Cohort, Delays
 from kedge.store import Store
 from kedge.tables import delays, labels, log
@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 
 MAX_WINDOWS, MAX_ROWS = 30, 500_000
 """A cohort that waits for a verdict grows to at most so many windows, and beyond one to at most so many predictions."""
+MAX_EVIDENCE = 20_000
+"""Judged rows, about, from which metrics look no farther back."""
 LATE_WINDOWS = 7
 """Outcomes of rows predicted, and told, up to so many windows before are judged late; others only train."""
 ESTIMATE_HOLDS = timedelta(days=1)
@@ -290,6 +292,40 @@ def read(
             yield places, rows.filter(pa.array(there)).select(list(features))
 
     return replace(own, features=read_features)
+
+
+def newest_judged(
+    store: Store,
+    policy: Policy,
+    serving: Champion,
+    bundle: str | None,
+    state: ModelState,
+    end: datetime,
+    where: Span,
+) -> tuple[Floats, Floats]:
+    """Scores and labels of this cohort's rows and of those of cohorts before it, in time order: as far back in the
+    tenure as the known checks judged, or 20,000 rows.
+
+    A metric such as recall needs more positives than the rows of an hour have.
+
+    Args:
+        end: Of the check: outcomes observed later are not known.
+        where: The cohort's.
+    """
+    start, rows = where.start, 0
+    for item in reversed(state.checks):
+        judged = item.data.cohort
+        if item.data.champion.tenure_id != serving.tenure_id or rows >= MAX_EVIDENCE:
+            break
+        if judged is not None and judged.verdict == "judged" and judged.start is not None:
+            start, rows = min(start, judged.start), rows + judged.rows
+    names = ("_id", "_time", "_version", "_score")
+    parts = [
+        _Part.of(policy, _of(part, bundle, state.quarantined), (), ids=False)
+        for part in log.read_parts(store, policy, start, where.end, columns=names, labels="left", known_at=end)
+    ]
+    found = _Part.joined(parts)
+    return cohort.in_time_order(policy, found.scores, found.labels, found.times)
 
 
 @dataclass(frozen=True, kw_only=True)

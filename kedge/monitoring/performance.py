@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from kedge import decision, measure
 from kedge import metrics as named_metrics
-from kedge.monitoring import student_t
+from kedge.monitoring import limits, student_t
 from kedge.policy import Model, Policy
 from kedge.policy.monitor import Performance as Limits
 from kedge.records import Interval, Mean, Performance, Reference
@@ -135,16 +137,32 @@ def judge(
     )
 
 
-def metrics(policy: Policy, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, Interval]:
-    """The policy's metrics on rows in time order, see :func:`kedge.metrics.figure`; rows that are not finite are left
-    out."""
-    good = finite(scores) & np.isfinite(labels)
-    figures = [named_metrics.figure(limits, policy.model, labels[good], scores[good]) for limits in policy.metrics]
-    return {
-        each.name: Interval(value=each.value, low=each.low, high=each.high)
-        for each in figures
-        if each.value is not None and each.low is not None and each.high is not None
-    }
+def with_metrics(
+    measured: Performance,
+    policy: Policy,
+    spans: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    released: Mapping[str, Interval],
+) -> Performance:
+    """The policy's metrics on the last of spans of rows, see :func:`kedge.metrics.figure`, and which of their limits
+    are broken, see :func:`kedge.monitoring.limits.broken`.
+
+    Args:
+        spans: Scores and labels of rows in time order; those that are not finite are left out.
+    """
+    known = [finite(scores) & np.isfinite(labels) for scores, labels in spans]
+    finite_spans = [(labels[good], scores[good]) for (scores, labels), good in zip(spans, known, strict=True)]
+    labels, scores = finite_spans[-1]
+    figures = [named_metrics.figure(metric, policy.model, labels, scores) for metric in policy.metrics]
+    return replace(
+        measured,
+        metrics={
+            each.name: Interval(value=each.value, low=each.low, high=each.high)
+            for each in figures
+            if each.value is not None and each.low is not None and each.high is not None
+        },
+        metric_rows=len(labels),
+        broken_limits=tuple(limits.broken(policy, finite_spans, released)),
+    )
 
 
 def _wrong(model: Model, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[Mean | None, float | None]:

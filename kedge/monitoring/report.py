@@ -96,6 +96,8 @@ def _performance(policy: Policy, seen: Performance) -> list[Markup | str]:
         rows.append(("wrong with the label before as the prediction", seen.naive_wrong, None, None))
     if seen.reference:
         rows.append(("loss when trained", seen.reference.loss, None, None))
+    if seen.metric_rows not in (0, seen.rows):
+        rows.append((f"over the newest {seen.metric_rows:,} judged rows:", None, None, None))
     rows += [(name, each.value, each.low, each.high) for name, each in seen.metrics.items()]
     parts: list[Markup | str] = [table(("", "figure", "95 % from", "to"), rows)]
     if seen.p_value is not None and seen.increase is not None:

@@ -135,6 +135,8 @@ def verdict(policy: Policy, seen: Check, decision: Decision) -> str:
         return "error rose"
     if seen.fairness is not None and seen.fairness.exceeded:
         return "groups decided differently"
+    if seen.performance.broken_limits:
+        return "metric limit broken"
     if drifted(policy, seen):
         return "inputs drifted"
     if seen.inputs.pairs:

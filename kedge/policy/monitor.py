@@ -73,6 +73,8 @@ class Triggers(Section):
     """The champion's training data are older than this."""
     new_labels: Annotated[int, Field(ge=1)] | None = None
     """So many labels arrived since the champion was trained."""
+    metrics: bool = False
+    """A limit under `metrics` is shown to be broken by live labels; `false`: the check warns."""
 
 
 class Budget(Section):

@@ -129,7 +129,12 @@ class Performance:
     worse: bool | None = None
     """Whether the loss rose by more than the floor and more than chance; None: no verdict."""
     metrics: Mapping[str, Interval] = field(default_factory=dict)
-    """Those of the policy, by name; one that is not defined on these rows is left out."""
+    """Those of the policy, by name, over the newest judged rows of the tenure; one that is not defined on them is left
+    out."""
+    metric_rows: int = 0
+    """Over so many rows."""
+    broken_limits: tuple[str, ...] = ()
+    """Limits on them that these rows show to be broken, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)

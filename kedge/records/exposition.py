@@ -124,7 +124,12 @@ def figures(check: Record[Checked] | None) -> dict[str, float]:
     if check is None:
         return {}
     data, performance = check.data, check.data.performance
-    return {
+    named = {
+        f"{name}{end}": value
+        for name, each in performance.metrics.items()
+        for end, value in (("", each.value), ("_low", each.low), ("_high", each.high))
+    }
+    return named | {
         "rows": float(data.rows),
         "drifted_features": float(len(data.inputs.drifted)),
         "drifted_importance": data.inputs.drifted_importance,
@@ -137,6 +142,7 @@ def figures(check: Record[Checked] | None) -> dict[str, float]:
         "estimated_loss_increase": _number(data.estimate.increase if data.estimate else None),
         "error_rose": float(bool(data.alarm.get("open"))),
         "fairness_exceeded": float(len(data.fairness.exceeded)) if data.fairness else math.nan,
+        "broken_limits": float(len(performance.broken_limits)),
     }
 
 
@@ -157,7 +163,12 @@ def newest_seconds(policy: Policy) -> float:
 def limits(policy: Policy) -> dict[str, float]:
     """What the policy calls too much, by the figure that it is of; a limit that it does not set is not there."""
     pause = max_pause(policy.monitor.schedule)
-    found = {
+    named = {
+        f"{metric.label}_{name}": limit
+        for metric in policy.metrics
+        for name, limit in (("min", metric.min), ("max", metric.max), ("max_drop", metric.max_drop))
+    }
+    found = named | {
         "check_age_seconds": None if pause is None else pause + LATE,
         "loss_increase": policy.monitor.performance.min_increase,
         "drifted_importance": policy.monitor.drift.min_drifted_importance,

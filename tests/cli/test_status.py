@@ -265,3 +265,9 @@ def test_a_model_the_store_does_not_know_is_a_mistake_that_names_those_it_knows(
     done = CliRunner().invoke(build(), ["status", "--model", "frauds", "--store", str(tmp_path)])
     assert isinstance(done.exception, UsageError)
     assert str(done.exception).endswith("no records of a model 'frauds'; it has fraud")
+
+
+def test_the_policys_metrics_are_told_with_the_last_check():
+    figures = {"f1": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    measured = {"verdict": "measured", "rows": 80, "reference": None, "metrics": figures, "metric_rows": 900}
+    assert "f1 0.8 (0.7 to 0.9) over 900 rows" in seen([*PROMOTED, check(2, "none", performance=measured)])

@@ -12,7 +12,8 @@ from kedge import records as ledger
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
 from kedge.errors import StoreError
-from kedge.records.exposition import REFRESH_SECONDS, ModelStates, limit_seconds
+from kedge.policy import Metric
+from kedge.records.exposition import REFRESH_SECONDS, ModelStates, limit_seconds, limits
 from kedge.store import open_store
 from tests.records.made import record
 
@@ -169,3 +170,17 @@ def test_limits_of_the_policy_and_what_waits_for_an_approval_are_shown(collector
     assert 'kedge_approval_waiting{model="payments",pipeline="release"} 0.0' in page
     trained = [line for line in page if line.startswith("kedge_trained_until_timestamp_seconds{")]
     assert [float(line.split()[-1]) for line in trained] == [datetime(2026, 3, 1, tzinfo=UTC).timestamp()]
+
+
+def test_the_policys_metrics_are_shown_by_name_with_their_intervals_and_limits(collector, declared):
+    figures = {"f1": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    measured = {"verdict": "measured", "rows": 80, "reference": None, "metrics": figures, "broken_limits": ["f1 0.8"]}
+    page = collector(check(performance=measured))
+    for line in (
+        '"f1",model="payments"} 0.8',
+        '"f1_low",model="payments"} 0.7',
+        '"broken_limits",model="payments"} 1.0',
+    ):
+        assert f"kedge_check{{figure={line}" in page
+    asked = declared().model_copy(update={"metrics": (Metric(name="f1", min=0.85),)})
+    assert limits(asked)["f1_min"] == 0.85

@@ -315,3 +315,16 @@ def test_labels_of_the_table_the_policy_declares_are_read_before_the_check(world
     seen = run.run(declared, world.store, now=START + DAY).record.data
     assert seen.label_source.appended == 600
     assert seen.performance.rows == 600
+
+
+def test_metrics_are_of_the_newest_judged_rows_and_a_broken_limit_warns_or_retrains(world):
+    """Three quiet days, then a relation that turned."""
+    limit = (policy.Metric(name="accuracy", min=0.7),)
+    asked = world.rules().model_copy(update={"metrics": limit})
+    for day in range(3):
+        world.serve(rows(600, START + day * DAY, day, flipped=day == 2))
+        found = run.run(asked, world.store, now=START + (day + 1) * DAY).record.data
+        assert found.performance.metric_rows == 600 * (day + 1)
+        assert bool(found.performance.broken_limits) == (day == 2)
+    assert "accuracy 0." in "; ".join(found.reasons)
+    assert f"over the newest {1800:,} judged rows" in world.store.get(found.report).decode()

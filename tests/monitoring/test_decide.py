@@ -552,3 +552,15 @@ def test_states_of_an_earlier_version_are_read_and_go_on():
     old = replace(item, data=replace(item.data, regret=earlier))
     again = decide(policy(), ModelState.of([old]), check(1), check(1).end)
     assert again.regret == decide(policy(), ModelState.of([item]), check(1), check(1).end).regret
+
+
+def test_a_broken_limit_on_a_metric_warns_and_where_the_policy_says_so_retrains():
+    seen = check(1)
+    seen = replace(seen, performance=replace(seen.performance, broken_limits=("f1 0.7, must be at least 0.85",)))
+    warned = decide(policy(), NOTHING, seen, seen.end)
+    assert (warned.action, warned.reasons) == ("warn", ("f1 0.7, must be at least 0.85",))
+    asked = {"triggers": {"metrics": True, "labelled_error": False}}
+    retrained = decide(policy(**asked), NOTHING, seen, seen.end)
+    assert (retrained.action, retrained.reasons) == ("retrain", warned.reasons)
+    waits = policy(**asked, budget=budget(min_labels_after_rise=501))
+    assert decide(waits, NOTHING, seen, seen.end).action == "warn"
