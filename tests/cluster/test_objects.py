@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kedge.collector import token_review
+from kedge import token_review
 from kedge.doctor import accounts
 from kedge.doctor.client import KubernetesCluster
 from tests.chart.render import SCENARIOS, render
