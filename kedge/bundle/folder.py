@@ -202,12 +202,9 @@ def write(
         DataError: golden rows that do not fit the signature.
     """
     with _whole(folder) as beside:
-        kind = _save_model(beside, model)
-        if judged is not None and _save_model(beside, judged, JUDGED) != kind:
-            raise BundleError(f"the served model is of format {kind}, the judged fit is not")
+        kind = _save_fits(beside, model, judged)
         transform = _transformation(beside, signature, derived_importance or {})
-        for name, data in (package.files if package is not None else {}).items():
-            write_file(beside / f"{manifests.CODE}{name}", data)
+        _write_code(beside, package)
         draft = Manifest(
             name=policy.name,
             task=policy.model.task,
@@ -242,6 +239,19 @@ def write(
             write_file(beside / DERIVED, derived)
         made, raw = _sealed(beside, draft)
     return Bundle(folder, made, _id(raw))
+
+
+def _save_fits(folder: Path, model: Any, judged: Any) -> str:
+    """Save the served fit and, if there is one, the judged; the format of both."""
+    kind = _save_model(folder, model)
+    if judged is not None and _save_model(folder, judged, JUDGED) != kind:
+        raise BundleError(f"the served model is of format {kind}, the judged fit is not")
+    return kind
+
+
+def _write_code(folder: Path, package: Package | None) -> None:
+    for name, data in (package.files if package is not None else {}).items():
+        write_file(folder / f"{manifests.CODE}{name}", data)
 
 
 @contextmanager

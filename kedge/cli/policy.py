@@ -50,7 +50,7 @@ def check(
     from kedge.policy.notes import notes
 
     parsed = policy.load(file)
-    faults = [*code_faults(file, parsed), *table_faults(file, parsed)]
+    faults = [*code_faults(file, parsed), *estimator_faults(file, parsed), *table_faults(file, parsed)]
     if faults:
         raise PolicyError("\n".join(faults))
     if as_json:
@@ -79,6 +79,29 @@ def code_faults(file: Path, parsed: Policy) -> list[str]:
     line = policy.line_of(file, ("features", "transform"))
     said = f"code has no module {path.partition(':')[0]!r}; it has {', '.join(package.modules)}"
     return [f"{file}:{line}: features.transform: {said}"]
+
+
+def estimator_faults(file: Path, parsed: Policy) -> list[str]:
+    """Parameters, constraints and losses that an estimator does not take, where its library is here."""
+    from kedge import policy
+    from kedge.errors import UsageError
+
+    train, faults = parsed.train, []
+    if not train.parameters and not train.monotone and parsed.model.loss == "squared":
+        return []
+    try:
+        from kedge.bundle import Signature, estimators
+        from kedge.training.estimators import settings
+    except ModuleNotFoundError:
+        return []
+    for name in (each for each in train.estimators if ":" not in each):
+        try:
+            estimators.named(name).checked(settings(name, parsed, Signature(())))
+        except UsageError as exc:
+            if not isinstance(exc.__cause__, ModuleNotFoundError):
+                field = str(exc).partition(":")[0].partition(" ")[0]
+                faults.append(f"{file}:{policy.line_of(file, field.split('.'))}: {exc}")
+    return faults
 
 
 def table_faults(file: Path, parsed: Policy) -> list[str]:

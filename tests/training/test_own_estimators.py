@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from kedge import bundle
 from kedge import policy as policies
 from kedge.bundle.estimators import ESTIMATORS, merge, named
 from kedge.bundle.predictor import softmax
+from kedge.cli.policy import estimator_faults
 from kedge.errors import BundleError, CodeNotAllowed, NotExplainable, PolicyError, UsageError
 from kedge.policy.train import ESTIMATORS as NAMES
 from kedge.training.estimators import attempt, score
@@ -256,3 +258,28 @@ def test_the_primary_metric_chooses_the_estimator():
         ranks[primary] = attempt("linear", asked, signature, table)
     assert ranks[False].rank == ranks[False].loss
     assert -1 < ranks[True].rank < -0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parameters": {"lightgbm": {"num_leafs": 3}}}, "train.parameters.lightgbm.num_leafs: is no parameter of it"),
+        ({"parameters": {"xgboost": {"max_dept": 3}}}, "train.parameters.xgboost.max_dept: is no parameter of it"),
+        ({"parameters": {"xgboost": {"max_depth": 3}}}, None),
+        ({}, None),
+    ],
+)
+def test_a_check_of_the_policy_knows_each_estimators_parameters(tmp_path, change, said) -> None:
+    file = tmp_path / "policy.yaml"
+    train = {"estimators": ["lightgbm", "xgboost"], **change}
+    file.write_text(json.dumps({**rows.policy().to_dict(), "train": train}))
+    faults = estimator_faults(file, policies.load(file))
+    assert [said] * (said is not None) == [fault.partition("policy.yaml:1: ")[2][: len(said or "")] for fault in faults]
+
+
+def test_an_estimator_whose_library_is_not_here_is_not_asked(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    file = tmp_path / "policy.yaml"
+    train = {"estimators": ["lightgbm"], "parameters": {"lightgbm": {"num_leafs": 3}}}
+    file.write_text(json.dumps({**rows.policy().to_dict(), "train": train}))
+    assert estimator_faults(file, policies.load(file)) == []
