@@ -119,3 +119,12 @@ def test_a_champion_that_fails_is_rolled_back_and_one_that_answers_is_left(ml, d
     assert "fraud: rolled back, " in said
     assert driver.route().weights == {"blue": 100}
     until("blue to answer", lambda: {each.slot for each in clients.ask(0.5, 2)} == {"blue"})
+
+
+def test_a_person_in_the_tools_pod_sees_what_the_guard_did(ml, driver, clients):
+    """After the look above. The pod has the guard's account, which moved the traffic there."""
+    tools = ["exec", "deploy/kedge-tools", "--", "kedge"]
+    history = ml.kubectl(*tools, "history", "--model", "fraud").splitlines()
+    assert "rolled back  guard" in history[-1]
+    assert NEW[:12] in history[-1]
+    assert OLD[:12] in ml.kubectl(*tools, "status", "--model", "fraud")
