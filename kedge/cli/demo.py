@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Watch the loop close: drift, retraining, canary, rollback.
 
-    A served model goes bad, is noticed, retrained and released; a bad candidate is rolled back.
+    A served model goes bad, is noticed, retrained and released; three bad candidates are rolled back.
 
     Real parts on loopback: KServe model servers in two slots behind Envoy, the collector, MLflow on SQLite, the
     pipelines in KFP's local runner. The clock runs as fast as the machine; it stands still while a model trains.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import yaml
 
+from kedge import code
 from kedge import records as ledger
 from kedge.choice import Score
 from kedge.demo import page, payments, story
@@ -52,9 +55,11 @@ def tell_story(folder: Path, say: Say, task: Task = "binary") -> Path:
     file = _policy_file(folder, raw, folder / "warehouse")
     policy = load(file)
     story.write_history(folder / "warehouse", task)
+    slow = _slow_policy(folder, raw)
+    os.environ[code.VARIABLE] = "1"  # of the story's own candidate, whose feature code is slow
 
-    def retrain() -> None:
-        loop.start("submit", "--policy", str(file), "--local", "--key", "new-columns")
+    def retrain(bad: story.Bad) -> None:
+        loop.start("submit", "--policy", str(slow if bad == "slow" else file), "--local", "--key", bad)
 
     with _running(folder, file, policy, payments.START, say) as loop:
         loop.run(story.blocks(folder / "warehouse", retrain, task))
@@ -167,6 +172,19 @@ def _naive(time: datetime) -> object:
     import numpy as np
 
     return np.datetime64(time.replace(tzinfo=None), "ns")
+
+
+def _slow_policy(folder: Path, raw: dict[str, object]) -> Path:
+    """The policy of a team that brings feature code, which takes its time at each request.
+
+    After three days its champion is stale: a fresher one need only be no worse by a tenth.
+    """
+    write_file(folder / "accounts" / "features.py", story.SLOW.encode())
+    gates = {**cast(dict[str, object], raw["gates"]), "stale_after_seconds": 259_200, "margin": 0.1}
+    code_of = {"code": str(folder / "accounts"), "features": {"transform": "accounts.features:build"}}
+    brought = raw | code_of | {"gates": gates}
+    write_file(folder / "slow.yaml", yaml.safe_dump(brought, sort_keys=False).encode())
+    return folder / "slow.yaml"
 
 
 def _policy_file(folder: Path, raw: dict[str, object], location: Path) -> Path:

@@ -1,6 +1,9 @@
 """The generated payments are what the story says they are."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from kedge.demo import payments, story
@@ -47,6 +50,25 @@ def test_a_leak_adds_retries_to_returned_payments_only():
     assert (added[returned] > 0).mean() > 0.8
 
 
+def test_a_warehouse_in_cents_changes_the_amount_alone():
+    table = payments.day(1, 100, Weather())
+    cents = payments.cents(table)
+    assert (cents["amount"].to_numpy() == 100 * table["amount"].to_numpy()).all()
+    assert cents.drop_columns("amount").equals(table.drop_columns("amount"))
+
+
+def test_the_slow_feature_code_is_slow_for_a_request_alone():
+    brought = {}
+    exec(compile(story.SLOW, "features.py", "exec"), brought)
+    slept = []
+    brought["time"] = SimpleNamespace(sleep=slept.append)
+    frame = pd.DataFrame({"balance_ratio": [0.5, 0.2], "amount": [10.0, 200.0]})
+    assert brought["build"](frame)["tight"].tolist() == [5.0, 40.0]
+    assert slept == []
+    assert [brought["build"](frame[row : row + 1])["tight"].item() for row in (0, 1)] == [5.0, 40.0]
+    assert slept == [0.3]
+
+
 def test_the_policy_of_the_demo_names_the_columns_of_its_payments():
     policy = load("kedge/demo/payments.yaml")
     named = {*policy.model.features, policy.model.target, policy.data.id_column, policy.data.time_column}
@@ -55,4 +77,4 @@ def test_the_policy_of_the_demo_names_the_columns_of_its_payments():
 
 def test_the_days_of_the_story_follow_each_other_without_a_gap():
     days = [number for episode in story.EPISODES for number in range(episode.first, episode.last + 1)]
-    assert days == list(range(31))
+    assert days == list(range(35))
