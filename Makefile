@@ -25,7 +25,7 @@ $(TREES): kedge/bundle/trees.c tools/compile requirements/compiler.txt | $(VENV)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/compiler --require-hashes -r requirements/compiler.txt
 	PYTHONPATH=build/compiler tools/compile $(BIN)/python $< $@
 
-demo: install ## Watch the loop close: drift, retraining, canary, promotion, rollback (about 4 minutes)
+demo: install ## Watch the loop close: drift, retraining, canary, promotion, rollback (about 5 minutes)
 	$(BIN)/kedge demo
 
 test: install ## Run the tests (below 10 minutes on 2 cores)
