@@ -167,9 +167,9 @@ def _changed(records: Sequence[Record[Data]]) -> list[Expectation]:
 
 
 BACK: dict[Bad, tuple[str, str]] = {
-    "leaked": ("its scores, which moved", "scores"),
+    "leaked": ("what it answers", ""),  # scores or decisions, whichever speak first
     "slow": ("its latency", "latency"),
-    "cents": ("its decisions, when outcomes were known", ""),
+    "cents": ("what it answers", ""),
 }
 """By what each bad candidate is found, in words, and how the reason begins."""
 
