@@ -308,7 +308,7 @@ def test_a_port_in_use_is_named(place: Place) -> None:
 
 def test_no_mlflow_fails_the_run_with_its_address_and_keeps_what_was_trained(place: Place) -> None:
     place.policy.write_text(POLICY + "train: {estimators: [linear]}\ngates: {alpha: 0.2}\n")  # three features are weak
-    ended = place.submit(MLFLOW_TRACKING_URI=NOBODY)
+    ended = place.submit(MLFLOW_TRACKING_URI=NOBODY, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
     assert ended.code == 1
     assert f"in step register: registry {NOBODY}: cannot log the training" in ended.said
     assert "is MLflow running there?" in ended.said

@@ -31,8 +31,15 @@ def test_the_commands_of_the_readme_run_as_they_stand(readme):
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path):
+    runnable.run(runnable.ROOT / "docs" / "tutorial.md", runnable.checkout(tmp_path))
+
+
+@pytest.mark.pages
 @pytest.mark.parametrize(
-    "page", [page for page in runnable.pages() if page.name != "README.md"], ids=lambda page: page.name
+    "page",
+    [page for page in runnable.pages() if page.name not in ("README.md", "tutorial.md")],
+    ids=lambda page: page.name,
 )
 def test_the_commands_of_a_page_run_as_they_stand(page, tmp_path):
     runnable.run(page, runnable.checkout(tmp_path))
