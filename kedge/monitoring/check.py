@@ -182,8 +182,9 @@ def read(
     serving = state.champion
     if serving is None:
         raise NothingServed(
-            f"model {policy.name} in {store.url}: no bundle was promoted yet, so there is nothing to watch; "
-            "`kedge submit` trains and releases a first one"
+            f"model {policy.name} in {store.url}: no bundle was promoted yet when the window ended "
+            f"({window.end:%Y-%m-%d %H:%M} UTC), so there is nothing to watch; `kedge submit` trains and releases a "
+            "first one, and the next check watches one released since"
         )
     own = None if serving.bundle == ADOPTED else serving.bundle
     delay, estimated_delays = outcomes.due_delay(policy, store, state.checks, window.end)

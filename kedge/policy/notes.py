@@ -192,9 +192,10 @@ def _missed_harm(release: Release, rows_a_day: float, times: float) -> str:
     rate = analysis.min_failure_rate + times * analysis.harm.failure_rate
     hours = math.ceil(_requests(release, len(release.steps) - 1, 1.0) / daily * DAY / 3600)
     return (
-        f"release.analysis.harm: at {rows_a_day:,.3g} rows a day a candidate is promoted when {times:.2g} times this "
-        f"harm is ruled out (failing in more than {rate:.1%} of requests): less is not found; expected_step_seconds: "
-        f"{3600 * hours} rules it out, in longer steps; `kedge plan --rps {rows_a_day / DAY:.2g}` says what is found"
+        f"release.analysis.harm: {rows_a_day:,.3g} rows a day are few: a candidate is promoted once {times:.2g} times "
+        f"this harm is ruled out (failing in more than {rate:.1%} of requests), and less goes unseen; steps with "
+        f"expected_step_seconds: {3600 * hours} are longer and rule it out; `kedge plan --policy FILE --rps "
+        f"{rows_a_day / DAY:.2g}` shows each step"
     )
 
 

@@ -739,7 +739,7 @@ def test_windows_and_steps_fit_the_rows_a_day_that_the_table_shows(tmp_path: Pat
     assert "# about 24 rows a day" in (tmp_path / "policy.yaml").read_text()
     done = CliRunner().invoke(build(), ["policy", "check", str(tmp_path / "policy.yaml")])
     assert "monitor.min_rows" not in done.output
-    assert "release.analysis.harm: at 24 rows a day" in done.output  # which no step of any length could mend
+    assert "release.analysis.harm: 24 rows a day are few" in done.output  # which no step of any length could mend
     file = tmp_path / "policy.yaml"
     file.write_text(file.read_text().replace(f"window_seconds: {28 * 86_400}", "window_seconds: 86400"))
     done = CliRunner().invoke(build(), ["policy", "check", str(file)])
