@@ -141,7 +141,7 @@ def _say(seen: Look, guesses: Guesses) -> None:
         negative = "" if guesses.negative is None else f", negative {guesses.negative!r}"
         typer.echo(f"positive is {guesses.positive!r} ({guesses.positive_why}){negative}", err=True)
     if guesses.time is None:
-        typer.echo("no column holds times: row_time is a placeholder, change it to what is true", err=True)
+        typer.echo("no column holds times: row_time is a guess, change it to what is true", err=True)
     if guesses.grouped is not None:
         why = "the rows lie in groups of it, so their order is no time: `order: drawn` deals them at random"
         typer.echo(f"{guesses.grouped}: {why}", err=True)

@@ -238,7 +238,7 @@ def test_the_policy_written_is_ready_to_run(tmp_path: Path) -> None:
     assert policy.train.min_rows <= 300 * 0.8
 
 
-def test_a_table_without_times_gets_a_placeholder_that_says_so(tmp_path: Path) -> None:
+def test_a_table_without_times_gets_a_guess_that_says_so(tmp_path: Path) -> None:
     lines = ["period,price,class"] + [f"{k % 48 / 48:.4f},{k % 7 / 10},{k % 2}" for k in range(200)]
     (tmp_path / "elec.csv").write_text("\n".join(lines) + "\n")
     policy, said = written(tmp_path / "elec.csv")
@@ -247,7 +247,7 @@ def test_a_table_without_times_gets_a_placeholder_that_says_so(tmp_path: Path) -
         "period": {"type": "number"},
         "price": {"type": "number"},
     }
-    assert "no column holds times: row_time is a placeholder, change it to what is true" in said
+    assert "no column holds times: row_time is a guess, change it to what is true" in said
     assert "CHANGE BOTH to what is true" in (tmp_path / "policy.yaml").read_text()
 
 

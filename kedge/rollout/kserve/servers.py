@@ -31,12 +31,13 @@ def counted(http: httpx.Client, found: Iterable[api.Object], bundle: str) -> dic
 
 
 def flush(http: httpx.Client, cluster: api.Api) -> None:
-    """Have each collector write what it holds; one that is down is no error."""
-    with suppress(httpx.HTTPError, ReleaseError, OSError):
+    """Have each collector write what it holds; one that cannot be asked writes it later by itself."""
+    with suppress(ReleaseError, OSError):
         shown = collect_token.shown() or _requested_token(cluster)
         for pod in cluster.list(api.PODS, labelSelector="app.kubernetes.io/component=collector"):
             if pods.ready(pod):
-                http.post(f"{pods.address(pod)}/v1/flush", headers=shown, timeout=FLUSH_SECONDS)
+                with suppress(httpx.HTTPError):
+                    http.post(f"{pods.address(pod)}/v1/flush", headers=shown, timeout=FLUSH_SECONDS)
 
 
 def _requested_token(cluster: api.Api) -> dict[str, str]:
