@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -54,8 +54,10 @@ def named(name: str, modified: datetime) -> Page | None:
     found = NAME.fullmatch(name)
     if found is None or (found[1] == "check") != bool(found[4]):
         return None
-    time = datetime.strptime(found[4], "%Y%m%dT%H%M%S%z") if found[4] else None
-    title = f"{time:%Y-%m-%d %H:%M} UTC" if time else f"{found[2][:12]}{(found[3] or '').replace('-', ', attempt ')}"
+    if at := found[4]:
+        title = f"{at[:4]}-{at[4:6]}-{at[6:8]} {at[9:11]}:{at[11:13]} UTC"
+    else:
+        title = f"{found[2][:12]}{(found[3] or '').replace('-', ', attempt ')}"
     return Page(name=name, kind=found[1], of=found[2] or "", title=title, modified=modified)
 
 
@@ -67,12 +69,15 @@ def keep(store: Store, model: str, name: str, html: str, links: Mapping[str, str
         html: Made by :func:`kedge.report.page`.
         links: Words -> file name of another page of the model; those that are not there are left out.
     """
-    there, key = {page.name for page in pages_of(store, model)}, key_of(model, name)
+    there, key = {page.name: page for page in pages_of(store, model)}, key_of(model, name)
     leads = {"all pages": INDEX} | {words: to for words, to in (links or {}).items() if to in there}
     anchors = Markup(" · ").join(Markup('<a href="{}">{}</a>').format(to, words) for words, to in leads.items())
     navigation = Markup('<nav class="subtitle">{}</nav></header>').format(anchors)
     store.put(key, html.replace("</header>", navigation, 1).encode())
-    write_index(store, model)
+    this = named(name, datetime.now(UTC))
+    if this is not None:
+        there[name] = this
+    store.put(key_of(model, INDEX), index(model, there.values()).encode())
     return key
 
 
@@ -96,9 +101,7 @@ def index(model: str, pages: Iterable[Page]) -> str:
         newest = sorted(each, key=lambda page: page.order, reverse=True)
         parts = [_listed(newest[:OPEN])] if newest else ["None yet."]
         for month, older in groupby(newest[OPEN:], lambda page: page.order[0][:7]):
-            rows = list(older)
-            summary = f"{month}: {len(rows):,} more"
-            parts.append(Markup("<details><summary>{}</summary>{}</details>").format(summary, _listed(rows)))
+            parts.append(_folded(month, list(older)))
         sections.append(section(TITLES[kind], *parts))
     return page(f"{model}: all pages", *sections)
 
@@ -106,3 +109,9 @@ def index(model: str, pages: Iterable[Page]) -> str:
 def _listed(pages: Iterable[Page]) -> Markup:
     link = Markup('<a href="{}">{}</a>')
     return table(("page", "written"), [(link.format(each.name, each.title), each.modified) for each in pages])
+
+
+def _folded(month: str, pages: Sequence[Page]) -> Markup:
+    """The links alone, as each check writes all of them anew."""
+    links = "".join(f'<li><a href="{each.name}">{each.title}</a></li>' for each in pages)
+    return Markup(f"<details><summary>{month}: {len(pages):,} more</summary><ul>{links}</ul></details>")  # noqa: S704 - of ``NAME``

@@ -37,3 +37,10 @@ def test_a_page_leads_to_the_index_and_to_those_that_are_there(tmp_path: Path) -
         (f"evaluate-{BUNDLE}.html", "its evaluation"),
     ]
     assert 'href="check-20260302T000000Z.html"' in store.get("reports/m/index.html").decode()
+
+
+def test_a_page_of_no_time_at_all_is_no_reason_to_fail(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.put(pages.key_of("m", "check-20269999T999999Z.html"), b"")
+    pages.keep(store, "m", f"evaluate-{BUNDLE}.html", page("title"))
+    assert 'href="check-20269999T999999Z.html"' in store.get("reports/m/index.html").decode()

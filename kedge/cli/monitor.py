@@ -79,7 +79,7 @@ def monitor(
     if outcome is not None:
         for line in _tell(asked, opened, outcome, moment):
             say(f"notify: {line}")
-        if outcome.written:
+        if outcome.begins_day:
             say(_prune(asked, opened))
     due = outcome.due if outcome is not None else None
     failed = run.release_again(asked, opened, now=moment) if due is None else None
@@ -121,7 +121,7 @@ def _prune(policy: Policy, store: Store) -> str:
         made = plan(policy, store)
         carry_out(made, store)
     except StoreError as exc:
-        return f"retention: not everything old was deleted, the next check tries again: {exc}"
+        return f"retention: not everything old was deleted, the first check of tomorrow tries again: {exc}"
     return f"retention: {made} deleted"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy
+from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +23,8 @@ def prune(
 ) -> None:
     """Delete bundles, snapshots and pages that are kept no longer.
 
-    Each check does it too. The policy's `retention` says for how long they are kept. What the champion, the bundles
-    before it, an open run or release, or an approval needs stays whatever its age; records stay for ever.
+    The first check of a day does it too. The policy's `retention` says for how long they are kept. What the champion,
+    the bundles before it, an open run or release, or an approval needs stays whatever its age; records stay for ever.
 
     Example: kedge prune --policy payments.yaml --dry-run
     """
@@ -46,8 +46,6 @@ def prune(
         for removal in made.removals:
             typer.echo(f"{verb} {removal}")
     if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(made.removals, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_text(made.removals))
     elif made.limit is not None:
         typer.echo(f"{asked.name}: {verb} {made}; what was used since {made.limit:%Y-%m-%d} stays")

@@ -27,6 +27,8 @@ class Outcome:
     """False: another process, or an earlier call, had checked this window; its record stands."""
     due: Record[Checked] | None
     """The check whose retraining is to be submitted, or driven on: this one, or an earlier one that is not done."""
+    begins_day: bool = False
+    """It was written, and no check before it ended on the same day (UTC): what is done once a day is due."""
 
 
 def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = None) -> Outcome:
@@ -65,7 +67,8 @@ def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = No
     if not written:  # another process was faster: the page must tell what its record says
         pages.keep(store, policy.name, name, report.html(policy, kept, state), links)
     after = ModelState.of([*history, kept])
-    return Outcome(record=kept, written=written, due=after.unfinished(by_hand=by_hand))
+    begins_day = written and (state.check is None or state.check.time.date() < kept.time.date())
+    return Outcome(record=kept, written=written, due=after.unfinished(by_hand=by_hand), begins_day=begins_day)
 
 
 def _page_name(key: str) -> str:

@@ -248,6 +248,13 @@ def test_the_same_window_is_checked_once_and_late_rows_do_not_change_what_stands
     assert len(records.read(world.store, "fraud", records.Checked)) == 1
 
 
+def test_the_first_check_of_a_day_is_told_from_those_after_it(world):
+    world.serve(rows(600, START, 1))
+    hours = (24, 30, 47, 48, 48, 71)
+    found = [run.run(world.rules(), world.store, now=START + timedelta(hours=hour)) for hour in hours]
+    assert [each.begins_day for each in found] == [True, False, False, True, False, False]
+
+
 def test_a_job_started_again_within_the_minute_looks_at_the_same_window(world):
     world.serve(rows(600, START, 1))
     rules = world.rules()
