@@ -49,7 +49,7 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_
     if not positions or not values:
         return NOTHING
     timed = _is_timed(positions)
-    across = _widened([_number(position) for position in positions])
+    across = _widened([_number(position) for position in positions], 43_200.0 if timed else None)
     down = _widened(values)
     x_ticks, y_ticks = _x_ticks(across, timed), _ticks(*down, 4)
     down = (min(down[0], y_ticks[0][0]), max(down[1], y_ticks[-1][0]))
@@ -179,10 +179,11 @@ def _number(position: Position) -> float:
     return float(position)
 
 
-def _widened(values: Sequence[float]) -> Interval:
+def _widened(values: Sequence[float], margin: float | None = None) -> Interval:
+    """From the lowest to the highest; around a single one by a margin, a twentieth of it if none is given."""
     low, high = min(values), max(values)
     if low == high:
-        margin = abs(low) * 0.05 or 1.0
+        margin = margin or abs(low) * 0.05 or 1.0
         return low - margin, high + margin
     return low, high
 

@@ -1,4 +1,7 @@
-"""Events of a chart: labelled where they fit, in lanes where they do not."""
+"""Times and events of a chart: labelled where they fit, in lanes where they do not."""
+
+import re
+from datetime import UTC, datetime
 
 from kedge import report
 from kedge.report.charts import MAX_LABELLED
@@ -24,3 +27,10 @@ def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():
 
 def test_lanes_escape_what_they_name():
     assert "<b>" not in chart([(k, "<b>") for k in range(50)])
+
+
+def test_a_single_time_is_drawn_within_its_day():
+    drawn = report.line_chart({"loss": [(datetime(2026, 3, 2, 12, tzinfo=UTC), 0.3)]}, y_label="loss")
+    hours = re.findall(r">(\d\d \w+ \d\d:\d\d)<", str(drawn))
+    assert hours[0] == "02 Mar 00:00"
+    assert hours[-1] == "03 Mar 00:00"
