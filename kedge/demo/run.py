@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -56,12 +55,12 @@ def tell_story(folder: Path, say: Say, task: Task = "binary") -> Path:
     policy = load(file)
     story.write_history(folder / "warehouse", task)
     slow = _slow_policy(folder, raw)
-    os.environ[code.VARIABLE] = "1"  # of the story's own candidate, whose feature code is slow
+    told = environment(folder, **{code.VARIABLE: "1"})  # of the story's own candidate, whose feature code is slow
 
     def retrain(bad: story.Bad) -> None:
         loop.start("submit", "--policy", str(slow if bad == "slow" else file), "--local", "--key", bad)
 
-    with _running(folder, file, policy, payments.START, say) as loop:
+    with _running(folder, file, policy, payments.START, say, told) as loop:
         loop.run(story.blocks(folder / "warehouse", retrain, task))
     records = ledger.read(open_store(folder / "store"), policy.name)
     expected = story.expectations(records)
@@ -98,7 +97,7 @@ def replay(data: Path, policy_file: Path, folder: Path, say: Say, *, warm_up: in
     if len(blocks) <= warm_up:
         raise DataError(f"{data}: {len(blocks)} blocks of {policy.monitor.window_seconds:g} s; needs over {warm_up}")
     start = blocks[warm_up].start
-    with _running(folder, folder / "policy.yaml", policy, start, say) as loop:
+    with _running(folder, folder / "policy.yaml", policy, start, say, environment(folder)) as loop:
         loop.run(blocks[warm_up:][:most])
     records = ledger.read(open_store(folder / "store"), policy.name)
     say(page.summary(loop.tallies, records, ()))
@@ -106,13 +105,15 @@ def replay(data: Path, policy_file: Path, folder: Path, say: Say, *, warm_up: in
 
 
 @contextlib.contextmanager
-def _running(folder: Path, file: Path, policy: Policy, start: datetime, say: Say) -> Iterator[Loop]:
+def _running(
+    folder: Path, file: Path, policy: Policy, start: datetime, say: Say, told: Mapping[str, str]
+) -> Iterator[Loop]:
     """The platform with a first model in front of the traffic."""
     set_clock(folder, start)
     say(f"starting Envoy, the collector and two slots; all files in {folder}")
-    with platform(file, folder / "store", environment(folder)) as addresses:
+    with platform(file, folder / "store", told) as addresses:
         say("training and releasing the first model")
-        first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder)
+        first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder, told)
         try:
             first.wait(900)
         finally:
@@ -122,6 +123,7 @@ def _running(folder: Path, file: Path, policy: Policy, start: datetime, say: Say
             policy_file=file,
             folder=folder,
             addresses=addresses,
+            told=told,
             frozen=_first_model(folder, policy),
             say=say,
         )
