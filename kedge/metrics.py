@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
-from kedge import code, decision
+from kedge import code, decision, student_t
 from kedge.errors import UsageError
 from kedge.measure import Floats, best_constant, bounded_losses, losses, squared_errors
 from kedge.policy import Metric as Limits
@@ -71,7 +70,7 @@ class Difference:
     @property
     def interval(self) -> tuple[float, float]:
         """Two-sided, 95 %."""
-        reach = float(stdtrit(self.blocks - 1, (1 + LEVEL) / 2)) * self.error
+        reach = student_t.quantile((1 + LEVEL) / 2, self.blocks - 1) * self.error
         return self.value - reach, self.value + reach
 
     def p_better(self, than: float = 0.0) -> float:
@@ -79,7 +78,7 @@ class Difference:
         above = self.value - than
         if self.error == 0:
             return 0.0 if above > 0 else 1.0
-        return float(stdtr(self.blocks - 1, -above / self.error))
+        return student_t.upper_tail(above / self.error, self.blocks - 1)
 
     def p_worse(self, than: float = 0.0) -> float:
         """One-sided: chance of such a difference, or a smaller one, if the true one were at least ``than``.
@@ -118,7 +117,7 @@ def figure(limits: Limits, model: Model, label: Floats, score: Floats) -> Figure
         return Figure(name=limits.label, value=None)
     drawn = _drawn(lambda rows: metric.formula(model, limits.at, label[rows], score[rows]), len(label))
     blocks = _blocks(len(label))
-    reach = float(stdtrit(max(1, blocks - 1), (1 + LEVEL) / 2)) * drawn
+    reach = student_t.quantile((1 + LEVEL) / 2, max(1, blocks - 1)) * drawn
     low, high = (0.0, 1.0) if limits.name in SHARES else (-math.inf, math.inf)
     low, high = max(low, value - reach), min(high, value + reach)
     return Figure(name=limits.label, value=value, low=low, high=high, error=drawn, blocks=blocks)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kedge import decision, metrics
+from kedge import decision, metrics, student_t
 from kedge.measure import Floats
 from kedge.metrics import Figure
-from kedge.monitoring import student_t
 from kedge.policy import Metric, Policy, cron
 from kedge.records import Interval
 

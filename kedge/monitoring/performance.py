@@ -10,9 +10,9 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge import decision, measure
+from kedge import decision, measure, student_t
 from kedge import metrics as named_metrics
-from kedge.monitoring import limits, student_t
+from kedge.monitoring import limits
 from kedge.policy import Model, Policy
 from kedge.policy.monitor import Performance as Limits
 from kedge.records import Interval, Mean, Performance, Reference

@@ -1,7 +1,7 @@
 import pytest
 from scipy import stats
 
-from kedge.monitoring.student_t import quantile, upper_tail
+from kedge.student_t import quantile, upper_tail
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 9, 19, 99, 999, 10_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 SMALLEST = 1e-300
@@ -25,6 +26,7 @@ def upper_tail(t: float, degrees: float) -> float:
     return 0.5 * _incomplete_beta(degrees / (degrees + square), square / (degrees + square), degrees / 2, 0.5)
 
 
+@functools.cache  # a check asks for a few, many times
 def quantile(chance: float, degrees: float) -> float:
     """The t above which lies 1 - ``chance``, for chances of 0.5 and more below 1; by bisection.
 
