@@ -138,7 +138,8 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
     history, rollout = load_history(store, name, now), _rollout(Path(settings.platform), name)
     if asked is None and not history and rollout is None:
         raise unknown_model(store, name)
-    return look(name, ModelState.of(history), asked, rollout, now, progress.read(store, name))
+    seen, local = progress.read(store, name), settings.kfp_host is None
+    return look(name, ModelState.of(history), asked, rollout, now, seen, local=local)
 
 
 def _all(settings: Settings, now: datetime) -> Iterator[Status]:
@@ -152,7 +153,8 @@ def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     for name in models(store):
         rollout = _rollout(Path(settings.platform), name)
         seen = progress.read(store, name)
-        yield look(name, ModelState.of(load_history(store, name, now)), None, rollout, now, seen)
+        state, local = ModelState.of(load_history(store, name, now)), settings.kfp_host is None
+        yield look(name, state, None, rollout, now, seen, local=local)
 
 
 def _table(statuses: Sequence[Status]) -> list[str]:
@@ -175,8 +177,10 @@ def look(
     rollout: Rollout | None,
     now: datetime,
     seen: Progress | None = None,
+    *,
+    local: bool = False,
 ) -> Status:
-    """Status from what was recorded. Pure."""
+    """Status from what was recorded; ``local``: runs are the local runner's, as no KFP is named. Pure."""
     serving = state.champion
     if rollout is not None and seen is not None:
         seen = seen if seen.key == f"{rollout.bundle}-{rollout.attempt}" else None
@@ -194,7 +198,7 @@ def look(
         rollout=under_way,
         progress=seen if goes else None,
         ended=_ended(state),
-        next=tuple(_next(state, asked, under_way, now)),
+        next=tuple(_next(state, asked, under_way, now, "kedge submit --policy FILE" + " --local" * local)),
     )
 
 
@@ -203,17 +207,19 @@ def _last_word(attempt: Attempt | None) -> Record[RunFinished] | Record[RunStart
     return None if attempt is None else attempt.finished or attempt.started
 
 
-def _next(state: ModelState, asked: Policy | None, rollout: Rollout | None, now: datetime) -> Iterator[str]:
+def _next(
+    state: ModelState, asked: Policy | None, rollout: Rollout | None, now: datetime, submit: str
+) -> Iterator[str]:
     serving, failed = state.champion, state.stalled
     waiting, by_hand = state.release_to_approve, asked is not None and asked.release.approval == "manual"
     if failed is not None:
-        yield from _again(failed, asked, now)
+        yield from _again(failed, asked, now, submit)
     elif rollout is not None:
         yield f"the release of {rollout.bundle[:12]} goes on, or is rolled back, by what it is seen doing"
     elif serving is None and waiting is None:
-        yield "nothing was promoted yet: `kedge submit --policy FILE` trains and releases a first model"
+        yield f"nothing was promoted yet: `{submit}` trains and releases a first model"
     elif serving is None and waiting is not None and not by_hand:
-        yield f"nothing was promoted yet: `kedge submit --policy FILE --release {waiting[:12]}` releases what passed"
+        yield f"nothing was promoted yet: `{submit} --release {waiting[:12]}` releases what passed"
     if waiting is not None and by_hand and (failed is None or failed.bundle != waiting):
         yield f"bundle {waiting[:12]} waits for `kedge approve`"
     if (held := state.retraining_to_approve) is not None:
@@ -235,7 +241,7 @@ def _retraining_budget(state: ModelState, policy: Policy, now: datetime) -> Iter
     yield f"{scheduled}; `kedge monitor` makes one at any time"
 
 
-def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str]:
+def _again(failed: Stalled, asked: Policy | None, now: datetime, submit: str) -> Iterator[str]:
     """What becomes of a release that the platform failed."""
     tries = len(failed.tries)
     yield (
@@ -246,7 +252,7 @@ def _again(failed: Stalled, asked: Policy | None, now: datetime) -> Iterator[str
     when = "a later `kedge monitor`" if at is None else "the next `kedge monitor`"
     if at is not None and at > now:
         when = f"the first `kedge monitor` after {_moment(at)}"
-    yield f"{when} tries it again; at once: `kedge submit --policy FILE --release {failed.bundle[:12]}`"
+    yield f"{when} tries it again; at once: `{submit} --release {failed.bundle[:12]}`"
 
 
 def screen(seen: Status) -> list[str]:

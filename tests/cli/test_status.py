@@ -65,6 +65,8 @@ def test_a_model_without_records_says_what_to_do_first():
 def test_a_first_model_that_passed_is_to_be_released_or_where_the_policy_says_so_approved():
     passed = [event(0, "registered", A, bundle=A, version="1")]
     assert "kedge submit --policy FILE --release aaaaaaaaaaaa" in seen(passed)
+    here = look("fraud", ledger.ModelState.of(passed), None, None, START, local=True)
+    assert "`kedge submit --policy FILE --local --release aaaaaaaaaaaa`" in here.next[0]
     text = seen(passed, asked=policy.parse({**RULES, "release": {"approval": "manual"}}))
     assert "waits for `kedge approve`" in text
     assert "kedge submit" not in text
