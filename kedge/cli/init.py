@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from kedge.policy import Policy
     from kedge.scaffold.guess import Guess, Guesses
     from kedge.scaffold.look import Look
 
@@ -62,11 +63,11 @@ def init(
         raise UsageError(f"--loss {loss!r}: belongs to --task regression, not to {guesses.task}")
     location = _location(table, file)
     text = write.policy_text(model, seen, guesses, location, loss or "squared")
-    policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
+    parsed = policy.read(text, file)  # nothing is written that `kedge policy check` would refuse
     write_file(file, text.encode())
     if values is not None:
         write_file(values, write.values_text(text, location, str(values)).encode())
-    _say(seen, guesses)
+    _say(seen, guesses, parsed)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
 
 
@@ -112,7 +113,7 @@ def _location(table: str, file: Path) -> str:
     return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place)
 
 
-def _say(seen: Look, guesses: Guesses) -> None:
+def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
     from kedge.scaffold.write import suspicion
 
     rows = f"{seen.rows:,} rows" if seen.whole else f"{seen.rows:,} of the rows"
@@ -146,9 +147,17 @@ def _say(seen: Look, guesses: Guesses) -> None:
         why = "the rows lie in groups of it, so their order is no time: `order: drawn` deals them at random"
         typer.echo(f"{guesses.grouped}: {why}", err=True)
     if guesses.rows_a_day is not None:
-        typer.echo(f"about {guesses.rows_a_day:,.3g} rows a day: windows and steps fit that", err=True)
+        typer.echo(f"about {guesses.rows_a_day:,.3g} rows a day: {_pace(parsed, guesses.rows_a_day)}", err=True)
     if guesses.id is None:
         typer.echo("no column looks like an id: duplicates cannot be told", err=True)
+
+
+def _pace(parsed: Policy, rows_a_day: float) -> str:
+    from kedge.policy.notes import notes
+
+    if len(notes(parsed, rows_a_day)) == len(notes(parsed)):
+        return "windows and steps fit that"
+    return "windows and steps are chosen for that; `kedge policy check` says what so few rows cannot show"
 
 
 def _invalid(guesses: Guesses) -> list[Guess]:

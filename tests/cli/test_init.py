@@ -733,7 +733,8 @@ def test_windows_and_steps_fit_the_rows_a_day_that_the_table_shows(tmp_path: Pat
     times = [START + timedelta(hours=k) for k in range(600)]
     table = payments(600).drop_columns(["requested_at", "booked"]).add_column(0, "at", pa.array(times))
     pq.write_table(table, tmp_path / "t.parquet")
-    policy, _ = written(tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet")
+    assert "about 24 rows a day: windows and steps are chosen for that; `kedge policy check` says what so few" in said
     assert policy["monitor"]["window_seconds"] == 28 * 86_400
     assert [step["percent"] for step in policy["release"]["steps"]] == [50]
     assert "# about 24 rows a day" in (tmp_path / "policy.yaml").read_text()
