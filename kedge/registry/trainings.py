@@ -90,11 +90,11 @@ def bring_after(policy: Policy, store: Store, registry: Registry) -> int:
 def tell(policy: Policy, store: Store, uri: str) -> None:
     """The same as the last word of a run, which it must not fail: a line says what came of it."""
     try:
-        told = bring_after(policy, store, Registry(uri))
+        logged = bring_after(policy, store, Registry(uri))
     except Exception as exc:  # noqa: BLE001
-        steps.say(f"mlflow: not told, the next training brings it after: {exc}")
+        steps.say(f"mlflow: this training is not logged yet, the next one logs it too: {exc}")
     else:
-        steps.say(f"mlflow: told of {told} training{'' if told == 1 else 's'}")
+        steps.say(f"mlflow: {logged or 'no further'} training{'' if logged == 1 else 's'} logged")
 
 
 def _is_training(started: Record[RunStarted] | None, finished: Record[RunFinished]) -> bool:

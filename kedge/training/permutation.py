@@ -78,15 +78,15 @@ def sentence(found: Permutation) -> str:
 
     >>> idle = Effect(value=0.0, low=-0.1, high=0.1, shown=False)
     >>> sentence(Permutation(metric="auc", rows=1200, repeats=5, features={"b": idle}))
-    '1 of 1 features adds nothing to auc that 1,200 rows show: b'
+    '1 of 1 features shows no effect on auc on 1,200 rows held out: b'
     """
     idle, count = found.idle, len(found.features)
     if not idle:
-        return f"each of {count} features is shown to add to {found.metric} on {found.rows:,} rows"
+        return f"each of {count} features shows an effect on {found.metric} on {found.rows:,} rows held out"
     more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
     return (
-        f"{len(idle)} of {count} features {'adds' if len(idle) == 1 else 'add'} nothing to {found.metric} that "
-        f"{found.rows:,} rows show: {', '.join(idle[:MAX_NAMED])}{more}"
+        f"{len(idle)} of {count} features {'shows' if len(idle) == 1 else 'show'} no effect on {found.metric} on "
+        f"{found.rows:,} rows held out: {', '.join(idle[:MAX_NAMED])}{more}"
     )
 
 

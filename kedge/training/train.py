@@ -83,9 +83,10 @@ def run(
         written = _write(Path(folder) / "bundle", challenger, table, fingerprint)
         bundle.publish(store, written)
     say(f"train: {sentence(challenger.permutation)}")
-    members = ", ".join(f"{window.name} {window.weight:.2f}" for window in challenger.windows)
+    members = ", ".join(f"{window.name} (weight {window.weight:.2f})" for window in challenger.windows)
     names = ", ".join(challenger.fits.policy.train.estimators)
-    say(f"train: {challenger.estimator} of {names} on {members}, bundle {written.id[:12]}")
+    say(f"train: bundle {written.id[:12]}: {challenger.estimator}, chosen among {names}")
+    say(f"train: it averages models trained on these rows: {members}")
     return written
 
 

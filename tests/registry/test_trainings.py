@@ -119,11 +119,11 @@ def test_an_mlflow_that_is_away_loses_no_training_and_ends_none(tmp_path, store,
     (tmp_path / "mlflow.db").write_text("not a database")
     state, said = told(tmp_path, store, uri, first, capsys)
     assert state == "rejected"
-    assert "mlflow: not told, the next training brings it after: registry sqlite" in said
+    assert "mlflow: this training is not logged yet, the next one logs it too: registry sqlite" in said
     (tmp_path / "mlflow.db").unlink()
     second, _ = trained(store, tmp_path, "2", state="failed", reason="killed")
     state, said = told(tmp_path, store, uri, second, capsys)
-    assert (state, "mlflow: told of 2 trainings" in said) == ("failed", True)
+    assert (state, "mlflow: 2 trainings logged" in said) == ("failed", True)
     assert {each.info.run_name for each in runs(uri)[1]} == {first, second}
 
 

@@ -130,7 +130,7 @@ def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
     page = (usual.folder / "report.html").read_text()
     assert "fraud: trained xgboost" in page
     assert "<td>newest 500</td>" in page
-    assert f"features add nothing to loss that 300 rows show: {', '.join(usual.manifest.permutation.idle)}" in page
+    assert f"features show no effect on loss on 300 rows held out: {', '.join(usual.manifest.permutation.idle)}" in page
     assert "the mean of its size is over 200 rows held out" in page
     assert f"{usual.manifest.metrics['loss_of_linear']:.4g}" in page
 
