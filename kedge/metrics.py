@@ -20,6 +20,7 @@ from kedge.errors import UsageError
 from kedge.measure import Floats, best_constant, bounded_losses, losses, squared_errors
 from kedge.policy import Metric as Limits
 from kedge.policy import Model
+from kedge.policy.metrics import SHARES
 
 DRAWS = 300
 """Drawings of blocks: the standard error they give is right to 4 %."""
@@ -406,8 +407,3 @@ METRICS: Mapping[str, Metric] = {
     "pinball": Metric("regression", False, _pinball),
     "poisson_deviance": Metric("regression", False, _poisson),
 }
-SHARES = frozenset({
-    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "auc", "pr_auc",
-    "recall_at_precision", "brier", "precision_macro", "recall_macro", "auc_macro",
-})  # fmt: skip
-"""Those between 0 and 1."""

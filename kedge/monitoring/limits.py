@@ -12,6 +12,7 @@ from kedge import decision, metrics, student_t
 from kedge.measure import Floats
 from kedge.metrics import Figure
 from kedge.policy import Metric, Policy, cron
+from kedge.policy.metrics import SHARES
 from kedge.records import Interval
 
 Rows = tuple[Floats, Floats]
@@ -90,7 +91,7 @@ def _p_beyond(policy: Policy, metric: Metric, figure: Figure, rows: Rows, limit:
     """Chance of a figure so far beyond a limit, or farther, if the true one keeps to it; 1 where nothing is known."""
     if figure.value is None or figure.error is None:
         return 1.0
-    share = metric.name in metrics.SHARES
+    share = metric.name in SHARES
     beyond = (limit.value - figure.value) * (1 if limit.below else -1)
     if beyond <= 0:
         return 1.0

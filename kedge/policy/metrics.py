@@ -20,6 +20,11 @@ MULTICLASS = (
 REGRESSION = ("mse", "rmse", "mae", "mape", "r2", "pinball", "poisson_deviance")
 OF_TASK = {"binary": BINARY, "multiclass": MULTICLASS, "regression": REGRESSION}
 KNOWN = tuple(dict.fromkeys((*BINARY, *MULTICLASS, *REGRESSION)))
+SHARES = (
+    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "auc", "pr_auc",
+    "recall_at_precision", "precision_macro", "recall_macro", "auc_macro", "brier",
+)  # fmt: skip
+"""Those between 0 and 1."""
 WITH_AT = ("recall_at_precision", "pinball")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
