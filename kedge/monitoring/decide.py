@@ -297,5 +297,4 @@ def _still_going(policy: Policy, state: ModelState, now: datetime) -> str | None
 
 
 def _max_release_time(policy: Policy) -> timedelta:
-    release = policy.release
-    return timedelta(seconds=(len(release.steps) + 1) * release.max_step_seconds + release.bake_seconds)
+    return timedelta(seconds=policy.release.max_step_seconds + policy.release.max_rollout_seconds)

@@ -50,10 +50,10 @@ def _of_release(policy: Policy) -> Iterator[str]:
             f"and the guard takes a champion back above {guard.max_error_rate:.1%} (release.guard.max_error_rate)"
         )
     due = policy.labels.due_seconds
-    if due is not None and analysis.on_score_shift == "hold" and due >= _longest(release):
+    if due is not None and analysis.on_score_shift == "hold" and due >= release.max_rollout_seconds:
         yield (
             f"release.analysis.on_score_shift: hold waits for outcomes, which are due after {_said(due)}; a release "
-            f"ends after at most {_said(_longest(release))}: roll back or tell, or raise max_step_seconds"
+            f"ends after at most {_said(release.max_rollout_seconds)}: roll back or tell, or raise max_step_seconds"
         )
     if "batch" in release.model_fields_set:
         yield "release.batch: says nothing with mode: served; leave it out, or write mode: batch"
@@ -77,10 +77,6 @@ def _of_times(release: Release) -> Iterator[str]:
             f"release.capacity.max_start_seconds: {_said(begin)} is never reached: ready_seconds ends a release after "
             f"{_said(release.ready_seconds)}"
         )
-
-
-def _longest(release: Release) -> float:
-    return len(release.steps) * release.max_step_seconds + release.bake_seconds
 
 
 def _of_freezes(freezes: Sequence[Freeze]) -> Iterator[str]:

@@ -238,7 +238,7 @@ def _of_release(policy: Policy, due: float) -> Iterator[str]:
         yield from _of_labelled_steps(release, due)
         return
     shortest = sum(step.min_seconds for step in release.steps) + release.bake_seconds
-    longest = len(release.steps) * release.max_step_seconds + release.bake_seconds
+    longest = release.max_rollout_seconds
     if due >= longest:
         yield (
             f"release: ends after at most {_span(longest)}, before its first outcomes are due ({_span(due)}): it is "

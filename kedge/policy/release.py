@@ -193,6 +193,11 @@ class Release(Section):
     guard: Guard = Guard()
     """What holds at all times, whoever serves."""
 
+    @property
+    def max_rollout_seconds(self) -> float:
+        """From the first step to the promotion, each step to its limit."""
+        return len(self.steps) * self.max_step_seconds + self.bake_seconds
+
     @model_validator(mode="after")
     def _consistent(self) -> Release:
         percents = [step.percent for step in self.steps]

@@ -182,8 +182,8 @@ def limits(policy: Policy) -> dict[str, float]:
 def limit_seconds(policy: Policy) -> float:
     """The longest a release takes by its policy: to come up, every step to its limit, and baking."""
     release = policy.release
-    steps = len(release.steps) + (release.shadow_percent > 0)
-    return release.ready_seconds + steps * release.max_step_seconds + release.bake_seconds
+    shadow = release.max_step_seconds if release.shadow_percent > 0 else 0.0
+    return release.ready_seconds + shadow + release.max_rollout_seconds
 
 
 def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:
