@@ -40,7 +40,9 @@ def level(policy: Policy) -> float:
     return policy.monitor.drift.alpha / (SPANS * max(1, limits) * cron.times_in_30_days(policy.monitor.schedule))
 
 
-def broken(policy: Policy, spans: Sequence[Rows], released: Mapping[str, Interval]) -> Iterator[str]:
+def broken(
+    policy: Policy, spans: Sequence[Rows], measured: Sequence[Figure], released: Mapping[str, Interval]
+) -> Iterator[str]:
     """Limits that rows in time order show to be broken, in words.
 
     This check's rows show at once what broke suddenly; those of earlier checks with them what a few rows cannot.
@@ -53,13 +55,14 @@ def broken(policy: Policy, spans: Sequence[Rows], released: Mapping[str, Interva
         policy: Metrics with limits, and the level of all looks at them.
         spans: This check's labels and scores, and those with the ones of earlier checks: finite; shape (n,), of several
             classes scores are (n, classes).
+        measured: The policy's metrics on the last of the spans.
         released: The champion's figures on the rows that its release was judged on, by name.
     """
-    for metric in policy.metrics:
+    for metric, last in zip(policy.metrics, measured, strict=True):
         limits = list(_limits(metric, released.get(metric.label)))
         if not limits:
             continue
-        figures = [metrics.figure(metric, policy.model, *rows) for rows in spans]
+        figures = [*(metrics.figure(metric, policy.model, *rows) for rows in spans[:-1]), last]
         for limit in limits:
             p_values = [_p_beyond(policy, metric, *pair, limit) for pair in zip(figures, spans, strict=True)]
             p_value, place = min((p_value, place) for place, p_value in enumerate(p_values))

@@ -161,7 +161,7 @@ def with_metrics(
             if each.value is not None and each.low is not None and each.high is not None
         },
         metric_rows=len(labels),
-        broken_limits=tuple(limits.broken(policy, finite_spans, released)),
+        broken_limits=tuple(limits.broken(policy, finite_spans, figures, released)),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from kedge import metrics
 from kedge.monitoring import limits
 from kedge.policy import Policy, parse
 from kedge.records import Interval
@@ -29,7 +30,8 @@ def rows(count: int, caught: float, *, positives: float = 0.3, seed: int = 0) ->
 def broken(
     policy: Policy, labels: np.ndarray, scores: np.ndarray, released: Mapping[str, Interval] | None = None
 ) -> list[str]:
-    return list(limits.broken(policy, [(labels, scores)], released or {}))
+    figures = [metrics.figure(metric, policy.model, labels, scores) for metric in policy.metrics]
+    return list(limits.broken(policy, [(labels, scores)], figures, released or {}))
 
 
 @pytest.mark.parametrize(
