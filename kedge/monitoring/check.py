@@ -221,7 +221,8 @@ def read(
         state.quarantined,
         features=list(policy.model.features) if probes else (),
     )
-    if probe is not None and found.features is not None and found.judge(policy).verdict == "judged":
+    judged = bool(policy.metrics or probes) and found.judge(policy).verdict == "judged"
+    if judged and probe is not None and found.features is not None:
         probed = probing.scores(policy, store, state, found, probe, trained)
         found = replace(found, probe=probed)
     rows = Rows(
@@ -235,7 +236,7 @@ def read(
         new_labels=_new_labels(store, policy, state, labels_until, window.end),
         before=state.check.data if state.check is not None else None,
         evidence=outcomes.newest_judged(store, policy, serving, own, state, window.end, found.span)
-        if policy.metrics
+        if judged and policy.metrics
         else None,
     )
     return reference, rows

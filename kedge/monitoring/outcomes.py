@@ -302,9 +302,9 @@ def newest_judged(
     state: ModelState,
     end: datetime,
     where: Span,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats] | None:
     """Scores and labels of this cohort's rows and of those of cohorts before it, in time order: as far back in the
-    tenure as the known checks judged, or 20,000 rows.
+    tenure as the known checks judged, or 20,000 rows. None: no known check judged any before.
 
     A metric such as recall needs more positives than the rows of an hour have.
 
@@ -319,6 +319,8 @@ def newest_judged(
             break
         if judged is not None and judged.verdict == "judged" and judged.start is not None:
             start, rows = min(start, judged.start), rows + judged.rows
+    if not rows:
+        return None
     names = ("_id", "_time", "_version", "_score")
     parts = [
         _Part.of(policy, _of(part, bundle, state.quarantined), (), ids=False)
