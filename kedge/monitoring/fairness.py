@@ -66,15 +66,14 @@ def _begun(before: Checked | None, tenure_id: str, end: datetime) -> tuple[datet
 
 def _added(policy: Policy, due: Outcomes, before: Mapping[str, Mapping[str, Counts]]) -> dict[str, dict[str, Counts]]:
     rows = judgeable(policy, due.scores, due.labels, due.late)
-    summed = {}
+    summed = {column: dict(groups) for column, groups in before.items()}
     for column, (values, known) in due.protected.items():
         chosen = rows & known
         labels = np.nan_to_num(due.labels[chosen], nan=0.0)
-        groups = dict(before.get(column, {}))
+        groups = summed.setdefault(column, {})
         for value, counts in fairness.count(policy.model, labels, due.scores[chosen], values[chosen].tolist()).items():
             name = value if value in groups or len(groups) < MAX_GROUPS else OTHERS
             groups[name] = groups.get(name, np.zeros((2, 2))) + counts
-        summed[column] = groups
     return summed
 
 

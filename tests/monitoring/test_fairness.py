@@ -1,5 +1,6 @@
 """Fairness of what is served: the gate's figures on judged rows, followed over checks at a stated rate of errors."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -121,6 +122,13 @@ def test_a_check_without_a_verdict_keeps_what_was_counted():
     first = checked(followed(ruled(), [due()]))
     waiting = follow(ruled(), due(), Cohort(verdict="labels incomplete"), first, TENURE.tenure_id, START + DAY)
     assert waiting.counts == first.fairness.counts
+
+
+def test_a_check_that_cannot_tell_the_groups_keeps_what_was_counted():
+    first = checked(followed(ruled(), [due()]))
+    blind = replace(due(), protected={}, unwatched={"sex": "is in neither"})
+    seen = follow(ruled(), blind, JUDGED, first, TENURE.tenure_id, START + DAY)
+    assert (seen.counts, seen.unwatched) == (first.fairness.counts, {"sex": "is in neither"})
 
 
 def test_more_groups_than_a_record_bears_count_as_one():
