@@ -43,16 +43,16 @@ def fault(schedule: str) -> str | None:
 
 @cache
 def times_in_30_days(schedule: str) -> int:
-    """How often a valid schedule fires in 30 days, over a year's average, rounded up.
+    """How often a valid schedule fires in 30 days, over a year's average, rounded up; at least once.
 
     As cron has it, a day is one on which either the day of the month or that of the week fits, if both are given.
 
-    >>> times_in_30_days("0 * * * *"), times_in_30_days("30 6 * * MON-FRI"), times_in_30_days("0 0 1 * *")
-    (720, 22, 1)
+    >>> [times_in_30_days(each) for each in ("0 * * * *", "30 6 * * MON-FRI", "0 0 1 * *", "0 0 29 2 *")]
+    [720, 22, 1, 1]
     """
     times, fires = _calendar(schedule)
     year = [FIRST_DAY + timedelta(days=day) for day in range(365)]
-    return math.ceil(len(times) * 30 * sum(map(fires, year)) / len(year))
+    return max(1, math.ceil(len(times) * 30 * sum(map(fires, year)) / len(year)))
 
 
 @cache
