@@ -14,13 +14,12 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError, SafeConstructor
 
 from kedge.errors import PolicyError
-from kedge.policy.data import Source
+from kedge.policy.data import FILED, Source
 from kedge.policy.policy import Policy
 from kedge.policy.section import Section
 
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 20
-LOCAL = ("parquet", "csv", "delta")
 
 
 def _bytes(path: Path) -> bytes:
@@ -257,7 +256,7 @@ def _resolved(policy: Policy, folder: Path) -> Policy:
 
 
 def _absolute(source: Source, folder: Path) -> Source:
-    if source.format not in LOCAL or "://" in source.location:
+    if source.format not in FILED or "://" in source.location:
         return source
     location = Path(source.location)
     if location.is_absolute():
