@@ -95,6 +95,11 @@ def releasing(models: Iterable[str] = (), *, knative: bool = False, slots: str |
     return rights + _rights("", "pods", ("list",)) + _rights("", "events", ("list",))
 
 
+def reviewing() -> Right:
+    """What a collector asks whose a sender's token is by; TokenReviews are of no namespace."""
+    return Right(verb="create", group="authentication.k8s.io", resource="tokenreviews")
+
+
 def submitting() -> list[Right]:
     """What a multi-user Kubeflow Pipelines asks of who submits a run."""
     group = "pipelines.kubeflow.org"
@@ -183,6 +188,19 @@ def _submitted(cluster: Cluster, installed: Installation) -> Finding:
     if installed.runs_in:
         return bad(what, f"not {_listed(denied)} in {space}", GRANT)
     return warning(what, f"not {_listed(denied)} in {space}; a multi-user Kubeflow asks for it", GRANT)
+
+
+def may_review(cluster: Cluster, account: Account) -> Finding:
+    """Whether a collector's account may ask Kubernetes whose a token is."""
+    what, right = f"may: {account.namespace}/{account.name}", reviewing()
+    try:
+        allowed = cluster.may(right, "", account)
+    except DeniedError as exc:
+        return _unknown(str(exc), cluster, account)
+    if allowed:
+        return good(what, f"{right}: it can ask whose a sender's token is")
+    fix = "helm upgrade with collector.tokens.enabled: the chart's ClusterRole NAME-token-review grants it"
+    return bad(what, f"not {right}; who shows a token is answered 503", fix)
 
 
 def _unknown(why: str, cluster: Cluster, account: Account | None = None) -> Finding:

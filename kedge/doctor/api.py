@@ -81,7 +81,7 @@ class Cluster(Protocol):
         """The data of a ConfigMap; None if it is not there or may not be read."""
 
     def may(self, right: Right, namespace: str, account: Account | None = None) -> bool:
-        """Whether the caller, or an account, has a right in a namespace."""
+        """Whether the caller, or an account, has a right in a namespace; "": to what belongs to none."""
 
     def pods(self) -> list[Mapping[str, Any]]:
         """The namespace's pods, as the API gives them."""

@@ -99,7 +99,7 @@ class KubernetesCluster:
         return data
 
     def may(self, right: Right, namespace: str, account: Account | None = None) -> bool:
-        """Whether the caller, or an account, has a right in a namespace.
+        """Whether the caller, or an account, has a right in a namespace; "": to what belongs to none.
 
         Raises:
             DeniedError: the caller may not ask for others.

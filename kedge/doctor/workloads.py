@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from kedge.doctor.accounts import environment
-from kedge.doctor.api import Cluster, DeniedError
+from kedge.doctor.accounts import environment, may_review
+from kedge.doctor.api import Account, Cluster, DeniedError
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 
 KSERVE = "kserve-controller-manager"
@@ -73,11 +73,26 @@ def kubeflow(cluster: Cluster) -> list[Finding]:
 
 
 def collector(cluster: Cluster) -> list[Finding]:
-    """The collector of each installation has a pod that is ready."""
+    """The collector of each installation has a pod that is ready, and may ask whose a token is if it has to."""
     labels = "app.kubernetes.io/part-of=kedge,app.kubernetes.io/component=collector"
     ours = cluster.within(cluster.namespace, "apps", "v1", "statefulsets", labels=labels)
     lack = "predictions and labels are not taken without it"
-    return [_up("collector", each, lack, kind="statefulset") for each in ours]
+    asking = [_account(each) for each in ours if _asks_for_tokens(each)]
+    return [
+        *(_up("collector", each, lack, kind="statefulset") for each in ours),
+        *(may_review(cluster, account) for account in asking),
+    ]
+
+
+def _asks_for_tokens(collector: Mapping[str, Any]) -> bool:
+    """Whether it lets accounts in by the tokens of their pods."""
+    containers = collector["spec"]["template"]["spec"]["containers"]
+    return any(word.startswith("--sender=") for each in containers for word in each.get("args") or ())
+
+
+def _account(workload: Mapping[str, Any]) -> Account:
+    name = workload["spec"]["template"]["spec"].get("serviceAccountName", "default")
+    return Account(namespace=workload["metadata"]["namespace"], name=name)
 
 
 def services(cluster: Cluster) -> list[Finding]:

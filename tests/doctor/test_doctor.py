@@ -443,11 +443,14 @@ def test_a_models_route_is_taken_by_its_gateway_or_what_is_against_it_is_told(ro
     assert workloads.routes(FakeCluster()) == []
 
 
-def workload(name, namespace="kserve", *, ready=1, wanted=1, conditions=(), **labels):
+def workload(name, namespace="kserve", *, ready=1, wanted=1, conditions=(), args=(), **labels):
     meta = {"namespace": namespace, "name": name, "labels": labels}
     return {
         "metadata": meta,
-        "spec": {"replicas": wanted},
+        "spec": {
+            "replicas": wanted,
+            "template": {"spec": {"serviceAccountName": name, "containers": [{"name": "one", "args": list(args)}]}},
+        },
         "status": {"readyReplicas": ready, "conditions": list(conditions)},
     }
 
@@ -549,6 +552,27 @@ def test_a_collector_without_a_pod_that_is_ready_is_bad():
     (found,) = workloads.collector(FakeCluster(objects=down))
     assert (found.what, found.state) == ("collector", "bad")
     assert "kubectl -n ml describe statefulset kedge-collector" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "words"),
+    [
+        ({}, "good", "it can ask whose a sender's token is"),
+        (
+            {"denied": {("system:serviceaccount:ml:kedge-collector", "create", "tokenreviews", "")}},
+            "bad",
+            "not create tokenreviews.authentication.k8s.io; who shows a token is answered 503",
+        ),
+        ({"asks_for_others": False}, "skipped", "not asked what they may do"),
+    ],
+)
+def test_a_collector_that_lets_accounts_in_may_ask_kubernetes_whose_a_token_is(told, state, words):
+    labels = {"app.kubernetes.io/part-of": "kedge", "app.kubernetes.io/component": "collector"}
+    args = ["--port=8080", "--sender=ml/kedge-slots=events"]
+    asking = {"statefulsets": [workload("kedge-collector", "ml", args=args, **labels)]}
+    up, found = workloads.collector(FakeCluster(objects=asking, **told))
+    assert (up.state, found.state, words in found.seen) == ("good", state, True)
+    assert "kedge-collector" in f"{found.what}{found.fix}"
 
 
 def config_of(folder, address):
