@@ -55,7 +55,8 @@ async def receive_body(
                     raise _too_large(max_bytes)
                 if size <= max_bytes:
                     keep(part)
-                limit.reschedule(began + seconds + size / slowest)
+                if more:
+                    limit.reschedule(began + seconds + size / slowest)
     except TimeoutError:
         than = f" and a second for each {slowest:,.0f} bytes" if slowest < inf else ""
         raise UnreadableBody("too-slow", f"the body did not arrive within {seconds:g} s{than}") from None
