@@ -61,8 +61,7 @@ class CloudFiles:
                 pafs.FileInfo(item["path"], pafs.FileType.File, size=item["size"]) for page in pages for item in page
             ]
         try:
-            with self.translated():
-                return pafs.FileInfo(path, pafs.FileType.File, size=self._store.head(path)["size"])
+            return pafs.FileInfo(path, pafs.FileType.File, size=self.size(path))
         except FileNotFoundError:
             with self.translated():
                 below: Any = next(iter(self._store.list(f"{path}/", chunk_size=1)), [])
@@ -82,6 +81,11 @@ class CloudFiles:
     def delete_file(self, path: str) -> None:
         with self.translated():
             self._store.delete(path)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; FileNotFoundError where there is none."""
+        with self.translated():
+            return int(self._store.head(path)["size"])
 
     def read(self, path: str, start: int, end: int) -> bytes:
         with self.translated():
@@ -131,8 +135,7 @@ class _Ranges:
     closed = False
 
     def __init__(self, files: CloudFiles, path: str) -> None:
-        self._files, self._path, self._at = files, path, 0
-        self._size: int = files.get_file_info(path).size
+        self._files, self._path, self._at, self._size = files, path, 0, files.size(path)
 
     def read(self, count: int = -1) -> bytes:
         end = self._size if count < 0 else min(self._at + count, self._size)

@@ -17,6 +17,7 @@ from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store, open_store
 from kedge.tables import snapshot, sources
+from kedge.tables.cloud_files import file_system
 from tests import clouds
 from tests.tables.conftest import END
 
@@ -52,6 +53,13 @@ def test_tables_and_snapshots_in_object_storage_are_those_on_disk(
     policy = policy_for(f"{depot}/nowhere")
     with pytest.raises(DataError, match=rf"{depot}/nowhere: no \.parquet or \.pq file there"):
         sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
+
+
+def test_a_file_that_is_gone_when_it_is_opened_is_not_found(depot: str) -> None:
+    system, path = file_system(f"{depot}/gone.csv")
+    for opened in (system.open_input_file, system.open_input_stream):
+        with pytest.raises(FileNotFoundError):
+            opened(path)
 
 
 def test_tables_in_object_storage_are_recognised_profiled_and_keep_the_columns_of_their_folders(
