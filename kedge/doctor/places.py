@@ -24,8 +24,10 @@ def store(url: str) -> list[Finding]:
     try:
         opened = open_store(url)
         read, once = _round_trip(opened)
-    except (KedgeError, OSError, KeyError) as exc:
+    except (KedgeError, OSError) as exc:
         return [bad("store", str(exc), rights)]
+    except KeyError as exc:
+        return [bad("store", f"{url}: {exc.args[0]} was written and is not there", "use another store")]
     if read != b"kedge":
         return [bad("store", f"{url}: gives back other bytes than were written", "use another store")]
     if once != (True, False, b"1"):

@@ -109,6 +109,14 @@ def test_a_bucket_is_proven_to_write_once_and_left_clean(kind, monkeypatch, tmp_
         assert "secret" not in str(places.store(f"{kind}://me:secret@{clouds.BUCKET}"))
 
 
+def test_a_store_that_forgets_what_was_written_is_bad_by_its_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(local.LocalStore, "put", lambda self, key, data: None)
+    (found,) = places.store(str(tmp_path))
+    assert found.state == "bad"
+    assert found.seen.startswith(f"{tmp_path}: doctor/")
+    assert found.seen.endswith("was written and is not there")
+
+
 def test_a_store_that_forgets_its_conditions_is_bad(tmp_path, monkeypatch):
     def careless(self, key, data):
         self.put(key, data)
