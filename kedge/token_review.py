@@ -48,8 +48,10 @@ def _post(review: Object) -> Object:
         connection.request("POST", PATH, json.dumps(review), headers)
         answer = connection.getresponse()
         said = answer.read()
+        if answer.status == 403:
+            raise OSError("a TokenReview was answered with 403; the account needs the right to create one")
         if answer.status != 201:
-            raise OSError(f"a TokenReview was answered with {answer.status}; the account needs the right to create one")
+            raise OSError(f"a TokenReview was answered with {answer.status} {answer.reason}")
         found: Object = json.loads(said)
     except (HTTPException, ValueError) as exc:
         raise OSError(f"no TokenReview was answered: {exc}") from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -195,6 +196,21 @@ def test_a_sender_that_is_none_is_refused_with_what_may_be_written(text):
 def test_a_logger_of_a_model_that_no_policy_declares_is_refused(start):
     with pytest.raises(UsageError, match="no policy declares it"), start(untokened_logger=frozenset({"fraud"})):
         pass
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(403, "answered with 403; the account needs the right"), (429, "answered with 429 Busy$")]
+)
+def test_only_who_may_not_ask_is_told_that_it_needs_the_right(monkeypatch, tmp_path, status, said):
+    (tmp_path / "token").write_text("own")
+    answer = SimpleNamespace(status=status, reason="Busy", read=lambda: b"{}")
+    connection = SimpleNamespace(request=lambda *_: None, getresponse=lambda: answer, close=lambda: None)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(token_review, "OWN", tmp_path)
+    monkeypatch.setattr(token_review.ssl, "create_default_context", lambda cafile: None)
+    monkeypatch.setattr(token_review, "HTTPSConnection", lambda *_, **__: connection)
+    with pytest.raises(OSError, match=said):
+        token_review.account_of("token", "kedge-collector")
 
 
 def test_outside_of_a_pod_kubernetes_is_away_and_nobody_is_let_in(monkeypatch):
