@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kedge.arriving import Receive, receive_body
 from kedge.body import encoding_of, packing, parts, shown
 from kedge.collector.collector import RECEIVED, Collector, now_microseconds
+from kedge.collector.declared import Declared
 from kedge.collector.entries import Taken
 from kedge.collector.labels import FILES
 from kedge.collector.rejection import RequestRejected, busy, invalid
@@ -20,6 +21,8 @@ Headers = Mapping[bytes, bytes]
 
 MAX_RECEIVED = 4
 """Files received at once; they lie in the spool."""
+MAX_LOOKED_UP = 2
+"""Requests at once whose ids are looked up in the log: it may be read whole, in the thread that appends to it."""
 SLOWEST_BYTES = 256 << 10
 """A second, beyond the time that every body has."""
 LABEL_BYTES = 200
@@ -33,6 +36,7 @@ class Bulk:
         self._collector = collector
         self._settings = settings
         self._received = asyncio.Semaphore(MAX_RECEIVED)
+        self._looked_up = asyncio.Semaphore(MAX_LOOKED_UP)
         self._one = asyncio.Semaphore(1)  # one file read at a time bounds the memory
 
     async def keep(self, name: str, rows: Callable[[], Rows], *, require_known: bool) -> int:
@@ -42,7 +46,8 @@ class Bulk:
             rows: Reads them, from the first.
 
         Raises:
-            RequestRejected: an unknown model, or rows that are no labels (nothing is kept); or the disk is full.
+            RequestRejected: an unknown model, or rows that are no labels (nothing is kept); too many that ask for known
+                ids; or the disk is full.
         """
         model = self._collector.intake.model(name)
 
@@ -51,12 +56,18 @@ class Bulk:
 
         ids = await asyncio.to_thread(lambda: [row[0] for taken in labels() for row in taken.rows])
         if require_known:
-            await self._collector.require_known(model, ids)
+            await self._require_known(model, ids)
         count, checked = 0, labels()
         while taken := await asyncio.to_thread(next, checked, None):
             await self._collector.keep([taken], LABEL_BYTES * taken.count)
             count += taken.count
         return count
+
+    async def _require_known(self, model: Declared, ids: Sequence[str]) -> None:
+        if self._looked_up.locked():
+            raise busy(f"{MAX_LOOKED_UP} requests with require_known are looked up in the log; send again later")
+        async with self._looked_up:
+            await self._collector.require_known(model, ids)
 
     async def keep_file(
         self, kind: bytes, headers: Headers, name: str | None, receive: Receive, *, require_known: bool

@@ -1,5 +1,6 @@
 """Labels by the request and by the file."""
 
+import asyncio
 import gzip
 import io
 from datetime import UTC, datetime
@@ -10,6 +11,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from kedge.collector.bulk import MAX_LOOKED_UP, Bulk
+from kedge.collector.declared import Declared
+from kedge.collector.intake import Intake
+from kedge.collector.labels import from_json
+from kedge.collector.rejection import RequestRejected
+from kedge.collector.settings import Settings
 from kedge.tables import log
 
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -78,6 +85,7 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
         ),
         ("text/csv", b"id;label\n1;2\n", "are missing"),
         ("text/csv", b"id,label\na,1\nb\n", "not a CSV file"),
+        ("text/csv", b"id,label\na,1\nb\n", "line 3: 1 cells, the header has 2"),
         ("text/csv", b"id,label\na,yes\n", "line 2: model payments"),
         ("text/csv", b'id,label\na,"1\n', "not a CSV file"),
         ("text/csv", b"id,label\n\xff,1\n", "line 2 is not UTF-8"),
@@ -140,6 +148,42 @@ def test_labels_of_ids_nobody_predicted_are_refused_where_that_is_asked_for(star
         assert client.post("/v1/labels?require_known=true", json=label).status_code == 202
     with start(spool="another") as client:  # it has not seen the prediction itself; the log has
         assert client.post("/v1/labels?require_known=true", json=label).status_code == 202
+
+
+class SlowLog:
+    """A collector that looks ids up until it is told to end."""
+
+    def __init__(self, intake):
+        self.intake, self.looked_up, self.ends = intake, 0, asyncio.Event()
+
+    async def require_known(self, model, ids):
+        self.looked_up += 1
+        await self.ends.wait()
+
+    async def keep(self, taken, size):
+        pass
+
+
+def test_ids_are_looked_up_for_so_many_at_once_and_others_come_again(declared, tmp_path):
+    body = orjson.dumps({"model": "payments", "labels": [{"id": "a", "label": 1}]})
+    settings = Settings(spool=tmp_path)
+
+    async def at_once():
+        collector = SlowLog(Intake({"payments": Declared(declared(), None)}, settings))
+        bulk = Bulk(collector, settings)
+        waiting = [
+            asyncio.create_task(bulk.keep(*from_json(body, None), require_known=True)) for _ in range(MAX_LOOKED_UP)
+        ]
+        while collector.looked_up < MAX_LOOKED_UP:
+            await asyncio.sleep(0.001)
+        with pytest.raises(RequestRejected, match="send again later") as refused:
+            await bulk.keep(*from_json(body, None), require_known=True)
+        other = await bulk.keep(*from_json(body, None), require_known=False)
+        collector.ends.set()
+        later = await asyncio.gather(*waiting, bulk.keep(*from_json(body, None), require_known=False))
+        return refused.value.reason, other, later
+
+    assert asyncio.run(at_once()) == ("busy", 1, [1] * (MAX_LOOKED_UP + 1))
 
 
 def test_a_check_shows_in_the_metrics_also_after_a_restart(start):
