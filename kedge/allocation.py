@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
-MMAP_THRESHOLD, ARENA_MAX = -3, -8
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Parameters of ``mallopt``, as malloc.h numbers them."""
 LARGE = 1 << 17
 """Bytes of a block that goes back to the system at once when it is freed."""
@@ -17,11 +18,16 @@ def give_back() -> None:
     """Let this process give memory back to the system as it frees it; to be called before Arrow is imported.
 
     Arrow's own allocators keep what was freed. So does the C library of most Linuxes: once a block of up to 32 MB was
-    freed, those like it come from heaps, one for each thread, that shrink only from their ends. Other C libraries are
-    left as they are, and so is an allocator that somebody chose for Arrow.
+    freed, those like it come from heaps, one for each thread, that shrink only from their ends. An allocator that
+    somebody chose for Arrow is left as it is.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    tune({MMAP_THRESHOLD: LARGE, ARENA_MAX: ARENAS})
+
+
+def tune(parameters: Mapping[int, int]) -> None:
+    """Set parameters of glibc's ``mallopt``; C libraries that have none are left as they are."""
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(MMAP_THRESHOLD, LARGE)
-        mallopt(ARENA_MAX, ARENAS)
+        for parameter, value in parameters.items():
+            mallopt(parameter, value)

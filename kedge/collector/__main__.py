@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kedge import mounted_secrets
+from kedge import allocation, mounted_secrets
 from kedge import policy as policies
 from kedge.collector.settings import Settings
 from kedge.errors import KedgeError, UsageError
@@ -26,7 +25,12 @@ RENAMED = {f"--most-{name}": f"--max-{name}" for name in ("spool-mb", "body-kb",
 """Options that an earlier version called otherwise."""
 DELTA_LAKE_MEMORY = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0"
 """For its own allocator, jemalloc: with an arena for each thread, 2,000 appends keep 128 MB that nobody uses."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+MALLOC = {
+    allocation.ARENA_MAX: 1,
+    allocation.TRIM_THRESHOLD: 32 << 20,  # less, and clearing pages again takes a fifth of the time
+    allocation.MMAP_THRESHOLD: 8 << 20,
+}
+"""Segments come and go by the megabyte in several threads; without this each heap keeps the most it had."""
 
 
 def main(
@@ -118,7 +122,7 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
         timeout_graceful_shutdown=10,
     )
     allow_files(max_connections)
-    _keep_memory_low()
+    allocation.tune(MALLOC)
     sys.setswitchinterval(0.001)  # a request waits so long for the thread that appends
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # events are no cycles; looking for some costs a tenth of the time
@@ -133,15 +137,6 @@ def _serve(store: str, files: list[Path], settings: Settings, host: str, port: i
             raise app.fault from None  # in the place of uvicorn's exit
     if not server.started or server.lifespan.should_exit:
         raise SystemExit(1)
-
-
-def _keep_memory_low() -> None:
-    """Segments come and go by the megabyte in several threads; without this each heap keeps the most it had."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(M_ARENA_MAX, 1)
-        libc.mallopt(M_TRIM_THRESHOLD, 32 << 20)  # less, and clearing pages again takes a fifth of the time
-        libc.mallopt(M_MMAP_THRESHOLD, 8 << 20)
 
 
 def _secret(file: Path | None, variable: str) -> str | None:
