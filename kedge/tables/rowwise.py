@@ -50,6 +50,8 @@ def from_csv(path: Path, columns: Sequence[str], required: int) -> Rows:
         _require(columns[:required], names)
         for values in reader:
             if values:
+                if len(values) != len(names):
+                    raise ValueError(f"{len(values)} cells, the header has {len(names)}")
                 cells = dict(zip(names, values, strict=True))
                 yield f"line {reader.line_num}", {name: cells[name] for name in columns if name in cells}
     except (csv.Error, ValueError) as exc:
