@@ -127,7 +127,7 @@ class Checker:
         gc.collect()  # pandera's frames refer to each other: more memory than all else would wait to be freed
 
     def findings(self, spelled: Mapping[str, int]) -> Findings:
-        """What is wrong with all of the rows, of whose binary target the source spells the values so."""
+        """What is wrong with all rows; ``spelled`` counts the values of a binary target as the source spells them."""
         failures = [
             Failure(column=column, rule=rule, rows=np.concatenate(parts), seen=list(self._seen[column, rule]))
             for (column, rule), parts in self._failed.items()
