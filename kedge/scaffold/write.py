@@ -34,7 +34,7 @@ LABELS = (
 
 VALUES = (
     "store:",
-    '  url: ""                # s3://bucket/prefix; empty: a volume, which is enough for watching',
+    '  url: ""                # s3://, gs:// or abfss://; empty: a volume, which is enough for watching',
     '  secret: ""             # an existing Secret, which cluster.secrets of the policy names for the steps of runs',
     "registry:",
     '  uri: ""                # MLflow, such as http://mlflow.mlflow:5000',

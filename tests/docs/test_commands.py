@@ -12,6 +12,9 @@ import pytest
 from tests.docs import runnable
 
 pytestmark = pytest.mark.timeout(600)
+FENCED = re.compile(r"(?ms)^```([^\n]*)\n(.*?)^```$")
+NUMBER = re.compile(r"\b[0-9a-f]{12,40}\b|\d[\d,.]*")
+"""Ids and figures, which are a machine's own."""
 of_readme = pytest.mark.xdist_group("readme")  # one worker: the notebook needs what README's commands make
 
 
@@ -31,8 +34,12 @@ def test_the_commands_of_the_readme_run_as_they_stand(readme):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_tutorial_run_as_they_stand(tmp_path):
-    runnable.run(runnable.ROOT / "docs" / "tutorial.md", runnable.checkout(tmp_path))
+def test_the_tutorial_runs_as_it_stands_and_prints_what_it_shows(tmp_path):
+    page = runnable.ROOT / "docs" / "tutorial.md"
+    printed = NUMBER.sub("#", runnable.run(page, runnable.checkout(tmp_path)))
+    outputs = [text for language, text in FENCED.findall(page.read_text()) if not language]
+    shown = [line.strip() for text in outputs for line in text.splitlines()]
+    assert [line for line in shown if line != "..." and NUMBER.sub("#", line) not in printed] == []
 
 
 @pytest.mark.pages
