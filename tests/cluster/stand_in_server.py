@@ -7,6 +7,7 @@ Run as ``python -c``. Environment: BUNDLE, SLOT. A POST to /unready ends its rea
 import asyncio
 import json
 import os
+import resource
 import signal
 
 BUNDLE, SLOT = os.environ["BUNDLE"], os.environ["SLOT"]
@@ -21,6 +22,7 @@ def metrics():
         f'kedge_requests_total{{{labels},protocol="v1",status="500"}} {state["500"]}\n'
         f'kedge_request_seconds_bucket{{le="0.01",{labels},stage="total"}} {count}\n'
         f'kedge_request_seconds_bucket{{le="+Inf",{labels},stage="total"}} {count}\n'
+        f"process_resident_memory_bytes {1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n"
     ).encode()
 
 

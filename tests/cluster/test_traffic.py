@@ -7,6 +7,7 @@ servers are doubles; Deployments, Services, endpoints, the route and the gateway
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -17,10 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
+from sklearn.linear_model import LinearRegression
 
+from kedge import bundle as bundles
 from kedge import policy as policies
+from kedge.bundle import Signature
 from kedge.errors import ReleaseError
+from kedge.rollout.drill import drill
 from kedge.rollout.evidence import Observed
 from kedge.rollout.gateway.driver import GatewayDriver
 from kedge.rollout.kserve.address import Address
@@ -272,10 +278,10 @@ def release_of(driver_of, tmp_path):
     under = store.uri
     store.uri = lambda key: S3 + under(key).rsplit("/", 1)[-1]
 
-    def make(bundle, sleep=time.sleep):
+    def make(bundle, sleep=time.sleep, *, policy=POLICY):
         return Release(
-            driver=driver_of(), policy=policies.parse(POLICY), store=store, publish=lambda _: None,
-            bundle=Golden(bundle), run="traffic",
+            driver=driver_of(), policy=policies.parse(policy), store=store, publish=lambda _: None,
+            bundle=bundle and Golden(bundle), run="traffic",
             observe=lambda _rollout, spans: [Observed(span=span) for span in spans],
             clock=lambda: datetime.now(UTC), sleep=sleep, say=print,
         )  # fmt: skip
@@ -330,6 +336,43 @@ def test_candidate_without_endpoints_is_rolled_back_though_no_client_saw_a_failu
     assert driver.route().weights == {"blue": 100}
     assert not failed(asking.answers)
     print(f"dead candidate: {len(asking.answers)} requests, 0 failed; {outcome.reason}")
+
+
+def test_candidate_whose_server_needs_more_than_it_may_gets_no_traffic(driver, clients, release_of):
+    driver.remove("green")
+    until("an empty slot", lambda: driver.slot("green").bundle is None)
+    sized = {"seconds": 3, "requests_per_second": 5, "max_p95_ms": 20_000, "max_start_seconds": 240, "max_memory_mb": 1}
+    said, asked = [], release_of(NEW, policy={**POLICY, "release": {**POLICY["release"], "capacity": sized}})
+    asked.say = said.append
+    with Asking(clients) as asking:
+        outcome = run(asked)
+    assert outcome.result == "rolled-back"
+    assert re.fullmatch(r"capacity: memory \d+(\.\d+)? MB, above the limit of 1 MB", outcome.reason)
+    assert {each.slot for each in asking.answers} == {"blue"}
+    assert not failed(asking.answers)
+    print("capacity:", *(line for line in said if "limit of" in line), sep="\n  ")
+
+
+def test_drill_goes_the_real_way_and_comes_back(driver, clients, release_of, tmp_path):
+    """The champion's bundle, of which it serves a copy, predicts what the stand-in servers answer."""
+    task = {**POLICY["model"], "task": "regression"}
+    asked = release_of(None, policy={**POLICY, "model": task})
+    model = LinearRegression().fit([[1.0], [2.0]], [0.25, 0.75])
+    champion = bundles.write(
+        tmp_path / "champion", model=model, signature=Signature.of(asked.policy.model), policy=asked.policy,
+        estimator="linear", golden=pa.table({"x": [1.0, 2.0]}), profile=b"{}", snapshot="s",
+    )  # fmt: skip
+    bundles.publish(asked.store, champion)
+    driver.remove("green")
+    up(driver, "blue", champion.id)
+    with Asking(clients) as asking:
+        found = drill(asked, tmp_path / "copy", max_seconds=120)
+    assert found.passed, found.reason
+    assert driver.route().weights == {"blue": 100}
+    assert driver.slot("green").bundle is None
+    assert {each.slot for each in asking.answers} == {"blue", "green"}
+    assert not failed(asking.answers)
+    print(*found.lines(), f"{len(asking.answers)} requests, 0 failed", sep="\n")
 
 
 def test_champion_that_crash_loops_hands_over_to_the_candidate_that_answers(driver, clients, release_of):
