@@ -35,6 +35,10 @@ COMPILED = (".so", ".pyd", ".dll", ".dylib")
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 ROOT, FOLDER = "_kedge_code_", "kedge-code-"
 """Begin the private name of a package's root, where the digest's first digits follow, and that of its folder."""
+FAULTS = (Exception, SystemExit)
+"""How a team's code may end a call; ``sys.exit`` in it ends no step and no server."""
+LIBRARY = re.compile(r"([^\s:]+): cannot open shared object file")
+"""How the system's loader says that one is missing, to ctypes and to compiled packages alike."""
 PRIVATE = re.compile(rf"{ROOT}[0-9a-f]+\.")
 
 
@@ -203,7 +207,13 @@ def attribute(module: str, name: str, what: str) -> Any:
         ) from exc
     except (ImportError, SyntaxError) as exc:
         raise UsageError(f"{what} cannot be imported: {re.sub(PRIVATE, '', str(exc))}") from exc
-    except Exception as exc:
+    except FAULTS as exc:
+        library = LIBRARY.match(str(exc)) if isinstance(exc, OSError) else None
+        if library:
+            raise UsageError(
+                f"{what} needs the library {library[1]}, which is not there; build it into the images of steps and "
+                "slots"
+            ) from exc
         raise UsageError(f"{what} cannot be imported: {fault(exc)}") from exc
     if not hasattr(imported, name):
         raise UsageError(f"{what} cannot be imported: module {re.sub(PRIVATE, '', module)!r} has no {name!r}")

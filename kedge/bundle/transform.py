@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge import code
 from kedge.bundle.signature import LARGEST, Input, Matrix, Signature, narrow, observed_categories, text_of
-from kedge.code import Package
+from kedge.code import FAULTS, Package
 from kedge.errors import DataError, TransformError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ POLICY_FIELD = "features.transform"
 CHUNK_ROWS = 50_000
 """Rows of a table that are transformed at once."""
 PROVEN_ROWS, PROVEN_ALONE = 2000, 100
-"""Rows, at equal distances, that are transformed again among other rows, and one by one."""
+"""Rows, at equal distances, that are transformed again among other rows, and one by one; as many odd ones alone too."""
 NAME = re.compile(r"[^_\W\[\]<][^\[\]<\x00-\x1f]{0,127}")
 OTHER_ROWS = "it looks at other rows; compute it from the row itself, because a slot sees no others"
 Column = NDArray[Any]
@@ -56,7 +57,7 @@ class Transform:
         """
         try:
             derived = self.run(frame.copy(deep=False))
-        except Exception as exc:  # noqa: BLE001  (its text may hold values of rows)
+        except FAULTS as exc:  # its text may hold values of rows
             failing = self._first_failing(frame)
             raise self.error(_raised(exc, frame, None if failing is None else first_row + failing)) from None
         self._refuse_other_rows(derived, len(frame))
@@ -85,7 +86,7 @@ class Transform:
     def _fails(self, frame: Any) -> bool:
         try:
             self.run(frame.copy(deep=False))
-        except Exception:  # noqa: BLE001
+        except FAULTS:
             return True
         return False
 
@@ -230,8 +231,8 @@ def learn(
 ) -> tuple[TransformedSignature, Matrix]:
     """The signature of a policy with own feature code, learned and proven on training rows, and their matrix.
 
-    Proven is, on rows at equal distances, that the same values come out again, among other rows, in another order and
-    one by one, under the same names and of the same types.
+    Proven is, on rows at equal distances and on the odd ones of each feature, that the same values come out again,
+    among other rows, in another order and one by one, under the same names and of the same types.
 
     Args:
         table: All training rows, in time order.
@@ -249,7 +250,7 @@ def learn(
         label = np.asarray(table.column(policy.model.target).to_numpy()[:fit_rows], dtype=np.float64)
         try:
             transform.fitted.fit(frame_of_table(inputs, table.slice(0, fit_rows)), label)
-        except Exception as exc:  # noqa: BLE001
+        except FAULTS as exc:
             raise transform.error(f"cannot be fitted: {code.fault(exc)}") from None
     derived, columns = _derived(transform, inputs, table)
     unknown = [name for name in policy.train.monotone if name not in derived.names]
@@ -303,7 +304,8 @@ def _compare(signature: TransformedSignature, seen: Matrix, wanted: Matrix, rows
 
 def _prove(signature: TransformedSignature, table: pa.Table, matrix: Matrix) -> None:
     """Refuse code whose values hang on more than the row."""
-    some = np.unique(np.linspace(0, table.num_rows - 1, PROVEN_ROWS).round().astype(np.int64))
+    odd = _odd_rows(signature.inputs, table)
+    some = np.union1d(np.linspace(0, table.num_rows - 1, PROVEN_ROWS).round().astype(np.int64), odd)
     frame = frame_of_table(signature.inputs, table.take(some))
 
     compare = partial(_compare, signature)
@@ -313,10 +315,29 @@ def _prove(signature: TransformedSignature, table: pa.Table, matrix: Matrix) -> 
     order = np.random.default_rng(0).permutation(len(some))
     shuffled = signature.matrix(frame.iloc[order].reset_index(drop=True))
     compare(shuffled, first[order], some[order], f"is another value where rows come in another order: {OTHER_ROWS}")
-    for place in np.unique(np.linspace(0, len(some) - 1, PROVEN_ALONE).round().astype(np.int64)).tolist():
+    evenly = np.linspace(0, len(some) - 1, PROVEN_ALONE).round().astype(np.int64)
+    for place in np.union1d(evenly, np.searchsorted(some, odd[:PROVEN_ALONE])).tolist():
         here = slice(place, place + 1)
         alone = signature.matrix(frame.iloc[here].reset_index(drop=True), int(some[place]))
         compare(alone, first[here], some[here], f"is another value where the row is alone: {OTHER_ROWS}")
+
+
+def _odd_rows(inputs: Sequence[Input], table: pa.Table) -> NDArray[np.int64]:
+    """Of each feature the first row without a value, and those of its least and largest or its rarest: code that fills
+    or clips by other rows changes these, which may be so few that no equal distance meets one."""
+    rows: list[int] = []
+    for each in inputs:
+        column = table.column(each.name)
+        rows.append(pc.index(column.is_null(nan_is_null=True), True).as_py())
+        if each.type == "category":
+            counted = pc.value_counts(column.drop_null())
+            if len(counted):
+                rarest = counted.field("values")[int(np.argmin(counted.field("counts").to_numpy()))]
+                rows.append(pc.index(column, rarest).as_py())
+        else:
+            limits = pc.min_max(column.cast(pa.float64(), safe=False)).values()
+            rows += [pc.index(column.cast(pa.float64(), safe=False), limit).as_py() for limit in limits]
+    return np.array([row for row in rows if row >= 0], dtype=np.int64)
 
 
 def _columns(frame: Any, transform: Transform, first_row: int) -> Iterator[Column]:
@@ -409,7 +430,7 @@ def _other_columns(seen: list[Any], wanted: list[str], first_row: int, rows: int
     return f"{said}; names and order must be the same for all rows: list columns and categories in the code"
 
 
-def _raised(exc: Exception, frame: Any, row: int | None) -> str:
+def _raised(exc: BaseException, frame: Any, row: int | None) -> str:
     where = "" if row is None else f" on row {row}"
     if isinstance(exc, ModuleNotFoundError):
         return f"needs {exc.name!r}, which is not there; build it into the images of steps and slots"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kedge import bundle, clock, pages, records, steps
 from kedge.bundle import Bundle, Predictor
-from kedge.errors import DataError
+from kedge.errors import DataError, TransformError
 from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
 from kedge.evaluation.page import page
 from kedge.measure import Floats
@@ -45,6 +45,7 @@ def run(
 
     Raises:
         BundleError: a bundle is missing, altered, or made by other libraries.
+        TransformError: own code scores golden rows otherwise here than at training: it hangs on more than the row.
         DataError: no such snapshot, hardly a row held out, or it lacks a column the champion needs.
         StoreError: a record cannot be read, or written.
     """
@@ -53,6 +54,7 @@ def run(
     table = snapshot.read(store, kept)
     with tempfile.TemporaryDirectory(prefix="kedge-evaluate-") as cache:
         challenger = bundle.fetch(store, policy.name, bundle_id, Path(cache))
+        _refuse_other_scores(policy, challenger)
         champion = bundle.fetch(store, policy.name, champion_id, Path(cache)) if champion_id else None
         newest = None if champion is None else _newest_row(store, champion)
         if stale is None:
@@ -120,6 +122,22 @@ def judge(
     recorded = challenger.manifest.metrics
     tried = {name: loss for name, loss in recorded.items() if name.startswith("loss_of_")}
     return replace(found, alternatives=tried, note=note)
+
+
+def _refuse_other_scores(policy: Policy, challenger: Bundle) -> None:
+    """Refuse own code that scores golden rows otherwise here, the last one first, than at training."""
+    if challenger.manifest.code is None and challenger.manifest.transform is None:
+        return
+    predictor, signature = challenger.load_model(), challenger.signature
+    difference = bundle.golden_difference(
+        challenger, lambda rows: reversed(predictor.score(signature.encode_rows(rows[::-1])))
+    )
+    if difference > policy.release.smoke_tolerance:
+        raise TransformError(
+            f"golden rows of bundle {challenger.id[:12]} are scored otherwise than at training, by {difference:.3g}: "
+            "the code gives other values in another process, as what it keeps between calls, hash() of texts, the "
+            "order of a set, the clock and files do; compute each value from the row alone"
+        )
 
 
 def _label(policy: Policy, table: pa.Table) -> Floats:

@@ -233,6 +233,31 @@ def test_code_that_hangs_on_more_than_the_row_is_refused_with_row_and_column(tmp
         learned(tmp_path, f"{NUMPY}def build(frame):\n    return {body}\n")
 
 
+@pytest.mark.parametrize("filled", ["fillna(frame.x0.mean())", "ffill()", "clip(upper=frame.x0.nlargest(2).min())"])
+def test_code_that_changes_a_few_rows_by_others_is_refused_however_few_they_are(tmp_path, filled) -> None:
+    table = rows.table(8000)
+    values = table["x0"].to_numpy().copy()
+    values[[3001, 5003]] = np.nan, 99.0
+    table = table.set_column(table.schema.get_field_index("x0"), "x0", pa.array(values, from_pandas=True))
+    policy = asked(written(tmp_path, f"def build(frame):\n    return frame.assign(x0=frame.x0.{filled})\n"))
+    with pytest.raises(TransformError, match=rf"column 'x0' of row (3001|5003) .*{NOT_ROWWISE}"):
+        bundle.transform.learn(policy, table, packages.of(policy), 1000)
+
+
+def test_code_that_keeps_something_between_calls_is_refused_by_the_next_process(tmp_path, store, monkeypatch) -> None:
+    body = """
+        SEEN = {}
+        def build(frame):
+            return frame.assign(country=[SEEN.setdefault(text, len(SEEN)) for text in frame.country])
+        """
+    policy = asked(written(tmp_path, body))
+    made, snapshot = trained(store, tmp_path, policy)
+    for name in [each for each in sys.modules if each.startswith(code.ROOT)]:
+        monkeypatch.delitem(sys.modules, name)  # as in the process of the next step
+    with pytest.raises(TransformError, match=r"scored otherwise than at training, .* keeps between calls"):
+        evaluate.run(policy, store, "r", snapshot, made.id)
+
+
 def test_the_row_that_the_code_does_not_take_is_named_and_no_value_of_it(tmp_path) -> None:
     table = rows.table()
     place = table.schema.get_field_index("x0")
@@ -262,6 +287,9 @@ def test_the_row_that_the_code_does_not_take_is_named_and_no_value_of_it(tmp_pat
         ("def other(frame): return frame\n", r"module 'churn\.features' has no 'build'"),
         ("def build(frame:\n", "cannot be imported: .*never closed"),
         ("raise RuntimeError('secret')\n", r"cannot be imported: RuntimeError \(churn/features\.py, line 1\)"),
+        ("import sys\nsys.exit('secret')\n", r"cannot be imported: SystemExit \(churn/features\.py, line 2\)"),
+        ("import ctypes\nctypes.CDLL('libmars.so.1')\n", r"needs the library libmars\.so\.1, which is not there"),
+        ("def build(frame):\n    raise SystemExit\n", r"raises SystemExit \(churn/features\.py, line 2\) on row 0"),
         ("build = 3\n", "is a int; it must be a function of a pandas frame"),
     ],
 )
