@@ -3,6 +3,7 @@
     python benchmarks/serve.py                                   # kedge and KServe's own server
     python benchmarks/serve.py --servers kedge-constant kedge --parts row load
     python benchmarks/serve.py --servers kedge mlserver --parts row --requests 20
+    python benchmarks/serve.py --servers kedge-constant kedge --parts row --estimator lightgbm --classes 3
 
 The servers named run at once and are asked in turn, each time for another row, so that whatever else the machine does
 falls on all of them; the figures are medians over the rounds, ratios those to the first server. CPU is that of the
@@ -361,11 +362,13 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--servers", nargs="+", choices=(*OWN, *PEERS), default=OWN, help="the first is the base")
+    parser.add_argument("--estimator", choices=("xgboost", "lightgbm"), default="xgboost", help="what kedge serves")
+    parser.add_argument("--classes", type=int, default=2, help="3 and more: a probability of each")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     folder = Path(tempfile.mkdtemp(prefix="kedge-serve-"))
     try:
-        write_bundle(folder / "bundle")
+        write_bundle(folder / "bundle", options.estimator, options.classes)
         run(options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The servers that benchmarks/serve.py compares: each is started as ``python serve_peers.py NAME FOLDER PORT``.
 
-The model is the same everywhere: XGBoost, 100 trees of depth 6, on 12 numbers and 8 categories. ``prepare`` trains and
-writes what a peer needs; ``serve`` never returns.
+The model is the same everywhere: 100 trees on 12 numbers and 8 categories, XGBoost's of depth 6 beside other servers;
+kedge's own server serves LightGBM's trees of 31 leaves and three classes too (100 trees a class).
 """
 
 from __future__ import annotations
@@ -27,49 +27,59 @@ def rows(count: int) -> dict[str, list[Any]]:
 
 
 def outcome(columns: dict[str, list[Any]]) -> Any:
-    """A label that takes interactions and categories to learn."""
+    """A label of two classes."""
+    return (raw_score(columns) > 0.5).astype(int)
+
+
+def raw_score(columns: dict[str, list[Any]]) -> Any:
+    """What a label comes of; it takes interactions and categories to learn."""
     import numpy as np
 
     numbers = [np.array(columns[f"n{place}"]) for place in range(4)]
     first, second = (np.array([CODES.index(value) for value in columns[name]]) for name in ("k0", "k1"))
     raw = numbers[0] + numbers[1] * numbers[2] + (first % 3 == 1) + (second > 6) * numbers[3]
-    return (raw + np.random.default_rng(1).normal(size=len(raw)) > 0.5).astype(int)
+    return raw + np.random.default_rng(1).normal(size=len(raw))
 
 
-def write_bundle(folder: Path) -> None:
+def write_bundle(folder: Path, estimator: str = "xgboost", classes: int = 2) -> None:
     """The model as a kedge bundle."""
+    import numpy as np
     import pyarrow as pa
-    import xgboost
 
     from kedge import bundle, policy
+    from kedge.bundle.estimators import Rows
+    from kedge.training.estimators import attempt
 
     features: dict[str, Any] = {f"n{place}": {"type": "number"} for place in range(NUMBERS)}
     features |= {f"k{place}": {"type": "category", "values": CODES} for place in range(CATEGORIES)}
+    model = {"name": "bench", "target": "y", "features": features}
+    depth = {"max_depth": 6} if estimator == "xgboost" else {}
     declared = policy.parse(
         {
-            "model": {"name": "bench", "target": "y", "features": features},
+            "model": model | ({"task": "multiclass", "classes": list(range(classes))} if classes > 2 else {}),
             "data": {"source": {"format": "parquet", "location": "none"}, "time_column": "at"},
+            "train": {"estimators": [estimator], "parameters": {estimator: {"n_estimators": 100} | depth}},
         }
     )
     columns = rows(20_000)
     table, signature = pa.table(columns), bundle.Signature.of(declared.model)
-    data = xgboost.DMatrix(
-        signature.encode(table), outcome(columns), feature_types=signature.feature_types, enable_categorical=True
+    label = np.digitize(raw_score(columns), [0.5] if classes == 2 else [0.0, 1.0])
+    tried = attempt(
+        estimator, declared, signature, Rows(signature.encode(table), label.astype(float), np.arange(len(label)))
     )
-    model = xgboost.train({"objective": "binary:logistic", "max_depth": 6, "learning_rate": 0.1}, data, 100)
     bundle.write(
-        folder, model=model, signature=signature, policy=declared, estimator="xgboost", golden=table.slice(0, 64),
-        profile=b"{}", snapshot="0" * 40,
+        folder, model=tried.estimator.fit(tried.settings, tried.rows), signature=signature, policy=declared,
+        estimator=estimator, golden=table.slice(0, 64), profile=b"{}", snapshot="0" * 40,
     )  # fmt: skip
 
 
 def kedge(folder: Path, port: int, *, constant: bool = False) -> None:
-    """The model server; ``constant`` puts a model that returns 0.5 in the same server."""
+    """The model server; ``constant`` puts a model that says the same of every row in the same server."""
     from kedge.bundle import Bundle
     from kedge.serving.__main__ import main
 
     if constant:
-        Bundle.load_model = lambda *_, **__: Constant()  # type: ignore[method-assign]
+        Bundle.load_model = lambda opened, **__: Constant(len(opened.manifest.classes))  # type: ignore[method-assign]
     sys.exit(main(["--bundle", str(folder / "bundle"), "--port", str(port)]))
 
 
@@ -78,13 +88,16 @@ class Constant:
 
     quick = True
 
+    def __init__(self, classes: int) -> None:
+        self._said: Any = [1 / classes] * classes if classes else 0.5
+
     def score(self, matrix: Any) -> Any:
         import numpy as np
 
-        return np.full(len(matrix), 0.5)
+        return np.array([self._said] * len(matrix))
 
-    def score_row(self, row: Any) -> float:
-        return 0.5
+    def score_row(self, row: Any) -> Any:
+        return self._said
 
 
 def kserve_server(folder: Path, port: int, kind: str) -> None:

@@ -1,4 +1,4 @@
-/* Scores encoded rows of a boosted model with the bits XGBoost gives. trees.py lays the arrays out and says what they
+/* Scores encoded rows of a boosted model with the bits that XGBoost, or LightGBM, gives. trees.py lays the arrays out and says what they
  * hold; tools/compile builds this file. A server finds little of a model in the processor's caches when the next row
  * comes, so a node is eight bytes, no step branches on data, and eight walks go side by side. */
 #include <math.h>
@@ -13,7 +13,8 @@ typedef union {
     uint32_t bits;
 } Word;
 
-/* number: threshold, or value of a leaf; bits: first word of the categories that go right. The highest bit of feature
+/* number: threshold, or value of a leaf; bits: first word of the categories that go right, or place of a leaf in the
+ * forest's values. The highest bit of feature
  * says that a missing value goes right. left: place within the tree; its right neighbour is the other child. */
 typedef struct {
     Word test;
@@ -26,6 +27,7 @@ typedef struct {
     const uint32_t *categories;     /* one bit a code; the first word is 0 */
     const uint32_t *codes;          /* by feature: how many codes any node knows, 0 for a number */
     const float *bases;             /* by class; one for what is no softmax */
+    const double *values;           /* of LightGBM's leaves, which it adds up in 64 bits; of XGBoost's none */
     uint32_t trees, features, link, classes; /* tree k adds to the class k modulo classes */
 } Forest;
 
@@ -52,7 +54,7 @@ static void read_row(const Forest *forest, const float *row, Value *values)
 }
 
 static void walk(const uint32_t *categories, const Node *const *trees, const Value *const *rows, uint32_t depth,
-                 float *leaves)
+                 Word *leaves)
 {
     uint32_t at[LANES] = {0};
     while (depth--)
@@ -65,7 +67,7 @@ static void walk(const uint32_t *categories, const Node *const *trees, const Val
             at[lane] = node.left + right;
         }
     for (int lane = 0; lane < LANES; lane++)
-        leaves[lane] = trees[lane][at[lane]].test.number;
+        leaves[lane] = trees[lane][at[lane]].test;
 }
 
 /* The margins of a row become its scores, as XGBoost computes them. */
@@ -87,16 +89,33 @@ static void link(const Forest *forest, float *margins)
         margins[place] /= (float)sum;
 }
 
-/* The scores of one row, one a class. Sums are made in the order of the trees: the last bit depends on it. */
-void kedge_score_classes(const Forest *forest, const float *row, float *sums)
+/* The same of LightGBM's, whose steepness is that of its logistic function. */
+static void link_doubles(const Forest *forest, double *margins, double steepness)
+{
+    if (forest->link == LOGISTIC)
+        *margins = 1.0f / (1.0f + exp(-steepness * *margins));
+    if (forest->link == EXPONENTIAL)
+        *margins = exp(*margins);
+    if (forest->link != SOFTMAX)
+        return;
+    double largest = margins[0], sum = 0;
+    for (uint32_t place = 1; place < forest->classes; place++)
+        largest = margins[place] > largest ? margins[place] : largest;
+    for (uint32_t place = 0; place < forest->classes; place++)
+        sum += margins[place] = exp(margins[place] - largest);
+    for (uint32_t place = 0; place < forest->classes; place++)
+        margins[place] /= sum;
+}
+
+/* Adds the leaves of one row's trees to sums, or totals, one a class, in the order of the trees: the last bit depends
+ * on it. */
+static void add_leaves(const Forest *forest, const float *row, float *sums, double *totals)
 {
     Value values[MAX_FEATURES + 1];
     const Value *rows[LANES];
     const Node *trees[LANES];
-    float leaves[LANES];
+    Word leaves[LANES];
     read_row(forest, row, values);
-    for (uint32_t place = 0; place < forest->classes; place++)
-        sums[place] = forest->bases[place];
     for (int lane = 0; lane < LANES; lane++)
         rows[lane] = values;
     for (uint32_t first = 0, class = 0; first < forest->trees; first += LANES) {
@@ -108,11 +127,31 @@ void kedge_score_classes(const Forest *forest, const float *row, float *sums)
         }
         walk(forest->categories, trees, rows, depth, leaves);
         for (uint32_t lane = 0; lane < count; lane++) {
-            sums[class] += leaves[lane];
+            if (totals)
+                totals[class] += forest->values[leaves[lane].bits];
+            else
+                sums[class] += leaves[lane].number;
             class = class + 1 < forest->classes ? class + 1 : 0;
         }
     }
+}
+
+/* The scores of one row, one a class. */
+void kedge_score_classes(const Forest *forest, const float *row, float *sums)
+{
+    for (uint32_t place = 0; place < forest->classes; place++)
+        sums[place] = forest->bases[place];
+    add_leaves(forest, row, sums, NULL);
     link(forest, sums);
+}
+
+/* The same of LightGBM's. */
+void kedge_score_doubles(const Forest *forest, const float *row, double steepness, double *totals)
+{
+    for (uint32_t place = 0; place < forest->classes; place++)
+        totals[place] = 0;
+    add_leaves(forest, row, NULL, totals);
+    link_doubles(forest, totals, steepness);
 }
 
 /* The score of one row of a model that has one. */
@@ -142,12 +181,12 @@ void kedge_score_rows(const Forest *forest, const float *rows, size_t count, Val
                 trees[lane] = forest->nodes + forest->roots[tree];
             for (size_t row = 0; row < size; row += LANES) {
                 const Value *lanes[LANES];
-                float leaves[LANES];
+                Word leaves[LANES];
                 for (size_t lane = 0; lane < LANES; lane++)
                     lanes[lane] = room + (row + lane < size ? row + lane : row) * width;
                 walk(forest->categories, trees, lanes, forest->depths[tree], leaves);
                 for (size_t lane = 0; lane < LANES && row + lane < size; lane++)
-                    sums[(row + lane) * classes + tree % classes] += leaves[lane];
+                    sums[(row + lane) * classes + tree % classes] += leaves[lane].number;
             }
         }
         for (size_t row = 0; row < size; row++)
@@ -170,5 +209,5 @@ float kedge_log(float mean)
 /* What trees.py has to agree on. */
 uint32_t kedge_layout(void)
 {
-    return 2;
+    return 3;
 }

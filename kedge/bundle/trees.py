@@ -1,4 +1,4 @@
-"""Boosted trees as trees.c walks them: one row in a few microseconds, a thousand in one.
+"""XGBoost's trees as trees.c walks them: one row in a few microseconds, a thousand in one.
 
 XGBoost's library takes 70 to 120 microseconds for one row, nearly all of it preparation. Here the preparation is done
 when the model is loaded, and the rest is compiled. The sum is made in XGBoost's order and precision and the link by the
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kedge.bundle.native import Booster
 
 LIBRARY = Path(__file__).with_name("libtrees.so")
-LAYOUT = 2
+LAYOUT = 3
 """What trees.c has to agree on: the arrays below."""
 MAX_FEATURES, MAX_NODES = 1024, 1 << 16
 BLOCK = 64  # rows that trees.c works on at a time
@@ -41,7 +41,7 @@ class _Forest(ctypes.Structure):
     """The C structure ``Forest``."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("nodes", "roots", "depths", "categories", "codes", "bases")),
+        *((name, ctypes.c_void_p) for name in ("nodes", "roots", "depths", "categories", "codes", "bases", "values")),
         *((name, ctypes.c_uint32) for name in ("trees", "features", "link", "classes")),
     )
 
@@ -60,10 +60,13 @@ class Forest:
         *,
         link: int,
         bases: Sequence[float],
+        values: Sequence[float] | NDArray[np.float64] = (),
+        steepness: float = 1.0,
     ) -> None:
-        """Take over what trees.c says of ``Forest``."""
+        """Take over what trees.c says of ``Forest``; ``values`` and ``steepness`` are LightGBM's."""
         words = [np.asarray(each, np.uint32) for each in (roots, depths, categories, codes)]
-        self._kept = (nodes, *words, np.asarray(bases, np.float32))  # as long as C has their addresses
+        floats = np.asarray(bases, np.float32), np.asarray(values, np.float64)
+        self._kept = (nodes, *words, *floats)  # as long as C has their addresses
         addresses = (each.ctypes.data for each in self._kept)
         self._forest = _Forest(*addresses, len(roots), len(codes), link, len(bases))
         self._address = ctypes.addressof(self._forest)
@@ -71,6 +74,8 @@ class Forest:
         self._score_row, self._score_rows = library.score_row, library.score_rows
         self._score_classes = library.score_classes
         self._classes, self._scores = len(bases), ctypes.c_float * len(bases)
+        self._score_doubles, self._doubles = library.score_doubles, ctypes.c_double * len(bases)
+        self._steepness = steepness
 
     def score_row(self, row: bytes) -> float | list[float]:
         """The score of one row of ``Signature.encode_row``; of several classes one for each."""
@@ -81,6 +86,14 @@ class Forest:
         scores = self._scores()
         self._score_classes(self._address, row, scores)
         return list(scores)
+
+    def score_row_in_doubles(self, row: bytes) -> float | list[float]:
+        """The same of a model of LightGBM's."""
+        if len(row) != self._row_bytes:  # C would read on
+            raise ValueError(f"a row of {self._features} features is needed, got {len(row)} bytes")
+        scores = self._doubles()
+        self._score_doubles(self._address, row, self._steepness, scores)
+        return scores[0] if self._classes == 1 else list(scores)
 
     def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """The score of each row; shape (n,), or (n, classes)."""
@@ -99,6 +112,7 @@ class Compiled(NamedTuple):
 
     score_row: Callable[[int, bytes], float]
     score_classes: Callable[[int, bytes, Any], None]
+    score_doubles: Callable[[int, bytes, float, Any], None]
     score_rows: Callable[[int, int, int, int, int], None]
     logit: Callable[[float], float]
     log: Callable[[float], float]
@@ -139,6 +153,7 @@ def _declared(free: ctypes.CDLL, held: ctypes.PyDLL) -> Compiled:
     return Compiled(
         _with_types(held.kedge_score_row, number, pointer, row),
         _with_types(held.kedge_score_classes, None, pointer, row, pointer),
+        _with_types(held.kedge_score_doubles, None, pointer, row, ctypes.c_double, pointer),
         _with_types(free.kedge_score_rows, None, pointer, pointer, ctypes.c_size_t, pointer, pointer),
         _with_types(held.kedge_logit, number, number),
         _with_types(held.kedge_log, number, number),
@@ -165,15 +180,15 @@ def build(booster: Booster, feature_types: list[str]) -> Forest | None:
     if groups != [place % classes for place in range(len(trees))]:
         return None
     codes = _codes(trees, feature_types)
-    forest = _laid_out(library, trees, codes, link, _margins(library, learner, link, classes))
-    return forest if _equals(forest, booster, _probes(trees, codes, feature_types)) else None
+    forest = laid_out(library, trees, codes, link, _margins(library, learner, link, classes))
+    return forest if _equals(forest, booster, probes(trees, codes, feature_types)) else None
 
 
-def _equals(forest: Forest, booster: Booster, probes: NDArray[np.float32]) -> bool:
+def _equals(forest: Forest, booster: Booster, matrix: NDArray[np.float32]) -> bool:
     """Whether rows score as by XGBoost's library to the last bit, one by one and together."""
-    wanted = booster.predict(probes)
-    rows = np.array([forest.score_row(row.tobytes()) for row in probes], np.float32)
-    return bool((rows == wanted).all() and (forest.score(probes) == wanted).all())
+    wanted = booster.predict(matrix)
+    rows = np.array([forest.score_row(row.tobytes()) for row in matrix], np.float32)
+    return bool((rows == wanted).all() and (forest.score(matrix) == wanted).all())
 
 
 def _margins(library: Compiled, learner: dict[str, Any], link: int, classes: int) -> list[float]:
@@ -186,8 +201,10 @@ def _margins(library: Compiled, learner: dict[str, Any], link: int, classes: int
     return scores if len(scores) == classes else scores * classes
 
 
-def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], link: int, bases: list[float]) -> Forest:
-    """The arrays that trees.c walks."""
+def laid_out(
+    library: Compiled, trees: list[Tree], codes: list[int], link: int, bases: list[float], **of_lightgbm: Any
+) -> Forest:
+    """The arrays that trees.c walks; ``of_lightgbm`` are further arguments of :class:`Forest`."""
     nodes = np.zeros(sum(len(tree["left_children"]) for tree in trees), NODE)
     categories = [0]
     roots, depths, start = [], [], 0
@@ -197,7 +214,7 @@ def _laid_out(library: Compiled, trees: list[Tree], codes: list[int], link: int,
         roots.append(start)
         depths.append(depth)
         start += len(order)
-    return Forest(library, nodes[:start], roots, depths, categories, codes, link=link, bases=bases)
+    return Forest(library, nodes[:start], roots, depths, categories, codes, link=link, bases=bases, **of_lightgbm)
 
 
 def _lay_out(tree: Tree, order: list[int], codes: list[int], nodes: NDArray[Any], categories: list[int]) -> None:
@@ -268,7 +285,7 @@ def _thresholds(trees: list[Tree], features: int) -> list[list[float]]:
     return thresholds
 
 
-def _probes(trees: list[Tree], codes: list[int], feature_types: list[str]) -> NDArray[np.float32]:
+def probes(trees: list[Tree], codes: list[int], feature_types: list[str]) -> NDArray[np.float32]:
     """Rows of thresholds, their nearest neighbours, far values, every kind of code, and missing values."""
     random = np.random.default_rng(0)
     thresholds = _thresholds(trees, len(feature_types))

@@ -74,9 +74,11 @@ class FittedCandidate:
         except KedgeError:
             raise
         except Exception as exc:
-            if name not in given:
-                raise
-            raise UsageError(f"train.parameters.{name}: {name} cannot be fitted with them: {exc}") from exc
+            if name in given:
+                raise UsageError(f"train.parameters.{name}: {name} cannot be fitted with them: {exc}") from exc
+            if type(exc).__module__.partition(".")[0].strip("_") == name:  # as of constraints with a loss
+                raise UsageError(f"train.estimators: {name} cannot be fitted as model and train say: {exc}") from exc
+            raise
 
 
 def attempt(name: str, policy: Policy, signature: Signature, rows: Rows) -> FittedCandidate:

@@ -122,12 +122,12 @@ def test_values_near_the_largest_make_an_infinite_threshold_and_the_model_loads_
 def test_trees_that_differ_from_the_library_in_one_bit_are_not_used(tmp_path, monkeypatch):
     booster = saved(models.booster("regression"), tmp_path)
     assert trees.build(booster, TYPES) is not None
-    laid_out = trees._laid_out
+    laid_out = trees.laid_out
 
     def one_bit_off(library, found, codes, link, bases):
         return laid_out(library, found, codes, link, [float(np.nextafter(np.float32(bases[0]), np.float32(9e9)))])
 
-    monkeypatch.setattr(trees, "_laid_out", one_bit_off)
+    monkeypatch.setattr(trees, "laid_out", one_bit_off)
     assert trees.build(booster, TYPES) is None
 
 

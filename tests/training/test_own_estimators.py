@@ -151,6 +151,13 @@ def test_a_value_that_the_library_refuses_is_said_with_its_place():
         attempt("lightgbm", asked, signature, table).fit(table)
 
 
+def test_what_a_library_refuses_of_the_policy_is_said():
+    asked = rows.policy(task="quantile(0.9)", train={"estimators": ["lightgbm"], "monotone": {"x0": "increasing"}})
+    signature, table = encoded("quantile(0.9)")
+    with pytest.raises(UsageError, match=r"train\.estimators: lightgbm cannot be fitted .*monotone_constraints"):
+        attempt("lightgbm", asked, signature, table).fit(table)
+
+
 def test_whole_numbers_stay_what_they_are_on_the_way_through_a_pipeline():
     given = {"forest": {"max_features": 1.0, "max_depth": 7}}
     asked = rows.policy(train={"estimators": ["forest"], "parameters": given})

@@ -1,10 +1,11 @@
-"""LightGBM's boosted trees. Categories are split natively; a row is scored by its C library, without its package."""
+"""LightGBM's boosted trees. Categories are split natively; rows are scored without its package: one by trees.c, or by
+its C library where that cannot."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from kedge.bundle.committee import Committee
 from kedge.bundle.estimators.estimator import Estimator, Rows, Settings
+from kedge.bundle.estimators.lightgbm_trees import TREE, build
 from kedge.bundle.manifest import Manifest
 from kedge.bundle.native import packaged
 from kedge.bundle.predictor import Predictor, Scores
@@ -35,7 +37,6 @@ OWN = frozenset({
 """Parameters that kedge sets, that name files, or on which the form of the model hangs."""
 ROUNDS = ("n_estimators", "num_iterations", "num_boost_round", "num_trees", "num_round", "num_rounds")
 LEAVES = re.compile(r"^(leaf_value|leaf_const|leaf_coeff|internal_value)=(.*)$", re.MULTILINE)
-TREE = re.compile(r"(?m)^Tree=\d+$")
 FLOAT32, SCORE, CONTRIBUTIONS = 0, 0, 3  # LightGBM's codes for a matrix' type and for kinds of prediction
 
 
@@ -143,8 +144,8 @@ class LightGBM(Estimator):
 class LightGBMPredictor:
     """A model saved by LightGBM: the same bits as its package's ``Booster.predict``, for one row and for many.
 
-    A row is scored through LightGBM's prepared call, which keeps one buffer: the interpreter's lock, which is held
-    meanwhile, makes it safe to use from several threads.
+    A row that trees.c cannot score goes through LightGBM's prepared call, which keeps one buffer: the interpreter's
+    lock, which is held meanwhile, makes it safe to use from several threads.
     """
 
     quick = True
@@ -168,8 +169,9 @@ class LightGBMPredictor:
         self._length = c_int64()
         self._fast = self._held.LGBM_BoosterPredictForMatSingleRowFast
         self._fast.argtypes = (c_void_p, c_char_p, c_void_p, c_void_p)
+        self.score_row: Callable[[bytes], Score] = build(file.read_text(), self.score) or self._score_row
 
-    def score_row(self, row: bytes) -> Score:
+    def _score_row(self, row: bytes) -> Score:
         if len(row) != 4 * self.features:  # C would read on
             raise ValueError(f"a row of {self.features} features is needed, got {len(row)} bytes")
         scores = self._scores()
