@@ -124,7 +124,9 @@ def figure(limits: Limits, model: Model, label: Floats, score: Floats) -> Figure
     return Figure(name=limits.label, value=value, low=low, high=high, error=drawn, blocks=blocks)
 
 
-def difference(limits: Limits, model: Model, label: Floats, first: Floats, second: Floats) -> Difference | None:
+def difference(
+    limits: Limits, model: Model, label: Floats, first: Floats, second: Floats, draws: int = DRAWS
+) -> Difference | None:
     """How much better the first scores are than the second on the same rows; None where either is not defined."""
     metric = named(limits.name)
 
@@ -132,7 +134,7 @@ def difference(limits: Limits, model: Model, label: Floats, first: Floats, secon
         ours, theirs = (metric.formula(model, limits.at, label[rows], score[rows]) for score in (first, second))
         return None if ours is None or theirs is None else metric.sign * (ours - theirs)
 
-    return compared(better, len(label))
+    return compared(better, len(label), draws)
 
 
 def compared(better: Callable[[Any], float | None], rows: int, draws: int = DRAWS) -> Difference | None:

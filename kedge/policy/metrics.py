@@ -25,6 +25,8 @@ SHARES = (
     "recall_at_precision", "precision_macro", "recall_macro", "auc_macro", "brier",
 )  # fmt: skip
 """Those between 0 and 1."""
+AT_MOST_1 = (*SHARES, "mcc", "r2")
+"""Those of which a difference says the same whatever the data; others are compared in shares of the champion's."""
 WITH_AT = ("recall_at_precision", "pinball")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

@@ -88,7 +88,8 @@ class Analysis(Section):
     max_loss_increase: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Rows with an outcome: mean increase over the champion's that is tolerated. Of the squared error (of a probability
     the Brier score) and, binary, of the cost of decisions as a share of that of the dearest mistake; of a regression as
-    a share of what most of the champion's squared errors lie below."""
+    a share of what most of the champion's squared errors lie below. A primary metric stands in the place of the squared
+    error: one that is at most 1 as it is, others in shares of the champion's value."""
     max_score_shift: Annotated[float, Field(ge=0)] = 0.25
     """Scores of both on the same rows: shift of the mean, beyond the one its evaluation saw, that is tolerated, in
     standard deviations of the champion's scores."""

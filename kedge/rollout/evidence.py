@@ -79,6 +79,20 @@ class Differences:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """The policy's primary metric of both bundles on the same rows with an outcome."""
+
+    candidate: float
+    champion: float
+    worse: float
+    """How much worse the candidate is: of metrics that are at most 1 as they are, of others as a share of the
+    champion's value."""
+    error: float
+    """Standard error of it: the same blocks of neighbouring rows drawn anew for both."""
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paired:
     """Both bundles on the same logged rows, off the request path: what each answers, and how right that is."""
 
@@ -91,6 +105,8 @@ class Paired:
     several classes that of the first."""
     other_scores: tuple[Differences, ...] = ()
     """The same of the other classes."""
+    primary: Metrics | None = None
+    """None: the policy names no primary metric, or it is not defined on these rows, or they are too few."""
 
 
 SPREADS = 4.0

@@ -15,13 +15,15 @@ from typing import Literal
 from kedge.policy import Policy
 from kedge.policy.release import Analysis
 from kedge.rollout import sequential, states, summary
-from kedge.rollout.evidence import SPREADS, Differences, Evidence, Observed, Outcomes, Paired
+from kedge.rollout.evidence import SPREADS, Differences, Evidence, Metrics, Observed, Outcomes, Paired
 from kedge.rollout.model import Traffic
 
 Action = Literal["advance", "hold", "roll back"]
-Name = Literal["errors", "latency", "decisions", "loss", "scores"]
+Name = Literal["errors", "latency", "decisions", "loss", "primary", "scores"]
 SHARES: dict[Name, float] = {"errors": 0.3, "latency": 0.1, "decisions": 0.4, "loss": 0.1, "scores": 0.1}
 """What each test may spend of alpha: most where evidence is dearest."""
+BY_METRIC: dict[Name, float] = {"errors": 0.3, "latency": 0.1, "decisions": 0.1, "primary": 0.4, "scores": 0.1}
+"""The same where the policy names a primary metric: as in the gates, it stands in the place of the loss."""
 WORSE = (1.6, 2.5, 4.0, 8.0, 16.0, 40.0)
 """Ratios of the failure rates, in tolerated ones, that are alternatives to "no worse"."""
 BETTER = (1.0, 0.4)
@@ -80,7 +82,8 @@ class Decision:
 def judge(evidence: Evidence, policy: Policy) -> Decision:
     """Decide about the current span: advance, hold or roll back.
 
-    Roll back if the candidate is proven worse than tolerated in failed requests, latency, decisions, loss or scores. A
+    Roll back if the candidate is proven worse than tolerated in failed requests, latency, decisions, loss (or the
+    policy's primary metric) or scores. A
     candidate that is not worse is rolled back in at most ``release.analysis.alpha`` of releases, over all tests, spans
     and looks together; only the same minutes, or the same rows, are compared. Advance if the harm is ruled out that the
     next share could do to the whole service, and the step's own needs are met; at most ``release.analysis.miss`` of
@@ -149,7 +152,10 @@ def _tests(evidence: Evidence, policy: Policy) -> Iterator[Test]:
     if policy.model.class_names:
         words = "cost of decisions on the same rows"
         yield _on_same_rows("decisions", evidence.paired.decisions, words, policy, ask)
-    yield _on_same_rows("loss", evidence.paired.losses, f"{_loss_name(policy)} on the same rows", policy, ask)
+    if policy.primary is None:
+        yield _on_same_rows("loss", evidence.paired.losses, f"{_loss_name(policy)} on the same rows", policy, ask)
+    else:
+        yield _primary(policy.primary.label, evidence.paired.primary, policy, ask)
     yield _scores(evidence.paired, policy)
 
 
@@ -236,6 +242,25 @@ def _on_same_rows(name: Name, differences: Differences, what: str, policy: Polic
     return _test(name, log_e, words, policy, log_harmless, f"{what}: {harmful:+.3g} against the champion's")
 
 
+def _primary(metric: str, seen: Metrics | None, policy: Policy, ask: Margin) -> Test:
+    """Where the metric is not defined yet, decisions alone judge."""
+    analysis = policy.release.analysis
+    tolerated, harmful = analysis.max_loss_increase, ask.loss(analysis)
+    if seen is None:
+        return _test("primary", 0.0, lambda: f"{metric}: not defined on the outcomes so far", policy)
+    log_harmless = sequential.above(harmful - seen.worse, seen.error) if harmful < 1 else math.inf
+
+    def words() -> str:
+        return (
+            f"{metric} on the same rows: {seen.candidate:.4g} against {seen.champion:.4g} of the champion over "
+            f"{seen.rows:,} rows with an outcome; tolerated {tolerated:.4g} worse"
+        )
+
+    log_e = sequential.above(seen.worse - tolerated, seen.error)
+    harm = f"{metric} on the same rows: {harmful:.3g} worse than the champion's"
+    return _test("primary", log_e, words, policy, log_harmless, harm)
+
+
 def _scores(paired: Paired, policy: Policy) -> Test:
     """A shift either way, of several classes of the scores of any."""
     tolerated = policy.release.analysis.max_score_shift / SPREADS
@@ -264,8 +289,12 @@ def _sound(paired: Paired | None, policy: Policy) -> bool:
     harmful = analysis.max_loss_increase + analysis.harm.loss
     if paired is None or harmful >= 1:
         return False
-    judged = [paired.losses, paired.decisions] if policy.model.class_names else [paired.losses]
-    return all(sequential.mean_below(differences.counts, harmful) >= -math.log(analysis.miss) for differences in judged)
+    judged = [paired.decisions] if policy.model.class_names else []
+    judged += [paired.losses] if policy.primary is None else []
+    logs = [sequential.mean_below(differences.counts, harmful) for differences in judged]
+    if paired.primary is not None:
+        logs.append(sequential.above(harmful - paired.primary.worse, paired.primary.error))
+    return min(logs, default=-math.inf) >= -math.log(analysis.miss)
 
 
 def _loss(evidence: Evidence, policy: Policy) -> Test:
@@ -322,7 +351,8 @@ def _test(
     share: float = 0.0,
 ) -> Test:
     analysis = policy.release.analysis
-    limit = -math.log((share or SHARES[name]) * analysis.alpha)
+    shares = SHARES if policy.primary is None else BY_METRIC
+    limit = -math.log((share or shares[name]) * analysis.alpha)
     return Test(
         name=name,
         log_e=log_e,

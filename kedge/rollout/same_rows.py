@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,14 +15,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge import bundle as bundles
-from kedge import decision, measure, records
+from kedge import decision, measure, metrics, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
 from kedge.policy import Policy
+from kedge.policy.metrics import AT_MOST_1
 from kedge.records import Evaluated
-from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Paired
+from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Metrics, Paired
 from kedge.rollout.model import Rollout
+from kedge.rollout.sequential import FEWEST
 from kedge.store import Store
 from kedge.tables import MIRRORED, coverage, log, scores
 
@@ -32,6 +35,8 @@ SCALE_SHARE = 0.9
 MIN_DUE = 50
 """Rows that are due from which their coverage is looked at."""
 MICROSECOND = timedelta(microseconds=1)
+DRAWS = 100
+"""Of blocks of rows at each look: the standard error of a metric is right to 7 %."""
 
 MAX_LOADED = 4
 """Models that a process keeps: one release has two."""
@@ -135,7 +140,9 @@ def _paired(
     outcome = label.to_numpy().astype(np.float64)[known_rows]
     decisions, losses = _by_outcomes(policy, outcome, candidate[known_rows], champion[known_rows])
     first, *others = _shifts(candidate, champion, expected) if expected is not None else [Differences()]
-    return Paired(decisions=decisions, losses=losses, scores=first, other_scores=tuple(others))
+    in_time = np.flatnonzero(known_rows)[np.argsort(times.to_numpy()[known_rows], kind="stable")]
+    primary = _primary(policy, label.to_numpy()[in_time].astype(np.float64), candidate[in_time], champion[in_time])
+    return Paired(decisions=decisions, losses=losses, scores=first, other_scores=tuple(others), primary=primary)
 
 
 def _of_both(policy: Policy, rows: pa.Table) -> tuple[Floats, Floats]:
@@ -184,6 +191,22 @@ def _by_outcomes(policy: Policy, label: Floats, candidate: Floats, champion: Flo
     wrong = [decision.costs(policy.model, label, score) for score in (candidate, champion)]
     decided = Differences.of(((wrong[0] - wrong[1]) / decision.dearest_mistake(policy.model)).tolist())
     return decided, Differences.of((mine - others).tolist())
+
+
+def _primary(policy: Policy, label: Floats, candidate: Floats, champion: Floats) -> Metrics | None:
+    """The primary metric on rows in time order, where there are enough of each class."""
+    limits, classes = policy.primary, len(policy.model.class_names)
+    fewest = np.bincount(label.astype(np.int64), minlength=classes).min() if classes else len(label)
+    if limits is None or len(label) < FEWEST or fewest < policy.gates.min_class_rows:
+        return None
+    formula = partial(metrics.named(limits.name).formula, policy.model, limits.at)
+    mine, others = formula(label, candidate), formula(label, champion)
+    found = metrics.difference(limits, policy.model, label, candidate, champion, draws=DRAWS)
+    if found is None or mine is None or others is None:
+        return None
+    unit = 1.0 if limits.name in AT_MOST_1 else abs(others) or 1.0
+    error = math.hypot(found.error / unit, 1 / len(label))  # rows on which both agree so far prove no certainty
+    return Metrics(candidate=mine, champion=others, worse=-found.value / unit, error=error, rows=len(label))
 
 
 def _expected_shift(store: Store, policy: Policy, loaded: Sequence[tuple[Bundle, Predictor]]) -> Floats:

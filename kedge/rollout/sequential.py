@@ -263,9 +263,29 @@ def two_means(spans: Sequence[Losses], margin: float) -> float:
     difference = spread * sum(
         (x.mean - x.champion_mean - margin) * weight for x, weight in zip(told, information, strict=True)
     )
-    prior = max(told, key=lambda x: x.champion_rows).champion_variance / 4
-    z = difference * math.sqrt(prior / (spread * (spread + prior)))
-    return math.log(2) + 0.5 * math.log(spread / (spread + prior)) + 0.5 * z * z + _log_normal_cdf(z)
+    return _mixed(difference, spread, max(told, key=lambda x: x.champion_rows).champion_variance / 4)
+
+
+EFFECT = 0.1
+"""Standard deviation of the half-normal prior over how much a metric differs, see :func:`above`."""
+
+
+def above(difference: float, error: float) -> float:
+    """log E against "the difference is at most 0", by an estimate that is asymptotically normal and its standard error.
+
+    The mixture of :func:`two_means` with t = :data:`EFFECT`: for what is no mean of rows, such as F1 or AUC, whose
+    estimates behave like means of many rows. Asymptotic: the caller sees to it that there are rows enough.
+
+    >>> above(0.1, 0.02) > math.log(100) > above(0.02, 0.02)
+    True
+    """
+    return _mixed(difference, error * error, EFFECT * EFFECT)
+
+
+def _mixed(difference: float, variance: float, prior: float) -> float:
+    """log of the likelihood ratio of a normal difference, mixed over effects of a half-normal prior of a variance."""
+    z = difference * math.sqrt(prior / (variance * (variance + prior)))
+    return math.log(2) + 0.5 * math.log(variance / (variance + prior)) + 0.5 * z * z + _log_normal_cdf(z)
 
 
 def average(logs: Sequence[float]) -> float:

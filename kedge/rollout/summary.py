@@ -27,13 +27,14 @@ def of(seen: Observed) -> dict[str, object]:
     if seen.not_judged:
         figures["not_judged"] = seen.not_judged
     if seen.paired is not None:
+        primary = seen.paired.primary
         figures["same_rows"] = {
             "rows": seen.paired.scores.rows,
             "score_shift": seen.paired.scores.mean * SPREADS,
             "labelled": seen.paired.losses.rows,
             "loss": seen.paired.losses.mean,
             "cost": seen.paired.decisions.mean,
-        }
+        } | ({} if primary is None else {"primary": asdict(primary)})
     elif seen.not_paired:
         figures["not_paired"] = seen.not_paired
     return figures | ({"agreement": asdict(seen.agreement)} if seen.agreement else {})

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from kedge import records
+from kedge.policy import Metric
 from kedge.records import Evaluated, Record
 from kedge.rollout import summary
 from kedge.rollout.evidence import SPREADS, Evidence
@@ -78,6 +79,35 @@ def test_the_candidate_that_decides_worse_is_rolled_back_though_it_answered_nobo
     assert decision.action == "roll back"
     assert decision.reasons[0].startswith("cost of decisions on the same rows: +0.2")
     assert summary.of(found)["same_rows"]["labelled"] == ROWS
+
+
+@pytest.mark.parametrize("name", ["recall", "auc", "log_loss"])
+def test_the_primary_metric_takes_back_what_it_finds_worse(name, store, policy, asked, tmp_path):
+    """The candidate ranks and decides as if at random: by each metric it is worse than one that is right each time."""
+    asked()
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-0.1, 3.0))
+    named = policy.model_copy(update={"metrics": (Metric(name=name, primary=True),)})
+    found = seen(store, named, candidate, champion)
+    tests = {test.name: test for test in judge(Evidence(observed=(found,), seconds=100), named).tests}
+    assert tests["primary"].worse
+    assert "loss" not in tests
+    assert tests["primary"].seen.startswith(f"{name} on the same rows: ")
+    assert summary.of(found)["same_rows"]["primary"]["rows"] == ROWS
+
+
+def test_a_primary_metric_without_outcomes_of_each_class_leaves_it_to_the_decisions(store, policy, tmp_path):
+    candidate, champion = (published(store, policy, tmp_path, slope=slope) for slope in (-3.0, 3.0))
+    ids, times = [f"r{row}" for row in range(ROWS)], [START + timedelta(seconds=row) for row in range(ROWS)]
+    table = {"_id": ids, "_time": times, "_version": [champion] * ROWS, "_score": [0.5] * ROWS, "x": [-1.0] * ROWS}
+    appending.append(store, policy, "predictions", pa.table(table), writer="t", sequence=1)
+    labels = pa.table({"_id": ids, "_label": [0.0] * ROWS, "_observed": times})
+    appending.append(store, policy, "labels", labels, writer="t", sequence=1)
+    named = policy.model_copy(update={"metrics": (Metric(name="auc", primary=True),)})
+    found = seen(store, named, candidate, champion)
+    decision = judge(Evidence(observed=(found,), seconds=100), named)
+    tests = {test.name: test for test in decision.tests}
+    assert tests["decisions"].worse
+    assert tests["primary"].harmless
 
 
 def test_the_shift_that_training_saw_on_the_golden_rows_is_expected(store, policy, asked, tmp_path):

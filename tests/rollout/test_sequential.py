@@ -11,9 +11,11 @@ from scipy import integrate, stats
 from kedge.rollout import sequential
 from kedge.rollout.evidence import Differences
 from kedge.rollout.sequential import (
+    EFFECT,
     GRID,
     STAKES,
     Events,
+    above,
     average,
     mean_above,
     mean_below,
@@ -155,6 +157,15 @@ def test_means_follow_the_half_normal_mixture():
     expected = integrate.quad(lambda m: ratio(m) * 2 * stats.norm.pdf(m, 0, prior), 0, 10 * prior)[0]
     seen = two_means([losses(rows, mean, variance, champion_rows, champion_mean, variance)], 0.0)
     assert seen == pytest.approx(math.log(expected), rel=1e-6)
+
+
+def test_an_estimate_follows_the_same_mixture_and_no_effect_is_evidence_for_none():
+    expected = integrate.quad(
+        lambda m: stats.norm.pdf(0.1, m, 0.02) / stats.norm.pdf(0.1, 0, 0.02) * 2 * stats.norm.pdf(m, 0, EFFECT),
+        *(0, 0.3),
+    )[0]
+    assert above(0.1, 0.02) == pytest.approx(math.log(expected), rel=1e-3)
+    assert above(0.0, 0.02) < 0 < above(0.1, 0.02)
 
 
 def test_means_far_on_the_good_side_do_not_overflow():
