@@ -396,7 +396,7 @@ def test_release_killed_in_each_state_is_gone_on_with_by_the_next_process(platfo
         for state in ("deploy", "canary", "bake"):
             process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                until(lambda state=state: (now := platform.driver.route().rollout) and now.state == state, 60)
+                until(lambda state=state: (now := platform.driver.route().rollout) and now.state == state, 180)
             finally:
                 process.kill()
                 process.wait()
