@@ -87,7 +87,7 @@ def collector(cluster: Cluster) -> list[Finding]:
 def _asks_for_tokens(collector: Mapping[str, Any]) -> bool:
     """Whether it lets accounts in by the tokens of their pods."""
     containers = collector["spec"]["template"]["spec"]["containers"]
-    return any(word.startswith("--sender=") for each in containers for word in each.get("args") or ())
+    return any(word.partition("=")[0] == "--sender" for each in containers for word in each.get("args") or ())
 
 
 def _account(workload: Mapping[str, Any]) -> Account:

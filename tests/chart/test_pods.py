@@ -4,7 +4,6 @@ the overlays. One table."""
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from kedge.submission.compile import PIPELINES, compiled
 from tests.chart.answering_cluster import render_in
 from tests.chart.render import ROOT, Object, containers, one, render
 from tests.chart.test_values import FRAUD
-from tests.manifests.build import build
+from tests.manifests.build import build, copied
 
 NIGHTLY = {"schedule": "0 2 * * *", "data": "s3://lake/{date}/*.parquet", "output": "s3://lake/scores/{date}.parquet"}
 BASE: Object = {
@@ -279,9 +278,7 @@ COMPONENTS = {
 
 @pytest.mark.parametrize("setting", COMPONENTS)
 def test_one_file_of_an_overlay_reaches_its_pods(tmp_path, setting):
-    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
-    shutil.copytree(ROOT / "charts/kedge/files", tmp_path / "charts/kedge/files")
-    overlay = tmp_path / "manifests/overlays/prod"
+    overlay = copied(tmp_path, "overlays/prod")
     pod, folder = (yaml.safe_load((overlay / name).read_text()) for name in ("pod.yaml", "kustomization.yaml"))
     if setting == "user of the platform":
         for name in NOBODY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 
@@ -216,7 +217,7 @@ def test_slots_and_release_steps_show_tokens_that_the_collector_takes():
     values["collector"]["tokens"]["senders"] = [{"namespace": "billing", "name": "outcomes", "may": ["labels"]}]
     objects = render(values)
     collector = one(objects, "StatefulSet", "kedge-collector")["spec"]["template"]["spec"]["containers"][0]
-    words = [word.removeprefix("--sender=") for word in collector["args"] if word.startswith("--sender=")]
+    words = [word for before, word in pairwise(collector["args"]) if before == "--sender"]
     senders = {account: sorted(may) for account, may in senders_of(words).items()}
     assert senders == {
         "ml/kedge-slots": ["events"],

@@ -576,7 +576,7 @@ def test_a_collector_without_a_pod_that_is_ready_is_bad():
 )
 def test_a_collector_that_lets_accounts_in_may_ask_kubernetes_whose_a_token_is(told, state, words):
     labels = {"app.kubernetes.io/part-of": "kedge", "app.kubernetes.io/component": "collector"}
-    args = ["--port=8080", "--sender=ml/kedge-slots=events"]
+    args = ["--port=8080", "--sender", "ml/kedge-slots=events"]
     asking = {"statefulsets": [workload("kedge-collector", "ml", args=args, **labels)]}
     up, found = workloads.collector(FakeCluster(objects=asking, **told))
     assert (up.state, found.state, words in found.seen) == ("good", state, True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from kedge.collect_token import REQUESTED
 from tests.chart.render import render
-from tests.manifests.build import OVERLAYS, build
+from tests.manifests.build import OVERLAYS, build, copied, take
 
 HERE = Path(__file__).parent
 FOR_DEVELOPMENT = ("mlflow", "object-store")
@@ -53,14 +55,39 @@ def comparable(objects):
 
 def without_empty(node):
     if isinstance(node, dict):
-        return {name: without_empty(value) for name, value in node.items() if value != {} or name == "podSelector"}
+        kept = {name: value for name, value in node.items() if value not in ({}, []) or name == "podSelector"}
+        return {name: without_empty(value) for name, value in kept.items()}
     return [without_empty(item) for item in node] if isinstance(node, list) else node
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
 def test_chart_and_overlay_give_the_same_objects_but_for_labels(overlay):
-    ours = comparable(build(overlay))
-    charts = comparable(render(HERE / f"{overlay.name}-values.yaml", namespace=f"kedge-{overlay.name}"))
+    same(build(overlay), render(HERE / f"{overlay.name}-values.yaml", namespace=f"kedge-{overlay.name}"))
+
+
+def same(overlay, chart):
+    ours, charts = comparable(overlay), comparable(chart)
     assert ours.keys() == charts.keys()
     for name in ours:
         assert ours[name] == charts[name], name
+
+
+def test_an_overlay_has_senders_show_tokens_as_the_chart_does(tmp_path):
+    file = copied(tmp_path, "overlays/prod") / "kustomization.yaml"
+    take(file, "../../components/collector-tokens")
+    env = json.dumps({"env": {REQUESTED: "kubeflow/kedge-steps@kedge-collector"}}, separators=(",", ":"))
+    file.write_text(file.read_text().replace("- pod={}", f"- 'pod={env}'"))
+    values = yaml.safe_load((HERE / "prod-values.yaml").read_text())
+    values["collector"]["tokens"] = {"enabled": True}
+    same(build(file.parent), render(values, namespace="kedge-prod"))
+
+
+def test_the_account_beside_kubeflow_asks_for_tokens_as_the_charts_does(tmp_path):
+    file = copied(tmp_path, "kubeflow") / "kustomization.yaml"
+    take(file, "../components/collector-tokens/steps")
+    values = yaml.safe_load((HERE / "prod-values.yaml").read_text()) | {"release": {}}
+    values["collector"]["tokens"] = {"enabled": True}
+    charts = json.dumps(comparable(render(values, namespace="kedge-prod")))
+    named = json.loads(charts.replace("kedge-kedge-prod-steps", "kedge-steps"))
+    for name, ours in comparable(build(file.parent)).items():
+        assert ours == named[name], name
