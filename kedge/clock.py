@@ -9,6 +9,7 @@ processes share one accelerated clock; the file is replaced whole by whoever dri
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def parse(name: str, text: str) -> datetime:
     except ValueError as exc:
         raise UsageError(f"{name} {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def believed(now: datetime, written: Iterable[datetime]) -> datetime:
+    """The time from which the age of things is counted before they are deleted: a clock that is ahead ages nothing.
+
+    At most when the newest was written, and a day after what was written until an hour ago: what was written since may
+    have the same clock.
+
+    >>> noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    >>> ahead = noon + timedelta(days=400)
+    >>> believed(ahead, [noon, ahead]).isoformat()
+    '2026-03-03T12:00:00+00:00'
+    """
+    times = [*written]
+    settled = max((time for time in times if time < now - timedelta(hours=1)), default=now)
+    return min(now, settled + timedelta(days=1), max(times, default=now))
 
 
 def span(time: timedelta) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 import orjson
 
 from kedge import pages, records
+from kedge.clock import believed
 from kedge.policy import Policy
 from kedge.retention.expiry import Expired, Held, Inventory, Uses, expired
 from kedge.store import Item, Store
@@ -71,7 +72,8 @@ def plan(policy: Policy, store: Store, *, now: datetime | None = None) -> Plan:
     Args:
         policy: Of the model.
         store: That holds it.
-        now: By the store's clock; None: the machine's. It is not the clock of a replay, as objects are not of its time.
+        now: By the store's clock; None: the machine's, as far as what the store holds lets it be
+            :func:`kedge.clock.believed`. It is not the clock of a replay, as objects are not of its time.
 
     Raises:
         StoreError: the store, a record or a snapshot cannot be read.
@@ -79,10 +81,11 @@ def plan(policy: Policy, store: Store, *, now: datetime | None = None) -> Plan:
     rules, now = policy.retention, now or datetime.now(UTC)
     if rules.keep_days is None:
         return Plan()
-    limit = now - timedelta(days=rules.keep_days)
     groups = {folder: _groups(store, folder, policy.name) for folder in ("bundles", "snapshots")}
     files = {folder: store.items(f"{folder}/{policy.name}") for folder in ("reports", "runs", "searches")}
     everything = [item for items in (*groups.values(), files) for each in items.values() for item in each]
+    now = believed(now, (item.modified for item in everything))
+    limit = now - timedelta(days=rules.keep_days)
     if all(item.modified >= limit for item in everything):
         return Plan(limit=limit)
     uses = Uses.of(records.read_events(store, policy.name))

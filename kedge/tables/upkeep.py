@@ -13,6 +13,7 @@ from arro3.core import Table as Rows
 from deltalake import DeltaTable, QueryBuilder, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
+from kedge.clock import believed
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store
@@ -66,13 +67,13 @@ def remove_repeats(store: Store, policy: Policy, since: datetime, scratch: Path)
 
 
 def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, *, max_days: int = 0) -> None:
-    """Drop the whole days from all tables that are older than the retention, seen from the newest row received.
+    """Drop the whole days from all tables that are older than the retention, seen from the newest rows received.
 
-    A clock that is ahead drops nothing of what came before; one that was ahead while rows were received is told by how
-    many days would go.
+    A clock that is ahead drops nothing of what came before, while rows are received either; one that stays ahead is
+    told by how many days would go.
 
     Args:
-        now: The machine's clock; rows received after it do not count as the newest.
+        now: The machine's clock, as far as :func:`kedge.clock.believed` by the rows received.
         max_days: More days than these are not dropped at once; 0: any number.
 
     Raises:
@@ -81,14 +82,14 @@ def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, 
     """
     aware(now=now)
     tables = dict(_tables(store, policy))
-    newest = max((received for table in tables.values() if (received := _newest(table))), default=now)
-    limit = day_of(min(now, newest) - retention)
+    counted = believed(now, (time for table in tables.values() for time in _received(table)))
+    limit = day_of(counted - retention)
     old = {day for table in tables.values() for day in days(table) if day < limit}
     if max_days and len(old) > max_days:
         raise DataError(
             f"log of {policy.name}: the retention would drop {len(old)} days at once ({min(old)} to {max(old)}), "
-            f"{max_days} may; nothing was dropped. Check the clock ({now:%Y-%m-%d}, newest row received "
-            f"{newest:%Y-%m-%d}); if it is right, allow more with --max-drop-days"
+            f"{max_days} may; nothing was dropped. Check the clock ({now:%Y-%m-%d}, rows received until "
+            f"{counted:%Y-%m-%d}); if it is right, allow more with --max-drop-days"
         )
     for name, table in tables.items() if old else ():
         with store_errors(store, key_of(policy, name)):
@@ -111,12 +112,11 @@ def _tables(store: Store, policy: Policy) -> Iterator[tuple[Table, DeltaTable]]:
                 yield name, table
 
 
-def _newest(table: DeltaTable) -> datetime | None:
-    """When the newest row was received, by the statistics of the files."""
+def _received(table: DeltaTable) -> Iterator[datetime]:
+    """When the newest row of each file was received, by its statistics."""
     files = table.get_add_actions(flatten=True)
-    if "max._received" not in files.column_names:
-        return None
-    return max((time for time in files["max._received"].to_pylist() if time is not None), default=None)
+    if "max._received" in files.column_names:
+        yield from (time for time in files["max._received"].to_pylist() if time is not None)
 
 
 def _changed(table: DeltaTable, since: datetime) -> list[str]:

@@ -23,6 +23,7 @@ NOW = datetime(2027, 3, 2, tzinfo=UTC)
 OLD = NOW - timedelta(days=300)
 CHAMPION, BEFORE, REJECTED, NEWEST = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
 ROWS = {bundle: str(place) * 40 for place, bundle in enumerate((CHAMPION, BEFORE, REJECTED, NEWEST), 1)}
+TODAY = "runs/fraud/today.json"
 RULES = {
     "model": {"name": "fraud", "target": "fraud", "features": {"amount": {"type": "number"}}},
     "data": {"source": {"format": "parquet", "location": "x.parquet"}, "time_column": "at"},
@@ -65,6 +66,8 @@ def store(tmp_path: Path) -> Store:
     for number, item in enumerate(store.items("")):
         age(store, item.key, OLD + timedelta(seconds=number))
     age(store, f"bundles/fraud/{NEWEST}/bundle.json", OLD + timedelta(days=3))
+    store.put(TODAY, b"")
+    age(store, TODAY, NOW - timedelta(hours=2))
     return store
 
 
@@ -90,6 +93,15 @@ def test_what_is_old_and_not_needed_goes_and_the_rest_stays(policy: Policy, stor
     assert present(store, "reports") == {*pages, "check-20260302T020000Z.html", "mine.html", "index.html"}
     assert not Path(store.url, "bundles/fraud", REJECTED).exists()
     assert plan(policy, store, now=NOW).removals == ()
+
+
+def test_a_clock_that_is_ahead_deletes_nothing(policy: Policy, store: Store) -> None:
+    for item in store.items(""):
+        age(store, item.key, NOW - timedelta(days=20))
+    ahead = NOW + timedelta(days=400)
+    store.put("reports/fraud/check-20280406T000000Z.html", b"page")
+    age(store, "reports/fraud/check-20280406T000000Z.html", ahead)
+    assert plan(policy, store, now=ahead).removals == ()
 
 
 def test_history_still_says_on_what_a_deleted_bundle_was_made(policy: Policy, store: Store) -> None:

@@ -123,11 +123,21 @@ def test_a_clock_that_is_ahead_drops_nothing_that_is_young_beside_the_newest_row
     assert days(NOON + timedelta(days=400)) == 6
 
 
-def test_a_clock_that_was_ahead_while_a_row_was_received_drops_nothing(days, store):
+@pytest.mark.parametrize("received", [timedelta(0), timedelta(hours=2)])
+def test_a_clock_that_was_ahead_while_a_row_was_received_drops_nothing_young(days, store, received):
     ahead = NOON + timedelta(days=400)
-    moment = pa.array([ahead], log.TIME)
+    moment = pa.array([ahead - received], log.TIME)
     rows = pa.table({"_id": ["new"], "_time": pa.array([NOON], log.TIME), "_received": moment})
     appending.append(store, POLICY, "predictions", rows, writer="two", sequence=0)
-    with pytest.raises(DataError, match=r"would drop 30 days at once .* Check the clock .*--max-drop-days"):
+    with pytest.raises(DataError, match=r"would drop \d\d days at once .* Check the clock .*--max-drop-days"):
         days(ahead, max_days=7)
     assert days(NOON, max_days=30) == 6
+
+
+def test_a_clock_that_was_ahead_for_a_moment_leaves_a_young_log_alone(store):
+    for number, moment in enumerate((NOON, NOON + timedelta(days=400))):
+        times = pa.array([moment], log.TIME)
+        rows = pa.table({"_id": [f"r{number}"], "_time": times, "_received": times})
+        appending.append(store, POLICY, "predictions", rows, writer="one", sequence=number)
+    upkeep.drop_old(store, POLICY, timedelta(days=5), NOON + timedelta(days=400))
+    assert len(appending.days(appending.open_table(store, "logs/payments/predictions"))) == 2
