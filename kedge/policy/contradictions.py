@@ -93,8 +93,9 @@ def _of_freezes(freezes: Sequence[Freeze]) -> Iterator[str]:
 
 def _hours(freeze: Freeze) -> Iterator[tuple[str, int]]:
     begins, ends = freeze.hours or (0, 24)
-    hours = [hour for hour in range(24) if (begins <= hour < ends if begins < ends else hour >= begins or hour < ends)]
-    yield from ((day, hour) for day in freeze.weekdays or WEEK for hour in hours)
+    hours = range(begins, ends if begins < ends else ends + 24)
+    for day in freeze.weekdays or WEEK:
+        yield from ((WEEK[(WEEK.index(day) + hour // 24) % 7], hour % 24) for hour in hours)
 
 
 def _of_gates(policy: Policy) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Freeze(Section):
     weekdays: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     """On these days; empty: on all."""
     hours: tuple[Annotated[int, Field(ge=0, le=24)], Annotated[int, Field(ge=0, le=24)]] | None = None
-    """From the first hour of the day up to the second, which may lie after midnight."""
+    """From the first hour of the day up to the second, which may lie after the midnight that ends it."""
 
     @field_validator("since", "until")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kedge.policy.release import Freeze
 from kedge.policy.release import Release as Rules
@@ -32,24 +32,26 @@ def held(rules: Rules, rollout: Rollout, following: State, step: int, records: M
 
 
 def frozen(window: Freeze, now: datetime) -> bool:
-    """Whether a moment lies in a window: in all that the window names.
+    """Whether a moment lies in a window: in all that the window names. Hours after midnight are the day's before.
 
     >>> from datetime import UTC
     >>> friday = datetime(2026, 3, 6, 17, 30, tzinfo=UTC)
     >>> frozen(Freeze(weekdays=("fri",), hours=(16, 24)), friday), frozen(Freeze(hours=(22, 6)), friday)
     (True, False)
+    >>> frozen(Freeze(weekdays=("fri",), hours=(22, 6)), datetime(2026, 3, 7, 5, tzinfo=UTC))
+    True
     """
     if window.since is not None and now < window.since:
         return False
     if window.until is not None and now >= window.until:
         return False
-    if window.weekdays and DAYS[now.weekday()] not in window.weekdays:
-        return False
-    if window.hours is None:
-        return True
-    begins, ends = window.hours
+    begins, ends = window.hours or (0, 24)
     hour = now.hour + now.minute / 60
-    return begins <= hour < ends if begins < ends else hour >= begins or hour < ends
+    late = begins >= ends and hour < ends  # of a window that began the evening before
+    day = DAYS[(now - timedelta(days=late)).weekday()]
+    if window.weekdays and day not in window.weekdays:
+        return False
+    return late or begins <= hour < (ends if begins < ends else 24)
 
 
 def described(window: Freeze) -> str:

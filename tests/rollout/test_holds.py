@@ -1,6 +1,6 @@
 """What people may hold a release by, and what its progress says."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,6 +8,7 @@ from kedge import records
 from kedge.errors import UsageError
 from kedge.policy.release import Freeze
 from kedge.rollout import progress
+from kedge.rollout.holds import frozen
 from kedge.rollout.rollout import run
 from kedge.rollout.suspend import resume, suspend
 from tests.records.made import record
@@ -112,3 +113,11 @@ def test_looks_are_kept_for_the_picture_and_bounded(served, release, change, sto
     assert 50 < len(looks) <= progress.MAX_LOOKS
     assert {look.percent for look in looks} >= {10, 50, 95}
     assert all("errors" in look.evidence for look in looks)
+
+
+@pytest.mark.parametrize(
+    ("day", "hour", "closed"), [(6, 3, False), (6, 23, True), (7, 3, True), (7, 6, False), (7, 23, False)]
+)
+def test_freeze_over_midnight_belongs_to_the_day_on_which_it_begins(day, hour, closed):
+    friday_night = Freeze(weekdays=("fri",), hours=(22, 6))
+    assert frozen(friday_night, datetime(2026, 3, day, hour, tzinfo=UTC)) is closed
