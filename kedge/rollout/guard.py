@@ -22,6 +22,8 @@ from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Route, Slot, Traffic, other
 from kedge.rollout.release import End, Release, end, finish
 from kedge.rollout.rollback import back_from, rollback
+from kedge.rollout.rollout import MAX_DRIFT
+from kedge.store.identity import require
 
 ABANDONED = timedelta(minutes=10)
 """Age of a running release's last look from which nobody works on it."""
@@ -60,6 +62,7 @@ def look(release: Release, seconds: float) -> Guarded:
 
     Raises:
         ReleaseError: the platform does not answer; nothing was changed.
+        StoreError: the store is empty where there was one; nothing was changed.
     """
     route = release.driver.route()
     if route.rollout is not None and route.rollout.ended and _abandoned(release):
@@ -68,7 +71,7 @@ def look(release: Release, seconds: float) -> Guarded:
     watched = _watched(release, route)
     if watched is None:
         return Guarded(verdict="a release runs" if route.rollout is not None else "nobody serves")
-    silent = _silent(release, watched)
+    silent, offset = _silent(release, watched), _offset(release)
     mark = release.driver.mark()
     release.sleep(seconds)
     live = release.driver.readings(mark).live
@@ -78,8 +81,10 @@ def look(release: Release, seconds: float) -> Guarded:
     silent = silent and _silent(release, watched)
     reasons = (silent,) if silent else exceeded(traffic, release.policy.release.guard)
     if not reasons:
-        removed = _no_longer_kept(release, route)
+        steady = abs(_offset(release) - offset) <= MAX_DRIFT.total_seconds()
+        removed = _no_longer_kept(release, route) if steady else ""
         return Guarded(verdict="within limits", requests=traffic.requests, removed=removed)
+    require(release.store)  # else an empty one would say that nobody served before
     before = _no_rollback(release, route)
     if before is not None:
         return Guarded(verdict="exceeds limits", reasons=(*reasons, before), requests=traffic.requests)
@@ -177,6 +182,11 @@ def _no_rollback(release: Release, route: Route) -> str | None:
     if not release.driver.slot(slot).serves(bundle):
         return f"bundle {bundle[:12]}, which served before, is not kept any more; `kedge rollback` deploys it"
     return None
+
+
+def _offset(release: Release) -> float:
+    """Seconds between the clock and those that no hand sets; another number means that the clock was set."""
+    return release.clock().timestamp() - release.monotonic() if release.monotonic is not None else 0.0
 
 
 def _no_longer_kept(release: Release, route: Route) -> str:

@@ -183,7 +183,7 @@ class Mirror:
 class Route:
     """Who gets a model's traffic. Written by compare-and-swap on ``revision``; revision 0: never written."""
 
-    weights: Mapping[Slot, int] = field(default_factory=dict)
+    weights: Mapping[Slot, Annotated[int, Field(ge=0, le=100)]] = field(default_factory=dict)
     """Percent by slot; a slot that is not named gets nothing, and an empty mapping means no model is served."""
     mirror: Mirror | None = None
     rollout: Rollout | None = None

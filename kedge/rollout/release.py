@@ -19,6 +19,7 @@ from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Route, Slot, Span, State, other
 from kedge.rollout.progress import Progress
 from kedge.store import Store
+from kedge.store.identity import require
 
 Observe = Callable[[Rollout, Sequence[Span]], Sequence[Observed]]
 """Adds labelled outcomes to spans."""
@@ -193,6 +194,8 @@ def record(release: Release, rollout: Rollout) -> None:
             unjudged = rollout.state == "not-judged"
             data = RolledBack(**about, not_started=rollout.not_started, not_judged=unjudged)
     key = f"{rollout.bundle}-{rollout.attempt}"
+    if rollout.ended:
+        require(release.store)  # it has the record of the beginning, unless it is empty where there was one
     made = Record(model=release.policy.name, key=key, time=release.clock(), data=data, actor=rollout.actor)
     records.append(release.store, made)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from kedge.errors import Conflict, UsageError
 from kedge.rollout.model import Rollout, Route, Slot, other
 from kedge.rollout.release import Outcome, Release, end, finish, wait_ready
+from kedge.store.identity import require
 
 
 def rollback(release: Release, *, reason: str, actor: str = "") -> Outcome:
@@ -50,6 +51,7 @@ def _once(release: Release, reason: str, actor: str) -> Outcome:
 
 def back_from(release: Release, champion: Slot) -> Rollout:
     """The release that made the champion, as if it still ran: rolling it back is what is asked for."""
+    require(release.store)
     state = release.state()
     bundle = release.driver.slot(champion).bundle or ""
     before = state.before(bundle)

@@ -71,7 +71,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
         if rollout.state in ("deploy", "smoke", "waiting"):  # time to come up counts from the process that waits for it
             rollout = replace(rollout, since=release.clock())
             release.driver.set_route(replace(route, rollout=rollout))
-        return rollout
+        return _follow_policy(release, route, rollout) if rollout.state in ("canary", "bake") else rollout
     if release.policy.release.shadow_percent > 0 and not release.driver.mirrors:
         return Outcome(
             result="refused",
@@ -99,6 +99,22 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
     )
     release.driver.set_route(replace(route, rollout=rollout))
     return rollout
+
+
+def _follow_policy(release: Release, route: Route, rollout: Rollout) -> Rollout:
+    """The rollout by the steps of a policy that may have changed since: a share that the policy has no more is begun
+    anew, at a step no larger than it had."""
+    rules, weights = release.policy.release, dict(route.weights)
+    if rollout.weights is None or weights != dict(rollout.weights):
+        return rollout
+    share = weights.get(rollout.slot, 0)
+    following = replace(rollout, step=states.step_at(rules, share) if rollout.state == "canary" else 0)
+    if states.traffic(rules, following)[0] != weights:
+        release.say(f"the policy changed and has no {rollout.state} at {share} % any more: begun anew")
+        return move(release, route, following, rollout.state, following.step).rollout or following
+    if following != rollout:
+        release.driver.set_route(replace(route, rollout=following))
+    return following
 
 
 def refusal(policy: Policy, state: ModelState, bundle: str) -> str | None:

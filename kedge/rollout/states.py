@@ -64,8 +64,13 @@ def _after_step(rules: Rules, step: int) -> tuple[State, int]:
     return ("canary", step + 1) if step + 1 < len(rules.steps) else ("bake", 0)
 
 
+def _step(rules: Rules, number: int) -> Step:
+    """A step, the last one where a policy that changed meanwhile has fewer."""
+    return rules.steps[min(number, len(rules.steps) - 1)]
+
+
 def _of_step(rules: Rules, number: int) -> Needs:
-    step: Step = rules.steps[number]
+    step = _step(rules, number)
     return {
         "seconds": step.min_seconds,
         "requests": step.min_requests,
@@ -84,7 +89,7 @@ TABLE: Mapping[State, Row] = {
         following=lambda _rules, _step: ("canary", 0),
     ),
     "canary": Row(
-        percent=lambda rules, step: rules.steps[step].percent,
+        percent=lambda rules, step: _step(rules, step).percent,
         needs=_of_step,
         compared="champion",
         following=_after_step,
@@ -122,6 +127,15 @@ def needs(rules: Rules, state: State, percent: int) -> Needs:
     """
     step = next((number for number, step in enumerate(rules.steps) if step.percent == percent), 0)
     return TABLE[state].needs(rules, step)
+
+
+def step_at(rules: Rules, percent: int) -> int:
+    """The last step whose share is not above a percent, else the first one.
+
+    >>> step_at(Rules(), 50), step_at(Rules(), 30), step_at(Rules(), 1)
+    (2, 1, 0)
+    """
+    return max((number for number, step in enumerate(rules.steps) if step.percent <= percent), default=0)
 
 
 def lacking(wanted: Needs, evidence: Evidence) -> tuple[str, ...]:

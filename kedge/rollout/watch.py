@@ -12,7 +12,6 @@ Lack of evidence ends a release without a verdict, and never moves traffic to a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -37,8 +36,8 @@ STEADY = timedelta(seconds=60)
 
 def watch(release: Release, route: Route, rollout: Rollout) -> None:
     """Look once at a shadow, a step or the bake."""
-    if rollout.weights is not None and dict(route.weights) != dict(rollout.weights):
-        end(release, route, rollout, "not-judged", _edited(route.weights, rollout.weights))
+    if edited := _edited(route, rollout):
+        end(release, route, rollout, "not-judged", edited)
         return
     candidate, champion = _slots(release, rollout)
     answers, champion_answers = candidate.serves(rollout.bundle), champion.serves(rollout.champion)
@@ -87,6 +86,9 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
 
 def wait(release: Release, route: Route, rollout: Rollout) -> None:
     """Look once at a candidate without traffic whose server was gone."""
+    if edited := _edited(route, rollout):
+        end(release, route, rollout, "not-judged", edited)
+        return
     release.driver.deploy(rollout.slot, rollout.bundle, rollout.uri)
     candidate = release.driver.slot(rollout.slot)
     waited = (release.clock() - rollout.since).total_seconds()
@@ -109,6 +111,13 @@ def fail_over(release: Release, route: Route, rollout: Rollout) -> None:
         return
     if not answers:
         release.pause(text=f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
+        return
+    if edited := _edited(route, rollout):
+        if release.steady is not None:
+            end(release, route, rollout, "not-judged", edited)
+        else:
+            release.say(f"{edited}. {dead}: all traffic to the candidate again")
+            move(release, route, rollout, "failover", rollout.step)
         return
     evidence = _seen(release, route, rollout)
     if evidence is None:
@@ -253,8 +262,12 @@ def _trouble(slot: Slot, status: SlotStatus) -> str:
     return f"slot {slot} is not ready: {status.reason or 'it gave no reason'}"
 
 
-def _edited(found: Mapping[Slot, int], written: Mapping[Slot, int]) -> str:
+def _edited(route: Route, rollout: Rollout) -> str:
+    """That another hand wrote the weights, in words; empty: they are as the release wrote them."""
+    found, written = dict(route.weights), rollout.weights
+    if written is None or found == dict(written):
+        return ""
     return (
-        f"the route was edited by another hand while the release ran: weights {dict(found)} instead of "
-        f"{dict(written)}; change traffic with `kedge rollback`, not on the route"
+        f"the route was edited by another hand while the release ran: weights {found} instead of {dict(written)}; "
+        "change traffic with `kedge rollback`, not on the route"
     )

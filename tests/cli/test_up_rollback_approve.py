@@ -138,6 +138,7 @@ def test_rollback_of_a_running_release_answers_as_json(kedge, store, tmp_path):
     rollout = Rollout(
         bundle=NEW, uri="u", slot="green", champion="a" * 40, attempt=1, run="r", started=now, since=now, state="canary"
     )
+    records.append(store, record("release-started", f"{NEW}-1", now, bundle=NEW))
     platform = Folder(tmp_path / "store" / "platform")
     platform.swap_route("fraud", Route(weights={"blue": 90, "green": 10}, rollout=rollout))
     out = kedge("rollback", "--policy", tmp_path / "fraud.yaml", "--reason", "odd", "--json")

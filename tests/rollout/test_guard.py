@@ -1,10 +1,13 @@
 """The circuit breaker after a release, and absolute limits."""
 
 from dataclasses import replace
+from datetime import timedelta
+from shutil import rmtree
 
 import pytest
 
 from kedge import records
+from kedge.errors import StoreError
 from kedge.policy.release import Guard
 from kedge.rollout.guard import look
 from kedge.rollout.limits import exceeded
@@ -54,6 +57,26 @@ def test_slot_of_a_replaced_champion_is_emptied_when_its_time_is_over(promoted, 
     promoted.sleep(86_400)
     assert look(release(promoted, None, policy=kept), 40).removed == OLD
     assert promoted.slots.keys() == {"green"}
+
+
+def test_clock_that_was_set_within_the_look_empties_no_slot(promoted, release, kept):
+    asked, ahead, passes = release(promoted, None, policy=kept), [0], promoted.sleep
+
+    def sleep(seconds):
+        passes(seconds)
+        ahead[0] = 400
+
+    asked.clock = lambda: promoted.now + timedelta(days=ahead[0])
+    asked.monotonic, asked.sleep = lambda: (promoted.now - START).total_seconds(), sleep
+    assert look(asked, 40).removed == ""
+
+
+def test_store_that_is_empty_now_is_named_and_nothing_moves(promoted, release, kept, store):
+    promoted.behaviours[NEW] = Behaviour(failing=0.3)
+    rmtree(store.url)
+    with pytest.raises(StoreError, match=r"is empty: it has no store\.json"):
+        look(release(promoted, None, policy=kept), 40)
+    assert promoted.routes == []
 
 
 def test_outage_of_both_condemns_nobody(promoted, release, kept, store):

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from shutil import rmtree
 
 import pytest
 
 from kedge import records
 from kedge.errors import ReleaseError, SlotNotReady, StoreError
+from kedge.policy.release import Step
 from kedge.rollout.model import Route
 from kedge.rollout.rollout import run
 from tests.records.made import record
@@ -427,6 +429,63 @@ def test_route_that_another_hand_edited_ends_the_release_without_a_verdict(serve
 
 
 YEAR = 365 * 86_400
+
+
+def killed_at(served, asked, state, step=0):
+    """The release, ended as by kill -9 where it first waits in a state."""
+    passes = asked.sleep
+
+    def sleep(seconds):
+        passes(seconds)
+        rollout = served.current_route.rollout
+        if rollout is not None and (rollout.state, rollout.step) == (state, step):
+            raise Killed
+
+    asked.sleep = sleep
+    with pytest.raises(Killed):
+        run(asked)
+
+
+@pytest.mark.parametrize(
+    ("percents", "after"), [((20,), [20, 95, 100]), ((5, 90), [5, 90, 95, 100]), ((30, 50), [95, 100])]
+)
+def test_policy_whose_steps_changed_meanwhile_raises_no_share_unseen(served, release, change, percents, after):
+    killed_at(served, release(served), "canary", 1)
+    assert served.current_route.weights == {"blue": 50, "green": 50}
+    served.routes.clear()
+    steps = tuple(Step(percent=percent, min_requests=50) for percent in percents)
+    assert run(release(served, policy=change(steps=steps))).result == "promoted"
+    shares = [route.weights["green"] for route in served.routes if route.weights != {"blue": 50, "green": 50}]
+    assert list(dict.fromkeys(shares)) == after
+
+
+def test_store_that_is_emptied_meanwhile_gets_no_records(served, release, store):
+    killed_at(served, release(served), "bake")
+    rmtree(store.url)
+    with pytest.raises(StoreError, match=r"is empty: it has no store\.json"):
+        run(release(served))
+    assert list(store.keys("records")) == []
+    assert served.current_route.rollout.state in ("bake", "promoted")  # to be gone on with when it is back
+
+
+@pytest.mark.parametrize("edited", [{"blue": 50, "green": 50}, {"green": 100}, {}])
+def test_route_that_is_edited_while_the_candidate_is_away_ends_the_release(served, release, edited):
+    served.unready["green"] = [(20.0, 60.0)]
+    killed_at(served, release(served), "waiting")
+    served.current_route = replace(served.current_route, weights=edited)
+    outcome = run(release(served))
+    assert (outcome.result, served.current_route.weights) == ("not-judged", {"blue": 100})
+    assert "edited by another hand" in outcome.reason
+
+
+@pytest.mark.parametrize("edited", [{"blue": 50, "green": 50}, {"blue": 100}])
+def test_traffic_that_another_hand_gives_a_dead_champion_goes_back_to_who_answers(served, release, edited):
+    served.unready["blue"] = [(20.0, 1e9)]
+    killed_at(served, release(served), "failover")
+    served.current_route = replace(served.current_route, weights=edited)
+    served.routes.clear()
+    assert run(release(served)).result == "promoted"
+    assert all(route.weights == {"green": 100} for route in served.routes)
 
 
 @pytest.mark.parametrize("jump", [86_400, -86_400, YEAR, -YEAR])
