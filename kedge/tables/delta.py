@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -11,6 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kedge.clouds import place_of, reason
 from kedge.errors import DataError
+from kedge.tables.files import refuse_system_file
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
 
@@ -28,6 +31,9 @@ class DeltaReader:
             raise DataError(f"{location}: no Delta table there (no _delta_log); check data.source.location") from exc
         except (DeltaError, OSError) as exc:
             raise DataError(f"{location}: the Delta table cannot be opened: {reason(location, exc)}") from exc
+        if "://" not in location:
+            for name in self._table.get_add_actions(flatten=True)["path"].to_pylist():
+                refuse_system_file(str(Path(location, unquote(name).removeprefix("file://"))))
         self.names: list[str] = [field.name for field in self._table.schema().fields]
         self.version: str | None = str(self._table.version())
 

@@ -136,7 +136,11 @@ def refuse_system_file(location: str, environment: Mapping[str, str] = os.enviro
     """
     if "://" in location or "KUBERNETES_SERVICE_HOST" not in environment:
         return
-    path = Path(location).expanduser().resolve()
+    path = Path(location).expanduser()
+    try:
+        path = path.resolve()
+    except OSError:  # behind a link that may not be followed
+        path = Path(os.path.abspath(path))
     folder = next((folder for folder in SYSTEM if path.is_relative_to(folder)), None)
     if folder is not None:
         raise DataError(

@@ -1,3 +1,5 @@
+import os
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,7 @@ from kedge.errors import DataError
 from kedge.policy import Policy, Source
 from kedge.store import Store
 from kedge.tables import sources
+from kedge.tables.files import refuse_system_file
 from kedge.tables.reader import BATCH_ROWS
 from kedge.tables.sources import Table
 
@@ -409,6 +412,26 @@ def test_in_a_pod_no_table_is_read_from_the_files_of_the_system(
     with pytest.raises(DataError, match=r"lies in /(proc|etc), .* cluster\.volumes") as caught:
         sources.open_reader(Source.model_validate({"format": form, "location": location}))
     assert "root:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/other.parquet", "file:///etc/other.parquet", "../../../../../../../etc/other.parquet"]
+)
+def test_in_a_pod_no_delta_table_leads_to_files_of_the_system(
+    tmp_path: Path, parcels: pa.Table, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    place = lay(parcels, tmp_path / "t", "delta")
+    commit = Path(place, "_delta_log/00000000000000000000.json")
+    commit.write_text(re.sub(r'"path":"[^"]*"', f'"path":"{path}"', commit.read_text()))
+    with pytest.raises(DataError, match=r"other\.parquet: lies in /etc"):
+        sources.open_reader(Source(format="delta", location=str(place)))
+
+
+def test_in_a_pod_a_link_that_may_not_be_followed_is_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "resolve", lambda _path: os.listdir("/proc/1/root/nothing"))
+    with pytest.raises(DataError, match=r"lies in /proc"):
+        refuse_system_file("/tmp/../proc/1/root/x.csv", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
 
 
 def test_outside_of_a_pod_a_folder_of_the_system_is_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
