@@ -163,15 +163,22 @@ def web_address(location: str) -> str:
 ABSENT = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 NO_IDENTITY = re.compile(r"token request|//169\.254\.|credentials? provider|no credentials", re.IGNORECASE)
 DENIED = re.compile(r"privileges|status code: 40[13]|HTTP status 403|ACCESS_DENIED|invalid access key", re.IGNORECASE)
+DAMAGED = re.compile(r"kernel error:.*(json|contiguous commit|checkpoint)", re.IGNORECASE)
 SILENT = re.compile(r"error sending request|HTTP error|status code: 5|curlCode|connection refused", re.IGNORECASE)
 
 
 def reason(location: str, exc: Exception) -> str:
-    """Why object storage refused, as one clause with what to check, without keys, tokens and signatures; of a path,
-    what the error says."""
+    """Why a store refused, as one clause with what to check, without keys, tokens and signatures; of a path what the
+    error says first, for Delta Lake adds where in its code it was."""
     said, cloud = str(exc), cloud_of(location)
+    first = _without_credentials(said.strip().partition("\n")[0])
+    if DAMAGED.search(first):
+        return (
+            f"the table's _delta_log is damaged ({first[:200]}); restore it from a backup, or move the file away that "
+            "was cut off: the table is then as before that commit"
+        )
     if cloud is None:
-        return said
+        return first
     endpoint = " or ".join(cloud.endpoint)
     if ABSENT.search(said):
         return f"there is no such bucket or container; check the address and ${endpoint}"
@@ -181,7 +188,7 @@ def reason(location: str, exc: Exception) -> str:
         return f"access is denied; check {cloud.credentials}, and what that may do there"
     if SILENT.search(said):
         return f"it does not answer; check the network and ${endpoint}"
-    return _without_credentials(said.strip().partition("\n")[0])
+    return first
 
 
 def _without_credentials(text: str) -> str:

@@ -14,6 +14,8 @@ from kedge.body import MAX_RATIO, SLACK, UnreadableBody
 MARK = b"PAR1"
 MAX_FOOTER = 8 << 20
 MAX_DEPTH = 16
+MAX_VARINT = 10
+"""Bytes of a number of 64 bits."""
 ROW_GROUPS, UNPACKED_BYTES = 4, 2
 """Fields of ``FileMetaData`` and of ``RowGroup``."""
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -94,11 +96,13 @@ class _Footer:
         return self._data[self._place - 1]
 
     def _varint(self) -> int:
-        number = shift = 0
-        while (byte := self._byte()) & 128:
+        number = 0
+        for shift in range(0, 7 * MAX_VARINT, 7):
+            byte = self._byte()
             number |= (byte & 127) << shift
-            shift += 7
-        return number | byte << shift
+            if byte < 128:
+                return number
+        raise ValueError("a number without end")
 
     def _zigzag(self) -> int:
         number = self._varint()

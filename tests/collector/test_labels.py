@@ -243,6 +243,7 @@ def test_a_parquet_file_that_swells_is_refused_before_it_is_read(start, once, wo
         headers = {"content-type": "application/vnd.apache.parquet"}
         answer = client.post("/v1/labels?model=payments", content=content, headers=headers)
         assert (answer.status_code, words in answer.json()["error"]) == (413, True)
-        for spoilt in (content[:-8], content[:-12] + b"????PAR1", b"PAR1", content[:4000] + content[-8:]):
+        endless = b"PAR1" + b"\xff" * (4 << 20) + (4 << 20).to_bytes(4, "little") + b"PAR1"  # a number of 4 MiB
+        for spoilt in (content[:-8], content[:-12] + b"????PAR1", b"PAR1", content[:4000] + content[-8:], endless):
             answer = client.post("/v1/labels?model=payments", content=spoilt, headers=headers)
             assert (answer.status_code, "Parquet" in answer.json()["error"]) == (400, True)

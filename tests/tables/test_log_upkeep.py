@@ -141,3 +141,25 @@ def test_a_clock_that_was_ahead_for_a_moment_leaves_a_young_log_alone(store):
         appending.append(store, POLICY, "predictions", rows, writer="one", sequence=number)
     upkeep.drop_old(store, POLICY, timedelta(days=5), NOON + timedelta(days=400))
     assert len(appending.days(appending.open_table(store, "logs/payments/predictions"))) == 2
+
+
+def _cut(folder):
+    newest = max(folder.glob("*.json"))
+    newest.write_bytes(newest.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut,
+        lambda folder: min(folder.glob("*1.json")).unlink(),
+        lambda folder: (folder / "_last_checkpoint").write_text('{"version":1,"size":3}'),
+    ],
+    ids=["cut off", "missing", "no checkpoint"],
+)
+def test_a_damaged_log_of_a_table_is_named_with_what_to_do(store, tmp_path, damage):
+    write(store, "one")
+    damage(tmp_path / "store/logs/payments/predictions/_delta_log")
+    with pytest.raises(StoreError, match=r"predictions: the table's _delta_log is damaged .*; restore it") as refused:
+        read(store)
+    assert "\n" not in str(refused.value)
