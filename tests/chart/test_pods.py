@@ -15,7 +15,7 @@ from kedge.rollout.knative import objects as knative
 from kedge.rollout.kserve.address import parse
 from kedge.submission.compile import PIPELINES, compiled
 from tests.chart.answering_cluster import render_in
-from tests.chart.render import ROOT, Object, containers, one, render
+from tests.chart.render import CHART, ROOT, Object, containers, one, render
 from tests.chart.test_values import FRAUD
 from tests.manifests.build import build, copied
 
@@ -44,6 +44,7 @@ MOUNTS = [{"name": "authority", "mountPath": "/etc/ssl/authority", "readOnly": T
 
 SETTINGS: dict[str, Object] = {
     "imagePullSecrets": {"images": {"pullSecrets": ["registry"]}},
+    "imagePullPolicy": {"images": {"pullPolicy": "Always"}},
     "labels": {"pod": {"labels": {"team": "1"}}},
     "annotations": {"pod": {"annotations": {"example.com/scrape": "true"}}},
     "nodeSelector": {"pod": {"nodeSelector": {"pool": "ml"}}},
@@ -89,6 +90,8 @@ def holds(setting: str, meta: Object, pod: Object) -> bool:
             return bool((meta.get("annotations") or {}).get("example.com/scrape") == "true")
         case "imagePullSecrets":
             return bool(pod.get("imagePullSecrets") == [{"name": "registry"}])
+        case "imagePullPolicy":
+            return all(each.get("imagePullPolicy") == "Always" for each in every)
         case "user of the platform":
             contexts = [pod.get("securityContext") or {}, *(each.get("securityContext") or {} for each in every)]
             none = not any({"runAsUser", "runAsGroup", "fsGroup"} & context.keys() for context in contexts)
@@ -153,6 +156,7 @@ def step(documents: list[Object], name: str) -> tuple[Object, Object]:
     config = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][name]
     assert config.keys() <= FIELDS
     container = documents[0]["deploymentSpec"]["executors"][name]["container"]
+    pull_policy = config.get("imagePullPolicy")
     limits = {"cpu": container.get("resources", {}).get("resourceCpuLimit")}
     pod: dict[str, Any] = {
         "imagePullSecrets": [{"name": each["secretName"]} for each in config.get("imagePullSecret", ())],
@@ -161,7 +165,9 @@ def step(documents: list[Object], name: str) -> tuple[Object, Object]:
             {**each, **({"tolerationSeconds": int(each["tolerationSeconds"])} if "tolerationSeconds" in each else {})}
             for each in config.get("tolerations", ())
         ],
-        "containers": [{"env": container.get("env", ()), "resources": {"limits": limits}}],
+        "containers": [
+            {"env": container.get("env", ()), "resources": {"limits": limits}, "imagePullPolicy": pull_policy}
+        ],
         "securityContext": {
             key: int(value) if key != "runAsNonRoot" else value for key, value in config["securityContext"].items()
         },
@@ -193,6 +199,11 @@ def every_pod(values: Object, folder: Any, monkeypatch: pytest.MonkeyPatch) -> d
         for name in documents[0]["deploymentSpec"]["executors"]:
             found[f"{pipeline}: {name}"] = step(documents, name)
     return found
+
+
+def test_every_value_for_pods_is_in_the_table():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["pod"]
+    assert values.keys() - {"serviceAccount"} == {name for each in SETTINGS.values() for name in each.get("pod", ())}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -271,32 +282,34 @@ def test_an_account_takes_labels_annotations_and_another_name():
 COMPONENTS = {
     "imagePullSecrets": "pull-secrets", "nodeSelector": "node-selector", "tolerations": "tolerations",
     "affinity": "affinity", "topologySpreadConstraints": "spread", "priorityClassName": "priority-class",
-    "hostAliases": "host-aliases", "user of the platform": "security-context",
+    "hostAliases": "host-aliases", "user of the platform": "security-context", "runtimeClassName": "runtime-class",
+    "schedulerName": "scheduler", "dnsPolicy": "dns-policy", "dnsConfig": "dns-config",
+    "terminationGracePeriodSeconds": "grace-period",
 }  # fmt: skip
 """The overlays' part of the table: setting -> folder in manifests/components/pods."""
+OF_RUNTIME = {"imagePullSecrets", "nodeSelector", "tolerations", "affinity", "schedulerName"}
+"""What a ServingRuntime has a field for; the rest of a slot is in predictor.json."""
 
 
-@pytest.mark.parametrize("setting", COMPONENTS)
-def test_one_file_of_an_overlay_reaches_its_pods(tmp_path, setting):
+def test_one_file_of_an_overlay_reaches_its_pods(tmp_path):
     overlay = copied(tmp_path, "overlays/prod")
     pod, folder = (yaml.safe_load((overlay / name).read_text()) for name in ("pod.yaml", "kustomization.yaml"))
-    if setting == "user of the platform":
-        for name in NOBODY:
-            del pod["spec"]["securityContext"][name]
-    else:
+    for setting in COMPONENTS.keys() - {"user of the platform"}:
         pod["spec"][setting] = SETTINGS[setting].get("pod", {}).get(setting, [{"name": "registry"}])
+    for name in NOBODY:
+        del pod["spec"]["securityContext"][name]
     folder["patches"] = [
         each for each in folder["patches"] if "affinity" not in each.get("patch", "")
     ]  # the overlay's own wins
-    folder["components"].append(f"../../components/pods/{COMPONENTS[setting]}")
+    folder["components"] += [f"../../components/pods/{each}" for each in COMPONENTS.values()]
     (overlay / "pod.yaml").write_text(yaml.safe_dump(pod))
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(folder))
     objects = build(overlay)
     found = of_charts_objects(objects)
     assert {name.split("/")[0] for name in found} == {"StatefulSet", "Deployment", "CronJob"}
-    if setting in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
-        found["ServingRuntime"] = slot(one(objects, "ServingRuntime", "kedge"), {"model": {}})
-    assert [name for name, each in found.items() if not holds(setting, *each)] == []
+    runtime = slot(one(objects, "ServingRuntime", "kedge"), {"model": {}})
+    lacking = {(setting, name) for setting in COMPONENTS for name in found if not holds(setting, *found[name])}
+    assert lacking | {(setting, "runtime") for setting in OF_RUNTIME if not holds(setting, *runtime)} == set()
 
 
 def test_every_component_for_pods_is_in_the_table():
