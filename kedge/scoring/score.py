@@ -27,6 +27,7 @@ from kedge.records import ModelState, Record, Scored
 from kedge.rollout import batch as releases
 from kedge.scoring import outputs, tables
 from kedge.scoring.logged import PredictionLog
+from kedge.store.identity import require
 from kedge.tables import labels
 from kedge.tables.columns import ID
 
@@ -110,13 +111,15 @@ def score(
         UsageError: the output is the input, or holds something else.
         DataError: no table, one of another schema, or a value that cannot be read: nothing is written or logged.
         BundleError: the champion is altered, or its golden rows are predicted otherwise here.
-        StoreError, RegistryError: as they say.
+        StoreError: also where the store is empty.
+        RegistryError: as it says.
     """
     policy, store = ledger.policy, ledger.store
     moment = at or clock.now()
     moment -= timedelta(microseconds=moment.microsecond % 1000)
     data, output = (each.replace(DAY, f"{moment.astimezone(UTC):%Y-%m-%d}") for each in (data, output))
     outputs.refuse_input(output, data)
+    require(store)
     if log and policy.data.labels is not None:
         try:
             labels.pull(store, policy)

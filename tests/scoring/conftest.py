@@ -19,6 +19,7 @@ from kedge.records import Record, Registered
 from kedge.rollout import batch
 from kedge.scoring.score import score
 from kedge.store import open_store
+from kedge.store.identity import begin
 from kedge.tables import appending
 
 START = datetime(2026, 3, 2, 2, tzinfo=UTC)
@@ -118,9 +119,9 @@ class World(SimpleNamespace):
 
 @pytest.fixture
 def world(tmp_path):
-    return World(
-        folder=tmp_path, store=open_store(str(tmp_path / "store")), policy=rules(), now=START, said=[], published=[]
-    )
+    store = open_store(str(tmp_path / "store"))
+    begin(store)
+    return World(folder=tmp_path, store=store, policy=rules(), now=START, said=[], published=[])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from shutil import rmtree
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +115,13 @@ def test_without_ids_or_rows_nothing_is_scored(world, champion):
     with pytest.raises(DataError, match="which column is the id"):
         world.score(world.table())
     assert world.score(world.table(), id_column="customer").rows == ROWS
+
+
+def test_a_store_that_is_emptied_is_named_and_gets_nothing(world, champion):
+    rmtree(world.store.url)
+    with pytest.raises(StoreError, match=r"is empty: it has no store\.json"):
+        world.score(world.table())
+    assert list(world.store.keys("")) == []
 
 
 def test_before_the_first_promotion_what_is_to_be_done_is_said(world):
