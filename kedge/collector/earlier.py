@@ -55,8 +55,13 @@ def upgrade(spool: Path, declared: Mapping[str, Declared], metrics: Metrics) -> 
                 _write(folder / Segment(writer, int(path.stem)).file, reader.read(path.read_bytes(), damage))
                 _keep(path, damage, spool / "damaged", metrics)
             path.unlink(missing_ok=True)
-    for path in (*spool.glob("index.db*"), *spool.glob("schemas/*")):
+    for path in spool.glob("index.db*"):
         path.unlink(missing_ok=True)
+    for path in spool.glob("schemas/*"):
+        if (spool / "damaged").exists():  # whoever looks at what is there needs its columns
+            set_aside(path, spool / "damaged")
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _index(path: Path, metrics: Metrics) -> tuple[str, int, list[tuple[str, str, bytes]]]:

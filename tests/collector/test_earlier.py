@@ -104,6 +104,7 @@ def test_entries_of_a_kind_that_is_not_read_any_more_are_kept_and_hold_up_nobody
         client.post("/v1/flush")
         assert file.name in client.get("/readyz").json()["faults"]["journal"]
     assert list(read()) == ["a"]
+    assert {path.name for path in (spool / "damaged").iterdir()} == {file.name, "5c4e.json"}
     assert (spool / "damaged" / file.name).read_bytes() == data
 
 
