@@ -566,6 +566,39 @@ def test_failing_candidate_is_rolled_back_and_the_next_one_never_lets_it_serve_a
     assert max(bore(cluster, THIRD)) == 100
 
 
+def during(made, asked, state, change):
+    """Do something at each look in a state, told how often before."""
+    passes, looks = asked.sleep, []
+
+    def sleep(seconds):
+        passes(seconds)
+        rollout = made().route().rollout
+        if rollout is not None and (looks or rollout.state == state):
+            change(len(looks))
+            looks.append(seconds)
+
+    asked.sleep = sleep
+    return asked
+
+
+@pytest.mark.parametrize("state", ["canary", "bake"])
+def test_champion_whose_pods_crash_loop_leaves_the_traffic_to_the_candidate(made, cluster, release_of, state):
+    run(release_of(made, OLD))
+    asked = during(made, release_of(made, NEW), state, lambda _looks: cluster.behaviours.update({OLD: "crashes"}))
+    outcome = run(asked)
+    assert (outcome.result, "slot blue is not ready" in outcome.reason) == ("promoted", True)
+    assert bore(cluster, NEW)[-2:] == [99, 100]  # with the last percent the champion would lose its pods
+
+
+def test_candidate_whose_pod_is_drained_in_the_bake_waits_without_traffic_and_bakes_again(made, cluster, release_of):
+    def drain(looks):
+        cluster.behaviours[NEW] = "no room" if looks < 5 else "ready"
+
+    run(release_of(made, OLD))
+    assert run(during(made, release_of(made, NEW), "bake", drain)).result == "promoted"
+    assert bore(cluster, NEW)[-5:] == [95, 0, 95, 99, 100]
+
+
 @pytest.mark.parametrize("failing", [0.0, 0.5])
 def test_shares_that_are_routed_long_after_they_are_asked_for_end_a_release_the_same_way(
     made, cluster, release_of, failing
