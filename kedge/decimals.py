@@ -48,6 +48,32 @@ def spelled(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else f"{value:.15g}"
 
 
+def nearest(column: Any) -> Any:
+    """A column of Arrow's decimals as the 64-bit floats nearest to them, as other programs read such digits.
+
+    Arrow's own cast multiplies by a rounded power of ten: of the prices up to 100,000.00 it misses one in seven.
+
+    >>> import pyarrow as pa
+    >>> price = pa.array([81.41]).cast(pa.decimal128(18, 2))
+    >>> nearest(price)[0].as_py(), nearest(pa.array([1e-7]).cast(pa.decimal128(18, 10)))[0].as_py()
+    (81.41, 1e-07)
+    """
+    return column.cast("string").cast("float64")
+
+
+def digits_of(value: Any) -> str | None:
+    """A decimal as the text of a category: in full, without trailing zeros.
+
+    >>> from decimal import Decimal
+    >>> digits_of(Decimal("3.00")), digits_of(Decimal("0E-18")), digits_of(Decimal("1.2E+3"))
+    ('3', '0', '1200')
+    """
+    if value is None:
+        return None
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def seconds(ticks: NDArray[np.int64], unit: str) -> NDArray[np.float64]:
     """Durations in seconds: the same duration gives the same number from every unit.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kedge.decimals import seconds, spelled
+from kedge.decimals import nearest, seconds, spelled
 
 Kind = Literal["number", "time", "category"]
 
@@ -72,7 +72,7 @@ def _numpy(array: pa.Array) -> NDArray[Any]:
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
     if pa.types.is_decimal(kind):
-        array = array.cast(pa.float64())
+        array = nearest(array)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         array = array.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).view(pa.int64())
     if pa.types.is_duration(kind):

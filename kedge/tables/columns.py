@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kedge.decimals import A_SECOND, seconds, spelled, widened
+from kedge.decimals import A_SECOND, digits_of, nearest, seconds, spelled, widened
 from kedge.errors import DataError
 from kedge.policy import Data, Model
 
@@ -267,6 +267,8 @@ def _doubles(column: pa.Array) -> Converted:
     wrong, reason = np.zeros(len(column), bool), ""
     if pa.types.is_floating(kind) and kind != pa.float64():
         values = pa.array(widened(column.to_numpy(zero_copy_only=False)), pa.float64(), mask=_nulls(column))
+    elif pa.types.is_decimal(kind):
+        values = nearest(column)
     elif _is_number(kind) or pa.types.is_null(kind):
         values = column.cast(pa.float64(), safe=False)
     elif pa.types.is_boolean(kind):
@@ -372,8 +374,10 @@ def _texts(column: pa.Array) -> pa.Array:
         column = _times(column).values
     if pa.types.is_time(kind):
         column = column.cast(pa.time64("us"), safe=False)
+    if pa.types.is_decimal(kind) and not 0 <= kind.scale <= 6:  # of which Arrow writes 0E-7, 1.2E+3
+        return pa.array([digits_of(value) for value in column.to_pylist()], pa.string())
     text = column.cast(pa.string())
-    if pa.types.is_decimal(kind) and kind.scale > 0:
+    if pa.types.is_decimal(kind) and kind.scale:
         text = pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), ".")
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 

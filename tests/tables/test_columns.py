@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kedge.drift.arrow_reader import aligned_numbers
 from kedge.errors import DataError
 from kedge.tables.columns import LARGEST, convert, negatives
 
@@ -220,6 +221,15 @@ def test_a_short_decimal_is_the_same_number_whatever_width_held_it() -> None:
         assert values(pa.array([*numbers, None], kind), "number") == [*numbers, None]
         assert values(pa.array([0.1, None], kind), "category") == ["0.1", None]
     assert values(pa.array([0.1, None], pa.float16()), "number") == [0.1, None]
+
+
+@pytest.mark.parametrize("scale", [2, 7, 18])
+def test_a_decimal_is_the_number_and_the_text_that_a_file_of_text_says(scale: int) -> None:
+    said = ["0", "3", "1200.5", "81.41", *(f"{cents / 100:.2f}" for cents in range(100, 3000, 7))]
+    column = pa.array([Decimal(text) for text in said], pa.decimal128(38, scale))
+    assert values(column, "number") == [float(text) for text in said]
+    assert aligned_numbers(column).tolist() == [float(text) for text in said]
+    assert values(column, "category")[:4] == values(column, "id")[:4] == said[:4]
 
 
 def test_sixteen_digit_ids_stored_as_floats_are_as_many_ids_as_there_are() -> None:
