@@ -21,8 +21,24 @@ from kedge.tables.parquet import with_constants
 from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice
 
 DELIMITERS = ",;\t|"
+COMPRESSED = (".gz", ".bz2", ".zst")
 MAX_HEADER = 1_000_000
 BLOCK_BYTES = 4 << 20
+OTHERS = {
+    b"\x1f\x8b": "compressed by gzip: call it .csv.gz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: call it .csv.zst",
+    b"BZh": "compressed by bzip2: call it .csv.bz2",
+    b"PK\x03\x04": "an archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    b"PAR1": "a Parquet file: call it .parquet",
+    b'{"': "JSON: write it as Parquet or CSV",
+    b"{\n": "JSON: write it as Parquet or CSV",
+    b"[{": "JSON: write it as Parquet or CSV",
+    b"[\n": "JSON: write it as Parquet or CSV",
+    b"<!DOCTYPE": "a page of the web, perhaps of a login: fetch the table itself",
+    b"<html": "a page of the web, perhaps of a login: fetch the table itself",
+    b"<?xml": "XML: write it as Parquet or CSV",
+}
+"""First bytes of other formats -> what they are, and the way from there."""
 HEADER = re.compile(rb'(?:"(?:[^"]|"")*"|[^"\r\n]|")*?(?=\r|\n|\Z)')
 """The first line; a name in quotes may hold line ends."""
 
@@ -83,6 +99,8 @@ def _pieces(file: File, columns: Sequence[str], batch_rows: int) -> Iterator[Pie
                 yield Piece(rows, file.place, first)
                 first += rows.num_rows
     except (pa.ArrowException, OSError) as exc:
+        if "Empty CSV file" in str(exc):  # a header alone, without a line end
+            return
         refuse_bad_bytes(file)
         raise DataError(f"{file.place}, {_reason(exc, first - 1)}") from exc
 
@@ -105,10 +123,18 @@ def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) 
 def _first_line(file: File) -> bytes:
     with _stream(file) as stream:
         start = _read(stream, MAX_HEADER, file)
-    if not start.strip():
+    _refuse_other_format(start, file)
+    if not start.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
     found = HEADER.match(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n"))
     return found[0] if found is not None else b""
+
+
+def _refuse_other_format(start: bytes, file: File) -> None:
+    """What a file is by its first bytes, whatever its name says."""
+    said = next((said for begin, said in OTHERS.items() if start.lstrip().startswith(begin)), "")
+    if said:
+        raise DataError(f"{file.place}: is no CSV file but {said}")
 
 
 def header(file: File) -> tuple[list[str], str]:
@@ -122,6 +148,8 @@ def header(file: File) -> tuple[list[str], str]:
     except UnicodeDecodeError:
         refuse_bad_bytes(file)
         raise
+    if "\0" in text:
+        raise DataError(f"{file.place}, line 1: holds NUL bytes, as UTF-16 and binary files do; save the file as UTF-8")
     delimiter = max(DELIMITERS, key=text.count)
     names = _split(text, delimiter, file)
     refuse_values(names, f"{file.place}, line 1")
@@ -162,15 +190,16 @@ def _read(stream: Any, count: int, file: File) -> bytes:
     try:
         return bytes(stream.read(count))
     except OSError as exc:
-        raise DataError(f"{file.place}: cannot be read: {_line(exc)}") from exc
+        hint = "; is it whole, and compressed as its name says?" if file.path.endswith(COMPRESSED) else ""
+        raise DataError(f"{file.place}: cannot be read: {_line(exc)}{hint}") from exc
 
 
 def _refuse_utf16(file: File) -> None:
     with _stream(file) as stream:
         begin = _read(stream, 2, file)
     if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        said = f"not UTF-8: byte 0x{begin[0]:02x}: it is UTF-16, which Excel calls Unicode text; save the file as UTF-8"
-        raise DataError(f"{file.place}, line 1: {said}")
+        said = "it is UTF-16 or UTF-32, which Excel calls Unicode text; save the file as UTF-8"
+        raise DataError(f"{file.place}, line 1: not UTF-8: byte 0x{begin[0]:02x}: {said}")
 
 
 def refuse_bad_bytes(file: File) -> None:
@@ -204,7 +233,9 @@ def _reason(exc: BaseException, read: int) -> str:
     row, named, values = (int(uneven[group]) for group in (1, 3, 4))
     fix = 'quote values that hold the delimiter with "'
     if row == 2 and named < values:
-        fix = "the first line must be that of the column names, with nothing above it"
+        fix = "the first line must be that of the column names, with nothing above it and as many delimiters as a row"
+    elif values < named:
+        fix = 'quote values that hold a line end with ", and leave none out'
     return f"row {row - 1}: not readable as CSV: {uneven[2]}; {fix}"
 
 

@@ -100,7 +100,8 @@ def refuse_twice(names: Sequence[str], place: str) -> None:
     """Raise DataError if two columns have one name: which of them is meant cannot be said."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{place}: has the column {twice!r} twice; rename one of them")
+        fix = "rename one of them" if twice else "give each a name; the first line must be that of the column names"
+        raise DataError(f"{place}: has the column {twice!r} twice; {fix}")
 
 
 def spread_over(count: int) -> list[int]:

@@ -75,3 +75,30 @@ def test_rows_whose_order_is_no_time_are_dealt_alike_each_time(tmp_path: Path) -
     assert times[0].tolist() == [0.0] * 500 + [1.0] * 500
     assert times[1].tolist() == times[2].tolist()
     assert 200 < times[1][:500].sum() < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x1f\x8b\x08\x00", "is no CSV file but compressed by gzip: call it .csv.gz"),
+        (b"PK\x03\x04\x14\x00", "is no CSV file but an archive or an Excel workbook"),
+        (b"PAR1\x15\x04", "is no CSV file but a Parquet file"),
+        (b"<!DOCTYPE html>\n<p>log in</p>\n", "is no CSV file but a page of the web"),
+        (b'\n[{"a": 1,\n"b": 2}]', "is no CSV file but JSON"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "line 1: holds NUL bytes, as UTF-16"),
+        (b"\xef\xbb\xbf", "empty; a CSV file begins with a line of column names"),
+        (b"Sales,,\n1,2,3\n", "has the column '' twice; give each a name; the first line must be that of"),
+        (b"a,b\n1,2\n3\n", "row 2: not readable as CSV: Expected 2 columns, got 1; quote values that hold a line end"),
+    ],
+)
+def test_what_is_no_csv_is_said_by_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        profile(tmp_path / "t.csv")
+
+
+def test_a_header_alone_is_a_table_without_rows_with_and_without_a_line_end(tmp_path: Path) -> None:
+    for end in ("", "\n"):
+        (tmp_path / "t.csv").write_text("a,b" + end)
+        reader = CsvReader(str(tmp_path / "t.csv"))
+        assert (reader.names, list(reader.pieces(["a"]))) == (["a", "b"], [])
