@@ -32,7 +32,7 @@ MISSING_NUMBERS = (
     "-", "--", ".", "?",
 )
 """Texts that mean "no value" where a number, a boolean or a time is read: what pandas, R, Excel, SAS, MySQL and Hive
-write. For a category only "" does: NA is Namibia."""
+write. For a category only "" does: NA is Namibia; for an outcome of declared classes, what is none of them."""
 # fmt: on
 SINCE_1970 = {"unix_seconds": 10**6, "unix_milliseconds": 10**3, "unix_microseconds": 1, "unix_nanoseconds": 1 / 10**3}
 """Formats of a time that is a number -> microseconds in its unit."""
@@ -276,11 +276,17 @@ def _doubles(column: pa.Array) -> Converted:
     elif pa.types.is_duration(kind):
         values = _seconds(column)
     elif _is_text(kind):
-        values, wrong = _parsed(column, pa.float64(), float)
+        values, wrong = _parsed(column, pa.float64(), _float)
         reason = "is not a number"
     else:
         raise DataError(f"holds {kind}; a number is needed")
     return Converted(values, wrong, reason)
+
+
+def _float(text: str) -> float:
+    if "_" in text:  # Python reads 10_1 as 101; to everybody else it is a code
+        raise ValueError(text)
+    return float(text)
 
 
 def missing(column: pa.Array) -> pa.Array:
@@ -321,6 +327,7 @@ def _digits(text: pa.Array, format: str) -> pa.Array:
 
 def _since_1970(column: pa.Array, format: str) -> Converted:
     """Times that are numbers, of integers to the last digit."""
+    column = _whole(column) if _is_text(column.type) else column
     whole = pa.types.is_integer(column.type)
     read = Converted(column, np.zeros(len(column), bool), "") if whole else _numbers(column)
     numbers = pc.fill_null(read.values, 0).to_numpy(zero_copy_only=False)
@@ -334,6 +341,14 @@ def _since_1970(column: pa.Array, format: str) -> Converted:
     values = pa.array(ticks.astype(np.int64), pa.int64(), mask=_nulls(read.values)).cast(TIMESTAMP)
     reason = read.reason if read.wrong.any() else ""
     return _refused(Converted(values, read.wrong, reason), beyond, "is not of the years 1 to 9999")
+
+
+def _whole(text: pa.Array) -> pa.Array:
+    """Text as 64-bit integers if all of it is that; else as it is."""
+    try:
+        return _without_missing(pc.utf8_trim_whitespace(text.cast(pa.string()))).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return text
 
 
 def _seconds(column: pa.Array) -> pa.Array:
@@ -351,7 +366,8 @@ def _booleans(column: pa.Array) -> Converted:
     kind = column.type
     if _is_text(kind):
         values, wrong = _parsed(column, pa.bool_(), _boolean)
-        return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, "is not true or false")
+        reason = "is not true or false (nor 1 or 0); a category takes any two texts"
+        return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, reason)
     read = _numbers(column)
     values = read.values.to_numpy(zero_copy_only=False)
     return _refused(read, ~np.isnan(values) & (values != 0) & (values != 1), "is not true or false")
@@ -458,6 +474,8 @@ def _label_texts(column: pa.Array, positive_label: Label) -> pa.Array:
 def _positives(column: pa.Array, positive_label: Label, negative_label: Label | None) -> Converted:
     number = _is_number(column.type) or pa.types.is_boolean(column.type)
     read = _numbers(column).values if number else _label_texts(column, positive_label)
+    if not number and negative_label is not None:
+        read = _without_missing(read, [*_spellings(positive_label), *_spellings(negative_label)])
 
     def holds(label: Label, field: str) -> pa.Array:
         if not number:
@@ -485,10 +503,8 @@ def _places(column: pa.Array, classes: Sequence[str | int]) -> Converted:
         if any(value is None for value, _ in known):
             raise DataError(f"holds {column.type}, and model.classes are texts: {_some(classes)}")
     else:
-        read = _texts(column)
-        if not isinstance(classes[0], str):
-            read = pc.if_else(pc.is_in(read, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), read)
         known = [(text, place) for place, each in enumerate(classes) for text in _spellings(each)]
+        read = _without_missing(_texts(column), [str(text) for text, _ in known])
     spelled, places = zip(*known, strict=True)
     found = pa.array(places, pa.float64()).take(pc.index_in(read, pa.array(spelled, read.type)))
     found = pc.if_else(pc.is_valid(read), found, pa.scalar(None, pa.float64()))
@@ -532,8 +548,10 @@ def _parsed(column: pa.Array, kind: pa.DataType, parse: Callable[[str], object])
         return _parsed_singly(text, kind, parse)
 
 
-def _without_missing(text: pa.Array) -> pa.Array:
-    return pc.if_else(pc.is_in(text, pa.array(MISSING_NUMBERS)), pa.scalar(None, pa.string()), text)
+def _without_missing(text: pa.Array, labels: Sequence[str] = ()) -> pa.Array:
+    """Text without what means "no value", unless it is one of the labels: a class may be called None."""
+    missing = [each for each in MISSING_NUMBERS if each not in labels]
+    return pc.if_else(pc.is_in(text, pa.array(missing)), pa.scalar(None, pa.string()), text)
 
 
 def _parsed_singly(

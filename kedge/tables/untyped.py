@@ -9,6 +9,8 @@ from kedge.tables.columns import Kind, convert
 
 READABLE = 0.99
 """Share of a column's values that must read as a number, a time, true or false, for the column to be one."""
+LONG = r"^\s*[+-]?[0-9]{17,}\s*$"
+"""More digits than a float holds: if all values are so long, they name something, as ids of posts and cards do."""
 HEAD = 500
 """Values tried before all of an array are."""
 
@@ -23,7 +25,7 @@ class TextGuess:
     """
 
     def __init__(self) -> None:
-        self._present = 0
+        self._present = self._long = 0
         self._wrong: dict[Kind, int] = {"number": 0, "boolean": 0, "time": 0}
         self._read: dict[Kind, int] = dict.fromkeys(self._wrong, 0)
 
@@ -34,6 +36,7 @@ class TextGuess:
         self._present += len(array)
         if "number" in self._wrong and pc.any(pc.match_substring_regex(array, "^-?0[0-9]")).as_py():
             del self._wrong["number"]  # 01099 is a code
+        self._long += int(pc.sum(pc.match_substring_regex(array, LONG)).as_py() or 0)
         for kind in list(self._wrong):
             head = array.slice(0, HEAD)
             if convert(head, kind).wrong.sum() > (1 - READABLE) * len(head):
@@ -48,5 +51,6 @@ class TextGuess:
         """``number``, ``boolean``, ``time`` or ``category``; None: not one value."""
         if not self._present:
             return None
-        fits = (kind for kind, wrong in self._wrong.items() if wrong <= (1 - READABLE) * self._present)
+        wrong = self._wrong | ({"number": self._present} if self._long >= READABLE * self._present else {})
+        fits = (kind for kind in wrong if wrong[kind] <= (1 - READABLE) * self._present)
         return next((kind for kind in fits if self._read[kind]), "category")

@@ -109,7 +109,7 @@ def test_the_positive_label_is_found_in_every_spelling(column: pa.Array, label: 
     ("column", "positive", "negative"),
     [
         (pa.array(["yes", "no", "", "maybe", "Yes"]), "yes", "no"),
-        (pa.array(["yes", "no", None, " no", "NA"]), "yes", "no"),
+        (pa.array(["yes", "no", "NA", " no", "None of them"]), "yes", "no"),
         (pa.array([1, 0, None, 2, -1]), 1, 0),
         (pa.array([1.0, 0.0, float("nan"), 0.5, float("inf")]), 1, 0),
         (pa.array([1, 0, None, 2, 3]), "1", "0"),
@@ -365,3 +365,20 @@ def test_text_is_read_alike_whatever_arrow_calls_it() -> None:
 def test_a_time_may_name_its_zone_as_utc_or_gmt() -> None:
     texts = ["2026-03-01 12:00:00 UTC", "2026-03-01 12:00:00.5 GMT", "2026-03-01T12:00:00Z", "2026-03-01 12:00:00"]
     assert [time.hour for time in convert(pa.array(texts), "time").values.to_pylist()] == [12] * 4
+
+
+def test_what_tools_write_for_no_value_is_no_outcome_unless_it_is_a_class() -> None:
+    texts = pa.array(["cat", "NA", "None", "dog", "eel"])
+    read = convert(texts, "class", classes=["cat", "dog", "None"])
+    assert read.values.to_pylist() == [0.0, None, 2.0, 1.0, None]
+    assert read.wrong.tolist() == [False, False, False, False, True]
+    read = convert(texts, "positive", "cat", "None")
+    assert read.values.to_pylist() == [1.0, None, 0.0, None, None]
+    assert read.wrong.tolist() == [False, False, False, True, True]
+
+
+def test_nanoseconds_since_1970_are_the_same_time_as_text() -> None:
+    numbers = pa.array([1_772_323_200_123_456_999, None])
+    texts = pa.array([" 1772323200123456999", "NA"])
+    read = [convert(column, "time", format="unix_nanoseconds").values for column in (numbers, texts)]
+    assert read[0].equals(read[1])

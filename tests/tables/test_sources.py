@@ -208,7 +208,7 @@ def test_provenance_says_file_row_and_fault(tmp_path: Path, policy_for: Policies
     assert rows[0]["_fault"] is None
     assert rows[1]["_fault"] == (
         "column 'weight': 'heavy' is not a number; column 'items': '1.5' is not a whole number; "
-        "column 'express': 'perhaps' is not true or false"
+        "column 'express': 'perhaps' is not true or false (nor 1 or 0); a category takes any two texts"
     )
     assert (rows[1]["weight"], rows[1]["items"], rows[1]["express"]) == (None, None, None)
     assert rows[2]["_fault"] == "column 'sent': 'yesterday' is not a time such as 2026-03-02T08:00:00Z"
