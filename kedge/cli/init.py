@@ -36,6 +36,13 @@ def init(
     positive: Annotated[
         str | None, typer.Option(help="The class to predict against all others, as the table spells it.")
     ] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=FORMAT",
+            help="How a column writes numbers or times, where several formats read it: 'paid=1,234.5', 'at=%d/%m/%Y'.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name. Default: from the table's.")] = None,
     values: Annotated[Path | None, typer.Option(help="Write the chart's values for this policy, too.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
@@ -57,7 +64,7 @@ def init(
     for each, option in ((file, "-o"), (values, "--values")):
         if each is not None and each.exists() and not force:
             raise UsageError(f"{each}: exists; --force replaces it, {option} names another file")
-    seen = look.look(source_at(table))
+    seen = look.look(source_at(table), _formats(format or []))
     guesses = _guessed(seen, target, task or (None if loss is None else "regression"), positive)
     if loss is not None and guesses.task != "regression":
         raise UsageError(f"--loss {loss!r}: belongs to --task regression, not to {guesses.task}")
@@ -69,6 +76,17 @@ def init(
         write_file(values, write.values_text(text, location, str(values)).encode())
     _say(seen, guesses, parsed)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
+
+
+def _formats(said: list[str]) -> dict[str, str]:
+    """Columns -> their formats; a name may hold =, a format does not."""
+    from kedge.errors import UsageError
+
+    pairs = [each.rpartition("=")[::2] for each in said]
+    for column, each in pairs:
+        if not column:
+            raise UsageError(f"--format {each!r}: must be COLUMN=FORMAT, such as 'at=%d/%m/%Y'")
+    return dict(pairs)
 
 
 def _guessed(seen: Look, target: str | None, task: str | None, positive: str | None) -> Guesses:
@@ -114,7 +132,7 @@ def _location(table: str, file: Path) -> str:
 
 
 def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
-    from kedge.scaffold.write import suspicion
+    from kedge.scaffold.write import invalid_values, suspicion
 
     rows = f"{seen.rows:,} rows" if seen.whole else f"{seen.rows:,} of the rows"
     typer.echo(
@@ -131,11 +149,11 @@ def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
     said += [(found, f"{found.type}: {found.why}{_as(found)}") for found in guesses.features]
     said += [(found, f"left out: {found.why}") for found in guesses.left_out]
     said += [(found, f"SUSPECTED LEAK: {suspicion(found)}") for found in guesses.features if found.telling is not None]
-    said += [
-        (found, f"{found.column.invalid:,} values are invalid, as they are to a run") for found in _invalid(guesses)
-    ]
-    for found, words in said:
-        typer.echo(f"  {found.column.name:{width}}  {words}", err=True)
+    lines = [(found.column, words) for found, words in said]
+    invalid = invalid_values(guesses)
+    lines += [(column, f"{count:,} values are invalid, as they are to a run") for column, count in invalid]
+    for column, words in lines:
+        typer.echo(f"  {column.name:{width}}  {words}", err=True)
     if guesses.classes:
         typer.echo(f"classes are {', '.join(map(str, guesses.classes))}, in this order in the log", err=True)
     if guesses.task == "binary":
@@ -158,11 +176,6 @@ def _pace(parsed: Policy, rows_a_day: float) -> str:
     if len(notes(parsed, rows_a_day)) == len(notes(parsed)):
         return "windows and steps fit that"
     return "windows and steps are chosen for that; `kedge policy check` says what so few rows cannot show"
-
-
-def _invalid(guesses: Guesses) -> list[Guess]:
-    used = [guesses.target, guesses.time, guesses.id, *guesses.features]
-    return [found for found in used if found is not None and found.column.invalid]
 
 
 def _as(found: Guess) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -17,7 +18,7 @@ from kedge.errors import UsageError
 from kedge.policy.model import MAX_CHARACTERS, MAX_CLASSES, may_name
 from kedge.scaffold.leak import telling, telling_of_classes
 from kedge.scaffold.look import Column, Look, number_text, rows_a_day, sort_key
-from kedge.tables.columns import Kind, convert
+from kedge.tables.columns import MISSING_NUMBERS, Kind, convert
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -49,6 +50,8 @@ INDEX = re.compile(
 OWN = "begins with _, as columns of tools do; name a feature and give it this `column` to use it all the same"
 EXACT_BELOW = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
 """Types of floats -> from where on they do not hold every whole number."""
+NONE = "None"
+"""A text that Python writes where there is no value, and a class of many tables."""
 ROWS_AN_ID = 20
 """Ids with so many rows each are groups, as categories are."""
 
@@ -111,8 +114,9 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
         UsageError: no column looks like a target, or the one named cannot be one; no column can be a feature.
     """
     outcome = _named_target(look, target) if target is not None else _target(look)
+    outcome = replace(outcome, column=_labelled(outcome.column, positive))
     chosen = _task(look, outcome.column, task, positive)
-    rest = [column for column in look.columns if column is not outcome.column]
+    rest = [column for column in look.columns if column.name != outcome.column.name]
     time = _time(rest)
     identity = _identity([column for column in rest if time is None or column is not time.column])
     taken = [found.column for found in (time, identity) if found is not None]
@@ -228,12 +232,13 @@ def _unfit(column: Column) -> str:
     if column.lacking:
         return f"{column.lacking} has no such column"
     if column.kind in ("nothing", "other", "time"):
-        held = "no value" if column.kind == "nothing" else f"{written(column)}{column.stored_as}"
-        return f"it holds {held}"
+        held = {"nothing": "no value", "time": f"times, as {column.stored_as}"}.get(column.kind, column.stored_as)
+        return f"it holds {written(column)}{held}"
     if column.distinct == 1:
-        return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn"
+        absent = f"; {column.missing:,} rows have none: write the other value there" if column.missing else ""
+        return f"it holds one value only, {next(iter(column.values))!r}: nothing to learn{absent}"
     if column.resembles:
-        return f"it {_ambiguous(column, 'model.target_format')}"
+        return f"it {ambiguous(column)}"
     if column.kind == "text" and column.distinct > MAX_CLASSES:
         return (
             f"it holds {column.distinct:,} different texts; kedge predicts one of at most {MAX_CLASSES} classes: keep "
@@ -242,12 +247,11 @@ def _unfit(column: Column) -> str:
     return ""
 
 
-def _ambiguous(column: Column, field: str) -> str:
-    """What text looks like that several formats read, each otherwise, and how to declare one."""
-    formats = ", or ".join(json.dumps(each) for each in column.resembles)
-    if "%" in column.resembles[0]:
-        return f"looks like dates such as {column.example}: declare it data.time_column with time_format {formats}"
-    return f"looks like numbers such as {column.example}: declare {field} {formats} where 1,234 is 1.234"
+def ambiguous(column: Column) -> str:
+    """What text looks like that several formats read, each otherwise, and how to say which."""
+    what = "dates" if "%" in column.resembles[0] else "numbers"
+    options = ", or ".join(shlex.join(["--format", f"{column.name}={each}"]) for each in column.resembles)
+    return f"looks like {what} such as {column.example}, in several formats: say which by {options}"
 
 
 def written(column: Column) -> str:
@@ -299,9 +303,20 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
         and not (column.kind == "integer" and column.distinct <= CLASSES)
     ):
         return _Chosen("regression")
-    if column.kind == "text" and task is None and len(_alike(values)) == len(values):
+    if column.kind == "text" and task is None and len(_alike(values)) == len(values) and NONE not in values:
         return _Chosen("multiclass", classes=_classes(column))
     raise Undecided(column, _undecided(look, column))
+
+
+def _labelled(column: Column, positive: str | None) -> Column:
+    """A target of texts less those that mean "no outcome", which a run reads so where the policy names the classes."""
+    absent = {
+        text: rows for text, rows in column.values.items() if text in MISSING_NUMBERS and text not in (NONE, positive)
+    }
+    classes = {text: rows for text, rows in column.values.items() if text not in absent}
+    if column.kind != "text" or len(classes) < 2 or (positive is not None and len(classes) > 2):
+        return column
+    return replace(column, values=classes, distinct=len(classes), missing=column.missing + sum(absent.values()))
 
 
 def _alike(values: Sequence[str]) -> set[str]:
@@ -327,6 +342,9 @@ def _undecided(look: Look, column: Column) -> str:
     if column.kind in ("number", "integer"):
         lines.append(f"  {line} --task regression   # a quantity")
     again = "; some differ by spaces or capitals only: make them one first" if len(_alike(values)) < len(values) else ""
+    again += (
+        f"; {NONE} is one of them: leave it out of model.classes where it means no outcome" if NONE in values else ""
+    )
     return (
         f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}){again}: kedge predicts "
         "classes, one class against all others, or a number; say which:\n" + "\n".join(lines)
@@ -343,7 +361,8 @@ def _suspected(look: Look, target: Column, chosen: _Chosen, features: Sequence[G
     """The features, with how well each alone tells the outcome where that is suspect."""
     kinds: dict[Task, Kind] = {"binary": "positive", "multiclass": "class", "regression": "number"}
     kind = kinds[chosen.task]
-    read = convert(look.held[target.name], kind, chosen.positive, classes=chosen.classes)
+    negative = _negative(target, chosen.positive)
+    read = convert(look.held[target.name], kind, chosen.positive, negative, classes=chosen.classes)
     outcome = read.values.to_numpy(zero_copy_only=False)
     judged = []
     for found in features:
@@ -446,7 +465,7 @@ def _no_feature(column: Column) -> str:
     if column.ascending and _sounds_like_id(column.name):
         return "a number that only names the row"
     if column.resembles:
-        return _ambiguous(column, "format:")
+        return ambiguous(column)
     if column.kind == "text" and _sounds_like_id(column.name) and column.distinct * ROWS_AN_ID > column.rows:
         return f"{column.distinct:,} different ids in {column.rows:,} rows: too many for a category, and none of a row"
     if column.kind == "text" and (column.distinct > MAX_CATEGORIES or column.distinct > column.rows / 2):

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kedge.decimals import spelled
-from kedge.errors import DataError
+from kedge.errors import DataError, UsageError
 from kedge.policy import Source
 from kedge.tables import columns as column_types
 from kedge.tables import sources
 from kedge.tables.columns import kind_of
 from kedge.tables.reader import sample, sampled
 from kedge.tables.scan import widened
-from kedge.tables.untyped import READABLE, TextGuess
+from kedge.tables.untyped import LONG, READABLE, TextGuess
 
 Kind = Literal["number", "integer", "boolean", "time", "text", "nothing", "other"]
 
@@ -33,14 +33,22 @@ MIN_NUMBERED = 20
 """Fewer rows may be numbered by chance."""
 DENSE = 1.25
 """So many numbers a row at most are those of a numbering with gaps."""
+MONEY = (
+    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KES|KRW|MXN|MYR|NGN|NOK|NZD|PEN|"
+    "PHP|PKR|PLN|RON|RSD|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
+"""Codes of currencies: PAL0708 holds none."""
 NUMBERS = ("1,234.5", "1.234,5")
 """How text may write numbers: the policy's formats."""
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
-    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%Y %b %d",
-    "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
+    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%Y %b %d",
+    "%a %b %d %H:%M:%S %Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
 )  # fmt: skip
-CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+CLOCKS = (
+    "", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S GMT",
+    " %H:%M:%S %z", ":%H:%M:%S %z",
+)  # fmt: skip
 """How text may write times that ISO 8601 does not know."""
 EPOCHS = ("unix_seconds", "unix_milliseconds", "unix_microseconds", "unix_nanoseconds")
 YEARS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
@@ -103,12 +111,17 @@ class Look:
         return next((column for column in self.columns if column.name == name), None)
 
 
-def look(source: Source) -> Look:
+def look(source: Source, formats: Mapping[str, str] | None = None) -> Look:
     """Look at 200,000 rows, from files all over the table.
+
+    Args:
+        formats: How columns write their numbers or times, where the user said it.
 
     Raises:
         DataError: unreadable, empty, or two files that disagree about a column.
+        UsageError: a format is of no column, none, or does not read its column.
     """
+    told = dict(formats or {})
     reader = sources.open_reader(source)
     files = sampled(reader)
     names = list(dict.fromkeys(name for file in files for name in file.names))
@@ -116,6 +129,8 @@ def look(source: Source) -> Look:
     rows = sum(piece.rows.num_rows for piece in pieces)
     if not rows:
         raise DataError(f"{source.location}: empty: not one row")
+    if unknown := told.keys() - set(names):
+        raise UsageError(f"--format {unknown.pop()!r}: no such column in {source.location}")
     columns, held = [], {}
     for name in names:
         lacking = next((file.place for file in files if name not in file.names), "")
@@ -127,7 +142,7 @@ def look(source: Source) -> Look:
             )
             continue
         values = _one(source, name, [piece.rows.column(name) for piece in pieces if piece.rows.num_rows])
-        column, held[name] = _column(name, values)
+        column, held[name] = _column(name, values, told.get(name))
         columns.append(column)
     return Look(source=source, rows=rows, whole=whole, columns=columns, held=held)
 
@@ -159,7 +174,7 @@ def _one(source: Source, name: str, arrays: Sequence[pa.Array]) -> pa.Array:
         raise DataError(f"{source.location}: column {name!r} holds {names} in different files") from exc
 
 
-def _column(name: str, raw: pa.Array) -> tuple[Column, pa.Array]:
+def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Array]:
     """What a column holds, and its values: those that a format reads as that, all others as they are."""
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
@@ -169,7 +184,7 @@ def _column(name: str, raw: pa.Array) -> tuple[Column, pa.Array]:
     if _is_text(raw):
         raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
     kind, read = _kind(raw)
-    formats, example = _formats(name, raw, kind)
+    formats, example = _formats(name, raw, kind) if told is None else _told(name, raw, told)
     format, invalid = "", 0 if kind in ("nothing", "other", "text") else _unreadable(raw, read)
     if len(formats) == 1:
         format, formats = formats[0], []
@@ -216,26 +231,44 @@ def _formats(name: str, raw: pa.Array, kind: Kind) -> tuple[list[str], str]:
     """The formats that read values which no program takes for a number or a time; none if there is no need to."""
     if kind == "text":
         texts = pc.drop_null(raw.unique().slice(0, MAX_VALUES))
-        formats = _number_formats(texts) or _time_formats(texts)
+        formats = _number_formats(texts) or _time_formats(texts) or _epochs(name, texts)
         punctuated = pc.index(texts, max(texts.to_pylist(), key=lambda text: len(re.sub(r"[\w\s]", "", text)))).as_py()
         return formats, texts[punctuated].as_py() if formats else ""
-    if kind != "integer" or not (_is_text(raw) or pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type)):
+    if kind not in ("integer", "number") or pa.types.is_duration(raw.type):
         return [], ""
     numbers = pc.drop_null(column_types.countable(raw).unique().slice(0, MAX_VALUES))
-    formats = ["%Y%m%d"] if _numbers_dates(numbers) else []
-    if TIMELY.search(name):
-        formats += [each for each in EPOCHS if _reads(numbers, each, RECENT)][:1]
+    formats = (kind == "integer" and _numbers_dates(numbers)) or _epochs(name, numbers)
     return formats[:1], str(numbers[0]) if formats else ""
 
 
-def _numbers_dates(numbers: pa.Array) -> bool:
-    """Whether these are dates such as 20260131: of other numbers one of thirty would be."""
-    held = numbers.type
-    return not pa.types.is_floating(held) and len(numbers) >= MIN_NUMBERED and _reads(numbers, "%Y%m%d", YEARS)
+def _told(name: str, raw: pa.Array, format: str) -> tuple[list[str], str]:
+    """The format that the user said, if it reads the values."""
+    if format not in (*NUMBERS, *EPOCHS) and "%" not in format:
+        said = f"a format is {NUMBERS[0]}, {NUMBERS[1]}, one of times such as %d/%m/%Y, or {', '.join(EPOCHS)}"
+        raise UsageError(f"--format {name}={format}: {said}")
+    values = pc.drop_null(column_types.countable(raw))
+    read = column_types.convert(values, "number" if format in NUMBERS else "time", format=format)
+    wrong = int(read.wrong.sum())
+    if not len(values) or wrong > (1 - READABLE) * len(values):
+        raise UsageError(f"--format {name}={format}: {wrong:,} of {len(values):,} values are not written so")
+    return [format], str(values[0])
+
+
+def _numbers_dates(numbers: pa.Array) -> list[str]:
+    """The formats of dates such as 20260131, if these are some: of other numbers one of thirty would be."""
+    if len(numbers) < MIN_NUMBERED or not (_is_text(numbers) or pa.types.is_integer(numbers.type)):
+        return []
+    return [each for each in ("%Y%m%d", "%Y%m%d%H%M%S") if _reads(numbers, each, YEARS)]
+
+
+def _epochs(name: str, numbers: pa.Array) -> list[str]:
+    """The unit in which numbers count from 1970, where the column's name says that they do."""
+    return [each for each in EPOCHS if TIMELY.search(name) and _reads(numbers, each, RECENT)][:1]
 
 
 def _number_formats(texts: pa.Array) -> list[str]:
-    if pc.any(pc.match_substring_regex(texts, r"^\s*0[0-9]+\s*$")).as_py():  # 0110 is a code
+    zeros = pc.any(pc.match_substring_regex(texts, r"^[^0-9]*0[0-9]+\s*$")).as_py()  # 0110, A07
+    if zeros or pc.all(pc.match_substring_regex(texts, LONG)).as_py() or _lettered(texts) > 1 - READABLE:
         return []
     read = {format: column_types.convert(texts, "number", format=format) for format in NUMBERS}
     shares = {format: each.wrong.mean() for format, each in read.items() if each.values.null_count < len(texts)}
@@ -243,6 +276,13 @@ def _number_formats(texts: pa.Array) -> list[str]:
     fits = [format for format in fits if shares[format] == 0] or fits
     separated = pc.any(pc.match_substring_regex(texts, "[,.]")).as_py()
     return fits if separated else fits[:1]  # without separators both formats say the same
+
+
+def _lettered(texts: pa.Array) -> float:
+    """The share of texts that hold letters which are no money's."""
+    texts = texts.filter(pc.invert(column_types.missing(texts)))
+    other = pc.replace_substring_regex(texts, rf"(\b|[0-9])({MONEY})(\b|[0-9])", "")
+    return float(pc.mean(pc.match_substring_regex(other, r"\p{L}")).as_py() or 0)
 
 
 def _is_text(column: pa.Array) -> bool:
@@ -301,10 +341,12 @@ def _kind(raw: pa.Array) -> tuple[Kind, pa.Array]:
 
 
 def _number(values: pa.Array) -> tuple[Kind, pa.Array]:
+    """Integers or numbers; an infinity is none to a run either."""
+    values = pc.if_else(pc.is_finite(values), values, None)
     numbers = values.drop_null().to_numpy(zero_copy_only=False)
     if not len(numbers):
         return "nothing", values
-    whole = bool(np.all(np.isfinite(numbers)) and np.all(numbers == np.trunc(numbers)))
+    whole = bool(np.all(numbers == np.trunc(numbers)))
     return ("integer" if whole else "number"), values
 
 
@@ -348,8 +390,9 @@ def sort_key(text: str) -> tuple[float, str]:
 
 
 def number_text(text: str) -> str:
-    """A number as it is spelt here: 1.0 is 1; what is none stays as it is."""
+    """A number as it is spelt here: 1.0 is 1; what is none, or has more digits than a float, stays as it is."""
     try:
-        return spelled(float(text))
+        number = float(text)
     except ValueError:
         return text
+    return spelled(number) if abs(number) < 2**53 else text

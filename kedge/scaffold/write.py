@@ -12,8 +12,8 @@ from kedge.policy.gates import Gates
 from kedge.policy.monitor import Monitor
 from kedge.policy.release import Release
 from kedge.policy.train import Train
-from kedge.scaffold.guess import Guess, Guesses
-from kedge.scaffold.look import Look
+from kedge.scaffold.guess import Guess, Guesses, plain_name
+from kedge.scaffold.look import Column, Look
 from kedge.scaffold.pace import pace
 
 MAX_COUNTED = 20
@@ -146,7 +146,8 @@ def _feature(found: Guess) -> Iterator[str]:
     if column.format:
         fields.append(f"format: {_quoted(column.format)}")
     seen = found.why if column.format or found.type not in ("number", "integer") else f"seen {found.why}"
-    missing = f", {column.missing / column.rows:.2%} missing" if column.missing else ""
+    absent = column.missing - column.invalid
+    missing = f", {absent / column.rows:.2%} missing" if absent else ""
     leak = f"; SUSPECTED LEAK: {suspicion(found)}" if found.telling is not None else ""
     yield f"    {_quoted(found.name)}: {{{', '.join(fields)}}}  # {_comment(seen)}{missing}{leak}"
 
@@ -157,7 +158,33 @@ def suspicion(found: Guess) -> str:
 
 
 def _left_out(guesses: Guesses) -> list[str]:
-    return [f"    # left out: {_comment(found.column.name)}: {_comment(found.why)}" for found in guesses.left_out]
+    lines = []
+    for found in guesses.left_out:
+        column = found.column
+        lines.append(f"    # left out: {_comment(column.name)}: {_comment(found.why)}")
+        if column.resembles and not _dates(column):
+            name = plain_name(column.name)
+            field = f", column: {_comment(_quoted(column.name))}" if name != column.name else ""
+            lines += [
+                f"    # {_quoted(name)}: {{type: number{field}, format: {json.dumps(each)}}}"
+                for each in column.resembles
+            ]
+    return lines
+
+
+def _dates(column: Column) -> bool:
+    """Whether texts that several formats read look like dates."""
+    return any("%" in each for each in column.resembles)
+
+
+def _possible_times(guesses: Guesses) -> list[str]:
+    """The lines that make a column of dates the time, once somebody knows which format it has."""
+    lines = []
+    for column in (found.column for found in guesses.left_out if _dates(found.column)):
+        lines += ["  # Or, instead of row_time, with the one of these formats that is true:"]
+        lines += [f"  # time_column: {_comment(_quoted(column.name))}"]
+        lines += [f"  # time_format: {_quoted(each)}" for each in column.resembles]
+    return lines
 
 
 def _data(look: Look, guesses: Guesses) -> list[str]:
@@ -177,6 +204,7 @@ def _data(look: Look, guesses: Guesses) -> list[str]:
             "  # because training and comparison go by time.",
             *grouped,
             f"  row_time: {{start: 2000-01-01T00:00:00+00:00, step_seconds: 60{drawn}}}",
+            *_possible_times(guesses),
         ]
     if guesses.id is not None:
         lines.append(f"  id_column: {_quoted(guesses.id.column.name)}  # {_comment(guesses.id.why)}")
@@ -189,9 +217,17 @@ def _data(look: Look, guesses: Guesses) -> list[str]:
 
 def bad_row_share(look: Look, guesses: Guesses) -> float:
     """A share of invalid rows that the table itself keeps: a hundredth, or twice what was seen, in whole hundredths."""
-    used = [guesses.target, guesses.time, guesses.id, *guesses.features]
-    invalid = sum(found.column.invalid for found in used if found is not None)
+    invalid = sum(count for _, count in invalid_values(guesses))
     return max(MAX_BAD_ROW_SHARE, min(1.0, math.ceil(200 * invalid / look.rows) / 100))
+
+
+def invalid_values(guesses: Guesses) -> list[tuple[Column, int]]:
+    """Columns with values that are invalid to a run, and how many: of the time also those that are missing."""
+    used = [found.column for found in (guesses.target, guesses.id, *guesses.features) if found is not None]
+    counts = [(column, column.invalid) for column in used]
+    if guesses.time is not None:
+        counts.append((guesses.time.column, guesses.time.column.missing))
+    return [(column, count) for column, count in counts if count]
 
 
 def _sizes(look: Look, guesses: Guesses) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kedge import policy as policies
+from kedge.api.comparison import profile
 from kedge.cli import build
 from kedge.data import ingest, validate
 from kedge.errors import DataError, PolicyError, UsageError
@@ -307,7 +308,7 @@ def test_the_target_named_is_the_target(table: Path) -> None:
         ("note", "--target 'note': it holds 300 different texts; kedge predicts one of at most 100 classes"),
         ("currency", "--target 'currency': it holds one value only, 'EUR': nothing to learn"),
         ("nothing", "--target 'nothing': it holds no value"),
-        ("requested_at", r"--target 'requested_at': it holds timestamp\[us, tz=UTC\]"),
+        ("requested_at", r"--target 'requested_at': it holds times, as timestamp\[us, tz=UTC\]"),
     ],
 )
 def test_a_target_that_cannot_be_one_is_an_error_that_says_why(target: str, said: str, table: Path) -> None:
@@ -544,10 +545,10 @@ def test_a_policy_is_passed_by_its_own_table_and_the_next_month(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["23,456", "1,200"], 'numbers such as 23,456: declare format: "1,234.5", or "1.234,5" where 1,234 is 1.234'),
+        (["23,456", "1,200"], "numbers such as 23,456, in several formats: say which by --format v=1,234.5, or"),
         (
             ["01/02/2026", "02/01/2026"],
-            'dates such as 01/02/2026: declare it data.time_column with time_format "%d/%m/%Y"',
+            "dates such as 01/02/2026, in several formats: say which by --format v=%d/%m/%Y",
         ),
     ],
 )
@@ -583,7 +584,17 @@ def test_text_that_one_format_reads_as_numbers_is_a_feature_of_that_format(
 
 
 @pytest.mark.parametrize(
-    "texts", [["01099", "80331"], ["A1", "B2"], ["1.2.3", "1.2.4"], ["12-34", "56-78"], ["3 km", "40 m"]]
+    "texts",
+    [
+        ["01099", "80331"],
+        ["PAL0708", "PAL0910"],
+        ["SKU12", "SKU77"],
+        ["10_1", "11_1"],
+        ["A1", "B2"],
+        ["1.2.3", "1.2.4"],
+        ["12-34", "56-78"],
+        ["3 km", "40 m"],
+    ],
 )
 def test_text_that_no_format_reads_is_a_category(texts: list[str], tmp_path: Path) -> None:
     policy, _ = written(table_of(texts, tmp_path))
@@ -605,6 +616,7 @@ def table_of(texts: list[str], folder: Path) -> Path:
     [
         "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y %I:%M %p", "%d %b %Y", "%d-%b-%y", "%B %d, %Y", "%Y/%m/%d %H:%M", "%Y%m%d",
         "%d.%m.%y %H:%M:%S", "%a, %d %b %Y %H:%M:%S", "unix_seconds", "unix_milliseconds", "unix_nanoseconds",
+        "%Y%m%d%H%M%S", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S GMT", "%d/%b/%Y:%H:%M:%S +0000",
     ],
 )  # fmt: skip
 def test_times_in_a_form_of_their_own_are_the_time_and_are_read(format: str, tmp_path: Path) -> None:
@@ -767,3 +779,66 @@ def test_a_database_driver_that_is_missing_is_said_by_policy_check(
     said = str(CliRunner().invoke(build(), check).exception)
     assert said.startswith(f"{file}:3: data.source: $BANK_DB: no connection can be made from it: the driver oracledb")
     assert "secret" not in said
+
+
+def test_of_several_formats_the_one_that_is_said_is_taken_and_the_policy_has_the_line_of_each(tmp_path: Path) -> None:
+    rows = 300
+    made = {
+        "paid at": [f"{1 + k % 12:02}/{1 + k // 30:02}/2026" for k in range(rows)],
+        "price": [f"1,{k % 97:03}" for k in range(rows)],
+        "x": [float(k % 31) for k in range(rows)],
+        "y": [k % 2 for k in range(rows)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    _, said = written(tmp_path / "t.parquet")
+    assert "say which by --format 'paid at=%d/%m/%Y', or --format 'paid at=%m/%d/%Y'" in said
+    text = (tmp_path / "policy.yaml").read_text()
+    assert '    # price: {type: number, format: "1,234.5"}\n' in text
+    assert '  # time_column: "paid at"\n  # time_format: "%d/%m/%Y"\n  # time_format: "%m/%d/%Y"\n' in text
+    policy, _ = written(tmp_path / "t.parquet", "--format", "paid at=%m/%d/%Y", "--format", "price=1.234,5", "--force")
+    assert (policy["data"]["time_column"], policy["data"]["time_format"]) == ("paid at", "%m/%d/%Y")
+    assert policy["model"]["features"]["price"] == {"type": "number", "format": "1.234,5"}
+    for wrong, reason in (
+        ("z=%d", "no such column"),
+        ("price=%d", "are not written so"),
+        ("x", "must be COLUMN=FORMAT"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            raise run(tmp_path / "t.parquet", "--format", wrong, "-o", tmp_path / "p.yaml").exception
+
+
+def test_ids_of_more_digits_than_a_float_holds_are_told_apart(tmp_path: Path) -> None:
+    made = {
+        "post_id": [str(12_345_678_901_234_567_890 + k) for k in range(300)],
+        "x": [float(k % 31) for k in range(300)],
+    }
+    pq.write_table(pa.table(made | {"y": [k % 2 for k in range(300)]}), tmp_path / "t.parquet")
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["data"]["id_column"] == "post_id"
+    assert profile(tmp_path / "t.parquet").columns["post_id"].kind == "category"
+
+
+def test_infinities_and_rows_without_a_time_are_invalid_to_the_policy_of_their_own_table(tmp_path: Path) -> None:
+    made = {
+        "at": [None if k % 25 == 3 else START + timedelta(hours=k) for k in range(300)],
+        "x": [float("inf") if k % 20 == 0 else k % 31 / 2 for k in range(300)],
+        "y": [k % 2 for k in range(300)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    _, said = written(tmp_path / "t.parquet")
+    assert "x   15 values are invalid" in said
+    assert "at  12 values are invalid" in said
+    rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(rules, store, ingest.run(rules, store, START + timedelta(days=60)))
+    assert snapshot.load(store, rules.name, name).rows == 273
+
+
+def test_what_tools_write_for_no_outcome_is_no_class(tmp_path: Path) -> None:
+    sex = [["NA", "female", "male"][k % 30 and 1 + k % 2] for k in range(300)]
+    pq.write_table(pa.table({"x": [float(k % 31) for k in range(300)], "sex": sex}), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet", "--target", "sex")
+    assert policy["model"]["task"] == "binary"
+    assert "10 rows have none yet: not labelled, left out" in said
+    rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(rules, store, ingest.run(rules, store, None))
+    assert snapshot.load(store, rules.name, name).rows == 290
