@@ -136,7 +136,7 @@ def _proof(store: Store, policy: Policy, outcome: RunOutcome) -> Iterator[str]:
 def _figures(metrics: Mapping[str, float], unit: str) -> str:
     about = [unit]
     if "loss_low" in metrics:
-        about.append(f"95 % interval {metrics['loss_low']:.4g} to {metrics['loss_high']:.4g}")
+        about.append(f"95 % interval {max(0.0, metrics['loss_low']):.4g} to {metrics['loss_high']:.4g}")
     parts = [f"loss {metrics['loss']:.4g} ({'; '.join(about)})"]
     held_against = {"constant_loss": "best constant", "champion_loss": "champion", "roc_area": "ROC area"}
     parts += [f"{words} {metrics[name]:.4g}" for name, words in held_against.items() if name in metrics]

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from kedge import records
 from kedge.policy import Policy
+from kedge.steps import say
 from kedge.store import Store
 from kedge.tables import snapshot, sources
 
@@ -25,4 +26,8 @@ def run(policy: Policy, store: Store, end: datetime | None) -> str:
     """
     table = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
     corrupt = records.quarantined_windows(store, policy.name)
-    return snapshot.take(table, policy, store, end=end, without=corrupt).fingerprint
+    taken = snapshot.take(table, policy, store, end=end, without=corrupt)
+    if left_out := table.rows_read - taken.rows:
+        why = "after the run's end less the labels' delay, older than data.history_seconds, or quarantined"
+        say(f"ingest: {left_out:,} of {table.rows_read:,} rows read are left out: {why}")
+    return taken.fingerprint
