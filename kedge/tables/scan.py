@@ -112,6 +112,8 @@ class Scan:
         for part in self._reader.parts() if self._all else sampled(self._reader):
             for item in part.schema():
                 types.setdefault(item.name, []).append(item.type)
+        if not types:
+            raise DataError(f"{self._reader.place}: has no column")
         texts = {} if self._reader.typed else self._texts([name for name in types if name not in self._told])
         fields = []
         for name, held in types.items():

@@ -242,7 +242,8 @@ def open_table(table: str | Path | ArrowStream) -> TableReader:
     from kedge.tables.stream import ArrowStream, StreamReader, described
 
     if not isinstance(table, ArrowStream):
-        raise DataError(f"a table is a path, or of pandas, Polars, DuckDB or Arrow; not {described(table)}")
+        way = next((f"; {call}() makes one of it" for call in ("collect", "to_frame") if hasattr(table, call)), "")
+        raise DataError(f"a table is a path, or of pandas, Polars, DuckDB or Arrow; not {described(table)}{way}")
     return StreamReader(table)
 
 

@@ -19,6 +19,10 @@ FILTERED = ("postgresql", "mysql", "mariadb", "sqlite")
 """Databases that are asked for rows from a day on; of others the whole query is read, and filtered here."""
 
 
+QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Texts, names and comments of a query."""
+
+
 class SqlReader:
     """Rows of a query. See :class:`kedge.tables.reader.Reader`.
 
@@ -78,8 +82,11 @@ class SqlReader:
 
     def _array(self, name: str, values: list[Any]) -> pa.Array:
         try:
-            return pa.array(values)
-        except (pa.ArrowException, ValueError, TypeError):  # mixed types, UUIDs: as text, read by what the policy says
+            array = pa.array(values)
+            if pa.types.is_binary(array.type) and any(isinstance(value, str) for value in values):
+                raise TypeError(name)  # bytes among texts are one odd value each, not another column
+            return array
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):  # mixed types, UUIDs: as text, for the policy
             try:
                 return pa.array([None if value is None else str(value) for value in values], pa.string())
             except UnicodeEncodeError as exc:
@@ -95,7 +102,8 @@ def engine(variable: str, query: str) -> Any:
     address = os.environ.get(variable)
     if not address:
         raise DataError(f"data.source.location names ${variable}, which is not set: put the connection address there")
-    if not re.match(r"\s*(select|with)\b", query, re.IGNORECASE) or ";" in query.rstrip().rstrip(";"):
+    bare = QUOTED.sub(" ", query).strip().rstrip("; \n")
+    if not re.match(r"[\s(]*(select|with)\b", bare, re.IGNORECASE) or ";" in bare:
         raise DataError(f"query on ${variable}: must be one SELECT, got {query.strip()[:60]!r}")
     refused = f"${variable}: no connection can be made from it"
     try:

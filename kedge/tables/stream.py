@@ -34,8 +34,11 @@ class StreamReader:
         self.place = described(source)
         try:
             self._reader = pa.RecordBatchReader.from_stream(source)
-        except (pa.ArrowException, ValueError) as exc:
-            raise DataError(f"{self.place}: cannot be read as an Arrow table: {_reason(exc)}") from exc
+        except Exception as exc:  # another library's, which may raise anything
+            said = f"{self.place}: cannot be read as an Arrow table: {_reason(exc)}"
+            raise DataError(
+                f"{said}; cast what is of several types, or of none that Arrow has, or leave it out"
+            ) from exc
         schema = self._reader.schema
         refuse_twice(schema.names, self.place)
         index = (schema.pandas_metadata or {}).get("index_columns", ())
@@ -59,7 +62,7 @@ class StreamReader:
             for batch in self._reader:
                 for start in range(0, batch.num_rows, COUNTED_ROWS):
                     yield batch.select(wanted).slice(start, COUNTED_ROWS)
-        except (pa.ArrowException, OSError) as exc:
+        except Exception as exc:
             raise DataError(f"{self.place}: its rows cannot be read: {_reason(exc)}") from exc
 
 

@@ -174,3 +174,15 @@ def test_a_csv_file_is_compared_with_a_frame_of_it(tmp_path):
         writer.writerow(values)
         writer.writerows(zip(*values.values(), strict=True))
     assert kedge.compare(tmp_path / "t.csv", pd.read_csv(tmp_path / "t.csv")).drifted == []
+
+
+def test_what_another_library_cannot_give_is_one_sentence_with_the_way_from_there() -> None:
+    sparse = pd.DataFrame({"x": pd.arrays.SparseArray([1, 0])})
+    for table, said in (
+        (sparse, "cannot be read as an Arrow table: Sparse pandas data .*; cast what is of several types"),
+        (pd.DataFrame({"x": [2**70, 1]}), "cannot be read as an Arrow table: .*too large.*; cast"),
+        (pd.DataFrame({"x": [1]})[[]], "the pandas DataFrame: has no column"),
+        (pd.Series([1]), r"not the pandas Series; to_frame\(\) makes one of it"),
+    ):
+        with pytest.raises(DataError, match=said):
+            kedge.profile(table)

@@ -122,3 +122,23 @@ def test_a_time_that_python_has_none_for_is_one_text_not_the_end_of_the_query(
     loader = adapters.get_loader(oid, Format.TEXT)
     assert loader is not None
     assert loader(oid, None).load(written) == read
+
+
+def test_bytes_and_long_numbers_among_other_values_are_one_odd_value_each(database: Path) -> None:
+    query = "SELECT parcel, CASE parcel WHEN 'p3' THEN X'FF00' ELSE country END AS country FROM parcels"
+    rows = next(SqlReader("DEPOT", query).pieces(["country"])).rows["country"]
+    assert rows.type == pa.string()
+    assert rows.to_pylist() == ["AT", "AT", "AT", "b'\\xff\\x00'", "AT"]
+    assert SqlReader("DEPOT", query)._array("n", [2**70, 1]).to_pylist() == [str(2**70), "1"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "-- of all depots\nSELECT parcel FROM parcels WHERE country <> ';';",
+        "/* a; b */ (SELECT parcel FROM parcels)",
+        'WITH p AS (SELECT parcel AS "a;b" FROM parcels) SELECT "a;b" FROM p',
+    ],
+)
+def test_comments_and_texts_may_hold_a_semicolon(database: Path, query: str) -> None:
+    assert engine("DEPOT", query).dialect.name == "sqlite"
