@@ -27,7 +27,7 @@ def replay(
     ] = None,
     start_rows: Annotated[int, typer.Option(help="Rows that the first model is trained on.")] = 2000,
     label_delay: Annotated[
-        float | None, typer.Option(min=0, help="Seconds until an outcome is known. Default: the policy's.")
+        float | None, typer.Option(min=0, help="Seconds until an outcome is known. Default: the policy's, else 0.")
     ] = None,
     costs: Annotated[
         str | None, typer.Option(help="As run=20,release=10,error=1; what is left out is the policy's.")
@@ -58,14 +58,15 @@ def replay(
     from kedge.store import open_store, write_file
 
     settings = Settings.of(store)
+    log_store = open_store(settings.store)
     read = chosen_policy(policy, model, settings)
-    packages.fetch(open_store(settings.store), read)
-    asked = _priced(history.with_source(read, data) if data else read, costs)
-    delay = (asked.labels.delay_seconds or 0) if label_delay is None else label_delay
+    packages.fetch(log_store, read)
+    asked = _priced(read if data is None else history.with_source(read, data), costs)
+    delay = (asked.labels.due_seconds or 0) if label_delay is None else label_delay
     cut = cutting.cut(
         asked,
-        history.read(asked),
-        block=block or f"{asked.monitor.window_seconds:g}s",
+        history.read(asked, log_store),
+        block=f"{asked.monitor.window_seconds:g}s" if block is None else block,
         start_rows=start_rows,
         label_delay_seconds=delay,
     )
@@ -92,10 +93,12 @@ def _priced(policy: Policy, text: str | None) -> Policy:
 
     if text is None:
         return policy
-    given = dict(part.strip().partition("=")[::2] for part in text.split(","))
-    known = {"error", "run", "release", "horizon_rows"}
-    if not given or set(given) - known or any(not value for value in given.values()):
-        raise UsageError(f"--costs {text!r}: as run=20,release=10,error=1; names are {', '.join(sorted(known))}")
+    parts = [part.strip().partition("=")[::2] for part in text.split(",")]
+    given, known = dict(parts), {"error", "run", "release", "horizon_rows"}
+    if len(given) < len(parts) or set(given) - known or not all(given.values()):
+        raise UsageError(
+            f"--costs {text!r}: as run=20,release=10,error=1, each once; names are {', '.join(sorted(known))}"
+        )
     try:
         costs = RetrainingCosts.model_validate({**policy.costs.model_dump(), **given})
     except ValidationError as exc:

@@ -19,6 +19,8 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_START_ROWS = 50
+MAX_SECONDS = 1e11
+"""Longer than any history, and in microseconds still a number of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
     edges = _by_rows(int(block), rows, start_rows) if block.isdigit() else _by_time(_duration(block), times, start_rows)
     if len(edges) < 3:
         raise DataError(f"{rows:,} rows are fewer than {start_rows:,} to start with and two blocks of {block}")
-    delay = round(label_delay_seconds * 1e6)
+    delay = round(min(label_delay_seconds, MAX_SECONDS) * 1e6)
     ends = [times[edge - 1] for edge in edges]
     known = tuple(
         min(edge, int(np.searchsorted(times, end - delay, "right"))) for edge, end in zip(edges, ends, strict=True)
@@ -111,4 +113,4 @@ def _duration(text: str) -> int:
     match = DURATION.fullmatch(text)
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"--block {text!r}: rows such as 250, or a time such as 12h, 1d, 7d, 30min")
-    return round(float(match[1]) * SECONDS[match[2]] * 1e6)
+    return round(min(float(match[1]) * SECONDS[match[2]], MAX_SECONDS) * 1e6)

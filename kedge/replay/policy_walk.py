@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kedge import training
 from kedge.drift import Profile
@@ -47,6 +48,8 @@ from kedge.training import Challenger, train
 from kedge.training.challenger import Cache
 from kedge.training.probe import probe
 
+Places = NDArray[np.int64]
+"""Numbers of rows of the history, ascending."""
 MOMENT = timedelta(microseconds=1)
 
 
@@ -60,7 +63,7 @@ class _Served:
     first: int
     """Row from which on it serves."""
     trained: int
-    """Rows it has read."""
+    """Row after the newest that it has read."""
     scores: Floats
     """Of the rows from ``first`` on."""
     judged: int
@@ -69,6 +72,9 @@ class _Served:
     def of_rows(self, rows: slice) -> Floats:
         return self.scores[rows.start - self.first : rows.stop - self.first]
 
+    def of_places(self, places: Places) -> Floats:
+        return np.asarray(self.scores[places - self.first])
+
 
 class PolicyWalk:
     """Walks the policy over blocks; ``records`` are those that the running parts would have written."""
@@ -76,6 +82,8 @@ class PolicyWalk:
     def __init__(self, blocks: Blocks, cache: Cache | None = None) -> None:
         self._blocks, self._policy = blocks, blocks.policy
         self._cache: Cache = {} if cache is None else cache
+        self._whole = np.ones(len(blocks.label), dtype=np.bool_)
+        """Which rows no check found corrupt: the others are neither judged nor learned from."""
         self.records: list[Record[Data]] = []
         self._champion = self._first()
 
@@ -90,6 +98,9 @@ class PolicyWalk:
             spent.append(float(costs(self._policy.model, scores, label, constant_loss(blocks)).sum()))
             wrong += wrong_decisions(self._policy, blocks, scores, block)
             decision = self._check(block)
+            if decision.action == "quarantine":
+                self._whole[rows] = False
+                self._cache = {}  # fits are kept by their rows' places, and these are others now
             promoted = False
             if decision.action == "retrain" and block + 1 < len(blocks):
                 runs += 1
@@ -111,27 +122,35 @@ class PolicyWalk:
 
     def _first(self) -> _Served:
         blocks = self._blocks
-        challenger = self._fit(blocks.known[0], None, None)
+        challenger = self._fit(self._kept(0, blocks.known[0]), None, None)
         since = blocks.time(blocks.edges[0] - 1) + MOMENT
         self.records.append(self._record("0", since, Promoted(bundle=_id(0))))
-        return self._serve(_id(0), challenger, blocks.edges[0], blocks.known[0])
+        return self._serve(_id(0), challenger, blocks.edges[0], self._kept(0, blocks.known[0]))
 
-    def _fit(self, known: int, change_point: datetime | None, champion_until: datetime | None) -> Challenger:
+    def _kept(self, first: int, end: int) -> Places:
+        """Places of the rows from ``first`` to ``end`` that are whole."""
+        return np.flatnonzero(self._whole[first:end]) + first
+
+    def _table(self, places: Places) -> pa.Table:
+        if len(places) and len(places) == places[-1] + 1 - places[0]:
+            return self._blocks.table.slice(int(places[0]), len(places))
+        return self._blocks.table.take(pa.array(places))
+
+    def _fit(self, places: Places, change_point: datetime | None, champion_until: datetime | None) -> Challenger:
         return training.fit_challenger(
             self._policy,
-            self._blocks.table.slice(0, known),
+            self._table(places),
             change_point=change_point,
             champion_until=champion_until,
             cache=self._cache,
-            source=f"the first {known:,} rows",
+            source=f"the first {len(places):,} rows",
         )
 
-    def _serve(self, bundle: str, challenger: Challenger, first: int, trained: int) -> _Served:
-        blocks = self._blocks
-        table = blocks.table.slice(0, trained)
+    def _serve(self, bundle: str, challenger: Challenger, first: int, trained: Places) -> _Served:
+        blocks, table = self._blocks, self._table(trained)
         holdout = table.slice(challenger.holdout_start)
         figures = train.measured(challenger, table)
-        label = blocks.label[challenger.holdout_start : trained]
+        label = blocks.label[trained[challenger.holdout_start :]]
         judged = challenger.score(challenger.judged, holdout)
         reference = ChampionReference(
             profile=Profile.from_json(train.reference(challenger, table)),
@@ -140,11 +159,11 @@ class PolicyWalk:
             importance=challenger.importance,
             calibration=recorded(figures),
             constant_loss=figures["constant_loss"],
-            trained_until=blocks.time(trained - 1),
-            trained_rows=trained,
+            trained_until=blocks.time(int(trained[-1])),
+            trained_rows=len(trained),
         )
         scores = challenger.score(challenger.final, blocks.table.slice(first))
-        return _Served(bundle, challenger, reference, first, trained, scores, judged=first)
+        return _Served(bundle, challenger, reference, first, int(trained[-1]) + 1, scores, judged=first)
 
     def _check(self, block: int) -> Decision:
         blocks, served, policy = self._blocks, self._champion, self._policy
@@ -168,13 +187,14 @@ class PolicyWalk:
         shown = shown.append_column("_version", pa.array([served.bundle] * table.num_rows))
         shown = shown.append_column("_score", pa.array(served.of_rows(window).tolist(), _score_type(policy)))
         due = slice(served.judged, max(served.judged, blocks.known[block + 1]))
-        times = blocks.microseconds[due].astype("datetime64[us]")
+        places = self._kept(due.start, due.stop)
+        times = blocks.microseconds[places].astype("datetime64[us]")
         outcomes = Outcomes(
-            scores=served.of_rows(due),
-            labels=blocks.label[due],
+            scores=served.of_places(places),
+            labels=blocks.label[places],
             times=times,
             late=np.zeros(len(times), dtype=np.bool_),
-            probe=self._probed(due, before) if before is not None and probing.due(policy, before) else None,
+            probe=self._probed(places, before) if before is not None and probing.due(policy, before) else None,
             span=self._span(due, end),
             newest=end,
         )
@@ -187,14 +207,19 @@ class PolicyWalk:
             new_labels=new_labels if policy.monitor.triggers.new_labels is not None else None,
         )
 
-    def _probed(self, due: slice, before: Regret) -> Floats | None:
-        first = max(0, due.start - probing.MAX_ROWS)
-        earlier, rows = (
-            self._blocks.table.slice(one.start, one.stop - one.start) for one in (slice(first, due.start), due)
-        )
-        if not rows.num_rows:
+    def _probed(self, due: Places, before: Regret) -> Floats | None:
+        if not len(due):
             return None
-        return probe(self._policy, earlier, [rows], before.change_point, cache=self._cache, first_row=first)
+        earlier = self._kept(0, int(due[0]))
+        first = max(0, len(earlier) - probing.MAX_ROWS)
+        return probe(
+            self._policy,
+            self._table(earlier[first:]),
+            [self._table(due)],
+            before.change_point,
+            cache=self._cache,
+            first_row=first,
+        )
 
     def _span(self, due: slice, end: datetime) -> Span:
         blocks = self._blocks
@@ -205,11 +230,11 @@ class PolicyWalk:
     def _retrain(self, block: int, decision: Decision) -> bool:
         """Train and judge a challenger on what is known now; serve it from the next block on if it passes."""
         blocks, served = self._blocks, self._champion
-        known, end, number = blocks.known[block + 1], blocks.end(block), block + 1
+        known, end, number = self._kept(0, blocks.known[block + 1]), blocks.end(block), block + 1
         run, bundle = f"run-{number}", _id(number)
         self.records.append(self._record(run, end, RunStarted(run=run, decision_key=decision.key)))
         try:
-            challenger = self._fit(known, decision.change_point, blocks.time(served.trained - 1))
+            challenger = self._fit(known, decision.change_point, served.reference.trained_until)
         except DataError as exc:
             self.records.append(self._record(run, end, RunFinished(run=run, state="failed", reason=str(exc))))
             return False
@@ -249,37 +274,36 @@ class PolicyWalk:
             self._record(run, end + MOMENT, RunFinished(run=run, state="succeeded", bundle=bundle, outcome="promoted"))
         )
 
-    def _judge(self, challenger: Challenger, known: int, decision: Decision) -> Evaluation:
+    def _judge(self, challenger: Challenger, known: Places, decision: Decision) -> Evaluation:
         """The gates, on held-out rows that neither model has read."""
         blocks, served = self._blocks, self._champion
-        start = max(challenger.holdout_start, served.trained)
-        unseen = known - start
+        start = max(challenger.holdout_start, int(np.searchsorted(known, served.trained)))
+        unseen = len(known) - start
         if unseen < self._policy.gates.min_rows:  # inconclusive, whatever they say
             start = challenger.holdout_start
-        table = blocks.table.slice(start, known - start)
+        judged_on, table = known[start:], self._table(known[start:])
         attempt, prove = attempt_of(decision.regret.to_dict() if decision.regret else {})
         judge = partial(
             measure,
             self._policy,
-            blocks.label[start:known],
+            blocks.label[judged_on],
             challenger.score(challenger.judged, table),
-            self._champion_scores(start, known),
+            self._champion_scores(judged_on, table),
             table=table,
-            earlier_label=blocks.label[:start],
+            earlier_label=blocks.label[known[:start]],
             unseen=unseen,
             attempt=attempt,
-            stale=is_stale(self._policy, blocks.time(served.trained - 1), blocks.time(known - 1)),
+            stale=is_stale(self._policy, served.reference.trained_until, blocks.time(int(known[-1]))),
             prove_decisions=prove,
         )
         judged = judge()
         return judge(agreement=challenger.agreement) if judged.passed else judged  # the second fit is made only then
 
-    def _champion_scores(self, start: int, known: int) -> Floats:
+    def _champion_scores(self, places: Places, table: pa.Table) -> Floats:
         served = self._champion
-        if start >= served.first:
-            return served.of_rows(slice(start, known))
-        rows = self._blocks.table.slice(start, known - start)
-        return served.challenger.score(served.challenger.final, rows)
+        if places[0] >= served.first:
+            return served.of_places(places)
+        return served.challenger.score(served.challenger.final, table)
 
     def _record(self, key: str, time: datetime, data: Data) -> Record[Data]:
         return Record(model=self._policy.name, key=key, time=time, data=data, written=time)

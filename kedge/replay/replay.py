@@ -90,6 +90,8 @@ def replay(
         UsageError: no such rule.
         DataError: a model cannot be trained on the first rows.
     """
+    if not names:
+        raise UsageError("--vs: name at least one rule to hold the policy against, such as never")
     if len(set(names)) != len(names):
         raise UsageError(f"--vs {','.join(names)}: a rule is given twice")
     for name in names:

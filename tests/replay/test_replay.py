@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from kedge import policy as policies
@@ -174,12 +176,16 @@ def test_the_command_prints_json_and_writes_a_page(policy_file, table, tmp_path)
     [
         (["--vs", "sometimes"], "rules are never"),
         (["--vs", "never,never"], "given twice"),
+        (["--vs", ""], "at least one rule"),
+        (["--costs", "run=1,run=2"], "each once"),
         (["--costs", "runs=3"], "names are error"),
         (["--costs", "run=-1"], "run"),
         (["--block", "often"], "a time such as 12h"),
         (["--block", "5000"], "fewer than"),
+        (["--block", "1" + "0" * 20 + "w"], "fewer than"),
         (["--start-rows", "10"], "at least 50"),
         (["--label-delay", "1000000"], "shorter than the delay"),
+        (["--label-delay", "inf"], "shorter than the delay"),
     ],
 )
 def test_bad_input_is_named(policy_file, table, words, said):
@@ -199,8 +205,27 @@ def test_bad_input_is_named(policy_file, table, words, said):
         )
 
 
-def test_a_table_that_is_not_there_is_named(policy_file):
-    with pytest.raises(UsageError, match="no such file"):
+@pytest.mark.parametrize("place", ["", "away.csv", "m.yaml"])
+def test_a_table_that_is_not_there_is_named(policy_file, place):
+    with pytest.raises(UsageError, match="--data"):
         CliRunner().invoke(
-            build(["replay"]), ["replay", "--policy", str(policy_file), "--data", "away.csv"], catch_exceptions=False
+            build(["replay"]), ["replay", "--policy", str(policy_file), "--data", place], catch_exceptions=False
         )
+
+
+def test_every_table_that_training_takes_can_be_replayed(policy_file, table, tmp_path):
+    rows = pd.read_parquet(table)
+    rows.to_csv(tmp_path / "X.CSV", index=False)
+    rows.assign(day=rows["at"].dt.strftime("%Y-%m-%d")).to_parquet(tmp_path / "days", partition_cols=["day"])
+    write_deltalake(tmp_path / "delta", pa.Table.from_pandas(rows))
+    policy = policies.load(policy_file)
+    plain = history.read(history.with_source(policy, str(table)))
+    for place in ("X.CSV", "days", "delta"):
+        assert history.read(history.with_source(policy, str(tmp_path / place))).num_rows == plain.num_rows == ROWS
+
+
+def test_outcomes_are_known_when_the_policy_says_that_they_are_complete(policy_file, table):
+    policy_file.write_text(yaml.safe_dump({**RULES, "labels": {"complete_after_seconds": 10**6}}))
+    with pytest.raises(DataError, match="1e\+06 s later"):
+        words = ["replay", "--policy", str(policy_file), "--data", str(table), "--block", "250"]
+        CliRunner().invoke(build(["replay"]), words, catch_exceptions=False)

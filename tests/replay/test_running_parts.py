@@ -22,6 +22,8 @@ from kedge.tables import appending
 from kedge.training.probe import probe
 
 START, BLOCK, BLOCKS, CHANGE = 1000, 240, 20, 2200
+CORRUPT = 3
+"""A block in which the feed is broken: nobody sends `b`."""
 MINUTE = timedelta(minutes=1)
 OWN = ("decision_key", "tenure_id", "change_point")
 """Names and times of records, which differ by design: a replayed block ends right after its last row."""
@@ -33,8 +35,9 @@ def table() -> pd.DataFrame:
     inputs = random.normal(size=(START + BLOCKS * BLOCK, 2))
     way = np.where(np.arange(len(inputs)) < CHANGE, 1, -1)
     label = (way * inputs[:, 0] + 0.5 * random.normal(size=len(inputs)) > 0).astype(int)
+    broken = (np.arange(len(inputs)) - START) // BLOCK == CORRUPT
     times = pd.date_range("2026-01-01", periods=len(inputs), freq="min", tz="UTC")
-    return pd.DataFrame({"a": inputs[:, 0], "b": inputs[:, 1], "y": label, "at": times.as_unit("us")})
+    return pd.DataFrame({"a": inputs[:, 0], "b": np.where(broken, np.nan, inputs[:, 1]), "y": label, "at": times.as_unit("us")})
 
 
 def rules(source: Path) -> Policy:
@@ -44,7 +47,7 @@ def rules(source: Path) -> Policy:
             "data": {"source": {"format": "parquet", "location": str(source)}, "time_column": "at"},
             "labels": {"delay_seconds": 0},
             "train": {"estimators": ["linear"], "threads": 1},
-            "monitor": {"window_seconds": BLOCK * 60},
+            "monitor": {"window_seconds": BLOCK * 60, "min_rows": 200},
         }
     )
 
@@ -110,6 +113,7 @@ def test_the_running_parts_decide_as_replay_does(tmp_path, monkeypatch):
     parts = Parts(tmp_path, asked, rows)
     lived = [parts.live(block) for block in range(BLOCKS)]
     assert [(seen.action, promoted) for seen, promoted in lived] == [(each.action, each.promoted) for each in replayed]
+    assert [block for block, (seen, _) in enumerate(lived) if seen.action == "quarantine"] == [CORRUPT]
     assert sum(promoted for _, promoted in lived) == 1  # the turn was noticed, and the model replaced
     states = [record.data.regret for record in walk.records if isinstance(record.data, Checked)]
     for (seen, _), state in zip(lived, states, strict=True):
