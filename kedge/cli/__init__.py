@@ -96,6 +96,7 @@ def _run() -> None:
 
 def main() -> None:
     """Run the command; an error becomes one message on standard error and its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the processors they wait for
     try:
         _run()
     except KedgeError as exc:

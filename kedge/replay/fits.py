@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -35,9 +36,8 @@ class NewestFits:
     def __post_init__(self) -> None:
         policy, table = self.blocks.policy, self.blocks.table
         signature, matrix = transform.encoded(policy, table, packages.of(policy), self.blocks.known[0])
-        single = policy.model_copy(update={"train": policy.train.model_copy(update={"threads": 1})})
         rows = Rows(matrix, self.blocks.label, self.blocks.microseconds)
-        self._fits = WindowFits(single, signature.model, rows, None)
+        self._fits = WindowFits(policy, signature.model, rows, None)
 
     def scores(self, fit: int) -> Floats:
         """Scores that fit k gives the rows from ``known[k]`` on."""
@@ -55,11 +55,19 @@ class NewestFits:
         first = self.blocks.known[fit]
         return self.scores(fit)[rows.start - first : rows.stop - first]
 
-    def make(self, wanted: Iterable[int], advance: Callable[[], None]) -> None:
-        """Make these fits on all processors."""
+    @contextmanager
+    def made_meanwhile(self, wanted: Iterable[int], advance: Callable[[], None]) -> Iterator[None]:
+        """Make these fits on all processors beside what the caller does; at its end they are there."""
         with ThreadPoolExecutor(usable_cpus()) as pool:
-            for _ in pool.map(self.scores, wanted):
-                advance()
+            making = [pool.submit(self.scores, fit) for fit in wanted]
+            for each in making:
+                each.add_done_callback(lambda _: advance())
+            try:
+                yield
+                for each in making:
+                    each.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def block_costs(self, fit: int) -> Floats:
         """Cost of every block's decisions by fit k, shape (blocks,); infinite before it is there."""

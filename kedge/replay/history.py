@@ -27,6 +27,11 @@ def with_source(policy: Policy, location: str) -> Policy:
         source = sources.source_at(location)
     except DataError as exc:
         raise UsageError(f"--data {exc}") from exc
+    if policy.data.time_column is None and policy.data.row_time is None:
+        raise UsageError(
+            f"--data {location}: the policy trains on its prediction log and does not say which column of a table "
+            "holds the time; add data.time_column"
+        )
     return policy.model_copy(update={"data": policy.data.model_copy(update={"source": source})})
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kedge.bundle import packages
 from kedge.errors import UsageError
 from kedge.policy.costs import RetrainingCosts
 from kedge.replay import rules
@@ -96,25 +97,37 @@ def replay(
         raise UsageError(f"--vs {','.join(names)}: a rule is given twice")
     for name in names:
         rules.check(name, blocks.policy)
+    blocks = _single_threaded(blocks)
     fits = NewestFits(blocks, None if folder is None else folder / _digest(blocks))
     advance = progress(2 * len(blocks))
-    fits.make(range(len(blocks)), advance)
+    with fits.made_meanwhile(range(len(blocks)), advance):
+        walked = PolicyWalk(blocks).walk(advance)
     walks = tuple(rules.walk(name, fits) for name in names)
     best = rules.best_schedule(fits, blocks.policy.costs)
     return Replay(
         blocks=blocks,
         costs=blocks.policy.costs,
-        policy=PolicyWalk(blocks).walk(advance),
+        policy=walked,
         rules=walks,
         best_schedule=best,
         same_as_before=_same_as_before(blocks),
     )
 
 
+def _single_threaded(blocks: Blocks) -> Blocks:
+    """The blocks with fits of one thread each, unless the policy says how many: side by side they use all processors,
+    and on few rows several threads wait more than they work."""
+    train = blocks.policy.train
+    one = train.model_copy(update={"threads": train.threads or 1})
+    return replace(blocks, policy=blocks.policy.model_copy(update={"train": one}))
+
+
 def _digest(blocks: Blocks) -> str:
     """Names the fits: what they learn from, and how."""
     policy = blocks.policy
-    asked = f"{policy.model.model_dump_json()}{policy.train.model_dump_json()}{blocks.start_rows}{blocks.known}"
+    package = packages.of(policy)
+    code = package.digest if package is not None else ""
+    asked = f"{policy.model.model_dump_json()}{policy.train.model_dump_json()}{blocks.start_rows}{blocks.known}{code}"
     digest = hashlib.sha256(asked.encode())
     for column in blocks.table.itercolumns():
         for chunk in column.chunks:

@@ -20,6 +20,8 @@ from kedge.policy.costs import RetrainingCosts
 from kedge.replay import Blocks, Walk, blocks, history, replay, rules
 from kedge.replay.adwin import Adwin
 from kedge.replay.policy_walk import PolicyWalk
+from kedge.store import open_store
+from kedge.tables import appending
 
 ROWS = 3000
 RULES = {
@@ -211,6 +213,24 @@ def test_a_table_that_is_not_there_is_named(policy_file, place):
         CliRunner().invoke(
             build(["replay"]), ["replay", "--policy", str(policy_file), "--data", place], catch_exceptions=False
         )
+
+
+def test_a_policy_that_trains_on_its_log_says_the_time_column_of_another_table(table):
+    logged = {**RULES, "data": {"source": {"format": "log"}}}
+    with pytest.raises(UsageError, match=r"add data\.time_column"):
+        history.with_source(policies.parse(logged), str(table))
+
+
+def test_the_prediction_log_is_a_history(tmp_path):
+    store = open_store(str(tmp_path))
+    policy = policies.parse({**RULES, "data": {"source": {"format": "log"}}, "labels": {"delay_seconds": 0}})
+    times = pd.date_range("2026-01-01", periods=300, freq="min", tz="UTC")
+    ids, label = [f"r{row}" for row in range(300)], [float(row % 2) for row in range(300)]
+    rows = {"_id": ids, "_time": times.as_unit("us"), "_version": ["v"] * 300, "_score": label, "_prediction": label}
+    known = pd.DataFrame({"_id": ids, "_label": label, "_observed": times.as_unit("us")})
+    for kind, frame in (("predictions", pd.DataFrame({**rows, "a": label, "b": label})), ("labels", known)):
+        appending.append(store, policy, kind, pa.Table.from_pandas(frame), writer="w", sequence=1)
+    assert history.read(policy, store).column("y").to_pylist() == label
 
 
 def test_every_table_that_training_takes_can_be_replayed(policy_file, table, tmp_path):
