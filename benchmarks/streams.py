@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 START, BLOCK, BLOCKS = 2000, 250, 128
 ROWS = START + BLOCK * BLOCKS
+CHANGE = 50
+"""Block with which the abrupt change begins."""
 Floats = NDArray[np.float64]
 
 
@@ -40,7 +42,7 @@ def stream(name: str, seed: int) -> tuple[Floats, Floats]:
     if name == "covariate":
         inputs[:, 4] += np.array([0.0, 0.6, -0.6, 0.3])[block // 32]
     share = {
-        "abrupt": (block >= 50).astype(float),
+        "abrupt": (block >= CHANGE).astype(float),
         "gradual": np.clip((block - 40) / 40, 0, 1),
         "recurring": (block // 32 % 2).astype(float),
     }.get(name, np.zeros(ROWS))

@@ -65,7 +65,7 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
     """Cut rows in time order into blocks; the first ``start_rows`` are what the first model is trained on.
 
     Args:
-        policy: Names the target.
+        policy: Names the target; of the blocks' policy ``labels`` say this delay.
         table: Features, target and ``_time``, in time order.
         block: So many rows ("250"), or so much time ("12h", "7d"). Rows at the end that fill no block are left out.
         start_rows: Rows before the first block.
@@ -78,6 +78,8 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
     rows = table.num_rows
     if start_rows < MIN_START_ROWS:
         raise UsageError(f"--start-rows {start_rows}: at least {MIN_START_ROWS} are needed to train a first model")
+    stated = {"delay_seconds": label_delay_seconds, "complete_after_seconds": None}
+    policy = policy.model_copy(update={"labels": policy.labels.model_copy(update=stated)})
     times = np.asarray(table.column("_time").cast(pa.int64()).to_numpy())
     edges = _by_rows(int(block), rows, start_rows) if block.isdigit() else _by_time(_duration(block), times, start_rows)
     if len(edges) < 3:

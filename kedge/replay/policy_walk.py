@@ -293,7 +293,7 @@ class PolicyWalk:
             earlier_label=blocks.label[known[:start]],
             unseen=unseen,
             attempt=attempt,
-            stale=is_stale(self._policy, served.reference.trained_until, blocks.time(int(known[-1]))),
+            stale=is_stale(self._policy, blocks.time(served.trained - 1), blocks.time(int(known[-1]))),
             prove_decisions=prove,
         )
         judged = judge()

@@ -33,7 +33,7 @@ from kedge.training.estimators import (
 )
 from kedge.training.permutation import permutation
 from kedge.training.search import Found
-from kedge.training.windows import Window, holdout_rows, windows, within
+from kedge.training.windows import Window, holdout_rows, last_known, windows, within
 
 RATE = 0.05
 """A member whose total loss is 20 nats above the best one's has 1/e of its weight."""
@@ -109,7 +109,9 @@ class Challenger:
     choice: tuple[int, int]
     """First row, and the one after the last, of those on which the estimator was chosen."""
     holdout_start: int
-    """First row that the judged fit did not read."""
+    """First row that the judged fit is judged on."""
+    judged_end: int
+    """Row before which it ends: the label delay lies between."""
     change_point: datetime | None
     weights: dict[Window, float]
     """Of the members; they sum to 1."""
@@ -122,8 +124,8 @@ class Challenger:
 
     @cached_property
     def judged(self) -> Any:
-        """The model of which every figure is: its members end before the holdout."""
-        return self._merged(self.holdout_start)
+        """The model of which every figure is: its members end the label delay before the holdout."""
+        return self._merged(self.judged_end)
 
     @cached_property
     def final(self) -> Any:
@@ -183,7 +185,7 @@ class Challenger:
     @property
     def windows(self) -> tuple[bundle.Window, ...]:
         """The members of the judged fit."""
-        end = self.holdout_start
+        end = self.judged_end
         return tuple(
             bundle.Window(name=window.name, rows=end - window.start(end), weight=weight)
             for window, weight in self._members(end).items()
@@ -210,7 +212,7 @@ class Challenger:
 
     def _merged(self, end: int) -> Any:
         members = self._members(end)
-        models = [self._member(window, _last(window, self.holdout_start, end)) for window in members]
+        models = [self._member(window, _last(window, self.judged_end, end)) for window in members]
         return bundle.merge(models, list(members.values()), named(self.estimator))
 
     def _member(self, window: Window, end: int) -> Any:
@@ -219,7 +221,7 @@ class Challenger:
     def _stopped(self, window: Window) -> tuple[int, int] | None:
         """The rows that stopped the judged fit's member: stopped anew, the served one would be surer, or less sure,
         than the one whose scores and calibration the checks compare with."""
-        start, end = window.start(self.holdout_start), self.holdout_start
+        start, end = window.start(self.judged_end), self.judged_end
         return (start, end) if self.fits.learnable(start, end) else None
 
     def _members(self, end: int) -> dict[Window, float]:
@@ -257,7 +259,8 @@ def fit_challenger(
 
     The holdout has :func:`holdout_rows` rows, but at most half of those that the members learn from, by their weights:
     where only the newest rows are worth learning from, a large holdout would swallow them. It keeps
-    ``gates.min_class_rows`` of each class. Nothing but the weights reads it.
+    ``gates.min_class_rows`` of each class. Nothing but the weights reads it, and rows that were not due when its first
+    one was predicted only the served fit, see :func:`last_known`.
 
     Args:
         policy: Model, ``train``, and the gates whose power sets the size of the holdout.
@@ -283,23 +286,27 @@ def fit_challenger(
         unseen = len(label) - int(np.searchsorted(time, _microseconds(champion_until), "right"))
     since_change = None if change is None else len(label) - change
     held_out = holdout_rows(len(label), policy, since_change=since_change, since_champion=unseen)
-    first = len(label) - held_out  # no choice of settings reads from here on
-    signature, matrix = transform.encoded(policy, table, packages.of(policy), first)
+    delay = round((policy.labels.due_seconds or 0.0) * 1e6)
+    first = len(label) - held_out
+    known = last_known(first, time, delay, change)  # no choice of settings reads from here on
+    signature, matrix = transform.encoded(policy, table, packages.of(policy), known)
     learned = isinstance(signature, TransformedSignature) and signature.transform.fitted is not None
     rows = Rows(matrix, label, time)
     fits = WindowFits(policy, signature.model, rows, None if learned else cache, first_row)
-    if not fits.learnable(0, first):
-        raise DataError(_lacking(policy, label[: split(first)], source))
-    found = search(signature.model, rows[:first]) if search is not None else None
+    if not fits.learnable(0, known):
+        raise DataError(_lacking(policy, label[: split(known)], source))
+    found = search(signature.model, rows[:known]) if search is not None else None
     if found is not None:
-        fits = WindowFits(found.applied(policy, rows[:first]), signature.model, rows, None)
-    choice = (_choice_start(fits, first), first)
+        fits = WindowFits(found.applied(policy, rows[:known]), signature.model, rows, None)
+    choice = (_choice_start(fits, known), known)
     names = fits.policy.train.estimators
     chosen = names[0]
     if len(names) > 1:  # the first of the policy's list where two agree
         chosen = min(names, key=lambda name: fits.candidate(name, *choice).rank)
     end = len(label) - min(held_out, WEIGHING_ROWS)
-    weights = _weighed(fits, chosen, first, end, change, found.window if found is not None else 1.0)
+    before = last_known(end, time, delay, change)
+    longest = found.window if found is not None else 1.0
+    weights = _weighed(fits, chosen, known, before, end, change, longest)
     reach = sum(weight * (len(label) - window.start(len(label))) for window, weight in weights.items())
     start = min(end, max(first, len(label) - max(int(reach / 2), _rows_of_each_class(policy, label))))
     return Challenger(
@@ -308,6 +315,7 @@ def fit_challenger(
         estimator=chosen,
         choice=choice,
         holdout_start=start,
+        judged_end=last_known(start, time, delay, change),
         change_point=change_point,
         weights=weights,
         fits=fits,
@@ -357,17 +365,17 @@ def _last(window: Window, judged: int, end: int) -> int:
 
 
 def _weighed(
-    fits: WindowFits, estimator: str, judged: int, end: int, change: int | None, longest: float
+    fits: WindowFits, estimator: str, judged: int, end: int, newest: int, change: int | None, longest: float
 ) -> dict[Window, float]:
-    """The windows before row ``end``, of at most a share of these rows, with the weights that the rows from there on
-    give them. Long ones are fitted on rows before row ``judged``."""
+    """The windows before row ``end``, of at most a share of these rows, with the weights that the rows from ``newest``
+    on give them. Long ones are fitted on rows before row ``judged``."""
     members = {}
     for window in within(windows(end, change), end, longest):
         last = _last(window, judged, end)
         if fits.learnable(window.start(last), last):
             members[window] = fits.model(estimator, window.start(last), last)
-    objective, label = fits.policy.model.objective, fits.rows.label[end:]
-    scores = [fits.score(model, end, len(fits.rows)) for model in members.values()]
+    objective, label = fits.policy.model.objective, fits.rows.label[newest:]
+    scores = [fits.score(model, newest, len(fits.rows)) for model in members.values()]
     shares = member_weights(objective, np.array([losses(objective, label, one) for one in scores]))
     return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
 

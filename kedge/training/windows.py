@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kedge.policy import Policy
 
 DETECTED, DIFFERING, POWER = 0.01, 0.1, 0.9
@@ -64,6 +67,30 @@ def holdout_rows(
     if since_champion is not None:
         wanted = min(wanted, since_champion)
     return max(1, min(max(wanted, policy.gates.min_rows), math.floor(rows * policy.train.holdout_share)))
+
+
+def last_known(start: int, times: NDArray[np.int64], delay: int, change: int | None = None) -> int:
+    """Row before which a fit ends that is judged on the rows from ``start`` on.
+
+    When those were predicted, outcomes of the rows just before were not due: a fit that read them would be judged
+    fresher than any that serves. But half of the rows before ``start``, of those since the change point where one is
+    known, are read whatever the delay: what is new must be learned from something.
+
+    Args:
+        start: First row that it is judged on.
+        times: Of the rows, ascending, in microseconds.
+        delay: From a row to its outcome, in microseconds.
+        change: First row since the change point; None: no change is known of.
+
+    >>> times = np.arange(100)
+    >>> last_known(80, times, 0), last_known(80, times, 10), last_known(80, times, 60), last_known(80, times, 10, 70)
+    (80, 71, 40, 75)
+    """
+    if not delay:
+        return start
+    first = change if change is not None and change < start else 0
+    known = int(np.searchsorted(times, times[start] - delay, "right"))
+    return max(known, start - (start - first) // 2)
 
 
 def windows(end: int, change: int | None = None) -> list[Window]:

@@ -246,6 +246,6 @@ def test_every_table_that_training_takes_can_be_replayed(policy_file, table, tmp
 
 def test_outcomes_are_known_when_the_policy_says_that_they_are_complete(policy_file, table):
     policy_file.write_text(yaml.safe_dump({**RULES, "labels": {"complete_after_seconds": 10**6}}))
-    with pytest.raises(DataError, match="1e\+06 s later"):
-        words = ["replay", "--policy", str(policy_file), "--data", str(table), "--block", "250"]
+    words = ["replay", "--policy", str(policy_file), "--data", str(table), "--block", "250"]
+    with pytest.raises(DataError, match=r"1e\+06 s later"):
         CliRunner().invoke(build(["replay"]), words, catch_exceptions=False)

@@ -37,7 +37,9 @@ def table() -> pd.DataFrame:
     label = (way * inputs[:, 0] + 0.5 * random.normal(size=len(inputs)) > 0).astype(int)
     broken = (np.arange(len(inputs)) - START) // BLOCK == CORRUPT
     times = pd.date_range("2026-01-01", periods=len(inputs), freq="min", tz="UTC")
-    return pd.DataFrame({"a": inputs[:, 0], "b": np.where(broken, np.nan, inputs[:, 1]), "y": label, "at": times.as_unit("us")})
+    return pd.DataFrame(
+        {"a": inputs[:, 0], "b": np.where(broken, np.nan, inputs[:, 1]), "y": label, "at": times.as_unit("us")}
+    )
 
 
 def rules(source: Path) -> Policy:

@@ -96,6 +96,13 @@ def test_where_nothing_changed_all_rows_weigh_most_and_a_quarter_is_held_out() -
     assert max(challenger.windows, key=lambda window: window.weight).name == "all"
 
 
+def test_the_judged_fit_reads_no_outcome_that_was_not_due_when_the_holdout_began() -> None:
+    delayed = policy().model_copy(update={"labels": policies.Labels(delay_seconds=400 * 60)})
+    challenger = fit_challenger(delayed, stream(4000))
+    assert max(window.rows for window in challenger.windows) == challenger.holdout_start - 399
+    assert challenger.final is not challenger.judged
+
+
 def test_the_served_fit_has_as_many_trees_as_the_judged_one() -> None:
     """Stopped anew it would be surer, or less sure, than the one that checks compare it with."""
     challenger = fit_challenger(policy(), stream(2000))

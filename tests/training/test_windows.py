@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from kedge.training.windows import holdout_rows, windows
+from kedge.training.windows import holdout_rows, last_known, windows
 from tests.training import rows
 
 POLICY = rows.policy(train={"holdout_share": 0.25})
@@ -72,3 +74,15 @@ def test_every_window_holds_rows_and_all_is_last(end: int, change: int) -> None:
     starts = [window.start(end) for window in windows(end, change)]
     assert all(0 <= start < end for start in starts)
     assert starts[-1] == 0
+
+
+@given(st.integers(2, 300), st.integers(0, 400), st.none() | st.integers(0, 299), st.data())
+def test_a_judged_fit_reads_what_was_due_and_at_least_half_of_what_is_new(rows_there_are, delay, change, data) -> None:
+    times = np.sort(data.draw(arrays(np.int64, rows_there_are, elements=st.integers(0, 500))))
+    start = data.draw(st.integers(1, rows_there_are - 1))
+    end = last_known(start, times, delay, change)
+    first = change if change is not None and change < start else 0
+    assert first < end <= start
+    assert end - first >= (start - first) / 2
+    late = times[end - 1] + delay > times[start]
+    assert not late or end - first == start - first - (start - first) // 2 or delay == 0
