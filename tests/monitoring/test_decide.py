@@ -495,6 +495,61 @@ def test_never_more_than_the_budget_never_within_the_cooldown_never_after_a_quar
         assert (decision.action == "quarantine") == bool(one.corrupt)
 
 
+def brought(decision: Decision, day: int, end: str) -> list[Record]:
+    """What became of a retraining that the check of a day asked for, and of its release, by the next day."""
+    run, bundle = f"retrain-fraud-{decision.key}", f"{day:040x}"
+    begun = started(day + 1.1, run, run=run, decision_key=decision.key)
+    if end == "lost":
+        return []
+    if end == "running":
+        return [begun]
+    if end == "not submitted":
+        return [begun, finished(day + 1.2, run, "failed", run=run, **REFUSED)]
+    if end not in ("promoted", "rolled back"):
+        return [begun, finished(day + 1.2, run, end, run=run, bundle=bundle, step="train")]
+    judged = {"saved": float(day % 3 - 1), "saved_error": 0.5}
+    after = [
+        begun,
+        finished(day + 1.2, run, "succeeded", run=run, bundle=bundle),
+        record("evaluated", f"{bundle}-{run}", START + (day + 1.2) * DAY, passed=True, metrics=judged),
+        record("registered", bundle, START + (day + 1.2) * DAY),
+        started(day + 1.3, f"release-{day}", "release", bundle=bundle),
+        record("promoted", f"{bundle}-1", START + (day + 1.4) * DAY),
+        finished(day + 1.4, f"release-{day}", "succeeded", bundle=bundle),
+    ]
+    return after if end == "promoted" else [*after, record("rolled-back", f"{bundle}-1", START + (day + 1.5) * DAY)]
+
+
+ENDS = ("lost", "running", "not submitted", "failed", "rejected", "inconclusive", "promoted", "rolled back")
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules_of, days, st.lists(st.sampled_from(ENDS), min_size=25, max_size=25))
+def test_whatever_becomes_of_runs_budget_cooldown_price_and_level_hold(rules, lived, ends):
+    history, asked, spent, running, before = [FIRST], [], [], None, None
+    for day, facts in enumerate(lived):
+        given = {name: value for name, value in facts.items() if name != "tenure_id"}
+        serving = ModelState.of(history, until=START + (day + 1) * DAY).champion
+        one = check(day, given.pop("worse"), champion=serving, **given)
+        made = decide(rules, ModelState.of(history, until=one.end), one, one.end)
+        assert made.regret.price >= made.regret.floor * (1 - 1e-9) >= made.regret.cheapest * (1 - 2e-9)
+        assert made.regret.attempts >= 0
+        assert before is None or made.regret.level <= before.level
+        history.append(to_record(rules, one, made))
+        before = made.regret
+        if made.action != "retrain":
+            continue
+        limits, end = rules.monitor.budget, ends[day]
+        assert not asked or (one.end - asked[-1]).total_seconds() >= limits.cooldown_seconds
+        assert running is None or one.end - running >= DAY
+        since = one.end - timedelta(seconds=limits.period_seconds)
+        assert sum(time > since for time in spent) < limits.max_retrains
+        asked.append(one.end)
+        spent += [] if end == "not submitted" else [one.end]
+        running = one.end if end == "running" else None
+        history += brought(made, day, end)
+
+
 @settings(max_examples=100, deadline=None)
 @given(rules_of, days)
 def test_a_quiet_check_never_acts_whatever_came_before(rules, lived):
