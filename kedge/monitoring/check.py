@@ -117,6 +117,8 @@ class ChampionReference:
     """Why there is nothing to compare with yet, in words."""
     metrics: Mapping[str, Interval] = field(default_factory=dict)
     """The policy's metrics on the rows that its release was judged on, by name."""
+    other_loss: str = ""
+    """That it was trained for another loss than the policy has now, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,19 +195,21 @@ def read(
         manifest, profile = adopted.reference(store, policy, state.adopted, window, delay)
     else:
         manifest, profile = _bundled(store, policy.name, serving.bundle)
+    other_loss = _other_loss(policy, manifest, serving.bundle) if isinstance(manifest, Manifest) else ""
     trained = _snapshot(store, policy, manifest)
     newest_row, labels_until, snapshot_rows = _trained(manifest, trained)
     reference = ChampionReference(
         profile=profile,
-        loss=_loss_when_made(manifest),
+        loss=None if other_loss else _loss_when_made(manifest),
         importance=manifest.importance,
         calibration=estimate.recorded(manifest.metrics),
-        constant_loss=manifest.metrics.get("constant_loss"),
+        constant_loss=None if other_loss else manifest.metrics.get("constant_loss"),
         trained_until=newest_row,
         cost=manifest.metrics.get("cost", manifest.metrics.get("wrong")),
         trained_rows=snapshot_rows,
         waits=manifest.waits if isinstance(manifest, Basis) else "",
         metrics=_when_released(policy, state, serving.bundle),
+        other_loss=other_loss,
     )
     seen = served(store, policy, window, profile, own)  # first: it reads the widest rows, and keeps the least
     probes = probe is not None and probing.due(policy, probing.before(state))
@@ -293,6 +297,7 @@ def observe(policy: Policy, reference: ChampionReference, rows: Rows) -> Check:
         reference_rows=reference.loss.rows if reference.loss is not None else 0,
         trained_rows=reference.trained_rows,
         warnings=(
+            *filter(None, [reference.other_loss]),
             *advice.of_scores(nan_scores, own.num_rows),
             *advice.of_labels(policy, due, cohort),
             *advice.of_protected(due.unwatched),
@@ -395,6 +400,31 @@ def _performance(
     known = cohort.labelled + cohort.absent + cohort.late
     verdict: PerformanceVerdict = "labels not due" if cohort.verdict == "not due" else cohort.verdict
     return Performance(verdict=verdict, rows=known, reference=reference.loss, newest=due.newest)
+
+
+def _other_loss(policy: Policy, manifest: Manifest, bundle_id: str) -> str:
+    """What to say where the champion was trained for another loss: the figures of when it was made are no yardstick.
+
+    Raises:
+        DataError: it predicts something else, so that its scores cannot be judged by this policy.
+    """
+    model, known = policy.model, manifest.classes
+    if manifest.task != model.task or known != model.classes[: len(known)]:
+        theirs, ours = (
+            f"{task} ({', '.join(map(str, classes))})" if classes else task
+            for task, classes in ((manifest.task, known), (model.task, model.classes))
+        )
+        raise DataError(
+            f"{policy.name}: the policy says {ours}, champion {bundle_id[:12]} predicts {theirs}: its answers cannot "
+            "be judged by this policy; train and release a model of it with `kedge submit`, and check the champion by "
+            "the policy that it was trained by until then"
+        )
+    if manifest.objective == model.objective:
+        return ""
+    return (
+        f"champion {bundle_id[:12]} was trained for the loss {manifest.objective}, the policy says {model.objective}: "
+        "what it lost when it was made is no yardstick until a model of this policy is released"
+    )
 
 
 def _loss_when_made(manifest: Manifest | Basis) -> Reference | None:

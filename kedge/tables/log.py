@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from kedge.errors import UsageError
+from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import MIRRORED, appending, pairs
@@ -378,7 +378,18 @@ def _read(
     for name in columns:
         if name not in there:
             read = read.append_column(name, pa.nulls(read.num_rows, wanted.field(name).type))
-    return read.select(columns).cast(pa.schema([wanted.field(name) for name in columns]))
+    return pa.table({name: _as_policy_says(read[name], wanted.field(name), key) for name in columns})
+
+
+def _as_policy_says(column: pa.ChunkedArray, field: pa.Field, key: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(
+            f"{key}: column {field.name!r} holds values of type {column.type} that are none of type {field.type}, "
+            "which the policy says: they were logged under another policy; give the feature of the new type another "
+            "name"
+        ) from None
 
 
 def _of_ids(

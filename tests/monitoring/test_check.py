@@ -9,9 +9,9 @@ from sklearn.metrics import log_loss
 
 from kedge import bundle, policy, records
 from kedge.drift import Profile
-from kedge.errors import BundleError, NothingServed
+from kedge.errors import BundleError, DataError, NothingServed
 from kedge.monitoring import run
-from kedge.monitoring.check import ChampionReference, observe, read
+from kedge.monitoring.check import ChampionReference, _other_loss, observe, read
 from kedge.monitoring.estimate import recorded
 from kedge.records import Reference, Window, check_key, quarantined_windows
 from kedge.tables import appending
@@ -107,6 +107,41 @@ def test_features_that_move_together_otherwise_are_named_though_each_looks_as_be
     assert {data.inputs.pairs[0].first, data.inputs.pairs[0].second} == {"amount", "land"}
     assert (data.action, data.verdict) == ("warn", "pairs of inputs drifted")
     assert "Pairs that move together otherwise" in world.store.get(data.report).decode()
+
+
+def changed(**model):
+    """The policy with another model section."""
+    return policy.parse({**RULES, "model": {**RULES["model"], **model}})
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"task": "regression"}, "says regression, champion .* predicts binary"),
+        ({"task": "multiclass", "classes": [0, 1, 2]}, r"says multiclass \(0, 1, 2\), champion .* predicts binary"),
+        ({"features": {**RULES["model"]["features"], "land": {"type": "number"}}}, "'land' holds values of type"),
+    ],
+)
+def test_a_policy_of_another_task_or_type_than_the_champions_is_refused_by_name(world, model, said):
+    world.serve(rows(300, START, 1))
+    with pytest.raises(DataError, match=said):
+        run.run(changed(**model), world.store, now=START + DAY)
+
+
+def test_features_that_only_the_new_policy_has_or_lacks_are_left_out(world):
+    world.serve(rows(600, START, 1))
+    features = {name: each for name, each in RULES["model"]["features"].items() if name != "age"}
+    found = run.run(changed(features={**features, "new": {"type": "number"}}), world.store, now=START + DAY)
+    assert found.record.data.verdict == "quiet"
+    assert set(found.record.data.inputs.detail["features"]) == {"amount", "card", "land"}
+
+
+def test_figures_of_a_champion_that_was_trained_for_another_loss_are_no_yardstick(world):
+    manifest = bundle.fetch(world.store, "fraud", world.champion, world.folder / "cache").manifest
+    trained = manifest.model_copy(update={"task": "regression", "loss": "squared"})
+    regression = changed(task="regression", loss="absolute")
+    assert "trained for the loss squared, the policy says absolute" in _other_loss(regression, trained, "b" * 40)
+    assert not _other_loss(changed(task="regression"), trained, "b" * 40)
 
 
 def test_a_champion_of_an_older_version_has_no_pairs_and_is_checked_all_the_same(world):
