@@ -19,6 +19,8 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_START_ROWS = 50
+MAX_SCORES = 500_000_000
+"""What the fits of simple rules may say about later rows, 4 GB: each has a score for every row after it."""
 MAX_SECONDS = 1e11
 """Longer than any history, and in microseconds still a number of 64 bits."""
 
@@ -72,7 +74,7 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
         label_delay_seconds: How long after a row its outcome is known.
 
     Raises:
-        UsageError: a block that is neither; too few rows to start with.
+        UsageError: a block that is neither; too few rows to start with; so many blocks that no memory holds their fits.
         DataError: not two blocks of rows, or none known when the first begins.
     """
     rows = table.num_rows
@@ -84,6 +86,13 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
     edges = _by_rows(int(block), rows, start_rows) if block.isdigit() else _by_time(_duration(block), times, start_rows)
     if len(edges) < 3:
         raise DataError(f"{rows:,} rows are fewer than {start_rows:,} to start with and two blocks of {block}")
+    held = sum(edges[-1] - edge for edge in edges) * (len(policy.model.classes) or 1)
+    if held > MAX_SCORES:
+        raise UsageError(
+            f"--block {block}: {len(edges) - 1:,} blocks of {rows:,} rows; the fits of simple rules, one a block, "
+            f"would hold {held * 8 / 1e9:,.0f} GB of scores, at most {MAX_SCORES * 8 / 1e9:,.0f} GB allowed; take "
+            "longer blocks or a shorter history"
+        )
     delay = round(min(label_delay_seconds, MAX_SECONDS) * 1e6)
     ends = [times[edge - 1] for edge in edges]
     known = tuple(

@@ -68,6 +68,13 @@ def test_a_block_of_time_holds_the_rows_of_that_time(table):
     assert cut(table, block="2h").edges[:3] == (1000, 1120, 1240)
 
 
+def test_more_blocks_than_memory_holds_are_refused_with_the_remedy(table, monkeypatch):
+    monkeypatch.setattr(blocks, "MAX_SCORES", 8000)
+    assert len(cut(table, block="500")) == 4  # 2,000 + 1,500 + 1,000 + 500 scores
+    with pytest.raises(UsageError, match="take longer blocks"):
+        cut(table, block="200")
+
+
 def test_with_a_delay_younger_rows_are_not_known(table):
     assert cut(table, delay=600).known[:2] == (990, 1240)
 
