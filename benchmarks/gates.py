@@ -11,7 +11,8 @@ over-confident champion says what it sees as if it did not err, times 1.3.
 
 The gates are the ones a run meets (``kedge.evaluation.measure``
 with the policy's defaults); beside them, on the same draws, stands the rule of most peers: the new model is kept if it
-is not worse on the holdout, by its loss or by its accuracy. First models are trained on features of noise.
+is not worse on the holdout, by its loss or by its accuracy. First models are trained on features of noise. ``tasks``
+asks the same of three classes, and of a regression, in which a point is one of R².
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
-from scipy.special import expit
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, softmax
 
 from kedge import bundle
 from kedge import policy as policies
@@ -45,16 +47,16 @@ from kedge.tables import snapshot, sources
 from kedge.training import train
 
 Floats = NDArray[np.float64]
-PARTS = ("noise", "ranking", "worlds")
+PARTS = ("noise", "ranking", "worlds", "tasks")
 ATTEMPTS = 12
 SURE = 1.3
 SEED = 20_262
 
 
-def policy_of(features: Mapping[str, Any], location: str) -> Policy:
+def policy_of(features: Mapping[str, Any], location: str, **model: Any) -> Policy:
     return policies.parse(
         {
-            "model": {"name": "simulated", "target": "y", "features": features},
+            "model": {"name": "simulated", "target": "y", "features": features, **model},
             "data": {"source": {"format": "parquet", "location": location}, "time_column": "at"},
         }
     )
@@ -237,18 +239,114 @@ def by_primary(draw: Draw, metric: Metric) -> bool:
     return measure(policy, draw.label, draw.challenger, draw.champion).passed
 
 
-def first_models(rows: int, tables: int) -> list[str]:
+@dataclass(frozen=True)
+class Task:
+    """Outcomes of another kind than yes and no, and models that see what they come from with an error."""
+
+    policy: Policy
+    spread: float = 2.0
+    common: float = 0.8
+    ERROR = 1.0
+    """Of the better model."""
+
+    @property
+    def width(self) -> int:
+        """Numbers that an outcome comes from: a log-odds of each class, or the value."""
+        return len(self.policy.model.classes) or 1
+
+    def outcomes(self, rng: np.random.Generator, rows: int) -> tuple[Floats, Floats]:
+        """What outcomes come from, shape (rows, width), and the outcomes."""
+        cause = self.spread * rng.standard_normal((rows, self.width))
+        if self.width == 1:
+            return cause, cause[:, 0] + rng.standard_normal(rows)
+        return cause, (cause + rng.gumbel(size=cause.shape)).argmax(axis=1).astype(np.float64)
+
+    def said(self, cause: Floats, error: float, common: Floats, rng: np.random.Generator, slope: float = 0.0) -> Floats:
+        """Scores of a model with such an error; what it sees is shrunk by the slope that is right on average."""
+        own = rng.standard_normal(cause.shape)
+        seen = cause + error * (math.sqrt(self.common) * common + math.sqrt(1 - self.common) * own)
+        shrunk = (slope or self.slope(error)) * seen
+        return shrunk[:, 0] if self.width == 1 else softmax(shrunk, axis=1)
+
+    def slope(self, error: float) -> float:
+        if self.width == 1:
+            return self.spread**2 / (self.spread**2 + error**2)
+        return self._points(error)[1]
+
+    def _points(self, error: float) -> tuple[float, float]:
+        """Points of R², or decisions in a hundred that are right, and the slope of the least loss."""
+        rng = np.random.default_rng(1)
+        cause, label = self.outcomes(rng, 100_000)
+        common = rng.standard_normal(cause.shape)
+
+        def scores(slope: float) -> Floats:
+            return self.said(cause, error, common, np.random.default_rng(2), slope)
+
+        if self.width == 1:
+            return 100 * (1 - float(np.square(label - scores(self.slope(error))).mean() / label.var())), 0.0
+        least = minimize_scalar(
+            lambda slope: losses("multiclass", label, scores(slope)).mean(),
+            bounds=(0.05, 1.0), method="bounded", options={"xatol": 0.01},
+        ).x  # fmt: skip
+        return 100 * float((scores(least).argmax(axis=1) == label).mean()), float(least)
+
+    def error_of(self, points: float) -> float:
+        """The error that costs so many points against ``ERROR``."""
+        low, high, wanted = self.ERROR, 8.0, self._points(self.ERROR)[0] - points
+        for _ in range(12):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._points(middle)[0] > wanted else (low, middle)
+        return low
+
+    def passes(self, rows: int, ours: float, theirs: float, count: int, attempts: int = 1) -> str:
+        """Share of judgements, or of rows of attempts in which any, that the gates let through."""
+        rng, passed = np.random.default_rng([SEED, self.width, rows]), 0
+        slopes = [self.slope(error) for error in (ours, theirs)]
+        for _ in range(count):
+            for attempt in range(1, attempts + 1):
+                cause, label = self.outcomes(rng, rows)
+                common = rng.standard_normal(cause.shape)
+                challenger, champion = (
+                    self.said(cause, error, common, rng, slope)
+                    for error, slope in zip((ours, theirs), slopes, strict=True)
+                )
+                gained = [losses(self.policy.model.objective, label, scores) for scores in (champion, challenger)]
+                if paired(*gained).p_value > self.policy.gates.alpha:  # as in by_gates
+                    continue
+                if measure(self.policy, label, challenger, champion, attempt=attempt).passed:
+                    passed += 1
+                    break
+        return f"{passed / count:.2%}"
+
+    def lines(self, count: int) -> Iterator[list[str]]:
+        equal, one, three = self.ERROR, self.error_of(1), self.error_of(3)
+        few = max(20, count // 10)
+        yield [f"equal, {ATTEMPTS} attempts, any passes", "5 %", self.passes(20_000, equal, equal, few, ATTEMPTS)]
+        yield ["1 point worse", "0.1 %", self.passes(20_000, one, equal, count)]
+        yield ["1 point better", "at least 90 %", self.passes(20_000, equal, one, count)]
+        yield ["500 rows, 3 points better", "at least 90 %", self.passes(500, equal, three, count)]
+        yield ["500 rows, 3 points worse", "0.1 %", self.passes(500, three, equal, count)]
+        yield [f"500 rows, equal, {ATTEMPTS} attempts", "5 %", self.passes(500, equal, equal, few, ATTEMPTS)]
+
+
+TASKS = {
+    "three classes": {"task": "multiclass", "classes": ["a", "b", "c"]},
+    "regression": {"task": "regression"},
+}
+
+
+def first_models(rows: int, tables: int, **model: Any) -> list[str]:
     """Share of first models that each rule lets through, trained by a run's own step on features of pure noise."""
     passed = np.zeros(2)
     for seed in range(tables):
         rng = np.random.default_rng([SEED, rows, seed])
         columns = {f"x{index}": rng.standard_normal(rows) for index in range(8)}
         times = pa.array(np.arange(rows) * 60_000_000, pa.timestamp("us", tz="UTC"))
-        noise = pa.table({"at": times, **columns, "y": (rng.random(rows) < 0.3).astype(np.int64)})
+        noise = pa.table({"at": times, **columns, "y": _noise(rng, rows, **model)})
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
             file = f"{folder}/rows.parquet"
             parquet.write_table(noise, file)
-            policy = policy_of({name: {"type": "number"} for name in columns}, file)
+            policy = policy_of({name: {"type": "number"} for name in columns}, file, **model)
             store = open_store(f"{folder}/store")
             source = sources.open_source(policy.data.source, policy.data, store=store, model=policy.model)
             taken = snapshot.take(source, policy, store, end=None)
@@ -261,6 +359,12 @@ def first_models(rows: int, tables: int) -> list[str]:
         "at most 5 %",
         *(f"{x / tables:.1%}" for x in passed),
     ]
+
+
+def _noise(rng: np.random.Generator, rows: int, task: str = "binary", classes: Iterable[str] = ()) -> pa.Array:
+    if task == "regression":
+        return pa.array(rng.standard_normal(rows))
+    return pa.array(rng.choice(list(classes), rows) if classes else (rng.random(rows) < 0.3).astype(np.int64))
 
 
 def table(columns: list[str], rows: Iterable[list[str]]) -> None:
@@ -286,6 +390,17 @@ def main() -> None:
         print("**Champion undersampled and uncalibrated, 5 % positives, 4,000 rows**\n")
         columns = ["challenger", "goal", *(f"primary `{each.label}`" for each in PRIMARIES), "loss decides"]
         table(columns, ranked(20 if given.quick else 400))
+    if "tasks" in given.parts:
+        for name, model in TASKS.items():
+            print(f"**{name}**\n")
+            table(
+                ["challenger", "goal", "gates"],
+                Task(policy_of({"x": {"type": "number"}}, "-", **model)).lines(20 if given.quick else 1000),
+            )
+            table(
+                ["challenger", "goal", "gates", "below the training rows' guess"],
+                [first_models(1000, 5 if given.quick else 60, **model)],
+            )
     if "worlds" not in given.parts:
         return
     for world in WORLDS[:1] if given.quick else WORLDS:
