@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import shlex
 from collections.abc import Collection, Sequence
@@ -403,6 +404,7 @@ def _identity(columns: Sequence[Column]) -> Guess | None:
             and column.kind in ("text", "integer")
             and not column.resembles
             and not column.name.startswith("_")
+            and not column.most >= EXACT_BELOW.get(column.stored_as, math.inf)
         )
 
     named = [column for column in columns if _sounds_like_id(column.name) and unique(column)]
@@ -445,8 +447,8 @@ def _no_feature(column: Column) -> str:
             return f"holds {column.stored_as}"
         case "time":
             return "a time; make a number of it, such as hours since, to use it"
-    limit = EXACT_BELOW.get(column.stored_as)
-    if limit is not None and _sounds_like_id(column.name) and column.most >= limit:
+    limit = EXACT_BELOW.get(column.stored_as, math.inf)
+    if _sounds_like_id(column.name) and column.most >= limit:
         return (
             f"stored as {column.stored_as}, which holds whole numbers exactly below {limit:,} only: different ids have "
             "become one; store ids as integers or text"

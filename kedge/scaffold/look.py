@@ -377,7 +377,8 @@ def _counted(raw: pa.Array, kind: Kind) -> dict[str, int]:
         return found
     merged: Counter[str] = Counter()
     for text, count in found.items():
-        merged[number_text(text)] += count
+        if not math.isinf(sort_key(text)[0]):  # nor words among numbers
+            merged[number_text(text)] += count
     return dict(merged)
 
 

@@ -711,11 +711,13 @@ def test_a_folder_of_a_hive_table_is_not_taken_for_the_outcome(tmp_path: Path) -
 
 @pytest.mark.parametrize(("kind", "limit"), [("float64", "9,007,199,254,740,992"), ("float32", "16,777,216")])
 def test_ids_stored_as_floats_are_left_out_with_the_reason(kind: str, limit: str, tmp_path: Path) -> None:
-    ids = (10**16 + np.arange(300)).astype(kind)
-    pq.write_table(payments(300).append_column("order_id", pa.array(ids)), tmp_path / "t.parquet")
+    ids = (10**16 + 2 * np.arange(300)).astype(kind)
+    rows = payments(300).drop_columns(["payment_id"]).append_column("order_id", pa.array(ids))
+    pq.write_table(rows, tmp_path / "t.parquet")
     policy, said = written(tmp_path / "t.parquet", "--target", "returned")
     held = {"float64": "double", "float32": "float"}[kind]
     assert "order_id" not in policy["model"]["features"]
+    assert policy["data"]["id_column"] == "note"
     assert f"left out: stored as {held}, which holds whole numbers exactly below {limit} only: different ids" in said
 
 
@@ -842,3 +844,12 @@ def test_what_tools_write_for_no_outcome_is_no_class(tmp_path: Path) -> None:
     rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
     name = validate.run(rules, store, ingest.run(rules, store, None))
     assert snapshot.load(store, rules.name, name).rows == 290
+
+
+@pytest.mark.parametrize("odd", ["inf", "1e400", "bool"])
+def test_one_odd_value_is_no_third_class_of_an_outcome_of_two(odd: str, tmp_path: Path) -> None:
+    rows = [f"{k % 31}.5,{odd if k == 7 else k % 2}" for k in range(300)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *rows, ""]))
+    policy, said = written(tmp_path / "t.csv")
+    assert policy["model"]["task"] == "binary"
+    assert "1 values are invalid" in said
