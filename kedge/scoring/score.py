@@ -21,7 +21,7 @@ from kedge import clock, decision, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.cpus import usable_cpus
-from kedge.errors import BundleError, DataError, NothingServed, UsageError
+from kedge.errors import BundleError, DataError, NothingServed, TransformError, UsageError
 from kedge.policy import Policy
 from kedge.records import ModelState, Record, Scored
 from kedge.rollout import batch as releases
@@ -177,10 +177,10 @@ def _stream(
             logs = PredictionLog(store, policy, moment, received)
         ids, content, rows = hashlib.sha256(), hashlib.sha256(), 0
         for part in tables.ahead(tables.in_slices(table.batches())):
-            _refuse_no_id(part, data, named, rows)
+            _refuse_ids(part, data, named, rows, once=log)
             _digest(part, ids, content)
             for place, model in enumerate(models):
-                scores = model.score(part)
+                scores = _scored(model, part, data, rows)
                 decided = decision.decide(policy.model, scores)
                 if place == 0:
                     into.write(_predictions(policy, part, scores, decided, model.bundle.id, moment, named))
@@ -265,11 +265,29 @@ def _no_champion(policy: Policy, state: ModelState) -> str:
     return f"model {policy.name}: no champion yet, so nothing can score: {todo}"
 
 
-def _refuse_no_id(rows: pa.RecordBatch, data: str, named: str, before: int) -> None:
+def _scored(model: _Model, rows: pa.RecordBatch, data: str, before: int) -> Floats:
+    try:
+        return model.score(rows)
+    except (DataError, TransformError) as exc:
+        places = f"rows {before + 1:,} to {before + len(rows):,}"
+        raise type(exc)(f"{data}, {places}: {exc}; nothing was scored") from exc
+
+
+def _refuse_ids(rows: pa.RecordBatch, data: str, named: str, before: int, *, once: bool) -> None:
+    """Refuse a row without an id and, where predictions are logged, an id that these rows have twice."""
     ids = rows.column(ID)
     if ids.null_count:
         place = before + int(np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))[0]) + 1
         raise DataError(f"{data}, row {place:,}: column {named!r}: the id is missing; nothing was scored")
+    if once and pc.count_distinct(ids).as_py() < len(ids):
+        first: dict[str, int] = {}
+        place, other = next(
+            (row, first[id_]) for row, id_ in enumerate(ids.to_pylist()) if first.setdefault(id_, row) < row
+        )
+        raise DataError(
+            f"{data}, row {before + place + 1:,}: column {named!r}: the id of row {before + other + 1:,} again; an id "
+            "names one prediction: leave the row away, give it an id of its own, or --no-log; nothing was scored"
+        )
 
 
 def _refuse_other(before: Record[Scored], data: str, digest: str, champion: str) -> None:

@@ -109,6 +109,12 @@ def test_a_table_with_another_schema_is_refused_with_what_it_lacks(world, champi
 def test_without_ids_or_rows_nothing_is_scored(world, champion):
     with pytest.raises(DataError, match="row 8: column 'customer': the id is missing"):
         world.score(world.table(customer=[None if row == 7 else "a" for row in range(ROWS)]))
+    twice = world.table(customer=["a" if row in (3, 7) else str(row) for row in range(ROWS)])
+    with pytest.raises(DataError, match=r"row 8: column 'customer': the id of row 4 again; .* nothing was scored"):
+        world.score(twice)
+    assert world.score(twice, log=False).rows == ROWS
+    with pytest.raises(DataError, match=rf"\.parquet, rows 1 to {ROWS}: feature 'x': infinite.*; nothing was scored"):
+        world.score(world.table(x=[float("inf")] * ROWS))
     with pytest.raises(DataError, match="has no rows"):
         world.score(world.table(rows=0))
     world.policy = rules(data={"source": {"format": "parquet", "location": "unused"}, "time_column": "at"})
