@@ -47,7 +47,7 @@ class BundleError(UserError):
 
 
 class TransformError(UserError):
-    """A team's feature code raises, or breaks what it promises: one row out for each row in, from that row alone."""
+    """A team's code raises, or breaks what it promises: one row out for each row in, from that row alone."""
 
 
 class CodeNotAllowed(UserError):

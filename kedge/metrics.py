@@ -6,7 +6,6 @@ neighbouring rows anew.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -174,18 +173,22 @@ def named(name: str) -> Metric:
         return METRICS[name]
     code.require_allowed(f"metrics: {name}")
     module, _, attribute = name.partition(":")
-    try:
-        own = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as exc:
-        raise UsageError(f"metrics: {name} cannot be imported: {exc}") from exc
+    own = code.attribute(module, attribute, f"metrics: {name}")
     if not callable(own):
         raise UsageError(f"metrics: {name} is a {type(own).__name__}; it must be a function of labels and scores")
     better = bool(getattr(own, "higher_is_better", True))
-    return Metric("any", better, lambda _model, _at, label, score: _finite(own(label, score)))
+    return Metric("any", better, lambda _model, _at, label, score: _value(name, own, label, score))
 
 
-def _finite(value: Any) -> float | None:
-    number = float(value)
+def _value(name: str, own: Callable[[Floats, Floats], Any], label: Floats, score: Floats) -> float | None:
+    """What a team's function says; None: not defined, as NaN."""
+    try:
+        number = float(own(label, score))
+    except code.FAULTS as exc:  # its text may hold values of rows
+        raise UsageError(
+            f"metrics: {name} raises {code.fault(exc)}, or returns no number: it gets labels and scores, and returns "
+            "one number, NaN where it is not defined"
+        ) from exc
     return number if math.isfinite(number) else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -273,6 +275,15 @@ def test_a_teams_own_metric_counts_where_code_is_allowed(monkeypatch):
     assert (found.name, found.value) == ("net_gain", np.mean(label * score))
     with pytest.raises(UsageError, match="cannot be imported"):
         metrics.figure(Metric(name="tests.test_metrics_by_name:gone"), MODEL, label, score)
+
+
+@pytest.mark.parametrize("says", [lambda *_: {}["secret"], lambda *_: "good", lambda *_: np.ones(3), lambda _: 1.0])
+def test_a_teams_own_metric_that_gives_no_number_is_said(monkeypatch, says):
+    monkeypatch.setenv("KEDGE_ALLOW_CODE", "1")
+    monkeypatch.setattr(sys.modules[__name__], "net_gain", says)
+    own = Metric(name="tests.test_metrics_by_name:net_gain")
+    with pytest.raises(UsageError, match=r"net_gain raises \w+Error, or returns no number: it gets labels and scores"):
+        metrics.figure(own, MODEL, *drawn())
 
 
 def test_a_policy_without_metrics_is_the_one_it_was():

@@ -244,12 +244,13 @@ def _work(policy: Policy, signature: Signature, rows: Rows, folds: Sequence[Fold
     def own(name: str) -> None:
         began = time.monotonic()
         parts = [_measured(policy, Recipe(estimator=name), signature, rows, fold) for fold in folds]
-        values = np.concatenate(parts)
+        means, values = _means(parts), np.concatenate(parts)
         study.add_trial(
             create_trial(
-                value=float(np.nanmean(values)),
+                value=means[-1] if np.isfinite(means[-1]) else None,
+                state=_state(means[-1]),
                 user_attrs={"own": name, "parts": values.tolist(), "seconds": time.monotonic() - began},
-                intermediate_values=dict(enumerate(_means(parts))),
+                intermediate_values={number: mean for number, mean in enumerate(means) if np.isfinite(mean)},
             )
         )
 
@@ -258,18 +259,18 @@ def _work(policy: Policy, signature: Signature, rows: Rows, folds: Sequence[Fold
         trial = study.ask()
         began, left = time.monotonic(), asked.seconds - spent()
         recipe, parts = _suggested(policy, trial), []
-        state, value = TrialState.COMPLETE, None
+        value = float("nan")
         for number, fold in enumerate(folds):
             parts.append(_measured(policy, recipe, signature, rows, fold))
             value = _means(parts)[-1]
             trial.report(value, number)
             late = time.monotonic() - began > left
             if number + 1 < len(folds) and (late or trial.should_prune()):
-                state = TrialState.PRUNED
+                value = float("nan")
                 break
         trial.set_user_attr("parts", np.concatenate(parts).tolist())
         trial.set_user_attr("seconds", time.monotonic() - began)
-        study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        study.tell(trial, value if np.isfinite(value) else None, state=_state(value))
 
     known = {each.user_attrs.get("own") for each in finished()}
     for name in policy.train.estimators:
@@ -277,6 +278,13 @@ def _work(policy: Policy, signature: Signature, rows: Rows, folds: Sequence[Fold
             yield lambda name=name: own(name)
     while len(finished()) < asked.trials and spent() < asked.seconds:
         yield one
+
+
+def _state(value: float) -> Any:
+    """How a trial ended: complete, or pruned without a value, as it was given up or the metric is defined nowhere."""
+    from optuna.trial import TrialState
+
+    return TrialState.COMPLETE if np.isfinite(value) else TrialState.PRUNED
 
 
 def _parameters(policy: Policy, trial: Trial, name: str) -> dict[str, float]:
@@ -355,8 +363,11 @@ def _rank(policy: Policy, label: Floats, scores: Floats) -> float:
 
 
 def _means(parts: Sequence[Floats]) -> list[float]:
-    """After each fold the mean over all parts by then."""
-    return [float(np.nanmean(np.concatenate(parts[: count + 1]))) for count in range(len(parts))]
+    """After each fold the mean over all parts by then; NaN where the metric is defined on none."""
+    known = [
+        values[np.isfinite(values)] for count in range(len(parts)) for values in [np.concatenate(parts[: count + 1])]
+    ]
+    return [float(values.mean()) if len(values) else float("nan") for values in known]
 
 
 def _found(policy: Policy, study: Study, where: str) -> Found:
@@ -378,7 +389,11 @@ def _found(policy: Policy, study: Study, where: str) -> Found:
     ours = min((each for each in complete if each[1].own), key=lambda each: each[0], default=None)
     best = min((each for each in complete if not each[1].own), key=lambda each: each[0], default=None)
     if ours is None or best is None:
-        why = f"search: nothing was measured within its budget ({len(trials)} trials); the policy's own recipe stays"
+        parts = [part for each in known for part in each.user_attrs["parts"]]
+        undefined = policy.primary is not None and not np.isfinite(parts).any()
+        told = f"within its budget ({len(trials)} trials)"
+        told += ": the primary metric is defined on no part of the folds" if undefined else ""
+        why = f"search: nothing was measured {told}; the policy's own recipe stays"
         return Found(recipe=None, why=why, trials=trials, figures=figures)
     loss, tried, _ = best
     gain, error, degrees = _gain(*(np.array(each[2].user_attrs["parts"]) for each in (ours, best)))

@@ -15,10 +15,10 @@ from kedge import policy as policies
 from kedge.bundle.estimators import ESTIMATORS, merge, named
 from kedge.bundle.predictor import softmax
 from kedge.cli.policy import estimator_faults
-from kedge.errors import BundleError, CodeNotAllowed, NotExplainable, PolicyError, UsageError
+from kedge.errors import BundleError, CodeNotAllowed, NotExplainable, PolicyError, TransformError, UsageError
 from kedge.policy.train import ESTIMATORS as NAMES
 from kedge.training.estimators import attempt, score
-from tests.training import rows
+from tests.training import own_estimators, rows
 from tests.training.test_estimators import encoded
 
 OWN = "tests.training.own_estimators"
@@ -237,6 +237,48 @@ def test_a_path_that_leads_to_no_estimator_is_said(path, said):
     signature, table = encoded()
     with pytest.raises(UsageError, match=said):
         attempt(path, rows.policy(train={"estimators": [path]}), signature, table).fit(table)
+
+
+ANSWERS = [
+    (
+        lambda count: np.ones((count, 5)) / 5,
+        r"gives an array of shape \(800, 5\); it must give one probability of each",
+    ),
+    (lambda count: np.ones(count), r"gives an array of shape \(800,\)"),
+    (lambda count: np.ones((3, 2)), "gives 3 rows for 800; it must give one for each"),
+    (lambda count: np.full((count, 2), np.nan), "gives NaN or an infinite number"),
+    (lambda count: np.full((count, 2), 7.0), "gives numbers below 0 or above 1; it must give probabilities"),
+    (lambda count: [["a", "b"]] * count, "predict_proba of Majority raises ValueError, or gives no numbers"),
+    (lambda count: sys.exit(5), "predict_proba of Majority raises SystemExit"),
+]
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(("answer", "said"), ANSWERS)
+def test_what_is_no_probability_of_each_class_is_refused(monkeypatch, answer, said):
+    monkeypatch.setattr(own_estimators.Majority, "predict_proba", lambda _self, frame: answer(len(frame)))
+    signature, table = encoded()
+    asked = rows.policy(train={"estimators": [f"{OWN}:Majority"]})
+    fitted = attempt(f"{OWN}:Majority", asked, signature, table).fit(table)
+    with pytest.raises(TransformError, match=rf"train\.estimators: .*{said}"):
+        score(asked, fitted, signature, table.matrix)
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize(
+    ("method", "does", "said"),
+    [
+        ("fit", lambda *_: {}["secret"], r"cannot be fitted: KeyError; it gets"),
+        ("fit", lambda *_: None, "its fit returns nothing; it must return the estimator"),
+        ("__init__", lambda _self: {}["secret"], "cannot be made: KeyError; it is called without arguments"),
+    ],
+)
+def test_an_estimator_that_cannot_be_made_or_fitted_is_said(monkeypatch, method, does, said):
+    monkeypatch.setattr(own_estimators.Majority, method, does)
+    signature, table = encoded()
+    asked = rows.policy(train={"estimators": [f"{OWN}:Majority"]})
+    with pytest.raises(UsageError, match=f"{OWN}:Majority:? {said}"):
+        attempt(f"{OWN}:Majority", asked, signature, table).fit(table)
 
 
 def test_an_estimator_that_takes_no_weights_is_said_where_rows_are_weighed():

@@ -10,6 +10,7 @@ import pytest
 from kedge import bundle
 from kedge.bundle import Signature
 from kedge.bundle.estimators import Rows
+from kedge.policy import Metric
 from kedge.store import open_store
 from kedge.training import search as searching
 from kedge.training import train
@@ -119,6 +120,17 @@ def test_a_search_without_time_keeps_the_policys_recipe_and_says_so():
     made = found(asked(seconds=1e-6))
     assert made.recipe is None
     assert "nothing was measured within its budget (1 trials); the policy's own recipe stays" in made.why
+
+
+def test_a_primary_metric_that_is_defined_nowhere_chooses_nothing_and_is_said():
+    """Precision, of a recipe that never decides for the rare class."""
+    table = rows.table()
+    rare = np.arange(len(table)) % 50 == 0
+    table = table.set_column(table.schema.get_field_index("y"), "y", [rare.astype(np.int64)])
+    policy = asked(trials=3).model_copy(update={"metrics": (Metric(name="precision", primary=True),)})
+    made = found(policy, table)
+    assert made.recipe is None
+    assert "(3 trials): the primary metric is defined on no part of the folds; the policy's own" in made.why
 
 
 def test_no_recipe_is_better_at_guessing_a_coin():

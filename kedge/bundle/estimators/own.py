@@ -59,15 +59,19 @@ class Own(SklearnEstimator):
         table = rows.matrix if self._of_the_library else frame(settings.signature, rows.matrix)
         try:
             fitted = estimator.fit(table, rows.label, **weights)
-        except (TypeError, ValueError) as exc:
-            raise UsageError(f"train.estimators: {self.name} cannot be fitted: {exc}; {GIVEN}") from exc
+        except code.FAULTS as exc:
+            said = str(exc) if isinstance(exc, (TypeError, ValueError)) else code.fault(exc)
+            raise UsageError(f"train.estimators: {self.name} cannot be fitted: {said}; {GIVEN}") from exc
+        if fitted is None:
+            raise UsageError(f"train.estimators: {self.name}: its fit returns nothing; it must return the estimator")
         return fitted if self._of_the_library else Framed(fitted, settings.signature)
 
     def _refuse_other_task(self, estimator: Any, settings: Settings) -> None:
         from sklearn.base import is_classifier
 
         if settings.classifies and not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
-            raise UsageError(f"train.estimators: {self.name} has no predict_proba, which task {settings.task} needs")
+            lacks = "ClassifierMixin among its bases" if hasattr(estimator, "predict_proba") else "predict_proba"
+            raise UsageError(f"train.estimators: {self.name} has no {lacks}, which task {settings.task} needs")
         if not settings.classifies and is_classifier(estimator):
             raise UsageError(f"train.estimators: {self.name} is a classifier; task regression needs a regressor")
 
@@ -85,13 +89,21 @@ class Own(SklearnEstimator):
             named = code.attribute(module, attribute, f"train.estimators: {self.name}")
         from sklearn.base import BaseEstimator, clone
 
-        made = named() if inspect.isclass(named) or inspect.isfunction(named) else named
+        try:
+            made = named() if inspect.isclass(named) or inspect.isfunction(named) else named
+            made = clone(made) if isinstance(made, BaseEstimator) else made
+        except code.FAULTS as exc:
+            raise UsageError(
+                f"train.estimators: {self.name} cannot be made: {code.fault(exc)}; it is called without arguments, and "
+                "an __init__ keeps what it gets under the same names"
+            ) from exc
         if not isinstance(made, BaseEstimator) or not hasattr(made, "fit"):
             raise UsageError(
                 f"train.estimators: {self.name} is a {type(made).__name__}; it must be a scikit-learn estimator or "
-                "pipeline, or a class or function that makes one"
+                "pipeline, or a class or function that makes one: derive a class of your own from ClassifierMixin or "
+                "RegressorMixin, and BaseEstimator, of sklearn.base"
             )
-        return clone(made)
+        return made
 
 
 def _weight_of(estimator: Any, path: str) -> str:
