@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,11 +89,13 @@ def _step(store: Store, policy: Policy, begin: str, step: str, reason: str) -> N
     given = [item for item in records.read(store, policy.name, Approved) if item.data.bundle == bundle]
     times = sum(item.data.step == step for item in given)
     key = f"{bundle}-step-{step}" + (f"-{times + 1}" if times else "")
-    data = Approved(bundle=bundle, step=step, reason=reason)
-    records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
-    typer.echo(f"{policy.name}: step {step} of bundle {bundle} approved")
+    data, now = Approved(bundle=bundle, step=step, reason=reason), clock.now()
     seen = progress.read(store, policy.name)
-    if seen is not None and seen.bundle == bundle:
+    running = seen is not None and seen.bundle == bundle
+    time = max(now, seen.started) if seen is not None and running else now
+    records.append(store, Record(model=policy.name, key=key, time=time, data=data))
+    typer.echo(f"{policy.name}: step {step} of bundle {bundle} approved")
+    if seen is not None and running:
         typer.echo(f"its release: {progress.words(seen, clock.now())}")
 
 
@@ -157,11 +159,14 @@ def write(store: Store, policy: Policy, bundle: str, reason: str) -> str | None:
 
     state = records.read_state(store, policy.name)
     given = len([item for item in state.approvals if item.data.bundle == bundle and not item.data.step])
-    if given and state.rolled_back(bundle) is None:
+    back = state.rolled_back(bundle)
+    if given and back is None:
         return _again(state, bundle, given)
     key = bundle if not given else f"{bundle}-{given + 1}"
-    data = Approved(bundle=bundle, reason=reason)
-    records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
+    data, time = Approved(bundle=bundle, reason=reason), clock.now()
+    if back is not None:  # whoever's clock was apart, it answers that rollback
+        time = max(time, back.time + timedelta(microseconds=1))
+    records.append(store, Record(model=policy.name, key=key, time=time, data=data))
     return _again(state, bundle, given + 1)
 
 

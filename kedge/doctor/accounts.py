@@ -199,7 +199,8 @@ def may_review(cluster: Cluster, account: Account) -> Finding:
         return _unknown(str(exc), cluster, account)
     if allowed:
         return good(what, f"{right}: it can ask whose a sender's token is")
-    fix = "helm upgrade with collector.tokens.enabled: the chart's ClusterRole NAME-token-review grants it"
+    way = "helm upgrade with collector.tokens.enabled, or kustomize with components/collector-tokens"
+    fix = f"{way}: its ClusterRole NAME-token-review grants it"
     return bad(what, f"not {right}; who shows a token is answered 503", fix)
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,16 @@ def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path
     records.append(store, record("rolled-back", f"{NEW}-1", now, reason="x"))
     kedge(*approve)
     assert [item.key for item in records.read(store, "fraud", records.Approved)] == [NEW, f"{NEW}-2"]
+
+
+def test_approval_answers_a_rollback_by_a_clock_that_was_ahead(kedge, store, tmp_path):
+    happened(store, "registered", NEW)
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    records.append(store, record("rolled-back", f"{NEW}-1", ahead, reason="x"))
+    for _ in range(2):
+        kedge("approve", "--policy", tmp_path / "fraud.yaml", NEW, "--no-submit")
+    assert records.read_state(store, "fraud").rolled_back(NEW) is None
+    assert len(records.read(store, "fraud", records.Approved)) == 1
 
 
 @pytest.mark.parametrize(
