@@ -11,13 +11,17 @@ Needs Delta Lake and the small Arrow that it brings; the collector's image has n
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import unquote
 
+import orjson
 from arro3.core import Array, DataType, Field, Schema, list_array
 from arro3.core import Table as Rows
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
@@ -27,6 +31,7 @@ from kedge.clouds import reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
+from kedge.store.files import sync_folder
 
 Table = Literal["predictions", "labels", "requests", "responses"]
 TABLES: tuple[Table, ...] = get_args(Table)
@@ -240,6 +245,7 @@ def _append(store: Store, key: str, rows: Rows, writer: str, sequence: int, open
                 _check_types(table, rows.schema, key)
             try:
                 opened[key] = _write(table, store, key, rows, writer, sequence)
+                settle(store.uri(key), opened[key].version())
             except CommitFailedError:  # another writer made the table, or changed its columns, in the same moment
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -267,6 +273,31 @@ def _write(table: DeltaTable | None, store: Store, key: str, rows: Rows, writer:
         commit_properties=CommitProperties(app_transactions=[Transaction(writer, sequence)]),
     )
     return table
+
+
+def settle(place: str, version: int) -> None:
+    """Have the disk keep what a version added to a local table: Delta Lake leaves that to the machine's next half
+    minute, and whoever appends from a journal deletes it at once."""
+    if "://" in place:
+        return
+    root, log = Path(place), Path(place, "_delta_log")
+    before = f"{max(version - 1, 0):020}.json"  # of a table that was made for it
+    names = (before, f"{version:020}.json", f"{version:020}.checkpoint.parquet", "_last_checkpoint")
+    files = {root / unquote(name) for name in _added((log / names[1]).read_bytes())}
+    files |= {log / name for name in names if (log / name).exists()}
+    for file in files:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    made = root.parents[:3] if version < 2 else ()  # with the table
+    for folder in {root, *made, *(file.parent for file in files)}:
+        sync_folder(folder)
+
+
+def _added(commit: bytes) -> Iterator[str]:
+    """The files that a commit adds."""
+    for line in commit.splitlines():
+        if added := orjson.loads(line).get("add"):
+            yield added["path"]
 
 
 def _writer_properties(rows: Schema) -> WriterProperties:

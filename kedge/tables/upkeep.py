@@ -11,13 +11,24 @@ from pathlib import Path
 
 from arro3.core import Table as Rows
 from deltalake import DeltaTable, QueryBuilder, WriterProperties
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from kedge.clock import believed
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.tables.appending import ATTEMPTS, TABLES, Table, aware, day_of, days, key_of, open_table, store_errors
+from kedge.tables.appending import (
+    ATTEMPTS,
+    TABLES,
+    Table,
+    aware,
+    day_of,
+    days,
+    key_of,
+    open_table,
+    settle,
+    store_errors,
+)
 
 SAME: dict[Table, str] = {
     "predictions": "_id",
@@ -42,10 +53,14 @@ def compact(store: Store, policy: Policy) -> int:
         StoreError: the store refused.
     """
     small_groups = WriterProperties(compression="ZSTD", compression_level=4, max_row_group_size=ROW_GROUP)
-    return sum(
-        int(table.optimize.compact(max_concurrent_tasks=1, writer_properties=small_groups)["numFilesRemoved"])
-        for _, table in _tables(store, policy)
-    )
+    removed = 0
+    for name, table in _tables(store, policy):
+        key = key_of(policy, name)
+        with store_errors(store, key):
+            done = table.optimize.compact(max_concurrent_tasks=1, writer_properties=small_groups)
+            settle(store.uri(key), table.version())
+        removed += int(done["numFilesRemoved"])
+    return removed
 
 
 def remove_repeats(store: Store, policy: Policy, since: datetime, scratch: Path) -> int:
@@ -61,8 +76,9 @@ def remove_repeats(store: Store, policy: Policy, since: datetime, scratch: Path)
     """
     removed = 0
     for name, table in _tables(store, policy):
-        for day in _changed(table, since):
-            removed += _remove(store, key_of(policy, name), day, SAME[name], scratch)
+        key = key_of(policy, name)
+        with store_errors(store, key):
+            removed += sum(_remove(store, key, day, SAME[name], scratch) for day in _changed(table, since))
     return removed
 
 
@@ -94,22 +110,24 @@ def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, 
     for name, table in tables.items() if old else ():
         with store_errors(store, key_of(policy, name)):
             table.delete(f"_day < '{limit}'")
+            settle(store.uri(key_of(policy, name)), table.version())
 
 
 def vacuum(store: Store, policy: Policy) -> None:
     """Delete files that no version of the last week refers to."""
-    for _, table in _tables(store, policy):
-        table.vacuum(dry_run=False)
+    for name, table in _tables(store, policy):
+        with store_errors(store, key_of(policy, name)):
+            table.vacuum(dry_run=False)
 
 
 def _tables(store: Store, policy: Policy) -> Iterator[tuple[Table, DeltaTable]]:
-    """Those of a model that exist, each within :func:`store_errors`."""
+    """Those of a model that exist."""
     for name in TABLES:
         key = key_of(policy, name)
         with store_errors(store, key):
             table = open_table(store, key)
-            if table is not None:
-                yield name, table
+        if table is not None:
+            yield name, table
 
 
 def _received(table: DeltaTable) -> Iterator[datetime]:
@@ -138,7 +156,9 @@ def _remove(store: Store, key: str, day: str, same: str, scratch: Path) -> int:
         later = f"log._day = '{day}' AND {equal} AND log._received > repeated._first"
         merge = table.merge(repeated, later, source_alias="repeated", target_alias="log")
         try:
-            return int(merge.when_matched_delete().execute()["num_target_rows_deleted"])
+            done = merge.when_matched_delete().execute()
+            settle(store.uri(key), table.version())
+            return int(done["num_target_rows_deleted"])
         except CommitFailedError:  # another collector appended to the day in the same moment
             if attempt == ATTEMPTS - 1:
                 raise
@@ -149,4 +169,7 @@ def _query(table: DeltaTable, statement: str, scratch: Path) -> Rows:
     query = QueryBuilder({"datafusion.execution.target_partitions": "1"}).register("log", table)
     for name, value in (("memory_limit", QUERY_MEMORY), ("temp_directory", str(scratch).replace("'", "''"))):
         query.execute(f"SET datafusion.runtime.{name} = '{value}'").read_all()
-    return query.execute(statement).read_all()
+    try:
+        return query.execute(statement).read_all()
+    except Exception as exc:  # the engine raises no class of its own
+        raise DeltaError(str(exc)) from exc

@@ -1,5 +1,6 @@
 """The log while several write to it, put its files together, drop old days and read it, all at once."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -163,3 +164,27 @@ def test_a_damaged_log_of_a_table_is_named_with_what_to_do(store, tmp_path, dama
     with pytest.raises(StoreError, match=r"predictions: the table's _delta_log is damaged .*; restore it") as refused:
         read(store)
     assert "\n" not in str(refused.value)
+
+
+def test_what_was_appended_is_on_the_disk_before_anybody_is_told(store, tmp_path, monkeypatch):
+    """A journal's segment is deleted then, and a node may lose its power in the same moment."""
+    synced, fsync = set(), os.fsync
+
+    def remember(handle):
+        synced.add(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    write(store, "one")
+    upkeep.compact(store, POLICY)
+    root = tmp_path / "store/logs/payments/predictions"
+    assert {str(path) for path in root.rglob("*")} | {str(root), str(root.parent)} <= synced
+
+
+def test_an_upkeep_that_fails_is_a_fault_of_the_store_with_its_table(store, tmp_path):
+    write(store, "one")
+    for file in (tmp_path / "store").rglob("_day=*/*.parquet"):
+        file.write_bytes(b"no Parquet")
+    for work in (upkeep.compact, lambda *given: upkeep.remove_repeats(*given, NOON - timedelta(days=999), tmp_path)):
+        with pytest.raises(StoreError, match=r"logs/payments/predictions: "):
+            work(store, POLICY)
