@@ -44,6 +44,8 @@ def run(policy: Policy, store: Store, fingerprint: str, report_path: Path | None
         raise DataError(_message(policy, taken, findings, faults, f"{store.url}/{key}"))
     if not len(findings.invalid) and not len(findings.unlabelled):
         return fingerprint
+    if invalid := len(findings.invalid):
+        say(f"validate: {invalid:,} of {findings.labelled:,} rows ({findings.share:.2%}) are invalid: left out")
     good = np.ones(findings.rows, bool)
     good[findings.invalid] = False
     good[findings.unlabelled] = False

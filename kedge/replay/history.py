@@ -52,5 +52,9 @@ def read(policy: Policy, store: Store | None = None) -> pa.Table:
         scratch = open_store(folder)
         table = sources.open_source(everything.data.source, everything.data, store=store or scratch, model=policy.model)
         taken = snapshot.take(table, everything, scratch, end=clock.now() if logged else FOREVER)
-        good = validate.run(everything, scratch, taken.fingerprint)
+        try:
+            good = validate.run(everything, scratch, taken.fingerprint)
+        except DataError as exc:  # without the page, which is gone with the folder
+            lines = [line for line in str(exc).splitlines() if folder not in line]
+            raise DataError("\n".join(lines)) from exc
         return snapshot.read(scratch, snapshot.load(scratch, policy.name, good))

@@ -32,6 +32,9 @@ class StreamReader:
 
     def __init__(self, source: ArrowStream) -> None:
         self.place = described(source)
+        names = list(getattr(source, "columns", ()))  # pandas gives no stream of such a table
+        if all(isinstance(name, str) for name in names):
+            refuse_twice(names, self.place)
         try:
             self._reader = pa.RecordBatchReader.from_stream(source)
         except Exception as exc:  # another library's, which may raise anything

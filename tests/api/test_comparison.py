@@ -181,6 +181,10 @@ def test_what_another_library_cannot_give_is_one_sentence_with_the_way_from_ther
     for table, said in (
         (sparse, "cannot be read as an Arrow table: Sparse pandas data .*; cast what is of several types"),
         (pd.DataFrame({"x": [2**70, 1]}), "cannot be read as an Arrow table: .*too large.*; cast"),
+        (
+            pd.DataFrame([[1, 2]], columns=["x", "x"]),
+            "the pandas DataFrame: has the column 'x' twice; rename one of them",
+        ),
         (pd.DataFrame({"x": [1]})[[]], "the pandas DataFrame: has no column"),
         (pd.Series([1]), r"not the pandas Series; to_frame\(\) makes one of it"),
     ):

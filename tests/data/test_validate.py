@@ -214,7 +214,9 @@ def test_a_label_that_is_neither_is_an_invalid_row(tmp_path: Path, store: Store,
     kept = snapshot.read(store, snapshot.load(store, "shop", name), ["sold"])["sold"].to_pylist()
     assert (len(kept), sum(kept)) == (99, 25)
     assert "row 7" in (tmp_path / "page.html").read_text()
-    assert "count as negative" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "count as negative" not in said
+    assert "kedge: validate: 1 of 100 rows (1.00%) are invalid: left out" in said
     rows[8]["sold"] = "perhaps"
     lay(tmp_path, rows)
     with pytest.raises(DataError) as raised:

@@ -256,3 +256,12 @@ def test_outcomes_are_known_when_the_policy_says_that_they_are_complete(policy_f
     words = ["replay", "--policy", str(policy_file), "--data", str(table), "--block", "250"]
     with pytest.raises(DataError, match=r"1e\+06 s later"):
         CliRunner().invoke(build(["replay"]), words, catch_exceptions=False)
+
+
+def test_rows_that_are_not_fit_are_refused_without_a_page_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("at,x,y\n" + "".join(f"2026-03-02T00:00:{k:02}Z,{k},1\n" for k in range(60)))
+    model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
+    source = {"format": "csv", "location": str(tmp_path / "t.csv")}
+    with pytest.raises(DataError, match="one class only: all 60 good rows are positive") as refused:
+        history.read(policies.parse({"model": model, "data": {"source": source, "time_column": "at"}}))
+    assert "all of it" not in str(refused.value)
