@@ -268,12 +268,13 @@ def read_late(
     without = np.sort(without if without is not None else np.empty(0, np.uint64))
     found = _read(store, key, LABELS, LABELLING, within, lambda ids: ~held(without, hashes_of(ids)))
     predictions = _of_ids(store, policy, found["_id"], [*names, "_received"], (start, end))
-    late = _joined(predictions, found, names, inner=True)
-    before = late.slice(0, 0)["_id"]
-    if late.num_rows:
+    before = found.slice(0, 0)
+    if predictions.num_rows:
         earlier = (pc.field("_day") >= day_of(start - CLOCKS_APART)) & _until("_observed", since)
-        before = _read(store, key, LABELS, ["_id"], earlier & pc.field("_id").isin(late["_id"]))["_id"]
-    corrected = pc.is_in(late["_id"], value_set=before.combine_chunks())
+        before = _read(store, key, LABELS, LABELLING, earlier & pc.field("_id").isin(predictions["_id"]))
+    late = _joined(predictions, pa.concat_tables([before, found]), names, inner=True)
+    late = late.filter(pc.greater(late["_observed"], pa.scalar(since, TIME)))  # what was told again is no correction
+    corrected = pc.is_in(late["_id"], value_set=before["_id"].combine_chunks())
     return late.select([*wanted, "_label", "_observed"]).append_column("_corrected", corrected)
 
 

@@ -127,9 +127,12 @@ def test_a_correction_observed_after_the_end_is_not_known(world):
 
 
 def test_corrections_of_judged_rows_are_counted_and_not_judged_again(world):
-    world.serve(rows(600, START, 1))
+    told = rows(600, START, 1)
+    world.serve(told)
     check(world, START + DAY, AT_ONCE)
-    world.label([(f"1-{k}", 1.0, START + 1.5 * DAY) for k in range(20)])
+    outcomes = told["fraud"].to_pylist()
+    world.label([(f"1-{k}", 1 - outcomes[k], START + 1.5 * DAY) for k in range(20)])
+    world.label([(f"1-{k}", outcomes[k], START + 1.5 * DAY) for k in range(20, 50)])  # told again: no correction
     world.serve(rows(600, START + DAY, 2))
     seen = check(world, START + 2 * DAY, AT_ONCE).cohort
     assert (seen.rows, seen.late, seen.corrected) == (600, 0, 20)
@@ -217,8 +220,8 @@ def test_only_positives_are_told_and_the_others_are_negative(world):
     data = check(world, START + 2 * DAY, labels)
     assert (data.cohort.rows, data.performance.worse) == (300, False)
     assert data.cohort.labelled == sum(rows(300, START, 0)["fraud"].to_pylist())
-    told = [(f"1-{k}", 1.0, START + 2.5 * DAY) for k in range(5)]  # after they counted as negative
-    world.label(told)
+    negative = [k for k, outcome in enumerate(rows(300, START, 0)["fraud"].to_pylist()) if not outcome]
+    world.label([(f"1-{k}", 1.0, START + 2.5 * DAY) for k in negative[:5]])  # after they counted as negative
     after = check(world, START + 3 * DAY, labels).cohort
     assert (after.rows, after.late, after.corrected) == (300, 0, 5)
 
