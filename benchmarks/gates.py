@@ -1,6 +1,6 @@
 """How often the gates let a challenger through, by simulation. Prints tables in Markdown.
 
-    python benchmarks/gates.py             about 20 minutes on one core
+    python benchmarks/gates.py             over an hour on a busy core
     python benchmarks/gates.py --quick     a minute: fewer draws, one world
     python benchmarks/gates.py --parts ranking
 
