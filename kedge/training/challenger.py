@@ -20,7 +20,7 @@ from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packa
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
-from kedge.measure import Floats, losses, quantile_of
+from kedge.measure import Floats, losses
 from kedge.policy import Policy
 from kedge.training.estimators import (
     FittedCandidate,
@@ -33,14 +33,8 @@ from kedge.training.estimators import (
 )
 from kedge.training.permutation import permutation
 from kedge.training.search import Found
-from kedge.training.windows import Window, holdout_rows, last_known, windows, within
+from kedge.training.windows import WEIGHING_ROWS, Window, holdout_rows, last_known, member_weights, windows, within
 
-RATE = 0.05
-"""A member whose total loss is 20 nats above the best one's has 1/e of its weight."""
-MIN_WEIGHT = 1e-3
-"""Members below it are dropped."""
-WEIGHING_ROWS = 500
-"""Newest rows, at most, that weigh the members. More would weigh windows by how they did long ago."""
 LONG_WINDOW, LONG_SHARE = 200_000, 20
 """A window of so many rows, and so many times those after its judged fit, is weighed and served by that fit: another
 would see at most a twentieth more rows, cost as much, and say the same."""
@@ -329,26 +323,6 @@ def spread(policy: Policy, label: Floats) -> float:
     if policy.model.task != "multiclass":
         return float(label.std())
     return float(np.mean([(label == place).std() for place in range(len(policy.model.classes))]))
-
-
-def member_weights(objective: str, member_losses: Floats) -> Floats:
-    """Weights of members, shape (k,), from their losses of the same rows, shape (k, n), see :func:`fit_challenger`.
-
-    Members below 0.001 get none, the others sum to 1.
-
-    >>> member_weights("binary", np.array([[0.5, 0.5], [10.5, 10.5], [300.0, 300.0]])).round(3).tolist()
-    [0.731, 0.269, 0.0]
-    """
-    total = member_losses.sum(axis=1)
-    if objective not in ("binary", "multiclass"):
-        means = member_losses.mean(axis=1)
-        least = max(float(means.min()), float(np.finfo(float).eps * means.max()))
-        twice = 1 if quantile_of(objective) is not None or objective == "absolute" else 2  # Laplace, or Gauss
-        total = total / (twice * least or 1.0)
-    share = np.exp(-RATE * (total - total.min()))
-    share /= share.sum()
-    share[share < MIN_WEIGHT] = 0.0
-    return np.asarray(share / share.sum(), dtype=np.float64)
 
 
 def _choice_start(fits: WindowFits, end: int) -> int:

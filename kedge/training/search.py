@@ -1,6 +1,7 @@
 """A recipe that learns these rows better than the policy's own: estimator, parameters, memory.
 
-Trials are measured on folds in time order: fitted on older rows whose outcomes were due by then, scored on newer ones.
+Trials are measured on folds in time order: fitted on windows of older rows whose outcomes were due by then, which are
+averaged as a run averages them, and scored on newer ones.
 The policy's own recipe is tried first, and stays unless another one is shown to be better. Rows that are held out for
 the gates are never read. What was tried is kept in the store after each trial, so that a search whose process was
 killed goes on where it stood.
@@ -21,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kedge import metrics
+from kedge import bundle, metrics
 from kedge.bundle import Signature
+from kedge.bundle.estimators import named
 from kedge.extras import needed_by
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.training.estimators import Rows, absent_classes, attempt, score, split
+from kedge.training.windows import WEIGHING_ROWS, member_weights, windows, within
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -152,8 +155,8 @@ class Journal:
     def of(cls, store: Store, policy: Policy, fingerprint: str) -> Journal:
         """That of a search on a snapshot: another policy of model, training or metrics, or other rows, is another."""
         asked = policy.to_dict()
-        named = {name: asked.get(name) for name in ("model", "train", "labels", "metrics", "gates")}
-        text = json.dumps([named, fingerprint], sort_keys=True)
+        sections = {name: asked.get(name) for name in ("model", "train", "labels", "metrics", "gates")}
+        text = json.dumps([sections, fingerprint], sort_keys=True)
         return cls(store=store, key=f"searches/{policy.name}/{hashlib.sha256(text.encode()).hexdigest()[:40]}.journal")
 
     def fetch(self, file: Path) -> None:
@@ -289,8 +292,6 @@ def _state(value: float) -> Any:
 
 def _parameters(policy: Policy, trial: Trial, name: str) -> dict[str, float]:
     """Of an estimator those that the policy leaves open."""
-    from kedge.bundle.estimators import named
-
     given, taken = policy.train.parameters.get(name, {}), named(name).parameters(policy.model.task)
     parameters: dict[str, float] = {}
     for parameter, (low, high, kind) in SPACES[name].items():
@@ -339,18 +340,27 @@ def _folds(policy: Policy, rows: Rows, count: int) -> Iterator[Fold]:
 
 def _measured(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows, fold: Fold) -> Floats:
     """Of each part of a fold the mean loss, or what the primary metric says, the lower the better; NaN: undefined."""
-    first = max(0, fold.end - max(MIN_ROWS, int(fold.end * recipe.window)))
-    label = rows.label[first : first + split(fold.end - first)]
-    if absent_classes(policy, label):
-        first = 0  # so short a window lacks a class
-    older = rows[first : fold.end]
-    tuned = recipe.applied(policy, _span(rows))
-    older = older.weighted(tuned.train.half_life_seconds)
-    model = attempt(recipe.estimator, tuned, signature, older).fit(older)
+    model = _averaged(recipe.applied(policy, _span(rows)), recipe, signature, rows[: fold.end])
     newer = rows[fold.start : fold.stop]
     scores = score(policy, model, signature, newer.matrix)
     parts = np.array_split(np.arange(len(newer)), PARTS)
     return np.array([_rank(policy, newer.label[part], scores[part]) for part in parts])
+
+
+def _averaged(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows) -> Any:
+    """The recipe as a run fits it: on windows, which the newest rows weigh."""
+    newest = len(rows) - min(WEIGHING_ROWS, len(rows) // 5)
+    learned = [rows[window.start(newest) : newest] for window in within(windows(newest), newest, recipe.window)]
+    varied = [each for each in learned if not absent_classes(policy, each.label[: split(len(each))])]
+    models = []
+    for each in varied or [rows]:
+        weighted = each.weighted(policy.train.half_life_seconds)
+        models.append(attempt(recipe.estimator, policy, signature, weighted).fit(weighted))
+    found = [score(policy, model, signature, rows.matrix[newest:]) for model in models]
+    objective, label = policy.model.objective, rows.label[newest:]
+    weights = member_weights(objective, np.array([losses(objective, label, scores) for scores in found]))
+    kept = np.flatnonzero(weights)
+    return bundle.merge([models[place] for place in kept], weights[kept].tolist(), named(recipe.estimator))
 
 
 def _rank(policy: Policy, label: Floats, scores: Floats) -> float:

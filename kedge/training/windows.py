@@ -1,4 +1,5 @@
-"""Which rows a run holds out, and which windows of the others it learns from. Rows are in time order."""
+"""Which rows a run holds out, and which windows of the others it learns from, with what weights. Rows are in time
+order."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.measure import Floats, quantile_of
 from kedge.policy import Policy
 
 DETECTED, DIFFERING, POWER = 0.01, 0.1, 0.9
@@ -21,6 +23,12 @@ SHORTEST, LONGEST = 500, 128_000
 that teach a model of a table hardly more, and each window costs its length twice."""
 MIN_ROWS_SINCE_CHANGE = 50
 """Fewer rows since a change are no window of their own."""
+RATE = 0.05
+"""A member whose total loss is 20 nats above the best one's has 1/e of its weight."""
+MIN_WEIGHT = 1e-3
+"""Members below it are dropped."""
+WEIGHING_ROWS = 500
+"""Newest rows, at most, that weigh the members. More would weigh windows by how they did long ago."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +133,24 @@ def within(chosen: list[Window], end: int, longest: float) -> list[Window]:
         return chosen
     shorter = [window for window in chosen if end - window.start(end) < length]
     return [*shorter, Window(name=f"newest {length}", length=length)]
+
+
+def member_weights(objective: str, member_losses: Floats) -> Floats:
+    """Weights of members, shape (k,), from their losses of the same rows, shape (k, n), see
+    :func:`kedge.training.challenger.fit_challenger`.
+
+    Members below 0.001 get none, the others sum to 1.
+
+    >>> member_weights("binary", np.array([[0.5, 0.5], [10.5, 10.5], [300.0, 300.0]])).round(3).tolist()
+    [0.731, 0.269, 0.0]
+    """
+    total = member_losses.sum(axis=1)
+    if objective not in ("binary", "multiclass"):
+        means = member_losses.mean(axis=1)
+        least = max(float(means.min()), float(np.finfo(float).eps * means.max()))
+        twice = 1 if quantile_of(objective) is not None or objective == "absolute" else 2  # Laplace, or Gauss
+        total = total / (twice * least or 1.0)
+    share = np.exp(-RATE * (total - total.min()))
+    share /= share.sum()
+    share[share < MIN_WEIGHT] = 0.0
+    return np.asarray(share / share.sum(), dtype=np.float64)

@@ -11,7 +11,7 @@ from kedge import policy as policies
 from kedge.errors import DataError
 from kedge.training import challenger as module
 from kedge.training import fit_challenger
-from kedge.training.challenger import member_weights
+from kedge.training.windows import member_weights
 from tests.training import rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
