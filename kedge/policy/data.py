@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from kedge.clouds import CLOUDS, cloud_of
-from kedge.policy.section import Seconds, Section, Share
+from kedge.policy.section import Seconds, Section, Share, Span
 
 FILED = ("parquet", "csv", "delta")
 """Formats of tables that lie in files or in object storage."""
@@ -20,7 +20,7 @@ class RowTime(Section):
 
     start: datetime
     """Time of the first row; without an offset it is UTC."""
-    step_seconds: Annotated[float, Field(gt=0)]
+    step_seconds: Span
     """Seconds from one row to the next."""
     order: Literal["file", "drawn"] = "file"
     """`drawn`: rows are dealt at random, always alike, where their order in the file is none of time, such as in a
@@ -90,7 +90,7 @@ class Data(Section):
     extra_columns: tuple[str, ...] = ()
     """Columns read as text and kept in the snapshot beside the features, which no model ever sees: `model.slices` may
     name them."""
-    history_seconds: Annotated[float, Field(gt=0)] | None = None
+    history_seconds: Span | None = None
     """Train on rows at most this old; null: on all."""
     max_bad_row_share: Share = 0.01
     """Invalid rows are left out and reported up to this share; above it the run stops."""

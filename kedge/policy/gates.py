@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kedge.policy.section import Probability, Section
+from kedge.policy.section import Probability, Section, Span
 
 
 class Fairness(Section):
@@ -35,7 +35,7 @@ class Gates(Section):
     """Least mean improvement of the loss, in its unit: nats (log loss of classes) or that of `model.loss`."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.02
     """While the champion is stale it is enough to show that the loss is not higher by this share of the champion's."""
-    stale_after_seconds: Annotated[float, Field(gt=0)] | None = None
+    stale_after_seconds: Span | None = None
     """The champion is stale when its newest training row is older than this. Null: `monitor.triggers.max_age_seconds`;
     where that is null too, it never is."""
     max_loss: Annotated[float, Field(gt=0)] | None = None

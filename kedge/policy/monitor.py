@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from kedge.policy import cron
-from kedge.policy.section import Probability, Seconds, Section, Share
+from kedge.policy.section import Probability, Seconds, Section, Share, Span
 
 
 class Drift(Section):
@@ -69,7 +69,7 @@ class Triggers(Section):
     """So many times the rows of the last training are there; null: rows alone start none."""
     drift_and_estimate: bool = False
     """Inputs drifted and the error estimated without labels rose too."""
-    max_age_seconds: Annotated[float, Field(gt=0)] | None = None
+    max_age_seconds: Span | None = None
     """The champion's training data are older than this."""
     new_labels: Annotated[int, Field(ge=1)] | None = None
     """So many labels arrived since the champion was trained."""
@@ -88,7 +88,7 @@ class Budget(Section):
     """Labels that must have become known since the labelled error rose: before, a run would learn the old relation."""
     max_retrains: Annotated[int, Field(ge=1)] = 30
     """Most retrainings within `period_seconds`."""
-    period_seconds: Annotated[float, Field(gt=0)] = 30 * 86_400
+    period_seconds: Span = 30 * 86_400
     """The period of `max_retrains`."""
     approval: Literal["auto", "manual"] = "auto"
     """`manual`: a retraining that a check decided on waits for `kedge approve`."""
@@ -101,7 +101,7 @@ class Monitor(Section):
 
     schedule: str = "0 * * * *"
     """When a check runs: the five fields of cron, UTC. Sunday is 0, as in Kubernetes."""
-    window_seconds: Annotated[float, Field(gt=0)] = 86_400
+    window_seconds: Span = 86_400
     """Length of the window a check looks at."""
     min_rows: Annotated[int, Field(ge=20)] = 200
     """Fewer rows in the window: the verdict is "too few rows", never "no drift"."""

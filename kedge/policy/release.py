@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
-from kedge.policy.section import Probability, Seconds, Section
+from kedge.policy.section import Probability, Seconds, Section, Span
 
 
 class Step(Section):
@@ -113,7 +113,7 @@ class Capacity(Section):
     """Memory of the server's process after that load, in 10^6 bytes; null: no limit."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """All files of the bundle, in 10^6 bytes; null: no limit."""
-    max_start_seconds: Annotated[float, Field(gt=0)] | None = None
+    max_start_seconds: Span | None = None
     """From the order for the bundle to a server that is ready; null: `ready_seconds` alone."""
 
     @property
@@ -162,10 +162,10 @@ class Release(Section):
     """`manual` waits for `kedge approve` before any traffic moves."""
     steps: tuple[Step, ...] = (Step(percent=5), Step(percent=25), Step(percent=50))
     """Ascending shares; after the last one the candidate is promoted to all traffic."""
-    expected_step_seconds: Annotated[float, Field(gt=0)] = 10_800
+    expected_step_seconds: Span = 10_800
     """Within this time a step ends when `analysis.harm` is ruled out. Of one that lasts k times as long the k-fold harm
     must be ruled out, ten times at most: what little traffic can show."""
-    max_step_seconds: Annotated[float, Field(gt=0)] = 259_200
+    max_step_seconds: Span = 259_200
     """A step that could not rule it out by then ends without a verdict: nobody is promoted, nobody is condemned."""
     bake_seconds: Seconds = 3600
     """How long the candidate has almost all traffic, judged on, before it is promoted."""
@@ -176,12 +176,12 @@ class Release(Section):
     """Share of requests mirrored to the candidate before its first step; its answers are compared, never returned."""
     shadow_requests: Annotated[int, Field(ge=0)] = 100
     """Mirrored requests to see before the first step, when `shadow_percent` is above 0."""
-    ready_seconds: Annotated[float, Field(gt=0)] = 600
+    ready_seconds: Span = 600
     """A slot that is not ready after this time ends the release; a candidate that lost its server has as long to come
     back."""
     smoke_tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """Largest difference allowed between a golden row's prediction at training and in the slot."""
-    interval_seconds: Annotated[float, Field(gt=0)] = 15
+    interval_seconds: Span = 15
     """How often evidence is looked at."""
     suspend: bool = False
     """True: no share of any candidate rises; one that is worse is rolled back all the same."""

@@ -13,7 +13,11 @@ from kedge.policy.described import Described
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
-Seconds = Annotated[float, Field(ge=0)]
+MAX_SECONDS = 1e10
+"""About 300 years: times that lie further away than that have no date."""
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+Span = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+"""Seconds that are some."""
 
 
 def fault_below(field: tuple[str, ...], seen: object, said: str) -> InitErrorDetails:

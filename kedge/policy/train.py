@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kedge.policy.section import Section
+from kedge.policy.section import Section, Span
 
 ESTIMATORS = ("xgboost", "lightgbm", "catboost", "forest", "histogram", "linear")
 """Each is a file of this name in ``kedge/bundle/estimators``."""
@@ -36,7 +36,7 @@ class Search(Section):
 
     trials: Annotated[int, Field(ge=2, le=10_000)] = 20
     """Recipes to measure, the policy's own for each estimator among them."""
-    seconds: Annotated[float, Field(gt=0)] = 900
+    seconds: Span = 900
     """After this time no further recipe is begun, over all attempts of a run together; `threads` says on how many
     cores."""
     folds: Annotated[int, Field(ge=2, le=10)] = 3
@@ -62,7 +62,7 @@ class Train(Section):
     is; null: each row counts as it comes."""
     monotone: dict[str, Literal["increasing", "decreasing"]] = Field({})
     """Features of which the score must never fall, or rise, as they grow."""
-    half_life_seconds: Annotated[float, Field(gt=0)] | None = None
+    half_life_seconds: Span | None = None
     """A row this much older than the newest one weighs half as much in training; null: all weigh the same."""
     search: Search | None = None
     """Search for a recipe that learns these rows better: estimator, parameters, longest window, half-life. Null: the
