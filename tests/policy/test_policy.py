@@ -176,7 +176,11 @@ def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, sai
         ("data.max_bad_row_share", 1.5, "policy: data.max_bad_row_share: must be less than or equal to 1, got 1.5"),
         ("data.label_delay_seconds", -1, "data.label_delay_seconds: must be greater than or equal to 0, got -1"),
         ("labels.min_coverage", 1.5, "labels.min_coverage: must be less than or equal to 1, got 1.5"),
-        ("labels.delay_seconds", 1e12, "labels.delay_seconds: must be less than or equal to 10000000000, got 1000000000000.0"),
+        (
+            "labels.delay_seconds",
+            1e12,
+            "labels.delay_seconds: must be less than or equal to 10000000000, got 1000000000000.0",
+        ),
         ("labels.delay_second", 5, "labels.delay_second: unknown field; did you mean 'delay_seconds'?"),
         (
             "labels",
