@@ -1,6 +1,6 @@
-/* Scores encoded rows of a boosted model with the bits that XGBoost, or LightGBM, gives. trees.py lays the arrays out and says what they
- * hold; tools/compile builds this file. A server finds little of a model in the processor's caches when the next row
- * comes, so a node is eight bytes, no step branches on data, and eight walks go side by side. */
+/* Scores encoded rows of a boosted model with the bits that XGBoost, or LightGBM, gives. trees.py lays the arrays out
+ * and says what they hold; tools/compile builds this file. A server finds little of a model in the processor's caches
+ * when the next row comes, so a node is eight bytes, no step branches on data, and eight walks go side by side. */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,8 +14,8 @@ typedef union {
 } Word;
 
 /* number: threshold, or value of a leaf; bits: first word of the categories that go right, or place of a leaf in the
- * forest's values. The highest bit of feature
- * says that a missing value goes right. left: place within the tree; its right neighbour is the other child. */
+ * forest's values. The highest bit of feature says that a missing value goes right. left: place within the tree; its
+ * right neighbour is the other child. */
 typedef struct {
     Word test;
     uint16_t feature, left;
