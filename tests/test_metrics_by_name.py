@@ -197,14 +197,14 @@ def squeezed(score):
 
 def test_a_weaker_ranker_does_not_replace_an_uncalibrated_champion_where_ranking_is_primary():
     promoted = {"loss": 0, "auc": 0}
-    for seed in range(40):
+    for seed in range(15):  # 400 in benchmarks/gates.py
         label, score = drawn(2000, seed=seed)
         weaker = drawn(2000, seed=seed, skill=0.85)[1]
         for name, wanted in (("loss", policy()), ("auc", policy({"name": "auc", "primary": True}))):
             found = evaluation.measure(wanted, label, np.clip(weaker, 0.01, 0.99), squeezed(score))
             promoted[name] += verdicts(found)["improvement"] == "passed"
-    assert promoted["loss"] == 40
-    assert promoted["auc"] <= 2
+    assert promoted["loss"] == 15
+    assert promoted["auc"] <= 1
 
 
 def test_a_better_ranker_passes_by_the_primary_metric_though_its_loss_is_higher():

@@ -33,7 +33,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(readme):
     assert (folder / "drift.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 def test_the_tutorial_runs_as_it_stands_and_prints_what_it_shows(tmp_path):
     page = runnable.ROOT / "docs" / "tutorial.md"
     printed = NUMBER.sub("#", runnable.run(page, runnable.checkout(tmp_path)))
