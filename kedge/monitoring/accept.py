@@ -15,7 +15,7 @@ CHECKS = 100
 
 
 def accept(store: Store, model: str, reason: str, time: datetime) -> Record[Accepted]:
-    """Accept why the newest check found the feed corrupt, and take back every window quarantined for nothing else.
+    """Accept why the newest check found the feed corrupt, and every window quarantined for nothing else.
 
     Args:
         reason: Why, for people.

@@ -74,7 +74,7 @@ def question(policy: Policy, breaches: Iterable[Breach]) -> tuple[str, ...]:
     columns = ", ".join(dict.fromkeys(breach.column for breach in lasting))
     return (
         f"{columns}: the same in {min(breach.checks for breach in lasting)} checks in a row; did the feed change for "
-        f'good? Then `kedge accept {policy.name} --reason "..."` takes the rows back',
+        f'good? Then `kedge accept {policy.name} --reason "..."` accepts the rows',
     )
 
 

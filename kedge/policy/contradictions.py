@@ -47,7 +47,7 @@ def _of_release(policy: Policy) -> Iterator[str]:
     if analysis.min_failure_rate > guard.max_error_rate:
         yield (
             f"release.analysis.min_failure_rate: a candidate may fail in {analysis.min_failure_rate:.1%} of requests, "
-            f"and the guard takes a champion back above {guard.max_error_rate:.1%} (release.guard.max_error_rate)"
+            f"and the guard rolls a champion back above {guard.max_error_rate:.1%} (release.guard.max_error_rate)"
         )
     due = policy.labels.due_seconds
     if due is not None and analysis.on_score_shift == "hold" and due >= release.max_rollout_seconds:

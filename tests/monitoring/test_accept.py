@@ -49,7 +49,7 @@ def test_the_same_reason_at_the_same_level_asks_at_the_third_check(world):
     assert [len(data.reasons) for data in (first, second, third)] == [1, 1, 2]
     assert third.reasons[1] == (
         "land: the same in 3 checks in a row; did the feed change for good? "
-        'Then `kedge accept fraud --reason "..."` takes the rows back'
+        'Then `kedge accept fraud --reason "..."` accepts the rows'
     )
 
 
