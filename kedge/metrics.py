@@ -19,7 +19,7 @@ from kedge.errors import UsageError
 from kedge.measure import Floats, best_constant, bounded_losses, losses, squared_errors
 from kedge.policy import Metric as Limits
 from kedge.policy import Model
-from kedge.policy.metrics import SHARES
+from kedge.policy.metrics import RANGES
 
 DRAWS = 300
 """Drawings of blocks: the standard error they give is right to 4 %."""
@@ -118,7 +118,7 @@ def figure(limits: Limits, model: Model, label: Floats, score: Floats) -> Figure
     drawn = _drawn(lambda rows: metric.formula(model, limits.at, label[rows], score[rows]), len(label))
     blocks = _blocks(len(label))
     reach = student_t.quantile((1 + LEVEL) / 2, max(1, blocks - 1)) * drawn
-    low, high = (0.0, 1.0) if limits.name in SHARES else (-math.inf, math.inf)
+    low, high = RANGES.get(limits.name, (-math.inf, math.inf))
     low, high = max(low, value - reach), min(high, value + reach)
     return Figure(name=limits.label, value=value, low=low, high=high, error=drawn, blocks=blocks)
 

@@ -335,8 +335,8 @@ def _odd_rows(inputs: Sequence[Input], table: pa.Table) -> NDArray[np.int64]:
                 rarest = counted.field("values")[int(np.argmin(counted.field("counts").to_numpy()))]
                 rows.append(pc.index(column, rarest).as_py())
         else:
-            limits = pc.min_max(column.cast(pa.float64(), safe=False)).values()
-            rows += [pc.index(column.cast(pa.float64(), safe=False), limit).as_py() for limit in limits]
+            numbers = column.cast(pa.float64(), safe=False)
+            rows += [pc.index(numbers, limit).as_py() for limit in pc.min_max(numbers).values()]
     return np.array([row for row in rows if row >= 0], dtype=np.int64)
 
 

@@ -78,14 +78,14 @@ class Loop:
         policy_file: Path,
         folder: Path,
         addresses: Addresses,
-        told: Mapping[str, str],
+        variables: Mapping[str, str],
         frozen: Callable[[pa.Table], list[Score]],
         say: Callable[[str], None],
     ) -> None:
         self.policy, self.policy_file, self.folder = policy, policy_file, folder
         self.store = open_store(folder / "store")
         self.tallies: list[Tally] = []
-        self._told, self._frozen, self._say = told, frozen, say
+        self._variables, self._frozen, self._say = variables, frozen, say
         self._clients = Clients(addresses.gateway, policy.name)
         self._bank = Bank(addresses.collector, policy.name)
         self._task: Command | None = None
@@ -174,7 +174,7 @@ class Loop:
         deadline = time.monotonic() + LOOK_SECONDS
         while self._task is not None or self._wanted:
             if self._task is None:
-                self._task = command(self._wanted.pop(0), self.folder, self._told)
+                self._task = command(self._wanted.pop(0), self.folder, self._variables)
             elif not self._task.running:
                 self._task.check()
                 self._task = None
@@ -244,9 +244,9 @@ def set_clock(folder: Path, now: datetime) -> None:
     write_file(folder / "clock", now.isoformat().encode())
 
 
-def command(words: Iterable[str], folder: Path, told: Mapping[str, str]) -> Command:
+def command(words: Iterable[str], folder: Path, variables: Mapping[str, str]) -> Command:
     """Start a ``kedge`` command that lives in the demo's time and folder."""
-    return Command(list(words), log=folder / "log" / "kedge.log", environment=told)
+    return Command(list(words), log=folder / "log" / "kedge.log", environment=variables)
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -55,12 +55,12 @@ def tell_story(folder: Path, say: Say, task: Task = "binary") -> Path:
     policy = load(file)
     story.write_history(folder / "warehouse", task)
     slow = _slow_policy(folder, raw)
-    told = environment(folder, **{code.VARIABLE: "1"})  # of the story's own candidate, whose feature code is slow
+    variables = environment(folder, **{code.VARIABLE: "1"})  # of the story's own candidate, whose feature code is slow
 
     def retrain(bad: story.Bad) -> None:
         loop.start("submit", "--policy", str(slow if bad == "slow" else file), "--local", "--key", bad)
 
-    with _running(folder, file, policy, payments.START, say, told) as loop:
+    with _running(folder, file, policy, payments.START, say, variables) as loop:
         loop.run(story.blocks(folder / "warehouse", retrain, task))
     records = ledger.read(open_store(folder / "store"), policy.name)
     expected = story.expectations(records)
@@ -106,14 +106,14 @@ def replay(data: Path, policy_file: Path, folder: Path, say: Say, *, warm_up: in
 
 @contextlib.contextmanager
 def _running(
-    folder: Path, file: Path, policy: Policy, start: datetime, say: Say, told: Mapping[str, str]
+    folder: Path, file: Path, policy: Policy, start: datetime, say: Say, variables: Mapping[str, str]
 ) -> Iterator[Loop]:
     """The platform with a first model in front of the traffic."""
     set_clock(folder, start)
     say(f"starting Envoy, the collector and two slots; all files in {folder}")
-    with platform(file, folder / "store", told) as addresses:
+    with platform(file, folder / "store", variables) as addresses:
         say("training and releasing the first model")
-        first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder, told)
+        first = command(("submit", "--policy", str(file), "--local", "--key", "first"), folder, variables)
         try:
             first.wait(900)
         finally:
@@ -123,7 +123,7 @@ def _running(
             policy_file=file,
             folder=folder,
             addresses=addresses,
-            told=told,
+            variables=variables,
             frozen=_first_model(folder, policy),
             say=say,
         )

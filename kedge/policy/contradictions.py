@@ -7,14 +7,12 @@ from datetime import timedelta
 
 from kedge.clock import span
 from kedge.policy import cron
-from kedge.policy.metrics import SHARES
+from kedge.policy.metrics import RANGES
 from kedge.policy.model import Feature
 from kedge.policy.policy import Policy
 from kedge.policy.release import Freeze, Release
 
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LIMITS = {**dict.fromkeys(SHARES, (0.0, 1.0)), "mcc": (-1.0, 1.0), "r2": (float("-inf"), 1.0)}
-"""Between which a metric lies; the others are not below 0."""
 SERVED_ONLY = ("steps", "shadow_percent", "shadow_requests", "bake_seconds", "bake_champion_percent", "capacity")
 
 
@@ -110,7 +108,7 @@ def _of_gates(policy: Policy) -> Iterator[str]:
     if fairness.columns and all(limit is None for limit in limits):
         yield "gates.fairness.columns: nothing limits how differently their groups are decided about; give a limit"
     for place, metric in enumerate(policy.metrics):
-        lowest, highest = LIMITS.get(metric.name, (0.0, float("inf")))
+        lowest, highest = RANGES.get(metric.name, (0.0, float("inf")))
         if ":" in metric.name:
             continue
         if metric.min is not None and metric.min > highest:

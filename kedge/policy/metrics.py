@@ -25,8 +25,8 @@ SHARES = (
     "recall_at_precision", "precision_macro", "recall_macro", "auc_macro", "brier",
 )  # fmt: skip
 """Those between 0 and 1."""
-AT_MOST_1 = (*SHARES, "mcc", "r2")
-"""Those of which a difference says the same whatever the data; others are compared in shares of the champion's."""
+RANGES = {**dict.fromkeys(SHARES, (0.0, 1.0)), "mcc": (-1.0, 1.0), "r2": (float("-inf"), 1.0)}
+"""Between which those lie that are at most 1; the others are not below 0."""
 WITH_AT = ("recall_at_precision", "pinball")
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kedge.errors import DataError, UsageError
 from kedge.measure import Floats
 from kedge.policy import Policy
+from kedge.policy.section import MAX_SECONDS
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -21,8 +22,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_START_ROWS = 50
 MAX_SCORES = 500_000_000
 """What the fits of simple rules may say about later rows, 4 GB: each has a score for every row after it."""
-MAX_SECONDS = 1e11
-"""Longer than any history, and in microseconds still a number of 64 bits."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
 from kedge.policy import Policy
-from kedge.policy.metrics import AT_MOST_1
+from kedge.policy.metrics import RANGES
 from kedge.records import Evaluated
 from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Metrics, Paired
 from kedge.rollout.model import Rollout
@@ -204,7 +204,7 @@ def _primary(policy: Policy, label: Floats, candidate: Floats, champion: Floats)
     found = metrics.difference(limits, policy.model, label, candidate, champion, draws=DRAWS)
     if found is None or mine is None or others is None:
         return None
-    unit = 1.0 if limits.name in AT_MOST_1 else abs(others) or 1.0
+    unit = 1.0 if limits.name in RANGES else abs(others) or 1.0
     error = math.hypot(found.error / unit, 1 / len(label))  # rows on which both agree so far prove no certainty
     return Metrics(candidate=mine, champion=others, worse=-found.value / unit, error=error, rows=len(label))
 

@@ -277,7 +277,15 @@ def _write(table: DeltaTable | None, store: Store, key: str, rows: Rows, writer:
 
 def settle(place: str, version: int) -> None:
     """Have the disk keep what a version added to a local table: Delta Lake leaves that to the machine's next half
-    minute, and whoever appends from a journal deletes it at once."""
+    minute, and whoever appends from a journal deletes it at once.
+
+    Args:
+        place: Where the table is; object storage keeps what it took.
+        version: One that was just written.
+
+    Raises:
+        OSError: the disk refused.
+    """
     if "://" in place:
         return
     root, log = Path(place), Path(place, "_delta_log")

@@ -58,7 +58,8 @@ def compact(store: Store, policy: Policy) -> int:
         key = key_of(policy, name)
         with store_errors(store, key):
             done = table.optimize.compact(max_concurrent_tasks=1, writer_properties=small_groups)
-            settle(store.uri(key), table.version())
+            if done["numFilesRemoved"]:
+                settle(store.uri(key), table.version())
         removed += int(done["numFilesRemoved"])
     return removed
 
@@ -108,9 +109,10 @@ def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, 
             f"{counted:%Y-%m-%d}); if it is right, allow more with --max-drop-days"
         )
     for name, table in tables.items() if old else ():
-        with store_errors(store, key_of(policy, name)):
+        key = key_of(policy, name)
+        with store_errors(store, key):
             table.delete(f"_day < '{limit}'")
-            settle(store.uri(key_of(policy, name)), table.version())
+            settle(store.uri(key), table.version())
 
 
 def vacuum(store: Store, policy: Policy) -> None:

@@ -35,7 +35,7 @@ def test_a_slice_of_traffic_goes_on_after_a_look_at_the_one_before(tmp_path):
         policy_file=Path("kedge/demo/payments.yaml"),
         folder=tmp_path,
         addresses=Addresses(gateway="http://127.0.0.1:1", collector="http://127.0.0.1:1"),
-        told={},
+        variables={},
         frozen=lambda rows: [0.5] * rows.num_rows,
         say=lambda line: None,
     )
