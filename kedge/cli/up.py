@@ -81,14 +81,14 @@ def up(
             trust_event_time=trust_event_time,
         )
     )
-    stop = threading.Event()
+    stop, signals = threading.Event(), list[int]()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: signals.append(number))
     for path in files:
         guarded = policies.load(path)
         threading.Thread(target=guard, args=(guarded, settings, stop, typer.echo), daemon=True).start()
     try:
-        supervisor.run(stop, typer.echo)
+        supervisor.run(lambda: bool(signals), typer.echo)
     finally:
         stop.set()
 

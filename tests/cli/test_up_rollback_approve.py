@@ -164,7 +164,7 @@ def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch)
         def __init__(self, settings):
             started.append(settings)
 
-        def run(self, stop, say):
+        def run(self, stopped, say):
             pass
 
     monkeypatch.setattr("kedge.rollout.local.supervisor.Supervisor", Platform)

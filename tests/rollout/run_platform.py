@@ -2,16 +2,15 @@
 
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from kedge.rollout.local.supervisor import Settings, Supervisor
 
 HERE = Path(__file__).parent
 folder = Path(sys.argv[1])
-stop = threading.Event()
+signals = []
 for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: stop.set())
+    signal.signal(number, lambda number, _: signals.append(number))
 Supervisor(
     Settings(
         folder=folder,
@@ -22,4 +21,4 @@ Supervisor(
         server=(sys.executable, str(HERE / "fake_server.py")),
         collector=(sys.executable, str(HERE / "fake_collector.py")),
     )
-).run(stop, lambda text: print(text, flush=True))
+).run(lambda: bool(signals), lambda text: print(text, flush=True))

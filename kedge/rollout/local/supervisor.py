@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -88,11 +87,17 @@ class Supervisor:
         """Address of the ``gateway``, the ``collector`` or Envoy's ``admin``."""
         return f"http://127.0.0.1:{self._ports[of]}"
 
-    def run(self, stop: threading.Event, say: Callable[[str], None] = lambda _text: None) -> None:
-        """Work until ``stop`` is set; then end every child and return. ``say`` is told what a person should know."""
+    def run(self, stopped: Callable[[], bool], say: Callable[[str], None] = lambda _text: None) -> None:
+        """Work until it is stopped; then end every child and return.
+
+        Args:
+            stopped: Asked each round. What a signal sets must need no lock: its handler runs in the middle of whatever
+                the main thread does, which for an event may be to hold the very lock that setting it waits for.
+            say: Told what a person should know.
+        """
         ready, trouble = False, ""
         try:
-            while not stop.is_set():
+            while not stopped():
                 try:
                     self.tick()
                     for line in self._news() if ready else ():
@@ -105,7 +110,7 @@ class Supervisor:
                 if self._seen is not None and self._seen.ready != ready:
                     ready = self._seen.ready
                     say(self._words() if ready else "down")
-                stop.wait(TICK_SECONDS)
+                time.sleep(TICK_SECONDS)
         finally:
             self.close()
 
