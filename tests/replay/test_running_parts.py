@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from kedge import bundle, policy, records
 from kedge.monitoring import run as monitoring
@@ -103,6 +104,7 @@ class Parts:
         return checked.record.data, challenger is not None
 
 
+@pytest.mark.ci
 def test_the_running_parts_decide_as_replay_does(tmp_path, registry_uri, monkeypatch):
     rows = table()
     rows.to_parquet(tmp_path / "x.parquet")
