@@ -193,6 +193,14 @@ def open_table(store: Store, key: str) -> DeltaTable | None:
         return None
 
 
+def newest(store: Store, key: str, table: DeltaTable | None) -> DeltaTable | None:
+    """A table that was opened before, brought up to date; as :func:`open_table` if it was not."""
+    if table is None:
+        return open_table(store, key)
+    table.update_incremental()
+    return table
+
+
 def days(table: DeltaTable | None) -> list[str]:
     """The days a table has rows of, the newest first."""
     found = {part["_day"] for part in table.partitions()} if table is not None else set()
@@ -227,17 +235,10 @@ def store_errors(store: Store, key: str) -> Iterator[None]:
         raise StoreError(f"{store.uri(key)}: {reason(store.url, exc)}") from exc
 
 
-def _newest(store: Store, key: str, table: DeltaTable | None) -> DeltaTable | None:
-    if table is None:
-        return open_table(store, key)
-    table.update_incremental()
-    return table
-
-
 def _append(store: Store, key: str, rows: Rows, writer: str, sequence: int, opened: dict[str, DeltaTable]) -> bool:
     with store_errors(store, key):
         for attempt in range(ATTEMPTS):
-            table = _newest(store, key, opened.pop(key, None))  # after a fault it is read anew
+            table = newest(store, key, opened.pop(key, None))  # after a fault it is read anew
             if table is not None:
                 last = table.transaction_version(writer)
                 if last is not None and last >= sequence:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 from numpy.typing import NDArray
 from pyarrow.dataset import ParquetFragmentScanOptions
 
@@ -24,7 +27,7 @@ from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import MIRRORED, appending, pairs
-from kedge.tables.appending import aware, day_of, days, key_of, open_table, store_errors
+from kedge.tables.appending import aware, day_of, days, key_of, newest, store_errors
 from kedge.tables.ids import Hashes, Rows, hashes_of, held, match
 
 Labels = Literal["left", "inner", "none"]
@@ -49,6 +52,8 @@ READ_SPARINGLY: dict[str, Any] = {
 }
 """For rows of which few are wanted, or that are read in parts: Arrow else holds a million of them beside."""
 MICROSECOND = timedelta(microseconds=1)
+_OPENED: WeakKeyDictionary[Store, dict[str, DeltaTable]] = WeakKeyDictionary()
+"""Tables that were read, by their keys."""
 CLOCKS_APART = timedelta(days=1)
 """A label may bear a time before its prediction's by as much: clocks differ, and outcomes are dated by the day."""
 
@@ -144,8 +149,7 @@ def read_first(
     aware(start=start, end=end, known_at=known_at)
     key, columns = key_of(policy, "predictions"), ["_id", "_time", "_score", "_received"]
     first = schema(policy).empty_table().select(columns)
-    with store_errors(store, key):
-        table = open_table(store, key)
+    with _table(store, key) as table:
         wanted = _between("_time", start, end) & (pc.field("_version") == version)
         found = table.to_pyarrow_dataset().scanner(columns=columns, filter=wanted).to_batches() if table else ()
         for batch in found:
@@ -207,8 +211,12 @@ def read_parts(
 
 def _bounds(store: Store, policy: Policy, start: datetime, end: datetime, rows: int) -> list[datetime]:
     """Times from start to end, between any two of which so many predictions were made, or fewer."""
-    parts = [np.empty(0, np.int64)]
-    for name in ("predictions", "requests") if end > start else ():
+    names: tuple[appending.Table, ...] = ("predictions", "requests")
+    counts = _rows_by_day(store, policy, names) if end > start else Counter()
+    if sum(count for day, count in counts.items() if day_of(start) <= day <= day_of(end)) <= rows:
+        return [start, end]
+    parts = []
+    for name in names:
         key, wanted = key_of(policy, name), table_schema(policy, name)
         times = _read(store, key, wanted, ["_time"], _between("_time", start, end), sparing=True)["_time"]
         parts.append(times.cast(pa.int64()).to_numpy())
@@ -282,8 +290,7 @@ def _rows_by_day(store: Store, policy: Policy, names: Sequence[appending.Table])
     counts: Counter[str] = Counter()
     for name in names:
         key = key_of(policy, name)
-        with store_errors(store, key):
-            table = open_table(store, key)
+        with _table(store, key) as table:
             files = table.get_add_actions(flatten=True) if table is not None else None
             if files is not None:
                 for day, count in zip(*(files[column].to_pylist() for column in FILES), strict=True):
@@ -363,8 +370,7 @@ def _read(
         kept: Which rows to keep, by their ids, while they are read.
         sparing: Of memory: Arrow reads little ahead.
     """
-    with store_errors(store, key):
-        table = open_table(store, key)
+    with _table(store, key) as table:
         if table is None:
             return wanted.empty_table().select(columns)
         dataset = table.to_pyarrow_dataset()
@@ -380,6 +386,17 @@ def _read(
         if name not in there:
             read = read.append_column(name, pa.nulls(read.num_rows, wanted.field(name).type))
     return pa.table({name: _as_policy_says(read[name], wanted.field(name), key) for name in columns})
+
+
+@contextmanager
+def _table(store: Store, key: str) -> Iterator[DeltaTable | None]:
+    """The table as it is now, or None. Who reads it again reads only the commits since; after a fault, all anew."""
+    opened = _OPENED.setdefault(store, {})
+    with store_errors(store, key):
+        table = newest(store, key, opened.pop(key, None))
+        yield table
+        if table is not None:
+            opened[key] = table
 
 
 def _as_policy_says(column: pa.ChunkedArray, field: pa.Field, key: str) -> pa.ChunkedArray:
@@ -409,20 +426,6 @@ def _of_ids(
     return pa.concat_tables([own, pairs.joined(requests, responses, columns).cast(own.schema)])
 
 
-def predicted_before(store: Store, policy: Policy, ids: pa.Array) -> int:
-    """How many of some ids have predictions on the newest day of the log.
-
-    Raises:
-        StoreError: the log cannot be read.
-    """
-    key = key_of(policy, "predictions")
-    with store_errors(store, key):
-        newest = days(open_table(store, key))[:1]
-    condition = pc.field("_day").isin(newest) & pc.field("_id").isin(ids)
-    found = _read(store, key, schema(policy), ["_id"], condition) if newest else schema(policy).empty_table()
-    return int(pc.count_distinct(found["_id"]).as_py())
-
-
 def _found(
     store: Store,
     policy: Policy,
@@ -436,8 +439,8 @@ def _found(
     key = key_of(policy, name)
     parts = [wanted.empty_table().select(columns)]
     missing = pc.unique(ids)
-    with store_errors(store, key):
-        listed = days(open_table(store, key))
+    with _table(store, key) as table:
+        listed = days(table)
     for day in listed:
         if not len(missing):
             break

@@ -1,3 +1,4 @@
+import shutil
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedge import policy as policies
-from kedge.errors import DataError, UsageError
+from kedge.errors import DataError, StoreError, UsageError
 from kedge.store import open_store
 from kedge.tables import appending, log
 from kedge.tables.ids import hashes_of
@@ -95,6 +96,28 @@ def test_a_batch_sent_twice_by_a_restarted_writer_is_in_the_table_once(store):
     assert not appending.append(store, POLICY, "predictions", batch, writer="w", sequence=0)
     assert appending.append(store, POLICY, "predictions", predictions(["b"]), writer="w", sequence=1)
     assert appending.open_table(store, "logs/payments/predictions").count() == 2
+
+
+def append(store, ids, sequence):
+    appending.append(store, POLICY, "predictions", predictions(ids), writer="w", sequence=sequence)
+
+
+def test_a_table_that_was_read_is_brought_up_to_date_and_not_opened_again(store, monkeypatch):
+    append(store, ["a"], 1)
+    assert hour(store)["_id"].to_pylist() == ["a"]
+    append(store, ["b"], 2)
+    monkeypatch.setattr(appending, "open_table", lambda store, key: None)
+    assert sorted(hour(store)["_id"].to_pylist()) == ["a", "b"]
+
+
+def test_after_a_fault_a_table_is_read_anew(store):
+    append(store, ["a"], 1)
+    hour(store)
+    shutil.rmtree(store.uri("logs"))
+    append(store, ["b"], 1)
+    with pytest.raises(StoreError, match="logs/payments/predictions"):
+        hour(store)
+    assert hour(store)["_id"].to_pylist() == ["b"]
 
 
 def test_an_event_two_writers_were_handed_is_read_once_as_it_was_received_first(store):
