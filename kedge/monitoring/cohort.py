@@ -68,8 +68,8 @@ def judge(
     chosen = judgeable(policy, scores, labels, late)
     predicted = int(own.sum()) if predicted_rows is None else predicted_rows
     covered, judged = int((own & chosen).sum()), int(chosen.sum())
-    said, came = _of(scores, own), _of(labels, own)
-    groups = _groups(policy.model, said, _of(chosen, own), {name: _of(of, own) for name, of in (slices or {}).items()})
+    parts = {name: _of(of, own) for name, of in (slices or {}).items()}
+    groups = _groups(policy.model, _of(scores, own), _of(chosen, own), parts)
     found = Cohort(
         verdict="not due" if start is not None and end is not None and end <= start else "too few labels",
         start=start,
@@ -83,10 +83,8 @@ def judge(
         nan_scores=int((~finite(scores)).sum()),
         groups=groups,
     )
-    absent = _of(chosen & ~known, own)
-    reason = coverage.incomplete(policy, said, np.where(absent, 0.0, came) if absent.any() else came, predicted)
-    del said, came
-    if predicted >= policy.monitor.performance.min_labels and reason:
+    reason = incomplete(policy, scores, labels, late, predicted, groups["score"])
+    if reason:
         return replace(found, verdict="labels incomplete", reason=reason)
     if judged < policy.monitor.performance.min_labels:
         return found
@@ -98,6 +96,28 @@ def judge(
         found = replace(found, probe_cost=float(costs(policy.model, probed, outcomes, constant_loss).sum()))
     scores, labels = in_time_order(policy, scores, labels, times, late)
     return replace(found, verdict="judged", **_sums(policy.model, scores, labels, constant_loss))
+
+
+def incomplete(
+    policy: Policy,
+    scores: Floats,
+    labels: Floats,
+    late: NDArray[np.bool_],
+    predicted: int | None = None,
+    parts: Mapping[str, Coverage] | None = None,
+) -> str:
+    """Why the outcomes of a cohort do not stand for its rows, in words; empty: they may, or it has too few rows.
+
+    Arguments as in :func:`judge`, and ``parts`` as in :func:`kedge.tables.coverage.incomplete`.
+    """
+    own = finite(scores) & ~late
+    predicted = int(own.sum()) if predicted is None else predicted
+    if predicted < policy.monitor.performance.min_labels:
+        return ""
+    came = _of(labels, own)
+    absent = _of(judgeable(policy, scores, labels, late), own) & ~np.isfinite(came)
+    came = np.where(absent, 0.0, came) if absent.any() else came
+    return coverage.incomplete(policy, _of(scores, own), came, predicted, parts)
 
 
 def in_time_order(

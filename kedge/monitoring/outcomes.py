@@ -239,21 +239,21 @@ def read(
     groups = list(dict.fromkeys((*slices, *logged)))
     names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *groups)))
 
-    def cohort(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
+    def predicted(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
         return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
 
     known: list[Hashes] = []
     keep_ids = bool(features or policy.gates.fairness.columns)
 
     def own_parts() -> Iterator[_Part]:
-        for rows in cohort(names, "left"):
+        for rows in predicted(names, "left"):
             if where.late_since is not None:
                 known.append(hashes_of(rows["_id"]))
             yield _Part.of(policy, _of(rows, bundle, left_out), groups, ids=keep_ids)
 
     due = _Part.joined(list(own_parts()))
     own = due.outcomes(slices, 0, span=where, delay_seconds=delay, delays=estimate)
-    if own.judge(policy).verdict == "labels incomplete":  # nothing is judged: look what the policy should say
+    if cohort.incomplete(policy, own.scores, own.labels, own.late):  # look what the policy should say of delays
         return replace(own, delays=estimate or _estimate(policy, store, checks, end))
     tables = []
     if where.late_since is not None:
@@ -285,7 +285,7 @@ def read(
 
     def read_features() -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         order = np.argsort(ids)
-        for rows in chain(tables, (_of(part, bundle, left_out) for part in cohort(columns, "none"))):
+        for rows in chain(tables, (_of(part, bundle, left_out) for part in predicted(columns, "none"))):
             hashes = hashes_of(rows["_id"])
             there = held(ids[order], hashes)  # the log may have grown meanwhile
             places = order[np.searchsorted(ids[order], hashes[there])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,13 @@ def by_score(scores: Floats, covered: NDArray[np.bool_]) -> dict[str, Coverage]:
     return parts
 
 
-def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | None = None) -> str:
+def incomplete(
+    policy: Policy,
+    scores: Floats,
+    labels: Floats,
+    predicted: int | None = None,
+    parts: Mapping[str, Coverage] | None = None,
+) -> str:
     """Why outcomes do not stand for all rows that are due, in words; empty: they may.
 
     Fewer than ``labels.min_coverage`` of them have one; or the parts by score are unevenly covered; or some have none,
@@ -58,6 +64,7 @@ def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | 
         scores: Shape (n,) or (n, classes), finite.
         labels: Shape (n,), NaN where no outcome is known.
         predicted: Rows that are due, where the arrays hold only those with an outcome.
+        parts: Of :func:`by_score` of these rows, where it was asked already.
     """
     known, least = np.isfinite(labels), policy.labels.min_coverage
     predicted, covered = len(scores) if predicted is None else predicted, int(known.sum())
@@ -68,7 +75,7 @@ def incomplete(policy: Policy, scores: Floats, labels: Floats, predicted: int | 
             f"{covered:,} of {predicted:,} rows that are due have an outcome ({covered / predicted:.1%}); "
             f"labels.min_coverage is {least:.0%}"
         )
-    parts = by_score(scores, known)
+    parts = {} if known.all() else parts or by_score(scores, known)
     if uneven(list(parts.values())):
         low, high = (choose(parts.items(), key=lambda item: item[1].share) for choose in (min, max))
         return (
