@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from kedge.cpus import usable_cpus
+from kedge.cpus import PATIENT, usable_cpus
 
 FEATURES = 50
 NAMES = [f"x{place}" for place in range(FEATURES)]
@@ -61,7 +61,7 @@ def run(name: str, folder: Path, rows: int) -> list[float]:
     """Seconds, seconds of CPU and most MB of a process that does one part."""
     began = time.perf_counter()
     command = [sys.executable, __file__, "--only", name, "--folder", str(folder), "--rows", str(rows)]
-    patient = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin would count other work as ours
+    patient = {**os.environ, **PATIENT}  # threads that spin would count other work as ours
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=patient)
     _, status, usage = os.wait4(process.pid, 0)
     if status:

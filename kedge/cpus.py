@@ -1,4 +1,4 @@
-"""How many processors this process may really use: training, serving, whatever starts threads."""
+"""How many processors this process may really use: training, serving, whatever starts threads; and how these wait."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Environment in which threads that wait sleep instead of spinning: beside a busy process, OpenMP's made a fit of a
+second take ten. Those of OpenBLAS, which numpy starts when it is imported, spin for 2^26 cycles each; here for 2^4."""
 
 
 def usable_cpus(root: Path = CGROUP) -> int:

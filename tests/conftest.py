@@ -1,36 +1,20 @@
 """For every test."""
 
 import os
-import shutil
 
-import pytest
 from hypothesis import settings
 
+from kedge.cpus import PATIENT
 from tests.chart.render import TOOLS_COME_FROM
 
-# Threads that wait for each other sleep instead of spinning: on a machine busy with other tests a small XGBoost fit
-# takes a tenth of the time. The library reads it when it is loaded, which is after this.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# On a machine busy with other tests a small XGBoost fit takes a tenth of the time. The libraries read it when they are
+# loaded, which is after this.
+for name, value in PATIENT.items():
+    os.environ.setdefault(name, value)
 
 # A property says nothing of time: on a busy machine an example may take longer than Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-
-@pytest.fixture(scope="session")
-def _new_registry(tmp_path_factory):
-    """MLflow's tables, which take seconds to make, made once."""
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_registered_models(max_results=1)
-    return file
-
-
-@pytest.fixture
-def registry_uri(_new_registry, tmp_path) -> str:
-    """The URI of a registry on SQLite that is as empty as a new one."""
-    return f"sqlite:///{shutil.copy(_new_registry, tmp_path / 'mlflow.db')}"
 
 
 def pytest_terminal_summary(terminalreporter):

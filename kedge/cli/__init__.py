@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from kedge.cpus import PATIENT
 from kedge.errors import KedgeError, UserError
 from kedge.extras import needed_by
 from kedge.image import VERSION
@@ -17,6 +20,10 @@ from kedge.renamed import refuse_earlier_names
 
 WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
+
+MANY_OBJECTS = 50_000
+"""Made before Python looks for garbage among them. What is imported is none; at the end Python looks through all of it
+again, several times, a tenth of a check's time, unless it was told that it stays."""
 
 RENAMED = {"compile": {"--out": "--output"}}
 """By command, the options that an earlier version called otherwise."""
@@ -96,7 +103,10 @@ def _run() -> None:
 
 def main() -> None:
     """Run the command; an error becomes one message on standard error and its exit code."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the processors they wait for
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)
+    gc.set_threshold(MANY_OBJECTS)
+    atexit.register(gc.freeze)
     try:
         _run()
     except KedgeError as exc:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kedge.cpus import PATIENT
 from kedge.errors import RunError
 from kedge.extras import require
 
 MARK = "kedge: "
 TAIL_LINES = 6
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait sleep instead of spinning: beside a busy process, spinning made a fit of a second take ten."""
 STEPS = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 """For the steps, whose interpreters KFP starts: their lines appear as they are printed, and nothing is imported from
 the folder this command was started in."""
@@ -66,7 +65,7 @@ def run_local(spec: Path, arguments: dict[str, Any], say: Callable[[str], None])
         child = subprocess.Popen(
             [sys.executable, "-P", "-u", "-W", "ignore", "-m", "kedge.submission.local"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**PASSIVE, **os.environ, **STEPS},
+            env={**PATIENT, **os.environ, **STEPS},
         )  # fmt: skip
     except OSError as exc:
         raise RunError(f"the local runner could not be started: {exc.strerror}") from exc

@@ -1,5 +1,8 @@
 """The command itself: errors become one message and an exit code."""
 
+import atexit
+import gc
+import os
 import subprocess
 import sys
 
@@ -7,8 +10,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from kedge import cli
 from kedge.cli import COMMANDS, build
 from kedge.image import VERSION
+
+THRESHOLDS = gc.get_threshold()
 
 
 def kedge(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +31,17 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_threads_of_a_command_wait_asleep_unless_somebody_says_otherwise(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
+    monkeypatch.setattr(cli, "_run", lambda: None)
+    try:
+        cli.main()
+    finally:
+        atexit.unregister(gc.freeze)
+        gc.set_threshold(*THRESHOLDS)
+    assert os.environ == {"OMP_WAIT_POLICY": "ACTIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def test_the_version_is_printed_and_nothing_run():

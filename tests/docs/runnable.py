@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from kedge.cpus import PATIENT
 from kedge.rollout.local.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def run(page: Path, folder: Path) -> str:
 
     Ports that the page names are replaced by free ones, and whatever it left running is ended.
     """
-    names = ("PATH", "HOME", "SSL_CERT_FILE", "OMP_WAIT_POLICY")
+    names = ("PATH", "HOME", "SSL_CERT_FILE", *PATIENT)
     environment = {name: os.environ[name] for name in names if name in os.environ}
     environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     script = "".join(blocks(page.read_text()))

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kedge.cpus import PATIENT
 from tests.bundle import models
 from tests.chart.render import ROOT
 from tests.wheel import environment
@@ -60,7 +61,7 @@ def surroundings(folder: Path) -> dict[str, str]:
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **PATIENT,
     }
 
 
@@ -153,7 +154,7 @@ def test_with_the_extra_data_tables_are_described_and_compared(programs, foreign
         assert said in done.stdout + done.stderr
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_run_of_the_pipeline_needs_nothing_of_the_checkout(programs, foreign) -> None:
     kedge = programs("local") / "kedge"
     assert run(kedge, foreign, "init", "payments.csv").returncode == 0
