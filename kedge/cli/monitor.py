@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,13 +97,13 @@ def monitor(
 
 def _tell(policy: Policy, store: Store, outcome: Outcome, now: datetime) -> list[str]:
     """Tell people what a check saw, each cause once; say what was done."""
+    if policy.notify.url_variable is None:
+        return []
     from kedge import notify
     from kedge.errors import StoreError
     from kedge.monitoring.history import load_history
     from kedge.records import ModelState
 
-    if policy.notify.url_variable is None:
-        return []
     try:
         state = ModelState.of(load_history(store, policy.name, now))
         return notify.tell(policy, store, notify.of_check(policy, outcome.record, state), notify.OF_CHECK, notify.post)
@@ -143,7 +142,7 @@ def without_pandas() -> Iterator[None]:
     has no use for it. Whoever imports pandas later still gets it.
     """
 
-    class Absent(MetaPathFinder):
+    class Absent:
         def find_spec(self, name: str, path: object, target: object = None) -> None:  # noqa: ARG002
             if name == "pandas":
                 raise ModuleNotFoundError(name=name)
