@@ -29,7 +29,7 @@ demo: install ## Watch the loop close: drift, retraining, canary, promotion, rol
 	$(BIN)/kedge demo
 
 test: install ## Run the tests (below 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not cluster and not pages"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not cluster and not ci"
 
 test-cluster: install ## Run the tests that need a Kubernetes API, against $KUBECONFIG
 	$(BIN)/python -m pytest --timeout 1800 -m cluster tests/cluster

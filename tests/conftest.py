@@ -1,7 +1,9 @@
 """For every test."""
 
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
 
 from kedge.cpus import PATIENT
@@ -15,6 +17,22 @@ for name, value in PATIENT.items():
 # A property says nothing of time: on a busy machine an example may take longer than Hypothesis' 200 ms.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def _new_registry(tmp_path_factory):
+    """MLflow's tables, which take seconds to make, made once."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_registered_models(max_results=1)
+    return file
+
+
+@pytest.fixture
+def registry_uri(_new_registry, tmp_path) -> str:
+    """The URI of a registry on SQLite that is as empty as a new one."""
+    return f"sqlite:///{shutil.copy(_new_registry, tmp_path / 'mlflow.db')}"
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -138,10 +138,10 @@ def leaked(table: pa.Table, *, seed: int = 7) -> pa.Table:
     return table.set_column(index, "retries", pa.array(retries, pa.int64()))
 
 
-def cents(table: pa.Table) -> pa.Table:
-    """The same payments as a warehouse shows them that now counts in cents: a request still says euros."""
-    index = table.schema.get_field_index("amount")
-    return table.set_column(index, "amount", pa.array(table["amount"].to_numpy() * 100))
+def until_payday(table: pa.Table) -> pa.Table:
+    """The same payments as a warehouse shows them that now counts the days until payday: a request still says since."""
+    index = table.schema.get_field_index("days_since_payday")
+    return table.set_column(index, "days_since_payday", pa.array(30 - table["days_since_payday"].to_numpy()))
 
 
 def _chance(

@@ -17,7 +17,7 @@ from kedge.demo.payments import START, Task, Weather
 from kedge.records import Checked, Data, Evaluated, Promoted, Record, RolledBack, RunStarted, of_kind
 
 D = TypeVar("D", bound=Data)
-Bad = Literal["leaked", "slow", "cents"]
+Bad = Literal["leaked", "slow", "turned"]
 ROWS = 400
 """Payments on a weekday."""
 QUIET = Weather()
@@ -57,9 +57,9 @@ EPISODES = (
     Episode("d", "banks change their rules", 14, 24, Weather(new_rules=True)),
     Episode("e", "the warehouse leaks the outcome", 25, 28, Weather(new_rules=True), bad="leaked"),
     Episode("f", "new feature code is slow", 29, 30, Weather(new_rules=True), bad="slow"),
-    Episode("g", "the warehouse counts in cents", 31, 34, Weather(new_rules=True), bad="cents"),
+    Episode("g", "the warehouse counts days until payday", 31, 34, Weather(new_rules=True), bad="turned"),
 )
-CHANGED: dict[Bad, Callable[[pa.Table], pa.Table]] = {"leaked": payments.leaked, "cents": payments.cents}
+CHANGED: dict[Bad, Callable[[pa.Table], pa.Table]] = {"leaked": payments.leaked, "turned": payments.until_payday}
 """What became of the warehouse's rows."""
 SLOW = """import time
 
@@ -169,7 +169,7 @@ def _changed(records: Sequence[Record[Data]]) -> list[Expectation]:
 BACK: dict[Bad, tuple[str, str]] = {
     "leaked": ("what it answers", ""),  # scores or decisions, whichever speak first
     "slow": ("its latency", "latency"),
-    "cents": ("what it answers", ""),
+    "turned": ("what it answers", ""),
 }
 """By what each bad candidate is found, in words, and how the reason begins."""
 

@@ -19,24 +19,36 @@ import pyarrow.parquet as pq
 from kedge.clouds import place_of, reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.scoring.tables import SQL
+from kedge.store import Store
 from kedge.store.files import sync_folder
 from kedge.tables.cloud_files import file_system
-from kedge.tables.files import PARQUET, foreign
-from kedge.tables.staged import Staged
+from kedge.tables.files import CSV, PARQUET, UNREAD, foreign
+from kedge.tables.staged import Staged, writing
 
 TABLE = re.compile(r"[A-Za-z_]\w{0,62}(\.[A-Za-z_]\w{0,62})?")
 TIME = pa.timestamp("us", tz="UTC")
+KEPT = ("adopted", "bundles", "code", "deleted", "logs", "records", "reports", "runs", "snapshots")
+"""Folders of the store."""
 BATCH = b"kedge.batch"
 """In a Parquet file's metadata: which batch it holds the predictions of."""
 
 
 def schema(id_name: str, classes: Sequence[str] = ()) -> pa.Schema:
     """Columns of predictions: the id under its own name, ``score``, ``prediction``, ``version``, ``time``; of several
-    classes ``score_NAME`` of each, and the name of the one decided for."""
+    classes ``score_NAME`` of each, and the name of the one decided for.
+
+    Raises:
+        UsageError: the id is called as one of the others.
+    """
+    answers = [f"score_{name}" for name in classes] or ["score"]
+    if id_name in (*answers, "prediction", "version", "time"):
+        raise UsageError(
+            f"the ids' column is called {id_name!r}, as one of the predictions is: call it otherwise in the table"
+        )
     return pa.schema(
         [
             (id_name, pa.string()),
-            *([(f"score_{name}", pa.float64()) for name in classes] or [("score", pa.float64())]),
+            *((name, pa.float64()) for name in answers),
             ("prediction", pa.string() if classes else pa.float64()),
             ("version", pa.string()),
             ("time", TIME),
@@ -84,8 +96,13 @@ def open_output(location: str, columns: pa.Schema, *, model: str, replace: bool)
     """
     if location.startswith(SQL):
         return SqlOutput(location, columns, model)
-    if location.endswith(PARQUET):
+    if location.lower().endswith(PARQUET):
         return ParquetOutput(location, columns, model, replace=replace)
+    if location.lower().endswith((*CSV, *UNREAD)):
+        raise UsageError(
+            f"--output {location}: predictions are written to Parquet (a name that ends with .parquet), to a Delta "
+            "table (a folder) or to a database (sql:VARIABLE/TABLE)"
+        )
     return DeltaOutput(location, columns, model)
 
 
@@ -93,13 +110,40 @@ def refuse_input(output: str, table: str) -> None:
     """Refuse to write into what is read.
 
     Raises:
-        UsageError: the output is the table, a file of it, or a folder around it.
+        UsageError: the output is the table, a file of it, or a folder around it; or one of them has no name.
     """
+    if not output or not table:
+        raise UsageError(f"--{'data' if output else 'output'}: empty: name a place; is a variable not set?")
     if output.startswith(SQL) or table.startswith(SQL):
         return
     there, here = _resolved(output), _resolved(table)
     if there == here or there.startswith(f"{here}/") or here.startswith(f"{there}/"):
         raise UsageError(f"--output {output}: is --data, or lies with it in one folder tree: give another place")
+
+
+def refuse_store(output: str, store: Store) -> None:
+    """Refuse to write among what kedge keeps.
+
+    Raises:
+        UsageError: the output lies there.
+    """
+    own = "" if output.startswith(SQL) else f"{_resolved(output)}/"
+    kept = next((name for name in KEPT if own.startswith(f"{_resolved(store.uri(name))}/")), None)
+    if kept is not None:
+        raise UsageError(f"--output {output}: lies among the {kept} of the store: give another place")
+
+
+def refuse_alike(columns: pa.Schema, place: str) -> None:
+    """Refuse names that a table without capitals takes for one.
+
+    Raises:
+        UsageError: two columns are called so.
+    """
+    lower = [name.lower() for name in columns.names]
+    twice = next((name for name in columns.names if lower.count(name.lower()) > 1), None)
+    if twice is not None:
+        alike = [name for name in columns.names if name.lower() == twice.lower()]
+        raise UsageError(f"{place}: its columns would be {' and '.join(map(repr, alike))}: write a .parquet file")
 
 
 class ParquetOutput:
@@ -112,19 +156,22 @@ class ParquetOutput:
         self._system, self._path = file_system(there)
         self._held = self._batch_there()
         folder = Path(self._path).parent
-        if not self._remote:
-            folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{Path(location).name[:100]}.", suffix=".part", dir=None if self._remote else folder
-        )
-        os.close(handle)
+        with writing(self.place):
+            if not self._remote:
+                folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{Path(location).name[:100]}.", suffix=".part", dir=None if self._remote else folder
+            )
+            os.close(handle)
         self._beside = Path(name)
         self._writer: Any = pq.ParquetWriter(name, columns, use_dictionary=["version"])
 
     def write(self, rows: pa.RecordBatch) -> None:
-        self._writer.write_batch(rows)
+        with writing(self.place):
+            self._writer.write_batch(rows)
 
     def holds(self, batch: str) -> bool:
+        self._held = self._batch_there()  # another scoring may have written meanwhile
         if self._held is not None and self._held != f"{self._model}/{batch}" and not self._replace:
             raise UsageError(
                 f"{self.place}: holds the predictions of another batch: give another name, or --replace; nothing was "
@@ -134,8 +181,8 @@ class ParquetOutput:
 
     def commit(self, batch: str) -> None:
         self._writer.add_key_value_metadata({BATCH: f"{self._model}/{batch}"})
-        self._writer.close()
-        try:
+        with writing(self.place):
+            self._writer.close()
             if self._remote:
                 with self._beside.open("rb") as source, self._system.open_output_stream(self._path) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
@@ -146,9 +193,6 @@ class ParquetOutput:
                 self._beside.chmod(0o644)
                 self._beside.rename(self._path)
                 sync_folder(Path(self._path).parent)
-        except OSError as exc:
-            self.abort()
-            raise StoreError(f"{self.place}: cannot be written: {reason(self.place, exc)}") from exc
 
     def abort(self) -> None:
         with suppress(OSError, pa.ArrowException):
@@ -198,7 +242,14 @@ class DeltaOutput:
                     f"{self.place}: is a folder with other files in it{f', {table[1]}' if table else ''}, and no Delta "
                     "table (no _delta_log): give a new folder"
                 )
+        refuse_alike(columns, self.place)
         self._staged = Staged(location, columns, options=place_of(location).options if "://" in location else {})
+        there = self._staged.columns
+        lost = [name for name in columns.names if name not in there and not name.startswith("score_")] if there else []
+        if lost:
+            raise DataError(
+                f"{self.place}: a Delta table without a column {lost[0]!r}, which predictions have: give another place"
+            )
 
     def write(self, rows: pa.RecordBatch) -> None:
         self._staged.write(rows)
@@ -226,6 +277,7 @@ class SqlOutput:
         if not TABLE.fullmatch(name):
             raise UsageError(f"--output {location}: write sql:VARIABLE/TABLE, the variable holding the address")
         self.place, self._model, self._faults = f"table {name} on ${variable}", model, SQLAlchemyError
+        refuse_alike(columns.append(pa.field("batch", pa.string())), self.place)
         schema_name, _, plain = name.rpartition(".")
         kinds: dict[Any, Any] = {
             pa.string(): sa.String(200),

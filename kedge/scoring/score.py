@@ -20,8 +20,10 @@ from kedge import bundle as bundles
 from kedge import clock, decision, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
+from kedge.code import FAULTS
+from kedge.code import fault as code_fault
 from kedge.cpus import usable_cpus
-from kedge.errors import BundleError, DataError, NothingServed, TransformError, UsageError
+from kedge.errors import BundleError, DataError, NothingServed, TransformError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import ModelState, Record, Scored
 from kedge.rollout import batch as releases
@@ -29,6 +31,7 @@ from kedge.scoring import outputs, tables
 from kedge.scoring.logged import PredictionLog
 from kedge.store.identity import require
 from kedge.tables import labels
+from kedge.tables import log as log_table
 from kedge.tables.columns import ID
 
 Say = Callable[[str], None]
@@ -119,6 +122,7 @@ def score(
     moment -= timedelta(microseconds=moment.microsecond % 1000)
     data, output = (each.replace(DAY, f"{moment.astimezone(UTC):%Y-%m-%d}") for each in (data, output))
     outputs.refuse_input(output, data)
+    outputs.refuse_store(output, store)
     require(store)
     if log and policy.data.labels is not None:
         try:
@@ -176,9 +180,11 @@ def _stream(
             received -= timedelta(microseconds=received.microsecond % 1000)
             logs = PredictionLog(store, policy, moment, received)
         ids, content, rows = hashlib.sha256(), hashlib.sha256(), 0
+        some = pa.array([], pa.string())
         for part in tables.ahead(tables.in_slices(table.batches())):
             _refuse_ids(part, data, named, rows, once=log)
             _digest(part, ids, content)
+            some = some if rows else part.column(ID)
             for place, model in enumerate(models):
                 scores = _scored(model, part, data, rows)
                 decided = decision.decide(policy.model, scores)
@@ -193,6 +199,7 @@ def _stream(
         before = records.find(store, policy.name, Scored, batch) if log else None
         if before is not None:
             _refuse_other(before, data, digest, champion.id)
+        known = log_table.predicted_before(store, policy, some) if log and before is None else 0
         name = batch if log else f"{batch}-{champion.id[:12]}"
         written = not into.holds(name)
         logged = logs is not None and logs.commit(batch)
@@ -218,6 +225,11 @@ def _stream(
     if again:
         when = f" at {before.time:%Y-%m-%d %H:%M} UTC" if before is not None else ""
         say(f"{data}: scored before{when}; the log has these {rows:,} predictions, and keeps them once")
+    if logged and known:
+        say(
+            f"{data}: {known:,} of its first {len(some):,} ids have predictions already, and outcomes count for those "
+            "that were logged first: give rows that are asked about again ids of their own, such as customer and day"
+        )
     if not written:
         say(f"{into.place}: holds this batch already, and stays as it is")
     return {
@@ -266,11 +278,34 @@ def _no_champion(policy: Policy, state: ModelState) -> str:
 
 
 def _scored(model: _Model, rows: pa.RecordBatch, data: str, before: int) -> Floats:
+    """The scores of rows. Where some have none, the first of them is named."""
     try:
         return model.score(rows)
-    except (DataError, TransformError) as exc:
-        places = f"rows {before + 1:,} to {before + len(rows):,}"
-        raise type(exc)(f"{data}, {places}: {exc}; nothing was scored") from exc
+    except FAULTS as exc:
+        fault = _as_error(model, exc)
+    first, some = 0, rows
+    while len(some) > 1:
+        half = some.slice(0, len(some) // 2)
+        some, first = (half, first) if _fault(model, half) else (some.slice(len(half)), first + len(half))
+    alone = _fault(model, some)
+    place = f"row {before + first + 1:,}" if alone else f"rows {before + 1:,} to {before + len(rows):,}"
+    fault = alone or fault
+    raise type(fault)(f"{data}, {place}: {fault}; nothing was scored") from fault
+
+
+def _fault(model: _Model, rows: pa.RecordBatch) -> UserError | None:
+    try:
+        model.score(rows)
+    except FAULTS as exc:
+        return _as_error(model, exc)
+    return None
+
+
+def _as_error(model: _Model, exc: BaseException) -> UserError:
+    """Why rows have no scores, without the words of a model's own code, which may hold values of rows."""
+    if isinstance(exc, UserError):
+        return exc
+    return TransformError(f"the model of bundle {model.bundle.id[:12]} raises {code_fault(exc)}")
 
 
 def _refuse_ids(rows: pa.RecordBatch, data: str, named: str, before: int, *, once: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from kedge.bundle import Signature
-from kedge.errors import DataError
+from kedge.errors import DataError, UsageError
 from kedge.policy import Policy, Source
 from kedge.tables import columns
 from kedge.tables.columns import ID, Kind
@@ -33,8 +33,11 @@ def open_rows(policy: Policy, location: str, id_column: str | None, query: str |
 
     Raises:
         DataError: no table, or one of another schema.
+        UsageError: a query without a database, or a database without a query.
     """
-    if location.startswith(SQL):
+    if location.startswith(SQL) != (query is not None):
+        raise UsageError(f"--data {location}: sql:VARIABLE and --query, one SELECT, belong together")
+    if query is not None:
         reader = open_reader(Source(format="sql", location=location.removeprefix(SQL), query=query))
     else:
         reader = open_table(location)

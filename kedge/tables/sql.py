@@ -101,7 +101,7 @@ def engine(variable: str, query: str) -> Any:
     """
     address = os.environ.get(variable)
     if not address:
-        raise DataError(f"data.source.location names ${variable}, which is not set: put the connection address there")
+        raise DataError(f"${variable} is not set: put the connection address of the database there")
     bare = QUOTED.sub(" ", query).strip().rstrip("; \n")
     if not re.match(r"[\s(]*(select|with)\b", bare, re.IGNORECASE) or ";" in bare:
         raise DataError(f"query on ${variable}: must be one SELECT, got {query.strip()[:60]!r}")

@@ -7,9 +7,10 @@ unnamed, and go with the table's upkeep.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -22,12 +23,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from kedge.clouds import reason
-from kedge.errors import DataError, StoreError
+from kedge.errors import DataError, StoreError, UsageError
 from kedge.tables.cloud_files import file_system
 
 FILE_ROWS = 4_000_000
 """Rows of a file at least, before the next one begins."""
 ATTEMPTS = 5
+DEMANDS = re.compile(r"delta\.(constraints\..*|columnMapping\.mode|invariants|generationExpression|identity\..*)")
+"""Settings of a table, and of its columns, by which its files, or what they hold, would have to be others."""
 
 
 class Staged:
@@ -61,22 +64,30 @@ class Staged:
         self._partition, self._settings, self._times = partition, dict(settings or {}), dict(times or {})
         self._system, self._root = file_system(location.rstrip("/"))
         table = self._opened()
+        self.columns = None if table is None else [field.name for field in table.schema().fields]
+        """Of the table that is there; None: it is made by the first append."""
         if table is not None:
             _refuse_other_types(table, schema, location)
+            _refuse_demands(table, schema, [partition[0]] if partition else [], location)
         self._actions: list[AddAction | RemoveAction] = []
         self._writer: pq.ParquetWriter | None = None
         self._stream: Any = None
         self._path, self._rows = "", 0
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Add rows to what will be committed."""
-        if self._writer is None:
-            self._open_file()
-        assert self._writer is not None
-        self._writer.write_batch(rows, row_group_size=len(rows) or None)
-        self._rows += len(rows)
-        if self._rows >= FILE_ROWS:
-            self._close_file()
+        """Add rows to what will be committed.
+
+        Raises:
+            UsageError, StoreError: the storage refused.
+        """
+        with writing(self.location):
+            if self._writer is None:
+                self._open_file()
+            assert self._writer is not None
+            self._writer.write_batch(rows, row_group_size=len(rows) or None)
+            self._rows += len(rows)
+            if self._rows >= FILE_ROWS:
+                self._close_file()
 
     def commit(self, application: str) -> bool:
         """Append everything at once; False, and nothing is appended, if this application did so before.
@@ -84,7 +95,8 @@ class Staged:
         Raises:
             StoreError: the storage refused; nothing is appended.
         """
-        self._close_file()
+        with writing(self.location):
+            self._close_file()
         try:
             for attempt in range(ATTEMPTS):
                 table = self._opened() or self._made()
@@ -190,6 +202,40 @@ class Staged:
             with suppress(OSError):
                 self._system.delete_file(f"{self._root}/{action.path}")
         self._actions.clear()
+
+
+@contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Raise what a storage refuses by its place: UsageError where no file can be, StoreError of a full disk."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as exc:
+        mistaken = isinstance(exc, (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError))
+        said = getattr(exc, "strerror", None) or reason(place, exc)
+        raise (UsageError if mistaken else StoreError)(f"{place}: cannot be written: {said}") from exc
+
+
+def _refuse_demands(table: DeltaTable, schema: pa.Schema, partition: list[str], location: str) -> None:
+    """Refuse a table whose files would have to be others than those written here.
+
+    Raises:
+        DataError: it is partitioned otherwise, or demands of rows what nobody checks here.
+    """
+    about, fields = table.metadata(), table.schema().fields
+    partitioned = [f"is partitioned by {', '.join(about.partition_columns)}"]
+    demands = partitioned if about.partition_columns != partition else []
+    settings = [about.configuration, *(field.metadata for field in fields)]
+    demands += [
+        f"has {name}"
+        for each in settings
+        for name, value in each.items()
+        if DEMANDS.fullmatch(name) and value != "none"
+    ]
+    demands += [
+        f"needs {each.name!r} in each row" for each in fields if not each.nullable and each.name not in schema.names
+    ]
+    if demands:
+        raise DataError(f"{location}: a Delta table that {demands[0]}, which is not written here: give another place")
 
 
 def _refuse_other_types(table: DeltaTable, schema: pa.Schema, location: str) -> None:

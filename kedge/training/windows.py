@@ -21,6 +21,8 @@ On streams a holdout of 1,000 rows instead of 500 cost a sixth more regret."""
 SHORTEST, LONGEST = 500, 128_000
 """Rows of the shortest window and, but for all rows, of the longest; each further one has twice as many. More rows than
 that teach a model of a table hardly more, and each window costs its length twice."""
+GAP, GAP_AFTER = 0.5, 0.1
+"""Shares of the rows to learn from, and of those since a change, that may be too new for the judged fit."""
 MIN_ROWS_SINCE_CHANGE = 50
 """Fewer rows since a change are no window of their own."""
 RATE = 0.05
@@ -81,8 +83,9 @@ def last_known(start: int, times: NDArray[np.int64], delay: int, change: int | N
     """Row before which a fit ends that is judged on the rows from ``start`` on.
 
     When those were predicted, outcomes of the rows just before were not due: a fit that read them would be judged
-    fresher than any that serves. But half of the rows before ``start``, of those since the change point where one is
-    known, are read whatever the delay: what is new must be learned from something.
+    fresher than any that serves. But half of the rows before ``start`` are read whatever the delay, and nine in ten of
+    those since a change point: what is new must be learned from something. With half of these the first challenger
+    after a change was rejected, as it knew too little of what the served fit knows.
 
     Args:
         start: First row that it is judged on.
@@ -92,13 +95,14 @@ def last_known(start: int, times: NDArray[np.int64], delay: int, change: int | N
 
     >>> times = np.arange(100)
     >>> last_known(80, times, 0), last_known(80, times, 10), last_known(80, times, 60), last_known(80, times, 10, 70)
-    (80, 71, 40, 75)
+    (80, 71, 40, 79)
     """
     if not delay:
         return start
-    first = change if change is not None and change < start else 0
     known = int(np.searchsorted(times, times[start] - delay, "right"))
-    return max(known, start - (start - first) // 2)
+    since_change = start - change if change is not None and 0 < change < start else None
+    spared = GAP * start if since_change is None else GAP_AFTER * since_change
+    return max(known, start - int(spared))
 
 
 def windows(end: int, change: int | None = None) -> list[Window]:

@@ -70,18 +70,17 @@ def test_an_altered_bundle_is_not_loaded(tmp_path):
         mlflow.pyfunc.load_model(str(made.folder))
 
 
-def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, monkeypatch):
+def test_the_champion_loads_from_the_registry_by_its_alias(tmp_path, registry_uri, monkeypatch):
     import mlflow.pyfunc
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_uri)
     made, store = models.written(tmp_path / "made"), open_store(str(tmp_path / "store"))
     bundle.publish(store, made)
-    registry = Registry(uri)
+    registry = Registry(registry_uri)
     registry.register("payments", made.id, store.uri(made.address), {})
     promoted = [record(kind, f"{made.id}-1", START) for kind in ("registered", "promoted")]
     registry.publish("payments", ModelState.of(promoted))
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)  # set_registry_uri() outlives the test, in the environment
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry_uri)  # set_registry_uri() outlives the test, in the environment
     model = mlflow.pyfunc.load_model("models:/payments@champion")
     assert model.predict(made.golden.drop_columns(["_score"]).to_pandas()).tolist() == made.golden["_score"].to_pylist()
 

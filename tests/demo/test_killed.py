@@ -23,7 +23,7 @@ from kedge.policy import Policy, load
 from kedge.store import open_store
 from kedge.tables import log
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("killed")]  # one world for all
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("killed")]  # one world for all
 
 
 class World:

@@ -50,11 +50,13 @@ def test_a_leak_adds_retries_to_returned_payments_only():
     assert (added[returned] > 0).mean() > 0.8
 
 
-def test_a_warehouse_in_cents_changes_the_amount_alone():
+def test_a_warehouse_that_counts_until_payday_changes_that_column_alone():
     table = payments.day(1, 100, Weather())
-    cents = payments.cents(table)
-    assert (cents["amount"].to_numpy() == 100 * table["amount"].to_numpy()).all()
-    assert cents.drop_columns("amount").equals(table.drop_columns("amount"))
+    turned = payments.until_payday(table)
+    days = turned["days_since_payday"].to_numpy()
+    assert (days + table["days_since_payday"].to_numpy() == 30).all()
+    assert turned.drop_columns("days_since_payday").equals(table.drop_columns("days_since_payday"))
+    assert days.min() >= 0
 
 
 def test_the_slow_feature_code_is_slow_for_a_request_alone():

@@ -33,7 +33,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(readme):
     assert (folder / "drift.html").is_file()
 
 
-@pytest.mark.pages
+@pytest.mark.ci
 def test_the_tutorial_runs_as_it_stands_and_prints_what_it_shows(tmp_path):
     page = runnable.ROOT / "docs" / "tutorial.md"
     printed = NUMBER.sub("#", runnable.run(page, runnable.checkout(tmp_path)))
@@ -42,7 +42,7 @@ def test_the_tutorial_runs_as_it_stands_and_prints_what_it_shows(tmp_path):
     assert [line for line in shown if line != "..." and NUMBER.sub("#", line) not in printed] == []
 
 
-@pytest.mark.pages
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "page",
     [page for page in runnable.pages() if page.name not in ("README.md", "tutorial.md")],

@@ -22,10 +22,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def settings(tmp_path) -> Settings:
-    return Settings(
-        store=str(tmp_path / "store"), registry=f"sqlite:///{tmp_path}/mlflow.db", platform=str(tmp_path), kfp_host=None
-    )
+def settings(tmp_path, registry_uri) -> Settings:
+    return Settings(store=str(tmp_path / "store"), registry=registry_uri, platform=str(tmp_path), kfp_host=None)
 
 
 def retrain(settings: Settings, policy: Policy, **words) -> RunOutcome:

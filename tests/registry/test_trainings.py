@@ -23,8 +23,8 @@ POLICY = models.payments_policy()
 
 
 @pytest.fixture
-def uri(tmp_path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def uri(registry_uri) -> str:
+    return registry_uri
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from kedge import bundle, policy, records
 from kedge.monitoring import run as monitoring
@@ -103,7 +104,8 @@ class Parts:
         return checked.record.data, challenger is not None
 
 
-def test_the_running_parts_decide_as_replay_does(tmp_path, monkeypatch):
+@pytest.mark.ci
+def test_the_running_parts_decide_as_replay_does(tmp_path, registry_uri, monkeypatch):
     rows = table()
     rows.to_parquet(tmp_path / "x.parquet")
     asked = rules(tmp_path / "x.parquet")
@@ -111,7 +113,7 @@ def test_the_running_parts_decide_as_replay_does(tmp_path, monkeypatch):
     walk = PolicyWalk(blocks.cut(asked, read, block=str(BLOCK), start_rows=START, label_delay_seconds=0))
     replayed = walk.walk().decisions
     monkeypatch.setenv("KEDGE_CLOCK", str(tmp_path / "clock"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_uri)
     parts = Parts(tmp_path, asked, rows)
     lived = [parts.live(block) for block in range(BLOCKS)]
     assert [(seen.action, promoted) for seen, promoted in lived] == [(each.action, each.promoted) for each in replayed]

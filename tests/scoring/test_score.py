@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from kedge.errors import BundleError, DataError, NothingServed, StoreError, UsageError
+from kedge.errors import BundleError, DataError, NothingServed, StoreError, TransformError, UsageError
 from kedge.records import ModelState, Scored, read
 from kedge.scoring import outputs, tables
 from kedge.tables import log
@@ -113,8 +113,8 @@ def test_without_ids_or_rows_nothing_is_scored(world, champion):
     with pytest.raises(DataError, match=r"row 8: column 'customer': the id of row 4 again; .* nothing was scored"):
         world.score(twice)
     assert world.score(twice, log=False).rows == ROWS
-    with pytest.raises(DataError, match=rf"\.parquet, rows 1 to {ROWS}: feature 'x': infinite.*; nothing was scored"):
-        world.score(world.table(x=[float("inf")] * ROWS))
+    with pytest.raises(DataError, match=r"\.parquet, row 600: feature 'x': infinite.*; nothing was scored"):
+        world.score(world.table(x=[0.0] * (ROWS - 1) + [float("inf")]))
     with pytest.raises(DataError, match="has no rows"):
         world.score(world.table(rows=0))
     world.policy = rules(data={"source": {"format": "parquet", "location": "unused"}, "time_column": "at"})
@@ -249,6 +249,105 @@ def test_a_query_of_a_database_is_scored(world, champion, monkeypatch):
     done = world.score("sql:BANK", world.folder / "scores.parquet", query="SELECT * FROM customers ORDER BY customer")
     assert done.rows == 2
     assert pq.read_table(world.folder / "scores.parquet")["prediction"].to_pylist() == [1.0, 0.0]
+
+
+def test_a_model_that_raises_is_said_by_the_row_and_not_by_its_words(world, champion):
+    data = world.table(x=[0.0, 0.0, None] + [0.0] * (ROWS - 3))  # a bare logistic regression takes no NaN
+    with pytest.raises(TransformError, match=rf"row 3: the model of bundle {champion.id[:12]} raises ValueError; noth"):
+        world.score(data)
+
+
+def test_ids_that_were_scored_before_among_others_are_said(world, champion):
+    world.score(world.table())
+    world.night()
+    ids = [f"rows-{row}" for row in range(ROWS - 1)] + ["new"]
+    world.score(world.table("more", customer=ids))
+    assert f"{ROWS - 1} of its first {ROWS} ids have predictions already" in world.said[0]
+    world.night()
+    world.score(world.table("third"))
+    assert world.said == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("scores.csv", r"scores\.csv: predictions are written to Parquet"),
+        ("", "--output: empty: name a place"),
+        ("store/logs/churn/predictions", "lies among the logs of the store"),
+        ("rows.parquet/of/scores", "is --data, or lies with it"),
+        ("file/scores.parquet", r"file/scores\.parquet: cannot be written: File exists"),
+        ("file/scores", "file/scores: cannot be written: .*Not a directory"),
+    ],
+)
+def test_a_place_that_can_hold_no_predictions_is_refused_with_nothing_logged(
+    world, champion, monkeypatch, output, said
+):
+    monkeypatch.chdir(world.folder)
+    (world.folder / "file").touch()
+    data = world.table()
+    with pytest.raises(UsageError, match=said):
+        world.score(data, output)
+    assert len(world.log()) == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"schema": pa.schema([("other", pa.string())])}, "a Delta table without a column 'customer'"),
+        ({"partition_by": ["version"]}, "is partitioned by version, which is not written here"),
+        ({"configuration": {"delta.columnMapping.mode": "name"}}, r"has delta\.columnMapping\.mode"),
+        ({"more": pa.field("shop", pa.string(), nullable=False)}, "needs 'shop' in each row"),
+    ],
+)
+def test_a_delta_table_that_demands_what_is_not_written_is_refused(world, champion, made, said):
+    columns = outputs.schema("customer")
+    columns = columns.append(made.pop("more")) if "more" in made else columns
+    DeltaTable.create(world.folder / "scores", **{"schema": columns, **made})
+    with pytest.raises(DataError, match=said):
+        world.score(world.table(), world.folder / "scores")
+    assert len(world.log()) == 0
+
+
+def test_a_full_disk_is_an_error_with_the_place_that_leaves_nothing(world, champion, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for output in ("scores.parquet", "scores"):
+        with monkeypatch.context() as patched:
+            patched.setattr(pq.ParquetWriter, "write_batch", full)
+            with pytest.raises(StoreError, match=f"{output}: cannot be written: No space left"):
+                world.score(world.table(), world.folder / "out" / output)
+        assert [file for file in (world.folder / "out").rglob("*") if file.is_file()] == []
+    assert len(world.log()) == 0
+
+
+def test_an_id_called_as_a_column_of_predictions_is_refused(world, champion, monkeypatch):
+    data = world.table(score=[str(row) for row in range(ROWS)])
+    with pytest.raises(UsageError, match="ids' column is called 'score'"):
+        world.score(data, id_column="score")
+    with pytest.raises(UsageError, match="its columns would be 'score_A' and 'score_a': write a"):
+        outputs.open_output(str(world.folder / "d"), outputs.schema("id", ["A", "a"]), model="m", replace=False)
+
+
+def test_a_query_and_a_database_belong_together(world, champion):
+    for data, query in ((world.table(), "SELECT 1"), ("sql:BANK", None)):
+        with pytest.raises(UsageError, match="sql:VARIABLE and --query, one SELECT, belong together"):
+            world.score(data, query=query)
+
+
+def test_who_writes_meanwhile_is_not_overwritten(world, champion, monkeypatch):
+    output = world.folder / "scores.parquet"
+    ahead = tables.ahead
+
+    def meanwhile(batches):
+        monkeypatch.setattr(tables, "ahead", ahead)
+        world.score(world.table("other"), output)
+        return ahead(batches)
+
+    monkeypatch.setattr(tables, "ahead", meanwhile)
+    with pytest.raises(UsageError, match="another batch"):
+        world.score(world.table(), output)
+    assert pq.read_table(output)["customer"][0].as_py() == "other-0"
 
 
 def test_a_look_without_the_log_leaves_no_trace_in_it(world, champion):

@@ -57,7 +57,7 @@ def test_an_address_that_is_not_set_is_named(
     policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DEPOT", raising=False)
-    with pytest.raises(DataError, match=r"names \$DEPOT, which is not set"):
+    with pytest.raises(DataError, match=r"\$DEPOT is not set"):
         opened(policy_for, store)
 
 

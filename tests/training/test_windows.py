@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kedge.training.windows import holdout_rows, last_known, windows
+from kedge.training.windows import GAP, GAP_AFTER, holdout_rows, last_known, windows
 from tests.training import rows
 
 POLICY = rows.policy(train={"holdout_share": 0.25})
@@ -77,12 +77,12 @@ def test_every_window_holds_rows_and_all_is_last(end: int, change: int) -> None:
 
 
 @given(st.integers(2, 300), st.integers(0, 400), st.none() | st.integers(0, 299), st.data())
-def test_a_judged_fit_reads_what_was_due_and_at_least_half_of_what_is_new(rows_there_are, delay, change, data) -> None:
+def test_a_judged_fit_reads_what_was_due_and_most_of_what_is_new(rows_there_are, delay, change, data) -> None:
     times = np.sort(data.draw(arrays(np.int64, rows_there_are, elements=st.integers(0, 500))))
     start = data.draw(st.integers(1, rows_there_are - 1))
     end = last_known(start, times, delay, change)
-    first = change if change is not None and change < start else 0
-    assert first < end <= start
-    assert end - first >= (start - first) / 2
+    changed = change is not None and 0 < change < start
+    spared = int(GAP_AFTER * (start - change) if changed else GAP * start)
+    assert start - spared <= end <= start
     late = times[end - 1] + delay > times[start]
-    assert not late or end - first == start - first - (start - first) // 2 or delay == 0
+    assert not late or end == start - spared or delay == 0
