@@ -23,6 +23,7 @@ from kedge.errors import DataError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 from kedge.training.estimators import (
+    LONG_SHARE,
     FittedCandidate,
     Rows,
     absent_classes,
@@ -35,9 +36,8 @@ from kedge.training.permutation import permutation
 from kedge.training.search import Found
 from kedge.training.windows import WEIGHING_ROWS, Window, holdout_rows, last_known, member_weights, windows, within
 
-LONG_WINDOW, LONG_SHARE = 200_000, 20
-"""A window of so many rows, and so many times those after its judged fit, is weighed and served by that fit: another
-would see at most a twentieth more rows, cost as much, and say the same."""
+LONG_WINDOW = 200_000
+"""A window of so many rows, and of 20 times those after its judged fit, is weighed and served by that fit."""
 CHOICE_ROWS = 2000
 """Newest rows before the holdout, at most (or four times the holdout), on which the estimator is chosen."""
 AGREEMENT_SHARE = 0.5
@@ -81,8 +81,16 @@ class WindowFits:
         places = at + start, at + end, at + found_on[0], at + found_on[1]
         key = (*places, name, self.policy.train.seed, self.signature)
         if key not in self._models:
-            self._models[key] = self.candidate(name, *found_on).fit(self._window(start, end))
+            candidate = self.candidate(name, *found_on)
+            own = found_on == (start, end)
+            self._models[key] = candidate.model if own else candidate.fit(self._window(start, end))
         return self._models[key]
+
+    def last(self, window: Window, judged: int, end: int) -> int:
+        """Row before which a fit through row ``end`` ends: of a long window that before which the judged one does."""
+        rows = judged - window.start(judged)
+        long = self.policy.train.half_life_seconds is None and rows >= max(LONG_WINDOW, LONG_SHARE * (end - judged))
+        return judged if long else end
 
     def score(self, model: Any, start: int, end: int) -> Floats:
         """Scores of the rows from ``start`` to ``end``."""
@@ -206,7 +214,7 @@ class Challenger:
 
     def _merged(self, end: int) -> Any:
         members = self._members(end)
-        models = [self._member(window, _last(window, self.judged_end, end)) for window in members]
+        models = [self._member(window, self.fits.last(window, self.judged_end, end)) for window in members]
         return bundle.merge(models, list(members.values()), named(self.estimator))
 
     def _member(self, window: Window, end: int) -> Any:
@@ -244,12 +252,13 @@ def fit_challenger(
     """Fit the policy's recipe on several windows of rows in time order, and weigh them by the newest rows.
 
     The estimator is chosen once, on rows before the holdout: each is fitted on older ones, and the newest fifth says
-    when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window and
-    fitted again on all of it; the served fit keeps the judged one's number of trees. Members are weighed by fits that
-    end before the newest m rows (the holdout, but at most 500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log
-    loss in nats on these rows, in a regression the sum of losses over the smallest mean of them, of squares and
-    deviances over twice that. The model is the weighted sum of the members' log-odds (of their values): aggregation by
-    exponential weights, V. Vovk (1990), at a rate below 1 because rows near in time are no independent evidence.
+    when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window, at
+    most 20,000 rows, and fitted again on all of it unless these are at most a twentieth; the served fit keeps the
+    judged one's number of trees. Members are weighed by fits that end before the newest m rows (the holdout, but at
+    most 500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log loss in nats on these rows, in a regression the
+    sum of losses over the smallest mean of them, of squares and deviances over twice that. The model is the weighted
+    sum of the members' log-odds (of their values): aggregation by exponential weights, V. Vovk (1990), at a rate below
+    1 because rows near in time are no independent evidence.
 
     The holdout has :func:`holdout_rows` rows, but at most half of those that the members learn from, by their weights:
     where only the newest rows are worth learning from, a large holdout would swallow them. It keeps
@@ -332,12 +341,6 @@ def _choice_start(fits: WindowFits, end: int) -> int:
     return min((start for start in starts if end - start <= longest), default=starts[0])
 
 
-def _last(window: Window, judged: int, end: int) -> int:
-    """Row before which a fit through row ``end`` ends: of a long window that before which the judged one does."""
-    rows = judged - window.start(judged)
-    return judged if rows >= max(LONG_WINDOW, LONG_SHARE * (end - judged)) else end
-
-
 def _weighed(
     fits: WindowFits, estimator: str, judged: int, end: int, newest: int, change: int | None, longest: float
 ) -> dict[Window, float]:
@@ -345,7 +348,7 @@ def _weighed(
     on give them. Long ones are fitted on rows before row ``judged``."""
     members = {}
     for window in within(windows(end, change), end, longest):
-        last = _last(window, judged, end)
+        last = fits.last(window, judged, end)
         if fits.learnable(window.start(last), last):
             members[window] = fits.model(estimator, window.start(last), last)
     objective, label = fits.policy.model.objective, fits.rows.label[newest:]

@@ -20,27 +20,37 @@ from kedge.policy import Policy
 
 __all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "mean_loss", "score", "settings", "split"]
 
-SELECTION_SHARE = 0.2
-"""Newest share of the rows of a fit, on which it is stopped and measured."""
+SELECTION_SHARE, MAX_SELECTION_ROWS = 0.2, 20_000
+"""Newest share of the rows of a fit, on which it is stopped and measured; more rows would say the same."""
+LONG_SHARE = 20
+"""A second fit that would see at most one row in so many besides costs as much and says the same as the first;
+not where rows weigh by their age."""
 
 
 @dataclass(frozen=True)
 class FittedCandidate:
-    """An estimator with the settings that rows gave it: fitted on the older of them, stopped by the newest fifth."""
+    """An estimator with the settings that rows gave it: fitted on the older of them, stopped by the newest ones."""
 
     policy: Policy
     estimator: Estimator
     settings: Settings
     rows: Rows
 
+    @property
+    def model(self) -> Any:
+        """Of the candidate's own rows: where the newest are few that stopped a fit, that fit, else one of all."""
+        newest = len(self.rows) - split(len(self.rows))
+        few = self.rows.weight is None and len(self.rows) >= LONG_SHARE * newest
+        return self._first if few and self.estimator.stops_early else self.fit(self.rows)
+
     def fit(self, rows: Rows) -> Any:
-        """A model of rows, with as many rounds as the newest fifth of the candidate's own rows found best."""
+        """A model of rows, with as many rounds as the newest of the candidate's own rows found best."""
         rounds = self.estimator.rounds(self._first) if self.estimator.stops_early else None
         return self._fitted(_weighted(self.policy, rows), rounds=rounds)
 
     @cached_property
     def loss(self) -> float:
-        """Mean loss on the newest fifth."""
+        """Mean loss on the newest rows, see :func:`split`."""
         return mean_loss(self.policy, *self._newest)
 
     @property
@@ -55,7 +65,7 @@ class FittedCandidate:
 
     @cached_property
     def _newest(self) -> tuple[Floats, Floats]:
-        """Labels and scores of the newest fifth."""
+        """Labels and scores of the newest rows."""
         newer = self.rows[split(len(self.rows)) :]
         scores = self.estimator.predict(self.policy.model.objective, self.settings.signature, self._first, newer.matrix)
         return newer.label, scores
@@ -114,12 +124,12 @@ def absent_classes(policy: Policy, label: Floats) -> list[str]:
 
 
 def split(rows: int) -> int:
-    """How many of so many rows are the older ones; the newest fifth are the others, at least one.
+    """How many of so many rows are the older ones; the newest fifth are the others, at least one, at most 20,000.
 
-    >>> split(1000)
-    800
+    >>> split(1000), split(1_000_000)
+    (800, 980000)
     """
-    return rows - max(1, round(rows * SELECTION_SHARE))
+    return rows - max(1, min(round(rows * SELECTION_SHARE), MAX_SELECTION_ROWS))
 
 
 def importance(name: str, model: Any, signature: Signature) -> dict[str, float]:

@@ -8,9 +8,12 @@ import pytest
 from scipy.special import expit
 
 from kedge import policy as policies
+from kedge.bundle import Signature
+from kedge.bundle.estimators import XGBoost
 from kedge.errors import DataError
 from kedge.training import challenger as module
-from kedge.training import fit_challenger
+from kedge.training import estimators, fit_challenger
+from kedge.training.challenger import WindowFits
 from kedge.training.windows import member_weights
 from tests.training import rows
 
@@ -159,6 +162,23 @@ def test_a_long_window_is_served_as_it_was_judged_and_a_short_one_is_fitted_thro
         ends.setdefault(last - first, set()).add(last)
     assert ends[start] == {start}
     assert ends[1000] == {start, 2500, 3000}  # judged, weighed by the newest 500, served
+
+
+@pytest.mark.parametrize(("half_life", "fits"), [(None, 1), (86_400.0, 2)])
+def test_a_fit_that_few_rows_stopped_is_not_made_again_unless_the_newest_weigh_most(monkeypatch, half_life, fits):
+    made = []
+    fit = XGBoost.fit
+    monkeypatch.setattr(XGBoost, "fit", lambda *given, **named: made.append(named) or fit(*given, **named))
+    monkeypatch.setattr(estimators, "MAX_SELECTION_ROWS", 100)
+    asked, table = policy(estimators=["xgboost"], half_life_seconds=half_life), stream(2000, change=2000)
+    signature = Signature.of(asked.model, {})
+    label, times = table["y"].to_numpy(), table["_time"].cast(pa.int64()).to_numpy()
+    read = estimators.Rows(signature.encode(table), label, times)
+    WindowFits(asked, signature, read, None).model("xgboost", 0, 2000)
+    assert len(made) == fits
+    made.clear()
+    WindowFits(asked, signature, read, None).model("xgboost", 1, 2000)  # 100 are more than a twentieth of these
+    assert len(made) == 2
 
 
 def test_the_same_rows_give_the_same_scores() -> None:
