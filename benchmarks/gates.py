@@ -38,7 +38,7 @@ from kedge import bundle
 from kedge import policy as policies
 from kedge.evaluation import measure
 from kedge.evaluation.compare import paired
-from kedge.evaluation.evaluate import judge
+from kedge.evaluation.evaluate import held_out, judge, label_of
 from kedge.measure import losses
 from kedge.metrics import area, difference, named
 from kedge.policy import Metric, Policy
@@ -352,7 +352,9 @@ def first_models(rows: int, tables: int, **model: Any) -> list[str]:
             taken = snapshot.take(source, policy, store, end=None)
             made = train.run(policy, store, taken.fingerprint)
             challenger = bundle.fetch(store, policy.name, made.id, Path(folder) / "cache")
-            found = judge(policy, challenger, None, snapshot.read(store, taken))
+            label = label_of(policy, snapshot.read(store, taken, ["y"]))
+            newest = snapshot.newest(store, taken, held_out(challenger))
+            found = judge(policy, challenger, None, newest, label)
         passed += found.passed, challenger.manifest.metrics["loss"] < challenger.manifest.metrics["constant_loss"]
     return [
         f"first model of noise, {tables} tables of {rows:,} rows",

@@ -51,7 +51,7 @@ def run(
     """
     champion_id = records.read_state(store, policy.name).champion_bundle
     kept = snapshot.load(store, policy.name, fingerprint)
-    table = snapshot.read(store, kept)
+    label = label_of(policy, snapshot.read(store, kept, [policy.model.target]))
     with tempfile.TemporaryDirectory(prefix="kedge-evaluate-") as cache:
         challenger = bundle.fetch(store, policy.name, bundle_id, Path(cache))
         _refuse_other_scores(policy, challenger)
@@ -61,7 +61,7 @@ def run(
             stale = newest is not None and is_stale(policy, newest, kept.end)
         tried, prove = _attempt(store, policy.name)
         found = judge(
-            policy, challenger, champion, table, newest,
+            policy, challenger, champion, snapshot.newest(store, kept, held_out(challenger)), label, newest,
             attempt=tried if attempt is None else attempt, stale=stale, prove_decisions=prove,
         )  # fmt: skip
     _keep(policy, store, run_name, found)
@@ -73,6 +73,7 @@ def judge(
     challenger: Bundle,
     champion: Bundle | None,
     table: pa.Table,
+    label: Floats,
     newest: datetime | None = None,
     *,
     attempt: int = 1,
@@ -82,29 +83,27 @@ def judge(
     """Score both on the held-out rows and hold the difference against the policy's gates.
 
     Args:
-        table: All rows of the challenger's snapshot, in time order.
+        table: The rows held out, in time order.
+        label: Of every row of the challenger's snapshot, of which these are the last.
         newest: Time of the newest row the champion was trained on; None: not known, or there is no champion.
         attempt, stale, prove_decisions: As of :func:`measure`.
     """
-    start = _holdout_start(challenger, table.num_rows)
-    held_out = table.num_rows - start
-    seen = 0 if newest is None else _rows_until(table.slice(start), newest)
-    unseen = held_out - seen
-    note = ""
+    seen = 0 if newest is None else _rows_until(table, newest)
+    unseen = table.num_rows - seen
+    judged, note = table, ""
     if champion is not None and newest is None:
         note = "The champion's snapshot is gone: it may have been trained on some of these rows."
     elif seen and unseen >= policy.gates.min_rows:
-        start += seen
+        judged = table.slice(seen)
         note = f"{seen:,} held-out rows are left out because the champion was trained on them."
     elif seen:
         note = f"The champion was trained on {seen:,} of these rows, so that its figures flatter it."
-    judged = table.slice(start)
     if judged.num_rows < MIN_ROWS:
         raise DataError(
             f"snapshot of {policy.name}: {judged.num_rows} rows held out; {MIN_ROWS} is the least a test can be made "
             "on: raise train.holdout_share or wait for more rows"
         )
-    label = _label(policy, table)
+    start = len(label) - judged.num_rows
     found = measure(
         policy,
         label[start:],
@@ -140,14 +139,15 @@ def _refuse_other_scores(policy: Policy, challenger: Bundle) -> None:
         )
 
 
-def _label(policy: Policy, table: pa.Table) -> Floats:
+def label_of(policy: Policy, table: pa.Table) -> Floats:
+    """The outcomes of a snapshot's rows, shape (n,)."""
     return np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
 
 
-def _holdout_start(trained: Bundle, rows: int) -> int:
-    """Index of the first row of its snapshot that the judged fit did not read: the first it was measured on."""
+def held_out(trained: Bundle) -> int:
+    """How many of the newest rows of its snapshot the judged fit did not read: those it was measured on."""
     holdout = trained.manifest.holdout
-    return rows - (int(trained.manifest.metrics["rows"]) if holdout is None else holdout.rows)
+    return int(trained.manifest.metrics["rows"]) if holdout is None else holdout.rows
 
 
 def _score(policy: Policy, of: Bundle, model: Predictor, table: pa.Table) -> Floats:
@@ -176,7 +176,7 @@ def _newest_row(store: Store, champion: Bundle) -> datetime | None:
         times = snapshot.read(store, snapshot.load(store, manifest.name, manifest.snapshot), ["_time"]).column("_time")
     except DataError:
         return None
-    newest: datetime = times[_holdout_start(champion, len(times)) - 1].as_py()  # of the only fit
+    newest: datetime = times[len(times) - held_out(champion) - 1].as_py()  # of the only fit
     return newest
 
 

@@ -113,7 +113,7 @@ def scores(
     missing = MAX_ROWS - earlier.num_rows
     if missing and trained is not None:
         begun = earlier["_time"][0].as_py()
-        older = snapshot.newest(store, trained, missing, begun, [*names, policy.model.target])
+        older = snapshot.newest(store, trained, missing, before=begun, columns=[*names, policy.model.target])
         earlier = pa.concat_tables([older.cast(earlier.schema, safe=False), earlier])
     places: list[NDArray[np.int64]] = []
 

@@ -239,8 +239,15 @@ def blocks(
         yield from (pa.Table.from_batches([batch]) for batch in _part(store, snapshot, part, wanted))
 
 
-def newest(store: Store, snapshot: Snapshot, count: int, before: datetime, columns: Sequence[str]) -> pa.Table:
-    """The newest rows that happened before a time, at most so many, in time order; older parts are not read.
+def newest(
+    store: Store,
+    snapshot: Snapshot,
+    count: int,
+    *,
+    before: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The newest rows, of those that happened before a time, at most so many, in time order; older parts are not read.
 
     Raises:
         DataError: the snapshot has no such column.
@@ -249,7 +256,8 @@ def newest(store: Store, snapshot: Snapshot, count: int, before: datetime, colum
     found: list[pa.Table] = []
     for part in reversed(snapshot.parts):
         rows = pa.Table.from_batches(_part(store, snapshot, part, _wanted(snapshot, columns, provenance=False)))
-        rows = rows.filter(pc.less(rows[TIME], pa.scalar(before)))
+        if before is not None:
+            rows = rows.filter(pc.less(rows[TIME], pa.scalar(before)))
         found.insert(0, rows.slice(max(0, rows.num_rows - count)))
         count -= found[0].num_rows
         if count <= 0:

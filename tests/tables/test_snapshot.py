@@ -58,7 +58,7 @@ def test_the_newest_rows_before_a_time_are_read_from_as_few_parts_as_hold_them(
     assert len(made.parts) == (4 if part_rows == 3 else 1)
     if part_rows == 3:
         store.put(f"snapshots/parcels/{made.fingerprint}/{made.parts[0].name}", b"not needed")
-    rows = snapshot.newest(store, made, 4, times[8], ["_time", "items"])
+    rows = snapshot.newest(store, made, 4, before=times[8], columns=["_time", "items"])
     assert rows["_time"].to_pylist() == times[4:8]
 
 
