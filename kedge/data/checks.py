@@ -105,6 +105,7 @@ class Checker:
         self._invalid_shown = 0
         self._missing: Counter[str] = Counter()
         self._classes: Counter[float] = Counter()
+        gc.freeze()  # what a collection need not look at
 
     def add(self, rows: pa.Table) -> None:
         """Take the next rows of a snapshot with provenance."""
