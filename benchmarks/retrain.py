@@ -94,37 +94,45 @@ def prepare(folder: Path, rows: int) -> None:
     """The table: numbers of which three tell of the outcome."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from mlflow import MlflowClient
 
     random = np.random.default_rng(0)
     times = np.datetime64(START.replace(tzinfo=None), "us") + np.linspace(0, 90 * 86_400e6, rows).astype(np.int64)
     matrix = random.normal(size=(FEATURES, rows))
     label = matrix[0] + matrix[1] * matrix[2] + random.normal(size=rows) > 0
     columns = dict(zip(NAMES, matrix, strict=True)) | {"y": label.astype(np.int64)}
+    MlflowClient(registry_of(folder)).search_registered_models(max_results=1)  # the tables of a registry are there
     pq.write_table(pa.table({"at": pa.array(times, pa.timestamp("us", "UTC")), **columns}), folder / "rows.parquet")
 
 
 def step(name: str, folder: Path) -> Any:
     """One step as the pipeline runs it, and what it passes on."""
-    from kedge.data import step as data
-    from kedge.evaluation import step as evaluation
-    from kedge.registry import step as registry
-    from kedge.training import step as training
-
     policy, store = rules(folder), str(folder / "store")
     took = {each: (folder / f"{each}.out").read_text() for each in STEPS if (folder / f"{each}.out").exists()}
     made = SimpleNamespace(path=str(folder / f"{name}.artefact"), metadata={}, log_metric=lambda *_: None)
     made.log_roc_curve = made.log_confusion_matrix = lambda *_: None
-    if name == "ingest":
-        return data.ingest(policy, store, "run", str(START + timedelta(days=91)), made)
-    if name == "validate":
+    if name in ("ingest", "validate"):
+        from kedge.data import step as data
+
+        if name == "ingest":
+            return data.ingest(policy, store, "run", str(START + timedelta(days=91)), made)
         return data.validate(policy, store, took["ingest"], made, made)
     if name == "train":
+        from kedge.training import step as training
+
         with Recorded(folder / "fits.json"):
             return training.train(policy, store, took["validate"], "", "", made, made)
     if name == "evaluate":
+        from kedge.evaluation import step as evaluation
+
         return evaluation.evaluate(policy, store, "run", took["validate"], took["train"], made, made, made)
-    address = f"sqlite:///{folder}/mlflow.db"
-    return registry.register(policy, store, address, "run", took["train"])
+    from kedge.registry import step as registry
+
+    return registry.register(policy, store, registry_of(folder), "run", took["train"])
+
+
+def registry_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 def rules(folder: Path) -> dict[str, Any]:

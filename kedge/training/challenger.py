@@ -36,8 +36,8 @@ from kedge.training.permutation import permutation
 from kedge.training.search import Found
 from kedge.training.windows import WEIGHING_ROWS, Window, holdout_rows, last_known, member_weights, windows, within
 
-LONG_WINDOW = 200_000
-"""A window of so many rows, and of 20 times those after its judged fit, is weighed and served by that fit."""
+LONG_WINDOW = 100_000
+"""A window of so many rows, and of 15 times those after its judged fit, is weighed and served by that fit."""
 CHOICE_ROWS = 2000
 """Newest rows before the holdout, at most (or four times the holdout), on which the estimator is chosen."""
 AGREEMENT_SHARE = 0.5
@@ -253,7 +253,7 @@ def fit_challenger(
 
     The estimator is chosen once, on rows before the holdout: each is fitted on older ones, and the newest fifth says
     when to stop and which loses less. Every member is that estimator, stopped by the newest fifth of its own window, at
-    most 20,000 rows, and fitted again on all of it unless these are at most a twentieth; the served fit keeps the
+    most 20,000 rows, and fitted again on all of it unless these are at most a fifteenth; the served fit keeps the
     judged one's number of trees. Members are weighed by fits that end before the newest m rows (the holdout, but at
     most 500): v_k = exp(-0.05 (L_k - min L)) / sum, L_k the total log loss in nats on these rows, in a regression the
     sum of losses over the smallest mean of them, of squares and deviances over twice that. The model is the weighted

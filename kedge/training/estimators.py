@@ -22,7 +22,7 @@ __all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "m
 
 SELECTION_SHARE, MAX_SELECTION_ROWS = 0.2, 20_000
 """Newest share of the rows of a fit, on which it is stopped and measured; more rows would say the same."""
-LONG_SHARE = 20
+LONG_SHARE = 15
 """A second fit that would see at most one row in so many besides costs as much and says the same as the first;
 not where rows weigh by their age."""
 

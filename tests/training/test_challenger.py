@@ -170,14 +170,14 @@ def test_a_fit_that_few_rows_stopped_is_not_made_again_unless_the_newest_weigh_m
     fit = XGBoost.fit
     monkeypatch.setattr(XGBoost, "fit", lambda *given, **named: made.append(named) or fit(*given, **named))
     monkeypatch.setattr(estimators, "MAX_SELECTION_ROWS", 100)
-    asked, table = policy(estimators=["xgboost"], half_life_seconds=half_life), stream(2000, change=2000)
+    asked, table = policy(estimators=["xgboost"], half_life_seconds=half_life), stream(1500, change=2000)
     signature = Signature.of(asked.model, {})
     label, times = table["y"].to_numpy(), table["_time"].cast(pa.int64()).to_numpy()
     read = estimators.Rows(signature.encode(table), label, times)
-    WindowFits(asked, signature, read, None).model("xgboost", 0, 2000)
+    WindowFits(asked, signature, read, None).model("xgboost", 0, 1500)
     assert len(made) == fits
     made.clear()
-    WindowFits(asked, signature, read, None).model("xgboost", 1, 2000)  # 100 are more than a twentieth of these
+    WindowFits(asked, signature, read, None).model("xgboost", 1, 1500)  # 100 are more than a fifteenth of these
     assert len(made) == 2
 
 
