@@ -130,7 +130,9 @@ def test_evaluation_judges_champion_and_challenger_each_with_its_own_code(tmp_pa
     other = written(tmp_path / "other", RATIO.replace("** 2", "** 3").replace("squared", "cubed"))
     challenger, _ = trained(store, tmp_path, asked(other))
     assert challenger.id != champion.id
-    found = evaluate.judge(asked(other), challenger, champion, rows.table().append_column("_time", rows.table()["at"]))
+    table = rows.table().append_column("_time", rows.table()["at"])
+    newest, label = table.slice(len(table) - evaluate.held_out(challenger)), table["y"].to_numpy().astype(float)
+    found = evaluate.judge(asked(other), challenger, champion, newest, label)
     assert found.champion.score.tolist() != found.challenger.score.tolist()
 
 
