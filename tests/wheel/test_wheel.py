@@ -154,7 +154,7 @@ def test_with_the_extra_data_tables_are_described_and_compared(programs, foreign
         assert said in done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_of_the_pipeline_needs_nothing_of_the_checkout(programs, foreign) -> None:
     kedge = programs("local") / "kedge"
     assert run(kedge, foreign, "init", "payments.csv").returncode == 0
