@@ -351,12 +351,18 @@ def _compare(reference: Server, ours: Server, options: argparse.Namespace) -> No
         faults = base_load.faults + load.faults + batched.faults
         print(
             f"  bare {base:.0f} us {base_load.rate:,.0f}/s | single {cost:.0f} us {load.rate:,.0f}/s, ratio "
-            f"{cost / base:.2f} | batched {batch_cost:.1f} us {batch_rates[-1]:,.0f}/s | faults {faults}"
+            f"{cost / base:.2f} | batched {batch_cost:.1f} us {batch_rates[-1]:,.0f}/s, ratio "
+            f"{batch_cost / base:.2f} | faults {faults}"
         )
     ratio = statistics.median(cost / base for base, cost in costs)
     single = statistics.median(rate for _, rate in rates)
     many = statistics.median(batch_rates)
     print(f"CPU an event over the bare handler's: {ratio:.2f} (goal: at most 1.25)")
+    shares = [batched / base for batched, (base, _) in zip(batch_costs, costs, strict=True)]
+    print(
+        f"CPU an event of a batch over the bare handler's single one: median {statistics.median(shares):.2f}, mean "
+        f"{statistics.mean(shares):.2f} (goal: at most 0.3)"
+    )
     print(f"events a second: single {single:,.0f}, batched {many:,.0f}, {many / single:.1f} times (goal: at least 5)")
     half = _run(open_loop(ours.port, Requests(1), options.seconds, single / 2))
     print(

@@ -56,33 +56,36 @@ class App:
     def attempt(
         self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Callable[[Response | None], None]
     ) -> bool:
-        """Take a single event that came whole; False if it has to go the ordinary way.
+        """Take an event, or a batch, that came whole; False if it has to go the ordinary way.
 
         Args:
-            answer: Called once, with None when the event is durable, else with what to say.
+            answer: Called once, with None when all of it is durable, else with what to say.
         """
         try:
             fields = dict(headers)
-            packed = b"content-encoding" in fields
-            if packed or _kind(fields) == events.BATCHED or len(body) > self._settings.max_body_bytes:
+            if b"content-encoding" in fields or len(body) > self._settings.max_body_bytes:
                 return False
             if not self._admission.at_once(fields, "events"):
                 return False
-            kept = self._collector.submit((self._event(fields, body),), len(body))
+            taken, faults = self._taken(fields, body)
+            if not taken:
+                answer(self._outcome(taken, faults))
+                return True
+            kept = self._collector.submit(taken, len(body))
         except REJECTIONS as exc:
             answer(self._rejection(exc))
         except Exception:  # noqa: BLE001  (the ordinary way logs it and answers)
             return False
         else:
-            kept.add_done_callback(lambda done: answer(self._outcome(done.exception())))
+            kept.add_done_callback(lambda done: answer(self._outcome(taken, faults, done.exception())))
         return True
 
-    def _outcome(self, fault: BaseException | None) -> Response | None:
+    def _outcome(self, taken: Sequence[Taken], faults: Faults, fault: BaseException | None = None) -> Response | None:
         if fault is None:
-            return None
+            return self._partial(taken, faults) if faults else None
         if isinstance(fault, OSError):
             return self._rejection(self._collector.not_kept(fault))
-        logging.error("an event was not taken", exc_info=fault)
+        logging.error("events were not taken", exc_info=fault)
         return _json(Refusal("an unexpected fault; see the collector's own log"), 500)
 
     def refused_connection(self, status: int) -> None:
@@ -92,24 +95,26 @@ class App:
     async def _events(self, request: Request) -> Response:
         headers = await self._admitted(request, "events")
         body = await self._body(headers, request.receive)
-        if _kind(headers) == events.BATCHED:
-            return await self._batch(body)
-        await self._collector.keep((self._event(headers, body),), len(body))
-        return Response(status_code=202)
-
-    def _event(self, headers: Mapping[bytes, bytes], body: bytes) -> Taken:
-        intake, now = self._collector.intake, now_microseconds()
-        if _kind(headers) != events.STRUCTURED:
-            return intake.event(events.binary(headers, body), now)
-        return intake.one(body, now) or intake.event(events.structured(json_of(body)), now)
-
-    async def _batch(self, body: bytes) -> Response:
-        """Keep the good events of a batch and name the bad ones: one sender's fault is not another prediction's."""
-        taken, faults = self._collector.intake.batch(body, now_microseconds())
+        taken, faults = self._taken(headers, body)
         await self._collector.keep(taken, len(body))
+        return self._partial(taken, faults) if faults else Response(status_code=202)
+
+    def _taken(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[Sequence[Taken], Faults]:
+        """The good events of a body, and what is wrong with the others, which are refused without them."""
+        intake, now = self._collector.intake, now_microseconds()
+        match _kind(headers):
+            case events.BATCHED:
+                return intake.batch(body, now)
+            case events.STRUCTURED:
+                return (intake.one(body, now) or intake.event(events.structured(json_of(body)), now),), {}
+            case _:
+                return (intake.event(events.binary(headers, body), now),), {}
+
+    def _partial(self, taken: Sequence[Taken], faults: Faults) -> Response:
+        """What is said of a batch of which some events were not taken."""
         for fault in faults.values():
             self._collector.metrics.refuse(fault.reason)
-        return _partial(sum(one.count for one in taken), faults) if faults else Response(status_code=202)
+        return _partial(sum(one.count for one in taken), faults)
 
     async def _labels(self, request: Request) -> Response:
         headers = await self._admitted(request, "labels")

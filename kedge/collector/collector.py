@@ -19,7 +19,7 @@ from kedge.collector.appender import Appender
 from kedge.collector.checks import Checks
 from kedge.collector.commit import GroupCommit
 from kedge.collector.declared import Declared
-from kedge.collector.entries import Taken, entries
+from kedge.collector.entries import Taken, frames
 from kedge.collector.intake import MAX_NAMED, Intake
 from kedge.collector.metrics import Metrics
 from kedge.collector.payloads import Flushed
@@ -168,7 +168,7 @@ class Collector:
 
     def _write(self, group: Sequence[Taken]) -> None:
         """Make a group durable. In the journal's thread."""
-        self._journal.append(b"".join([entry.frame() for entry in entries(group, self.declared)]))
+        self._journal.append(frames(group, self.declared))
 
     async def _run(self) -> None:
         """Append at the interval, or sooner when segments fill up; more and more rarely while the store is away."""

@@ -1,4 +1,4 @@
-"""What is sent, on its way to the log: rows of one table of one model, by column once several came together.
+"""What is sent, on its way to the log: rows of one table of one model, by column in the journal.
 
 A frame of the journal names its model, its table and its columns, so that it can be read without anything else.
 """
@@ -18,12 +18,13 @@ from kedge.tables.appending import Table
 
 @dataclass(slots=True)
 class Taken:
-    """Rows that were sent together, to be made durable: ``rows``, or ``columns``."""
+    """Rows that were sent together, to be made durable: ``rows``, or a ``frame``."""
 
     model: str
     table: Table
     rows: Sequence[Row] = ()
-    columns: Values = ()
+    frame: bytes = b""
+    """Of a batch, made at once: later its values would have left the processor's cache."""
     patient: bool = True
     """Whether the sender repeats what is refused; KServe's logger does not."""
     other: bool = False
@@ -48,19 +49,22 @@ class Entry:
         return frame(_head(self.model, self.table, self.columns) + b"\n" + orjson.dumps(self.values))
 
 
-def entries(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> list[Entry]:
-    """The entries of a group: one for each model and table, and one for whatever came by column."""
-    found: list[Entry] = []
+def frames(taken: Iterable[Taken], declared: Mapping[str, Declared]) -> bytes:
+    """A group as it lies in the journal: a frame for each model and table of its rows, and those of its batches."""
     rows: dict[tuple[str, Table], list[Row]] = {}
+    found = []
     for one in taken:
         if one.rows:
             rows.setdefault((one.model, one.table), []).extend(one.rows)
-        elif one.columns and one.columns[0]:
-            found.append(Entry(one.model, one.table, declared[one.model].columns[one.table], one.columns))
+        found.append(one.frame)
     for (name, table), group in rows.items():
-        values = list(zip(*group, strict=True))
-        found.append(Entry(name, table, declared[name].columns[table], values))
-    return found
+        found.append(frame_of(declared[name], table, list(zip(*group, strict=True))))
+    return b"".join(found)
+
+
+def frame_of(model: Declared, table: Table, values: Values) -> bytes:
+    """Rows in a table's columns of today as they lie in the journal."""
+    return Entry(model.name, table, model.columns[table], values).frame()
 
 
 def decode(payload: memoryview) -> Entry:

@@ -10,7 +10,7 @@ from typing import Any
 from kedge.body import json_of, shown
 from kedge.collector import kserve, labels
 from kedge.collector.declared import Declared, Row, Values, model_of, time_of
-from kedge.collector.entries import Taken
+from kedge.collector.entries import Taken, frame_of
 from kedge.collector.events import REQUEST, Event, structured
 from kedge.collector.own import OwnEvents
 from kedge.collector.payloads import MAX_BATCH, PREDICTION
@@ -84,7 +84,9 @@ class Intake:
         if self._sample < 1:
             chosen = [sampled(identity, self._sample) for identity in columns[0]]
             columns = [tuple(compress(column, chosen)) for column in columns]
-        return Taken(model.name, "predictions", columns=columns, count=count, left_out=count - len(columns[0]))
+        kept = len(columns[0])
+        frame = frame_of(model, "predictions", columns) if kept else b""
+        return Taken(model.name, "predictions", frame=frame, count=count, left_out=count - kept)
 
     def labels(self, model: Declared, items: Rows, now: int) -> Iterator[Taken]:
         """Labels of a model, some thousand together.

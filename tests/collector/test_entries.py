@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedge.collector.declared import Declared
-from kedge.collector.entries import Taken, decode, entries
+from kedge.collector.entries import Taken, decode, frame_of
+from kedge.collector.entries import frames as journalled
 from kedge.errors import StoreError
 from kedge.store.journal import frames
 from kedge.tables import appending
@@ -16,19 +17,19 @@ VALUE = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(st.text(min_size=1), VALUE, VALUE | st.text()), min_size=1, max_size=5))
 def test_entries_are_those_read_from_their_frames(declared, rows):
-    models = {"payments": Declared(declared(), None)}
+    payments = Declared(declared(), None)
     together = list(zip(*rows, strict=True))
     taken = [*(Taken("payments", "predictions", rows=(row,)) for row in rows)]
-    taken += [Taken("payments", "predictions", columns=together), Taken("payments", "labels", rows=[("a", 1.0, 2, 3)])]
-    made = entries(taken, models)
-    data = b"".join(item.frame() for item in made)
-    read = [decode(payload) for _, payload in frames(data, lambda length: None)]
-    assert [(item.model, item.table, item.columns) for item in made] == [
-        (item.model, item.table, item.columns) for item in read
-    ]
-    assert [list(map(list, item.values)) for item in made] == [list(item.values) for item in read]
-    kinds = [[[type(value) for value in column] for column in item.values] for item in made]
-    assert kinds == [[[type(value) for value in column] for column in item.values] for item in read]
+    taken += [Taken("payments", "predictions", frame=frame_of(payments, "predictions", together))]
+    taken += [Taken("payments", "labels", rows=[("a", 1.0, 2, 3)])]
+    data = journalled(taken, {"payments": payments})
+    batch, single, labels = [decode(payload) for _, payload in frames(data, lambda length: None)]
+    for read in (batch, single):
+        assert (read.model, read.table, read.columns) == ("payments", "predictions", payments.columns["predictions"])
+        assert list(read.values) == list(map(list, together))
+        kinds = [[type(value) for value in column] for column in together]
+        assert kinds == [[type(value) for value in column] for column in read.values]
+    assert (labels.table, labels.values) == ("labels", [["a"], [1.0], [2], [3]])
 
 
 def test_a_store_that_was_away_gets_each_row_once_from_the_journal(start, event, store, monkeypatch):

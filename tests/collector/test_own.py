@@ -3,10 +3,11 @@
 import socket
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedge.collector import events
+from kedge.collector import connection, events
 from kedge.collector.declared import Declared, time_of
 from kedge.collector.own import OwnEvents
 
@@ -104,3 +105,21 @@ def test_events_sent_at_once_or_in_pieces_are_answered_in_turn(start, event):
         line.sendall(whole[-20:])
         assert line.recv(65536).startswith(b"HTTP/1.1 202")
         assert client.post("/v1/flush").json()["appended"] == 3
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0])
+def test_a_batch_in_pieces_is_answered_alike_by_the_short_and_the_long_way(start, event, monkeypatch, seconds):
+    monkeypatch.setattr(connection, "SHORT_SECONDS", seconds)
+    body = orjson.dumps([event("a"), event("b", score=7)])
+    kind = "content-type: application/cloudevents-batch+json"
+    whole = f"POST / HTTP/1.1\r\nhost: c\r\n{kind}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    with start() as client, socket.create_connection(("127.0.0.1", client.base_url.port)) as line:
+        line.settimeout(20)
+        line.sendall(whole[:-20])
+        assert client.get("/healthz").status_code == 200
+        line.sendall(whole[-20:])
+        seen = b""
+        while b"refused" not in seen:
+            seen += line.recv(65536)
+        assert b" 422 " in seen
+        assert b'"accepted":1' in seen
