@@ -80,6 +80,7 @@ def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[
     token = Path(path) if path else None
     return [
         lambda: places.store(settings.store),
+        lambda: places.records(settings.store),
         lambda: places.registry(settings.registry),
         lambda: aliases.compared(settings.store, settings.registry),
         lambda: runs.kfp(settings.kfp_host, token),

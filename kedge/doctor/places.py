@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 import httpx
 
+from kedge import clock
 from kedge.clouds import cloud_of
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 from kedge.errors import KedgeError, StoreError
+from kedge.records import Checked, Data, Record, newest, place_of, read_events
 from kedge.store import Store, open_store
 from kedge.store.identity import require
 
 SECONDS = 10.0
+AHEAD = timedelta(hours=1)
+"""So far may the clocks of pods and laptops be apart."""
 
 
 def store(url: str) -> list[Finding]:
@@ -59,6 +64,26 @@ def _identity(opened: Store) -> Finding:
         return good("store: identity", f"{opened.url} is store {require(opened)}")
     except StoreError as exc:
         return warning("store: identity", str(exc), "look whether this is the store that was used before")
+
+
+def records(url: str) -> list[Finding]:
+    """Whether each record of each model happened before now: later ones stay the newest of their kind for long."""
+    opened, found = open_store(url), list[Finding]()
+    until = clock.now() + AHEAD
+    for model in opened.folders("records"):
+        events = [*read_events(opened, model), *newest(opened, model, Checked, 1)]
+        ahead = [item for item in events if item.time > until and item.kind != "quarantined"]
+        found += (_ahead(opened, item) for item in ahead)
+    return found
+
+
+def _ahead(opened: Store, item: Record[Data]) -> Finding:
+    return warning(
+        "records",
+        f"{opened.url}/{place_of(item)}: happened at {item.time:%Y-%m-%d %H:%M} UTC by the clock of who wrote it; it "
+        f"is {clock.now():%Y-%m-%d %H:%M} now",
+        "set that clock; then correct `time` in the file to when it happened, or move a check's file away",
+    )
 
 
 def registry(uri: str) -> list[Finding]:

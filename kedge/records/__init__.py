@@ -54,6 +54,7 @@ from kedge.records.record import (
     newest,
     of_kind,
     parse,
+    place_of,
     quarantine,
     read,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "newest",
     "of_kind",
     "parse",
+    "place_of",
     "quarantine",
     "quarantined_windows",
     "read",

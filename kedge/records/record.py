@@ -97,7 +97,12 @@ def append(store: Store, record: Record[Data]) -> bool:
         raise UsageError(f"record {record.kind}/{record.key}: time {record.time} has no offset; use UTC")
     written = record.written or datetime.now(UTC)  # the wall's, also in a replay
     kept = replace(record, actor=record.actor or actor(), written=written)
-    return store.put_if_absent(_place(record.model, record.kind, record.key), _encoded(kept))
+    return store.put_if_absent(place_of(record), _encoded(kept))
+
+
+def place_of(record: Record[Data]) -> str:
+    """Its key in the store; UsageError if its own is not a plain name."""
+    return _place(record.model, record.kind, record.key)
 
 
 def quarantine(store: Store, model: str, window: Window) -> None:

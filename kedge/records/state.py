@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from kedge.policy import Budget
 from kedge.records.checked import ADOPTED, Breach, Champion, Checked, Window
@@ -29,6 +29,8 @@ from kedge.records.kinds import (
 from kedge.records.quarantined import joined
 from kedge.records.record import Record, in_order, of_kind
 
+End: TypeAlias = Record[Promoted] | Record[RolledBack]
+"""How a release ended."""
 Brought = Literal["promoted", "rejected", "rolled back", "failed", "inconclusive"]
 
 DECIDED = re.compile(r"(\d{8})t(\d{6})-[0-9a-f]{8}")
@@ -121,7 +123,7 @@ class Release:
     rolled_back: Record[RolledBack] | None
 
     @property
-    def judged(self) -> Record[Promoted] | Record[RolledBack] | None:
+    def judged(self) -> End | None:
         """What was decided on it last; None: nothing, or it ended without a verdict on the bundle."""
         if self.rolled_back is not None and self.rolled_back.data.condemned:
             return self.rolled_back
@@ -266,10 +268,10 @@ class ModelState:
 
     @property
     def open_release(self) -> Record[ReleaseStarted] | None:
-        """The release begun last, if it has not ended."""
-        begun = [each for each in self.releases if each.started is not None]
-        last = begun[-1] if begun else None
-        return None if last is None or last.promoted is not None or last.rolled_back is not None else last.started
+        """The release against who serves that has not ended: the last begun, where one was given up without a word."""
+        going = (each.started for each in self.releases if each.promoted is None and each.rolled_back is None)
+        against = (item for item in going if item is not None and item.data.previous == self.champion_bundle)
+        return max(against, key=lambda item: item.order, default=None)
 
     @property
     def accepted_breaches(self) -> tuple[Breach, ...]:
@@ -414,7 +416,7 @@ class ModelState:
         return _again(released) if released else not by_hand
 
 
-def _champion(known: Iterable[Record[Data]]) -> tuple[Champion | None, tuple[str, ...]]:
+def _champion(known: Sequence[Record[Data]]) -> tuple[Champion | None, tuple[str, ...]]:
     """Who serves, and the bundles that led to it.
 
     A promotion makes its bundle the champion. Rolling back the champion brings the one before it back; rolling back a
@@ -422,11 +424,12 @@ def _champion(known: Iterable[Record[Data]]) -> tuple[Champion | None, tuple[str
     """
     lineage: list[str] = []
     champion: Champion | None = None
-    for item in known:
+    for adopted in of_kind(known, Adopted):
+        champion = Champion(bundle=ADOPTED, since=adopted.time, tenure_id=f"adopted/{adopted.key}")
+    turns = _turns(known)
+    while turns:
+        item = _next_end(turns, lineage)
         match item.data:
-            case Adopted() if not lineage:
-                champion = Champion(bundle=ADOPTED, since=item.time, tenure_id=f"adopted/{item.key}")
-                continue
             case Promoted(bundle=bundle) if not lineage or lineage[-1] != bundle:
                 lineage.append(bundle)
             case RolledBack(bundle=bundle) if len(lineage) > 1 and lineage[-1] == bundle:
@@ -435,6 +438,38 @@ def _champion(known: Iterable[Record[Data]]) -> tuple[Champion | None, tuple[str
                 continue
         champion = Champion(bundle=lineage[-1], since=item.time, tenure_id=f"{item.kind}/{item.key}")
     return champion, tuple(lineage)
+
+
+def _turns(known: Sequence[Record[Data]]) -> dict[str, list[End]]:
+    """The ends of each bundle's releases, newest first: by attempt, and rolled back after it was promoted."""
+    promoted = {item.key: item.order for item in of_kind(known, Promoted)}
+    ends: list[End] = [*of_kind(known, Promoted), *of_kind(known, RolledBack)]
+    ends.sort(key=lambda item: (item.data.attempt, max(item.order, promoted.get(item.key, item.order)), item.kind))
+    turns: dict[str, list[End]] = {}
+    for item in reversed(ends):
+        turns.setdefault(item.data.bundle, []).append(item)
+    return turns
+
+
+def _next_end(turns: dict[str, list[End]], lineage: Sequence[str]) -> End:
+    """Take the end that came next: the first by time of those that can have, for a clock may have been wrong.
+
+    A promotion names the bundle that served before, and only who serves is rolled back from. Where nothing fits, as
+    where a record was lost, time alone says it.
+    """
+
+    def rank(item: End) -> tuple[bool, tuple[datetime, datetime, int, str]]:
+        if isinstance(item.data, Promoted):
+            fits = item.data.previous is None or lineage[-1:] == [item.data.previous]
+        else:
+            fits = item.data.bundle in lineage[-1:] or item.data.bundle not in lineage
+        return not fits, item.order
+
+    item = min((ends[-1] for ends in turns.values()), key=rank)
+    turns[item.data.bundle].pop()
+    if not turns[item.data.bundle]:
+        del turns[item.data.bundle]
+    return item
 
 
 def _runs(known: Sequence[Record[Data]]) -> Iterator[Run]:

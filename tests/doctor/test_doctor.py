@@ -179,6 +179,16 @@ def registered(tmp_path, uri):
     return store, registry
 
 
+def test_a_record_dated_ahead_is_named_with_its_file(tmp_path):
+    store, year = open_store(tmp_path), timedelta(days=365)
+    ahead = record("promoted", f"{'b' * 40}-1", datetime.now(UTC) + year, bundle="b" * 40)
+    for item in (record("promoted", f"{'a' * 40}-1", NOW, bundle="a" * 40), ahead):
+        records.append(store, item)
+    (found,) = places.records(store.url)
+    assert f"records/fraud/promoted/{'b' * 40}-1.json: happened at {ahead.time:%Y-%m-%d %H:%M} UTC" in found.seen
+    assert "correct `time` in the file" in found.fix
+
+
 def test_aliases_that_are_as_the_records_say_are_good(registered):
     store, registry = registered
     (found,) = aliases.compared(store.url, registry.uri)

@@ -57,6 +57,42 @@ def test_a_bundle_promoted_twice_in_a_row_keeps_its_tenure():
     assert champion([event(0, "promoted", A), event(3, "promoted", A, key="again")]).since == START
 
 
+def lineage(*ends):
+    return ModelState.of(ends).lineage
+
+
+FIRST, SECOND, YEAR = event(0, "promoted", A), event(1, "promoted", B, previous=A), 8760
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([FIRST, event(YEAR, "promoted", B, previous=A), event(2, "promoted", C, previous=B)], (A, B, C)),
+        ([event(YEAR, "promoted", A), event(1, "promoted", B, previous=A)], (A, B)),
+        ([FIRST, SECOND, event(YEAR, "rolled-back", B), event(2, "promoted", C, previous=A)], (A, C)),
+        ([FIRST, SECOND, event(-YEAR, "rolled-back", B), event(2, "promoted", C, previous=A)], (A, C)),
+        ([FIRST, SECOND, event(2, "promoted", C, previous=B), event(-YEAR, "rolled-back", C)], (A, B)),
+        (
+            [FIRST, SECOND, event(2, "rolled-back", B), event(-1, "promoted", B, f"{B}-2", previous=A, attempt=2)],
+            (A, B),
+        ),
+    ],
+    ids=["promotion ahead", "first one ahead", "rollback ahead", "rollback back", "last rollback back", "again, back"],
+)
+def test_wrong_clocks_do_not_say_who_serves(ends, expected):
+    assert lineage(*ends) == expected
+
+
+def test_a_promotion_whose_predecessor_is_lost_counts_by_its_time():
+    assert lineage(FIRST, event(1, "promoted", C, previous=B)) == (A, C)
+
+
+def test_a_release_that_goes_on_is_open_beside_one_dated_ahead():
+    ended = [event(YEAR, "release-started", B, previous=A), event(YEAR, "rolled-back", B, previous=A)]
+    state = ModelState.of([FIRST, *ended, event(2, "release-started", C, previous=A)])
+    assert state.open_release.data.bundle == C
+
+
 def test_the_bundle_is_found_in_the_key_where_the_data_do_not_name_it():
     found = champion([record("promoted", f"{C}-2", START)])
     assert found.bundle == C
