@@ -31,6 +31,7 @@ from kedge.records import (
 )
 from kedge.settings import Settings
 from kedge.store import Store, open_store
+from kedge.store.identity import require
 
 CHECKS = 1000
 """Checks looked back at: a model has thousands, and each is an object to read."""
@@ -121,7 +122,8 @@ def models(store: Store) -> list[str]:
 
 
 def unknown_model(store: Store, model: str) -> UsageError:
-    """That the store knows nothing of a model, and which ones it knows."""
+    """That the store knows nothing of a model, and which ones it knows; StoreError where it is empty."""
+    require(store)
     return UsageError(
         f"store {store.url}: no records of a model {model!r}; it has {', '.join(models(store)) or 'none'}"
     )

@@ -148,9 +148,13 @@ def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     from kedge.records import ModelState
     from kedge.rollout import progress
     from kedge.store import open_store
+    from kedge.store.identity import require
 
     store = open_store(settings.store)
-    for name in models(store):
+    names = models(store)
+    if not names:
+        require(store)
+    for name in names:
         rollout = _rollout(Path(settings.platform), name)
         seen = progress.read(store, name)
         state, local = ModelState.of(load_history(store, name, now)), settings.kfp_host is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from kedge.doctor import places
 from kedge.doctor.finding import Finding, good, skipped, warning
@@ -24,11 +23,10 @@ def compared(store: str, uri: str) -> list[Finding]:
     registered = {model: state for model, state in states.items() if state.registered}
     if not registered:
         return []
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.exists():
+    registry = Registry(uri)
+    if not registry.exists:
         seen = f"{uri}: no such file, though bundles of {', '.join(registered)} were registered"
         return [warning(WHAT, seen, "name the registry they are in: export MLFLOW_TRACKING_URI=...")]
-    registry = Registry(uri)
     try:
         return [finding for model, state in registered.items() for finding in _of(registry, model, state)]
     except RegistryError as exc:

@@ -181,6 +181,11 @@ class Registry:
                 elif version is not None and version != now:
                     self._client.set_registered_model_alias(model, alias, version)
 
+    @property
+    def exists(self) -> bool:
+        """False of a file that is not there, which asking would make."""
+        return not self.uri.startswith(SQLITE) or Path(self.uri.removeprefix(SQLITE)).exists()
+
     def versions(self, model: str) -> list[Version]:
         """All versions, newest first; empty for a model nobody registered."""
         with self._translated(f"list versions of {model}"):

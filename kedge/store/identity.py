@@ -51,15 +51,17 @@ def require(store: Store) -> str:
     Raises:
         StoreError: it is empty: nothing was ever put there, or what was is gone.
     """
-    found = identity_of(store)
-    if found is not None:
-        return found
-    if not any(store.folders(name) for name in CONTENT):
+    if is_empty(store):
         raise StoreError(
             f"store {store.url} is empty: it has no {KEY} and no records. If it was used before, its volume is not "
             "mounted or its address is wrong; if it is new, start the collector or train a first model"
         )
     return begin(store)
+
+
+def is_empty(store: Store) -> bool:
+    """Whether nothing was ever put into the store, or what was is gone."""
+    return identity_of(store) is None and not any(store.folders(name) for name in CONTENT)
 
 
 class KnownStore:

@@ -16,13 +16,15 @@ from kedge import clock, notify, owner, records, steps
 from kedge.doctor import steps as pods
 from kedge.doctor.api import Cluster
 from kedge.doctor.steps import Trouble
-from kedge.errors import RunError, UsageError, UserError
+from kedge.errors import RegistryError, RunError, StoreError, UsageError, UserError
 from kedge.policy import Policy
 from kedge.records import Approved, Data, Pipeline, Record, Registered, RunFinished, RunStarted, RunState
 from kedge.records.state import MAX_ATTEMPTS
+from kedge.registry import Registry
 from kedge.rollout import progress
 from kedge.settings import Settings
 from kedge.store import Store, open_store
+from kedge.store.identity import is_empty
 from kedge.submission.compile import PIPELINES, SPECS
 from kedge.submission.launch import require_packages, run_local
 
@@ -113,7 +115,9 @@ def submit_retrain(
     Raises:
         RunError: the run could not be submitted, or ended without a verdict.
         UsageError: the key is not a plain name.
+        StoreError: the store is empty, though the model was registered from one.
     """
+    refuse_emptied(settings, policy)
     name = run_name("retrain", policy.name, key)
     arguments = {
         "store": settings.store,
@@ -210,6 +214,20 @@ def run_name(pipeline: str, model: str, key: str) -> str:
     if not KEY.fullmatch(plain):
         raise UsageError(f"key {key!r} must be 1 to 80 letters, digits, dots, dashes or underscores")
     return f"{pipeline}-{model}-{plain}"
+
+
+def refuse_emptied(settings: Settings, policy: Policy) -> None:
+    """Refuse to begin a model anew in an empty store while the registry has bundles of it; StoreError says so."""
+    store, registry = open_store(settings.store), Registry(settings.registry)
+    if not is_empty(store) or not registry.exists:
+        return
+    with suppress(RegistryError):  # not every place that submits reaches it
+        if registry.versions(policy.name):
+            raise StoreError(
+                f"store {store.url} is empty, and registry {settings.registry} has bundles of {policy.name}: the "
+                "store's volume is not mounted or its address is wrong; if it was emptied on purpose, delete the model "
+                "in MLflow too"
+            )
 
 
 def refuse_unready(store: Store, policy: Policy, bundle: str) -> None:

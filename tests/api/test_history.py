@@ -9,6 +9,8 @@ import pytest
 
 import kedge
 from kedge.errors import UsageError
+from kedge.store import open_store
+from kedge.store.identity import begin
 
 STORE = Path(__file__).parents[1] / "fixtures" / "before_renames" / "store"
 
@@ -44,5 +46,6 @@ def test_an_unknown_model_is_refused_with_those_there_are(history):
 
 
 def test_a_store_without_models_says_so(tmp_path):
+    begin(open_store(tmp_path))
     with pytest.raises(UsageError, match="it has none"):
         kedge.read_history(tmp_path, "fraud")

@@ -11,10 +11,11 @@ from kedge import policy
 from kedge import records as ledger
 from kedge.cli import build
 from kedge.cli.status import look, screen, watched
-from kedge.errors import UsageError
+from kedge.errors import StoreError, UsageError
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Rollout, Route
 from kedge.store import open_store
+from kedge.store.identity import begin
 from tests.records.made import record
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -250,9 +251,21 @@ def test_without_a_name_every_model_of_the_store_has_a_line(store, tmp_path):
 
 
 def test_a_store_without_a_model_says_how_one_begins(tmp_path):
-    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path / "new")])
+    begin(open_store(tmp_path))
+    done = CliRunner().invoke(build(), ["status", "--store", str(tmp_path)])
     assert (done.exit_code, "no models yet; `kedge init TABLE` begins" in done.output) == (0, True)
-    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "status --model fraud", "history --model fraud", "approve aaaaaaaa"])
+def test_an_empty_store_is_no_new_beginning(command, tmp_path):
+    rules, table = tmp_path / "fraud.yaml", {"source": {"format": "csv", "location": "x.csv"}, "time_column": "t"}
+    rules.write_text(json.dumps({**RULES, "data": table}))
+    words = [*command.split(), "--store", str(tmp_path / "gone")]
+    if command.startswith("approve"):
+        words += ["--policy", str(rules)]
+    with pytest.raises(StoreError, match=r"is empty: it has no store\.json"):
+        CliRunner().invoke(build(), words, catch_exceptions=False)
+    assert not (tmp_path / "gone").exists()
 
 
 def test_policy_and_model_together_are_a_usage_error(tmp_path):

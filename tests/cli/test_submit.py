@@ -12,6 +12,7 @@ from kedge.cli import build
 from kedge.errors import PolicyError, UsageError, UserError
 from kedge.records import Evaluated, Record
 from kedge.store import open_store
+from kedge.store.identity import begin
 from kedge.submission import submit
 from tests.submission import small
 from tests.submission.fake_kfp import FakeKfp
@@ -80,6 +81,7 @@ def test_without_a_key_the_run_is_named_by_its_time(words, monkeypatch) -> None:
     ],
 )
 def test_the_users_mistakes_are_named(words, more: list[str], error: type[UserError], why: str) -> None:
+    begin(open_store(words[words.index("--store") + 1]))
     result = run(words, *more)
     assert isinstance(result.exception, error)
     assert why in str(result.exception)

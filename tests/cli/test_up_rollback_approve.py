@@ -16,6 +16,7 @@ from kedge.cli import build
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
 from kedge.store import open_store
+from kedge.store.identity import begin
 from tests.bundle import models
 from tests.records.made import record
 
@@ -134,7 +135,8 @@ def test_rollback_wants_a_model_or_a_policy(kedge, tmp_path):
             kedge("rollback", *words)
 
 
-def test_rollback_of_what_is_not_served_is_the_users_mistake(kedge, tmp_path):
+def test_rollback_of_what_is_not_served_is_the_users_mistake(kedge, store, tmp_path):
+    begin(store)
     for words in (("--model", "fraud"), ("--policy", tmp_path / "fraud.yaml")):
         with pytest.raises(Exception, match=r"not served|no model is served") as caught:
             kedge("rollback", *words)

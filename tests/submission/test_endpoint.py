@@ -19,6 +19,7 @@ from kedge.rollout import progress
 from kedge.rollout.model import Rollout
 from kedge.settings import Settings
 from kedge.store import open_store
+from kedge.store.identity import begin
 from kedge.submission import submit
 from kedge.submission.compile import compiled, names
 from kedge.submission.endpoint import Endpoint
@@ -41,6 +42,7 @@ def kfp() -> Iterator[FakeKfp]:
 
 @pytest.fixture
 def settings(tmp_path, kfp) -> Settings:
+    begin(open_store(tmp_path))
     return Settings(
         store=str(tmp_path), registry="http://mlflow", platform="gateway:ml", kfp_host=kfp.address, image="i@x"
     )

@@ -15,6 +15,7 @@ from kedge.doctor.steps import last_words, stuck
 from kedge.errors import UsageError
 from kedge.settings import Settings
 from kedge.store import open_store
+from kedge.store.identity import begin
 from kedge.submission import submit
 from tests.submission.fake_kfp import FakeKfp
 from tests.training import rows
@@ -106,6 +107,7 @@ def world(tmp_path, kfp, monkeypatch):
     """A run under way on KFP, whose submitter is gone, and the pods of its steps."""
     pods = Pods()
     monkeypatch.setattr(client, "KubernetesCluster", lambda _: pods)
+    begin(open_store(tmp_path))
     settings = Settings(
         store=str(tmp_path), registry="http://mlflow", platform="gateway:ml", kfp_host=kfp.address,
         release_account="profile/kedge-steps",

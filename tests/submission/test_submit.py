@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kedge import owner, steps
 from kedge import records as ledger
-from kedge.errors import RunError, UsageError, UserError
+from kedge.errors import RunError, StoreError, UsageError, UserError
 from kedge.settings import Settings
 from kedge.store import open_store
 from kedge.submission import submit
@@ -68,6 +69,14 @@ def test_a_run_that_passes_says_so_step_by_step_and_happens_once(runs, settings,
     assert begun.key == outcome.run == "retrain-fraud-k"
     assert begun.data.decision_key == "k"
     assert begun.data.pipeline == "retrain"
+
+
+def test_a_model_that_is_registered_does_not_begin_anew_in_an_empty_store(runs, settings, monkeypatch) -> None:
+    known = SimpleNamespace(exists=True, versions=lambda model: [model])
+    monkeypatch.setattr(submit, "Registry", lambda uri: known)
+    with pytest.raises(StoreError, match="is empty, and registry sqlite:///none has bundles of fraud"):
+        runs("passing")
+    assert not Path(settings.store).exists()
 
 
 def test_a_skipped_branch_is_a_failure_not_a_success(runs, settings) -> None:
