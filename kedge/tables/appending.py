@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
@@ -32,6 +32,7 @@ from kedge.errors import DataError, StoreError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.store.files import sync_folder
+from kedge.tables import commits
 
 Table = Literal["predictions", "labels", "requests", "responses"]
 TABLES: tuple[Table, ...] = get_args(Table)
@@ -186,18 +187,33 @@ def known_ids(store: Store, policy: Policy, ids: Iterable[str]) -> set[str]:
 
 
 def open_table(store: Store, key: str) -> DeltaTable | None:
-    """The Delta table at a key of the store, or None if there is none yet."""
-    try:
-        return DeltaTable(store.uri(key), storage_options=store.options())
-    except TableNotFoundError:
+    """The Delta table at a key of the store, or None if there is none yet.
+
+    Raises:
+        DeltaError: as :func:`kedge.tables.commits.opened`.
+        StoreError: there was one.
+    """
+    place, options = store.uri(key), store.options()
+    with suppress(TableNotFoundError):
+        return commits.opened(place, options)
+    if not any(name.startswith("_day=") for name in store.folders(key)):
         return None
+    try:
+        return commits.opened(place, options)  # another writer may have made it just now
+    except TableNotFoundError:
+        raise StoreError(
+            f"{place}: its _delta_log is gone, its files are there; restore it from a backup, or move the folder away "
+            "to begin a new log"
+        ) from None
 
 
 def newest(store: Store, key: str, table: DeltaTable | None) -> DeltaTable | None:
     """A table that was opened before, brought up to date; as :func:`open_table` if it was not."""
     if table is None:
         return open_table(store, key)
+    seen = table.version()
     table.update_incremental()
+    commits.refuse_empty(store.uri(key), table, seen)
     return table
 
 

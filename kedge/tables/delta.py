@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kedge.clouds import place_of, reason
 from kedge.errors import DataError
+from kedge.tables.commits import opened
 from kedge.tables.files import refuse_system_file
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
@@ -26,7 +26,7 @@ class DeltaReader:
         self.place = location
         options = place_of(location).options if "://" in location else {}
         try:
-            self._table = DeltaTable(location, storage_options=options or None)
+            self._table = opened(location, options)
         except TableNotFoundError as exc:
             raise DataError(f"{location}: no Delta table there (no _delta_log); check data.source.location") from exc
         except (DeltaError, OSError) as exc:

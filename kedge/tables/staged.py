@@ -25,6 +25,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from kedge.clouds import reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.tables.cloud_files import file_system
+from kedge.tables.commits import opened
 
 FILE_ROWS = 4_000_000
 """Rows of a file at least, before the next one begins."""
@@ -136,7 +137,7 @@ class Staged:
 
     def _opened(self) -> DeltaTable | None:
         try:
-            return DeltaTable(self.location, storage_options=self._options or None)
+            return opened(self.location, self._options)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as exc:

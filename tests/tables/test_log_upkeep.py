@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from shutil import rmtree
 
 import pyarrow as pa
 import pytest
@@ -150,20 +151,41 @@ def _cut(folder):
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "what"),
     [
-        _cut,
-        lambda folder: min(folder.glob("*1.json")).unlink(),
-        lambda folder: (folder / "_last_checkpoint").write_text('{"version":1,"size":3}'),
+        (_cut, "12.json is cut off"),
+        (lambda folder: max(folder.glob("*.json")).write_bytes(b""), "12.json is empty"),
+        (lambda folder: (folder / f"{5:020}.json").write_bytes(b""), "5.json is empty"),
+        (lambda folder: min(folder.glob("*1.json")).unlink(), "1.json is missing"),
+        (lambda folder: (folder / f"{0:020}.json").write_bytes(b""), "0.json is cut off"),
+        (lambda folder: (folder / "_last_checkpoint").write_text('{"version":1,"size":3}'), "1.checkpoint.parquet is"),
     ],
-    ids=["cut off", "missing", "no checkpoint"],
 )
-def test_a_damaged_log_of_a_table_is_named_with_what_to_do(store, tmp_path, damage):
+def test_a_damaged_log_of_a_table_is_named_with_what_to_do(store, tmp_path, damage, what):
     write(store, "one")
     damage(tmp_path / "store/logs/payments/predictions/_delta_log")
-    with pytest.raises(StoreError, match=r"predictions: the table's _delta_log is damaged .*; restore it") as refused:
-        read(store)
-    assert "\n" not in str(refused.value)
+    told = rf"predictions: the table's _delta_log is damaged \(0*{what}.*; restore it"
+    for work in (read, lambda store: write(store, "two")):
+        with pytest.raises(StoreError, match=told) as refused:
+            work(store)
+        assert "\n" not in str(refused.value)
+
+
+def test_an_appender_that_holds_its_table_open_names_a_commit_that_another_left_empty(store, tmp_path):
+    opened = {}
+    for number in range(2):
+        appending.append(store, POLICY, "predictions", batch("a", number), writer="a", sequence=number, opened=opened)
+    (tmp_path / f"store/logs/payments/predictions/_delta_log/{3:020}.json").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"3\.json is empty"):
+        appending.append(store, POLICY, "predictions", batch("a", 2), writer="a", sequence=2, opened=opened)
+
+
+def test_a_table_without_its_log_is_no_new_table(store, tmp_path):
+    write(store, "one")
+    rmtree(tmp_path / "store/logs/payments/predictions/_delta_log")
+    for work in (read, lambda store: write(store, "two")):
+        with pytest.raises(StoreError, match="its _delta_log is gone, its files are there"):
+            work(store)
 
 
 def test_what_was_appended_is_on_the_disk_before_anybody_is_told(store, tmp_path, monkeypatch):
