@@ -426,6 +426,20 @@ def _of_ids(
     return pa.concat_tables([own, pairs.joined(requests, responses, columns).cast(own.schema)])
 
 
+def predicted_before(store: Store, policy: Policy, ids: pa.Array) -> int:
+    """How many of some ids have predictions on the newest day of the log.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    key = key_of(policy, "predictions")
+    with _table(store, key) as table:
+        newest_day = days(table)[:1]
+    condition = pc.field("_day").isin(newest_day) & pc.field("_id").isin(ids)
+    found = _read(store, key, schema(policy), ["_id"], condition) if newest_day else schema(policy).empty_table()
+    return int(pc.count_distinct(found["_id"]).as_py())
+
+
 def _found(
     store: Store,
     policy: Policy,
