@@ -165,6 +165,8 @@ class Staged:
             table.alter.add_columns(Schema.from_arrow(new).fields)
 
     def _open_file(self) -> None:
+        if self._partition and not self._actions and self._opened() is None:
+            self._made()  # files of days without a table are those of one that lost its log
         folder = "{}={}/".format(*self._partition) if self._partition else ""
         self._path, self._rows = f"{folder}part-{uuid4()}.snappy.parquet", 0
         place = f"{self._root}/{self._path}"
