@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from kedge.collector.declared import Declared, identity_of, time_of
 from kedge.collector.payloads import Label, Labels
 from kedge.collector.rejection import invalid, malformed
 from kedge.policy import Policy
-from kedge.tables import rowwise
+from kedge.tables import confined, rowwise
 from kedge.tables.rowwise import Rows
 
 COLUMNS = Label.__struct_fields__
@@ -57,13 +56,7 @@ def _from_csv(path: Path, policy: Policy, _: int) -> Rows:
 
 
 def _from_parquet(path: Path, _: Policy, max_bytes: int) -> Rows:
-    for place, label in rowwise.from_parquet(path, COLUMNS, REQUIRED, max_bytes):
-        observed = label.get("observed_at")
-        if isinstance(observed, datetime):
-            if observed.tzinfo is None:
-                raise invalid("observed_at has no time zone; use timestamps with UTC")
-            label["observed_at"] = observed.isoformat()
-        yield place, label
+    return confined.from_parquet(path, COLUMNS, REQUIRED, 2 * max_bytes)  # JSON is longer
 
 
 FILES: dict[bytes, Callable[[Path, Policy, int], Rows]] = {

@@ -17,7 +17,7 @@ from kedge.collector.intake import Intake
 from kedge.collector.labels import from_json
 from kedge.collector.rejection import RequestRejected
 from kedge.collector.settings import Settings
-from kedge.tables import log
+from kedge.tables import confined, log
 
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
 OBSERVED = datetime(2026, 3, 2, 12, 0, 0, 1, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
         (
             "application/vnd.apache.parquet",
             as_parquet(ROWS.set_column(2, "observed_at", pa.array([OBSERVED] * 2, pa.timestamp("us")))),
-            "observed_at has no time zone",
+            "observed_at must be an RFC 3339 time with offset",
         ),
         (
             "application/vnd.apache.parquet",
@@ -226,24 +226,38 @@ def test_a_file_that_was_compressed_is_read_whether_it_says_so_or_not(start, sto
     assert sorted(log.read_labels(store, declared(), None)["_id"].to_pylist()) == ["a", "b"]
 
 
+PARQUET = {"content-type": "application/vnd.apache.parquet"}
+
+
 def swollen(**options):
     """Small files of labels that are large when they are read: an id of a megabyte, many times."""
-    ids = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 1_000_000])
-    table = pa.table({"id": ids if options.get("use_dictionary") else ids.cast(pa.string()), "label": [1] * 400})
+    ids = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), ["x" * 1_000_000])
+    table = pa.table({"id": ids if options.get("use_dictionary") else ids.cast(pa.string()), "label": [1] * 200})
     made = io.BytesIO()
     pq.write_table(table, made, compression="zstd", **options)
     return made.getvalue()
 
 
-@pytest.mark.parametrize(("once", "words"), [(True, "a text of 1,000,000 bytes"), (False, "when they are unpacked")])
-def test_a_parquet_file_that_swells_is_refused_before_it_is_read(start, once, words):
-    content = swollen(use_dictionary=once)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"use_dictionary": True}, "a text of 1,000,000 bytes"),
+        ({"use_dictionary": False, "data_page_size": 1 << 30}, "MiB of memory"),  # whatever its footer says
+    ],
+)
+def test_a_parquet_file_that_swells_is_refused_within_bounded_memory(start, monkeypatch, options, words):
+    monkeypatch.setattr(confined, "MEMORY_BYTES", 160 << 20)
+    content = swollen(**options)
     assert len(content) < 60_000
     with start() as client:
-        headers = {"content-type": "application/vnd.apache.parquet"}
-        answer = client.post("/v1/labels?model=payments", content=content, headers=headers)
+        answer = client.post("/v1/labels?model=payments", content=content, headers=PARQUET)
         assert (answer.status_code, words in answer.json()["error"]) == (413, True)
-        endless = b"PAR1" + b"\xff" * (4 << 20) + (4 << 20).to_bytes(4, "little") + b"PAR1"  # a number of 4 MiB
-        for spoilt in (content[:-8], content[:-12] + b"????PAR1", b"PAR1", content[:4000] + content[-8:], endless):
-            answer = client.post("/v1/labels?model=payments", content=spoilt, headers=headers)
+
+
+def test_a_spoilt_parquet_file_is_no_parquet_file(start):
+    content = swollen(use_dictionary=True)
+    endless = b"PAR1" + b"\xff" * (4 << 20) + (4 << 20).to_bytes(4, "little") + b"PAR1"  # a number of 4 MiB
+    with start() as client:
+        for spoilt in (content[:-8], content[:-12] + b"????PAR1", b"PAR1", content[:400] + content[-8:], endless):
+            answer = client.post("/v1/labels?model=payments", content=spoilt, headers=PARQUET)
             assert (answer.status_code, "Parquet" in answer.json()["error"]) == (400, True)
