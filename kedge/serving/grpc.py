@@ -27,11 +27,17 @@ FIELDS = {
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
 }  # fmt: skip
 """By data type the field that holds a tensor's values, unless they are raw."""
+MAX_CONNECTIONS = 1000
+HANDSHAKE_SECONDS = 10.0
+"""For a connection to speak HTTP/2 at all."""
+IDLE_SECONDS = 60.0
+"""A connection without a call is closed then, which its client's library opens again when it needs it; gRPC cannot
+close the longest idle one when another one comes."""
 CODES = {400: StatusCode.INVALID_ARGUMENT, 404: StatusCode.NOT_FOUND, 500: StatusCode.INTERNAL}
 
 
 class GrpcServer:
-    """The servicer on one address."""
+    """The servicer on one address, for a bounded number of connections; one beyond waits until others are closed."""
 
     def __init__(self, host: str, port: int, servicer: Servicer) -> None:
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -40,8 +46,17 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to listen."""
-        limits = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.max_send_message_length", MAX_BYTES)]
-        self._server = aio.server(ThreadPoolExecutor(1), interceptors=(ExceptionToStatusInterceptor(),), options=limits)
+        limits = {
+            "max_receive_message_length": MAX_BYTES,
+            "max_send_message_length": MAX_BYTES,
+            "max_allowed_incoming_connections": MAX_CONNECTIONS,
+            "server_handshake_timeout_ms": int(1000 * HANDSHAKE_SECONDS),
+            "max_connection_idle_ms": int(1000 * IDLE_SECONDS),
+        }
+        options = [(f"grpc.{name}", limit) for name, limit in limits.items()]
+        self._server = aio.server(
+            ThreadPoolExecutor(1), interceptors=(ExceptionToStatusInterceptor(),), options=options
+        )
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         self._server.add_insecure_port(self._address)
         await self._server.start()

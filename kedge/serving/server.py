@@ -19,6 +19,7 @@ from kserve.protocol.rest.server import RESTServer
 
 from kedge.connection import Bounds, bounded
 from kedge.house import allow_files
+from kedge.serving import grpc as grpc_server
 from kedge.serving.events import Outbox
 from kedge.serving.front import Front
 from kedge.serving.grpc import GrpcServer, Servicer
@@ -148,7 +149,7 @@ class Server(ModelServer):  # type: ignore[misc]
 
         RESTServer("kserve.model_server:app", self.dataplane, self.model_repository_extension, 0).create_application()
         front = Front(app, self._service)
-        allow_files(MAX_CONNECTIONS)
+        allow_files(MAX_CONNECTIONS + grpc_server.MAX_CONNECTIONS)
         protocol = bounded(Bounds(self._service.metrics.refused, most=MAX_CONNECTIONS, probes=self._probes()))
         config = uvicorn.Config(
             front, http=protocol, ws="none", lifespan="off", log_config=None,

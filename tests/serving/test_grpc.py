@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import struct
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from grpc import StatusCode
+from grpc import StatusCode, aio
 from grpc_interceptor.exceptions import GrpcException
 from kserve import InferInput, InferRequest
 
+from kedge.serving import grpc as serving
 from kedge.serving.grpc import Servicer
 from tests.bundle import models
 from tests.serving.front import ROW, Server
@@ -139,3 +142,32 @@ def test_long_requests_are_scored_off_the_event_loop(server, monkeypatch):
     infer(server, request(ROW))
     infer(server, request(*[ROW] * 2000))
     assert threads == [True, False]
+
+
+def test_connections_that_say_nothing_make_room_for_calls(server, monkeypatch):
+    for name, limit in {"MAX_CONNECTIONS": 5, "HANDSHAKE_SECONDS": 0.5, "IDLE_SECONDS": 1.0}.items():
+        monkeypatch.setattr(serving, name, limit)
+
+    async def call(port):
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            return await ask(request(ROW).SerializeToString(), timeout=30, wait_for_ready=True)
+
+    async def all_at_once():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        served = serving.GrpcServer("127.0.0.1", port, Servicer(None, None, server.service))
+        await served.start()
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        answer = await call(port)
+        open_files = len(os.listdir("/proc/self/fd"))
+        for one in silent:
+            one.close()
+        await served.stop(0)
+        return open_files, answer
+
+    before = len(os.listdir("/proc/self/fd"))
+    open_files, answer = asyncio.run(all_at_once())
+    assert open_files - before < 40  # both ends of twenty would be more
+    assert b"payments" in answer
