@@ -159,10 +159,11 @@ def json_fault(body: bytes | memoryview, fault: orjson.JSONDecodeError) -> str:
     ...     json_fault(b'{"amount": NaN}', exc)
     'the body is not JSON: line 1, column 12: NaN is no JSON number; send null'
     """
-    return f"the body is not JSON: {_cause(bytes(body), fault)}"
+    return f"the body is not JSON: {json_cause(bytes(body), fault)}"
 
 
-def _cause(body: bytes, fault: orjson.JSONDecodeError) -> str:
+def json_cause(body: bytes, fault: orjson.JSONDecodeError) -> str:
+    """The same without what it is about."""
     if not body.strip():
         return "it is empty"
     if packed := packing(body):

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from kedge.body import UnreadableBody, shown
+from kedge.body import UnreadableBody, json_cause, shown
 
 MAX_LINE_BYTES = 64 << 10
 
@@ -31,7 +31,8 @@ def from_lines(path: Path) -> Rows:
             try:
                 yield f"line {number}", orjson.loads(line)
             except orjson.JSONDecodeError as exc:
-                raise UnreadableBody("malformed", f"line {number} is not JSON: {exc}") from None
+                cause = json_cause(line.rstrip(b"\r\n"), exc).removeprefix("line 1, ")
+                raise UnreadableBody("malformed", f"line {number} is not JSON: {cause}") from None
 
 
 def from_csv(path: Path, columns: Sequence[str], required: int) -> Rows:

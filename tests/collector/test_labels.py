@@ -91,6 +91,11 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
         ("text/csv", b"id,label\n\xff,1\n", "line 2 is not UTF-8"),
         ("text/csv", b"id,label\n" + b"a" * 70_000 + b",1\n", "line 2 has more than 65,536 bytes"),
         ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": ', "line 2 is not JSON"),
+        (
+            "application/x-ndjson",
+            b'{"id": "a", "label": 1}\n{"id": NaN}\n',
+            "line 2 is not JSON: column 8: NaN is no JSON",
+        ),
         ("application/x-ndjson", b'{"id": "' + b"a" * 70_000, "line 1 has more than 65,536 bytes"),
         ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": "b", "label": "x"}', "line 2: model payments"),
     ],
