@@ -56,7 +56,7 @@ def from_parquet(path: Path, columns: Sequence[str], required: int, max_bytes: i
 
 def _unpack(path: Path, lines: Path, columns: Sequence[str], required: int, max_bytes: int) -> None:
     part = lines.with_suffix(".part")
-    command = [sys.executable, "-m", "kedge.tables.confined", str(path), str(required), str(max_bytes), *columns]
+    command = [sys.executable, "-P", "-m", "kedge.tables.confined", str(path), str(required), str(max_bytes), *columns]
     with part.open("wb") as file, tempfile.TemporaryFile(dir=path.parent) as said:
         environment = {**os.environ, "TOKIO_WORKER_THREADS": "1"}
         with subprocess.Popen(command, stdout=file, stderr=said, env=environment) as process:
