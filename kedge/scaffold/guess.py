@@ -403,6 +403,7 @@ def _identity(columns: Sequence[Column]) -> Guess | None:
             column.distinct == column.rows
             and column.kind in ("text", "integer")
             and not column.resembles
+            and not column.timely
             and not column.name.startswith("_")
             and not column.most >= EXACT_BELOW.get(column.stored_as, math.inf)
         )
@@ -468,8 +469,15 @@ def _no_feature(column: Column) -> str:
         return "a number that only names the row"
     if column.resembles:
         return ambiguous(column)
+    if column.timely == "dates":
+        return (
+            f"looks like dates such as {column.example}, which no one format reads: write them as 2026-03-02T08:00:00Z "
+            f"does, or say theirs by {shlex.join(['--format', f'{column.name}=FORMAT'])}"
+        )
     if column.kind == "text" and _sounds_like_id(column.name) and column.distinct * ROWS_AN_ID > column.rows:
         return f"{column.distinct:,} different ids in {column.rows:,} rows: too many for a category, and none of a row"
     if column.kind == "text" and (column.distinct > MAX_CATEGORIES or column.distinct > column.rows / 2):
+        if column.timely:
+            return f"times of day such as {column.example}: write date and time into one column, 2026-03-02T08:00:00Z"
         return f"{column.distinct:,} different texts in {column.rows:,} rows: too many for a category"
     return ""

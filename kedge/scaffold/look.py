@@ -43,13 +43,19 @@ NUMBERS = ("1,234.5", "1.234,5")
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
     "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%Y %b %d",
-    "%a %b %d %H:%M:%S %Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
+    "%a %b %d %H:%M:%S %Y", "[%d/%b/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
 )  # fmt: skip
 CLOCKS = (
     "", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S GMT",
-    " %H:%M:%S %z", ":%H:%M:%S %z",
+    " %H:%M:%S %z", ":%H:%M:%S %z", ":%H:%M:%S %z]", " %H:%M:%S.%f", " %I.%M.%S.%f %p", " %H:%M:%S.%f %z",
 )  # fmt: skip
 """How text may write times that ISO 8601 does not know."""
+DATED = (
+    r"^\W*([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.]? ?([0-9]{1,2}|\pL{3,9})\.?[-/., ] ?[0-9]{4}"
+    r"|\pL{3,9},? \pL{3,9} [0-9]{1,2} |Date\([0-9]+)"
+)
+CLOCKED = r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[AaPp][Mm])?$"
+"""What a person takes for a date, or for a time of day."""
 EPOCHS = ("unix_seconds", "unix_milliseconds", "unix_microseconds", "unix_nanoseconds")
 YEARS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 RECENT = (datetime(1990, 1, 1, tzinfo=UTC), YEARS[1])
@@ -83,7 +89,9 @@ class Column:
     resembles: Sequence[str] = ()
     """Of texts that look like numbers or times to a person: the formats that read them alike, several."""
     example: str = ""
-    """One of the texts that look so, or are read by ``format``."""
+    """One of the texts that look so, or are read by ``format``, or like times that no format reads."""
+    timely: Literal["", "dates", "times of day"] = ""
+    """What texts look like to a person that no format reads."""
     lacking: str = ""
     """A file that has no such column; what it holds is then not looked at."""
     running: bool = False
@@ -180,6 +188,8 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
         raw = raw.dictionary_decode()
     if pa.types.is_string_view(raw.type):
         raw = raw.cast(pa.string())
+    if pa.types.is_decimal32(raw.type) or pa.types.is_decimal64(raw.type):  # which not every function of Arrow takes
+        raw = raw.cast(pa.decimal128(raw.type.precision, raw.type.scale))
     stored_as = str(raw.type)
     if _is_text(raw):
         raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
@@ -200,6 +210,9 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
     )
     least = most = math.nan
     running = ascending = False
+    timely: Literal["", "dates", "times of day"] = ""
+    if kind == "text" and not formats:
+        timely, example = _timely(raw)
     if kind in ("number", "integer"):
         limits = pc.min_max(read).as_py()
         least, most = limits["min"], limits["max"]
@@ -220,6 +233,7 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
         format=format,
         resembles=formats,
         example=example,
+        timely=timely,
         running=running,
         ascending=ascending,
         invalid=invalid,
@@ -258,12 +272,22 @@ def _numbers_dates(numbers: pa.Array) -> list[str]:
     """The formats of dates such as 20260131, if these are some: of other numbers one of thirty would be."""
     if len(numbers) < MIN_NUMBERED or not (_is_text(numbers) or pa.types.is_integer(numbers.type)):
         return []
-    return [each for each in ("%Y%m%d", "%Y%m%d%H%M%S") if _reads(numbers, each, YEARS)]
+    return [each for each in ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S") if _reads(numbers, each, YEARS)]
 
 
 def _epochs(name: str, numbers: pa.Array) -> list[str]:
     """The unit in which numbers count from 1970, where the column's name says that they do."""
     return [each for each in EPOCHS if TIMELY.search(name) and _reads(numbers, each, RECENT)][:1]
+
+
+def _timely(raw: pa.Array) -> tuple[Literal["", "dates", "times of day"], str]:
+    """What texts look like to a person that no format reads, and one of them."""
+    texts = pc.drop_null(raw.unique().slice(0, MAX_VALUES))
+    likely: tuple[tuple[Literal["dates", "times of day"], str], ...] = (("dates", DATED), ("times of day", CLOCKED))
+    for kind, pattern in likely:
+        if pc.sum(pc.match_substring_regex(texts, pattern)).as_py() >= READABLE * len(texts):
+            return kind, texts[0].as_py()
+    return "", ""
 
 
 def _number_formats(texts: pa.Array) -> list[str]:
@@ -295,6 +319,7 @@ def _time_formats(texts: pa.Array) -> list[str]:
     dates = [date for date in DATES if "%y" not in date or not short]  # 1.2.3 is a version
     formats = (date + clock for date in dates for clock in CLOCKS)
     fits = [each for each in formats if _reads(some, each, YEARS) and _reads(texts, each, YEARS)]
+    fits = [each for each in fits if ".%f" not in each or each.replace(".%f", "") not in fits]
     return [each for each in fits if not any(other in each and other != each for other in fits)]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,8 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 # fmt: off
 MISSING_NUMBERS = (
     "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "null", "NULL", "None", "\\N",
-    "-", "--", ".", "?",
+    "-", "--", ".", "?", "#NA", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!", "(null)", "<null>", "N.A.",
+    "Null",
 )
 """Texts that mean "no value" where a number, a boolean or a time is read: what pandas, R, Excel, SAS, MySQL and Hive
 write. For a category only "" does: NA is Namibia; for an outcome of declared classes, what is none of them."""
@@ -298,7 +299,7 @@ def missing(column: pa.Array) -> pa.Array:
     return pc.or_(pc.is_null(column), pc.is_in(pc.utf8_trim_whitespace(column), pa.array(MISSING_NUMBERS, column.type)))
 
 
-CURRENCY = r"[\s\x{a0}\x{202f}'\x{2019}%]|\p{Sc}|^[A-Z]{3}|[A-Z]{3}$"
+CURRENCY = r"[\s\x{a0}\x{2009}\x{202f}'\x{2019}%]|\p{Sc}|^[A-Z]{3}|[A-Z]{3}$"
 """What stands around the digits of a number besides its separators: spaces, apostrophes, signs and codes of money."""
 
 
@@ -307,12 +308,32 @@ def _formatted(column: pa.Array, kind: Kind, format: str) -> Converted:
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     reason = f"is not written as {format}"
     if kind == "time":
-        read = _times(pc.strptime(text, format=format, unit="us", error_is_null=True))
+        read = _times(_strptime(text, format))
     else:
         read = (_integers if kind == "integer" else _numbers)(_digits(text, format))
     reason = f"{reason}, or {read.reason}" if read.wrong.any() else reason
     wrong = pc.and_(pc.is_null(read.values), pc.invert(missing(text))).to_numpy(zero_copy_only=False)
     return Converted(read.values, np.asarray(wrong, bool), reason)
+
+
+FRACTION = (
+    r"^(?P<before>.*[0-9])[.,](?P<fraction>[0-9]{1,9})"
+    r"(?P<after>\s*(?:[AaPp][Mm]|Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?\]?)$"
+)
+"""A time with a fraction of a second, and what may stand behind it."""
+
+
+def _strptime(text: pa.Array, format: str) -> pa.Array:
+    """Times by C's format; ``%f`` behind the seconds is a fraction of one, which may be absent."""
+    plain = re.sub(r"(%S|%T|%X)[.,]%f", r"\1", format)
+    if plain == format:
+        return pc.strptime(text, format=format, unit="us", error_is_null=True)
+    parts = pc.extract_regex(text, FRACTION)
+    before, fraction, after = (pc.struct_field(parts, name) for name in ("before", "fraction", "after"))
+    whole = pc.if_else(pc.is_valid(parts), pc.binary_join_element_wise(before, after, ""), text)
+    digits = pc.fill_null(pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 6, "0"), 0, 6), "0")
+    seconds = pc.strptime(whole, format=plain, unit="us", error_is_null=True)
+    return pc.add(seconds, digits.cast(pa.int64()).cast(pa.duration("us")))
 
 
 def _digits(text: pa.Array, format: str) -> pa.Array:
@@ -425,7 +446,8 @@ def _times(column: pa.Array) -> Converted:
             f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
             "a bare number does not say its unit, which data.time_format: unix_seconds (or _milliseconds, ...) does"
         )
-    zoned = pc.replace_substring_regex(column, r" ?(UTC|GMT)\s*$", "Z")
+    offset = pc.replace_substring_regex(column, r"(UTC|GMT)([+-][0-9]{2}:?[0-9]{2})$|([Z0-9])\[[\w/+-]+\]$", r"\2\3")
+    zoned = pc.replace_substring_regex(offset, r" ?(UTC|GMT)\s*$", "Z")
     values, wrong = _parsed(zoned, TIMESTAMP, _time)
     return _within_calendar(Converted(values, wrong, "is not a time such as 2026-03-02T08:00:00Z"))
 
@@ -441,7 +463,8 @@ def _within_calendar(read: Converted) -> Converted:
 def _time(text: str) -> datetime:
     if re.fullmatch(r"[0-9]+", text):
         raise ValueError(text)
-    value = datetime.fromisoformat(text)
+    midnight = re.sub(r"[T ]24(:?00){1,2}([.,]0+)?(?![0-9:])", "T00:00", text, count=1)  # of the day that begins then
+    value = datetime.fromisoformat(midnight) + timedelta(days=midnight != text)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

@@ -21,6 +21,8 @@ from kedge.tables.parquet import with_constants
 from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice
 
 DELIMITERS = ",;\t|"
+RARE = "^~\x01: "
+"""Delimiters of files whose header holds none of the others, if the line below holds as many."""
 COMPRESSED = (".gz", ".bz2", ".zst")
 MAX_HEADER = 1_000_000
 BLOCK_BYTES = 4 << 20
@@ -46,8 +48,8 @@ HEADER = re.compile(rb'(?:"(?:[^"]|"")*"|[^"\r\n]|")*?(?=\r|\n|\Z)')
 class CsvReader:
     """One CSV file, or all below a folder, or a pattern of them. See :class:`kedge.tables.reader.Reader`.
 
-    The delimiter is the one of ``, ; tab |`` that the header holds most; values may be quoted with ``"`` and hold line
-    breaks; an empty value is missing. ``.csv.gz`` and its like are unpacked.
+    The delimiter is the one of ``, ; tab |`` that the header holds most, else of ``^ ~ : space``; values may be quoted
+    with ``"`` and hold line breaks; an empty value is missing. ``.csv.gz`` and its like are unpacked.
     """
 
     version = None
@@ -120,14 +122,21 @@ def _open(file: File, names: list[str], delimiter: str, columns: Sequence[str]) 
     )
 
 
-def _first_line(file: File) -> bytes:
+def _first_lines(file: File) -> tuple[bytes, bytes]:
+    """The line of column names, and the one below."""
     with _stream(file) as stream:
         start = _read(stream, MAX_HEADER, file)
     _refuse_other_format(start, file)
     if not start.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
-    found = HEADER.match(start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n"))
-    return found[0] if found is not None else b""
+    lines = []
+    rest = start.removeprefix(codecs.BOM_UTF8)
+    for _ in range(2):
+        rest = rest.lstrip(b"\r\n")
+        found = HEADER.match(rest)
+        lines.append(found[0] if found is not None else b"")
+        rest = rest[len(lines[-1]) :]
+    return lines[0], lines[1]
 
 
 def _refuse_other_format(start: bytes, file: File) -> None:
@@ -144,17 +153,29 @@ def header(file: File) -> tuple[list[str], str]:
         DataError: empty, not UTF-8, or a name twice.
     """
     try:
-        text = _first_line(file).decode("utf-8")
+        first, second = _first_lines(file)
+        text = first.decode("utf-8")
     except UnicodeDecodeError:
         refuse_bad_bytes(file)
         raise
     if "\0" in text:
         raise DataError(f"{file.place}, line 1: holds NUL bytes, as UTF-16 and binary files do; save the file as UTF-8")
     delimiter = max(DELIMITERS, key=text.count)
+    if delimiter not in text and not text.startswith("#"):
+        delimiter = _rare_delimiter(text, second.decode("utf-8", "replace"), file) or delimiter
     names = _split(text, delimiter, file)
+    if len(names) > 1 and all(re.fullmatch(r"\s*'.+'\s*", name) for name in names):
+        raise DataError(f'{file.place}, line 1: names in single quotes; write the file with " or without quotes')
     refuse_values(names, f"{file.place}, line 1")
     refuse_twice(names, f"{file.place}, line 1")
     return names, delimiter
+
+
+def _rare_delimiter(header: str, row: str, file: File) -> str:
+    found = next((sign for sign in RARE if 0 < header.count(sign) == row.count(sign)), "")
+    if "  " in header.strip() and "  " in row.strip():
+        raise DataError(f"{file.place}, line 1: columns parted by several spaces; write the file with one delimiter")
+    return found
 
 
 def refuse_values(names: Sequence[str], place: str) -> None:
@@ -231,11 +252,12 @@ def _reason(exc: BaseException, read: int) -> str:
     if uneven is None:
         return f"after row {read}: not readable as CSV: {line}"
     row, named, values = (int(uneven[group]) for group in (1, 3, 4))
-    fix = 'quote values that hold the delimiter with "'
-    if row == 2 and named < values:
-        fix = "the first line must be that of the column names, with nothing above it and as many delimiters as a row"
+    fix = 'quote values that hold the delimiter with ", and write " within them as ""'
+    if named < values and (row == 2 or named == 1):
+        first = "the first line must be that of the column names, with nothing above it and as many delimiters as a row"
+        fix = f"{first}; {fix}"
     elif values < named:
-        fix = 'quote values that hold a line end with ", and leave none out'
+        fix = 'quote values that hold a line end with ", leave none out, and delete what is no row, such as a total'
     return f"row {row - 1}: not readable as CSV: {uneven[2]}; {fix}"
 
 

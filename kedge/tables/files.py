@@ -52,6 +52,8 @@ UNREAD = {
     ".jsonl": "JSON lines: write them as Parquet or CSV",
     ".ndjson": "JSON lines: write them as Parquet or CSV",
     ".txt": "text: if it is CSV, call it .csv",
+    ".psv": "text: if it is CSV, call it .csv",
+    ".tab": "text: if it is CSV, call it .csv",
     ".dat": "text: if it is CSV, call it .csv",
     ".data": "text: if it is CSV, give it a line of column names and call it .csv",
     ".orc": "an ORC file: write it as Parquet",

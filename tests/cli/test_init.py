@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -601,6 +602,24 @@ def test_text_that_no_format_reads_is_a_category(texts: list[str], tmp_path: Pat
     assert policy["model"]["features"]["v"] == {"type": "category"}
 
 
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("%Y-%m-%d %H:%M:%S CET", "looks like dates such as 2026-"),
+        ("%d. März %Y %H:%M", "looks like dates such as "),
+        ("/Date(%s)/", "looks like dates such as /Date"),
+        ("%H:%M:%S", "times of day such as 0.*: write date and time into one column"),
+    ],
+)
+def test_texts_that_look_like_times_and_are_none_say_what_to_do(form: str, said: str, tmp_path: Path) -> None:
+    at = [(START + timedelta(minutes=7 * k)).strftime(form) for k in range(200)]
+    made = {"v": at, "x": [k % 31 for k in range(200)], "y": [k % 2 for k in range(200)]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    policy, told = written(tmp_path / "t.parquet")
+    assert "v" not in policy["model"]["features"]
+    assert re.search(rf"v +left out: {said}", told)
+
+
 def table_of(texts: list[str], folder: Path) -> Path:
     made = {
         "v": [texts[k % 2] for k in range(300)],
@@ -617,6 +636,7 @@ def table_of(texts: list[str], folder: Path) -> Path:
         "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y %I:%M %p", "%d %b %Y", "%d-%b-%y", "%B %d, %Y", "%Y/%m/%d %H:%M", "%Y%m%d",
         "%d.%m.%y %H:%M:%S", "%a, %d %b %Y %H:%M:%S", "unix_seconds", "unix_milliseconds", "unix_nanoseconds",
         "%Y%m%d%H%M%S", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S GMT", "%d/%b/%Y:%H:%M:%S +0000",
+        "%Y%m%d%H%M", "%Y/%m/%d %H:%M:%S.000", "%a, %d %b %Y %H:%M:%S +0000", "[%d/%b/%Y:%H:%M:%S +0000]",
     ],
 )  # fmt: skip
 def test_times_in_a_form_of_their_own_are_the_time_and_are_read(format: str, tmp_path: Path) -> None:
@@ -729,6 +749,15 @@ def test_durations_are_numbers(tmp_path: Path) -> None:
     )
     policy, _ = written(tmp_path / "t.parquet")
     assert policy["model"]["features"]["took"] == {"type": "integer"}
+
+
+def test_decimals_of_any_width_are_numbers(tmp_path: Path) -> None:
+    widths = (pa.decimal32(8, 2), pa.decimal64(12, 2), pa.decimal128(20, 2), pa.decimal256(50, 2))
+    table = pa.table({f"d{place}": pa.array([k % 50 / 4 for k in range(300)]).cast(pa.decimal128(8, 2)).cast(width)
+                      for place, width in enumerate(widths)})  # fmt: skip
+    pq.write_table(table.append_column("y", [[k % 2 for k in range(300)]]), tmp_path / "t.parquet")
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["model"]["features"] == {f"d{place}": {"type": "number"} for place in range(len(widths))}
 
 
 def test_rows_in_groups_without_times_are_dealt_at_random(tmp_path: Path) -> None:

@@ -304,7 +304,29 @@ def test_times_written_day_first_are_read_as_declared() -> None:
     assert read.reason == "is not written as %d.%m.%Y %H:%M"
 
 
-@pytest.mark.parametrize("text", ["-", "--", ".", "#N/A", "<NA>", "NaT", "\\N", " NA "])
+def test_fractions_of_a_second_are_read_where_the_format_says_so_and_may_be_absent() -> None:
+    texts = ["31.12.2025 10:20:30.000001", "31.12.2025 10:20:30,5", "31.12.2025 10:20:30", "31.12.2025 10:20:30.x"]
+    read = convert(pa.array(texts), "time", format="%d.%m.%Y %H:%M:%S.%f")
+    times = [None if time is None else time.microsecond for time in read.values.to_pylist()]
+    assert (times, read.wrong.tolist()) == ([1, 500_000, 0, None], [False, False, False, True])
+    for text, format in (
+        ("31-DEC-25 10.20.30.123456 AM", "%d-%b-%y %I.%M.%S.%f %p"),
+        ("12/31/2025 11:20:30.123456 +0100", "%m/%d/%Y %H:%M:%S.%f %z"),
+    ):
+        [time] = convert(pa.array([text]), "time", format=format).values.to_pylist()
+        assert time == datetime(2025, 12, 31, 10, 20, 30, 123_456, tzinfo=UTC)
+
+
+def test_midnight_may_be_the_end_of_a_day() -> None:
+    texts = ["2026-02-28 24:00", "2026-02-28T24:00:00Z", "2026-02-28 24:00:00.000", "2026-02-28 24:01"]
+    read = convert(pa.array(texts), "time")
+    assert read.values.to_pylist() == [*[datetime(2026, 3, 1, tzinfo=UTC)] * 3, None]
+    assert read.wrong.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "text", ["-", "--", ".", "#N/A", "<NA>", "NaT", "\\N", " NA ", "#DIV/0!", "(null)", "N.A.", "Null"]
+)
 def test_what_other_programs_write_for_no_value_is_missing_where_numbers_are_read(text: str) -> None:
     for kind in ("number", "integer", "boolean"):
         read = convert(pa.array(["1", text]), kind)
@@ -364,7 +386,8 @@ def test_text_is_read_alike_whatever_arrow_calls_it() -> None:
 
 def test_a_time_may_name_its_zone_as_utc_or_gmt() -> None:
     texts = ["2026-03-01 12:00:00 UTC", "2026-03-01 12:00:00.5 GMT", "2026-03-01T12:00:00Z", "2026-03-01 12:00:00"]
-    assert [time.hour for time in convert(pa.array(texts), "time").values.to_pylist()] == [12] * 4
+    texts += ["2026-03-01 13:00:00 UTC+01:00", "2026-03-01T13:00:00+01:00[Europe/Vienna]", "2026-03-01T12:00Z[UTC]"]
+    assert [time.hour for time in convert(pa.array(texts), "time").values.to_pylist()] == [12] * 7
 
 
 def test_what_tools_write_for_no_value_is_no_outcome_unless_it_is_a_class() -> None:

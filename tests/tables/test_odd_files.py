@@ -89,12 +89,23 @@ def test_rows_whose_order_is_no_time_are_dealt_alike_each_time(tmp_path: Path) -
         (b"\xef\xbb\xbf", "empty; a CSV file begins with a line of column names"),
         (b"Sales,,\n1,2,3\n", "has the column '' twice; give each a name; the first line must be that of"),
         (b"a,b\n1,2\n3\n", "row 2: not readable as CSV: Expected 2 columns, got 1; quote values that hold a line end"),
+        (b"# of March\n# by me\na,b\n1,2\n", "row 2: .* Expected 1 columns, got 2; the first line must be that of"),
+        (b"a  b\n1  2\n", "line 1: columns parted by several spaces"),
+        (b"'a','b'\n'1','2'\n", "line 1: names in single quotes"),
     ],
 )
 def test_what_is_no_csv_is_said_by_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=said):
         profile(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("sign", list(",;\t|^~: \x01"))
+def test_a_delimiter_is_found_by_the_header_and_a_rare_one_by_the_row_below_too(sign: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n".replace(",", sign))
+    (tmp_path / "one.csv").write_text("total amount\n1\n2\n")
+    assert {name: column.rows for name, column in profile(tmp_path / "t.csv").columns.items()} == {"a": 2, "b": 2}
+    assert list(profile(tmp_path / "one.csv").columns) == ["total amount"]
 
 
 def test_a_header_alone_is_a_table_without_rows_with_and_without_a_line_end(tmp_path: Path) -> None:
