@@ -212,7 +212,7 @@ def writing(place: str) -> Iterator[None]:
     """Raise what a storage refuses by its place: UsageError where no file can be, StoreError of a full disk."""
     try:
         yield
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, pa.ArrowException, DeltaError) as exc:
         mistaken = isinstance(exc, (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError))
         said = getattr(exc, "strerror", None) or reason(place, exc)
         raise (UsageError if mistaken else StoreError)(f"{place}: cannot be written: {said}") from exc
