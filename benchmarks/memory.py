@@ -1,4 +1,4 @@
-"""Peak memory of ingest, validate and a check, each in a process of its own.
+"""Peak memory and processor time of ingest, validate and a check, each in a process of its own.
 
 python benchmarks/memory.py [--rows 3000000] [--folder /tmp/kedge-memory]
 
@@ -13,7 +13,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,14 +128,13 @@ def main() -> None:
     options.add_argument("--step", choices=STEPS)
     asked = options.parse_args()
     if asked.step is not None:
-        begun = time.perf_counter()
         if asked.step == "prepare":
             prepare(asked.folder, asked.rows)
             return
         (asked.folder / asked.step).write_text(step(asked.step, asked.folder))
         who = resource.RUSAGE_CHILDREN if asked.step == "check" else resource.RUSAGE_SELF
-        peak = resource.getrusage(who).ru_maxrss / 1024
-        print(f"{asked.step:8} {peak:6.0f} MB  {time.perf_counter() - begun:6.1f} s")
+        used = resource.getrusage(who)
+        print(f"{asked.step:8} {used.ru_maxrss / 1024:6.0f} MB  {used.ru_utime + used.ru_stime:6.2f} s of CPU")
         return
     for name in STEPS[asked.folder.exists() :]:  # a process begins with the peak of the one that started it
         words = ["--rows", str(asked.rows), "--folder", asked.folder, "--step", name]
