@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kedge.errors import UsageError
+from kedge.errors import UsageError, without_passwords
 
 
 @dataclass(frozen=True)
@@ -193,4 +193,4 @@ def reason(location: str, exc: Exception) -> str:
 
 def _without_credentials(text: str) -> str:
     """Addresses in a text without what signs them, and without users and passwords."""
-    return re.sub(r"(://)[^/\s@]*:[^/\s@]*@", r"\1", re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))
+    return without_passwords(re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))

@@ -21,11 +21,29 @@ A message names the thing, the place, what was seen, what is allowed and what to
 must act. The cause is chained beneath.
 """
 
+from __future__ import annotations
+
+import re
+
+PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s]*@")
+
+
+def without_passwords(text: str) -> str:
+    """A text whose addresses show no user and password.
+
+    >>> without_passwords("http://bob:hunt@er2@mlflow:5000: refused; abfss://kedge@bank.dfs.core.windows.net/x")
+    'http://mlflow:5000: refused; abfss://kedge@bank.dfs.core.windows.net/x'
+    """
+    return PASSWORD.sub("://", text)
+
 
 class KedgeError(Exception):
-    """Anything kedge raises on purpose."""
+    """Anything kedge raises on purpose; what it says has no password of an address."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_passwords(super().__str__())
 
 
 class UserError(KedgeError):

@@ -58,6 +58,8 @@ def doctor(
 
 def told(found: list[Finding]) -> list[str]:
     """The findings for a person: a line each, the fix beneath."""
+    from kedge.errors import without_passwords
+
     width = max(len(each.what) for each in found)
     lines = []
     for each in found:
@@ -65,7 +67,7 @@ def told(found: list[Finding]) -> list[str]:
         if each.fix and each.state != "good":
             lines.append(f"    {'':<{width}}  -> {each.fix}")
     counts = {state: sum(each.state == state for each in found) for state in MARKS}
-    return [*lines, ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
+    return [*map(without_passwords, lines), ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
 
 
 def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[Finding]]]:

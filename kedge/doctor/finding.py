@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from kedge.errors import without_passwords
+
 State = Literal["good", "warning", "bad", "skipped"]
 
 
@@ -24,7 +26,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, str]:
         """As JSON."""
-        return asdict(self)
+        return {name: without_passwords(value) for name, value in asdict(self).items()}
 
 
 def good(what: str, seen: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
@@ -49,6 +50,11 @@ class Source(Section):
             raise ValueError(f"a {self.format} source needs a location")
         if (self.format == "sql") != (self.query is not None):
             raise ValueError("query and `format: sql` belong together")
+        if self.format == "sql" and not re.fullmatch(r"[\w.-]+", self.location):
+            raise ValueError(
+                "location of a sql source names the environment variable that holds the address, such as BANK_DB; no "
+                "address or password is written into a policy"
+            )
         return self
 
 

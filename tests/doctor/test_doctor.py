@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 from kedge import kubeconfig, records
 from kedge.cli import build
+from kedge.cli.doctor import told
 from kedge.doctor import accounts, aliases, cluster, places, runs, workloads
 from kedge.doctor.api import DeniedError, UnreachableError
 from kedge.doctor.client import KubernetesCluster
 from kedge.doctor.finding import good, run
-from kedge.errors import UsageError
+from kedge.errors import RegistryError, UsageError
 from kedge.registry import Registry
 from kedge.rollout.kserve.api import connect
 from kedge.store import local, open_store
@@ -151,6 +152,14 @@ def test_mlflow_that_is_away_is_bad():
     (found,) = places.registry(address)
     assert found.state == "bad"
     assert address in found.seen
+
+
+def test_no_password_of_an_address_is_told():
+    address = "http://bob:hunt@er2@127.0.0.1:1"
+    found = [*places.registry(address), *places.prometheus(address)]
+    said = [*told(found), *(each.to_dict()["seen"] for each in found), str(RegistryError(f"registry {address}: away"))]
+    assert not [line for line in said if "bob" in line or "er2" in line]
+    assert said[-1] == "registry http://127.0.0.1:1: away"
 
 
 def test_a_registry_on_this_machine_is_no_illness():

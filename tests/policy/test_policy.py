@@ -220,6 +220,11 @@ def test_a_broken_rule_is_named_with_file_line_and_field(old: str, new: str, sai
         ("model.costs.false_positive", 0, "model.costs.false_positive: must be greater than 0, got 0"),
         ("data.source", {"format": "csv"}, "data.source: a csv source needs a location"),
         ("data.source", {"format": "sql", "location": "DB"}, "query and `format: sql` belong together"),
+        (
+            "data.source",
+            {"format": "sql", "location": "postgresql://bob:hunter2@db/bank", "query": "SELECT 1"},
+            "names the environment variable",
+        ),
         ("data.source", {"format": "log"}, "the prediction log has its own times"),
         ("data.row_time", {"start": "2026-01-01", "step_seconds": 1}, "give either time_column or row_time"),
         ("data.id_column", "is_fraud", "data.id_column: 'is_fraud' is also the target"),
