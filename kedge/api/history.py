@@ -31,7 +31,7 @@ from kedge.records import (
 )
 from kedge.settings import Settings
 from kedge.store import Store, open_store
-from kedge.store.identity import require
+from kedge.store.identity import refuse_empty
 
 CHECKS = 1000
 """Checks looked back at: a model has thousands, and each is an object to read."""
@@ -123,7 +123,7 @@ def models(store: Store) -> list[str]:
 
 def unknown_model(store: Store, model: str) -> UsageError:
     """That the store knows nothing of a model, and which ones it knows; StoreError where it is empty."""
-    require(store)
+    refuse_empty(store)
     return UsageError(
         f"store {store.url}: no records of a model {model!r}; it has {', '.join(models(store)) or 'none'}"
     )

@@ -104,9 +104,9 @@ def _waiting(store: Store, model: str, key: str, now: datetime) -> Record[Checke
     from kedge.errors import UsageError
     from kedge.monitoring.history import load_history
     from kedge.records import ModelState
-    from kedge.store.identity import require
+    from kedge.store.identity import refuse_empty
 
-    require(store)
+    refuse_empty(store)
     waits = ModelState.of(load_history(store, model, now)).retraining_to_approve
     if waits is None or waits.data.decision_key != key:
         other = f"; the one that does is {waits.data.decision_key}" if waits is not None else ""
@@ -139,11 +139,11 @@ def registered(store: Store, policy: Policy, begin: str) -> str:
     from kedge import records
     from kedge.errors import UsageError
     from kedge.records import Registered
-    from kedge.store.identity import require
+    from kedge.store.identity import refuse_empty
 
     known = [item.data.bundle for item in records.read(store, policy.name, Registered)]
     if not known:
-        require(store)
+        refuse_empty(store)
     if not re.fullmatch(r"[0-9a-f]{8,40}", begin):
         raise UsageError(f"bundle {begin!r} must be 8 to 40 hex digits; registered: {', '.join(known) or 'none'}")
     found = [key for key in known if key.startswith(begin)]

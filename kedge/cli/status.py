@@ -148,12 +148,12 @@ def _all(settings: Settings, now: datetime) -> Iterator[Status]:
     from kedge.records import ModelState
     from kedge.rollout import progress
     from kedge.store import open_store
-    from kedge.store.identity import require
+    from kedge.store.identity import refuse_empty
 
     store = open_store(settings.store)
     names = models(store)
     if not names:
-        require(store)
+        refuse_empty(store)
     for name in names:
         rollout = _rollout(Path(settings.platform), name)
         seen = progress.read(store, name)

@@ -49,6 +49,16 @@ def require(store: Store) -> str:
     """The id of a store that something was put into; one of an earlier version gets its id here.
 
     Raises:
+        StoreError: as :func:`refuse_empty`.
+    """
+    refuse_empty(store)
+    return begin(store)
+
+
+def refuse_empty(store: Store) -> None:
+    """Return if something was put into the store; nothing is written.
+
+    Raises:
         StoreError: it is empty: nothing was ever put there, or what was is gone.
     """
     if is_empty(store):
@@ -56,7 +66,6 @@ def require(store: Store) -> str:
             f"store {store.url} is empty: it has no {KEY} and no records. If it was used before, its volume is not "
             "mounted or its address is wrong; if it is new, start the collector or train a first model"
         )
-    return begin(store)
 
 
 def is_empty(store: Store) -> bool:
