@@ -6,6 +6,7 @@ Each row comes with where it stands. Nothing larger than a line is in memory.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,4 +77,7 @@ def require(required: Sequence[str], names: Sequence[str]) -> None:
     """Raise UnreadableBody if some of the required columns are not there."""
     missing = [name for name in required if name not in names]
     if missing:
-        raise UnreadableBody("malformed", f"columns {missing} are missing; the file has {shown(', '.join(names))}")
+        apart = "; columns are separated by commas" if len(names) == 1 and re.search(r"[;\t|]", names[0]) else ""
+        raise UnreadableBody(
+            "malformed", f"columns {missing} are missing; the file has {shown(', '.join(names))}{apart}"
+        )

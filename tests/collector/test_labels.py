@@ -83,7 +83,7 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
             as_parquet(ROWS.set_column(2, "observed_at", pa.array([OBSERVED] * 2, pa.timestamp("us", "Asia/Tokyo")))),
             "Asia/Tokyo",
         ),
-        ("text/csv", b"id;label\n1;2\n", "are missing"),
+        ("text/csv", b"id;label\n1;2\n", "the file has 'id;label'; columns are separated by commas"),
         ("text/csv", b"id,label\na,1\nb\n", "not a CSV file"),
         ("text/csv", b"id,label\na,1\nb\n", "line 3: 1 cells, the header has 2"),
         ("text/csv", b"id,label\na,yes\n", "line 2: model payments"),
