@@ -22,6 +22,12 @@ def rollback(
     policy: PolicyFile = None,
     model: ModelName = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the record.")] = "rolled back by an operator",
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="BUNDLE", help="The bundle to go back to (8 or more digits), where one was rolled back just before."
+        ),
+    ] = "",
     store: StoreRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -29,7 +35,8 @@ def rollback(
 
     At once: one change of the weights where the other bundle still runs, else it is deployed first; of a model that
     scores tables, the next `kedge score` is by the bundle before. The bundle rolled back is not released again unless
-    it is approved.
+    it is approved. Within an hour of another rollback nothing more is done unless `--to` names the bundle: two people
+    who act on one fault, or one and the guard, go back once.
 
     Example: kedge rollback --model payments --reason "complaints from the branch offices"
     """
@@ -47,7 +54,7 @@ def rollback(
     platform = settings.platform
     refuse_both(policy, model)
     asked = policies.load(policy) if policy else _policy_of(str(model), settings)
-    outcome = step.rollback(asked, settings.store, settings.registry, platform, reason=reason)
+    outcome = step.rollback(asked, settings.store, settings.registry, platform, reason=reason, to=to)
     if as_json:
         typer.echo(orjson.dumps(asdict(outcome)).decode())
         return

@@ -25,6 +25,7 @@ from kedge.rollout.judge import judge
 from kedge.rollout.model import Rollout, Span
 from kedge.rollout.outcomes import MOMENT, due_after
 from kedge.rollout.release import End, Outcome, Publish
+from kedge.rollout.rollback import must_lead_to, served_before, unchanged
 from kedge.rollout.rollout import refusal
 from kedge.store import Store
 
@@ -122,24 +123,33 @@ def look(ledger: Ledger, now: datetime) -> Outcome | None:
     return None
 
 
-def rollback(ledger: Ledger, *, reason: str, actor: str = "") -> Outcome:
+def rollback(ledger: Ledger, *, reason: str, actor: str = "", to: str = "") -> Outcome:
     """Roll the candidate back if one scores beside the champion, else let the bundle before the champion answer again.
 
+    Args:
+        ledger: What it works with.
+        reason: Why; kept in the record.
+        actor: Who; the record's default otherwise.
+        to: As :func:`kedge.rollout.rollback.rollback` takes it.
+
     Raises:
-        UsageError: nothing served before.
+        UsageError: nothing served before, or another bundle than ``to``.
     """
     state, policy = ledger.state(), ledger.policy
     under_way, champion = state.open_release, state.champion_bundle
     if under_way is None:
         if champion is None or state.champion is None:
             raise UsageError(f"{policy.name}: no model was promoted, so there is nothing to roll back")
-        before = state.before(champion)
-        if before is None:
-            raise UsageError(f"{policy.name}: no bundle served before {champion[:12]}, so there is none to go back to")
+        done = unchanged(state, policy.name, champion, to, ledger.clock())
+        if done is not None:
+            return done
+        before = served_before(state, policy.name, champion)
         attempt = state.release_attempts(champion)
         since = max(ledger.clock(), state.champion.since)  # predictions, and so a promotion, may be dated ahead
         data = ReleaseStarted(bundle=champion, attempt=attempt, slot=SLOT, previous=before)
         under_way = Record(model=policy.name, key=f"{champion}-{attempt}", time=since, data=data)
+    else:
+        must_lead_to(under_way.data.previous or "none", to, policy.name)
     return _end(ledger, under_way, "rolled-back", reason, actor=actor)
 
 

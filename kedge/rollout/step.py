@@ -92,12 +92,13 @@ def _page(policy: Policy, store: Store, bundle: str, outcome: releases.Outcome) 
 
 
 def rollback(
-    policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = ""
+    policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = "", to: str = ""
 ) -> releases.Outcome:
     """The operator's rollback; see :func:`kedge.rollout.rollback.rollback` and :func:`kedge.rollout.batch.rollback`."""
     if policy.release.mode == "batch":
-        return batch.rollback(ledger(policy, open_store(store), registry), reason=reason, actor=actor)
-    return rollbacks.rollback(_release(policy, open_store(store), registry, platform), reason=reason, actor=actor)
+        return batch.rollback(ledger(policy, open_store(store), registry), reason=reason, actor=actor, to=to)
+    release = _release(policy, open_store(store), registry, platform)
+    return rollbacks.rollback(release, reason=reason, actor=actor, to=to)
 
 
 def guard(

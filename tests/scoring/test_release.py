@@ -110,11 +110,14 @@ def test_a_second_candidate_waits_for_the_first(world, champion):
     assert world.release(first).result == "begun"
 
 
-def test_a_rollback_rolls_the_candidate_back_then_the_champion(world, champion):
+def test_a_rollback_rolls_the_candidate_back_once_for_one_incident(world, champion):
     candidate = world.bundle(6.0)
     world.release(candidate)
-    assert batch.rollback(world.ledger, reason="complaints").result == "rolled-back"
+    assert batch.rollback(world.ledger, reason="complaints").reason == "complaints"
     assert world.state.champion_bundle == champion.id
+    again = batch.rollback(world.ledger, reason="complaints")
+    assert again.reason.startswith(f"nothing was changed: bundle {candidate.id[:12]} was rolled back 0 s ago by ")
+    world.night()
     with pytest.raises(UsageError, match="no bundle served before"):
         batch.rollback(world.ledger, reason="complaints")
 
@@ -123,7 +126,9 @@ def test_a_rollback_lets_the_bundle_before_answer_the_next_table(world, champion
     candidate = scored_beside(world)
     assert world.score(world.table("next")).bundle == candidate.id
     world.night()
-    batch.rollback(world.ledger, reason="complaints")
+    with pytest.raises(UsageError, match=f"a rollback leads to bundle {champion.id[:12]} now"):
+        batch.rollback(world.ledger, reason="complaints", to=candidate.id[:7])
+    batch.rollback(world.ledger, reason="complaints", to=champion.id[:8])
     assert world.score(world.table("after")).bundle == champion.id
     assert world.release(candidate).result == "refused"
 
