@@ -587,7 +587,22 @@ def test_champion_whose_pods_crash_loop_leaves_the_traffic_to_the_candidate(made
     asked = during(made, release_of(made, NEW), state, lambda _looks: cluster.behaviours.update({OLD: "crashes"}))
     outcome = run(asked)
     assert (outcome.result, "slot blue is not ready" in outcome.reason) == ("promoted", True)
-    assert bore(cluster, NEW)[-2:] == [99, 100]  # with the last percent the champion would lose its pods
+    assert cluster.bore[-1][1] == {NEW: 100}
+    assert bore(cluster, OLD)[-2:] == [5 if state == "bake" else 90, 0]  # none for who does not answer
+
+
+def test_champion_that_is_back_on_knative_is_a_new_revision_and_the_release_goes_on(made, cluster, release_of):
+    def restart(looks):
+        cluster.behaviours[OLD] = "crashes" if looks < 30 else "ready"
+
+    run(release_of(made, OLD))
+    asked = during(made, release_of(made, NEW), "canary", restart)
+    said = []
+    asked.say = said.append
+    assert run(asked).result == "promoted"
+    states = [line.split(": ")[1] for line in said if line.startswith(NEW[:12])]
+    assert states == ["smoke", "canary 10 %", "failover", "canary 10 %", "canary 50 %", "bake"]
+    assert bore(cluster, OLD)[-6:] == [90, 0, 90, 50, 5, 0]
 
 
 def test_candidate_whose_pod_is_drained_in_the_bake_waits_without_traffic_and_bakes_again(made, cluster, release_of):

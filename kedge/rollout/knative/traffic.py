@@ -9,6 +9,9 @@ traffic. Three rules follow, and every write here keeps them:
   champion's spec at 0, which makes a new revision of it;
 - no percentage is set on a service whose latest revision already has all traffic: KServe would take it for a rollback
   and give the rest to an older revision. The other bundle is written as a new spec instead.
+
+So a champion that does not answer is left without a percent: its candidate gets all, and its own spec is written anew,
+as the revision that comes back.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from kedge.rollout.kserve.pods import bundle_of
 from kedge.rollout.model import Slot, other
 
 MAX_PERCENT = 99
-"""Largest share of a candidate. At 100 the champion loses its tag and, minutes later, its pods: a rollback would wait
-for a cold start."""
+"""Largest share of a candidate whose champion answers. At 100 that one loses its tag and, minutes later, its pods: a
+rollback would wait for a cold start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +138,11 @@ def _percent(declared: Declared, seen: Seen, latest: Slot) -> int | None:
         return None  # the first one of all
     if not seen.settled(latest, declared.slots[latest]):
         return 0 if seen.created != seen.rolledout else seen.percent
-    beside = declared.slots.get(other(latest))
-    if seen.rolledout.holds(other(latest), beside):
-        return min(MAX_PERCENT, declared.route.weights.get(latest, 0))
-    return None
+    if not seen.rolledout.holds(other(latest), declared.slots.get(other(latest))):
+        return None
+    weight, rollout = declared.route.weights.get(latest, 0), declared.route.rollout
+    failed_over = rollout is not None and rollout.state == "failover"
+    return None if weight == 100 and failed_over else min(MAX_PERCENT, weight)
 
 
 def _leaks(seen: Seen) -> bool:
