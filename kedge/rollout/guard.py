@@ -22,7 +22,6 @@ from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Route, Slot, Traffic, other
 from kedge.rollout.release import End, Release, end, finish
 from kedge.rollout.rollback import back_from, rollback
-from kedge.rollout.rollout import MAX_DRIFT
 from kedge.store.identity import require
 
 ABANDONED = timedelta(minutes=10)
@@ -71,7 +70,7 @@ def look(release: Release, seconds: float) -> Guarded:
     watched = _watched(release, route)
     if watched is None:
         return Guarded(verdict="a release runs" if route.rollout is not None else "nobody serves")
-    silent, offset = _silent(release, watched), _offset(release)
+    silent, offset = _silent(release, watched), release.offset()
     mark = release.driver.mark()
     release.sleep(seconds)
     live = release.driver.readings(mark).live
@@ -81,8 +80,7 @@ def look(release: Release, seconds: float) -> Guarded:
     silent = silent and _silent(release, watched)
     reasons = (silent,) if silent else exceeded(traffic, release.policy.release.guard)
     if not reasons:
-        steady = abs(_offset(release) - offset) <= MAX_DRIFT.total_seconds()
-        removed = _no_longer_kept(release, route) if steady else ""
+        removed = "" if release.jump(offset) else _no_longer_kept(release, route)
         return Guarded(verdict="within limits", requests=traffic.requests, removed=removed)
     require(release.store)  # else an empty one would say that nobody served before
     before = _no_rollback(release, route)
@@ -182,11 +180,6 @@ def _no_rollback(release: Release, route: Route) -> str | None:
     if not release.driver.slot(slot).serves(bundle):
         return f"bundle {bundle[:12]}, which served before, is not kept any more; `kedge rollback` deploys it"
     return None
-
-
-def _offset(release: Release) -> float:
-    """Seconds between the clock and those that no hand sets; another number means that the clock was set."""
-    return release.clock().timestamp() - release.monotonic() if release.monotonic is not None else 0.0
 
 
 def _no_longer_kept(release: Release, route: Route) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from kedge import clock, records
@@ -31,6 +31,8 @@ TELL = timedelta(seconds=60)
 """Time between two lines that say how far a span is."""
 MAX_WAIT = 1.0
 """Seconds between looks at a slot that is coming up."""
+MAX_DRIFT = timedelta(seconds=60)
+"""Clock and monotonic seconds that are further apart than they were: the clock was set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,8 @@ class Release:
     """Of a drill, which leaves no record: where it stood when one was due; None: this is none."""
     blind: int = field(default=0, init=False)
     """Looks in a row without evidence."""
-    looked: tuple[datetime, float] | None = field(default=None, init=False)
-    """When the last look was, by the clock and in monotonic seconds."""
+    looked: timedelta | None = field(default=None, init=False)
+    """The clock's offset at the last look."""
     steady: datetime | None = field(default=None, init=False)
     """Since when each look found the champion back that had failed; None: the last one did not."""
     told: str = field(default="", init=False)
@@ -83,6 +85,17 @@ class Release:
     def state(self) -> ModelState:
         """What the records say of the model by now."""
         return records.read_state(self.store, self.policy.name)
+
+    def offset(self) -> timedelta:
+        """How far the clock is ahead of the monotonic seconds: the same as long as no hand sets it."""
+        if self.monotonic is None:
+            return timedelta(0)
+        return self.clock() - datetime.min.replace(tzinfo=UTC) - timedelta(seconds=self.monotonic())
+
+    def jump(self, before: timedelta) -> timedelta:
+        """How far the clock was set since it had an offset; 0: it was not."""
+        jump = self.offset() - before
+        return jump if abs(jump) > MAX_DRIFT else timedelta(0)
 
     def uri(self, bundle: str) -> str:
         """Where a bundle lies."""

@@ -20,11 +20,8 @@ from kedge.policy import Policy
 from kedge.records import ModelState
 from kedge.rollout import capacity, holds, progress, smoke, states
 from kedge.rollout.model import Rollout, Route, other
-from kedge.rollout.release import MAX_WAIT, End, Outcome, Release, end, finish, move, record
+from kedge.rollout.release import MAX_DRIFT, MAX_WAIT, End, Outcome, Release, end, finish, move, record
 from kedge.rollout.watch import fail_over, wait, watch
-
-MAX_DRIFT = timedelta(seconds=60)
-"""Two looks whose clock and monotonic seconds are further apart had the clock set between them."""
 
 
 def run(release: Release) -> Outcome:
@@ -148,16 +145,15 @@ def _act(release: Release, route: Route, rollout: Rollout) -> Outcome | None:
     return None
 
 
-def _jump(release: Release, rollout: Rollout) -> timedelta | None:
-    """How far the clock was set since the last look, or since a process before began the state; None: it was not."""
+def _jump(release: Release, rollout: Rollout) -> timedelta:
+    """How far the clock was set since the last look, or since a process before began the state; 0: it was not."""
     if release.monotonic is None or rollout.ended:
-        return None
-    now, ticks = release.clock(), release.monotonic()
-    before, release.looked = release.looked, (now, ticks)
-    if before is None:
-        return now - rollout.since if rollout.since - now > MAX_DRIFT else None
-    jump = now - before[0] - timedelta(seconds=ticks - before[1])
-    return jump if abs(jump) > MAX_DRIFT else None
+        return timedelta(0)
+    before, release.looked = release.looked, release.offset()
+    if before is not None:
+        return release.jump(before)
+    early = release.clock() - rollout.since
+    return early if early < -MAX_DRIFT else timedelta(0)
 
 
 def _follow_clock(release: Release, route: Route, rollout: Rollout, jump: timedelta) -> None:
