@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kedge.policy import Policy
@@ -18,7 +18,8 @@ from kedge.rollout import sequential, states, summary
 from kedge.rollout.evidence import SPREADS, Differences, Evidence, Metrics, Observed, Outcomes, Paired
 from kedge.rollout.model import Traffic
 
-Action = Literal["advance", "hold", "roll back"]
+Action = Literal["advance", "hold", "roll back", "give up"]
+"""``give up``: nobody is condemned, nobody is promoted."""
 Name = Literal["errors", "latency", "decisions", "loss", "primary", "scores"]
 SHARES: dict[Name, float] = {"errors": 0.3, "latency": 0.1, "decisions": 0.4, "loss": 0.1, "scores": 0.1}
 """What each test may spend of alpha: most where evidence is dearest."""
@@ -34,6 +35,10 @@ SOUND = (0.8, 0.45, 0.15, 0.01)
 """Rates, in harmful ones, that are alternatives to "at least the harmful rate"."""
 MAX_TIMES = 10.0
 """How much larger than the policy's the harm may get that a step rules out when it lasts long."""
+BUSY = 500
+"""Requests of both within ``expected_step_seconds`` from which ``alpha`` condemns a candidate."""
+MAX_SCARCITY = 10.0
+"""The chance to condemn a candidate that is no worse gets smaller by the square of this at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,7 @@ class Test:
     log_e: float
     """Against "no worse than tolerated"."""
     limit: float
-    """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha))."""
+    """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha)), and ``strict`` beyond it."""
     words: Callable[[], str] = field(compare=False, repr=False)
     """The figures in words, which only a test that decides is asked for."""
     log_harmless: float | None = None
@@ -53,6 +58,8 @@ class Test:
     """Harm is ruled out when ``log_harmless`` reaches it: log(1 / miss)."""
     harm: str = ""
     """What must be ruled out, in words."""
+    strict: float = 0.0
+    """Above 0 where few requests come."""
 
     @property
     def seen(self) -> str:
@@ -61,8 +68,13 @@ class Test:
 
     @property
     def worse(self) -> bool:
-        """Proven at the policy's alpha."""
+        """Proven."""
         return self.log_e >= self.limit
+
+    @property
+    def doubtful(self) -> bool:
+        """Proven at the policy's alpha, which condemns nobody where few requests come."""
+        return self.log_e >= self.limit - self.strict
 
     @property
     def harmless(self) -> bool:
@@ -88,14 +100,22 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     and looks together; only the same minutes, or the same rows, are compared. Advance if the harm is ruled out that the
     next share could do to the whole service, and the step's own needs are met; at most ``release.analysis.miss`` of
     candidates that harm so much get that far. Else hold: a lack of evidence condemns nobody and moves no traffic.
+
+    Where few requests come (see :func:`scarcity`) a verdict takes more than ``alpha``, as waiting costs little: until
+    then a candidate that looks worse gets no larger share, and does not stay in a bake.
     """
-    tests = tuple(_tests(evidence, policy))
-    shift = next((test for test in tests if test.name == "scores" and test.worse), None)
+    strict = 2 * math.log(scarcity(evidence, policy))
+    tests = tuple(replace(test, limit=test.limit + strict, strict=strict) for test in _tests(evidence, policy))
+    shift = next((test for test in tests if test.name == "scores" and test.doubtful), None)
     on_shift = policy.release.analysis.on_score_shift
-    worse = tuple(test.seen for test in tests if test.worse and (test is not shift or on_shift == "roll back"))
+    against = [test for test in tests if test.doubtful and (test is not shift or on_shift == "roll back")]
+    worse = tuple(test.seen for test in against if test.worse)
     if worse:
         return Decision(action="roll back", reasons=worse, tests=tests)
-    lacking = _lacking(evidence, policy)
+    doubts = tuple(f"looks worse, on too few requests for a verdict: {test.seen}" for test in against)
+    if doubts and evidence.current.span.state == "bake":
+        return Decision(action="give up", reasons=doubts, tests=tests)
+    lacking = (*doubts, *_lacking(evidence, policy))
     if evidence.current.span.state != "bake":
         lacking += tuple(f"not ruled out yet: {test.harm}" for test in tests if not test.harmless)
     if shift is not None and on_shift == "hold" and not _sound(evidence.paired, policy):
@@ -103,6 +123,21 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     if lacking:
         return Decision(action="hold", reasons=lacking, tests=tests)
     return Decision(action="advance", reasons=("no worse than tolerated, harm ruled out",), tests=tests)
+
+
+def scarcity(evidence: Evidence, policy: Policy) -> float:
+    """How many times fewer requests come within ``expected_step_seconds`` than :data:`BUSY`, from 1 to 10.
+
+    In months a small service sees few rows, so that what is proven by few of them is more often chance than harm; and
+    a worse candidate does little there while more come. So E must be the square of this times as large.
+    """
+    span = evidence.current.span
+    if span.state == "batch":  # of tables
+        return 1.0
+    copied, alone = span.state == "shadow", span.percent == 100 and span.state != "shadow"
+    requests = span.candidate.requests * (not copied) + span.champion.requests * (not alone)
+    expected = requests * policy.release.expected_step_seconds / max(evidence.seconds, 1.0)
+    return min(max(BUSY / max(expected, 1.0), 1.0), MAX_SCARCITY)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,8 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
     decision, rules, now = judge(evidence, release.policy), release.policy.release, release.clock()
     if decision.action == "roll back":
         end(release, route, ended, "rolled-back", "; ".join(decision.reasons))
+    elif decision.action == "give up":
+        end(release, route, ended, "not-judged", "; ".join(decision.reasons))
     elif decision.action == "advance" and rollout.drill:
         end(release, route, ended, "not-judged", "the drill's candidate was not found out at its first share")
     elif decision.action == "advance":

@@ -10,7 +10,7 @@ from scipy import stats
 from kedge import policy as policies
 from kedge.policy.release import Analysis
 from kedge.rollout.evidence import Differences, Evidence, Observed, Outcomes, Paired
-from kedge.rollout.judge import SHARES, judge, margin
+from kedge.rollout.judge import SHARES, judge, margin, scarcity
 from kedge.rollout.model import Span, Traffic
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -113,6 +113,35 @@ def test_harm_is_ruled_out_by_the_ratio_where_both_fail_often(policy):
     quiet = seen(traffic(2000, errors=100), traffic(2000, errors=100), percent=50)
     assert decide(policy, quiet).action == "advance"
     assert decide(policy, replace(quiet, span=replace(quiet.span, candidate=traffic(2000, 190)))).action != "advance"
+
+
+@pytest.mark.parametrize(
+    ("worse", "seconds", "state", "action"),
+    [
+        (30, 3600, "canary", "roll back"),  # 1,200 requests in three hours
+        (30, 36_000, "canary", "hold"),
+        (30, 36_000, "shadow", "hold"),
+        (30, 36_000, "bake", "give up"),
+        (30, 36_000, "batch", "roll back"),  # of tables
+        (60, 36_000, "canary", "roll back"),
+        (60, 36_000, "bake", "roll back"),
+    ],
+)
+def test_few_requests_condemn_nobody_but_who_is_surely_worse(policy, worse, seconds, state, action):
+    scarce = seen(traffic(40), traffic(360), state=state)
+    decision = decide(policy, scarce, seconds=seconds, paired=same_rows(worse=worse, better=5, alike=100))
+    assert decision.action == action
+    assert decision.reasons[0].startswith("looks worse, on too few requests") == (action in ("hold", "give up"))
+
+
+@pytest.mark.parametrize(
+    ("state", "percent", "requests", "champion", "times"),
+    [("canary", 10, 0, 0, 10), ("canary", 10, 5, 95, 5), ("bake", 100, 100, 9999, 5), ("shadow", 50, 900, 100, 5),
+     ("canary", 10, 100, 900, 1)],
+)  # fmt: skip
+def test_requests_are_few_as_clients_sent_them(policy, state, percent, requests, champion, times):
+    few = seen(traffic(requests), traffic(champion), state=state, percent=percent)
+    assert scarcity(Evidence(observed=(few,), seconds=10_800), policy) == times
 
 
 @pytest.mark.parametrize(("seconds", "times"), [(1.0, 2.0), (10_800.0, 2.0), (32_400.0, 6.0), (1e6, 20.0)])

@@ -9,6 +9,7 @@ import pytest
 from kedge import records
 from kedge.errors import ReleaseError, SlotNotReady, StoreError
 from kedge.policy.release import Step
+from kedge.rollout.evidence import Differences, Observed, Paired
 from kedge.rollout.model import Route
 from kedge.rollout.rollout import run
 from tests.records.made import record
@@ -124,6 +125,25 @@ def test_candidate_that_turns_bad_while_baking_goes_back_in_one_change_of_the_we
     assert "failed requests at the bake" in outcome.reason
     assert steps(served) == [0, 10, 50, 95, 0]
     assert served.slots["blue"][0] == OLD
+
+
+def test_candidate_that_looks_worse_on_few_requests_leaves_the_bake_and_is_condemned_by_nobody(served, release, store):
+    asked, rows = release(served), Differences.of([1.0] * 30 + [-1.0] * 5)
+
+    def observe(rollout, spans):
+        if spans[-1].state != "bake":
+            return served.observe(rollout, spans)
+        served.rate = 0.01
+        return [Observed(span=span, paired=Paired(decisions=rows, losses=rows)) for span in spans]
+
+    asked.observe = observe
+    outcome = run(asked)
+    assert (outcome.result, outcome.reason.split(":")[0]) == (
+        "not-judged", "looks worse, on too few requests for a verdict",
+    )  # fmt: skip
+    assert served.current_route.weights == {"blue": 100}
+    served.rate = 20.0
+    assert run(release(served)).result == "promoted"
 
 
 def test_shadow_is_mirrored_first_and_its_slot_gets_no_weight(served, release, change):
