@@ -23,4 +23,5 @@ def resume(policy: PolicyFile = None, model: ModelName = None, store: StoreRoot 
 
     name = chosen_name(policy, model)
     rollout = resume(open_driver(Settings.of(store).platform, name))
-    typer.echo(f"{name}: release of {rollout.bundle[:12]} goes on at {rollout.state}")
+    before = f"suspended {rollout.suspended}" if rollout.suspended else "not suspended"
+    typer.echo(f"{name}: release of {rollout.bundle[:12]} goes on at {rollout.state}; it was {before}")

@@ -69,6 +69,9 @@ def plan(policy: Policy, *, rps: float, base_error: float = 0.01, rollouts: int 
         rps: Requests a second, of both bundles together.
         base_error: Share of the champion's requests that fail.
         rollouts: Releases to simulate a question.
+
+    Raises:
+        UsageError: the policy releases by tables, which have no requests.
     """
     delay = policy.labels.due_seconds or 0.0
     equal = Scenario(rps=rps, base_error=base_error, candidate_error=base_error, label_delay=delay)

@@ -75,6 +75,8 @@ class Release:
     """Looks in a row without evidence."""
     looked: timedelta | None = field(default=None, init=False)
     """The clock's offset at the last look."""
+    answered: datetime | None = field(default=None, init=False)
+    """When the candidate without traffic predicted its golden rows last."""
     steady: datetime | None = field(default=None, init=False)
     """Since when each look found the champion back that had failed; None: the last one did not."""
     told: str = field(default="", init=False)

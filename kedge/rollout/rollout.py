@@ -161,7 +161,7 @@ def _follow_clock(release: Release, route: Route, rollout: Rollout, jump: timede
     bake is over unseen, or a step lasts for a year."""
     word = "ahead" if jump > timedelta(0) else "back"
     release.say(f"the clock was set {word} by {span(abs(jump))}: that time does not count")
-    release.steady = release.told_at = None
+    release.steady = release.told_at = release.answered = None
     release.driver.set_route(replace(route, rollout=replace(rollout, since=rollout.since + jump)))
 
 
@@ -185,7 +185,8 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
     try:
         fault = _smoke_fault(release, rollout) or _capacity_fault(release, rollout)
     except SlotNotReady as exc:  # nobody answered: that alone shows nothing about the bundle
-        status, waited = release.driver.slot(rollout.slot), (release.clock() - rollout.since).total_seconds()
+        status = release.driver.slot(rollout.slot)
+        waited = (release.clock() - (release.answered or rollout.since)).total_seconds()
         if status.failed or waited > release.policy.release.ready_seconds:
             guilty = status.failed or status.ends > rollout.ends
             why = status.reason or str(exc)
@@ -194,7 +195,7 @@ def _smoke(release: Release, route: Route, rollout: Rollout) -> None:
             release.sleep(min(release.policy.release.interval_seconds, MAX_WAIT))
         return
     following, step = states.TABLE["smoke"].following(release.policy.release, 0)
-    now = release.clock()
+    now = release.answered = release.clock()
     held = "" if fault else holds.held(release.policy.release, rollout, following, step, release.state(), now)
     if fault:
         end(release, route, rollout, "rolled-back", fault)
@@ -271,4 +272,6 @@ def _ended_elsewhere(release: Release, mine: Rollout) -> Outcome:
             back = ended.rolled_back.data
             result: End = "rolled-back" if back.condemned else "not-judged"
             return Outcome(result=result, reason=back.reason, not_started=back.not_started)
+    if mine.drill:
+        raise ReleaseError(f"{release.policy.name}: the drill was ended by another drill or a rollback")
     raise ReleaseError(f"the rollout {key} of {release.policy.name} is gone from the route and has no record")

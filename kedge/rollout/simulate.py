@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.errors import UsageError
 from kedge.policy import Policy
 from kedge.rollout import states
 from kedge.rollout.evidence import MAX_ROWS, SPREADS, Differences, Evidence, Observed, Outcomes, Paired
@@ -329,8 +330,20 @@ def simulate(policy: Policy, scenario: Scenario, *, rollouts: int, seed: int, pr
     """Independent releases, each with random numbers of its own: of more of them, the first stay what they were.
 
     Args:
+        policy: Of a model that a server answers for.
+        scenario: Its traffic, and how the candidate differs.
+        rollouts: How many.
+        seed: Of their random numbers.
         processes: How many share the work; the releases are the same with any number of them.
+
+    Raises:
+        UsageError: the policy releases by tables, which have no requests.
     """
+    if policy.release.mode == "batch":
+        raise UsageError(
+            f"{policy.name}: release.mode is batch: no requests are shared out, so there are none to simulate; "
+            "release.batch says how many tables and outcomes a promotion needs"
+        )
     streams = np.random.SeedSequence(seed).spawn(rollouts)
     one = partial(_of_stream, policy, scenario)
     if processes <= 1:

@@ -15,11 +15,12 @@ def suspend(driver: Driver, *, actor: str, reason: str) -> Rollout:
     Raises:
         UsageError: no release runs.
     """
-    return _set(driver, f"by {actor}" + (f": {reason}" if reason else ""))
+    words = f"by {actor}" + (f": {reason}" if reason else "")
+    return replace(_set(driver, words), suspended=words)
 
 
 def resume(driver: Driver) -> Rollout:
-    """Let the release that runs go on by its evidence. May be repeated.
+    """Let the release that runs go on by its evidence; as it was until then. May be repeated.
 
     Raises:
         UsageError: no release runs.
@@ -28,15 +29,15 @@ def resume(driver: Driver) -> Rollout:
 
 
 def _set(driver: Driver, suspended: str) -> Rollout:
+    """The rollout as it was."""
     while True:
         route = driver.route()
         if route.rollout is None or route.rollout.ended:
             raise UsageError(
                 f"{driver.model}: no release runs; `release.suspend: true` in the policy holds those to come"
             )
-        rollout = replace(route.rollout, suspended=suspended)
         try:
-            driver.set_route(replace(route, rollout=rollout))
+            driver.set_route(replace(route, rollout=replace(route.rollout, suspended=suspended)))
         except Conflict:
             continue  # the release moved on meanwhile
-        return rollout
+        return route.rollout

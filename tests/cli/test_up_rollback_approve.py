@@ -224,5 +224,6 @@ def test_release_that_runs_is_suspended_and_resumed_in_a_persons_name(kedge, tmp
     platform.swap_route("fraud", Route(weights={"blue": 90, "green": 10}, rollout=rollout))
     assert "suspended at canary, by ada: closing" in kedge("suspend", "--model", "fraud", "--reason", "closing")
     assert platform.route("fraud").rollout.suspended == "by ada: closing"
-    assert "goes on at canary" in kedge("resume", "--model", "fraud")
+    for was in ("suspended by ada: closing", "not suspended"):
+        assert f"goes on at canary; it was {was}" in kedge("resume", "--model", "fraud")
     assert platform.route("fraud").rollout.suspended == ""

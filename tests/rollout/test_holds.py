@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kedge import records
-from kedge.errors import UsageError
+from kedge.errors import SlotNotReady, UsageError
 from kedge.policy.release import Freeze
 from kedge.rollout import progress
 from kedge.rollout.holds import frozen
@@ -74,6 +74,22 @@ def test_first_traffic_waits_for_the_end_of_a_freeze(served, release, change):
     ends = served.now + timedelta(seconds=600)
     assert run(release(served, policy=change(freeze=(Freeze(until=ends),)))).result == "promoted"
     assert entered(served, 10) >= 590
+
+
+@pytest.mark.parametrize(("gone_seconds", "result"), [(30, "promoted"), (90, "not-judged")])
+def test_candidate_that_is_taken_away_while_a_freeze_holds_it_has_its_time_to_come_back(
+    served, release, change, gone_seconds, result
+):
+    predict, began = served.predict, served.now
+
+    def drained(slot, rows):
+        if 300 <= (served.now - began).total_seconds() < 300 + gone_seconds:
+            raise SlotNotReady("slot green did not answer")
+        return predict(slot, rows)
+
+    served.predict = drained
+    held = change(freeze=(Freeze(until=began + timedelta(seconds=600)),))
+    assert run(release(served, policy=held)).result == result
 
 
 def test_step_waits_for_its_own_approval(served, release, policy, change, store):

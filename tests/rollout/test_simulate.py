@@ -3,6 +3,7 @@
 import pytest
 
 from kedge import policy as policies
+from kedge.errors import UsageError
 from kedge.rollout.plan import plan
 from kedge.rollout.simulate import Scenario, simulate, summary
 
@@ -102,6 +103,12 @@ def test_a_bake_without_a_champion_is_compared_with_the_first_step(defaults):
 
 def test_a_service_that_nobody_asks_is_held_and_condemned_by_nobody(defaults):
     assert ends(defaults, 3, rps=1e-6, candidate_error=1.0)["held"] == 1
+
+
+@pytest.mark.parametrize("planned", [plan, lambda policy, **fields: ends(policy, 3, **fields)])
+def test_tables_have_no_requests_to_plan_or_simulate(defaults, planned):
+    with pytest.raises(UsageError, match=r"m: release\.mode is batch"):
+        planned(released(defaults, mode="batch"), rps=10)
 
 
 def test_a_plan_says_how_long_steps_take_and_what_harm_they_find(defaults):
