@@ -16,6 +16,7 @@ from kedge.policy import Policy
 from kedge.policy.release import Analysis
 from kedge.rollout import sequential, states, summary
 from kedge.rollout.evidence import SPREADS, Differences, Evidence, Metrics, Observed, Outcomes, Paired
+from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Traffic
 
 Action = Literal["advance", "hold", "roll back", "give up"]
@@ -109,7 +110,7 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     shift = next((test for test in tests if test.name == "scores" and test.doubtful), None)
     on_shift = policy.release.analysis.on_score_shift
     against = [test for test in tests if test.doubtful and (test is not shift or on_shift == "roll back")]
-    worse = tuple(test.seen for test in against if test.worse)
+    worse = (*(test.seen for test in against if test.worse), *_beyond_limits(evidence, policy))
     if worse:
         return Decision(action="roll back", reasons=worse, tests=tests)
     doubts = tuple(f"looks worse, on too few requests for a verdict: {test.seen}" for test in against)
@@ -123,6 +124,14 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     if lacking:
         return Decision(action="hold", reasons=lacking, tests=tests)
     return Decision(action="advance", reasons=("no worse than tolerated, harm ruled out",), tests=tests)
+
+
+def _beyond_limits(evidence: Evidence, policy: Policy) -> tuple[str, ...]:
+    """Of a candidate that has had all traffic since its release began, so that nothing can be compared."""
+    span = evidence.current.span
+    if span.percent < 100 or span.state == "shadow" or span.champion.requests:
+        return ()
+    return tuple(f"without a champion beside it: {each}" for each in exceeded(span.candidate, policy.release.guard))
 
 
 def scarcity(evidence: Evidence, policy: Policy) -> float:

@@ -21,7 +21,7 @@ from kedge.records import ModelState
 from kedge.rollout import capacity, holds, progress, smoke, states
 from kedge.rollout.model import Rollout, Route, other
 from kedge.rollout.release import MAX_DRIFT, MAX_WAIT, End, Outcome, Release, end, finish, move, record
-from kedge.rollout.watch import fail_over, wait, watch
+from kedge.rollout.watch import edited, fail_over, wait, watch
 
 
 def run(release: Release) -> Outcome:
@@ -92,6 +92,7 @@ def _begin(release: Release, route: Route) -> Rollout | Outcome:
         run=release.run,
         started=now,
         since=now,
+        weights=route.weights,
         drill=release.drilled is not None,
     )
     release.driver.set_route(replace(route, rollout=rollout))
@@ -129,6 +130,9 @@ def refusal(policy: Policy, state: ModelState, bundle: str) -> str | None:
 
 def _act(release: Release, route: Route, rollout: Rollout) -> Outcome | None:
     """One round."""
+    if rollout.state != "failover" and not rollout.ended and (words := edited(route, rollout)):
+        end(release, route, rollout, "not-judged", words)
+        return None
     match rollout.state:
         case "deploy":
             _deploy(release, route, rollout)

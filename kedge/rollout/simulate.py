@@ -209,7 +209,7 @@ class _Run:
             self._rows.answered(self._clock, len(self._spans), state, more.requests, champion_more.requests)
             span = Span(state=state, percent=percent, began=START, candidate=candidate, champion=champion)
             if percent == 100 and state != "shadow":  # as the release does: no champion answers in these minutes
-                span = replace(span, champion=next((x.champion for x in self._spans if x.state == "canary"), champion))
+                span = replace(span, champion=next((each.champion for each in self._spans), champion))
             spans = (*self._spans, span)
             decision = self._judged(Evidence(observed=self._rows.observed(spans), seconds=lasted), self._policy)
             late = state != "bake" and lasted >= release.max_step_seconds

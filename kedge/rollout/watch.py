@@ -36,9 +36,6 @@ STEADY = timedelta(seconds=60)
 
 def watch(release: Release, route: Route, rollout: Rollout) -> None:
     """Look once at a shadow, a step or the bake."""
-    if edited := _edited(route, rollout):
-        end(release, route, rollout, "not-judged", edited)
-        return
     candidate, champion = _slots(release, rollout)
     answers, champion_answers = candidate.serves(rollout.bundle), champion.serves(rollout.champion)
     dead = _trouble(other(rollout.slot), champion)
@@ -88,9 +85,6 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
 
 def wait(release: Release, route: Route, rollout: Rollout) -> None:
     """Look once at a candidate without traffic whose server was gone."""
-    if edited := _edited(route, rollout):
-        end(release, route, rollout, "not-judged", edited)
-        return
     release.driver.deploy(rollout.slot, rollout.bundle, rollout.uri)
     candidate = release.driver.slot(rollout.slot)
     waited = (release.clock() - rollout.since).total_seconds()
@@ -114,11 +108,11 @@ def fail_over(release: Release, route: Route, rollout: Rollout) -> None:
     if not answers:
         release.pause(text=f"neither slot answers: {_trouble(rollout.slot, candidate)}; {dead}")
         return
-    if edited := _edited(route, rollout):
+    if words := edited(route, rollout):
         if release.steady is not None:
-            end(release, route, rollout, "not-judged", edited)
+            end(release, route, rollout, "not-judged", words)
         else:
-            release.say(f"{edited}. {dead}: all traffic to the candidate again")
+            release.say(f"{words}. {dead}: all traffic to the candidate again")
             move(release, route, rollout, "failover", rollout.step)
         return
     evidence = _seen(release, route, rollout)
@@ -231,8 +225,9 @@ def _evidence(release: Release, rollout: Rollout) -> Evidence:
 
 def _reference(policy: Policy, rollout: Rollout, champion: Traffic) -> Traffic:
     """What the candidate is compared with: the champion of the same minutes or, where that one has no traffic, the
-    champion of the first canary step, in which it bore the most."""
-    first = next((span.champion for span in rollout.spans if span.state == "canary" and not span.cut), None)
+    champion of the shadow or the first step, in which it bore the most."""
+    spans = (span for span in rollout.spans if span.state in ("shadow", "canary") and not span.cut)
+    first = next((span.champion for span in spans), None)
     alone = rollout.state != "shadow" and states.share(policy.release, rollout) == 100
     return first if alone and first is not None else champion
 
@@ -264,7 +259,7 @@ def _trouble(slot: Slot, status: SlotStatus) -> str:
     return f"slot {slot} is not ready: {status.reason or 'it gave no reason'}"
 
 
-def _edited(route: Route, rollout: Rollout) -> str:
+def edited(route: Route, rollout: Rollout) -> str:
     """That another hand wrote the weights, in words; empty: they are as the release wrote them."""
     found, written = dict(route.weights), rollout.weights
     if written is None or found == dict(written):

@@ -488,10 +488,11 @@ def test_store_that_is_emptied_meanwhile_gets_no_records(served, release, store)
     assert served.current_route.rollout.state in ("bake", "promoted")  # to be gone on with when it is back
 
 
+@pytest.mark.parametrize("state", ["deploy", "waiting"])
 @pytest.mark.parametrize("edited", [{"blue": 50, "green": 50}, {"green": 100}, {}])
-def test_route_that_is_edited_while_the_candidate_is_away_ends_the_release(served, release, edited):
+def test_route_that_is_edited_while_the_candidate_has_no_traffic_ends_the_release(served, release, state, edited):
     served.unready["green"] = [(20.0, 60.0)]
-    killed_at(served, release(served), "waiting")
+    killed_at(served, release(served), state)
     served.current_route = replace(served.current_route, weights=edited)
     outcome = run(release(served))
     assert (outcome.result, served.current_route.weights) == ("not-judged", {"blue": 100})

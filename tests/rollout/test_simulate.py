@@ -4,6 +4,7 @@ import pytest
 
 from kedge import policy as policies
 from kedge.errors import UsageError
+from kedge.policy.release import Step
 from kedge.rollout.plan import plan
 from kedge.rollout.simulate import Scenario, simulate, summary
 
@@ -99,6 +100,16 @@ def test_a_bake_without_a_champion_is_compared_with_the_first_step(defaults):
     alone = released(defaults, bake_champion_percent=0)
     assert ends(alone, 4, **EQUAL)["promoted"] == 1
     assert ends(alone, 4, bake_outage=600, **EQUAL)["rolled_back"] == 1
+
+
+def test_all_traffic_at_once_is_judged_by_the_guards_limits_or_the_shadow_before(defaults):
+    at_once = {"steps": (Step(percent=100),), "bake_champion_percent": 0}
+    worse = EQUAL | {"candidate_error": 0.3}
+    alone = ends(released(defaults, **at_once), 4, **worse)
+    assert (alone["rolled_back"], alone["median_seconds"] < 120) == (1, True)
+    assert ends(released(defaults, **at_once), 2, **EQUAL)["promoted"] == 1
+    shadow = released(defaults, **at_once, shadow_percent=1, shadow_requests=1)
+    assert ends(shadow, 4, **EQUAL | {"candidate_error": 0.05})["rolled_back"] == 1
 
 
 def test_a_service_that_nobody_asks_is_held_and_condemned_by_nobody(defaults):
