@@ -108,7 +108,9 @@ def unchanged(state: ModelState, model: str, serving: str, to: str, now: datetim
         return None
     ends = [end for each in state.releases for end in (each.promoted, each.rolled_back) if end is not None]
     last = max(ends, key=lambda item: item.order, default=None)
-    if last is None or not isinstance(last.data, RolledBack) or last.data.not_started or now - last.time >= INCIDENT:
+    if last is None or not isinstance(last.data, RolledBack) or last.data.not_started:
+        return None
+    if abs(now - last.time) >= INCIDENT:  # dated ahead: by a clock that was wrong
         return None
     ago, before = span(max(now - last.time, timedelta(0))), state.before(serving)
     further = f"; `kedge rollback --to {before[:12]}` goes further back" if before else ""
