@@ -189,6 +189,22 @@ def test_refused_revision_never_serves_again_after_a_rollback(canary, api, contr
     assert controllers.model.created == 3
 
 
+def test_champion_that_does_not_answer_gets_nothing_and_comes_back_as_a_new_revision(canary, api, controllers):
+    rollout = Rollout(
+        bundle=NEW, uri=S3 + NEW, slot="green", champion=OLD, attempt=1, run="r", started=START, since=START,
+        state="failover",
+    )  # fmt: skip
+    canary.set_route(replace(canary.route(), weights={"green": 100}, rollout=rollout))
+    assert (asked(api), controllers.model.bore[-1][1]) == (0, {NEW: 100})
+    for _ in range(2):
+        controllers.sleep(20)
+    back = replace(canary.route(), weights={"blue": 90, "green": 10}, rollout=replace(rollout, state="canary"))
+    canary.set_route(back)
+    controllers.act()
+    assert controllers.model.bore[-1][1] == {OLD: 90, NEW: 10}
+    assert controllers.model.created == 3
+
+
 def test_state_of_a_rollout_changes_nothing_that_revisions_are_made_of(canary, api, controllers):
     before = api.get(SLOTS, "fraud")["metadata"]["generation"]
     rollout = Rollout(
