@@ -42,8 +42,9 @@ NUMBERS = ("1,234.5", "1.234,5")
 """How text may write numbers: the policy's formats."""
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
-    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%Y %b %d",
-    "%a %b %d %H:%M:%S %Y", "[%d/%b/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y", "%d %b %y",
+    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%b %d, %Y", "%b %d %Y", "%b-%d-%Y", "%a, %d %b %Y", "%a, %b %d, %Y",
+    "%Y %b %d", "%a %b %d %H:%M:%S %Y", "[%d/%b/%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%d-%b-%y",
+    "%d %b %y",
 )  # fmt: skip
 CLOCKS = (
     "", " %H:%M", " %H:%M:%S", "T%H:%M:%S", ", %H:%M", ", %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S GMT",

@@ -255,7 +255,8 @@ def _reason(exc: BaseException, read: int) -> str:
     fix = 'quote values that hold the delimiter with ", and write " within them as ""'
     if named < values and (row == 2 or named == 1):
         first = "the first line must be that of the column names, with nothing above it and as many delimiters as a row"
-        fix = f"{first}; {fix}"
+        short = "; R's write.table leaves the first one out without col.names = NA" if values == named + 1 else ""
+        fix = f"{first}{short}; {fix}"
     elif values < named:
         fix = 'quote values that hold a line end with ", leave none out, and delete what is no row, such as a total'
     return f"row {row - 1}: not readable as CSV: {uneven[2]}; {fix}"

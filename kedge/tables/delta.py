@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+from arro3.core import RecordBatchReader, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kedge.clouds import place_of, reason
@@ -38,8 +39,7 @@ class DeltaReader:
         self.version: str | None = str(self._table.version())
 
     def schema(self) -> pa.Schema:
-        stored = pa.RecordBatchReader.from_stream(self._table.scan(columns=None)).schema
-        return pa.schema([item.with_type(_plain(item.type)) for item in stored])
+        return _readable(self._table.scan(columns=None))[1]
 
     def parts(self) -> Sequence[TableReader]:
         return [self]
@@ -72,10 +72,20 @@ class DeltaReader:
 
         Pulled through pyarrow, which lets other threads run while it waits for the disk or the network.
         """
-        stream = pa.RecordBatchReader.from_stream(self._table.scan(columns=list(columns), predicate=condition))
-        plain = pa.schema([item.with_type(_plain(item.type)) for item in stream.schema])
+        stream, plain = _readable(self._table.scan(columns=list(columns), predicate=condition))
         for batch in stream:
             yield batch.cast(plain)
+
+
+def _readable(scanned: Any) -> tuple[pa.RecordBatchReader, pa.Schema]:
+    """The engine's rows, and the types to have them in: its views of text are strings, its UUIDs are those of Arrow."""
+    marked = {each.name: each.metadata.get(b"ARROW:extension:name") for each in scanned.schema}
+    if b"arrow.uuid" in marked.values():  # in views of bytes, which Arrow takes for no UUIDs
+        bare = Schema([each.remove_metadata() for each in scanned.schema])
+        scanned = RecordBatchReader.from_batches(bare, (batch.with_schema(bare) for batch in scanned))
+    stream = pa.RecordBatchReader.from_stream(scanned)
+    kinds = [pa.uuid() if marked[each.name] == b"arrow.uuid" else _plain(each.type) for each in stream.schema]
+    return stream, pa.schema([each.with_type(kind) for each, kind in zip(stream.schema, kinds, strict=True)])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

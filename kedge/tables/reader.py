@@ -118,25 +118,40 @@ def spread_over(count: int) -> list[int]:
 def sample(reader: TableReader, columns: Sequence[str], rows: int) -> tuple[list[Piece], bool]:
     """About so many rows from files all over the table, of these columns where a file has them; whether they are all.
 
-    Of up to 20 files each gives its first rows, all alike; if that is all of some, the others give more.
+    Of up to 20 files each gives its first rows, all alike; if that is all of some, the others give more. One file is
+    open at a time, for what it decodes may be large.
     """
     chosen = sampled(reader)
-    known = [[name for name in columns if name in part.names] for part in chosen]
-    streams = [
-        _split(part.pieces(names), max(1, rows // len(chosen))) for part, names in zip(chosen, known, strict=True)
-    ]
-    found: list[list[Piece]] = [[] for _ in streams]
-    count, open_streams = 0, dict(enumerate(streams))
-    while open_streams and count < rows:
-        for place, stream in list(open_streams.items()):
-            piece = next(stream, None)
-            if piece is None:
-                del open_streams[place]
-            elif count < rows:
-                found[place].append(piece)
-                count += piece.rows.num_rows
-    whole = len(chosen) == len(reader.parts()) and all(next(stream, None) is None for stream in open_streams.values())
-    return [piece for pieces in found for piece in pieces], whole and count <= rows
+    found: dict[int, list[Piece]] = {}
+    share, more = max(1, rows // len(chosen)), set(range(len(chosen)))
+    while True:
+        for place in sorted(more):
+            part = chosen[place]
+            found[place], ended = _first(part.pieces([name for name in columns if name in part.names]), share)
+            more -= {place} if ended else set()
+        spare = rows - sum(piece.rows.num_rows for pieces in found.values() for piece in pieces)
+        if not more or spare < len(more):
+            break
+        share += spare // len(more)
+    whole = len(chosen) == len(reader.parts()) and not more
+    return [piece for place in sorted(found) for piece in found[place]], whole
+
+
+def _first(pieces: Iterator[Piece], rows: int) -> tuple[list[Piece], bool]:
+    """So many rows, without the memory of the others, and whether there are no others."""
+    taken: list[Piece] = []
+    left = rows
+    for piece in pieces:
+        if left == 0:
+            return taken, False
+        some = piece.rows.slice(0, left)
+        whole = some.num_rows == piece.rows.num_rows
+        arrays = some.columns if whole else [pa.concat_arrays([column]) for column in some.columns]
+        taken.append(Piece(pa.RecordBatch.from_arrays(arrays, schema=some.schema), piece.place, piece.first))
+        if not whole:
+            return taken, False
+        left -= some.num_rows
+    return taken, True
 
 
 def sampled(reader: TableReader) -> list[TableReader]:
@@ -152,9 +167,3 @@ def evenly(count: int, most: int = MAX_SAMPLED) -> list[int]:
     ([0, 3, 6], [0, 1])
     """
     return list(range(count)) if count <= most else [k * (count - 1) // (most - 1) for k in range(most)]
-
-
-def _split(pieces: Iterator[Piece], rows: int) -> Iterator[Piece]:
-    for piece in pieces:
-        for start in range(0, piece.rows.num_rows, rows):
-            yield Piece(piece.rows.slice(start, rows), piece.place, piece.first + start)

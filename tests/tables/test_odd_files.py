@@ -6,14 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from kedge import policy as policies
 from kedge.api.comparison import profile
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import open_store
+from kedge.tables.columns import convert
 from kedge.tables.csv import CsvReader
+from kedge.tables.delta import DeltaReader
 from kedge.tables.parquet import ParquetReader
+from kedge.tables.reader import sample
 from kedge.tables.sources import open_source
 
 
@@ -113,3 +117,25 @@ def test_a_header_alone_is_a_table_without_rows_with_and_without_a_line_end(tmp_
         (tmp_path / "t.csv").write_text("a,b" + end)
         reader = CsvReader(str(tmp_path / "t.csv"))
         assert (reader.names, list(reader.pieces(["a"]))) == (["a", "b"], [])
+
+
+def test_a_sample_holds_its_own_rows_and_large_files_give_what_small_ones_lack(tmp_path: Path) -> None:
+    for name, rows in (("a", 5), ("b", 10_000), ("c", 10_000)):
+        pq.write_table(pa.table({"x": np.arange(rows)}), tmp_path / f"{name}.parquet")
+    pieces, whole = sample(ParquetReader(str(tmp_path)), ["x"], 305)
+    assert ([piece.rows.num_rows for piece in pieces], whole) == ([5, 150, 150], False)
+    assert sum(piece.rows.get_total_buffer_size() for piece in pieces) < 305 * 16
+    for rows, whole in ((20_004, False), (20_005, True), (30_000, True)):
+        assert sample(ParquetReader(str(tmp_path)), ["x"], rows)[1] == whole
+
+
+def test_uuids_of_a_delta_table_are_ids_as_those_of_a_parquet_file(tmp_path: Path) -> None:
+    ids = pa.array([bytes([row]) * 16 for row in range(3)], pa.binary(16))
+    table = pa.table({"id": pa.ExtensionArray.from_storage(pa.uuid(), ids), "x": [1.0, 2.0, 3.0]})
+    write_deltalake(tmp_path / "delta", table)
+    pq.write_table(table, tmp_path / "t.parquet")
+    for reader in (DeltaReader(str(tmp_path / "delta")), ParquetReader(str(tmp_path / "t.parquet"))):
+        assert reader.schema() == table.schema
+        [piece] = reader.pieces(["id"])
+        assert convert(piece.rows["id"], "id").values[1].as_py() == "01010101-0101-0101-0101-010101010101"
+    assert profile(tmp_path / "delta").rows == 3
