@@ -349,9 +349,10 @@ def _predictions(
     policy: Policy, rows: pa.RecordBatch, scores: Floats, decided: Floats, version: str, moment: datetime, named: str
 ) -> pa.RecordBatch:
     count, names = len(rows), _names(policy)
-    answers = [pa.array(scores), pa.array(decided)]
     if names:
         answers = [*map(pa.array, scores.T), pa.array(names).take(pa.array(decided.astype(np.int64)))]
+    else:
+        answers = [pa.array(scores), pa.array(decided)]
     arrays = [
         rows.column(ID),
         *answers,

@@ -50,10 +50,11 @@ def rules(**sections):
 class World(SimpleNamespace):
     """What a test does to the model."""
 
-    def bundle(self, slope=3.0):
-        """A bundle that says the probability 1 / (1 + exp(-slope x)), registered."""
-        model = LogisticRegression().fit([[-1.0, 0.0], [1.0, 1.0]], [0, 1])
-        model.coef_, model.intercept_ = np.array([[slope, 0.0]]), np.array([0.0])
+    def bundle(self, slope=3.0, model=None):
+        """A bundle of a model, or that says the probability 1 / (1 + exp(-slope x)), registered."""
+        if model is None:
+            model = LogisticRegression().fit([[-1.0, 0.0], [1.0, 1.0]], [0, 1])
+            model.coef_, model.intercept_ = np.array([[slope, 0.0]]), np.array([0.0])
         golden = pa.table({"x": np.linspace(-2, 2, 64), "country": ["AT", "BE"] * 32})
         written = bundles.write(
             self.folder / f"bundle-{slope}",

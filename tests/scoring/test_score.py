@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from sklearn.linear_model import LogisticRegression
 
 from kedge.errors import BundleError, DataError, NothingServed, StoreError, TransformError, UsageError
 from kedge.records import ModelState, Scored, read
@@ -53,6 +54,20 @@ def test_private_features_are_in_the_log_as_privacy_left_them(world):
     world.score(world.table())
     assert world.log()["x"].null_count == ROWS
     assert set(world.log()["country"].to_pylist()) == {"*"}
+
+
+def test_of_several_classes_each_has_a_score_and_the_decision_is_a_name(world):
+    world.policy = rules(model={
+        "name": "churn", "target": "left", "task": "multiclass", "classes": ["no", "maybe", "yes"],
+        "features": {"x": {"type": "number"}, "country": {"type": "category", "values": ["AT", "BE"]}},
+    })  # fmt: skip
+    world.release(world.bundle(model=LogisticRegression().fit([[-1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], [0, 1, 2])))
+    rows = pq.read_table(world.score(world.table()).output)
+    assert rows.column_names == ["customer", "score_no", "score_maybe", "score_yes", "prediction", "version", "time"]
+    scores = np.column_stack([rows[f"score_{name}"].to_numpy() for name in ("no", "maybe", "yes")])
+    assert rows["prediction"].to_pylist() == np.array(["no", "maybe", "yes"])[scores.argmax(axis=1)].tolist()
+    logged = dict(zip(world.log()["_id"].to_pylist(), world.log()["_score"].to_pylist(), strict=True))
+    assert [logged[each] for each in rows["customer"].to_pylist()] == scores.tolist()
 
 
 def test_a_batch_scored_twice_is_logged_and_written_once_and_said(world, champion):
