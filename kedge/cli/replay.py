@@ -66,7 +66,7 @@ def replay(
     cut = cutting.cut(
         asked,
         history.read(asked, log_store),
-        block=f"{asked.monitor.window_seconds:g}s" if block is None else block,
+        block=f"{asked.monitor.window_seconds:.15g}s" if block is None else block,
         start_rows=start_rows,
         label_delay_seconds=delay,
     )

@@ -99,8 +99,8 @@ def cut(policy: Policy, table: pa.Table, *, block: str, start_rows: int, label_d
     )
     if known[0] < MIN_START_ROWS:
         raise DataError(
-            f"only {known[0]:,} of the first {start_rows:,} rows have an outcome {label_delay_seconds:g} s later, when "
-            "the first block begins: the history is shorter than the delay; raise --start-rows"
+            f"only {known[0]:,} of the first {start_rows:,} rows have an outcome {label_delay_seconds:,.15g} s later, "
+            "when the first block begins: the history is shorter than the delay; raise --start-rows"
         )
     return Blocks(policy, table.slice(0, edges[-1]), tuple(edges), known, start_rows)
 

@@ -75,7 +75,8 @@ def lines(replay: Replay) -> list[str]:
     """The result for a terminal."""
     costs = replay.costs
     ranked = [*best_first([replay.policy, *replay.rules], costs), replay.best_schedule]
-    head = f"{'rule':<14} {'cost':>10} {'errors':>10} {'right':>7} {'runs':>5} {'promotions':>10}"
+    wrong, right = ("errors", "right") if replay.blocks.policy.model.class_names else ("loss", "R²")
+    head = f"{'rule':<14} {'cost':>10} {wrong:>10} {right:>7} {'runs':>5} {'promotions':>10}"
     body = [
         f"{walk.rule:<14} {walk.j(costs):>10,.0f} {walk.wrong:>10,.0f} {walk.accuracy:>7.1%} {walk.runs:>5} "
         f"{walk.promotions:>10}"

@@ -180,6 +180,20 @@ def test_the_command_prints_json_and_writes_a_page(policy_file, table, tmp_path)
     assert "the policy would have cost" in page.read_text()
 
 
+def test_of_a_regression_it_prints_the_loss_and_no_share_that_is_right(policy_file, table):
+    policy_file.write_text(yaml.safe_dump({**RULES, "model": {**RULES["model"], "task": "regression"}}))
+    words = ["--policy", str(policy_file), "--data", str(table), "--block", "1000", "--start-rows", "1000"]
+    done = command(*words, "--vs", "never")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split()[:6] == ["rule", "cost", "loss", "R²", "runs", "promotions"]
+
+
+def test_without_a_block_a_window_of_weeks_is_one(policy_file, table):
+    policy_file.write_text(yaml.safe_dump(RULES | {"monitor": {"window_seconds": 2_419_200}}))
+    done = command("--policy", str(policy_file), "--data", str(table), "--start-rows", "1000")
+    assert str(done.exception) == "3,000 rows are fewer than 1,000 to start with and two blocks of 2419200s"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -254,7 +268,7 @@ def test_every_table_that_training_takes_can_be_replayed(policy_file, table, tmp
 def test_outcomes_are_known_when_the_policy_says_that_they_are_complete(policy_file, table):
     policy_file.write_text(yaml.safe_dump({**RULES, "labels": {"complete_after_seconds": 10**6}}))
     words = ["replay", "--policy", str(policy_file), "--data", str(table), "--block", "250"]
-    with pytest.raises(DataError, match=r"1e\+06 s later"):
+    with pytest.raises(DataError, match=r"1,000,000 s later"):
         CliRunner().invoke(build(["replay"]), words, catch_exceptions=False)
 
 
