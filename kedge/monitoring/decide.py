@@ -190,7 +190,7 @@ def _causes(policy: Policy, state: ModelState, check: Check, cost: Regret, now: 
     """Triggers that are there, by name, in words."""
     triggers, budget = policy.monitor.triggers, policy.monitor.budget
     if triggers.labelled_error and regret.pays(cost, policy.costs, budget.min_labels_after_rise):
-        yield "excess", messages.excess(check, cost, policy.costs)
+        yield "excess", messages.excess(check, cost, policy)
     if regret.outgrown(cost, triggers.growth):
         yield "growth", messages.growth(cost)
     if triggers.drift_and_estimate and (times := _shifted_in_a_row(policy, state, check)) >= budget.consecutive_checks:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from kedge.monitoring.check import Check
     from kedge.monitoring.regret import Regret
     from kedge.policy import Policy
-    from kedge.policy.costs import RetrainingCosts
 
 
 def quiet(check: Check) -> str:
@@ -35,7 +34,7 @@ def loss(check: Check) -> str:
     if seen.loss is None or seen.reference is None or seen.increase is None or seen.p_value is None:
         return f"{seen.verdict}: {seen.rows:,} labels"
     change = f"{100 * seen.increase:+.0f} %, p = {seen.p_value:.2g}"
-    return f"{seen.loss.value:.4g} against {seen.reference.loss:.4g} when trained ({change}, {seen.rows:,} labels)"
+    return f"loss {seen.loss.value:.4g} against {seen.reference.loss:.4g} when trained ({change}, {seen.rows:,} labels)"
 
 
 def inputs(check: Check) -> str:
@@ -103,21 +102,27 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def excess(check: Check, cost: Regret, costs: RetrainingCosts) -> str:
+def unit_of_cost(policy: Policy) -> str:
+    """What a cost of 1 is, see ``costs.error`` of the policy."""
+    return "wrong decisions" if policy.model.class_names else "rows as bad as the best constant"
+
+
+def excess(check: Check, cost: Regret, policy: Policy) -> str:
     """That the errors above what a retraining would reach have paid for one, and what it is expected to gain."""
     since = f" since {moment(cost.change_point)}" if cost.change_point else ""
+    unit, horizon = unit_of_cost(policy), policy.costs.horizon_rows
     if (probed := check.cohort.probe_cost) is not None:
         saved = (check.cohort.cost - probed) / check.cohort.rows
         return (
-            f"models retrained on the way would have saved {cost.excess:,.0f} wrong decisions{since}, more than the "
+            f"models retrained on the way would have saved {cost.excess:,.0f} {unit}{since}, more than the "
             f"{cost.needed():,.0f} at which a retraining pays; on the newest {check.cohort.rows:,} rows {saved:.3g} a "
-            f"row, which is about {max(saved, 0) * costs.horizon_rows:,.0f} in the next {costs.horizon_rows:,} rows"
+            f"row, which is about {max(saved, 0) * horizon:,.0f} in the next {horizon:,} rows"
         )
     tried = f", after {cost.attempts} attempts that brought no better decisions" if cost.attempts > 1 else ""
     return (
-        f"the risen error has cost {cost.excess:,.0f} wrong decisions above the best level held "
+        f"the risen error has cost {cost.excess:,.0f} {unit} above the best level held "
         f"({cost.level:.3g} a row){since}, more than the {cost.needed():,.0f} at which a retraining pays{tried}; back "
-        f"at that level it would save about {cost.expected_gain(costs):,.0f} in the next {costs.horizon_rows:,} rows"
+        f"at that level it would save about {cost.expected_gain(policy.costs):,.0f} in the next {horizon:,} rows"
     )
 
 
@@ -141,6 +146,6 @@ def risen(alarm: Alarm, cost: Regret, policy: Policy, *, said: bool) -> str:
     if not said:
         return f"{sentence}; while it is, checks try on the newest rows what a retraining would save"
     return (
-        f"{sentence}; a retraining would have saved about {cost.excess:,.0f} wrong decisions so far, "
+        f"{sentence}; a retraining would have saved about {cost.excess:,.0f} {unit_of_cost(policy)} so far, "
         f"{cost.needed():,.0f} pay for one"
     )

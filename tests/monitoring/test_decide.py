@@ -119,6 +119,13 @@ def test_retrains_when_the_risen_error_has_paid_for_it_and_says_why():
     assert "in the next 2,000 rows" in second.reasons[0]
 
 
+def test_a_regressions_error_is_told_in_rows_as_bad_as_the_best_constant():
+    rules = policy()
+    rules = rules.model_copy(update={"model": rules.model.model_copy(update={"task": "regression"})})
+    reasons = [each.reasons[0] for each in live(rules, [check(day, True, labels=400) for day in range(2)])]
+    assert any("rows as bad as the best constant above the best level held" in each for each in reasons)
+
+
 def test_what_was_paid_for_is_gone_and_adds_up_again():
     assert actions(policy(), [check(day, True, labels=80) for day in range(4)])[1::2] == ["retrain", "retrain"]
 
