@@ -76,6 +76,8 @@ def init(
         write_file(values, write.values_text(text, location, str(values)).encode())
     _say(seen, guesses, parsed)
     typer.echo(f"wrote {file}; look through its guesses, then: kedge policy check {file}", err=True)
+    if values is not None:
+        typer.echo(f"wrote {values}; fill in what is empty, then install the chart with it", err=True)
 
 
 def _formats(said: list[str]) -> dict[str, str]:

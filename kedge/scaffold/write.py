@@ -44,6 +44,10 @@ VALUES = (
     "  enabled: false         # true where a Gateway is; it needs serving.enabled",
     "  gateway: {namespace: gateway, name: kedge}",
     "  domain: example.com    # a model's host is <model>.<namespace>.<domain>",
+    "images:                  # the digests that `make images` prints: no public registry has them",
+    '  step: {repository: kedge/step, digest: ""}      # checks, training steps and releases',
+    '  serve: {repository: kedge/serve, digest: ""}    # the model server',
+    '  collect: {repository: kedge/collect, digest: ""}',
     "models:",
     "  - policy:",
 )

@@ -224,6 +224,7 @@ def test_kedge_init_writes_values_that_the_chart_takes_as_they_are(tmp_path):
     words = ["init", table, "--target", "returned", "-o", file, "--values", values]
     done = CliRunner().invoke(build(), [str(word) for word in words])
     assert done.exit_code == 0, done.output
+    assert f"wrote {values}" in done.output
     assert "is of this machine" in values.read_text()
     (made,) = [o for o in render(values) if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "kedge-policies"]
     (text,) = made["data"].values()
