@@ -102,9 +102,10 @@ def submit(
         for line in _proof(open_store(settings.store), asked, outcomes[0]):
             typer.echo(line)
     if unserved and outcomes[0].state == "succeeded":
-        say("nothing serves on this machine, so it is registered and not released. To release it:")
+        say("nothing served on this machine when the run began, so it is registered and not released. To release it:")
         given = f"--policy {policy}" if policy is not None else f"--model {model}"
-        say(f"  kedge up {given}        # in another terminal, left running")
+        if _nothing_serves(settings):
+            say(f"  kedge up {given}        # in another terminal, left running")
         say(f"  kedge submit {given} --local --release {outcomes[0].bundle}")
     for outcome in outcomes:
         outcome.raise_if_failed()

@@ -97,7 +97,18 @@ def test_where_nothing_serves_what_passed_is_registered_and_its_release_explaine
     lines = result.output.splitlines()
     assert lines[-4] == f"run retrain-fraud-first succeeded, bundle {BUNDLE}"
     assert "registered and not released" in lines[-3]
+    assert lines[-2].split()[:4] == ["kedge", "up", "--policy", str(policy)]
     assert lines[-1].split() == ["kedge", "submit", "--policy", str(policy), "--local", "--release", BUNDLE]
+
+
+def test_a_platform_that_came_up_during_the_run_is_not_to_be_started(words, monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
+    seen = iter((False, True))
+    monkeypatch.setattr("kedge.rollout.local.folder.Folder.running", lambda _: next(seen))
+    Path(words[2]).write_text(POLICY.replace("manual", "auto"))
+    lines = run(words, "--key", "first").output.splitlines()
+    assert "when the run began" in lines[-2]
+    assert lines[-1].split()[:2] == ["kedge", "submit"]
 
 
 def test_the_page_of_a_run_is_printed_for_people_and_for_programs(words, monkeypatch) -> None:
