@@ -94,7 +94,8 @@ def tell(policy: Policy, store: Store, uri: str) -> None:
     except Exception as exc:  # noqa: BLE001
         steps.say(f"mlflow: this training is not logged yet, the next one logs it too: {exc}")
     else:
-        steps.say(f"mlflow: {logged or 'no further'} training{'' if logged == 1 else 's'} logged")
+        if logged:
+            steps.say(f"mlflow: {logged} training{'' if logged == 1 else 's'} logged")
 
 
 def _is_training(started: Record[RunStarted] | None, finished: Record[RunFinished]) -> bool:

@@ -107,10 +107,12 @@ def test_one_that_failed_is_a_failed_run_with_its_reason(tmp_path, store, uri) -
     assert found.data.params["train.seed"] == "0"
 
 
-def test_telling_twice_makes_one_run(tmp_path, store, uri) -> None:
+def test_telling_twice_makes_one_run_and_one_line(tmp_path, store, uri, capsys) -> None:
     run, _ = trained(store, tmp_path)
-    told(tmp_path, store, uri, run)
-    told(tmp_path, store, uri, run)
+    _, said = told(tmp_path, store, uri, run, capsys)
+    assert "mlflow: 1 training logged" in said
+    _, said = told(tmp_path, store, uri, run, capsys)
+    assert "mlflow" not in said
     assert len(runs(uri)[1]) == 1
 
 
