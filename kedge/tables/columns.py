@@ -621,4 +621,5 @@ def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) 
         close = difflib.get_close_matches(name, present, n=1)
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
-    return f"{place}: column {', '.join(parts)} is missing; the table has: {shown}"
+    lacking = f"column {parts[0]} is" if len(parts) == 1 else f"columns {', '.join(parts)} are"
+    return f"{place}: {lacking} missing; the table has: {shown}"

@@ -57,6 +57,8 @@ def test_columns_are_found_by_what_the_policy_says_tables_call_them(tmp_path):
     assert np.array_equal(model.predict(theirs), scores(made, table))
     with pytest.raises(DataError, match=r"the pyarrow Table: column 'Umsatz.netto' is missing"):
         model.predict(table.drop_columns(["amount"]))
+    with pytest.raises(DataError, match=r"columns 'Umsatz.netto', 'country' are missing"):
+        model.predict(table.drop_columns(["amount", "country"]))
 
 
 def test_values_that_training_would_not_take_are_counted_and_not_shown(made):
