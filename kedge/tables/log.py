@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 from pyarrow.dataset import ParquetFragmentScanOptions
 
+from kedge import allocation
 from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
@@ -193,6 +194,8 @@ def read_parts(
     values = PART_VALUES if labels == "none" else PART_VALUES // 2
     bounds = _bounds(store, policy, start, end, values // len(names))
     seen: list[Hashes] = []
+    if len(bounds) > 2:
+        allocation.give_more_back()
     for first, last in pairwise(bounds):
         if len(bounds) == 2:
             yield read_window(store, policy, first, last, columns=columns, labels=labels, known_at=known_at)
