@@ -12,6 +12,7 @@ from kedge import policy as policies
 from kedge.drift import Comparison, Profile
 from kedge.drift.columns import Categories, Numbers
 from kedge.drift.compare import MIN_ROWS
+from kedge.drift.text import told
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.progress import watched
@@ -40,6 +41,9 @@ class ComparedTables(Comparison):
     current: Profile
     min_rows: int
     """Rows needed on either side for a verdict."""
+
+    def __str__(self) -> str:
+        return told(self, self.current, self.min_rows)
 
     def to_html(self, title: str = "Drift") -> str:
         """A whole page with every column, to be kept or sent."""

@@ -10,8 +10,7 @@ import typer
 from kedge.cli.options import ModelName, StoreRoot, json_text, optional_policy
 
 if TYPE_CHECKING:
-    from kedge.api.comparison import ComparedTables
-    from kedge.drift import Feature, Profile
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +62,7 @@ def drift(
         from kedge.store.files import write_file
 
         write_file(html, compared.to_html(title=f"Drift of {now}").encode())
-    typer.echo(json_text(compared.to_dict()) if as_json else _text(compared))
+    typer.echo(json_text(compared.to_dict()) if as_json else str(compared))
 
 
 def _two(tables: list[str], reference: str | None, current: str | None) -> tuple[str, str]:
@@ -74,51 +73,3 @@ def _two(tables: list[str], reference: str | None, current: str | None) -> tuple
     if len(given) != 2 or (tables and len(tables) != 2):
         raise UsageError("give two tables: kedge drift REFERENCE CURRENT, or --reference and --current")
     return given[0], given[1]
-
-
-def _text(comparison: ComparedTables) -> str:
-    rows = f"{comparison.rows:,} rows against {comparison.reference_rows:,}"
-    if comparison.verdict == "too few rows":
-        return f"too few rows: {rows}, of {comparison.min_rows:,} needed; no verdict, which is not the same as no drift"
-    lines = [f"{len(comparison.drifted)} of {len(comparison.features)} columns drifted ({rows})"]
-    lines += [f"  {name}: {_drifted(comparison.features[name])}" for name in comparison.drifted]
-    lines += [
-        f"  {pair.first} and {pair.second}: rank correlation {pair.reference_correlation:.2f} to "
-        f"{pair.current_correlation:.2f}  q {pair.q_value:.2g}"
-        for pair in comparison.pairs
-    ]
-    skipped = [f"{name} ({f.note})" for name, f in comparison.features.items() if f.verdict == "not comparable"]
-    if skipped:
-        lines.append(f"  not compared: {', '.join(skipped)}")
-    lines += [f"  {line}" for line in unreadable(comparison.current)]
-    if comparison.extra:
-        lines.append(f"  not in the reference: {', '.join(comparison.extra)}")
-    return "\n".join(lines)
-
-
-def unreadable(profile: Profile) -> list[str]:
-    """Lines about the columns of which some values could not be read."""
-    return [
-        f"{name}: {count:,} values cannot be read as its type and count as missing"
-        for name, count in profile.unreadable.items()
-    ]
-
-
-def _drifted(feature: Feature) -> str:
-    sure = "" if feature.q_value is None or feature.verdict == "missing" else f"  q {feature.q_value:.2g}"
-    note = f"  ({feature.note})" if feature.note else ""
-    return f"{', '.join(_measured(reason, feature) for reason in feature.reasons)}{sure}{note}"
-
-
-def _measured(reason: str, feature: Feature) -> str:
-    """A reason, with the figure it rests on."""
-    figures = {
-        "missing values": (feature.reference_null_rate, feature.null_rate),
-        "new categories": (feature.new_category_share,),
-        "range": (feature.out_of_range_share,),
-        "infinities": (feature.infinite_share,),
-    }
-    if reason == "distribution" and feature.psi_debiased is not None:
-        return f"distribution (PSI {feature.psi_debiased:.4f})"
-    shares = [f"{share:.1%}" for share in figures.get(reason, ()) if share is not None]
-    return f"{reason} ({' to '.join(shares)})" if shares else reason

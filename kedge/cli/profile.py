@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from kedge.cli.drift import unreadable
 from kedge.cli.options import ModelName, StoreRoot, optional_policy
 
 
@@ -31,6 +30,7 @@ def profile(
     Example: kedge profile reference.parquet -o reference.json
     """
     from kedge.api import comparison
+    from kedge.drift.text import unreadable
     from kedge.settings import Settings
     from kedge.store.files import write_file
 

@@ -76,4 +76,5 @@ def score(
         typer.echo(json_text(done.to_dict()))
         return
     beside = f", candidate {done.candidate[:12]} beside it" if done.candidate else ""
-    typer.echo(f"{done.model}: {done.rows:,} rows scored by bundle {done.bundle[:12]}{beside}: {done.output}")
+    logged = ", logged among the served ones" if done.logged and asked.release.mode == "served" else ""
+    typer.echo(f"{done.model}: {done.rows:,} rows scored by bundle {done.bundle[:12]}{beside}{logged}: {done.output}")

@@ -47,9 +47,10 @@ def _of_delays(policy: Policy, known: Delays) -> list[str]:
         f"{name or 'half'} after {_span(delay.median)} (90 % after {_span(delay.q90)})"
         for name, delay in known.classes.items()
     )
-    if known.differ(policy.monitor.window_seconds / 24):
+    slack = policy.monitor.window_seconds / 24
+    if known.differ(slack):
         return [f"outcomes are known at different times, {told}: write `labels: {{complete_after_seconds: {hours}}}`"]
-    if stated is not None and known.due_seconds > stated:
+    if stated is not None and known.due_seconds > stated + slack:
         return [f"outcomes take longer than stated, {told}: write `labels: {{delay_seconds: {hours}}}`"]
     only = next(iter(known.classes))
     lone = policy.model.task == "binary" and len(known.classes) == 1 and known.classes[only].share < MAX_LONE

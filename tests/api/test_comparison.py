@@ -190,3 +190,9 @@ def test_what_another_library_cannot_give_is_one_sentence_with_the_way_from_ther
     ):
         with pytest.raises(DataError, match=said):
             kedge.profile(table)
+
+
+def test_a_comparison_prints_what_the_command_prints():
+    said = str(kedge.compare(pa.table(columns()), pa.table(columns(1, shift=1.0)))).splitlines()
+    assert said[0] == "1 of 2 columns drifted (3,000 rows against 3,000)"
+    assert said[1].startswith("  amount: distribution (PSI ")

@@ -269,6 +269,12 @@ def test_a_stated_delay_that_is_too_short_is_told_with_what_the_log_shows(world,
     assert "172800}`" in data.warnings[1]
 
 
+def test_seconds_beyond_a_stated_delay_are_not_told(world):
+    for day in range(5):
+        world.serve(rows(300, START + day * DAY, day), labels_after=timedelta(seconds=5))
+    assert check(world, START + 5 * DAY, {"delay_seconds": 0}).warnings == ()
+
+
 def test_an_estimate_of_the_last_day_is_used_again(world, monkeypatch):
     asked = []
     estimate = delays.estimate
