@@ -87,8 +87,14 @@ def up(
     for path in files:
         guarded = policies.load(path)
         threading.Thread(target=guard, args=(guarded, settings, stop, typer.echo), daemon=True).start()
+
+    def ended() -> bool:
+        if signals:
+            stop.set()  # before the platform goes down: the guard has nothing to say of that
+        return bool(signals)
+
     try:
-        supervisor.run(lambda: bool(signals), typer.echo)
+        supervisor.run(ended, typer.echo)
     finally:
         stop.set()
 

@@ -22,7 +22,8 @@ def html(replay: Replay) -> str:
     ranked = best_first([replay.policy, *replay.rules], costs)
     shown = [replay.policy, *(walk for walk in ranked if walk.rule != "policy")][:MAX_CURVES]
     wrong = "wrong decisions" if classes else "loss over the constant's"
-    same = "" if replay.same_as_before is None else f"{replay.same_as_before:.1%}"
+    same = replay.same_as_before
+    inertia = {} if same is None else {"'same label as before' is right in": f"{same:.1%}"}
     return page(
         f"Replay of {policy.name}",
         section(
@@ -34,8 +35,8 @@ def html(replay: Replay) -> str:
                     "the policy above it": f"{replay.regret(replay.policy):,.0f}",
                     f"the best rule, {replay.best_rule.rule}, above it": f"{replay.regret(replay.best_rule):,.0f}",
                     "first change noticed": _first_change(replay),
-                    "'same label as before' is right in": same or "-",
                 }
+                | inertia
             ),
         ),
         section(

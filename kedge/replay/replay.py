@@ -56,7 +56,7 @@ class Replay:
                 words.append(what)
         return (
             f"Over {len(self.blocks):,} blocks the policy would have cost {ours:,.0f} (errors, "
-            f"{self.policy.runs:,} runs, {self.policy.promotions:,} promotions): {', '.join(words)}."
+            f"runs: {self.policy.runs:,}, promotions: {self.policy.promotions:,}): {', '.join(words)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
