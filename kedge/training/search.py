@@ -352,10 +352,8 @@ def _averaged(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows) 
     newest = len(rows) - min(WEIGHING_ROWS, len(rows) // 5)
     learned = [rows[window.start(newest) : newest] for window in within(windows(newest), newest, recipe.window)]
     varied = [each for each in learned if not absent_classes(policy, each.label[: split(len(each))])]
-    models = []
-    for each in varied or [rows]:
-        weighted = each.weighted(policy.train.half_life_seconds)
-        models.append(attempt(recipe.estimator, policy, signature, weighted).fit(weighted))
+    weighted = [each.weighted(policy.train.half_life_seconds) for each in varied or [rows]]
+    models = [attempt(recipe.estimator, policy, signature, each).model for each in weighted]
     found = [score(policy, model, signature, rows.matrix[newest:]) for model in models]
     objective, label = policy.model.objective, rows.label[newest:]
     weights = member_weights(objective, np.array([losses(objective, label, scores) for scores in found]))
