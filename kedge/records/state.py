@@ -444,7 +444,7 @@ def _turns(known: Sequence[Record[Data]]) -> dict[str, list[End]]:
     """The ends of each bundle's releases, newest first: by attempt, and rolled back after it was promoted."""
     promoted = {item.key: item.order for item in of_kind(known, Promoted)}
     ends: list[End] = [*of_kind(known, Promoted), *of_kind(known, RolledBack)]
-    ends.sort(key=lambda item: (item.data.attempt, max(item.order, promoted.get(item.key, item.order)), item.kind))
+    ends.sort(key=lambda item: (item.data.attempt or 1, max(item.order, promoted.get(item.key, item.order)), item.kind))
     turns: dict[str, list[End]] = {}
     for item in reversed(ends):
         turns.setdefault(item.data.bundle, []).append(item)

@@ -75,7 +75,7 @@ def back_from(release: Release, champion: Slot) -> Rollout:
         uri=release.uri(bundle),
         slot=champion,
         champion=before,
-        attempt=state.release_attempts(bundle),
+        attempt=max(1, state.release_attempts(bundle)),  # none where the record of its beginning is lost
         run="",
         started=now,
         since=now,

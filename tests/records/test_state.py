@@ -72,12 +72,21 @@ FIRST, SECOND, YEAR = event(0, "promoted", A), event(1, "promoted", B, previous=
         ([FIRST, SECOND, event(YEAR, "rolled-back", B), event(2, "promoted", C, previous=A)], (A, C)),
         ([FIRST, SECOND, event(-YEAR, "rolled-back", B), event(2, "promoted", C, previous=A)], (A, C)),
         ([FIRST, SECOND, event(2, "promoted", C, previous=B), event(-YEAR, "rolled-back", C)], (A, B)),
+        ([FIRST, SECOND, event(2, "rolled-back", B, f"{B}-0", attempt=0)], (A,)),
         (
             [FIRST, SECOND, event(2, "rolled-back", B), event(-1, "promoted", B, f"{B}-2", previous=A, attempt=2)],
             (A, B),
         ),
     ],
-    ids=["promotion ahead", "first one ahead", "rollback ahead", "rollback back", "last rollback back", "again, back"],
+    ids=[
+        "promotion ahead",
+        "first one ahead",
+        "rollback ahead",
+        "rollback back",
+        "last rollback back",
+        "no begun release",
+        "again, back",
+    ],
 )
 def test_wrong_clocks_do_not_say_who_serves(ends, expected):
     assert lineage(*ends) == expected
