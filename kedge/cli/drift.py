@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kedge.cli.options import ModelName, StoreRoot, json_text, optional_policy
-
-if TYPE_CHECKING:
-    pass
 
 
 def register(app: typer.Typer) -> None:
