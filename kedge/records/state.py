@@ -321,6 +321,10 @@ class ModelState:
         """How often a release of the bundle was begun."""
         return sum(release.bundle == bundle and release.started is not None for release in self.releases)
 
+    def last_attempt(self, bundle: str) -> int:
+        """Number of the bundle's newest release: the first where the record of its beginning is lost."""
+        return max(1, self.release_attempts(bundle))
+
     def approved(self, key: str) -> bool:
         """Whether a person approved the release of this bundle, or the retraining of this decision."""
         return self.approval(key) is not None

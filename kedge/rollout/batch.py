@@ -144,7 +144,7 @@ def rollback(ledger: Ledger, *, reason: str, actor: str = "", to: str = "") -> O
         if done is not None:
             return done
         before = served_before(state, policy.name, champion)
-        attempt = state.release_attempts(champion)
+        attempt = state.last_attempt(champion)
         since = max(ledger.clock(), state.champion.since)  # predictions, and so a promotion, may be dated ahead
         data = ReleaseStarted(bundle=champion, attempt=attempt, slot=SLOT, previous=before)
         under_way = Record(model=policy.name, key=f"{champion}-{attempt}", time=since, data=data)

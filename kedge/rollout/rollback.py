@@ -75,7 +75,7 @@ def back_from(release: Release, champion: Slot) -> Rollout:
         uri=release.uri(bundle),
         slot=champion,
         champion=before,
-        attempt=max(1, state.release_attempts(bundle)),  # none where the record of its beginning is lost
+        attempt=state.last_attempt(bundle),
         run="",
         started=now,
         since=now,
