@@ -6,7 +6,8 @@ every window is tried and the rows say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,6 +20,7 @@ from kedge import bundle
 from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packages, transform
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
+from kedge.cpus import usable_cpus
 from kedge.errors import DataError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
@@ -30,6 +32,7 @@ from kedge.training.estimators import (
     attempt,
     importance,
     score,
+    short,
     split,
 )
 from kedge.training.permutation import permutation
@@ -85,6 +88,15 @@ class WindowFits:
             own = found_on == (start, end)
             self._models[key] = candidate.model if own else candidate.fit(self._window(start, end))
         return self._models[key]
+
+    def models(self, name: str, asked: Sequence[tuple[int, int, tuple[int, int] | None]]) -> list[Any]:
+        """Models of several windows, each as :meth:`model` takes it: short ones are made side by side."""
+        chosen = named(name, packages.of(self.policy) if ":" in name else None)
+        beside = [each for each in reversed(asked) if short(chosen, each[1] - each[0])]  # the longest first
+        with ThreadPoolExecutor(self.policy.train.threads or usable_cpus()) as pool:
+            for made in [pool.submit(self.model, name, *each) for each in beside]:
+                made.result()
+        return [self.model(name, *each) for each in asked]
 
     def last(self, window: Window, judged: int, end: int) -> int:
         """Row before which a fit through row ``end`` ends: of a long window that before which the judged one does."""
@@ -213,12 +225,11 @@ class Challenger:
         )
 
     def _merged(self, end: int) -> Any:
-        members = self._members(end)
-        models = [self._member(window, self.fits.last(window, self.judged_end, end)) for window in members]
-        return bundle.merge(models, list(members.values()), named(self.estimator))
-
-    def _member(self, window: Window, end: int) -> Any:
-        return self.fits.model(self.estimator, window.start(end), end, self._stopped(window))
+        members, asked = self._members(end), []
+        for window in members:
+            last = self.fits.last(window, self.judged_end, end)
+            asked.append((window.start(last), last, self._stopped(window)))
+        return bundle.merge(self.fits.models(self.estimator, asked), list(members.values()), named(self.estimator))
 
     def _stopped(self, window: Window) -> tuple[int, int] | None:
         """The rows that stopped the judged fit's member: stopped anew, the served one would be surer, or less sure,
@@ -350,9 +361,9 @@ def _weighed(
     for window in within(windows(end, change), end, longest):
         last = fits.last(window, judged, end)
         if fits.learnable(window.start(last), last):
-            members[window] = fits.model(estimator, window.start(last), last)
+            members[window] = (window.start(last), last, None)
     objective, label = fits.policy.model.objective, fits.rows.label[newest:]
-    scores = [fits.score(model, newest, len(fits.rows)) for model in members.values()]
+    scores = [fits.score(model, newest, len(fits.rows)) for model in fits.models(estimator, [*members.values()])]
     shares = member_weights(objective, np.array([losses(objective, label, one) for one in scores]))
     return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
 

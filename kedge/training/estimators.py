@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,12 +22,15 @@ __all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "m
 
 SELECTION_SHARE, MAX_SELECTION_ROWS = 0.2, 20_000
 """Newest share of the rows of a fit, on which it is stopped and measured; more rows would say the same."""
+SHORT_FIT = 128_000
+"""A fit of at most so many rows takes one thread, where the estimator allows another one beside it: two threads make
+one hardly faster, and two fits at once take little longer than one."""
 LONG_SHARE = 15
 """A second fit that would see at most one row in so many besides costs as much and says the same as the first;
 not where rows weigh by their age."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FittedCandidate:
     """An estimator with the settings that rows gave it: fitted on the older of them, stopped by the newest ones."""
 
@@ -35,6 +38,7 @@ class FittedCandidate:
     estimator: Estimator
     settings: Settings
     rows: Rows
+    _of_older: Any = None
 
     @property
     def model(self) -> Any:
@@ -70,12 +74,14 @@ class FittedCandidate:
         scores = self.estimator.predict(self.policy.model.objective, self.settings.signature, self._first, newer.matrix)
         return newer.label, scores
 
-    @cached_property
+    @property
     def _first(self) -> Any:
-        """The model of the older rows."""
-        older, newer = self.rows[: split(len(self.rows))], self.rows[split(len(self.rows)) :]
-        stop = _weighted(self.policy, newer) if self.estimator.stops_early else None
-        return self._fitted(_weighted(self.policy, older), newer=stop)
+        """The model of the older rows. Kept by hand: ``cached_property`` of Python 3.11 has one lock for all fits."""
+        if self._of_older is None:
+            older, newer = self.rows[: split(len(self.rows))], self.rows[split(len(self.rows)) :]
+            stop = _weighted(self.policy, newer) if self.estimator.stops_early else None
+            self._of_older = self._fitted(_weighted(self.policy, older), newer=stop)
+        return self._of_older
 
     def _fitted(self, rows: Rows, *, newer: Rows | None = None, rounds: int | None = None) -> Any:
         name, given = self.estimator.name, self.policy.train.parameters
@@ -98,7 +104,15 @@ def attempt(name: str, policy: Policy, signature: Signature, rows: Rows) -> Fitt
         UsageError: it cannot do what the policy asks, or its package is not there.
     """
     estimator = named(name, packages.of(policy) if ":" in name else None)
-    return FittedCandidate(policy, estimator, estimator.checked(settings(name, policy, signature)), rows)
+    asked = settings(name, policy, signature)
+    if short(estimator, len(rows)):
+        asked = replace(asked, threads=1)
+    return FittedCandidate(policy, estimator, estimator.checked(asked), rows)
+
+
+def short(estimator: Estimator, rows: int) -> bool:
+    """Whether a fit of so many rows takes one thread, so that others can be made beside it."""
+    return estimator.beside_others and rows <= SHORT_FIT
 
 
 def settings(name: str, policy: Policy, signature: Signature) -> Settings:

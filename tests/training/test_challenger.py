@@ -308,3 +308,13 @@ def test_the_manifest_says_which_rows_both_fits_read(followed) -> None:
     assert fits.trained_until == START + timedelta(minutes=CHANGE + 1999)
     assert fits.change_point == CHANGED_AT
     assert fits.windows == challenger.windows
+
+
+@pytest.mark.parametrize("estimator", ["xgboost", "lightgbm"])
+def test_fits_side_by_side_are_those_made_one_after_another(estimator: str) -> None:
+    table = stream(2000)
+    scores = []
+    for threads in (1, 3):
+        made = fit_challenger(policy(estimators=[estimator], threads=threads), table)
+        scores.append(made.score(made.final, table).tolist())
+    assert scores[0] == scores[1]

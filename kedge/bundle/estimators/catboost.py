@@ -51,6 +51,7 @@ class CatBoost(Estimator):
     name, format, ending = "catboost", "catboost", "cbm.zip"
     libraries = ("catboost",)
     stops_early = True
+    beside_others = True
 
     def parameters(self, task: str) -> frozenset[str]:
         catboost = _library()

@@ -129,6 +129,8 @@ class Estimator(ABC):
     """What it can minimise, see :attr:`Settings.objective`; None: anything."""
     stops_early: ClassVar[bool] = False
     """Whether newer rows say after how many rounds to stop."""
+    beside_others: ClassVar[bool] = False
+    """Whether several fits may run at once in one process, a thread each."""
 
     @abstractmethod
     def parameters(self, task: str) -> frozenset[str]:

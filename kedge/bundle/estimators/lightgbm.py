@@ -54,6 +54,7 @@ class LightGBM(Estimator):
     name, format, ending = "lightgbm", "lightgbm", "txt"
     libraries = ("lightgbm",)
     stops_early = True
+    beside_others = True
 
     def parameters(self, task: str) -> frozenset[str]:  # noqa: ARG002
         with needed_by("the estimator lightgbm", "lightgbm"):

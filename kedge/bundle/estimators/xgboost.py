@@ -44,6 +44,7 @@ class XGBoost(Estimator):
     name, format, ending = "xgboost", "xgboost", "ubj"
     libraries = ("xgboost",)
     stops_early = True
+    beside_others = True
 
     def parameters(self, task: str) -> frozenset[str]:
         import xgboost
