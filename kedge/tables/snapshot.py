@@ -24,6 +24,7 @@ from kedge.policy import Data, Policy
 from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import delays
+from kedge.tables.ahead import ahead
 from kedge.tables.columns import FAULT, FILE, ROW, TIME
 from kedge.tables.fingerprint import SLICE_ROWS, Digest
 from kedge.tables.served import LogReader
@@ -98,7 +99,8 @@ def take(
     start = end - timedelta(seconds=data.history_seconds) if data.history_seconds else None
     with _scratch("ingest") as folder:
         kept, newest, faults, read = Sorter(folder), None, 0, 0
-        for raw in table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True):
+        raws = table.batches(start=start, end=before, known_at=end, unlabelled=negative, provenance=True)
+        for raw in ahead(raws):
             batch = _plain_files(raw)
             batch = _absent_as_negative(batch, policy.model.target) if negative else batch
             read += batch.num_rows
@@ -285,7 +287,7 @@ def _write(store: Store, blocks: Iterable[pa.Table], rows: int, **about: Any) ->
     """Keep ordered rows; they lie in a folder of this machine until their name is known."""
     with _scratch("snapshot") as folder:
         parts = _Parts(folder, rows)
-        for block in _resliced(blocks, SLICE_ROWS):
+        for block in ahead(_resliced(blocks, SLICE_ROWS)):
             parts.add(block)
         name, files = parts.done()
         prefix = _prefix(about["model"], name)
