@@ -7,10 +7,9 @@ every window is tried and the rows say.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from kedge import bundle
 from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packages, transform
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
-from kedge.cpus import usable_cpus
 from kedge.errors import DataError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
@@ -33,6 +31,7 @@ from kedge.training.estimators import (
     importance,
     score,
     short,
+    side_by_side,
     split,
 )
 from kedge.training.permutation import permutation
@@ -92,11 +91,8 @@ class WindowFits:
     def models(self, name: str, asked: Sequence[tuple[int, int, tuple[int, int] | None]]) -> list[Any]:
         """Models of several windows, each as :meth:`model` takes it: short ones are made side by side."""
         chosen = named(name, packages.of(self.policy) if ":" in name else None)
-        beside = [each for each in reversed(asked) if short(chosen, each[1] - each[0])]  # the longest first
-        with ThreadPoolExecutor(self.policy.train.threads or usable_cpus()) as pool:
-            for made in [pool.submit(self.model, name, *each) for each in beside]:
-                made.result()
-        return [self.model(name, *each) for each in asked]
+        makers = [(short(chosen, each[1] - each[0]), partial(self.model, name, *each)) for each in asked]
+        return side_by_side(makers, self.policy)
 
     def last(self, window: Window, judged: int, end: int) -> int:
         """Row before which a fit through row ``end`` ends: of a long window that before which the judged one does."""

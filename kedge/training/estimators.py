@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +20,19 @@ from kedge.errors import KedgeError, UsageError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 
-__all__ = ["FittedCandidate", "Rows", "attempt", "calibration", "importance", "mean_loss", "score", "settings", "split"]
+__all__ = [
+    "FittedCandidate",
+    "Rows",
+    "attempt",
+    "calibration",
+    "importance",
+    "mean_loss",
+    "score",
+    "settings",
+    "short",
+    "side_by_side",
+    "split",
+]
 
 SELECTION_SHARE, MAX_SELECTION_ROWS = 0.2, 20_000
 """Newest share of the rows of a fit, on which it is stopped and measured; more rows would say the same."""
@@ -113,6 +127,14 @@ def attempt(name: str, policy: Policy, signature: Signature, rows: Rows) -> Fitt
 def short(estimator: Estimator, rows: int) -> bool:
     """Whether a fit of so many rows takes one thread, so that others can be made beside it."""
     return estimator.beside_others and rows <= SHORT_FIT
+
+
+def side_by_side(makers: Sequence[tuple[bool, Callable[[], Any]]], policy: Policy) -> list[Any]:
+    """What each of these makes, in their order. The short ones, marked so, are made first, at once, the last ones (of
+    windows the longest) to begin with; the others one after another."""
+    with ThreadPoolExecutor(policy.train.threads or usable_cpus()) as pool:
+        begun = [pool.submit(make) if brief else None for brief, make in reversed(makers)][::-1]
+    return [make() if made is None else made.result() for made, (_, make) in zip(begun, makers, strict=True)]
 
 
 def settings(name: str, policy: Policy, signature: Signature) -> Settings:

@@ -29,7 +29,7 @@ from kedge.extras import needed_by
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.training.estimators import Rows, absent_classes, attempt, score, split
+from kedge.training.estimators import Rows, absent_classes, attempt, score, short, side_by_side, split
 from kedge.training.windows import WEIGHING_ROWS, member_weights, windows, within
 
 if TYPE_CHECKING:
@@ -353,7 +353,9 @@ def _averaged(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows) 
     learned = [rows[window.start(newest) : newest] for window in within(windows(newest), newest, recipe.window)]
     varied = [each for each in learned if not absent_classes(policy, each.label[: split(len(each))])]
     weighted = [each.weighted(policy.train.half_life_seconds) for each in varied or [rows]]
-    models = [attempt(recipe.estimator, policy, signature, each).model for each in weighted]
+    tried = [attempt(recipe.estimator, policy, signature, each) for each in weighted]
+    makers = [(short(each.estimator, len(each.rows)), lambda each=each: each.model) for each in tried]
+    models = side_by_side(makers, policy)
     found = [score(policy, model, signature, rows.matrix[newest:]) for model in models]
     objective, label = policy.model.objective, rows.label[newest:]
     weights = member_weights(objective, np.array([losses(objective, label, scores) for scores in found]))
