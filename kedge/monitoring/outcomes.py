@@ -45,13 +45,15 @@ class LastVerdict:
     """Rows predicted before were judged; None: the check before was one of an older version, see ``at``."""
     at: datetime | None = None
     """End of the check that judged them: outcomes observed by then are known to it; None: no check has judged yet."""
+    received: datetime | None = None
+    """When the newest of the outcomes known to it was received; None: an earlier version's check did not say."""
 
     @classmethod
     def after(cls, judged: Cohort, at: datetime) -> LastVerdict:
         """After a check that ended then. Without a verdict its cohort stays open."""
         if judged.verdict == "judged":
-            return cls(until=judged.end, at=at)
-        return cls(until=judged.start, at=judged.since)
+            return cls(until=judged.end, at=at, received=judged.received)
+        return cls(until=judged.start, at=judged.since, received=judged.received)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,9 @@ class Span:
     """None: no check has judged yet."""
     last: datetime | None
     """End of the check that judged last."""
+    received: datetime | None = None
+    """Outcomes received after it are late ones, whenever they were observed; None: the check that judged last did not
+    say up to when it knew them."""
 
 
 def span(
@@ -105,6 +110,7 @@ def span(
         late_from=max(tenure_since, judged - LATE_WINDOWS * window),
         late_since=None if known is None else max(known, end - LATE_WINDOWS * window),
         last=known,
+        received=last.received if last is not None else None,
     )
 
 
@@ -132,6 +138,8 @@ class Outcomes:
     corrected: int = 0
     newest: datetime | None = None
     """When the newest of the outcomes became known."""
+    received: datetime | None = None
+    """When the newest of the log's outcomes was received; None: they are from arrays."""
     span: Span
     delay_seconds: float = 0.0
     delays: Delays | None = None
@@ -152,7 +160,10 @@ class Outcomes:
             start=self.span.start,
             end=self.span.end,
         )
-        return replace(found, since=self.span.last, delay_seconds=self.delay_seconds, delays=self.delays)
+        received = self.received if found.verdict == "judged" else self.span.received
+        return replace(
+            found, since=self.span.last, received=received, delay_seconds=self.delay_seconds, delays=self.delays
+        )
 
     def without(self, start: datetime, end: datetime) -> Outcomes:
         """Those predicted outside of a time."""
@@ -231,7 +242,7 @@ def read(
     Raises:
         StoreError: the log cannot be read.
     """
-    last = last_verdict(checks, serving.tenure_id)
+    last, received = last_verdict(checks, serving.tenure_id), log.newest_label(store, policy)
     where = span(policy, serving.since, last, end, delay, oldest=lambda: log.newest_days(store, policy, MAX_ROWS, end))
     kept = {name for name, feature in policy.model.features.items() if feature.privacy == "keep"}
     slices = [name for name in policy.model.slices if name in kept]
@@ -240,7 +251,9 @@ def read(
     names = list(dict.fromkeys(("_id", "_time", "_version", "_score", *groups)))
 
     def predicted(names: Sequence[str], labels: log.Labels) -> Iterator[pa.Table]:
-        return log.read_parts(store, policy, where.start, where.end, columns=names, labels=labels, known_at=end)
+        return log.read_parts(
+            store, policy, where.start, where.end, columns=names, labels=labels, known_at=end, received_by=received
+        )
 
     known: list[Hashes] = []
     keep_ids = bool(features or policy.gates.fairness.columns)
@@ -252,7 +265,8 @@ def read(
             yield _Part.of(policy, _of(rows, bundle, left_out), groups, ids=keep_ids)
 
     due = _Part.joined(list(own_parts()))
-    own = due.outcomes(slices, 0, span=where, delay_seconds=delay, delays=estimate)
+    about = {"span": where, "received": received, "delay_seconds": delay, "delays": estimate}
+    own = due.outcomes(slices, 0, **about)
     if cohort.incomplete(policy, own.scores, own.labels, own.late):  # look what the policy should say of delays
         return replace(own, delays=estimate or _estimate(policy, store, checks, end))
     tables = []
@@ -264,6 +278,8 @@ def read(
             where.judged,
             since=where.late_since,
             known_at=end,
+            received_since=where.received,
+            received_by=received,
             columns=[*names, *(name for name in features if name not in names)],
             without=np.concatenate(known),
         )
@@ -274,9 +290,7 @@ def read(
         first = late.filter(pc.invert(again))
         tables, corrected = [first], late.num_rows - first.num_rows
         due = _Part.joined([_Part.of(policy, first, groups, ids=keep_ids), due])
-        own = due.outcomes(
-            slices, first.num_rows, corrected=corrected, span=where, delay_seconds=delay, delays=estimate
-        )
+        own = due.outcomes(slices, first.num_rows, corrected=corrected, **about)
     own = replace(own, **_protected(policy, due, where.late_from))
     if not features:
         return own

@@ -89,6 +89,9 @@ class Cohort:
     """And before then."""
     since: datetime | None = None
     """When the last verdict before was given; None: there was none in this tenure."""
+    received: datetime | None = None
+    """When the newest of the labels in the log was received by the last verdict, this one if it is one: those received
+    later are judged by a later check. None: an earlier version's check did not say."""
     delay_seconds: float = 0.0
     """Age from which rows were due."""
     delays: Delays | None = None

@@ -223,6 +223,14 @@ def days(table: DeltaTable | None) -> list[str]:
     return sorted(found, reverse=True)
 
 
+def received(table: DeltaTable) -> list[datetime]:
+    """When the newest row of each file was received, by the files' statistics, which keep milliseconds."""
+    files = table.get_add_actions(flatten=True)
+    if "max._received" not in files.column_names:
+        return []
+    return [time for time in files["max._received"].to_pylist() if time is not None]
+
+
 def key_of(policy: Policy, table: Table) -> str:
     """Where a model's table lies in the store."""
     return f"logs/{policy.name}/{table}"

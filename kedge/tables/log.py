@@ -28,7 +28,7 @@ from kedge.errors import DataError, UsageError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import MIRRORED, appending, pairs
-from kedge.tables.appending import aware, day_of, days, key_of, newest, store_errors
+from kedge.tables.appending import aware, day_of, days, key_of, newest, received, store_errors
 from kedge.tables.ids import Hashes, Rows, hashes_of, held, match
 
 Labels = Literal["left", "inner", "none"]
@@ -52,7 +52,7 @@ READ_SPARINGLY: dict[str, Any] = {
     "fragment_scan_options": ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
 }
 """For rows of which few are wanted, or that are read in parts: Arrow else holds a million of them beside."""
-MICROSECOND = timedelta(microseconds=1)
+MICROSECOND, MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
 _OPENED: WeakKeyDictionary[Store, dict[str, DeltaTable]] = WeakKeyDictionary()
 """Tables that were read, by their keys."""
 CLOCKS_APART = timedelta(days=1)
@@ -78,6 +78,7 @@ def read_window(
     columns: Sequence[str] | None = None,
     labels: Labels = "left",
     known_at: datetime | None = None,
+    received_by: datetime | None = None,
 ) -> pa.Table:
     """Predictions whose event time lies in ``[start, end)``, with their labels; one row an id, in no given order.
 
@@ -87,6 +88,7 @@ def read_window(
             rows only; ``none`` adds nothing. Of several labels of an id the one observed last counts; labels of days
             before the one before ``start`` are not read.
         known_at: Labels and corrections observed after it are not read; None: all are.
+        received_by: Nor are those received after it, whenever they were observed.
 
     Raises:
         UsageError: a time without offset, or a column that is not in the log.
@@ -94,7 +96,7 @@ def read_window(
     """
     aware(start=start, end=end)
     wanted = _columns(policy, columns)
-    return _window(store, policy, start, end, wanted, labels, known_at)
+    return _window(store, policy, start, end, wanted, labels, known_at, received_by)
 
 
 def _window(
@@ -105,6 +107,7 @@ def _window(
     wanted: list[str],
     labels: Labels,
     known_at: datetime | None,
+    received_by: datetime | None,
     *,
     sparing: bool = False,
 ) -> pa.Table:
@@ -125,6 +128,8 @@ def _window(
     if known_at is not None:
         aware(known_at=known_at)
         later &= _until("_observed", known_at)
+    if received_by is not None:
+        later &= pc.field("_received") <= pa.scalar(received_by, TIME)
     key = key_of(policy, "labels")
     if sparing:  # of a day's labels most are of other parts
         predictions = _predictions(store, policy, needed, start, end, sparing=True)
@@ -183,6 +188,7 @@ def read_parts(
     columns: Sequence[str] | None = None,
     labels: Labels = "left",
     known_at: datetime | None = None,
+    received_by: datetime | None = None,
 ) -> Iterator[pa.Table]:
     """What :func:`read_window` reads, in parts that fit into memory, one after the other in time.
 
@@ -198,9 +204,9 @@ def read_parts(
         allocation.give_more_back()
     for first, last in pairwise(bounds):
         if len(bounds) == 2:
-            yield read_window(store, policy, first, last, columns=columns, labels=labels, known_at=known_at)
+            yield _window(store, policy, first, last, wanted, labels, known_at, received_by)
             return
-        rows = _window(store, policy, first, last, names, labels, known_at, sparing=True)
+        rows = _window(store, policy, first, last, names, labels, known_at, received_by, sparing=True)
         hashes = hashes_of(rows["_id"])
         again = np.zeros(len(hashes), np.bool_)
         for earlier in seen:
@@ -262,6 +268,8 @@ def read_late(
     since: datetime,
     known_at: datetime,
     columns: Sequence[str] | None = None,
+    received_since: datetime | None = None,
+    received_by: datetime | None = None,
     without: Hashes | None = None,
 ) -> pa.Table:
     """Predictions made in ``[start, end)`` that got a label after ``since``, at the latest at ``known_at``.
@@ -269,6 +277,8 @@ def read_late(
     Columns, order and errors as in :func:`read_window`, and ``_corrected``: whether it had a label before.
 
     Args:
+        received_since: A label received after it came after ``since``, even if it was observed before.
+        received_by: Labels received after it are not read.
         without: Hashes of the ids of predictions that are of no interest, because they were made later, for instance.
     """
     aware(start=start, end=end, since=since, known_at=known_at)
@@ -276,15 +286,23 @@ def read_late(
     names = list(dict.fromkeys(("_id", *wanted)))
     key = key_of(policy, "labels")
     within = _between("_observed", since + MICROSECOND, known_at + MICROSECOND)
+    if received_since is not None:
+        told = _between("_observed", start - CLOCKS_APART, known_at + MICROSECOND)
+        within |= told & (pc.field("_received") > pa.scalar(received_since, TIME))
+    if received_by is not None:
+        within &= pc.field("_received") <= pa.scalar(received_by, TIME)
     without = np.sort(without if without is not None else np.empty(0, np.uint64))
     found = _read(store, key, LABELS, LABELLING, within, lambda ids: ~held(without, hashes_of(ids)))
     predictions = _of_ids(store, policy, found["_id"], [*names, "_received"], (start, end))
     before = found.slice(0, 0)
     if predictions.num_rows:
         earlier = (pc.field("_day") >= day_of(start - CLOCKS_APART)) & _until("_observed", since)
+        if received_since is not None:
+            earlier &= pc.field("_received") <= pa.scalar(received_since, TIME)
         before = _read(store, key, LABELS, LABELLING, earlier & pc.field("_id").isin(predictions["_id"]))
-    late = _joined(predictions, pa.concat_tables([before, found]), names, inner=True)
-    late = late.filter(pc.greater(late["_observed"], pa.scalar(since, TIME)))  # what was told again is no correction
+    parts = [part.append_column("_new", pa.repeat(new, len(part))) for part, new in ((before, False), (found, True))]
+    late = _joined(predictions, pa.concat_tables(parts), names, inner=True, told=("_label", "_observed", "_new"))
+    late = late.filter(late["_new"])  # what was told again is no correction
     corrected = pc.is_in(late["_id"], value_set=before["_id"].combine_chunks())
     return late.select([*wanted, "_label", "_observed"]).append_column("_corrected", corrected)
 
@@ -473,7 +491,21 @@ def _found(
     return pa.concat_tables(parts)
 
 
-def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner: bool) -> pa.Table:
+def newest_label(store: Store, policy: Policy) -> datetime | None:
+    """When the newest label of the log was received; None: there is none, or the log is an earlier version's."""
+    with _table(store, key_of(policy, "labels")) as table:
+        newest_of_files = max(received(table), default=None) if table is not None else None
+    return None if newest_of_files is None else newest_of_files + MILLISECOND - MICROSECOND
+
+
+def _joined(
+    predictions: pa.Table,
+    labels: pa.Table,
+    wanted: list[str],
+    *,
+    inner: bool,
+    told: Sequence[str] = ("_label", "_observed"),
+) -> pa.Table:
     first, labelled = match(predictions["_id"], labels["_id"])
     found = _latest_label(labels, labelled, predictions.num_rows)[first]
     kept = pairs.received_first(predictions["_received"], first)
@@ -483,8 +515,8 @@ def _joined(predictions: pa.Table, labels: pa.Table, wanted: list[str], *, inner
     if not kept.all():
         result, found = result.filter(pa.array(kept)), found[kept]
     rows = pa.array(found, mask=found < 0)
-    for name in ("_label", "_observed"):
-        result = result.append_column(LABELS.field(name), labels[name].take(rows))
+    for name in told:
+        result = result.append_column(labels.schema.field(name), labels[name].take(rows))
     return result
 
 

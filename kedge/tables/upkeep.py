@@ -26,6 +26,7 @@ from kedge.tables.appending import (
     days,
     key_of,
     open_table,
+    received,
     settle,
     store_errors,
 )
@@ -99,7 +100,7 @@ def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, 
     """
     aware(now=now)
     tables = dict(_tables(store, policy))
-    counted = believed(now, (time for table in tables.values() for time in _received(table)))
+    counted = believed(now, (time for table in tables.values() for time in received(table)))
     limit = day_of(counted - retention)
     old = {day for table in tables.values() for day in days(table) if day < limit}
     if max_days and len(old) > max_days:
@@ -130,13 +131,6 @@ def _tables(store: Store, policy: Policy) -> Iterator[tuple[Table, DeltaTable]]:
             table = open_table(store, key)
         if table is not None:
             yield name, table
-
-
-def _received(table: DeltaTable) -> Iterator[datetime]:
-    """When the newest row of each file was received, by its statistics."""
-    files = table.get_add_actions(flatten=True)
-    if "max._received" in files.column_names:
-        yield from (time for time in files["max._received"].to_pylist() if time is not None)
 
 
 def _changed(table: DeltaTable, since: datetime) -> list[str]:

@@ -150,6 +150,30 @@ def test_labels_that_come_after_the_verdict_are_judged_by_a_later_check(world):
     assert (second.predicted, second.late, second.rows) == (300, 200, 500)
 
 
+def test_labels_delivered_after_the_verdict_are_judged_by_a_later_check_whatever_time_they_bear(world):
+    """As a nightly file of outcomes that bear the times of the day."""
+    table = rows(600, START, 1)
+    world.serve(table, labels_after=None)
+    outcomes = [(f"1-{k}", label, time) for k, (label, time) in enumerate(zip(*pair(table), strict=True))]
+    world.label(outcomes[:400])
+    first = check(world, START + DAY, AT_ONCE).cohort
+    world.label(outcomes[380:])  # 20 of them are told again
+    world.label([(key, 1 - label, time) for key, label, time in outcomes[:10]])  # of the same moment, told later: right
+    world.serve(rows(300, START + DAY, 2))
+    second, third = (check(world, START + day * DAY, AT_ONCE).cohort for day in (2, 3))
+    assert (first.verdict, first.rows) == ("judged", 400)
+    assert (second.predicted, second.late, second.corrected, second.rows) == (300, 200, 10, 500)
+    assert (third.late, third.corrected, third.rows) == (0, 0, 0)
+
+
+def test_a_check_made_late_and_the_next_one_judge_no_row_twice(world):
+    """All labels were received before both."""
+    for day in range(2):
+        world.serve(rows(300, START + day * DAY, day))
+    seen = [check(world, START + day * DAY, AT_ONCE).cohort for day in (1, 2)]
+    assert [(each.rows, each.late) for each in seen] == [(300, 0), (300, 0)]
+
+
 def pair(table):
     return table["fraud"].to_pylist(), table["at"].to_pylist()
 
@@ -320,7 +344,7 @@ def test_arrays_and_the_log_are_judged_alike(world):
         seen = outcomes.select(policy, where, end, **arrays, delay=43_200).judge(policy)
         last = LastVerdict.after(seen, end)
         verdicts.add(seen.verdict)
-        assert seen == replace(kept, delays=None)  # the log also tells what the policy should say
+        assert seen == replace(kept, delays=None, received=None)  # the log also tells what the policy should say
     assert verdicts == {"not due", "too few labels", "labels incomplete", "judged"}
     assert any(item.late for item in cohorts(world))
 
