@@ -1,8 +1,9 @@
-"""The bytes of a tensor in the binary extension of the Open Inference Protocol (v2)."""
+"""The values of a tensor of the Open Inference Protocol (v2), in JSON or in its binary extension."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from kedge.body import shown
@@ -13,6 +14,44 @@ FORMATS = {
     "UINT64": "Q", "FP16": "e", "FP32": "f", "FP64": "d",
 }  # fmt: skip
 """Of :mod:`struct`, little end first."""
+
+
+def values_in(tensor: Mapping[str, Any], tail: bytes, count: int) -> tuple[list[Any], int]:
+    """The values of an input or output, one after the other, and how many bytes of the tail they took.
+
+    Args:
+        tensor: As JSON has it; its values are its ``data``, flat or row by row, or what the tail begins with.
+        count: Values that its shape says.
+
+    Raises:
+        DataError: there are none, or not so many.
+
+    >>> values_in({"data": [[1, 2], [3, 4]]}, b"", 4)
+    ([1, 2, 3, 4], 0)
+    """
+    size = 0
+    if "data" in tensor:
+        values = _flat(tensor["data"])
+    else:
+        parameters = tensor.get("parameters")
+        length = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if type(length) is not int or not 0 <= length <= len(tail):
+            raise DataError(f"needs data, or binary_data_size within the {len(tail)} bytes left")
+        size = length
+        values = values_of(tensor.get("datatype"), tail[:size])
+    if len(values) != count:
+        raise DataError(f"{len(values)} values, its shape says {count}")
+    return values, size
+
+
+def _flat(data: object) -> list[Any]:
+    if not isinstance(data, list):
+        raise DataError(f"data must be a list, got {shown(data)}")
+    while data and isinstance(data[0], list):
+        if not all(isinstance(row, list) for row in data):
+            raise DataError("its data mix values and lists")
+        data = [value for row in data for value in row]
+    return data
 
 
 def values_of(datatype: object, raw: bytes) -> list[Any]:

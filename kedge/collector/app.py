@@ -114,7 +114,10 @@ class App:
         """What is said of a batch of which some events were not taken."""
         for fault in faults.values():
             self._collector.metrics.refuse(fault.reason)
-        return _partial(sum(one.count for one in taken), faults)
+        refused = [RefusedEvent(index, str(exc), exc.reason) for index, exc in sorted(faults.items())[:MAX_NAMED]]
+        status = max(STATUS[exc.reason] for exc in faults.values())
+        error = f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken"
+        return _json(Refusal(error, accepted=sum(one.count for one in taken), refused=refused), status)
 
     async def _labels(self, request: Request) -> Response:
         headers = await self._admitted(request, "labels")
@@ -255,13 +258,6 @@ async def _openapi(request: Request) -> Response:  # noqa: ARG001
 
 def _json(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _partial(accepted: int, faults: Faults) -> Response:
-    refused = [RefusedEvent(index, str(exc), exc.reason) for index, exc in sorted(faults.items())[:MAX_NAMED]]
-    status = max(STATUS[exc.reason] for exc in faults.values())
-    error = f"{len(faults)} {'event was' if len(faults) == 1 else 'events were'} not taken"
-    return _json(Refusal(error, accepted=accepted, refused=refused), status)
 
 
 def _flag(value: str) -> bool:

@@ -19,7 +19,7 @@ from kedge.collector.declared import Declared, Score, text
 from kedge.collector.rejection import RequestRejected, invalid, malformed
 from kedge.errors import DataError
 from kedge.tables.privacy import Logged
-from kedge.tensor import values_of
+from kedge.tensor import values_in
 
 MAX_ROWS = 100_000
 MAX_UNPACKED = 32 << 20
@@ -166,12 +166,16 @@ def _rows(model: Declared, tensors: dict[str, list[Any]]) -> list[tuple[Logged, 
         (rows,), width = tensors.values(), len(model.features.names)
         if tensors.keys().isdisjoint(model.features.names) or (isinstance(rows[0], list) and len(rows[0]) == width > 1):
             return [_named(model, row) for row in rows]
-    known = {name: [_last(value) for value in column] for name, column in tensors.items()}
-    lengths = {len(column) for column in known.values()}
+    lengths = {len(column) for column in tensors.values()}
     if len(lengths) != 1:
         raise invalid(f"request of {model.name}: inputs of different lengths {sorted(lengths)}")
-    names = list(known)
-    return [model.logged(dict(zip(names, values, strict=True))) for values in zip(*known.values(), strict=True)]
+    columns = (map(_single, column) for column in tensors.values())
+    return [model.logged(dict(zip(tensors, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _single(value: Any) -> Any:
+    """The value of a row of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
@@ -180,55 +184,22 @@ def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
     for tensor in described:
         if not isinstance(tensor, dict):
             raise malformed(f"a tensor is an object, got {shown(tensor)}")
-        values, tail = _values(tensor, tail)
-        found[text(tensor.get("name"), "tensor name")] = _shaped(values, tensor.get("shape"))
+        name, shape = text(tensor.get("name"), "tensor name"), _shape(tensor.get("shape"))
+        try:
+            values, size = values_in(tensor, tail, prod(shape))
+        except DataError as exc:
+            raise malformed(f"tensor {shown(name)}: {exc}") from None
+        tail, width = tail[size:], prod(shape[1:])
+        found[name] = values if len(shape) < 2 else [values[k : k + width] for k in range(0, len(values), width)]
     return found
 
 
-def _values(tensor: dict[str, Any], tail: bytes) -> tuple[list[Any], bytes]:
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    if size is None:
-        data = tensor.get("data")
-        if not isinstance(data, list):
-            raise malformed(f"tensor {shown(tensor.get('name'))} has no data")
-        return _flat(data), tail
-    if type(size) is not int or not 0 <= size <= len(tail):
-        raise malformed(f"tensor {shown(tensor.get('name'))}: {shown(size)} bytes are not in the body")
-    try:
-        return values_of(tensor.get("datatype"), tail[:size]), tail[size:]
-    except DataError as exc:
-        raise malformed(f"tensor {shown(tensor.get('name'))}: {exc}") from None
-
-
-def _flat(data: list[Any]) -> list[Any]:
-    flat = data
-    while flat and isinstance(flat[0], list):
-        if not all(isinstance(row, list) for row in flat):
-            raise malformed("a tensor's data mix values and lists")
-        flat = [value for row in flat for value in row]
-    return flat
-
-
-def _shaped(values: list[Any], shape: Any) -> list[Any]:
+def _shape(shape: Any) -> list[int]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
         raise malformed(f"a tensor's shape is a list of sizes, got {shown(shape)}")
-    rows = shape[0] if shape else 1
-    width = prod(shape[1:])
-    if rows * width != len(values) or width == 0:
-        raise malformed(f"a tensor of shape {shape} has {len(values)} values")
-    if not 0 < rows <= MAX_ROWS:
-        raise invalid(f"a payload holds 1 to {MAX_ROWS:,} rows, got {rows:,}")
-    if len(shape) < 2:
-        return values
-    return [values[start : start + width] for start in range(0, len(values), width)]
-
-
-def _last(value: Any) -> Any:
-    """A single value, or the last of a row of one or two: two are the chances of the negative and the positive."""
-    if isinstance(value, list) and 1 <= len(value) <= 2:
-        return value[-1]
-    return value
+    if not prod(shape) or max(shape[:1], default=1) > MAX_ROWS:
+        raise invalid(f"a payload holds 1 to {MAX_ROWS:,} rows of values, got the shape {shape}")
+    return shape
 
 
 def row_identity(identity: str, row: int, rows: int) -> str:

@@ -115,7 +115,7 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
         if rows is not None and count != rows:
             raise RequestRejected(400, f"input {name!r}: {count} rows, the inputs before have {rows}")
         rows = count
-        columns[name], size = _values(name, tensor, count, tail[place:])
+        columns[name], size = _values(name, tensor, tail[place:], count)
         place += size
     if place != len(tail):
         raise RequestRejected(400, f"{len(tail) - place} bytes of binary data belong to no input")
@@ -127,14 +127,6 @@ def _columns(inputs: list[Any], tail: bytes, names: tuple[str, ...]) -> dict[str
             400, f"feature {missing[0]!r}: missing; send an input with nulls where the value is unknown"
         )
     return columns
-
-
-def _with_flat_data(tensor: dict[str, Any], width: int) -> dict[str, Any]:
-    """A tensor whose data may be a list of rows, with one list of values."""
-    data = tensor.get("data")
-    if isinstance(data, list) and data and all(isinstance(row, list) and len(row) == width for row in data):
-        return {**tensor, "data": [value for row in data for value in row]}
-    return tensor
 
 
 def _matrix(tensor: Any, tail: bytes, names: tuple[str, ...]) -> dict[str, list[Any]] | None:
@@ -150,21 +142,18 @@ def _matrix(tensor: Any, tail: bytes, names: tuple[str, ...]) -> dict[str, list[
         raise RequestRejected(
             400, f"input {name!r}: rows of {width} values; the model has {len(names)} features, see its metadata"
         )
-    values, size = _values(name, _with_flat_data(tensor, width), rows * width, tail)
+    values, size = _values(name, tensor, tail, rows * width)
     if size != len(tail):
         raise RequestRejected(400, f"{len(tail) - size} bytes of binary data belong to no input")
     return {column: values[place::width] for place, column in enumerate(names)}
 
 
-def _values(name: str, tensor: dict[str, Any], count: int, tail: bytes) -> tuple[list[Any], int]:
+def _values(name: str, tensor: dict[str, Any], tail: bytes, count: int) -> tuple[list[Any], int]:
     """One input's values, and how many bytes of the tail they took."""
-    if "data" in tensor:
-        return _flat(name, tensor["data"], count), 0
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    if type(size) is not int or not 0 <= size <= len(tail):
-        raise RequestRejected(400, f"input {name!r}: needs data, or binary_data_size within the {len(tail)} bytes left")
-    return unpack(name, tensor.get("datatype"), tail[:size], count), size
+    try:
+        return tensors.values_in(tensor, tail, count)
+    except DataError as exc:
+        raise RequestRejected(400, f"input {name!r}: {exc}") from None
 
 
 def _count(name: str, shape: object) -> int:
@@ -173,29 +162,6 @@ def _count(name: str, shape: object) -> int:
         if type(count) is int and count >= 0:
             return count
     raise RequestRejected(400, f"input {name!r}: shape must be [rows] or [rows, 1]")
-
-
-def _flat(name: str, data: object, count: int) -> list[Any]:
-    if isinstance(data, list) and data and all(isinstance(value, list) and len(value) == 1 for value in data):
-        data = [value[0] for value in data]
-    if not isinstance(data, list) or len(data) != count:
-        raise RequestRejected(400, f"input {name!r}: data must be a list of the {count} values its shape says")
-    return data
-
-
-def unpack(name: str, datatype: object, raw: bytes, count: int) -> list[Any]:
-    """The values of a raw tensor, see :func:`kedge.tensor.values_of`.
-
-    Raises:
-        RequestRejected: 400, the bytes do not fit type and shape.
-    """
-    try:
-        values = tensors.values_of(datatype, raw)
-    except DataError as exc:
-        raise RequestRejected(400, f"input {name!r}: {exc}") from None
-    if len(values) != count:
-        raise RequestRejected(400, f"input {name!r}: {len(values)} values of {datatype}, its shape says {count}")
-    return values
 
 
 def _wanted(value: dict[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:

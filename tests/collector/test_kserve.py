@@ -135,10 +135,14 @@ def test_the_model_version_comes_from_the_annotation_that_is_named(start, rows):
         ("request", b'{"instances": []}', "1 to 100,000 rows"),
         ("request", b'{"instances": [[1]]}', "a list of 2 values"),
         ("request", b'{"instances": [{"amount": "x"}]}', "feature 'amount' must be a number"),
-        ("request", b'{"inputs": [{"name": "amount", "shape": [3], "datatype": "FP64", "data": [1]}]}', "shape [3]"),
+        ("request", b'{"inputs": [{"name": "amount", "shape": [3], "datatype": "FP64", "data": [1]}]}', "shape says 3"),
         ("request", b'{"inputs": [{"name": "amount", "shape": "x", "data": [1]}]}', "list of sizes"),
         ("request", b'{"inputs": [5]}', "a row is an object or a list of 2 values"),
-        ("request", b'{"inputs": [{"name": "a", "shape": [1], "parameters": {"binary_data_size": 9}}]}', "9 bytes"),
+        (
+            "request",
+            b'{"inputs": [{"name": "a", "shape": [1], "parameters": {"binary_data_size": 9}}]}',
+            "within the 0 bytes",
+        ),
         ("response", b'{"outputs": []}', "no output ''"),
         ("response", b'{"predictions": ["a"]}', "`model.answer.label: true`"),
         ("response", b'{"predictions": [[0.1, 0.2, 0.7]]}', "`model.answer.index`"),
@@ -298,3 +302,11 @@ def test_an_output_that_the_policy_names_and_the_answer_lacks_is_named():
 )
 def test_what_kserves_own_servers_accept_is_read(request_body, declared):
     assert kserve.request_rows(Declared(declared(), None), request_body) == [(12.5, "DE")]
+
+
+def test_a_feature_of_two_values_a_row_is_refused(start):
+    body = {"inputs": [{"name": "amount", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}, V2_NAMED["inputs"][0]]}
+    with start() as client:
+        answer = client.post("/", json=body, headers=headers("request"))
+    assert answer.status_code == 422
+    assert "feature 'amount' must be a number" in answer.json()["error"]

@@ -205,7 +205,7 @@ def test_body_that_is_no_v1_request_gets_400(server, body, message):
         ({"inputs": [{"name": "nope", "shape": [1]}]}, "input 'nope': not a feature"),
         ({"inputs": [{"name": "amount", "shape": [1], "data": [1]}] * 2}, "input 'amount': given twice"),
         ({"inputs": [{"name": "amount", "shape": [1], "data": [1]}]}, "feature 'age_days': missing"),
-        ({"inputs": [{"name": "amount", "shape": [2], "data": [1]}]}, "data must be a list of the 2 values"),
+        ({"inputs": [{"name": "amount", "shape": [2], "data": [1]}]}, "1 values, its shape says 2"),
         ({"inputs": [{"name": "amount", "shape": [-1], "data": []}]}, "shape must be [rows]"),
         ({"inputs": [{"name": "amount", "shape": [1, 3], "data": [1]}]}, "shape must be [rows]"),
         ({"inputs": [{"name": "amount", "shape": "1", "data": [1]}]}, "shape must be [rows]"),
