@@ -213,7 +213,7 @@ def newest(store: Store, key: str, table: DeltaTable | None) -> DeltaTable | Non
         return open_table(store, key)
     seen = table.version()
     table.update_incremental()
-    commits.refuse_empty(store.uri(key), table, seen)
+    commits.refuse_torn(store.uri(key), table, seen)
     return table
 
 

@@ -1,13 +1,16 @@
 """Opening a Delta table whose log is whole.
 
 Delta Lake does not sync what it writes into a folder: after a power cut a commit may be empty, which reads as one that
-did nothing. Object storage keeps an object whole or not at all, so only folders are looked at.
+did nothing, or end between two of its lines, which reads as one that did less. Object storage keeps an object whole or
+not at all, so only folders are looked at.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 from deltalake import DeltaTable
@@ -32,12 +35,14 @@ def opened(location: str, options: Mapping[str, str] | None = None) -> DeltaTabl
         if "://" not in location and (fault := _fault(Path(location, "_delta_log"))):
             raise DeltaError(fault) from exc
         raise
-    refuse_empty(location, table)
+    refuse_torn(location, table)
     return table
 
 
-def refuse_empty(location: str, table: DeltaTable, after: int | None = None) -> None:
-    """Refuse a table that read an empty commit as one that did nothing.
+def refuse_torn(location: str, table: DeltaTable, after: int | None = None) -> None:
+    """Refuse a table that read a commit, or a checkpoint, of which the end is missing as one that did less.
+
+    That a commit names fewer files than it added shows where its writer said how many, as delta-rs and so kedge does.
 
     Args:
         after: Only later commits are looked at; None: those after the last checkpoint.
@@ -48,10 +53,48 @@ def refuse_empty(location: str, table: DeltaTable, after: int | None = None) -> 
     if "://" in location:
         return
     log = Path(location, "_delta_log")
+    if after is None:
+        _refuse_other_size(log)
     for number in range(1 + (_checkpoint(log) if after is None else after), table.version() + 1):
         path = _commit(log, number)
-        if path.exists() and not path.stat().st_size:
-            raise DeltaError(_torn(path, "is empty"))
+        if path.exists() and (fault := _lacking(path.read_bytes())):
+            raise DeltaError(_torn(path, fault))
+
+
+def _lacking(commit: bytes) -> str:
+    """What a commit whose lines are whole lacks; empty: nothing, as far as it says."""
+    if not commit:
+        return "is empty"
+    action = orjson.loads(commit.partition(b"\n")[0])
+    metrics = action.get("commitInfo", {}).get("operationMetrics") or {}
+    added, named = metrics.get("num_added_files", 0), commit.count(b'\n{"add":')
+    return (
+        f"names {named} of the {added} files that it added: it is cut off"
+        if isinstance(added, int) and added > named
+        else ""
+    )
+
+
+def _refuse_other_size(log: Path) -> None:
+    """Refuse a checkpoint that has other bytes than ``_last_checkpoint`` says."""
+    said = last_checkpoint(log).get("sizeInBytes")
+    files = checkpoint_files(log, last_checkpoint(log).get("version"))
+    size = sum(path.stat().st_size for path in files)
+    if files and type(said) is int and size != said:
+        raise DeltaError(bad_checkpoint(f"{files[0].name} has {size:,} bytes, _last_checkpoint says {said:,}"))
+
+
+def checkpoint_files(log: Path, version: object) -> list[Path]:
+    """The files of a version's checkpoint in the form that is one table, or one in parts; of any other none."""
+    if not isinstance(version, int):
+        return []
+    name = re.compile(rf"{version:020}\.checkpoint(\.\d{{10}}\.\d{{10}})?\.parquet")
+    return sorted(path for path in log.glob(f"{version:020}.checkpoint*") if name.fullmatch(path.name))
+
+
+def bad_checkpoint(what: str) -> str:
+    """What to do where a checkpoint is not what was written."""
+    return f"{_damaged(what)}; where all commits before are still there, delete it and _last_checkpoint"
 
 
 def _fault(log: Path) -> str:
@@ -66,8 +109,7 @@ def _fault(log: Path) -> str:
             return _torn(path, "is cut off")
     checkpoint = log / f"{first - 1:020}.checkpoint.parquet"
     if first and not (checkpoint.exists() and checkpoint.read_bytes()[-4:] == b"PAR1"):
-        what = f"{checkpoint.name} is missing or cut off"
-        return f"{_damaged(what)}; where all commits before are still there, delete it and _last_checkpoint"
+        return bad_checkpoint(f"{checkpoint.name} is missing or cut off")
     return ""
 
 
@@ -80,10 +122,17 @@ def _whole(path: Path) -> bool:
 
 def _checkpoint(log: Path) -> int:
     """The version that ``_last_checkpoint`` names; -1: it names none."""
+    version = last_checkpoint(log).get("version")
+    return version if type(version) is int else -1
+
+
+def last_checkpoint(log: Path) -> dict[str, Any]:
+    """What ``_last_checkpoint`` says; empty if it is not there, or is none."""
     try:
-        return int(orjson.loads((log / "_last_checkpoint").read_bytes())["version"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return -1
+        said = orjson.loads((log / "_last_checkpoint").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _commit(log: Path, number: int) -> Path:

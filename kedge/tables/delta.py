@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from arro3.core import RecordBatchReader, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from kedge.clouds import place_of, reason
 from kedge.errors import DataError
-from kedge.tables.commits import opened
+from kedge.tables.commits import bad_checkpoint, checkpoint_files, last_checkpoint, opened
 from kedge.tables.files import refuse_system_file
+from kedge.tables.parquet import BATCH_BYTES, refuse_unpacked, rows_read_whole
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
 
@@ -26,15 +30,18 @@ class DeltaReader:
     def __init__(self, location: str) -> None:
         self.place = location
         options = place_of(location).options if "://" in location else {}
+        if "://" not in location:
+            _refuse_checkpoint(Path(location, "_delta_log"))
         try:
             self._table = opened(location, options)
         except TableNotFoundError as exc:
             raise DataError(f"{location}: no Delta table there (no _delta_log); check data.source.location") from exc
         except (DeltaError, OSError) as exc:
             raise DataError(f"{location}: the Delta table cannot be opened: {reason(location, exc)}") from exc
-        if "://" not in location:
-            for name in self._table.get_add_actions(flatten=True)["path"].to_pylist():
-                refuse_system_file(str(Path(location, unquote(name).removeprefix("file://"))))
+        names = [] if "://" in location else list(self._table.get_add_actions(flatten=True)["path"].to_pylist())
+        self._files = [Path(location, unquote(name).removeprefix("file://")) for name in names]
+        for path in self._files:
+            refuse_system_file(str(path))
         self.names: list[str] = [field.name for field in self._table.schema().fields]
         self.version: str | None = str(self._table.version())
 
@@ -72,9 +79,42 @@ class DeltaReader:
 
         Pulled through pyarrow, which lets other threads run while it waits for the disk or the network.
         """
+        for path in self._files:
+            _refuse_unpacked(path, columns)
         stream, plain = _readable(self._table.scan(columns=list(columns), predicate=condition))
         for batch in stream:
-            yield batch.cast(plain)
+            rows = max(1, BATCH_BYTES // max(1, sum(map(_longest, batch.columns))))
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows).cast(plain)
+
+
+def _refuse_checkpoint(log: Path) -> None:
+    """Raise DataError if the checkpoint, which the engine reads whole, has other rows than was written, or too much."""
+    said = last_checkpoint(log)
+    files = checkpoint_files(log, said.get("version"))
+    try:
+        rows = sum(rows_read_whole(str(path)) for path in files)
+    except DataError as exc:
+        raise DataError(f"{log.parent}: {bad_checkpoint(str(exc))}") from exc
+    if files and said.get("size") not in (None, rows, sum(path.stat().st_size for path in files)):
+        what = f"{files[0].name} has {rows:,} rows, _last_checkpoint says {said['size']}"
+        raise DataError(f"{log.parent}: {bad_checkpoint(what)}")
+
+
+def _refuse_unpacked(path: Path, columns: Sequence[str] | None) -> None:
+    """Raise DataError if a file is small because it repeats, and too large once it is unpacked."""
+    with suppress(OSError, pa.ArrowException):  # the engine says it better
+        metadata = pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            refuse_unpacked(metadata, group, columns, str(path))
+
+
+def _longest(column: pa.Array) -> int:
+    """Bytes of the longest text: rows that repeat one share it in the engine's views, and each has its own as text."""
+    if not pa.types.is_string_view(column.type):
+        return 0
+    lengths = np.frombuffer(column.buffers()[1], "<i4")[::4]  # a view is 16 bytes, the first 4 are the length
+    return int(lengths[column.offset : column.offset + len(column)].max(initial=0))
 
 
 def _readable(scanned: Any) -> tuple[pa.RecordBatchReader, pa.Schema]:

@@ -1,4 +1,9 @@
-"""Parquet files: row groups outside the asked time are skipped by their statistics, the rest is read in batches."""
+"""Parquet files: row groups outside the asked time are skipped by their statistics, the rest is read in batches.
+
+A few kilobytes may be gigabytes of rows. Where values repeat, fewer rows are read at once; a row group that repeats and
+is too large once it is unpacked is refused. The sizes are those that the file says: one that lies about them takes what
+memory the process has.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,22 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from kedge.body import MAX_RATIO
 from kedge.errors import DataError
 from kedge.tables.columns import describe_missing
 from kedge.tables.files import PARQUET, File, find
 from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice, spread_over
+
+BATCH_BYTES = 64 << 20
+"""Of the rows read at once, about."""
+MAX_UNPACKED = 512 << 20
+"""Bytes of a row group's columns that may be unpacked whatever the ratio: a page is unpacked whole."""
+NUMBER_BYTES = 8
+"""Of the widest number."""
 
 
 class ParquetReader:
@@ -86,7 +100,8 @@ def _read(
     stored = [name for name in columns if name in opened.schema_arrow.names]
     said = {name: file.partition[name] for name in columns if name not in stored and name in file.partition}
     try:
-        for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=stored, use_threads=threads):
+        rows = min(batch_rows, _rows_at_once(file, opened, group, stored))
+        for batch in opened.iter_batches(rows, row_groups=[group], columns=stored, use_threads=threads):
             for column in filter(_is_text, batch.columns):
                 column.validate(full=True)  # Arrow trusts that text is UTF-8, and codes those of a dictionary
             yield with_constants(batch, said)
@@ -94,6 +109,81 @@ def _read(
         before = sum(opened.metadata.row_group(k).num_rows for k in range(group))
         place = f"{file.place}, after row {before}"
         raise DataError(f"{place}: row group {group} is damaged: {_line(exc)}; write the file anew") from exc
+
+
+def refuse_unpacked(metadata: Any, group: int, columns: Sequence[str] | None, place: str) -> list[int]:
+    """The chunks of a row group that belong to these columns; None: all.
+
+    Raises:
+        DataError: they are small because they repeat, and too large once they are unpacked.
+    """
+    row_group = metadata.row_group(group)
+    every = [row_group.column(k) for k in range(row_group.num_columns)]
+    chunks = [k for k, chunk in enumerate(every) if columns is None or _is_of(_path(chunk), columns)]
+    packed = sum(every[k].total_compressed_size for k in chunks)
+    size = sum(every[k].total_uncompressed_size for k in chunks)
+    if size > max(MAX_UNPACKED, MAX_RATIO * packed):
+        raise DataError(
+            f"{place}: row group {group} has {size:,} bytes when it is unpacked, more than {MAX_RATIO} times its "
+            f"{packed:,}, and may have {MAX_UNPACKED:,}; write it with a dictionary, or in smaller row groups"
+        )
+    return chunks
+
+
+def _rows_at_once(file: File, opened: Any, group: int, columns: Sequence[str]) -> int:
+    """So many rows of a row group that they take about BATCH_BYTES, however often one text repeats."""
+    chunks = refuse_unpacked(opened.metadata, group, columns, file.place)
+    row_group = opened.metadata.row_group(group)
+    width, repeating = 0.0, []
+    for k in chunks:
+        chunk = row_group.column(k)
+        width += chunk.num_values * max(NUMBER_BYTES, opened.schema.column(k).length) / max(1, row_group.num_rows)
+        if chunk.physical_type == "BYTE_ARRAY":
+            width += chunk.total_uncompressed_size / max(1, row_group.num_rows)
+            repeating.append(chunk)
+    if row_group.num_rows * sum(chunk.total_uncompressed_size for chunk in repeating) > BATCH_BYTES:
+        longest = (_longest(file, opened, group, chunk) for chunk in repeating)
+        width += sum(BATCH_BYTES >> 10 if each is None else each for each in longest)
+    if width > MAX_UNPACKED:
+        raise DataError(f"{file.place}: row group {group} has rows of {width:,.0f} bytes; {MAX_UNPACKED:,} may be")
+    return max(1, int(BATCH_BYTES / max(1.0, width)))
+
+
+def _longest(file: File, opened: Any, group: int, chunk: Any) -> int | None:
+    """Bytes of the longest text that many rows may share, which each of them has once it is read; None: unknown."""
+    name = _path(chunk)
+    if "DELTA_BYTE_ARRAY" in chunk.encodings:
+        return None
+    if not chunk.has_dictionary_page:
+        return 0
+    encoded = _opened(file, opened.metadata, [name])
+    first = next(encoded.iter_batches(1, row_groups=[group], columns=[name], use_threads=False)).column(0)
+    while pa.types.is_struct(first.type):
+        first = first.field(0)
+    return pc.max(pc.binary_length(first.dictionary)).as_py() or 0 if pa.types.is_dictionary(first.type) else None
+
+
+def rows_read_whole(path: str) -> int:
+    """The rows of a local file of which another library reads all at once.
+
+    Raises:
+        DataError: it is not whole, or small because it repeats, and too large once it is read.
+    """
+    file = File(pafs.LocalFileSystem(), path, path)
+    opened = _opened(file)
+    for group in range(opened.num_row_groups):
+        refuse_unpacked(opened.metadata, group, None, path)
+        row_group = opened.metadata.row_group(group)
+        chunks = [row_group.column(k) for k in range(row_group.num_columns)]
+        texts = [chunk for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+        size = sum(chunk.num_values * (_longest(file, opened, group, chunk) or 0) for chunk in texts)
+        if size > max(MAX_UNPACKED, MAX_RATIO * row_group.total_byte_size):
+            raise DataError(f"{path}: row group {group} has {size:,} bytes of text that repeats")
+    return int(opened.metadata.num_rows)
+
+
+def _is_of(path: str, columns: Sequence[str]) -> bool:
+    return path in columns or any(path.startswith(f"{name}.") for name in columns)
 
 
 def _is_text(column: pa.Array) -> bool:

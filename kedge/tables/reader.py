@@ -16,6 +16,8 @@ COUNTED_ROWS = 32_768
 """Of a batch to be counted: so many that it costs its rows and not its calls, and several threads can hold one each."""
 MAX_SAMPLED = 20
 """Files of a table that are looked at to learn what its columns are."""
+SAMPLE_BYTES = 128 << 20
+"""Of the texts and lists of a sample, about: what looks at them makes copies."""
 WIDEST_OFFSET = timedelta(days=2)
 """More than two clocks of one moment can be apart."""
 
@@ -119,30 +121,35 @@ def sample(reader: TableReader, columns: Sequence[str], rows: int) -> tuple[list
     """About so many rows from files all over the table, of these columns where a file has them; whether they are all.
 
     Of up to 20 files each gives its first rows, all alike; if that is all of some, the others give more. One file is
-    open at a time, for what it decodes may be large.
+    open at a time, for what it decodes may be large. Where rows are large, there are fewer.
     """
     chosen = sampled(reader)
     found: dict[int, list[Piece]] = {}
     share, more = max(1, rows // len(chosen)), set(range(len(chosen)))
+    ended: set[int] = set()
+    room = SAMPLE_BYTES // len(chosen)
     while True:
         for place in sorted(more):
             part = chosen[place]
-            found[place], ended = _first(part.pieces([name for name in columns if name in part.names]), share)
-            more -= {place} if ended else set()
+            pieces = part.pieces([name for name in columns if name in part.names])
+            found[place], last = _first(pieces, share, room)
+            ended |= {place} if last else set()
+            if last or sum(_varying(piece.rows) for piece in found[place]) >= room:
+                more.remove(place)
         spare = rows - sum(piece.rows.num_rows for pieces in found.values() for piece in pieces)
         if not more or spare < len(more):
             break
         share += spare // len(more)
-    whole = len(chosen) == len(reader.parts()) and not more
+    whole = len(ended) == len(reader.parts())
     return [piece for place in sorted(found) for piece in found[place]], whole
 
 
-def _first(pieces: Iterator[Piece], rows: int) -> tuple[list[Piece], bool]:
-    """So many rows, without the memory of the others, and whether there are no others."""
+def _first(pieces: Iterator[Piece], rows: int, room: int) -> tuple[list[Piece], bool]:
+    """So many rows, or bytes, without the memory of the others, and whether there are no others."""
     taken: list[Piece] = []
     left = rows
     for piece in pieces:
-        if left == 0:
+        if left == 0 or room <= 0:
             return taken, False
         some = piece.rows.slice(0, left)
         whole = some.num_rows == piece.rows.num_rows
@@ -151,7 +158,13 @@ def _first(pieces: Iterator[Piece], rows: int) -> tuple[list[Piece], bool]:
         if not whole:
             return taken, False
         left -= some.num_rows
+        room -= _varying(some)
     return taken, True
+
+
+def _varying(rows: pa.RecordBatch) -> int:
+    """Bytes of the columns whose values may have any length."""
+    return sum(column.nbytes for column in rows.columns if not pa.types.is_primitive(column.type))
 
 
 def sampled(reader: TableReader) -> list[TableReader]:

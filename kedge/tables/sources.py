@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from kedge.tables.stream import ArrowStream
 
 MAX_TARGET_VALUES = 1000
+MAX_TEXT_BYTES = 1024
+"""Of the texts of a column on average: 65,536 rows and more are in memory at once."""
+TEXTS_BYTES = 16 << 20
+"""Fewer bytes are read whatever their texts have."""
 
 
 @dataclass
@@ -138,6 +142,10 @@ class Table:
             )
         except (DataError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise DataError(f"{piece.place}: column {source!r} {exc}") from exc
+        if pa.types.is_string(read.values.type) and read.values.nbytes > max(TEXTS_BYTES, MAX_TEXT_BYTES * len(raw)):
+            long = f"texts of {read.values.nbytes // len(raw):,} bytes, of which {MAX_TEXT_BYTES:,} may be on average"
+            place = f"{piece.place}, from row {piece.first} on: column {source!r}"
+            raise DataError(f"{place} has {long}; shorten them, or leave the column out of the policy")
         private = name in self.model.features and self.model.features[name].privacy != "keep"
         for index in np.flatnonzero(read.wrong):
             value = "a private value" if private else _shown(raw[int(index)])

@@ -1,18 +1,21 @@
 """Headers, line ends and bytes that are not as they should be."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, convert_to_deltalake, write_deltalake
 
 from kedge import policy as policies
 from kedge.api.comparison import profile
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import open_store
+from kedge.tables import parquet
 from kedge.tables.columns import convert
 from kedge.tables.csv import CsvReader
 from kedge.tables.delta import DeltaReader
@@ -57,8 +60,8 @@ def test_a_file_that_lacks_a_column_of_the_others_is_named(tmp_path: Path) -> No
         profile(tmp_path)
 
 
-def dealt(folder: Path, order: str) -> Policy:
-    model = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
+def dealt(folder: Path, order: str, kind: str = "number") -> Policy:
+    model = {"name": "m", "target": "y", "features": {"x": {"type": kind}}}
     row_time = {"start": "2026-01-01T00:00:00Z", "step_seconds": 1, "order": order}
     source = {"format": "parquet", "location": str(folder)}
     return policies.parse({"model": model, "data": {"source": source, "row_time": row_time}})
@@ -139,3 +142,81 @@ def test_uuids_of_a_delta_table_are_ids_as_those_of_a_parquet_file(tmp_path: Pat
         [piece] = reader.pieces(["id"])
         assert convert(piece.rows["id"], "id").values[1].as_py() == "01010101-0101-0101-0101-010101010101"
     assert profile(tmp_path / "delta").rows == 3
+
+
+def as_delta(folder: Path) -> DeltaReader:
+    convert_to_deltalake(folder)
+    return DeltaReader(str(folder))
+
+
+def repeating(length: int, rows: int) -> pa.Table:
+    """A text that the file holds once, and every row has once it is read."""
+    return pa.table({"x": pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), ["x" * length])})
+
+
+@pytest.mark.parametrize("form", ["parquet", "delta"])
+def test_rows_that_repeat_a_long_text_are_read_few_at_once(form: str, tmp_path: Path) -> None:
+    pq.write_table(repeating(1 << 20, 200), tmp_path / "t.parquet", store_schema=False)
+    assert (tmp_path / "t.parquet").stat().st_size < 200_000
+    reader = as_delta(tmp_path) if form == "delta" else ParquetReader(str(tmp_path))
+    pieces = list(reader.pieces(["x"]))
+    assert sum(piece.rows.num_rows for piece in pieces) == 200
+    assert len(pieces) == 4
+    assert max(piece.rows.nbytes for piece in pieces) <= parquet.BATCH_BYTES + 1000
+    taken, whole = sample(reader, ["x"], 200)
+    assert (sum(piece.rows.num_rows for piece in taken) < 200, whole) == (True, False)
+
+
+def test_a_row_group_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_UNPACKED", 1 << 20)
+    packed: dict[str, Any] = {"use_dictionary": False, "compression": "zstd"}
+    pq.write_table(pa.table({"x": ["x" * 1000] * 3000, "y": [1] * 3000}), tmp_path / "t.parquet", **packed)
+    for reader in (ParquetReader(str(tmp_path)), as_delta(tmp_path)):
+        assert sum(piece.rows.num_rows for piece in reader.pieces(["y"])) == 3000
+        with pytest.raises(DataError, match=r"t\.parquet: row group 0 has 3,0\d\d,\d{3} bytes when it is unpacked"):
+            list(reader.pieces(["x"]))
+
+
+def test_ten_million_rows_of_one_number_are_read(tmp_path: Path) -> None:
+    packed: dict[str, Any] = {"use_dictionary": False, "compression": "zstd", "row_group_size": 10_000_000}
+    pq.write_table(pa.table({"x": pa.repeat(pa.scalar(1.5), 10_000_000)}), tmp_path / "t.parquet", **packed)
+    pieces = ParquetReader(str(tmp_path / "t.parquet")).pieces(["x"])
+    assert sum(piece.rows.num_rows for piece in pieces) == 10_000_000
+
+
+def test_texts_that_are_no_categories_are_refused_by_their_column(tmp_path: Path) -> None:
+    rows = repeating(2000, 20_000).append_column("y", pa.array([0, 1] * 10_000))
+    pq.write_table(rows, tmp_path / "t.parquet", store_schema=False)
+    policy = dealt(tmp_path, "file", "category")
+    table = open_source(policy.data.source, policy.data, store=open_store(tmp_path / "store"), model=policy.model)
+    with pytest.raises(DataError, match=r"t\.parquet, from row 1 on: column 'x' has texts of 2,004 bytes"):
+        list(table.batches())
+
+
+def test_a_commit_cut_between_two_lines_is_named(tmp_path: Path) -> None:
+    for _ in range(2):
+        write_deltalake(tmp_path, pa.table({"x": [1.0]}), mode="append")
+    commit = tmp_path / f"_delta_log/{1:020}.json"
+    commit.write_bytes(commit.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(DataError, match=r"0*1\.json names 0 of the 1 files that it added: it is cut off\); restore"):
+        DeltaReader(str(tmp_path))
+
+
+@pytest.mark.parametrize("said", ["sizeInBytes", "size"])
+def test_a_checkpoint_that_is_not_the_one_written_is_named(said: str, tmp_path: Path) -> None:
+    write_deltalake(tmp_path, pa.table({"x": [1.0]}))
+    DeltaTable(tmp_path).create_checkpoint()
+    assert DeltaReader(str(tmp_path)).version == "0"
+    last = tmp_path / "_delta_log/_last_checkpoint"
+    last.write_text(json.dumps({**json.loads(last.read_text()), said: 2}))
+    with pytest.raises(DataError, match=r"0\.checkpoint\.parquet has [\d,]+ (bytes|rows), _last_checkpoint says 2"):
+        DeltaReader(str(tmp_path))
+
+
+def test_a_checkpoint_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_deltalake(tmp_path, pa.table({"x": [1.0]}))
+    DeltaTable(tmp_path).create_checkpoint()
+    monkeypatch.setattr(parquet, "MAX_UNPACKED", 0)
+    monkeypatch.setattr(parquet, "MAX_RATIO", 0)
+    with pytest.raises(DataError, match=r"checkpoint\.parquet: row group 0 has"):
+        DeltaReader(str(tmp_path))
