@@ -5,7 +5,8 @@
 CPU time of this thread; the smallest of five repetitions, because other work on the machine only adds.
 
 ``--bits N``: N rows of numbers and categories with missing values and values that training never saw, scored by the
-estimator as training does and, one by one, by the predictor that a slot loads from the bundle.
+estimator as training does and, one by one, by the predictor that a slot loads from the bundle. ``--block K``: K at a
+time, where one costs milliseconds.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ TREES = {"xgboost": "n_estimators", "lightgbm": "n_estimators", "catboost": "ite
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bits", type=int, default=0, help="so many rows are compared, instead of timed")
+    parser.add_argument("--block", type=int, default=1, help="so many rows are asked at once")
     parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS))
     asked = parser.parse_args()
     if asked.bits:
-        bits(asked.bits, asked.estimators)
+        bits(max(asked.bits, ROWS), asked.estimators, asked.block)
     else:
         cost(asked.estimators)
 
 
-def bits(count: int, names: list[str]) -> None:
+def bits(count: int, names: list[str], block: int) -> None:
     """Print the largest difference between training and slot."""
     categories = [f"c{code}" for code in range(12)]
     inputs = {f"x{place}": {"type": "number"} for place in range(FEATURES)}
@@ -62,7 +64,9 @@ def bits(count: int, names: list[str]) -> None:
             signature = Signature.of(policy.model)
             own = (label if classes == 3 else label > 0).astype(float)
             tried = attempt(name, policy, signature, Rows(matrix[:ROWS], own, np.arange(ROWS)))
-            cells.append(differing(tried.estimator.fit(tried.settings, tried.rows), name, policy, signature, matrix))
+            cells.append(
+                differing(tried.estimator.fit(tried.settings, tried.rows), name, policy, signature, matrix, block)
+            )
         print(f"| `{name}` | {' | '.join(cells)} |", flush=True)
 
 
@@ -78,7 +82,9 @@ def values(count: int) -> np.ndarray:
     return matrix
 
 
-def differing(model: Any, name: str, policy: policies.Policy, signature: Signature, matrix: np.ndarray) -> str:
+def differing(
+    model: Any, name: str, policy: policies.Policy, signature: Signature, matrix: np.ndarray, block: int
+) -> str:
     """How many rows score otherwise in a slot, and by how much at most."""
     wanted = score(policy, model, signature, matrix)
     columns = {f"x{place}": np.zeros(1) for place in range(FEATURES)} | {f"k{place}": ["c1"] for place in range(3)}
@@ -88,7 +94,10 @@ def differing(model: Any, name: str, policy: policies.Policy, signature: Signatu
             golden=pa.table(columns), profile=b"{}", snapshot="0" * 40, commit="0",
         )  # fmt: skip
         predictor = made.load_model()
-        seen = np.array([predictor.score_row(row.tobytes()) for row in matrix])
+        if block == 1:
+            seen = np.array([predictor.score_row(row.tobytes()) for row in matrix])
+        else:
+            seen = np.concatenate([predictor.score(matrix[at : at + block]) for at in range(0, len(matrix), block)])
     apart = np.abs(seen - wanted).reshape(len(matrix), -1).max(axis=1)
     return f"{(apart > 0).sum():,}, {apart.max():.1g}" if apart.any() else "0"
 
