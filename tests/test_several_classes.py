@@ -28,6 +28,7 @@ from kedge.records import Reference
 from kedge.replay import blocks as cut_blocks
 from kedge.replay.policy_walk import PolicyWalk
 from kedge.rollout import same_rows
+from kedge.rollout.evidence import SPREADS
 from kedge.serving import v1, v2
 from kedge.serving.model import ServedModel
 from kedge.store import open_store
@@ -302,6 +303,14 @@ def test_a_shift_of_any_class_is_seen_on_the_same_rows() -> None:
     assert abs(first.mean) < 0.01
     assert second.mean > 0.2
     assert third.mean < -0.2
+
+
+def test_a_class_that_is_hardly_told_apart_has_the_unit_of_the_others() -> None:
+    """A hundredth more of a probability that is nearly the same for all rows changes no decision."""
+    certain = np.linspace(0.1, 0.6, 400)
+    said = np.column_stack([certain, 0.7 - certain, np.full(400, 0.3) + np.linspace(-0.01, 0.01, 400)])
+    *_, vague = same_rows._shifts(said + np.array([-0.005, -0.005, 0.01]), said, np.zeros(3))
+    assert vague.mean * SPREADS < 0.25
 
 
 def test_a_history_of_classes_is_replayed() -> None:

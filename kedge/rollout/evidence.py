@@ -101,8 +101,8 @@ class Paired:
     losses: Differences = field(default_factory=Differences)
     """Loss of a row with an outcome, of classes the Brier score; of a regression in units in which most lie below 1."""
     scores: Differences = field(default_factory=Differences)
-    """Score on any row, beyond the shift its evaluation saw, in ``SPREADS`` standard deviations of the champion's; of
-    several classes that of the first."""
+    """Score on any row, beyond the shift its evaluation saw, in ``SPREADS`` standard deviations of the champion's (of
+    several classes the root of their mean variance); of several classes that of the first."""
     other_scores: tuple[Differences, ...] = ()
     """The same of the other classes."""
     primary: Metrics | None = None

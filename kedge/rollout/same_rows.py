@@ -240,14 +240,15 @@ def _shift_when_judged(store: Store, model: str, bundle: str, champion: str) -> 
 
 
 def _shifts(candidate: Floats, champion: Floats, expected: Floats) -> list[Differences]:
-    """Differences of the scores beyond the mean one that evaluation saw; of several classes those of each."""
+    """Differences of the scores beyond the mean one that evaluation saw; of several classes those of each.
+
+    Decisions compare the classes' scores with each other, so all have one unit, the root of their mean variance: by its
+    own, a class of which the features say little would have moved at every retraining.
+    """
     known = scores.finite(candidate) & scores.finite(champion)
     beyond = np.atleast_2d((candidate - champion - (expected if candidate.ndim > 1 else expected[0]))[known].T)
-    spreads = np.atleast_1d(champion[known].std(axis=0)) if known.sum() >= MIN_SCALE_ROWS else np.zeros(len(beyond))
-    return [
-        Differences.of((each / spread / SPREADS).tolist()) if spread else Differences()
-        for each, spread in zip(beyond, spreads.tolist(), strict=True)
-    ]
+    spread = math.sqrt(np.mean(champion[known].var(axis=0))) if known.sum() >= MIN_SCALE_ROWS else 0.0
+    return [Differences.of((each / spread / SPREADS).tolist()) if spread else Differences() for each in beyond]
 
 
 def _loaded(store: Store, model: str, bundle: str) -> tuple[Bundle, Predictor]:
