@@ -70,7 +70,9 @@ class PredictionLog:
             "_slot": self._constant(SLOT, count, pa.string()),
             "_score": pa.array(scores)
             if scores.ndim == 1
-            else pa.array(scores.tolist(), self._schema.field("_score").type),
+            else pa.ListArray.from_arrays(
+                np.arange(count + 1, dtype=np.int32) * scores.shape[1], np.ascontiguousarray(scores).ravel()
+            ).cast(self._schema.field("_score").type),
             "_prediction": pa.array(decided),
         }
         own |= self._logged_features(rows)

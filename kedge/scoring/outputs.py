@@ -29,6 +29,8 @@ TABLE = re.compile(r"[A-Za-z_]\w{0,62}(\.[A-Za-z_]\w{0,62})?")
 TIME = pa.timestamp("us", tz="UTC")
 KEPT = ("adopted", "bundles", "code", "deleted", "logs", "records", "reports", "runs", "snapshots")
 """Folders of the store."""
+SQL_ROWS = 4096
+"""So many are inserted at once: as objects of Python they are many times larger."""
 BATCH = b"kedge.batch"
 """In a Parquet file's metadata: which batch it holds the predictions of."""
 
@@ -307,9 +309,9 @@ class SqlOutput:
 
     def write(self, rows: pa.RecordBatch) -> None:
         with self._translated():
-            self._connection.execute(
-                self._table.insert(), [{**row, "batch": self._unnamed} for row in rows.to_pylist()]
-            )
+            for first in range(0, len(rows), SQL_ROWS):
+                part = rows.slice(first, SQL_ROWS).to_pylist()
+                self._connection.execute(self._table.insert(), [{**row, "batch": self._unnamed} for row in part])
 
     def holds(self, batch: str) -> bool:
         held = self._table.c.batch == f"{self._model}/{batch}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,7 @@ from kedge.store.identity import require
 from kedge.tables import labels
 from kedge.tables import log as log_table
 from kedge.tables.columns import ID
+from kedge.tables.sources import Table
 
 Say = Callable[[str], None]
 Floats = NDArray[np.float64]
@@ -181,7 +182,7 @@ def _stream(
             logs = PredictionLog(store, policy, moment, received)
         ids, content, rows = hashlib.sha256(), hashlib.sha256(), 0
         some = pa.array([], pa.string())
-        for part in tables.ahead(tables.in_slices(table.batches())):
+        for part in tables.ahead(tables.in_slices(_readable(table))):
             _refuse_ids(part, data, named, rows, once=log)
             _digest(part, ids, content)
             some = some if rows else part.column(ID)
@@ -243,6 +244,13 @@ def _stream(
         "written": written,
         "logged": logged,
     }
+
+
+def _readable(table: Table) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from table.batches()
+    except DataError as exc:
+        raise DataError(f"{exc}; nothing was scored") from exc
 
 
 def _load(policy: Policy, store: Any, bundle: str, cache: str) -> _Model:

@@ -56,9 +56,8 @@ def open_rows(policy: Policy, location: str, id_column: str | None, query: str |
             "with the policy that it was trained by (--model), or train anew"
         )
     needed = [named, *(present.get(each.name, policy.model.columns[each.name]) for each in signature.inputs)]
-    missing = [column for column in needed if column not in reader.names]
-    if missing:
-        raise DataError(f"{columns.describe_missing(missing, reader.names, reader.place)}; nothing was scored")
+    if not set(needed) <= set(reader.names):
+        raise DataError(f"{columns.describe_missing(needed, reader.names, reader.place)}; nothing was scored")
     kinds: dict[str, Kind] = {ID: "id", **{name: feature.type for name, feature in known.items() if name in present}}
     sources = {ID: named, **{name: present[name] for name in kinds if name != ID}}
     return Table(reader=reader, kinds=kinds, sources=sources, model=policy.model, formats=columns.formats(policy.model))

@@ -113,7 +113,7 @@ def test_the_same_ids_with_other_features_are_refused(world, champion):
 def test_a_table_with_another_schema_is_refused_with_what_it_lacks(world, champion):
     with pytest.raises(DataError, match=r"'x'.* nothing was scored"):
         world.score(world.table(x=None))
-    with pytest.raises(DataError, match="row 1: column 'x': 'a' is not a number"):
+    with pytest.raises(DataError, match="row 1: column 'x': 'a' is not a number; nothing was scored"):
         world.score(world.table(x=["a"] * ROWS))
     with pytest.raises(DataError, match="'customer'"):
         world.score(world.table(customer=None))
