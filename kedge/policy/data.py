@@ -86,10 +86,12 @@ class Data(Section):
     """The training table, one row an event."""
     time_column: str | None = None
     """When the row happened. Needed unless `row_time` is given."""
-    time_format: Annotated[str, Field(pattern="%|^unix_(seconds|milliseconds|microseconds|nanoseconds)$")] | None = None
+    time_format: (
+        Annotated[str, Field(pattern="%|^unix_(seconds|milliseconds|microseconds|nanoseconds)$|^excel_days$")] | None
+    ) = None
     """How the table writes times, where that is not ISO 8601, such as `%d.%m.%Y`: C's `strptime`, in UTC, and `%S.%f`
     with fractions of a second. For numbers the unit since 1970: `unix_seconds`, `unix_milliseconds`,
-    `unix_microseconds` or `unix_nanoseconds`."""
+    `unix_microseconds` or `unix_nanoseconds`; `excel_days` for the days of a sheet, such as 46082.5."""
     row_time: RowTime | None = None
     """Time by row number, for tables without a time column."""
     id_column: str | None = None

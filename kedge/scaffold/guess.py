@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -36,6 +37,8 @@ POSITIVE = (
     "1", "1.0", "true", "yes", "y", "t", "positive", "pos", "up", "fraud", "churn", "default", "bad", "returned",
 )
 # fmt: on
+MIN_CLASS_ROWS = 8
+"""Of so many drawn rows not one lies among the oldest 60 % once in 1,500 times."""
 MAX_CATEGORIES = 500
 MAX_FAULTS = 5
 MAX_NAMED = 20
@@ -117,6 +120,9 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
     outcome = _named_target(look, target) if target is not None else _target(look)
     outcome = replace(outcome, column=_labelled(outcome.column, positive))
     chosen = _task(look, outcome.column, task, positive)
+    if chosen.task == "multiclass" and look.whole:
+        outcome = _without_rare(outcome)
+        chosen = replace(chosen, classes=_classes(outcome.column))
     rest = [column for column in look.columns if column.name != outcome.column.name]
     time = _time(rest)
     identity = _identity([column for column in rest if time is None or column is not time.column])
@@ -185,7 +191,8 @@ def plain_name(column: str, taken: Collection[str] = ()) -> str:
     >>> plain_name("Umsatz.netto"), plain_name("order total (EUR)"), plain_name("%"), plain_name("a/b", ["a_b"])
     ('Umsatz_netto', 'order_total_EUR', 'column', 'a_b_2')
     """
-    plain = re.sub(r"[\W_]+", "_", column).strip("_")[: MAX_CHARACTERS - 5].strip("_") or "column"
+    plain = re.sub(r"[\W_]+", "_", unicodedata.normalize("NFC", column)).strip("_")
+    plain = plain[: MAX_CHARACTERS - 5].strip("_") or "column"
     numbers = count(2)
     name = plain
     while name in taken:
@@ -224,6 +231,7 @@ def _target(look: Look) -> Guess:
 
 
 def _some(names: Sequence[str]) -> str:
+    names = [name for name in names if name]
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -318,6 +326,27 @@ def _labelled(column: Column, positive: str | None) -> Column:
     if column.kind != "text" or len(classes) < 2 or (positive is not None and len(classes) > 2):
         return column
     return replace(column, values=classes, distinct=len(classes), missing=column.missing + sum(absent.values()))
+
+
+def _without_rare(outcome: Guess) -> Guess:
+    """A target of classes less those that have no row among the oldest ones by chance; three stay in any case.
+
+    Their rows are invalid to a run, as those of a class that comes later.
+    """
+    column = outcome.column
+    counts = sorted(column.values.items(), key=lambda each: -each[1])
+    rare = dict(each for each in counts[3:] if each[1] < MIN_CLASS_ROWS)
+    if not rare:
+        return outcome
+    rows = sum(rare.values())
+    kept = {value: count for value, count in column.values.items() if value not in rare}
+    named = ", ".join(f"{value} ({count})" for value, count in list(rare.items())[:MAX_NAMED])
+    more = f" and {len(rare) - MAX_NAMED:,} more" if len(rare) > MAX_NAMED else ""
+    fewer = replace(
+        column, values=kept, distinct=len(kept), missing=column.missing + rows, invalid=column.invalid + rows
+    )
+    why = f"{outcome.why}; classes of fewer than {MIN_CLASS_ROWS} rows are left out: {named}{more}"
+    return replace(outcome, column=fewer, why=why)
 
 
 def _alike(values: Sequence[str]) -> set[str]:

@@ -57,7 +57,7 @@ DATED = (
 )
 CLOCKED = r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[AaPp][Mm])?$"
 """What a person takes for a date, or for a time of day."""
-EPOCHS = ("unix_seconds", "unix_milliseconds", "unix_microseconds", "unix_nanoseconds")
+EPOCHS = ("unix_seconds", "unix_milliseconds", "unix_microseconds", "unix_nanoseconds", "excel_days")
 YEARS = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 RECENT = (datetime(1990, 1, 1, tzinfo=UTC), YEARS[1])
 """What a date is of, if texts are to be taken for dates; numbers for times."""
@@ -66,6 +66,8 @@ TIMELY = re.compile(
     re.IGNORECASE,
 )
 """Names of columns that hold times."""
+DAYLY = re.compile(r"da(y|te)|dt|when|created", re.IGNORECASE)
+"""Such names of which a sheet may hold the days, as numbers of 46082's kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,8 +279,9 @@ def _numbers_dates(numbers: pa.Array) -> list[str]:
 
 
 def _epochs(name: str, numbers: pa.Array) -> list[str]:
-    """The unit in which numbers count from 1970, where the column's name says that they do."""
-    return [each for each in EPOCHS if TIMELY.search(name) and _reads(numbers, each, RECENT)][:1]
+    """The unit in which numbers count from 1970 or as a sheet does, where the column's name says that they do."""
+    likely = EPOCHS if DAYLY.search(name) else EPOCHS[:-1]
+    return [each for each in likely if TIMELY.search(name) and _reads(numbers, each, RECENT)][:1]
 
 
 def _timely(raw: pa.Array) -> tuple[Literal["", "dates", "times of day"], str]:

@@ -235,16 +235,20 @@ def invalid_values(guesses: Guesses) -> list[tuple[Column, int]]:
 
 
 def _sizes(look: Look, guesses: Guesses) -> list[str]:
-    if not look.whole or look.rows >= ENOUGH_ROWS:
+    if not look.whole:
         return []
-    gates = {"min_rows": max(2 * Gates().min_class_rows, look.rows // 10)}
+    small, usual = look.rows < ENOUGH_ROWS, Gates()
+    gates = {"min_rows": max(2 * usual.min_class_rows, look.rows // 10)} if small else {}
     if guesses.task == "multiclass":
         held_out = Train().holdout_share * min(guesses.target.column.values.values())
-        least = min(Gates().min_class_rows, max(2, int(held_out / 2)))
-        gates = {"min_rows": max(20, len(guesses.classes) * least, look.rows // 10), "min_class_rows": least}
+        least = min(usual.min_class_rows, max(2, int(held_out / 2)))
+        needed = len(guesses.classes) * least
+        if small or least < usual.min_class_rows or needed > usual.min_rows:
+            rows = max(20, look.rows // 10) if small else usual.min_rows
+            gates = {"min_rows": max(rows, needed), "min_class_rows": least}
     return [
-        f"train: {{min_rows: {max(50, look.rows // 2)}}}  # the table is small",
-        f"gates: {{{', '.join(f'{name}: {value}' for name, value in gates.items())}}}",
+        *([f"train: {{min_rows: {max(50, look.rows // 2)}}}  # the table is small"] if small else []),
+        *([f"gates: {{{', '.join(f'{name}: {value}' for name, value in gates.items())}}}"] if gates else []),
     ]
 
 

@@ -35,8 +35,16 @@ MISSING_NUMBERS = (
 """Texts that mean "no value" where a number, a boolean or a time is read: what pandas, R, Excel, SAS, MySQL and Hive
 write. For a category only "" does: NA is Namibia; for an outcome of declared classes, what is none of them."""
 # fmt: on
-SINCE_1970 = {"unix_seconds": 10**6, "unix_milliseconds": 10**3, "unix_microseconds": 1, "unix_nanoseconds": 1 / 10**3}
+SINCE_1970 = {
+    "unix_seconds": 10**6,
+    "unix_milliseconds": 10**3,
+    "unix_microseconds": 1,
+    "unix_nanoseconds": 1 / 10**3,
+    "excel_days": 86_400 * 10**6,
+}  # fmt: skip
 """Formats of a time that is a number -> microseconds in its unit."""
+EXCEL_1970 = 25_569
+"""The day 1970-01-01 in a sheet, which counts from the end of 1899 on."""
 LARGEST = float(np.finfo(np.float32).max)
 """A model's numbers have 32 bits: what is beyond them, and not infinite, is no value of a feature or a target."""
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
@@ -353,6 +361,7 @@ def _since_1970(column: pa.Array, format: str) -> Converted:
     read = Converted(column, np.zeros(len(column), bool), "") if whole else _numbers(column)
     numbers = pc.fill_null(read.values, 0).to_numpy(zero_copy_only=False)
     factor = SINCE_1970[format]
+    numbers = numbers - EXCEL_1970 if format == "excel_days" else numbers
     seconds = numbers * (factor / 10**6)
     beyond = (seconds < EARLIEST) | (seconds >= LATEST + 1)
     numbers = np.where(beyond, 0, numbers)
@@ -444,7 +453,7 @@ def _times(column: pa.Array) -> Converted:
     if not _is_text(kind):
         raise DataError(
             f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
-            "a bare number does not say its unit, which data.time_format: unix_seconds (or _milliseconds, ...) does"
+            "a bare number does not say its unit, which data.time_format does, such as unix_seconds or excel_days"
         )
     offset = pc.replace_substring_regex(column, r"(UTC|GMT)([+-][0-9]{2}:?[0-9]{2})$|([Z0-9])\[[\w/+-]+\]$", r"\2\3")
     zoned = pc.replace_substring_regex(offset, r" ?(UTC|GMT)\s*$", "Z")
@@ -613,12 +622,17 @@ def _blank(values: pa.Array, mask: NDArray[np.bool_]) -> pa.Array:
 
 
 def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) -> str:
-    """The message for columns a table lacks: names them, those it has, and the likely spelling."""
+    """The message for those of the wanted columns that a table lacks: names them, those it has, the likely spelling.
+
+    >>> describe_missing(["country", "amount"], ["country", "Amount"], "t.csv")
+    "t.csv: column 'amount' (did you mean 'Amount'?) is missing; the table has: country, Amount"
+    """
     import difflib
 
     parts = []
-    for name in wanted:
-        close = difflib.get_close_matches(name, present, n=1)
+    free = [name for name in present if name not in wanted]
+    for name in dict.fromkeys(name for name in wanted if name not in present):
+        close = difflib.get_close_matches(name, free, n=1)
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
     lacking = f"column {parts[0]} is" if len(parts) == 1 else f"columns {', '.join(parts)} are"

@@ -22,6 +22,7 @@ from kedge.cli import build
 from kedge.data import ingest, validate
 from kedge.errors import DataError, PolicyError, UsageError
 from kedge.scaffold import look, write
+from kedge.scaffold.guess import plain_name
 from kedge.store import open_store
 from kedge.tables import snapshot
 from kedge.tables.sources import source_at
@@ -711,6 +712,44 @@ def test_a_column_that_alone_tells_a_quantity_is_called_a_suspected_leak(tmp_pat
     pq.write_table(pa.table(made), tmp_path / "t.parquet")
     _, said = written(tmp_path / "t.parquet", "--target", "price")
     assert [line.split()[0] for line in said.splitlines() if "SUSPECTED LEAK" in line] == ["tax"]
+
+
+def test_a_leak_is_suspected_however_the_rows_lie(tmp_path: Path) -> None:
+    """As in tables of experiments, each second row holds the same few values."""
+    heat = [175 + 10 * (k % 6) for k in range(300)]
+    made = {"heat": heat, "size": [k * 31 % 211 for k in range(300)], "y": [float(each) for each in heat]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    _, said = written(tmp_path / "t.parquet", "--target", "y", "--task", "regression")
+    assert [line.split()[0] for line in said.splitlines() if "SUSPECTED LEAK" in line] == ["heat"]
+
+
+def test_days_of_a_sheet_are_the_time_where_the_columns_name_says_so(tmp_path: Path) -> None:
+    days = [START + timedelta(hours=6 * k) for k in range(400)]
+    counted = [(day - datetime(1899, 12, 30, tzinfo=UTC)) / timedelta(days=1) for day in days]
+    made = {"order_date": counted, "steps": [46_000 + k % 31 for k in range(400)], "y": [k % 2 for k in range(400)]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    policy, _ = written(tmp_path / "t.parquet")
+    assert policy["data"]["time_column"] == "order_date"
+    assert list(policy["model"]["features"]) == ["steps"]
+    rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(rules, store, ingest.run(rules, store, days[-1] + timedelta(days=1)))
+    assert snapshot.read(store, snapshot.load(store, rules.name, name))["_time"].to_pylist() == days
+
+
+def test_a_class_of_a_few_rows_is_left_out_of_a_policy_that_its_own_table_passes(tmp_path: Path) -> None:
+    kinds = ["a"] * 500 + ["b"] * 400 + ["c"] * 300 + ["rare"] * 3 + ["once"]
+    made = {"x": [k % 31 for k in range(len(kinds))], "y": [kinds[k * 5 % len(kinds)] for k in range(len(kinds))]}
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet", "--target", "y", "--task", "multiclass")
+    assert policy["model"]["classes"] == ["a", "b", "c"]
+    assert "classes of fewer than 8 rows are left out: rare (3), once (1)" in said
+    rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
+    name = validate.run(rules, store, ingest.run(rules, store, START + timedelta(days=9000)))
+    assert snapshot.load(store, rules.name, name).rows == 1200
+
+
+def test_letters_and_their_accents_are_one_name_however_they_are_coded() -> None:
+    assert plain_name("cafe\u0301 total") == "caf\u00e9_total"
 
 
 def test_of_hundreds_of_columns_a_message_names_a_few(tmp_path: Path) -> None:
