@@ -17,7 +17,7 @@ from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.progress import watched
 from kedge.tables.columns import Kind, describe_missing, fields_of, formats, named
-from kedge.tables.files import CSV, PARQUET
+from kedge.tables.files import CSV, PARQUET, unread
 from kedge.tables.reader import TableReader, sampled
 from kedge.tables.scan import Scan
 from kedge.tables.sources import open_table
@@ -129,6 +129,8 @@ def compare(
     thresholds: dict[str, Any] = {}
     if policy is not None:
         profiled |= set(fields_of(policy.model, policy.data).values())
+        if isinstance(reference, str | Path) and _is_table(str(reference)):
+            profiled |= set(_present(open_table(reference)))
         known = _selected(known, policy, label(reference))
         monitor = policy.monitor
         thresholds = {"alpha": monitor.drift.alpha, "min_psi": monitor.drift.min_psi, "min_rows": monitor.min_rows}
@@ -167,7 +169,8 @@ def _read(path: Path) -> Profile:
     try:
         return Profile.from_json(raw)
     except DataError as exc:
-        raise DataError(f"{path}: {exc}") from exc
+        what = unread([path.name]) if path.suffix.lower() != ".json" else ""
+        raise DataError(f"{path}: {f'is {what}' if what else exc}") from exc
 
 
 def _selected(known: Profile, policy: Policy, what: str) -> Profile:

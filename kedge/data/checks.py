@@ -21,6 +21,8 @@ from kedge.tables.ids import hashes_of, match
 
 MAX_VALUES = 10
 """Values of the target named in a message."""
+MAX_LENGTH = 60
+"""Characters shown of such a value."""
 MAX_NAMED = 20
 """Allowed categories named in a message."""
 MAX_SHOWN = 200
@@ -353,7 +355,8 @@ def _class_notes(model: Model, spelled: Mapping[str, int]) -> list[str]:
 
 def _seen(spelled: Mapping[str, int]) -> str:
     more = ", ..." if len(spelled) > MAX_VALUES else ""
-    return ", ".join(f"{value!r} ({count:,})" for value, count in list(spelled.items())[:MAX_VALUES]) + more
+    short = [(value if len(value) <= MAX_LENGTH else f"{value[:MAX_LENGTH]}...", n) for value, n in spelled.items()]
+    return ", ".join(f"{value!r} ({count:,})" for value, count in short[:MAX_VALUES]) + more
 
 
 def place(row: Mapping[str, Any]) -> str:

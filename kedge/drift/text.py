@@ -28,7 +28,7 @@ def told(comparison: Comparison, current: Profile, min_rows: int) -> str:
         lines.append(f"  not compared: {', '.join(skipped)}")
     lines += [f"  {line}" for line in unreadable(current)]
     if comparison.extra:
-        lines.append(f"  not in the reference: {', '.join(comparison.extra)}")
+        lines.append(f"  not in the reference: {', '.join(name or repr(name) for name in comparison.extra)}")
     return "\n".join(lines)
 
 

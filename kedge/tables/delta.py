@@ -35,7 +35,7 @@ class DeltaReader:
         try:
             self._table = opened(location, options)
         except TableNotFoundError as exc:
-            raise DataError(f"{location}: no Delta table there (no _delta_log); check data.source.location") from exc
+            raise DataError(f"{location}: no Delta table there (no _delta_log); check the location") from exc
         except (DeltaError, OSError) as exc:
             raise DataError(f"{location}: the Delta table cannot be opened: {reason(location, exc)}") from exc
         names = [] if "://" in location else list(self._table.get_add_actions(flatten=True)["path"].to_pylist())

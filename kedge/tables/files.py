@@ -112,7 +112,7 @@ def find(location: str, endings: Sequence[str]) -> list[File]:
     """
     found = _in_object_storage(location, endings) if "://" in location else _local(location, endings)
     if not found:
-        raise DataError(f"{location}: no {' or '.join(endings[:2])} file there; check data.source.location")
+        raise DataError(f"{location}: no {' or '.join(endings[:2])} file there; check the location")
     return found
 
 

@@ -202,7 +202,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     sources = {name: columns.get(name, name) for name in kinds if name != TIME or TIME in columns}
     missing = [column for column in sources.values() if column not in reader.names]
     if missing:
-        said = column_types.describe_missing(missing, reader.names, reader.place)
+        said = column_types.describe_missing(list(sources.values()), reader.names, reader.place)
         fields = {field: column for field, column in column_types.fields_of(model, data).items() if column in missing}
         apart = [".".join(field) for field in fields if field[-1] in ("column", "target_column")]
         raise DataError(said + (f"; see {', '.join(apart)} in the policy" if apart else ""))

@@ -175,16 +175,20 @@ def test_a_column_of_the_reference_that_the_policy_does_not_compare_is_not_calle
     kedge("profile", tmp_path / "then.parquet", "-o", tmp_path / "r.json")
     _, out, _ = kedge("drift", "--reference", tmp_path / "r.json", "--current", now, *rules)
     assert "not in the reference" not in out
+    _, out, _ = kedge("drift", "--reference", tmp_path / "then.parquet", "--current", now, *rules)
+    assert "not in the reference" not in out
 
 
 def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
     (tmp_path / "p.yaml").write_text(POLICY.replace("amount", "amuont"))
     (tmp_path / "no.json").write_text("{}")
+    (tmp_path / "t.orc").write_bytes(b"ORC")
     (tmp_path / "half.parquet").write_bytes((tmp_path / "reference.parquet").read_bytes()[:2000])
     (tmp_path / "odd.csv").write_text("amount,country\n1,AT\n1,AT,3\n")
     good = written(tmp_path, table(1), "parquet")
     for words, said in (
         (("drift", "--reference", tmp_path / "gone.json", "--current", good), "gone.json: cannot be read"),
+        (("drift", "--reference", tmp_path / "t.orc", "--current", good), "t.orc: is an ORC file: write it as Parquet"),
         (("drift", "--reference", tmp_path / "no.json", "--current", good), "not a profile of this version"),
         (("drift", "--reference", tmp_path / "p.yaml", "--current", good), "not a profile: not JSON"),
         (("drift", good), "give two tables: kedge drift REFERENCE CURRENT"),
