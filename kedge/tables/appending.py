@@ -223,12 +223,13 @@ def days(table: DeltaTable | None) -> list[str]:
     return sorted(found, reverse=True)
 
 
-def received(table: DeltaTable) -> list[datetime]:
-    """When the newest row of each file was received, by the files' statistics, which keep milliseconds."""
+def received(table: DeltaTable) -> list[datetime | None]:
+    """When the newest row of each file was received, by the files' statistics, which keep milliseconds; None: they do
+    not say."""
     files = table.get_add_actions(flatten=True)
     if "max._received" not in files.column_names:
-        return []
-    return [time for time in files["max._received"].to_pylist() if time is not None]
+        return [None] * files.num_rows
+    return list(files["max._received"].to_pylist())
 
 
 def key_of(policy: Policy, table: Table) -> str:

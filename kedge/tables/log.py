@@ -492,10 +492,11 @@ def _found(
 
 
 def newest_label(store: Store, policy: Policy) -> datetime | None:
-    """When the newest label of the log was received; None: there is none, or the log is an earlier version's."""
+    """When the newest label of the log was received; None: there is none, or not all files say."""
     with _table(store, key_of(policy, "labels")) as table:
-        newest_of_files = max(received(table), default=None) if table is not None else None
-    return None if newest_of_files is None else newest_of_files + MILLISECOND - MICROSECOND
+        times = received(table) if table is not None else []
+    known = [time for time in times if time is not None]
+    return max(known) + MILLISECOND - MICROSECOND if known and len(known) == len(times) else None
 
 
 def _joined(

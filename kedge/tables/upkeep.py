@@ -100,7 +100,7 @@ def drop_old(store: Store, policy: Policy, retention: timedelta, now: datetime, 
     """
     aware(now=now)
     tables = dict(_tables(store, policy))
-    counted = believed(now, (time for table in tables.values() for time in received(table)))
+    counted = believed(now, (time for table in tables.values() for time in received(table) if time is not None))
     limit = day_of(counted - retention)
     old = {day for table in tables.values() for day in days(table) if day < limit}
     if max_days and len(old) > max_days:
