@@ -32,6 +32,7 @@ from kedge.scoring.logged import PredictionLog
 from kedge.store.identity import require
 from kedge.tables import labels
 from kedge.tables import log as log_table
+from kedge.tables.ahead import ahead
 from kedge.tables.columns import ID
 from kedge.tables.sources import Table
 
@@ -182,7 +183,7 @@ def _stream(
             logs = PredictionLog(store, policy, moment, received)
         ids, content, rows = hashlib.sha256(), hashlib.sha256(), 0
         some = pa.array([], pa.string())
-        for part in tables.ahead(tables.in_slices(_readable(table))):
+        for part in ahead(tables.in_slices(_readable(table))):
             _refuse_ids(part, data, named, rows, once=log)
             _digest(part, ids, content)
             some = some if rows else part.column(ID)

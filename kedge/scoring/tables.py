@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from queue import Queue
-from threading import Thread
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -17,9 +14,6 @@ from kedge.tables.columns import ID, Kind
 from kedge.tables.reader import BATCH_ROWS
 from kedge.tables.sources import Table, open_reader, open_table
 
-T = TypeVar("T")
-AHEAD = 2
-"""Batches that are read while another one is scored."""
 SQL = "sql:"
 
 
@@ -79,36 +73,3 @@ def in_slices(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             held = [whole.slice(BATCH_ROWS)] if len(whole) > BATCH_ROWS else []
     if held:
         yield pa.concat_batches(held)
-
-
-def ahead(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, read on another thread while the caller works on one."""
-    waiting: Queue[tuple[T | None, BaseException | None]] = Queue(AHEAD)
-    stopped = False
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                if stopped:
-                    return
-                waiting.put((batch, None))
-            waiting.put((None, None))
-        except BaseException as exc:  # noqa: BLE001  (raised where the batches are used)
-            waiting.put((None, exc))
-
-    reader = Thread(target=read, name="kedge-read", daemon=True)
-    reader.start()
-    try:
-        while True:
-            batch, fault = waiting.get()
-            if fault is not None:
-                raise fault
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stopped = True
-        while reader.is_alive():
-            while not waiting.empty():
-                waiting.get_nowait()
-            reader.join(0.01)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kedge.errors import BundleError, DataError, NothingServed, StoreError, TransformError, UsageError
 from kedge.records import ModelState, Scored, read
-from kedge.scoring import outputs, tables
+from kedge.scoring import outputs, score
 from kedge.tables import log
 from tests.scoring.conftest import ROWS, rules
 
@@ -189,7 +189,7 @@ def test_a_scoring_that_fails_midway_leaves_nothing(world, champion, monkeypatch
         yield next(batches)
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(tables, "ahead", lambda batches: breaks(batches))
+    monkeypatch.setattr(score, "ahead", lambda batches: breaks(batches))
     with pytest.raises(OSError, match="disk"):
         world.score(world.table(rows=70_000), world.folder / "out" / "scores.parquet")
     assert list((world.folder / "out").iterdir()) == []
@@ -352,14 +352,14 @@ def test_a_query_and_a_database_belong_together(world, champion):
 
 def test_who_writes_meanwhile_is_not_overwritten(world, champion, monkeypatch):
     output = world.folder / "scores.parquet"
-    ahead = tables.ahead
+    ahead = score.ahead
 
     def meanwhile(batches):
-        monkeypatch.setattr(tables, "ahead", ahead)
+        monkeypatch.setattr(score, "ahead", ahead)
         world.score(world.table("other"), output)
         return ahead(batches)
 
-    monkeypatch.setattr(tables, "ahead", meanwhile)
+    monkeypatch.setattr(score, "ahead", meanwhile)
     with pytest.raises(UsageError, match="another batch"):
         world.score(world.table(), output)
     assert pq.read_table(output)["customer"][0].as_py() == "other-0"
