@@ -58,6 +58,21 @@ NONE = "None"
 """A text that Python writes where there is no value, and a class of many tables."""
 ROWS_AN_ID = 20
 """Ids with so many rows each are groups, as categories are."""
+PERIODS = re.compile(r"year|month|quarter|week|day|date|season|epoch|(^|_)(yr|mon|qtr)(_|$)", re.IGNORECASE)
+"""Columns of which the order is one of time."""
+WAITING = (
+    "pending",
+    "unknown",
+    "open",
+    "tbd",
+    "undetermined",
+    "undecided",
+    "not yet",
+    "in progress",
+    "waiting",
+    "missing",
+)
+"""Texts that people write into an outcome that is not there yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +168,10 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
 
 
 def _grouped(look: Look, columns: Sequence[Column]) -> str | None:
-    """A column of few values that lie together: one run of rows, or two, for each."""
+    """A column of values that lie together: one run of rows, or two, for each. Years that do so are no such thing."""
     for column in columns:
-        if not 2 <= column.distinct <= CLASSES or look.rows < ROWS_AN_ID * column.distinct:
+        few = column.distinct >= 2 and look.rows >= ROWS_AN_ID * column.distinct
+        if not few or PERIODS.search(column.name):
             continue
         codes = convert(look.held[column.name], "category").values.dictionary_encode().indices.fill_null(-1).to_numpy()
         if (np.diff(codes) != 0).sum() < 2 * column.distinct:
@@ -312,7 +328,8 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
         and not (column.kind == "integer" and column.distinct <= CLASSES)
     ):
         return _Chosen("regression")
-    if column.kind == "text" and task is None and len(_alike(values)) == len(values) and NONE not in values:
+    told_apart = len(_alike(values)) == len(values) and not _waiting(column) and NONE not in values
+    if column.kind == "text" and task is None and told_apart:
         return _Chosen("multiclass", classes=_classes(column))
     raise Undecided(column, _undecided(look, column))
 
@@ -349,6 +366,12 @@ def _without_rare(outcome: Guess) -> Guess:
     return replace(outcome, column=fewer, why=why)
 
 
+def _waiting(column: Column) -> str:
+    """Which of three texts says that there is no outcome yet; empty: none does."""
+    waiting = [value for value in column.values if value.strip().casefold() in WAITING]
+    return waiting[0] if column.distinct == 3 and len(waiting) == 1 else ""
+
+
 def _alike(values: Sequence[str]) -> set[str]:
     """The values without what typing errors add."""
     return {text.strip().casefold() for text in values}
@@ -375,6 +398,7 @@ def _undecided(look: Look, column: Column) -> str:
     again += (
         f"; {NONE} is one of them: leave it out of model.classes where it means no outcome" if NONE in values else ""
     )
+    again += f"; {_waiting(column)!r} reads like no outcome yet: leave those empty" if _waiting(column) else ""
     return (
         f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}){again}: kedge predicts "
         "classes, one class against all others, or a number; say which:\n" + "\n".join(lines)

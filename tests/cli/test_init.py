@@ -811,6 +811,33 @@ def test_rows_in_groups_without_times_are_dealt_at_random(tmp_path: Path) -> Non
     assert policies.load(tmp_path / "q.yaml").data.row_time.order == "file"
 
 
+def test_rows_that_lie_in_many_groups_are_dealt_at_random_and_years_are_not(tmp_path: Path) -> None:
+    made = {
+        "width": [k // 25 / 7 for k in range(2000)],
+        "x": [k % 31 for k in range(2000)],
+        "y": [k % 2 for k in range(2000)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet")
+    assert policy["data"]["row_time"]["order"] == "drawn"
+    assert "width: the rows lie in groups of it" in said
+    pq.write_table(
+        pa.table({"model_year": [1980 + k // 50 for k in range(2000)], **{n: made[n] for n in "xy"}}),
+        tmp_path / "t.parquet",
+    )
+    assert "order" not in written(tmp_path / "t.parquet", "--force")[0]["data"]["row_time"]
+
+
+def test_a_word_for_no_outcome_yet_is_no_third_class(tmp_path: Path) -> None:
+    made = {
+        "x": [k % 31 for k in range(400)],
+        "y": [["won", "lost", "lost", "Pending"][k % 4] for k in range(400)],
+    }
+    pq.write_table(pa.table(made), tmp_path / "t.parquet")
+    done = run(tmp_path / "t.parquet", "-o", tmp_path / "p.yaml", "--target", "y")
+    assert "'Pending' reads like no outcome yet: leave those empty" in str(done.exception)
+
+
 def test_windows_and_steps_fit_the_rows_a_day_that_the_table_shows(tmp_path: Path) -> None:
     times = [START + timedelta(hours=k) for k in range(600)]
     table = payments(600).drop_columns(["requested_at", "booked"]).add_column(0, "at", pa.array(times))
