@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedge import drift
 from kedge import policy as policies
 from kedge.drift import Comparison, Profile
+from kedge.drift.arrow_reader import kind_of, type_of
 from kedge.drift.columns import Categories, Numbers
 from kedge.drift.compare import MIN_ROWS
 from kedge.drift.text import told
@@ -78,11 +79,18 @@ def profile(table: AnyTable, *, policy: Policy | str | Path | None = None, depen
     >>> amounts.rows, amounts.columns["amount"].missing
     (3, 1)
     """
+    return _profile(table, policies.load(policy) if isinstance(policy, str | Path) else policy, dependence=dependence)
+
+
+def _profile(table: AnyTable, policy: Policy | None, *, dependence: bool = False, texts: Sequence[str] = ()) -> Profile:
+    """As :func:`profile`; ``texts`` are columns that CSV does not say to be text, and the other table does."""
     reader, what = open_table(table), label(table)
     present = _present(reader)
-    policy = policies.load(policy) if isinstance(policy, str | Path) else policy
     names, kinds = _features(policy, present, what) if policy is not None else ({each: each for each in present}, {})
     scan = Scan(reader, kinds, _formats(policy, names))
+    if texts and not reader.typed:
+        codes = [each.name for each in scan.schema() if each.name in texts and kind_of(each.type) == "number"]
+        scan = Scan(reader, dict.fromkeys(codes, "category"), {})
 
     def build() -> Profile:
         batches = _some(watched(scan.batches(list(names), spread=True, threads=True), what), what)
@@ -124,7 +132,7 @@ def compare(
     (['amount'], [])
     """
     policy = policies.load(policy) if isinstance(policy, str | Path) else policy
-    known = _reference(reference, policy)
+    known = _reference(reference, policy, current)
     profiled = set(known.columns)  # a policy compares its features, and not the target that is there too
     thresholds: dict[str, Any] = {}
     if policy is not None:
@@ -147,12 +155,21 @@ def label(table: Profile | AnyTable) -> str:
     return str(table) if isinstance(table, str | Path) else described(table)
 
 
-def _reference(reference: Profile | AnyTable, policy: Policy | None) -> Profile:
+def _reference(reference: Profile | AnyTable, policy: Policy | None, current: AnyTable) -> Profile:
     if isinstance(reference, Profile):
         return reference
     if isinstance(reference, str | Path) and not _is_table(str(reference)):
         return _read(Path(reference))
-    return profile(reference, policy=policy)
+    texts = _texts(current) if policy is None and isinstance(reference, str | Path) else ()
+    return _profile(reference, policy, texts=texts)
+
+
+def _texts(table: AnyTable) -> list[str]:
+    """The columns that a table in files holds as text, where files of its format say so."""
+    reader = open_table(table) if isinstance(table, str | Path) else None
+    if reader is None or not reader.typed:
+        return []
+    return [column.name for column in Scan(reader, {}, {}).schema() if type_of(column.type) == "string"]
 
 
 def _is_table(location: str) -> bool:

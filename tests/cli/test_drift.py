@@ -179,6 +179,16 @@ def test_a_column_of_the_reference_that_the_policy_does_not_compare_is_not_calle
     assert "not in the reference" not in out
 
 
+def test_codes_that_a_csv_file_writes_as_digits_are_those_that_parquet_holds_as_text(kedge, tmp_path):
+    codes, amounts = [str(k % 9) for k in range(2000)], [k % 83 for k in range(2000)]
+    (tmp_path / "then.csv").write_text(
+        "code,amount\n" + "".join(f"{c},{a}\n" for c, a in zip(codes, amounts, strict=True))
+    )
+    pq.write_table(pa.table({"code": codes, "amount": amounts}), tmp_path / "now.parquet")
+    code, out, _ = kedge("drift", tmp_path / "then.csv", tmp_path / "now.parquet")
+    assert (code, out.splitlines()[0]) == (0, "0 of 2 columns drifted (2,000 rows against 2,000)")
+
+
 def test_mistakes_exit_2_and_name_the_thing(kedge, reference, tmp_path):
     (tmp_path / "p.yaml").write_text(POLICY.replace("amount", "amuont"))
     (tmp_path / "no.json").write_text("{}")
