@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -169,10 +169,8 @@ def write(store: Store, policy: Policy, bundle: str, reason: str) -> str | None:
     if given and back is None:
         return _again(state, bundle, given)
     key = bundle if not given else f"{bundle}-{given + 1}"
-    data, time = Approved(bundle=bundle, reason=reason), clock.now()
-    if back is not None:  # whoever's clock was apart, it answers that rollback
-        time = max(time, back.time + timedelta(microseconds=1))
-    records.append(store, Record(model=policy.name, key=key, time=time, data=data))
+    data = Approved(bundle=bundle, reason=reason, after_attempt=0 if back is None else max(1, back.data.attempt))
+    records.append(store, Record(model=policy.name, key=key, time=clock.now(), data=data))
     return _again(state, bundle, given + 1)
 
 

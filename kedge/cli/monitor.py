@@ -56,6 +56,7 @@ def monitor(
     from kedge import clock
     from kedge.errors import NothingServed
     from kedge.monitoring import run
+    from kedge.monitoring.history import load_history, misdated
     from kedge.settings import Settings
     from kedge.store import open_store
     from kedge.store.identity import require
@@ -73,6 +74,8 @@ def monitor(
         outcome = run.run(asked, opened, now=moment, probe=partial(_probe, opened))
     except NothingServed as exc:  # the schedule starts with the installation, a first release comes later
         typer.echo(str(exc), err=True)
+        for line in misdated(load_history(opened, asked.name, moment), clock.now()):
+            typer.echo(f"warning: {line}", err=True)
     if outcome is not None and not as_json:
         typer.echo("\n".join(told(outcome, opened.uri)))
     if outcome is not None:
@@ -236,7 +239,7 @@ def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:
         f"{item.model}, {start} to {end} UTC, {data.rows:,} rows: {data.verdict}{before}",
         f"action: {data.action}",
         *(f"  {reason}" for reason in data.reasons),
-        *(f"warning: {warning}" for warning in data.warnings),
+        *(f"warning: {warning}" for warning in (*data.warnings, *outcome.misdated)),
         f"report: {address(data.report)}",
         *_open_points(outcome),
     ]

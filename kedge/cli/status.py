@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -126,7 +126,7 @@ def _ended(state: ModelState) -> str:
 def _one(policy: Path | None, model: str | None, settings: Settings, now: datetime) -> Status:
     from kedge import policy as policies
     from kedge.api.history import unknown_model
-    from kedge.monitoring.history import load_history
+    from kedge.monitoring.history import load_history, misdated
     from kedge.records import ModelState
     from kedge.rollout import progress
     from kedge.store import open_store
@@ -139,7 +139,8 @@ def _one(policy: Path | None, model: str | None, settings: Settings, now: dateti
     if asked is None and not history and rollout is None:
         raise unknown_model(store, name)
     seen, local = progress.read(store, name), settings.kfp_host is None
-    return look(name, ModelState.of(history), asked, rollout, now, seen, local=local)
+    found = look(name, ModelState.of(history), asked, rollout, now, seen, local=local)
+    return replace(found, next=(*found.next, *misdated(history, now)))
 
 
 def _all(settings: Settings, now: datetime) -> Iterator[Status]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
 
 import httpx
 
@@ -11,13 +10,11 @@ from kedge import clock
 from kedge.clouds import cloud_of
 from kedge.doctor.finding import Finding, bad, good, skipped, warning
 from kedge.errors import KedgeError, StoreError
-from kedge.records import Checked, Data, Record, newest, place_of, read_events
+from kedge.records import Checked, Data, Record, dated_ahead, newest, place_of, read_events
 from kedge.store import Store, open_store
 from kedge.store.identity import require
 
 SECONDS = 10.0
-AHEAD = timedelta(hours=1)
-"""So far may the clocks of pods and laptops be apart."""
 
 
 def store(url: str) -> list[Finding]:
@@ -69,11 +66,9 @@ def _identity(opened: Store) -> Finding:
 def records(url: str) -> list[Finding]:
     """Whether each record of each model happened before now: later ones stay the newest of their kind for long."""
     opened, found = open_store(url), list[Finding]()
-    until = clock.now() + AHEAD
     for model in opened.folders("records"):
         events = [*read_events(opened, model), *newest(opened, model, Checked, 1)]
-        ahead = [item for item in events if item.time > until and item.kind != "quarantined"]
-        found += (_ahead(opened, item) for item in ahead)
+        found += (_ahead(opened, item) for item in dated_ahead(events, clock.now()))
     return found
 
 

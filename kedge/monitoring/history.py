@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from kedge import records
@@ -32,6 +32,15 @@ def load_history(store: Store, model: str, end: datetime) -> list[Record[Data]]:
         checks = [*records.newest(store, model, Checked, CHECKS, before=check_key(end)), *checks]
     known = {item.key: item for item in (*checks, *_decided(store, model, events))}
     return records.in_order([*events, *known.values()])
+
+
+def misdated(history: Iterable[Record[Data]], now: datetime) -> list[str]:
+    """What to say of records that a wrong clock dated ahead of now, so that nobody waits unaware."""
+    return [
+        f"{records.place_of(item)} is dated {item.time:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}: no check "
+        "sees it before; `kedge doctor` says what to do"
+        for item in records.dated_ahead(history, now)
+    ]
 
 
 def due_release(state: ModelState, policy: Policy, now: datetime) -> Stalled | None:

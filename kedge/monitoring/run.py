@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from kedge import pages, records
+from kedge import clock, pages, records
 from kedge.monitoring import report
 from kedge.monitoring.check import Check, check
 from kedge.monitoring.decide import Decision, decide, drifted, shifted_and_risen
-from kedge.monitoring.history import due_release, load_history
+from kedge.monitoring.history import due_release, load_history, misdated
 from kedge.monitoring.probing import Probe
 from kedge.policy import Policy
 from kedge.records import Checked, ModelState, Pulled, Record, Signal, Stalled, Window, check_key
@@ -29,6 +29,8 @@ class Outcome:
     """The check whose retraining is to be submitted, or driven on: this one, or an earlier one that is not done."""
     begins_day: bool = False
     """It was written, and no check before it ended on the same day (UTC): what is done once a day is due."""
+    misdated: tuple[str, ...] = ()
+    """Records that a wrong clock dated ahead, in words."""
 
 
 def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = None) -> Outcome:
@@ -49,9 +51,11 @@ def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = No
     by_hand = policy.release.approval == "manual"
     window = Window.before(now, policy.monitor.window_seconds)
     history = load_history(store, policy.name, window.end)
+    said = tuple(misdated(history, max(now, clock.now())))
     known = records.find(store, policy.name, Checked, check_key(window.end))
     if known is not None:
-        return Outcome(record=known, written=False, due=ModelState.of(history).unfinished(by_hand=by_hand))
+        due = ModelState.of(history).unfinished(by_hand=by_hand)
+        return Outcome(record=known, written=False, due=due, misdated=said)
     pulled = labels.pull(store, policy) if policy.data.labels is not None else None
     state = ModelState.of(history, until=window.end)
     seen = check(policy, store, state, window, probe)
@@ -68,7 +72,8 @@ def run(policy: Policy, store: Store, *, now: datetime, probe: Probe | None = No
         pages.keep(store, policy.name, name, report.html(policy, kept, state), links)
     after = ModelState.of([*history, kept])
     begins_day = written and (state.check is None or state.check.time.date() < kept.time.date())
-    return Outcome(record=kept, written=written, due=after.unfinished(by_hand=by_hand), begins_day=begins_day)
+    due = after.unfinished(by_hand=by_hand)
+    return Outcome(record=kept, written=written, due=due, begins_day=begins_day, misdated=said)
 
 
 def _page_name(key: str) -> str:

@@ -125,6 +125,8 @@ class Approved:
     """Of the release of the bundle; empty: the release itself."""
     decision_key: str = ""
     reason: str = ""
+    after_attempt: int | None = None
+    """Number of the release whose rollback it answers; 0: of none. None: an earlier version's, whose time says it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Generic, TypeVar, overload
 
@@ -21,6 +21,8 @@ from kedge.records.kinds import KINDS, TYPES, Data, Kind, Quarantined
 from kedge.records.upgrade import upgrade
 from kedge.store import Store
 
+CLOCKS_APART = timedelta(hours=1)
+"""So far may the clocks of pods and laptops be apart."""
 AT_ONCE = 16
 """Records read from the store at a time: in object storage each is a request of its own."""
 D_co = TypeVar("D_co", bound=Data, covariant=True)
@@ -175,6 +177,14 @@ def evaluation_key(bundle: str, run: str) -> str:
 def check_key(end: datetime) -> str:
     """Key of a check's record: its window's end."""
     return f"{end.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def dated_ahead(records: Iterable[Record[D_co]], now: datetime) -> list[Record[D_co]]:
+    """Those that a wrong clock dated ahead: until then they are the newest of their kind, and no check sees them.
+
+    A mark of a quarantine is not told beside the check that made it.
+    """
+    return [item for item in records if item.time > now + CLOCKS_APART and item.kind != "quarantined"]
 
 
 def in_order(records: Iterable[Record[D]]) -> list[Record[D]]:

@@ -223,7 +223,7 @@ class ModelState:
         """
         unique = {(item.kind, item.key): item for item in records if until is None or item.time <= until}
         known = in_order(unique.values())
-        checks, registered = tuple(of_kind(known, Checked)), tuple(of_kind(known, Registered))
+        checks, registered = tuple(of_kind(known, Checked)), tuple(_registered(known))
         champion, lineage = _champion(known)
         runs, releases = tuple(_runs(known)), tuple(_releases(known))
         accepted = tuple(of_kind(known, Accepted))
@@ -343,9 +343,9 @@ class ModelState:
     def rolled_back(self, bundle: str) -> Record[RolledBack] | None:
         """The bundle's last rollback, if it was found bad then and nobody approved it since."""
         back = [each.rolled_back for each in self.releases if each.bundle == bundle and each.rolled_back is not None]
-        last = max((item for item in back if item.data.condemned), key=lambda item: item.order, default=None)
-        approval = self.approval(bundle)
-        return None if last is None or (approval is not None and approval.order > last.order) else last
+        given = [item for item in self.approvals if item.data.bundle == bundle and not item.data.step]
+        left = (item for item in back if item.data.condemned and not any(_answers(each, item) for each in given))
+        return max(left, key=lambda item: item.order, default=None)
 
     @property
     def budgeted(self) -> tuple[Retraining, ...]:
@@ -420,6 +420,13 @@ class ModelState:
         return _again(released) if released else not by_hand
 
 
+def _answers(approval: Record[Approved], back: Record[RolledBack]) -> bool:
+    """Whether an approval was given after a rollback, whatever the clocks of who wrote them said."""
+    if approval.data.after_attempt is None:
+        return approval.order > back.order
+    return approval.data.after_attempt >= max(1, back.data.attempt)
+
+
 def _champion(known: Sequence[Record[Data]]) -> tuple[Champion | None, tuple[str, ...]]:
     """Who serves, and the bundles that led to it.
 
@@ -474,6 +481,15 @@ def _next_end(turns: dict[str, list[End]], lineage: Sequence[str]) -> End:
     if not turns[item.data.bundle]:
         del turns[item.data.bundle]
     return item
+
+
+def _registered(known: Sequence[Record[Data]]) -> list[Record[Registered]]:
+    """By when they were registered: before anything was released of them, whatever a clock said."""
+    first: dict[str, Record[Data]] = {}
+    for item in known:
+        if isinstance(item.data, (Registered, ReleaseStarted, Promoted, RolledBack)):
+            first.setdefault(item.data.bundle, item)
+    return sorted(of_kind(known, Registered), key=lambda item: first[item.data.bundle].order)
 
 
 def _runs(known: Sequence[Record[Data]]) -> Iterator[Run]:
@@ -532,7 +548,8 @@ def _retraining(key: str, time: datetime, attempts: Sequence[Attempt], releases:
     if state != "succeeded":
         return Retraining(key=key, time=time, refused=refused, bundle=bundle, brought=state, ended=finished.time)
     judged = [each.judged for each in releases if each.bundle == bundle and each.judged is not None]
-    last = max((item for item in judged if item.order > finished.order), key=lambda item: item.order, default=None)
+    began = min(item.order for each in attempts for item in (each.started, each.finished) if item is not None)
+    last = max((item for item in judged if item.order > began), key=lambda item: item.order, default=None)
     if last is None:
         return Retraining(key=key, time=time, bundle=bundle)
     brought: Brought = "promoted" if isinstance(last.data, Promoted) else "rolled back"
@@ -540,7 +557,7 @@ def _retraining(key: str, time: datetime, attempts: Sequence[Attempt], releases:
 
 
 def _stalled(
-    runs: Iterable[Run], releases: Iterable[Release], registered: Iterable[Record[Registered]]
+    runs: Iterable[Run], releases: Iterable[Release], registered: Sequence[Record[Registered]]
 ) -> Stalled | None:
     begun = [run for run in runs if run.pipeline == "release" and run.newest.started is not None]
     run = max(begun, key=lambda run: _order(run.newest), default=None)
@@ -549,7 +566,8 @@ def _stalled(
     tries = tuple(each.started.time for each in run.attempts if each.started is not None)
     back = (each.rolled_back for each in releases if each.bundle == run.bundle)
     judged = any(item is not None and item.time >= tries[0] and item.data.condemned for item in back)
-    if judged or any(item.data.bundle != run.bundle and item.time >= tries[0] for item in registered):
+    place = next((place for place, item in enumerate(registered) if item.data.bundle == run.bundle), -1)
+    if judged or any(item.time >= tries[0] for item in registered[place + 1 :]):
         return None
     finished = run.newest.finished
     reason = (finished.data.reason if finished is not None else None) or "it gave no reason"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -322,6 +322,14 @@ def waiting(world, file, monkeypatch):  # noqa: F811
     monkeypatch.setattr(submit, "run_local", pipeline)
     monitor(world, file, 0)
     return pipeline, monitor(world, file, 1)
+
+
+def test_a_record_dated_ahead_is_named_by_every_check(world, file):  # noqa: F811
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    records.append(world.store, record("registered", CHALLENGER, ahead, bundle=CHALLENGER))
+    for _ in range(2):
+        done = monitor(world, file, 0, "--no-submit")
+        assert f"warning: records/fraud/registered/{CHALLENGER}.json is dated {ahead:%Y-%m-%d %H:%M}" in done.output
 
 
 def approve(world, file, *words: str):  # noqa: F811

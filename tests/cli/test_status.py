@@ -227,6 +227,12 @@ def test_the_command_reads_records_and_the_local_platforms_route(store, tmp_path
     assert "action: warn" in done.output
 
 
+def test_a_record_dated_ahead_is_named(store, tmp_path):
+    ledger.append(store, replace(PROMOTED[0], key="ahead", time=datetime.now(UTC) + timedelta(days=365)))
+    done = CliRunner().invoke(build(), ["status", "--model", "fraud", "--store", str(tmp_path)])
+    assert f"records/fraud/{PROMOTED[0].kind}/ahead.json is dated 20" in done.output
+
+
 def test_the_command_prints_json_for_scripts(store, tmp_path):
     done = CliRunner().invoke(build(), ["status", "--model", "fraud", "--store", str(tmp_path), "--json"])
     body = json.loads(done.output)

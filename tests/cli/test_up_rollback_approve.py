@@ -61,7 +61,7 @@ def test_approval_is_recorded_in_the_persons_name(kedge, store, tmp_path):
     assert f"bundle {NEW} approved" in out
     approval = records.latest(store, "fraud", records.Approved)
     assert (approval.key, approval.actor) == (NEW, "ada")
-    assert approval.data == records.Approved(bundle=NEW, reason="looks right")
+    assert approval.data == records.Approved(bundle=NEW, reason="looks right", after_attempt=0)
 
 
 def test_second_approval_is_written_only_after_a_rollback(kedge, store, tmp_path):

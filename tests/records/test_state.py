@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -90,6 +91,59 @@ FIRST, SECOND, YEAR = event(0, "promoted", A), event(1, "promoted", B, previous=
 )
 def test_wrong_clocks_do_not_say_who_serves(ends, expected):
     assert lineage(*ends) == expected
+
+
+KEY, RUN = "20260302t050000-01234567", f"release-m-{B[:12]}"
+RELEASED = {
+    "promoted": [event(8, "promoted", B, previous=A)],
+    "rolled back": [event(8, "rolled-back", B, previous=A, reason="worse")],
+    "released again": [event(8, "rolled-back", B), event(9, "approved", B, f"{B}-2", after_attempt=1)],
+    "failed": [record("run-finished", RUN, hour(8), run=RUN, state="failed", reason="away", exit_code=1)],
+    "under way": [],
+}
+
+
+def life(end: str) -> list:
+    """The first release, a quarantine that was accepted, a retraining, and its release up to here."""
+    run, window = f"retrain-m-{KEY}", {"start": hour(3), "end": hour(4)}
+    return [
+        event(0, "registered", A, A), event(1, "release-started", A), event(2, "promoted", A),
+        record("quarantined", "4", hour(4), window=window),
+        record("accepted", "4", hour(4.5), reason="new", windows=[window], breaches=[]),
+        check(hour(5), "retrain", decision_key=KEY),
+        record("run-started", run, hour(5.1), run=run, attempt=1, pipeline="retrain", decision_key=KEY),
+        event(6, "evaluated", B, B, passed=True), event(6.1, "registered", B, B),
+        record("run-finished", run, hour(6.2), run=run, state="succeeded", bundle=B),
+        event(6.5, "approved", B, B, after_attempt=0),
+        record("run-started", RUN, hour(7), run=RUN, attempt=1, pipeline="release", bundle=B),
+        event(7.1, "release-started", B, previous=A),
+        *RELEASED[end],
+    ]  # fmt: skip
+
+
+def judged(history: list) -> tuple:
+    """What is decided by, without when it was."""
+    state = ModelState.of(history)
+    return (
+        state.lineage, state.challenger, state.release_to_approve, state.awaits_release(), state.approved(B),
+        state.rolled_back(B) and state.rolled_back(B).key, state.unfinished() and state.unfinished().key,
+        [(each.key, each.bundle, each.brought) for each in state.retrainings],
+        state.stalled and state.stalled.bundle, state.open_release and state.open_release.key, state.quarantined,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("end", RELEASED)
+def test_no_record_dated_ahead_changes_what_is_decided(end):
+    history = life(end)
+    for place, item in enumerate(history):
+        moved = replace(item, time=item.time + timedelta(hours=YEAR))
+        assert judged([*history[:place], moved, *history[place + 1 :]]) == judged(history), item.kind
+
+
+def test_an_approval_of_an_earlier_version_counts_by_its_time():
+    back = event(1, "rolled-back", B)
+    for at, left in ((0, True), (2, False)):
+        assert (ModelState.of([back, event(at, "approved", B, B)]).rolled_back(B) is not None) == left
 
 
 def test_a_promotion_whose_predecessor_is_lost_counts_by_its_time():
