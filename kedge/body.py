@@ -193,6 +193,10 @@ def json_cause(body: bytes, fault: orjson.JSONDecodeError) -> str:
         return f"{place}something follows the JSON value; send one value, not lines of them"
     if "depth limit" in fault.msg or "recursion" in fault.msg:
         return "it is nested deeper than 1,024"
+    if "infinity" in fault.msg:
+        return f"{place}a number is larger than 1.8e308, the largest of 64 bits; send a smaller one, or null"
+    if "surrogate" in fault.msg:
+        return f"{place}a \\ud800 to \\udfff is half of a character; send both halves, or the character itself"
     if "string key" in fault.msg:
         return f"{place}a name in double quotes is expected"
     return f"{place}{fault.msg}"

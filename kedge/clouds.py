@@ -5,13 +5,14 @@ Credentials are the pod's identity or come from the environment, never from an a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kedge.errors import UsageError, without_passwords
+from kedge.errors import UsageError, cause, without_passwords
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def reason(location: str, exc: Exception) -> str:
             "was cut off: the table is then as before that commit"
         )
     if cloud is None:
-        return first
+        return cause(PermissionError(errno.EACCES, first), location) if "Permission denied" in first else first
     endpoint = " or ".join(cloud.endpoint)
     if ABSENT.search(said):
         return f"there is no such bucket or container; check the address and ${endpoint}"

@@ -23,18 +23,35 @@ must act. The cause is chained beneath.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
-PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s]*@")
+PASSWORD = re.compile(r"(?<=://)[^/\s@:]*:(?!\d+/)\S*@|(?<=https://)[^/\s@]+@|(?<=http://)[^/\s@]+@")
+SECRET = re.compile(r"(?i)([?&;][\w-]*(?:password|passwd|pwd|token|secret|signature|sig|key)=)[^&;\s]+")
 
 
 def without_passwords(text: str) -> str:
-    """A text whose addresses show no user and password.
+    """A text whose addresses show no user and password, and none among what they ask.
 
     >>> without_passwords("http://bob:hunt@er2@mlflow:5000: refused; abfss://kedge@bank.dfs.core.windows.net/x")
     'http://mlflow:5000: refused; abfss://kedge@bank.dfs.core.windows.net/x'
+    >>> without_passwords("https://token@mlflow/x; postgresql://u:a/b@db/x?sslmode=off&password=hunter2")
+    'https://mlflow/x; postgresql://db/x?sslmode=off&password=...'
     """
-    return PASSWORD.sub("://", text)
+    return SECRET.sub(r"\1...", PASSWORD.sub("", text))
+
+
+def cause(exc: OSError, place: object) -> str:
+    """Why the system refused something at a place, and what to do where that is known.
+
+    >>> cause(OSError(errno.EROFS, "Read-only file system"), "/spool")
+    'Read-only file system; mount /spool to be written to, or name another place'
+    """
+    what = exc.strerror or str(exc)
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"{what}; give it to user {os.getuid()}: chown -R {os.getuid()} {place}"
+    return f"{what}; mount {place} to be written to, or name another place" if exc.errno == errno.EROFS else what
 
 
 class KedgeError(Exception):

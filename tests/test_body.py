@@ -70,6 +70,8 @@ def test_encodings_that_are_read(header):
         (b"\xef\xbb\xbf{}", "byte order mark"),
         (b'{"a": "\xff"}', "not UTF-8: byte 8"),
         (b"a=1&b=2", "looks like a form"),
+        (b'{"a": 1e400}', "line 1, column 7: a number is larger than 1.8e308"),
+        (rb'{"a": "\ud800"}', "half of a character"),
         (b"[" * 3000, "nested deeper than 1,024"),
         (b"{a: 1}", "a name in double quotes"),
     ],

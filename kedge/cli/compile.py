@@ -6,12 +6,11 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from kedge.cli.options import ModelName, optional_policy
-from kedge.errors import UsageError
+from kedge.errors import UsageError, without_passwords
 
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -73,10 +72,10 @@ def _addresses(store: str | None, registry: str | None, platform: str | None) ->
         "platform": platform or os.environ.get("KEDGE_PLATFORM"),
     }
     for name, address in found.items():
-        if address and urlsplit(address).password:
+        if address and without_passwords(address) != address:
             raise UsageError(
-                f"the address of the {name} holds a password, which everybody who sees the form would read: leave it "
-                "out, and name a Secret with the variables in the policy's cluster.secrets"
+                f"the address of the {name} holds a password or token, which everybody who sees the form would read: "
+                "leave it out, and name a Secret with the variables in the policy's cluster.secrets"
             )
     return {name: address for name, address in found.items() if address}
 

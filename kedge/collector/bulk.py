@@ -10,7 +10,7 @@ from pathlib import Path
 from kedge.arriving import Receive, receive_body
 from kedge.body import encoding_of, packing, parts, shown
 from kedge.collector.collector import RECEIVED, Collector, now_microseconds
-from kedge.collector.declared import Declared
+from kedge.collector.declared import Declared, model_of
 from kedge.collector.entries import Taken
 from kedge.collector.labels import FILES
 from kedge.collector.rejection import RequestRejected, busy, invalid
@@ -49,7 +49,7 @@ class Bulk:
             RequestRejected: an unknown model, or rows that are no labels (nothing is kept); too many that ask for known
                 ids; or the disk is full.
         """
-        model = self._collector.intake.model(name)
+        model = model_of(self._collector.declared, name)
 
         def labels() -> Iterator[Taken]:
             return self._collector.intake.labels(model, rows(), now_microseconds())
@@ -85,7 +85,7 @@ class Bulk:
             )
         if name is None:
             raise invalid("which model? add ?model=NAME to the address")
-        policy, most = self._collector.intake.model(name).policy, self._settings.max_bulk_bytes
+        policy, most = model_of(self._collector.declared, name).policy, self._settings.max_bulk_bytes
         encoding = encoding_of(headers.get(b"content-encoding", b""))
         if self._received.locked():
             raise busy(f"{MAX_RECEIVED} files of labels are being received; send again later")

@@ -26,7 +26,7 @@ from kedge.collector.payloads import Flushed
 from kedge.collector.rejection import RequestRejected, busy, invalid
 from kedge.collector.settings import Settings
 from kedge.collector.upkeep import Upkeep
-from kedge.errors import KedgeError, StoreError, UsageError
+from kedge.errors import KedgeError, StoreError, UsageError, cause
 from kedge.policy import Policy
 from kedge.records.exposition import ModelStates
 from kedge.store import Store
@@ -128,7 +128,7 @@ class Collector:
 
     def not_kept(self, fault: OSError) -> RequestRejected:
         """Note that the disk failed; what to tell the sender."""
-        self._spool_fault = f"spool {self._settings.spool}: cannot be written: {fault.strerror}"
+        self._spool_fault = f"spool {self._settings.spool}: cannot be written: {cause(fault, self._settings.spool)}"
         return busy(f"{self._spool_fault}; send again later")
 
     async def flush(self) -> Flushed:
@@ -143,7 +143,8 @@ class Collector:
                 segments = await self._commit.alone(self._journal.rotate)
                 rows = await self._in_background(lambda: self._appender.run(segments))
             except (KedgeError, OSError) as exc:
-                fault = exc if isinstance(exc, KedgeError) else f"spool {self._settings.spool}: {exc}"
+                spool = self._settings.spool
+                fault = f"spool {spool}: {cause(exc, exc.filename or spool)}" if isinstance(exc, OSError) else exc
                 self.metrics.store_up.set(0)
                 self._away_since = self._away_since or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 self.metrics.faults["store"] = f"away since {self._away_since}: {fault}"
@@ -247,7 +248,7 @@ class Collector:
         except BlockingIOError as exc:
             raise UsageError(f"spool {settings.spool}: another collector uses it; give each its own --spool") from exc
         except OSError as exc:
-            raise StoreError(f"spool {settings.spool}: cannot be used: {exc.strerror}") from exc
+            raise StoreError(f"spool {settings.spool}: cannot be used: {cause(exc, settings.spool)}") from exc
 
 
 def _declared(policies: Iterable[Policy], hash_key: bytes | None) -> dict[str, Declared]:

@@ -111,10 +111,6 @@ class Intake:
             named = "; ".join(fault for _, fault in faults)
             raise RequestRejected(faults[0][0], f"nothing was taken: {named}{more}")
 
-    def model(self, name: Any) -> Declared:
-        """The declared model of this name."""
-        return model_of(self._declared, name)
-
     def _label(self, model: Declared, label: Any, now: int) -> Row:
         """A label's row. One observed in the future would outlast every correction."""
         identity, outcome, observed = labels.read(model, label)
@@ -129,7 +125,7 @@ class Intake:
         data = event.data
         if type(data) is not dict:
             raise malformed(f"data of {PREDICTION} must be an object, got {shown(data)}")
-        model = self.model(data.get("model"))
+        model = model_of(self._declared, data.get("model"))
         return self._prediction_of(model, model.row(event.id, data, self._time(event.time, now), now))
 
     def _prediction_of(self, model: Declared, row: Row) -> Taken:
@@ -139,7 +135,7 @@ class Intake:
     def _logged(self, event: Event, now: int) -> Taken:
         """What KServe's logger passes on: each row of a request or a response under an id of its own."""
         name, slot = kserve.service(event.attributes, self._declared)
-        model = self.model(name)
+        model = model_of(self._declared, name)
         version = kserve.version(event.attributes, self._annotation)
         table: Table = "requests" if event.type == REQUEST else "responses"
         rows: list[Row] | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from kedge.body import packing, shown, unpacked
+from kedge.body import json_of, packing, shown, unpacked
 from kedge.collector.declared import Declared, Score, text
 from kedge.collector.rejection import RequestRejected, invalid, malformed
 from kedge.errors import DataError
@@ -128,13 +128,17 @@ def _parsed(data: Any) -> tuple[dict[str, Any], bytes]:
 
 
 def _split(data: bytes) -> tuple[Any, bytes]:
-    """A JSON value and what follows it; None of what begins with none: a page of HTML, no content."""
+    """A JSON value and what follows it; None of what begins with none: a page of HTML, no content.
+
+    Raises:
+        UnreadableBody: only Python takes it for JSON, as an answer with NaN.
+    """
     try:
         head = data.decode("latin-1")  # one character a byte, so that the end is an offset into the bytes
         _, end = json.JSONDecoder().raw_decode(head)
-        return orjson.loads(data[:end]), data[end:]
     except (ValueError, RecursionError):
         return None, b""
+    return json_of(data[:end]), data[end:]
 
 
 def _bounded(rows: list[Any]) -> list[Any]:
@@ -196,7 +200,7 @@ def _tensors(described: Sequence[Any], tail: bytes) -> dict[str, list[Any]]:
 
 def _shape(shape: Any) -> list[int]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 4:
-        raise malformed(f"a tensor's shape is a list of sizes, got {shown(shape)}")
+        raise malformed("a tensor's shape is a list of at most 4 sizes, whole numbers from 0 on")
     if not prod(shape) or max(shape[:1], default=1) > MAX_ROWS:
         raise invalid(f"a payload holds 1 to {MAX_ROWS:,} rows of values, got the shape {shape}")
     return shape

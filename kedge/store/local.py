@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from kedge.errors import StoreError, UsageError
+from kedge.errors import StoreError, UsageError, cause
 from kedge.store.base import Item
 from kedge.store.files import copy_file, manifest_last, sync_folder, write_beside, write_file
 
@@ -120,18 +118,10 @@ class LocalStore:
         return folder
 
     def _refused(self, what: str, exc: OSError) -> StoreError:
-        return StoreError(f"store {self._root}: cannot {what}: {exc.strerror}{_advice(exc, self._root)}")
+        return StoreError(f"store {self._root}: cannot {what}: {cause(exc, self._root)}")
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or ".." in parts or "\0" in key:
             raise UsageError(f"store {self._root}: {key!r} is not a key: relative, without '..'")
         return self._root.joinpath(*parts)
-
-
-def _advice(exc: OSError, root: Path) -> str:
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"; give it to user {os.getuid()}: chown -R {os.getuid()} {root}"
-    if exc.errno == errno.EROFS:
-        return "; mount it to be written to, or name another store"
-    return ""

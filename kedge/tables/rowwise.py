@@ -53,7 +53,8 @@ def from_csv(path: Path, columns: Sequence[str], required: int) -> Rows:
                 cells = dict(zip(names, values, strict=True))
                 yield f"line {reader.line_num}", {name: cells[name] for name in columns if name in cells}
     except (csv.Error, ValueError) as exc:
-        fault = f"not a CSV file with the columns {', '.join(columns)}: line {reader.line_num}: {exc}"
+        cause = "lines end with \\r alone; end them with \\n" if "universal-newline" in str(exc) else exc
+        fault = f"not a CSV file with the columns {', '.join(columns)}: line {reader.line_num}: {cause}"
         raise UnreadableBody("malformed", fault) from None
 
 
@@ -70,6 +71,8 @@ def _decoded(number: int, line: bytes) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as exc:
+        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UnreadableBody("malformed", "the file is UTF-16; send UTF-8") from None
         raise UnreadableBody("malformed", f"line {number} is not UTF-8: {exc.reason}") from None
 
 

@@ -75,8 +75,9 @@ def test_addresses_are_taken_from_the_options_before_the_environment(tmp_path, m
     assert defaults(tmp_path / "release.yaml") == addresses | {"platform": "gateway:ml", "run": ""}
 
 
-def test_a_password_in_an_address_is_not_written_where_everybody_reads_it(tmp_path) -> None:
-    result = invoke("-o", tmp_path / "out", "--registry", "http://me:hunter2@mlflow:5000")
+@pytest.mark.parametrize("secret", ["me:hunter2@mlflow:5000", "hunter2@mlflow:5000", "mlflow?api_token=hunter2"])
+def test_a_password_in_an_address_is_not_written_where_everybody_reads_it(secret, tmp_path) -> None:
+    result = invoke("-o", tmp_path / "out", "--registry", f"http://{secret}")
     assert isinstance(result.exception, UsageError)
     assert "address of the registry holds a password" in str(result.exception)
     assert "hunter2" not in str(result.exception)

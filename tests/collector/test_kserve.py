@@ -136,7 +136,7 @@ def test_the_model_version_comes_from_the_annotation_that_is_named(start, rows):
         ("request", b'{"instances": [[1]]}', "a list of 2 values"),
         ("request", b'{"instances": [{"amount": "x"}]}', "feature 'amount' must be a number"),
         ("request", b'{"inputs": [{"name": "amount", "shape": [3], "datatype": "FP64", "data": [1]}]}', "shape says 3"),
-        ("request", b'{"inputs": [{"name": "amount", "shape": "x", "data": [1]}]}', "list of sizes"),
+        ("request", b'{"inputs": [{"name": "amount", "shape": "x", "data": [1]}]}', "list of at most 4 sizes"),
         ("request", b'{"inputs": [5]}', "a row is an object or a list of 2 values"),
         (
             "request",
@@ -310,3 +310,18 @@ def test_a_feature_of_two_values_a_row_is_refused(start):
         answer = client.post("/", json=body, headers=headers("request"))
     assert answer.status_code == 422
     assert "feature 'amount' must be a number" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"predictions": [NaN]}', "NaN is no JSON number; send null"),
+        (b'{"predictions": [1e400]}', "larger than 1.8e308"),
+        (b'{"outputs": [{"name": "score", "shape": [-1], "data": [1]}]}', "whole numbers from 0 on"),
+    ],
+)
+def test_an_answer_that_only_python_takes_for_json_is_refused_by_its_cause(start, body, words):
+    with start() as client:
+        answer = client.post("/", content=body, headers=headers("response"))
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]

@@ -89,6 +89,8 @@ def test_a_file_of_labels_is_the_same_labels_also_when_it_is_sent_twice(start, s
         ("text/csv", b"id,label\na,yes\n", "line 2: model payments"),
         ("text/csv", b'id,label\na,"1\n', "not a CSV file"),
         ("text/csv", b"id,label\n\xff,1\n", "line 2 is not UTF-8"),
+        ("text/csv", "id,label\na,1\n".encode("utf-16"), "the file is UTF-16; send UTF-8"),
+        ("text/csv", b"id,label\ra,1\r", "lines end with \\r alone"),
         ("text/csv", b"id,label\n" + b"a" * 70_000 + b",1\n", "line 2 has more than 65,536 bytes"),
         ("application/x-ndjson", b'{"id": "a", "label": 1}\n{"id": ', "line 2 is not JSON"),
         (
@@ -158,8 +160,9 @@ def test_labels_of_ids_nobody_predicted_are_refused_where_that_is_asked_for(star
 class SlowLog:
     """A collector that looks ids up until it is told to end."""
 
-    def __init__(self, intake):
-        self.intake, self.looked_up, self.ends = intake, 0, asyncio.Event()
+    def __init__(self, declared, settings):
+        self.declared, self.intake = declared, Intake(declared, settings)
+        self.looked_up, self.ends = 0, asyncio.Event()
 
     async def require_known(self, model, ids):
         self.looked_up += 1
@@ -174,7 +177,7 @@ def test_ids_are_looked_up_for_so_many_at_once_and_others_come_again(declared, t
     settings = Settings(spool=tmp_path)
 
     async def at_once():
-        collector = SlowLog(Intake({"payments": Declared(declared(), None)}, settings))
+        collector = SlowLog({"payments": Declared(declared(), None)}, settings)
         bulk = Bulk(collector, settings)
         waiting = [
             asyncio.create_task(bulk.keep(*from_json(body, None), require_known=True)) for _ in range(MAX_LOOKED_UP)
