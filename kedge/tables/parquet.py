@@ -217,6 +217,10 @@ def _opened(file: File, metadata: Any = None, dictionary: Sequence[str] = ()) ->
             buffer_size=1 << 16 if isinstance(file.system, pafs.LocalFileSystem) else 1 << 20,
             page_checksum_verification=True,
         )
+    except pa.ArrowNotImplementedError as exc:
+        raise DataError(
+            f"{file.place}: holds what Arrow does not read: {_line(exc)}; cast it to a common type"
+        ) from exc
     except (pa.ArrowException, UnicodeDecodeError, OSError) as exc:
         raise DataError(f"{file.place}: not a whole Parquet file: {_line(exc)}; write it anew") from exc
     refuse_twice(opened.schema_arrow.names, file.place)
