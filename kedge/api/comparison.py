@@ -19,10 +19,11 @@ from kedge.policy import Policy
 from kedge.progress import watched
 from kedge.tables.columns import Kind, describe_missing, fields_of, formats, named
 from kedge.tables.files import CSV, PARQUET, unread
-from kedge.tables.reader import TableReader, sampled
-from kedge.tables.scan import Scan
+from kedge.tables.reader import TableReader, sample, sampled
+from kedge.tables.scan import SAMPLE_ROWS, Scan
 from kedge.tables.sources import open_table
 from kedge.tables.stream import ArrowStream, described
+from kedge.tables.untyped import mostly_numbers
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     AnyTable = str | Path | ArrowStream
     """A Parquet or CSV file, a folder or a pattern of them, a Delta table, or what has ``__arrow_c_stream__``."""
 
+NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
+"""How the types of a reference begin that are numbers."""
 MAX_NAMED = 20
 """Columns named in a message."""
 
@@ -216,7 +219,11 @@ def _counted(
     known: Profile, reader: TableReader, policy: Policy | None, profiled: set[str], what: str, threads: int
 ) -> Profile:
     names = _shared(known, _present(reader), policy, what)
-    scan = Scan(reader, _kinds(policy, known, reader, names), _formats(policy, names))
+    kinds = _kinds(policy, known, reader, names)
+    scan = Scan(reader, kinds, _formats(policy, names))
+    if policy is None and not reader.typed:
+        kinds |= dict.fromkeys(_odd_numbers(known, reader, scan, names), "number")
+        scan = Scan(reader, kinds)
 
     def count() -> Profile:
         rows = _some(watched(scan.batches(list(names), threads=threads > 1), what), what)
@@ -234,6 +241,19 @@ def _kinds(policy: Policy | None, known: Profile, reader: TableReader, names: Ma
     if reader.typed:
         return {}
     return {column: "category" for column, name in names.items() if isinstance(known.columns[name], Categories)}
+
+
+def _odd_numbers(known: Profile, reader: TableReader, scan: Scan, names: Mapping[str, str]) -> list[str]:
+    """Columns of a CSV file that are numbers in the reference, and most values of which are: the others are invalid."""
+    texts = [
+        column
+        for column, name in names.items()
+        if known.columns[name].type.startswith(NUMBERS) and type_of(scan.schema().field(column).type) == "string"
+    ]
+    values = [piece.rows for piece in sample(reader, texts, SAMPLE_ROWS)[0]] if texts else []
+    return [
+        column for column in texts if mostly_numbers([rows[column] for rows in values if column in rows.schema.names])
+    ]
 
 
 def _formats(policy: Policy | None, names: Mapping[str, str]) -> dict[str, str]:

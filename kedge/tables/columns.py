@@ -632,7 +632,8 @@ def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) 
     parts = []
     free = [name for name in present if name not in wanted]
     for name in dict.fromkeys(name for name in wanted if name not in present):
-        close = difflib.get_close_matches(name, free, n=1)
+        alike = [each for each in free if each.casefold().strip() == name.casefold().strip()]
+        close = alike or difflib.get_close_matches(name, free, n=1)
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
     lacking = f"column {parts[0]} is" if len(parts) == 1 else f"columns {', '.join(parts)} are"

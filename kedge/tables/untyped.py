@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,6 +13,8 @@ READABLE = 0.99
 """Share of a column's values that must read as a number, a time, true or false, for the column to be one."""
 LONG = r"^\s*[+-]?[0-9]{17,}\s*$"
 """More digits than a float holds: if all values are so long, they name something, as ids of posts and cards do."""
+CODE = "^-?0[0-9]"
+"""So begin codes, such as 01099, and no numbers."""
 HEAD = 500
 """Values tried before all of an array are."""
 
@@ -34,8 +38,8 @@ class TextGuess:
         filled = pc.and_(pc.is_valid(array), pc.not_equal(array, ""))
         array = array.filter(pc.fill_null(filled, False))
         self._present += len(array)
-        if "number" in self._wrong and pc.any(pc.match_substring_regex(array, "^-?0[0-9]")).as_py():
-            del self._wrong["number"]  # 01099 is a code
+        if "number" in self._wrong and pc.any(pc.match_substring_regex(array, CODE)).as_py():
+            del self._wrong["number"]
         self._long += int(pc.sum(pc.match_substring_regex(array, LONG)).as_py() or 0)
         for kind in list(self._wrong):
             head = array.slice(0, HEAD)
@@ -54,3 +58,15 @@ class TextGuess:
         wrong = self._wrong | ({"number": self._present} if self._long >= READABLE * self._present else {})
         fits = (kind for kind in wrong if wrong[kind] <= (1 - READABLE) * self._present)
         return next((kind for kind in fits if self._read[kind]), "category")
+
+
+def mostly_numbers(arrays: Sequence[pa.Array]) -> bool:
+    """Whether more than half of the values that are there read as numbers, and none is a code.
+
+    >>> mostly_numbers([pa.array(["1.5", "unknown", "2"])]), mostly_numbers([pa.array(["01", "7"])])
+    (True, False)
+    """
+    whole = pa.chunked_array(arrays, pa.string()).combine_chunks()
+    read = convert(whole, "number")
+    codes = pc.any(pc.match_substring_regex(whole, CODE)).as_py()
+    return not codes and len(read.values) - read.values.null_count > int(read.wrong.sum())

@@ -179,6 +179,17 @@ def test_a_column_of_the_reference_that_the_policy_does_not_compare_is_not_calle
     assert "not in the reference" not in out
 
 
+def test_a_few_words_among_the_numbers_of_a_csv_file_are_invalid_and_no_other_type(kedge, tmp_path):
+    for name, odd in (("then", ""), ("now", "unknown"), ("codes", "007")):
+        rows = "".join(f"{odd if odd and k % 30 == 7 else k % 83}\n" for k in range(2000))
+        (tmp_path / f"{name}.csv").write_text("amount\n" + rows)
+    _, out, _ = kedge("drift", tmp_path / "then.csv", tmp_path / "now.csv")
+    assert "type changed" not in out
+    assert "67 values are no numbers and count as missing" in out
+    _, out, _ = kedge("drift", tmp_path / "then.csv", tmp_path / "codes.csv")
+    assert "type changed  (was double, is string)" in out
+
+
 def test_codes_that_a_csv_file_writes_as_digits_are_those_that_parquet_holds_as_text(kedge, tmp_path):
     codes, amounts = [str(k % 9) for k in range(2000)], [k % 83 for k in range(2000)]
     (tmp_path / "then.csv").write_text(
