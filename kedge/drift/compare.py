@@ -139,7 +139,7 @@ def compare(
         importance: Weight of each feature in :attr:`Comparison.drifted_importance`, not negative; without it all
             count alike.
         design_effects: For windows of dependent rows, by column, from
-            :func:`~kedge.drift.windows.design_effects`.
+            :func:`~kedge.drift.design_effects.design_effects`.
 
     Raises:
         DataError: the current profile was not counted on this reference; an importance is negative.

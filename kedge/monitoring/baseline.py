@@ -9,7 +9,7 @@ from functools import reduce
 
 from kedge.drift import Profile, count
 from kedge.drift.columns import Categories
-from kedge.drift.windows import MIN_BLOCKS, design_effects
+from kedge.drift.design_effects import MIN_BLOCKS, design_effects
 from kedge.monitoring.window import comparable
 from kedge.policy import Policy
 from kedge.records import Window

@@ -18,10 +18,10 @@ from kedge import drift
 from kedge.drift import Profile, hashing
 from kedge.drift.arrow_reader import texts
 from kedge.drift.binning import Binner, Scratch
+from kedge.drift.design_effects import design_effects
 from kedge.drift.edges import fine_cuts, thinned
 from kedge.drift.html_view import drift_page
 from kedge.drift.numeric import NumberBuilder
-from kedge.drift.windows import design_effects, seasonal_reference, sliding, tumbling, window
 from kedge.errors import DataError
 
 SHAPES = {
@@ -273,27 +273,12 @@ def test_distinct_values_are_estimated_within_a_tenth(count):
     assert hashing.distinct(sketch) == pytest.approx(count, rel=0.1)
 
 
-def test_windows_tumble_and_slide():
-    start = datetime(2026, 3, 2, tzinfo=UTC)
-    hour = timedelta(hours=1)
-    assert len(list(tumbling(start, start + 25 * hour, 8 * hour))) == 3
-    assert [a for a, _ in sliding(start, start + 10 * hour, 8 * hour, hour)] == [start, start + hour, start + 2 * hour]
-
-
-def test_a_window_of_hours_is_the_profile_of_its_rows_and_a_monday_is_compared_with_mondays():
+def test_the_profile_of_a_window_is_those_of_its_hours_merged():
     rng = np.random.default_rng(0)
-    start, hour = datetime(2026, 3, 2, tzinfo=UTC), timedelta(hours=1)
     reference = drift.build([batch(x=rng.standard_normal(500))])
-    values = {start + k * hour: rng.standard_normal(10) + k % 24 for k in range(24 * 15)}
-    hours = {time: drift.count(reference, [batch(x=part)]) for time, part in values.items()}
-    merged = window(hours, start + 3 * hour, start + 5 * hour)
-    both = np.concatenate([values[start + 3 * hour], values[start + 4 * hour]])
-    assert merged.to_json() == drift.count(reference, [batch(x=both)]).to_json()
-    monday = start + timedelta(days=14)
-    season = seasonal_reference(hours, monday + 9 * hour, monday + 11 * hour)
-    same = np.concatenate([values[start + timedelta(days=d) + k * hour] for d in (0, 7) for k in (9, 10)])
-    assert season.to_json() == drift.count(reference, [batch(x=same)]).to_json()
-    assert seasonal_reference(hours, start, start + hour) is None
+    values = [rng.standard_normal(10) + hour for hour in range(3)]
+    merged = reduce(Profile.merge, [drift.count(reference, [batch(x=part)]) for part in values])
+    assert merged.to_json() == drift.count(reference, [batch(x=np.concatenate(values))]).to_json()
 
 
 def test_windows_of_dependent_rows_are_calibrated_by_blocks():

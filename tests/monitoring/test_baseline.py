@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from kedge import policy
-from kedge.drift.windows import MIN_BLOCKS
+from kedge.drift.design_effects import MIN_BLOCKS
 from kedge.errors import UserError
 from kedge.monitoring import run
 from tests.monitoring.world import DAY, RULES, START, World, rows

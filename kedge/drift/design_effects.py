@@ -1,10 +1,9 @@
-"""Time: windows made of merged profiles, a reference of the same hours of the week, rows that depend on each other."""
+"""How much less rows that depend on each other say than as many independent ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -14,60 +13,8 @@ from kedge.drift.profile import Profile
 from kedge.drift.significance import COMPONENTS, Floats, orthonormal_scores
 from kedge.errors import DataError
 
-Span = tuple[datetime, datetime]
-
 MIN_BLOCKS = 8
 """Fewer say too little about how much windows vary on their own."""
-
-
-def tumbling(start: datetime, end: datetime, length: timedelta) -> Iterator[Span]:
-    """Windows ``[a, b)`` one after the other; a last incomplete one is left out."""
-    return sliding(start, end, length, length)
-
-
-def sliding(start: datetime, end: datetime, length: timedelta, step: timedelta) -> Iterator[Span]:
-    """Windows ``[a, b)`` of one length, each a step after the one before, all within ``[start, end)``.
-
-    >>> day = datetime(2026, 3, 2)
-    >>> [a.hour for a, _ in sliding(day, day + timedelta(hours=6), timedelta(hours=4), timedelta(hours=1))]
-    [0, 1, 2]
-    """
-    if length <= timedelta(0) or step <= timedelta(0):
-        raise ValueError(f"length {length} and step {step} must be above zero")
-    begin = start
-    while begin + length <= end:
-        yield begin, begin + length
-        begin += step
-
-
-def window(profiles: Mapping[datetime, Profile], start: datetime, end: datetime) -> Profile | None:
-    """The profile of a window from those of its parts, by the time each part begins; None if no part is in it.
-
-    Profiles of hours, say, are counted once and merged exactly into any window of whole hours.
-
-    Raises:
-        DataError: the parts were counted on different references.
-    """
-    parts = [profile for begin, profile in sorted(profiles.items(), key=lambda item: item[0]) if start <= begin < end]
-    return reduce(Profile.merge, parts) if parts else None
-
-
-def seasonal_reference(profiles: Mapping[datetime, Profile], start: datetime, end: datetime) -> Profile | None:
-    """The reference for a window: earlier profiles of the same hours of the week, merged.
-
-    A Monday morning is compared with Monday mornings, so that the week's own rhythm is no drift.
-
-    Args:
-        profiles: Hourly profiles on one reference's edges, by the hour they begin (UTC).
-        start, end: The window; only profiles that begin before ``start`` are used.
-
-    Returns:
-        None if there is no earlier profile of those hours.
-    """
-    hours = math.ceil((end - start) / timedelta(hours=1))
-    wanted = {_hour_of_week(start + timedelta(hours=k)) for k in range(min(hours, 168))}
-    parts = [profile for begin, profile in sorted(profiles.items()) if begin < start and _hour_of_week(begin) in wanted]
-    return reduce(Profile.merge, parts) if parts else None
 
 
 def design_effects(blocks: Sequence[Profile]) -> dict[str, float]:
@@ -139,7 +86,3 @@ def _cells(column: Column) -> Floats:
             return np.append(column.counts, column.other + column.new).astype(np.float64)
         case _:
             return np.zeros(1)
-
-
-def _hour_of_week(time: datetime) -> int:
-    return time.weekday() * 24 + time.hour
