@@ -15,15 +15,19 @@ install: $(VENV)/.installed $(TREES) ## Create .venv with the command `kedge` in
 
 $(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"kedge needs Python 3.11 to 3.13, $(PYTHON) is {v[0]}.{v[1]}; try: make install PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@echo "making $(VENV), with what installs the rest"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@echo "installing $$(grep -c '^[a-z0-9]' requirements/dev.txt) packages of requirements/dev.txt: a minute or a few, by the network"
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
+	@echo "installing kedge itself: $(BIN)/kedge"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(TREES): kedge/bundle/trees.c tools/compile requirements/compiler.txt | $(VENV)/.installed
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/compiler --require-hashes -r requirements/compiler.txt
-	PYTHONPATH=build/compiler tools/compile $(BIN)/python $< $@
+	@echo "compiling what scores trees: $@"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/compiler --require-hashes -r requirements/compiler.txt
+	@PYTHONPATH=build/compiler tools/compile $(BIN)/python $< $@
 
 demo: install ## Watch the loop close: drift, retraining, canary, promotion, rollback (about 5 minutes)
 	$(BIN)/kedge demo

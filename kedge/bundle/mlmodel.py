@@ -48,8 +48,15 @@ def columns(signature: Signature) -> list[dict[str, object]]:
 def example(signature: Signature, golden: pa.Table) -> bytes:
     """The file with an input example: a few golden rows."""
     rows = golden.select(list(signature.names)).slice(0, EXAMPLE_ROWS).to_pylist()
-    data = [[None if value != value else value for value in row.values()] for row in rows]
+    data = [[_shown(row[each.name], each) for each in signature.inputs] for row in rows]
     return json.dumps({"columns": list(signature.names), "data": data}).encode()
+
+
+def _shown(value: Any, column: Input) -> Any:
+    """As a client writes it: whole numbers without a fraction, nothing for NaN."""
+    if value != value:
+        return None
+    return int(value) if column.type == "integer" and value is not None else value
 
 
 class Loaded:

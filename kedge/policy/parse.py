@@ -79,8 +79,18 @@ def read(text: str, path: str | Path) -> Policy:
         raise PolicyError(f"{path}:1: empty; `kedge init TABLE` writes a first policy from a table")
     if not isinstance(value, dict):
         raise PolicyError(f"{path}:1: a policy is a mapping of sections, got {_kind(value)}")
+    _refuse_values(value, path, node)
     policy = _validated(value, str(path), node)
     return _resolved(policy, path.parent)
+
+
+def _refuse_values(value: dict[str, Any], path: Path, node: yaml.Node | None) -> None:
+    if "model" not in value and isinstance(value.get("models"), list):
+        raise PolicyError(
+            f"{path}:{_line(node, ('models',))}: models: these are values of kedge's chart, no policy. Check the file "
+            "that a policy was copied from (each stands below `models[].policy`); the chart checks its values itself: "
+            f"helm template charts/kedge --values {path}"
+        )
 
 
 class _Constructor(SafeConstructor):
@@ -158,6 +168,8 @@ def _describe(error: ErrorDetails, place: str, node: yaml.Node | None) -> str:
             return f"{where}: missing, and it has no default"
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
+        case "timezone_aware":
+            return f"{where}: say where its clock is, such as 2026-03-29T02:30:00Z (UTC) or 2026-03-29T02:30:00+01:00"
         case _:
             message = re.sub(r"^\w+ should ", "must ", error["msg"])
             return f"{where}: {message}, got {_shown(seen)}"

@@ -13,6 +13,10 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
 SMALL_WIDTH, BASE = 240.0, 66.0
 """Of a small histogram, and where its bars stand."""
 COLOURS = 6
+MAX_TIMES = 6
+"""Times below a chart: more would run into each other."""
+LABEL_ROWS, LABEL_HEIGHT = 3, 13
+"""Labels of events stand above the plot, where no curve is, in so many rows of this height."""
 MAX_LABELLED, LANE = 12, 14
 """More events than can be labelled in the plot get a lane of ticks each kind below it, of this height."""
 
@@ -57,9 +61,9 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, events: Events = (), y_
         _grid(x_ticks, y_ticks, across, down),
         *(_lanes(events, across) if len(events) > MAX_LABELLED else _lines(events, across)),
         *(_curve(points, across, down, k) for k, points in enumerate(series.values())),
-        Markup('<text x="{}" y="12">{}</text>').format(LEFT, y_label),
+        Markup('<text x="{}" y="{}">{}</text>').format(LEFT, 12 - _above(events), y_label),
     ]
-    return _figure(drawn, list(series), y_label, height=HEIGHT + _below(events))
+    return _figure(drawn, list(series), y_label, above=_above(events), below=_below(events))
 
 
 def scatter_chart(points: Sequence[tuple[float, float]], *, name: str, diagonal: str = "", y_label: str = "") -> Markup:
@@ -154,11 +158,11 @@ def _small(drawn: Markup, labels: Sequence[str], name: str, caption: Markup | st
     )
 
 
-def _figure(drawn: Sequence[Markup], names: Sequence[str], y_label: str, *, height: int = HEIGHT) -> Markup:
-    label = f"{y_label or 'values'}: {', '.join(names)}"
+def _figure(drawn: Sequence[Markup], names: Sequence[str], y_label: str, *, above: int = 0, below: int = 0) -> Markup:
+    label, height = f"{y_label or 'values'}: {', '.join(names)}", HEIGHT + above + below
     return Markup(
-        '<figure><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
-    ).format(WIDTH, height, label, Markup("").join(drawn), _legend(names))
+        '<figure><svg viewBox="0 {} {} {}" role="img" aria-label="{}">{}</svg>\n<div class="legend">{}</div></figure>'
+    ).format(-above, WIDTH, height, label, Markup("").join(drawn), _legend(names))
 
 
 def _diagonal(low: float, high: float, across: Interval, down: Interval) -> Markup:
@@ -209,7 +213,7 @@ def _x_ticks(across: Interval, timed: bool) -> list[tuple[float, str]]:
     if not timed:
         return [tick for tick in _ticks(*across, 6) if across[0] <= tick[0] <= across[1]]
     span = across[1] - across[0]
-    step = next((s.total_seconds() for s in _STEPS if span / s.total_seconds() <= 8), span / 6)
+    step = next((s.total_seconds() for s in _STEPS if span / s.total_seconds() <= MAX_TIMES), span / MAX_TIMES)
     form = "%H:%M:%S" if step < 60 else "%d %b %H:%M" if step < 86_400 else "%d %b %Y"
     first = math.ceil(across[0] / step)
     ticks = [k * step for k in range(first, math.floor(across[1] / step) + 1)]
@@ -256,19 +260,22 @@ def _lanes(events: Events, across: Interval) -> list[Markup]:
     return drawn
 
 
+def _above(events: Events) -> int:
+    """Height of the labels of events above the plot."""
+    return LABEL_HEIGHT * min(len(events), LABEL_ROWS) if len(events) <= MAX_LABELLED else 0
+
+
 def _below(events: Events) -> int:
     """Height of the lanes."""
     return LANE * len({label for _, label in events}) if len(events) > MAX_LABELLED else 0
 
 
 def _event(x: float, label: str, k: int) -> Markup:
-    side = "end" if x > WIDTH * 0.7 else "start"
-    return Markup(
-        '<path class="event" d="M{x},{top}V{bottom}"/><text x="{at}" y="{y}" text-anchor="{side}">{label}</text>'
-    ).format(
-        x=_r(x), top=TOP, bottom=HEIGHT - BOTTOM, at=_r(x + (-4 if side == "end" else 4)), y=TOP + 10 + 13 * (k % 3),
-        side=side, label=label,
-    )  # fmt: skip
+    side, at = ("end", x - 4) if x > WIDTH * 0.7 else ("start", x + 4)
+    y = TOP - 4 - LABEL_HEIGHT * (k % LABEL_ROWS)
+    return Markup('<path class="event" d="M{},{}V{}"/><text x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        _r(x), TOP, HEIGHT - BOTTOM, _r(at), y, side, label
+    )
 
 
 def _curve(points: Sequence[Point], across: Interval, down: Interval, k: int) -> Markup:

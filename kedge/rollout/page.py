@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from kedge import report
@@ -11,7 +12,8 @@ from kedge.policy import Policy
 from kedge.records import Promoted, Record, ReleaseStarted, RolledBack
 from kedge.rollout.progress import Look, Progress
 
-COLUMNS = ("state", "share, %", "began", "ended", "requests", "failed", "p95, ms", "champion's", "failed", "p95, ms")
+COUNTED = ("failed", "p95, ms")
+COLUMNS = ("state", "share, %", "began, UTC", "ended", "requests", *COUNTED, "champion's", *COUNTED)
 
 
 def name_of(key: str) -> str:
@@ -54,10 +56,11 @@ def page(
         )
     ]
     if looks:
-        shares = {"candidate": [(look.time, float(look.percent)) for look in looks]}
         final = 100.0 if ended.kind == "promoted" else 0.0
-        shares["candidate"].append((ended.time, final))
-        drawn = report.line_chart(shares, events=[(ended.time, outcome)], y_label="share of the traffic, %")
+        shares = _stairs([*((look.time, float(look.percent)) for look in looks), (ended.time, final)])
+        drawn = report.line_chart(
+            {"candidate": shares}, events=[(ended.time, outcome)], y_label="share of the traffic, %"
+        )
         parts.append(report.section("The candidate's share", drawn))
         parts.append(report.section("Evidence that it is worse", *_evidence(looks)))
     parts.append(
@@ -75,6 +78,12 @@ def word(ended: Record[Promoted] | Record[RolledBack]) -> str:
     return ended.kind.replace("-", " ")
 
 
+def _stairs(shares: Sequence[tuple[datetime, float]]) -> list[tuple[datetime, float]]:
+    """A share stays until the next look changes it; before the first it is 0."""
+    before = [0.0, *(share for _, share in shares)]
+    return [each for (time, share), held in zip(shares, before, strict=False) for each in ((time, held), (time, share))]
+
+
 def _evidence(looks: tuple[Look, ...]) -> Iterator[Any]:
     names = dict.fromkeys(name for look in looks for name in look.evidence)
     series = {name: [(look.time, look.evidence.get(name)) for look in looks] for name in names}
@@ -89,6 +98,15 @@ def _evidence(looks: tuple[Look, ...]) -> Iterator[Any]:
 def _row(figures: Mapping[str, Any]) -> tuple[object, ...]:
     sides = (figures.get(side) or {} for side in ("candidate", "champion"))
     counted = (each.get(name) for each in sides for name in ("requests", "errors", "p95_ms"))
-    times = (str(figures[name])[:16] if figures.get(name) else None for name in ("began", "ended"))
+    times = (_time(figures[name]) if figures.get(name) else None for name in ("began", "ended"))
     state = f"{figures['state']} (cut short: {figures['cut']})" if figures.get("cut") else figures["state"]
     return (state, figures["percent"], *times, *counted)
+
+
+def _time(value: object) -> str:
+    """Of a record's text, in few letters.
+
+    >>> _time("2026-11-30T21:20:07+00:00")
+    '30 Nov 21:20'
+    """
+    return f"{datetime.fromisoformat(str(value)).astimezone(UTC):%d %b %H:%M}"

@@ -52,6 +52,12 @@ VALUES = (
     "  - policy:",
 )
 """Values of the chart before a model's policy: what no table tells, as the chart has it by default."""
+CLUSTER = """\
+# cluster:
+#   secrets:                       # of the namespace in which runs are: what their steps read as variables
+#     - {name: object-store, keys: [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]}
+"""
+"""After it: what its steps need beside a store in object storage."""
 
 
 def policy_text(name: str, look: Look, guesses: Guesses, location: str, loss: str = "squared") -> str:
@@ -85,7 +91,7 @@ def values_text(policy: str, location: str, file: str) -> str:
     ]
     if "://" not in location:
         head.append(f"# The policy's table, {location}, is of this machine: put it where pods read it, such as s3://.")
-    return "\n".join((*head, *VALUES, textwrap.indent(policy, " " * 6)))
+    return "\n".join((*head, *VALUES, textwrap.indent(policy + CLUSTER, " " * 6)))
 
 
 def model_name(table: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
 
 from kedge import bundle
+from kedge.bundle import mlmodel
+from kedge.bundle.signature import Input, Signature
 from kedge.errors import BundleError
 from kedge.records import ModelState
 from kedge.registry import Registry
@@ -96,3 +99,9 @@ def test_own_feature_code_runs_in_it_as_in_a_slot(tmp_path, monkeypatch):
     assert model.predict(frame).tolist() == made.golden["_score"].to_pylist()
     assert model.metadata.get_input_schema().input_names() == list(made.signature.names)
     assert model.predict(model.input_example).tolist() == made.golden["_score"].to_pylist()[:5]
+
+
+def test_whole_numbers_are_printed_as_such():
+    inputs = (Input(name="n", type="integer"), Input(name="x", type="number"))
+    rows = pa.table({"n": [35.0, float("nan")], "x": [1.0, 2.5]})
+    assert mlmodel.example(Signature(inputs), rows).endswith(b"[[35, 1.0], [null, 2.5]]}")

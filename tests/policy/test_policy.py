@@ -249,6 +249,7 @@ def test_what_is_no_policy_file_is_named(file: Path, tmp_path: Path) -> None:
     assert refused(file, "") == "F:1: empty; `kedge init TABLE` writes a first policy from a table"
     assert refused(file, "- a\n- b\n") == "F:1: a policy is a mapping of sections, got a list"
     assert refused(file, "just words") == "F:1: a policy is a mapping of sections, got text"
+    assert refused(file, "store: {}\nmodels: []\n").startswith("F:2: models: these are values of kedge's chart")
     assert refused(file, "model:\n  name: [\n").startswith("F:3: not valid YAML: ")
     assert refused(file, "model:\n\tname: x\n").startswith("F:2: not valid YAML: ")
     assert refused(file, b"model:\n  name: caf\xe9\n") == "F:2: not UTF-8: byte 0xe9; save the file as UTF-8"
@@ -583,3 +584,18 @@ def test_an_address_that_no_reader_knows_is_refused_with_what_is_known(form: str
     assert "s3://, gs://, az://, abfs://, abfss://" in said
     for known in ("s3://lake/x", "gs://lake/x", "abfss://lake@bank.dfs.core.windows.net/x", "az://lake/x"):
         assert policies.read(text.replace(place, known), "p.yaml").data.source.location == known
+
+
+@pytest.mark.parametrize(
+    ("freeze", "words"),
+    [
+        ({"since": "0001-01-01T00:00:00+14:00"}, "before the year 1"),
+        ({"until": "2026-03-29T02:30:00"}, "say where its clock is"),
+        ({"hours": [24, 0]}, "are none"),
+    ],
+)
+def test_a_freeze_that_is_no_time_is_refused(freeze: dict[str, Any], words: str) -> None:
+    fields = {"name": "m", "target": "y", "features": {"x": {"type": "number"}}}
+    policy = {"model": fields, "data": {"source": {"format": "log"}}, "release": {"freeze": [freeze]}}
+    with pytest.raises(PolicyError, match=f"release.freeze.0.*{words}"):
+        policies.parse(policy)

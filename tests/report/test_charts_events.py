@@ -1,7 +1,10 @@
 """Times and events of a chart: labelled where they fit, in lanes where they do not."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
 
 from kedge import report
 from kedge.report.charts import MAX_LABELLED
@@ -11,10 +14,32 @@ def chart(events):
     return str(report.line_chart({"loss": [(0, 1.0), (100, 2.0)]}, events=events))
 
 
+def curve_heights(drawn):
+    path = re.search(r'class="curve"[^>]* d="([^"]+)"', drawn)[1]
+    return [float(point.split(",")[1]) for point in re.split("[ML]", path)[1:]]
+
+
 def test_a_few_events_are_lines_with_their_labels():
     drawn = chart([(k, f"event {k}") for k in range(MAX_LABELLED)])
     assert drawn.count('class="event"') == MAX_LABELLED
     assert 'class="tick"' not in drawn
+
+
+def test_labels_of_events_stand_above_the_curves():
+    drawn = chart([(99, "promoted"), (100, "rolled back")])
+    top = int(re.search(r'viewBox="0 (-\d+) ', drawn)[1])
+    labels = [float(y) for y in re.findall(r' y="([-.\d]+)" text-anchor="end">(?:promoted|rolled)', drawn)]
+    assert len(labels) == 2
+    assert all(top < y < min(curve_heights(drawn)) for y in labels)
+
+
+@pytest.mark.parametrize("hours", [0.2, 1, 5, 7, 26, 40, 80, 200, 2000])
+def test_times_do_not_run_into_each_other(hours):
+    start = datetime(2026, 3, 2, 1, 7, tzinfo=UTC)
+    drawn = str(report.line_chart({"loss": [(start, 1.0), (start + timedelta(hours=hours), 2.0)]}))
+    places = [float(x) for x in re.findall(r'<text x="([.\d]+)" y="250" text-anchor="middle">', drawn)]
+    assert len(places) > 1
+    assert all(after - before > 80 for before, after in pairwise(places))  # 12 letters of 6.5 pixels
 
 
 def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():

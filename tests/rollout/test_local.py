@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 
 from kedge.errors import Conflict, ReleaseError, UsageError
+from kedge.rollout.local import envoy
 from kedge.rollout.local.driver import LocalDriver
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.local.servers import free_port
@@ -171,6 +172,13 @@ def test_header_pins_a_request_to_a_slot_whatever_the_weights(platform):
 
 def test_before_the_first_release_the_gateway_says_that_nothing_is_served(platform):
     assert platform.ask()[0] == 503
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "none here yet"), (2, "m000, m001"), (500, "m019 and 480 more")])
+def test_another_path_is_told_which_models_there_are(count, said):
+    routes = json.loads(envoy.routes({f"m{k:03}": Route() for k in range(count)}))
+    body = routes["resources"][0]["virtual_hosts"][0]["routes"][-1]["direct_response"]["body"]["inline_string"]
+    assert json.loads(body)["error"].endswith(said)
 
 
 def test_latency_of_each_slot_is_seen_by_the_gateway(platform):

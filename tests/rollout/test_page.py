@@ -27,6 +27,7 @@ def test_page_draws_share_and_evidence_over_time_and_says_why_it_ended(served, r
     assert "share of the traffic, %: candidate" in html
     assert re.search("share of the limit: errors, .*proven worse", html)
     assert "<td>canary</td>" in html
+    assert re.search(r"<td>\d\d [A-Z][a-z]{2} \d\d:\d\d</td>", html)
     kept = store.get(f"reports/fraud/release-{NEW}-1.html").decode()  # with links, which a run has no use for
     assert re.sub("<nav.*?</nav>", "", kept) == html
 

@@ -26,6 +26,8 @@ REQUEST_SECONDS = 30
 """A request without an answer for so long ends as 504 and counts as failed."""
 IDLE_SECONDS = 3
 """Envoy leaves an idle connection before the server does (uvicorn: after 5 s), or a request could meet its closing."""
+MAX_NAMED = 20
+"""Models that the answer at a path of none names: Envoy holds 4 KiB of one."""
 
 _TYPE = "type.googleapis.com/envoy"
 
@@ -101,7 +103,7 @@ def routes(declared: Mapping[str, Route]) -> bytes:
     rules = [rule for model, route in declared.items() for rule in _rules(model, route)]
     nobody = {
         "match": {"prefix": "/"},
-        "direct_response": {"status": 404, "body": {"inline_string": '{"error": "no model is served at this path"}'}},
+        "direct_response": {"status": 404, "body": {"inline_string": _nobody(declared)}},
     }
     only_past_the_gateway = {"request_headers_to_remove": [smoke.HEADER]}
     hosts = [{"name": "models", "domains": ["*"], "routes": [*rules, nobody], **only_past_the_gateway}]
@@ -146,6 +148,14 @@ def readings(stats: Mapping[str, Any], model: str) -> Readings:
 def stats_filter(model: str) -> str:
     """Regular expression of the counters :func:`readings` wants."""
     return rf"^cluster\.{re.escape(model)}-(blue|green)({MIRRORED})?\.upstream_rq_(completed|5xx|time)$"
+
+
+def _nobody(models: Iterable[str]) -> str:
+    """The answer at another path: which models there are."""
+    names = sorted(models)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    there = f"models here: {', '.join(names[:MAX_NAMED])}{more}" if names else "there is none here yet"
+    return json.dumps({"error": f"no model is served at this path; ask /v1/models/MODEL:predict, {there}"})
 
 
 def _rules(model: str, route: Route) -> list[dict[str, Any]]:
