@@ -48,12 +48,17 @@ class Freeze(Section):
     @field_validator("since", "until")
     @classmethod
     def _in_utc(cls, value: AwareDatetime | None) -> AwareDatetime | None:
-        return value.astimezone(UTC) if value is not None else None
+        try:
+            return value.astimezone(UTC) if value is not None else None
+        except OverflowError:
+            raise ValueError(f"{value} is before the year 1 or after 9999 in UTC") from None
 
     @model_validator(mode="after")
     def _names_a_time(self) -> Freeze:
         if self.since is None and self.until is None and not self.weekdays and self.hours is None:
             raise ValueError("give since, until, weekdays or hours: a freeze without any would never end")
+        if self.hours == (24, 0):
+            raise ValueError("hours [24, 0] are none; all of a day's are [0, 24]")
         return self
 
 

@@ -15,7 +15,10 @@ from kedge.store.identity import require
 MIN_DIGITS = 8
 """Of a bundle's id, so that it names one."""
 INCIDENT = timedelta(hours=1)
-"""A rollback so soon after another is meant for the same fault: it goes no further back unless it names the bundle."""
+"""A rollback so soon after another is meant for the same fault: it goes no further back unless it names the bundle.
+
+No field of the policy gives it: it is how long people and alarms take to act on one fault, which neither a short bake
+makes shorter nor a week of it longer; and `--to` goes back at once."""
 
 
 def rollback(release: Release, *, reason: str, actor: str = "", to: str = "") -> Outcome:
