@@ -163,7 +163,9 @@ class _Drawn:
     """Basic bootstrap intervals, held between 0 and 1.
 
     The largest of several differences grows with noise, of the resamples as of the rows: turned round the value
-    (Davison and Hinkley 1997, section 5.2.1), the interval takes that off.
+    (Davison and Hinkley 1997, section 5.2.1), the interval takes that off. Of many groups it takes off too little, as
+    the farthest two are chosen by their noise: the interval also reaches, towards no difference, over the range of the
+    noise of all groups (as Tukey's studentized range does).
     """
 
     def __init__(self, counts: Counts, _places: NDArray[np.int64]) -> None:
@@ -171,10 +173,25 @@ class _Drawn:
         drawn = random.multinomial(int(counts.sum()), counts.ravel() / counts.sum(), size=DRAWS)
         self._counts, self._drawn = counts, drawn.reshape(DRAWS, *counts.shape).astype(np.float64)
 
-    def of(self, _name: Name, figure: Figure, _known: NDArray[np.bool_]) -> tuple[float, float]:
+    def of(self, name: Name, figure: Figure, known: NDArray[np.bool_]) -> tuple[float, float]:
         value, tail = float(figure(self._counts)), (1 - LEVEL) / 2
-        low, high = np.quantile(figure(self._drawn), [tail, 1 - tail]).tolist()
-        return min(max(2 * value - high, 0.0), 1.0), min(max(2 * value - low, 0.0), 1.0)
+        drawn_low, drawn_high = np.quantile(figure(self._drawn), [tail, 1 - tail]).tolist()
+        low, high, noise = 2 * value - drawn_high, 2 * value - drawn_low, self._noise(name, known)
+        if name == "impact ratio":
+            high = max(high, value * np.exp(noise))
+        else:
+            low = min(low, value - noise)
+        return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+
+    def _noise(self, name: Name, known: NDArray[np.bool_]) -> float:
+        """How far apart groups of equal rates lie by chance; of ratios, in logarithms."""
+        apart = [
+            np.ptp(drawn - rates, axis=-1)
+            for rates, drawn in zip(
+                _compared(name, self._counts, known), _compared(name, self._drawn, known), strict=True
+            )
+        ]
+        return float(np.quantile(np.max(apart, axis=0), LEVEL))
 
 
 class _Followed:
@@ -267,6 +284,18 @@ def _impact_ratio(counts: Counts) -> NDArray[np.float64]:
     selected = _selected(counts)
     most = selected.max(axis=-1)
     return np.where(most > 0, selected.min(axis=-1) / np.where(most > 0, most, 1), 1.0)
+
+
+def _compared(name: Name, counts: Counts, known: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """The rates of the groups that a figure is the range of, shape (..., groups) each."""
+    match name:
+        case "parity difference":
+            return [_selected(counts)]
+        case "impact ratio":
+            return [np.log((counts[..., 1].sum(axis=-1) + 0.5) / (counts.sum(axis=(-1, -2)) + 0.5))]
+        case "odds difference":
+            rates = np.divide(counts[..., 1], np.maximum(counts.sum(axis=-1), 1))
+            return [rates[..., known[:, k], k] for k in (0, 1) if known[:, k].sum() > 1]
 
 
 def _odds_difference(counts: Counts, known: NDArray[np.bool_]) -> NDArray[np.float64]:

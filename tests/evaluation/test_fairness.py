@@ -138,3 +138,12 @@ def test_a_protected_column_that_cannot_be_judged_is_refused(rules, said):
     table = {"source": {"format": "csv", "location": "t.csv"}, "time_column": "t"}
     with pytest.raises(PolicyError, match=said):
         policies.parse({"model": MODEL, "data": table} | rules)
+
+
+def test_of_many_groups_that_are_treated_alike_chance_condemns_nobody():
+    random = np.random.default_rng(1)
+    label, score = np.resize([0.0, 1.0], 10_000), np.where(random.random(10_000) < 0.2, 0.9, 0.1)
+    table = pa.table({"origin": random.integers(0, 100, 10_000).astype(str)})
+    found = figures(ruled(min_rows=50), label, score, table)
+    assert not found["impact ratio"].within, "the farthest two of a hundred look unlike"
+    assert not any(each.shown for each in found.values())
