@@ -50,7 +50,8 @@ class Test:
     log_e: float
     """Against "no worse than tolerated"."""
     limit: float
-    """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha)), and ``strict`` beyond it."""
+    """Worse is proven when ``log_e`` reaches it: log(1 / (the test's share of alpha)), and twice ``scarce`` beyond
+    it."""
     words: Callable[[], str] = field(compare=False, repr=False)
     """The figures in words, which only a test that decides is asked for."""
     log_harmless: float | None = None
@@ -59,8 +60,8 @@ class Test:
     """Harm is ruled out when ``log_harmless`` reaches it: log(1 / miss)."""
     harm: str = ""
     """What must be ruled out, in words."""
-    strict: float = 0.0
-    """Above 0 where few requests come."""
+    scarce: float = 0.0
+    """Logarithm of the scarcity of requests."""
 
     @property
     def seen(self) -> str:
@@ -74,8 +75,8 @@ class Test:
 
     @property
     def doubtful(self) -> bool:
-        """Proven at the policy's alpha, which condemns nobody where few requests come."""
-        return self.log_e >= self.limit - self.strict
+        """Not proven where few requests come: there by the weaker evidence the less of it there is to wait for."""
+        return self.log_e >= self.limit - 3 * self.scarce
 
     @property
     def harmless(self) -> bool:
@@ -103,10 +104,11 @@ def judge(evidence: Evidence, policy: Policy) -> Decision:
     candidates that harm so much get that far. Else hold: a lack of evidence condemns nobody and moves no traffic.
 
     Where few requests come (see :func:`scarcity`) a verdict takes more than ``alpha``, as waiting costs little: until
-    then a candidate that looks worse gets no larger share, and does not stay in a bake.
+    then a candidate that looks worse, by less than ``alpha`` takes, gets no larger share, and does not stay in a
+    bake.
     """
-    strict = 2 * math.log(scarcity(evidence, policy))
-    tests = tuple(replace(test, limit=test.limit + strict, strict=strict) for test in _tests(evidence, policy))
+    scarce = math.log(scarcity(evidence, policy))
+    tests = tuple(replace(test, limit=test.limit + 2 * scarce, scarce=scarce) for test in _tests(evidence, policy))
     shift = next((test for test in tests if test.name == "scores" and test.doubtful), None)
     on_shift = policy.release.analysis.on_score_shift
     against = [test for test in tests if test.doubtful and (test is not shift or on_shift == "roll back")]

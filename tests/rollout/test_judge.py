@@ -120,6 +120,7 @@ def test_harm_is_ruled_out_by_the_ratio_where_both_fail_often(policy):
     [
         (30, 3600, "canary", "roll back"),  # 1,200 requests in three hours
         (30, 36_000, "canary", "hold"),
+        (24, 36_000, "canary", "hold"),  # by less than alpha takes
         (30, 36_000, "shadow", "hold"),
         (30, 36_000, "bake", "give up"),
         (30, 36_000, "batch", "roll back"),  # of tables
