@@ -53,10 +53,10 @@ def example(signature: Signature, golden: pa.Table) -> bytes:
 
 
 def _shown(value: Any, column: Input) -> Any:
-    """As a client writes it: whole numbers without a fraction, nothing for NaN."""
-    if value != value:
+    """As a client writes it: whole numbers without a fraction, true and false, nothing for NaN."""
+    if value is None or value != value:
         return None
-    return int(value) if column.type == "integer" and value is not None else value
+    return {"integer": int, "boolean": bool}.get(column.type, lambda same: same)(value)
 
 
 class Loaded:

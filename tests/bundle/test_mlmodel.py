@@ -101,7 +101,7 @@ def test_own_feature_code_runs_in_it_as_in_a_slot(tmp_path, monkeypatch):
     assert model.predict(model.input_example).tolist() == made.golden["_score"].to_pylist()[:5]
 
 
-def test_whole_numbers_are_printed_as_such():
-    inputs = (Input(name="n", type="integer"), Input(name="x", type="number"))
-    rows = pa.table({"n": [35.0, float("nan")], "x": [1.0, 2.5]})
-    assert mlmodel.example(Signature(inputs), rows).endswith(b"[[35, 1.0], [null, 2.5]]}")
+def test_whole_numbers_and_booleans_are_printed_as_such():
+    inputs = (Input(name="n", type="integer"), Input(name="x", type="number"), Input(name="b", type="boolean"))
+    rows = pa.table({"n": [35.0, float("nan")], "x": [1.0, 2.5], "b": [0.0, None]})
+    assert mlmodel.example(Signature(inputs), rows).endswith(b"[[35, 1.0, false], [null, 2.5, null]]}")
