@@ -36,6 +36,7 @@ from kedge.store.journal import frames
 from kedge.tables import appending, coverage, log, scores
 from kedge.tables.columns import convert
 from kedge.tables.outcomes import outcome_of
+from kedge.tensor import values_of
 from kedge.training import train
 from kedge.training.estimators import calibration
 from tests.training import rows
@@ -238,7 +239,7 @@ def test_a_server_says_all_probabilities_and_the_class_that_costs_decide_for(mad
     raw, length = v2.write(request, scored, served, "id")
     head = orjson.loads(raw[:length])
     assert [each["shape"] for each in head["outputs"]] == [[5, 3], [5]]
-    assert v2.unpack("prediction", "BYTES", raw[length:], 5) == answer["decisions"]
+    assert values_of("BYTES", raw[length:]) == answer["decisions"]
     assert served.explain(some)[0].keys() == {"0", "1", "2"}
 
 
