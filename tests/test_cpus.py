@@ -56,6 +56,7 @@ def test_without_a_quota_all_processors_it_may_run_on_count(tmp_path, monkeypatc
 def test_training_obeys_a_quota_of_version_1(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(estimators, "usable_cpus", partial(usable_cpus, tmp_path))
+    monkeypatch.setattr(estimators, "SHORT_FIT", 0)
     write(tmp_path, V1)
     signature, table = encoded(count=200)
     model = estimators.attempt("xgboost", rows.policy(train={"threads": None}), signature, table).fit(table)
