@@ -17,7 +17,7 @@ from kedge.rollout import progress, states, summary
 from kedge.rollout.driver import Driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Route, Slot, Span, State, other
-from kedge.rollout.progress import Progress
+from kedge.rollout.progress import Look, Progress
 from kedge.store import Store
 from kedge.store.identity import require
 
@@ -133,10 +133,19 @@ def with_traffic(release: Release, route: Route, rollout: Rollout) -> Route:
     return replace(route, weights=weights, mirror=mirror, rollout=replace(rollout, weights=weights))
 
 
-def end(release: Release, route: Route, rollout: Rollout, state: End, reason: str, actor: str = "") -> Route:
+def end(
+    release: Release,
+    route: Route,
+    rollout: Rollout,
+    state: End,
+    reason: str,
+    actor: str = "",
+    looks: tuple[Look, ...] = (),
+) -> Route:
     """Decide the traffic in one write of the route: all of it to the winner, none to the other, mirrored or not.
 
-    Traffic is not taken from a candidate that answers for a champion that does not: such a champion is waited for.
+    The look that decided is kept after that. Traffic is not taken from a candidate that answers for a champion that
+    does not: such a champion is waited for.
 
     Raises:
         SlotNotReady: the champion does not come up; the traffic stays where it is.
@@ -148,7 +157,8 @@ def end(release: Release, route: Route, rollout: Rollout, state: End, reason: st
     ended = replace(rollout, state=state, since=release.clock(), reason=reason, actor=actor)
     written = release.driver.set_route(with_traffic(release, route, ended))
     release.say(f"{state.replace('-', ' ')}: {reason}")
-    progress.write(release.store, release.policy.name, progress.of(release.policy, ended, ended.since))
+    found = replace(progress.of(release.policy, ended, ended.since), looks=looks)
+    progress.write(release.store, release.policy.name, found)
     return written
 
 

@@ -22,7 +22,7 @@ from kedge.rollout.evidence import Evidence
 from kedge.rollout.judge import judge
 from kedge.rollout.limits import exceeded
 from kedge.rollout.model import Rollout, Route, Slot, SlotStatus, Span, Traffic, other
-from kedge.rollout.release import MAX_WAIT, Release, end, move
+from kedge.rollout.release import MAX_WAIT, End, Release, end, move
 
 MAX_BLIND_LOOKS = 5
 """Looks in a row without evidence after which nobody could see a candidate fail: it gets no more traffic."""
@@ -59,10 +59,10 @@ def watch(release: Release, route: Route, rollout: Rollout) -> None:
         return
     ended = replace(rollout, spans=(*rollout.spans, replace(evidence.current.span, ended=release.clock())))
     decision, rules, now = judge(evidence, release.policy), release.policy.release, release.clock()
-    if decision.action == "roll back":
-        end(release, route, ended, "rolled-back", "; ".join(decision.reasons))
-    elif decision.action == "give up":
-        end(release, route, ended, "not-judged", "; ".join(decision.reasons))
+    if decision.action in ("roll back", "give up"):
+        found = progress.seen(release.policy, rollout, now, evidence, decision)
+        state: End = "rolled-back" if decision.action == "roll back" else "not-judged"
+        end(release, route, ended, state, "; ".join(decision.reasons), looks=found.looks)
     elif decision.action == "advance" and rollout.drill:
         end(release, route, ended, "not-judged", "the drill's candidate was not found out at its first share")
     elif decision.action == "advance":

@@ -1,5 +1,6 @@
 """What people may hold a release by, and what its progress says."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -129,6 +130,14 @@ def test_looks_are_kept_for_the_picture_and_bounded(served, release, change, sto
     assert 50 < len(looks) <= progress.MAX_LOOKS
     assert {look.percent for look in looks} >= {10, 50, 95}
     assert all("errors" in look.evidence for look in looks)
+
+
+def test_the_look_that_decided_is_the_last_of_the_picture(served, release, store):
+    served.behaviours[NEW] = replace(served.behaviour(NEW), failing=0.5)
+    assert run(release(served)).result == "rolled-back"
+    seen = progress.read(store, "fraud")
+    assert seen.state == "rolled-back"
+    assert seen.looks[-1].evidence["errors"] >= 1
 
 
 @pytest.mark.parametrize(
