@@ -204,8 +204,7 @@ def _stream(
         known = log_table.predicted_before(store, policy, some) if log and before is None else 0
         name = batch if log else f"{batch}-{champion.id[:12]}"
         written = not into.holds(name)
-        logged = logs is not None and logs.commit(batch)
-        if log:
+        if log:  # said before it is done, so that a run that is killed between is not ended by another bundle
             about = Scored(
                 bundle=champion.id,
                 candidate=models[1].bundle.id if len(models) > 1 else "",
@@ -215,6 +214,7 @@ def _stream(
                 output=output,
             )
             records.append(store, Record(model=policy.name, key=batch, time=moment, data=about))
+        logged = logs is not None and logs.commit(batch)
         if written:
             into.commit(name)
     except BaseException:

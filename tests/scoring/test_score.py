@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from kedge.errors import BundleError, DataError, NothingServed, StoreError, TransformError, UsageError
 from kedge.records import ModelState, Scored, read
 from kedge.scoring import outputs, score
+from kedge.scoring.logged import PredictionLog
 from kedge.tables import log
 from tests.scoring.conftest import ROWS, rules
 
@@ -378,3 +379,17 @@ def test_the_record_says_what_was_scored_by_whom(world, champion):
     assert (record.time, record.data.bundle, record.data.rows) == (world.now, champion.id, ROWS)
     assert record.data.data == data
     assert ModelState.of([record]).champion is None
+
+
+def test_what_was_not_logged_for_a_moment_is_logged_by_the_next_run(world, champion, monkeypatch):
+    def away(*_):
+        raise StoreError("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PredictionLog, "commit", away)
+        with pytest.raises(StoreError, match="away"):
+            world.score(world.table(), world.folder / "scores.parquet")
+    assert (len(world.log()), (world.folder / "scores.parquet").exists()) == (0, False)
+    world.score(world.table(), world.folder / "scores.parquet")
+    assert (len(world.log()), len(read(world.store, "churn", Scored))) == (ROWS, 1)
+    assert len(pq.read_table(world.folder / "scores.parquet")) == ROWS
