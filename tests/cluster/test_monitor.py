@@ -235,7 +235,7 @@ def test_a_store_that_is_read_only_is_named_and_nothing_is_submitted(ml, kfp, st
 
     ended, log = check(ml, store, change=closed)
     assert ended == "BackoffLimitExceeded"
-    assert re.search(rf"error: store {STORES}/\S+: cannot write \S+: Read-only file system; mount it", log), log
+    assert re.search(rf"error: store {STORES}/\S+: cannot write \S+: Read-only file system; mount \S+ to be", log), log
     assert runs(kfp, store) == []
 
 
