@@ -148,7 +148,7 @@ class Challenger:
         """Scores of a table's rows by one of the two models, shape (n,) or (n, classes): probabilities or values."""
         return score(self.policy, model, self.signature.model, self.signature.encode(table))
 
-    @property
+    @cached_property
     def selection(self) -> dict[str, float]:
         """Mean loss on the newest fifth of the rows on which the estimator was chosen, of each that was tried."""
         return {name: self.fits.candidate(name, *self.choice).loss for name in self.fits.policy.train.estimators}

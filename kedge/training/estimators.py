@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class FittedCandidate:
         rounds = self.estimator.rounds(self._first) if self.estimator.stops_early else None
         return self._fitted(_weighted(self.policy, rows), rounds=rounds)
 
-    @cached_property
+    @property
     def loss(self) -> float:
         """Mean loss on the newest rows, see :func:`split`."""
         return mean_loss(self.policy, *self._newest)
@@ -81,7 +80,7 @@ class FittedCandidate:
         value = metric.formula(self.policy.model, primary.at, *self._newest)
         return float("inf") if value is None else -metric.sign * value
 
-    @cached_property
+    @property
     def _newest(self) -> tuple[Floats, Floats]:
         """Labels and scores of the newest rows."""
         newer = self.rows[split(len(self.rows)) :]
