@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def logged(self) -> set[str]:
-        """Predictions that must be in the log: own ones, and pairs of which both halves were acknowledged."""
+        """Predictions that must be in the log: own ones, and those of which request and response were acknowledged."""
         return self.predictions | (self.requests & self.responses)
 
 

@@ -196,7 +196,7 @@ def json_cause(body: bytes, fault: orjson.JSONDecodeError) -> str:
     if "infinity" in fault.msg:
         return f"{place}a number is larger than 1.8e308, the largest of 64 bits; send a smaller one, or null"
     if "surrogate" in fault.msg:
-        return f"{place}a \\ud800 to \\udfff is half of a character; send both halves, or the character itself"
+        return f"{place}a \\ud800 to \\udfff is half of a character; send the whole pair, or the character itself"
     if "string key" in fault.msg:
         return f"{place}a name in double quotes is expected"
     return f"{place}{fault.msg}"

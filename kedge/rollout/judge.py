@@ -75,7 +75,8 @@ class Test:
 
     @property
     def doubtful(self) -> bool:
-        """Not proven where few requests come: there by the weaker evidence the less of it there is to wait for."""
+        """Whether the candidate looks worse, so that its share does not rise: by the evidence that proves it or, where
+        few requests come, by less, see :func:`judge`."""
         return self.log_e >= self.limit - 3 * self.scarce
 
     @property

@@ -66,7 +66,7 @@ TIMELY = re.compile(
     re.IGNORECASE,
 )
 """Names of columns that hold times."""
-DAYLY = re.compile(r"da(y|te)|dt|when|created", re.IGNORECASE)
+DAY_NAMES = re.compile(r"da(y|te)|dt|when|created", re.IGNORECASE)
 """Such names of which a sheet may hold the days, as numbers of 46082's kind."""
 
 
@@ -280,7 +280,7 @@ def _numbers_dates(numbers: pa.Array) -> list[str]:
 
 def _epochs(name: str, numbers: pa.Array) -> list[str]:
     """The unit in which numbers count from 1970 or as a sheet does, where the column's name says that they do."""
-    likely = EPOCHS if DAYLY.search(name) else EPOCHS[:-1]
+    likely = EPOCHS if DAY_NAMES.search(name) else EPOCHS[:-1]
     return [each for each in likely if TIMELY.search(name) and _reads(numbers, each, RECENT)][:1]
 
 

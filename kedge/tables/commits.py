@@ -77,8 +77,8 @@ def _lacking(commit: bytes) -> str:
 
 def _refuse_other_size(log: Path) -> None:
     """Refuse a checkpoint that has other bytes than ``_last_checkpoint`` says."""
-    said = last_checkpoint(log).get("sizeInBytes")
-    files = checkpoint_files(log, last_checkpoint(log).get("version"))
+    newest = last_checkpoint(log)
+    said, files = newest.get("sizeInBytes"), checkpoint_files(log, newest.get("version"))
     size = sum(path.stat().st_size for path in files)
     if files and type(said) is int and size != said:
         raise DeltaError(bad_checkpoint(f"{files[0].name} has {size:,} bytes, _last_checkpoint says {said:,}"))

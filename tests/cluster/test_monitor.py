@@ -235,7 +235,8 @@ def test_a_store_that_is_read_only_is_named_and_nothing_is_submitted(ml, kfp, st
 
     ended, log = check(ml, store, change=closed)
     assert ended == "BackoffLimitExceeded"
-    assert re.search(rf"error: store {STORES}/\S+: cannot write \S+: Read-only file system; mount \S+ to be", log), log
+    told = rf"error: store ({STORES}/\S+): cannot write \S+: Read-only file system; mount \1 to be written to, or name"
+    assert re.search(told, log), log
     assert runs(kfp, store) == []
 
 

@@ -156,7 +156,7 @@ def test_who_did_it_is_the_environments_word_or_the_user(store: Store, monkeypat
 
 @given(
     st.one_of(
-        st.builds(Approved, after_attempt=st.none() | st.integers(0, 99)),
+        st.builds(Approved, after_attempt=st.none() | st.integers(0, 2**63 - 1)),
         st.builds(RunFinished, exit_code=st.none() | st.integers(0, 2)),
         st.builds(Accepted, breaches=st.just(()), windows=st.just(())),
     ),
