@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import nullcontext
 from math import inf
 from typing import Any
 
@@ -11,6 +12,8 @@ from kedge.body import UnreadableBody
 
 MAX_DISCARDED = 64 << 20
 """Bytes read and dropped before a refusal, which a sender that still sends would not see."""
+
+NO_LIMIT = nullcontext()
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -42,8 +45,9 @@ async def receive_body(
     if declared > most or (declared > max_bytes and b"expect" in headers):
         raise _too_large(max_bytes)
     size, began = 0, asyncio.get_running_loop().time()
+    limit = None if _is_here(receive) else asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with limit or NO_LIMIT:
             more = True
             while more:
                 message = await receive()
@@ -55,13 +59,18 @@ async def receive_body(
                     raise _too_large(max_bytes)
                 if size <= max_bytes:
                     keep(part)
-                if more:
+                if more and limit is not None:
                     limit.reschedule(began + seconds + size / slowest)
     except TimeoutError:
         than = f" and a second for each {slowest:,.0f} bytes" if slowest < inf else ""
         raise UnreadableBody("too-slow", f"the body did not arrive within {seconds:g} s{than}") from None
     if size > max_bytes:
         raise _too_large(max_bytes)
+
+
+def _is_here(receive: Receive) -> bool:
+    """Whether uvicorn has the whole body already, as it has most: then a limit of time costs more than the reading."""
+    return getattr(getattr(receive, "__self__", None), "more_body", True) is False
 
 
 def _too_large(max_bytes: int) -> UnreadableBody:

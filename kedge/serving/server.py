@@ -153,7 +153,7 @@ class Server(ModelServer):  # type: ignore[misc]
         protocol = bounded(Bounds(self._service.metrics.refused, most=MAX_CONNECTIONS, probes=self._probes()))
         config = uvicorn.Config(
             front, http=protocol, ws="none", lifespan="off", log_config=None,
-            access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
         return DrainingServer(config, front, self._drain_seconds)
