@@ -76,13 +76,16 @@ class ModelStates(Collector):
         if monotonic() < self._due:
             return
         self._due = monotonic() + REFRESH_SECONDS
-        try:
-            for name in self._policies:
+        faults = []
+        for name in self._policies:
+            try:
                 checks = records.newest(self._store, name, Checked, 1)
                 self._states[name] = ModelState.of([*checks, *self._events(name)])
                 self._show(name)
-        except StoreError as exc:
-            self._metrics.faults["records"] = f"a record cannot be read: {exc}"
+            except StoreError as exc:  # the other models' may be well
+                faults.append(f"a record cannot be read: {exc}")
+        if faults:
+            self._metrics.faults["records"] = "; ".join(faults)
         else:
             self._metrics.faults.pop("records", None)
 
@@ -208,9 +211,9 @@ def _runs(states: Mapping[str, ModelState]) -> Iterator[Metric]:
     ended = CounterMetricFamily("kedge_runs", "Runs that ended, by state.", labels=["model", "pipeline", "state"])
     going = _gauge("kedge_runs_under_way", "Runs that began and did not end.", "model", "pipeline")
     for name, state in states.items():
-        attempts = [(run.pipeline, attempt) for run in state.runs for attempt in run.attempts]
-        finished = Counter((pipeline, each.finished.data.state) for pipeline, each in attempts if each.finished)
-        under_way = Counter(pipeline for pipeline, each in attempts if not each.finished)
+        ends = ((run.pipeline, each.finished) for run in state.runs for each in run.attempts)
+        finished = Counter((pipeline, end.data.state) for pipeline, end in ends if end)
+        under_way = Counter(run.pipeline for run in state.runs if run.running)
         for pipeline in get_args(Pipeline):
             going.add_metric([name, pipeline], under_way[pipeline])
             for ended_as in get_args(RunState):
@@ -231,9 +234,8 @@ def _releases(states: Mapping[str, ModelState], policies: Mapping[str, Policy]) 
     limit = _gauge("kedge_release_limit_seconds", "The longest a release takes by its policy.", "model")
     for name, state in states.items():
         limit.add_metric([name], limit_seconds(policies[name]))
-        going = [each.started for each in state.releases if not each.promoted and not each.rolled_back]
-        if begun := [_made(item) for item in going if item is not None]:
-            since.add_metric([name], max(begun))
+        if state.open_release is not None:
+            since.add_metric([name], _made(state.open_release))
         outcomes = [item for each in state.releases for item in (each.promoted, each.rolled_back) if item]
         counts = Counter(_outcome(item) for item in outcomes)
         for kind in OUTCOMES:

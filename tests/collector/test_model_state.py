@@ -102,6 +102,18 @@ def test_a_release_is_under_way_until_it_was_promoted_or_rolled_back(collector):
     assert 'kedge_releases_total{model="payments",outcome="rolled-back"} 1.0' in page
 
 
+def test_a_run_and_a_release_that_were_given_up_without_a_word_are_not_under_way_for_ever(collector):
+    page = collector(
+        happened("run-started", "release-payments-a", pipeline="release", bundle="abc"),  # its process was killed
+        happened("run-started", "release-payments-a.2", run="release-payments-a", attempt=2, pipeline="release"),
+        happened("run-finished", "release-payments-a.2", run="release-payments-a", state="succeeded"),
+        happened("release-started", "abc-1", bundle="abc"),  # its route was deleted
+        happened("promoted", "def-1", bundle="def"),
+    )
+    assert 'kedge_runs_under_way{model="payments",pipeline="release"} 0.0' in page
+    assert not [line for line in page if line.startswith("kedge_release_started_timestamp_seconds{")]
+
+
 def test_a_release_may_take_what_its_policy_gives_it(declared):
     policy = declared()  # 600 s to come up, three steps of at most three days, one hour of baking
     assert policy.release.shadow_percent == 0
@@ -133,6 +145,16 @@ def test_a_store_that_is_away_is_a_fault_in_words_and_the_last_figures_stay(coll
         assert "the bucket does not answer" in collector.metrics.faults["records"]
     collector()
     assert "records" not in collector.metrics.faults
+
+
+def test_a_broken_record_of_one_model_hides_no_other_model(tmp_path, declared):
+    store, metrics = open_store(tmp_path), Metrics()
+    models = {name: Declared(declared(), None) for name in ("broken", "payments")}
+    store.put("records/broken/check/20260302T120000Z.json", b"{")
+    ledger.append(store, check())
+    ModelStates(store, models, metrics).refresh_if_due()
+    assert 'kedge_checked_timestamp_seconds{model="payments"}' in metrics.page()[0].decode()
+    assert "records/broken/check/" in metrics.faults["records"]
 
 
 def test_it_looks_at_most_once_a_minute(collector, monkeypatch):
