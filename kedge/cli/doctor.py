@@ -11,6 +11,7 @@ from kedge.cli.options import StoreRoot
 
 if TYPE_CHECKING:
     from kedge.doctor.finding import Finding
+    from kedge.settings import Settings
 
 KUBECONFIG = "kubeconfig"
 MARKS = {"good": "ok", "warning": "!", "bad": "x", "skipped": "-"}
@@ -45,7 +46,7 @@ def doctor(
     from kedge.doctor.finding import run
     from kedge.settings import Settings
 
-    found = run([*_checks(Settings.of(store), prometheus), lambda: _cluster(namespace, steps)])
+    found = run({**_checks(Settings.of(store), prometheus), "kubernetes": lambda: _cluster(namespace, steps)})
     if as_json:
         typer.echo(json.dumps([each.to_dict() for each in found], indent=2))
     else:
@@ -70,25 +71,23 @@ def told(found: list[Finding]) -> list[str]:
     return [*map(without_passwords, lines), ", ".join(f"{count} {state}" for state, count in counts.items() if count)]
 
 
-def _checks(settings: object, prometheus: str | None) -> list[Callable[[], list[Finding]]]:
+def _checks(settings: Settings, prometheus: str | None) -> dict[str, Callable[[], list[Finding]]]:
     import os
     from pathlib import Path
 
     from kedge.doctor import aliases, places, runs
-    from kedge.settings import Settings
 
-    assert isinstance(settings, Settings)
     path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH")
     token = Path(path) if path else None
-    return [
-        lambda: places.store(settings.store),
-        lambda: places.records(settings.store),
-        lambda: places.registry(settings.registry),
-        lambda: aliases.compared(settings.store, settings.registry),
-        lambda: runs.kfp(settings.kfp_host, token),
-        lambda: runs.token(token),
-        lambda: places.prometheus(prometheus),
-    ]
+    return {
+        "store": lambda: places.store(settings.store),
+        "records": lambda: places.records(settings.store),
+        "registry": lambda: places.registry(settings.registry),
+        aliases.WHAT: lambda: aliases.compared(settings.store, settings.registry),
+        "kubeflow pipelines": lambda: runs.kfp(settings.kfp_host, token),
+        "token": lambda: runs.token(token),
+        "prometheus": lambda: places.prometheus(prometheus),
+    }
 
 
 def _cluster(namespace: str | None, steps: str | None) -> list[Finding]:

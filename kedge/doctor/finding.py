@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from kedge.errors import without_passwords
+from kedge.errors import KedgeError, without_passwords
 
 State = Literal["good", "warning", "bad", "skipped"]
 
@@ -49,15 +49,17 @@ def skipped(what: str, seen: str, fix: str = "") -> Finding:
     return Finding(what=what, state="skipped", seen=seen, fix=fix)
 
 
-def run(checks: Iterable[Callable[[], Iterable[Finding]]]) -> list[Finding]:
-    """The findings of all checks; a check that breaks is a finding, not the end of the others."""
+def run(checks: Mapping[str, Callable[[], Iterable[Finding]]]) -> list[Finding]:
+    """The findings of all checks, by what they look at; one that breaks is a finding, not the end of the others."""
     found: list[Finding] = []
-    for check in checks:
+    for what, check in checks.items():
         try:
             found += check()
+        except KedgeError as exc:
+            if str(exc) not in {each.seen for each in found}:  # one illness, one line
+                found.append(bad(what, str(exc), "as it says; then ask again"))
         except Exception as exc:  # noqa: BLE001  (a doctor who dies of one illness tells nothing about the others)
-            name = getattr(check, "__name__", "check").replace("_", " ")
-            found.append(bad(name, f"{type(exc).__name__}: {_short(exc)}", "run it again with KEDGE_DEBUG=1"))
+            found.append(bad(what, f"{type(exc).__name__}: {_short(exc)}", "run it again with KEDGE_DEBUG=1"))
     return found
 
 

@@ -67,7 +67,11 @@ def records(url: str) -> list[Finding]:
     """Whether each record of each model happened before now: later ones stay the newest of their kind for long."""
     opened, found = open_store(url), list[Finding]()
     for model in opened.folders("records"):
-        events = [*read_events(opened, model), *newest(opened, model, Checked, 1)]
+        try:
+            events = [*read_events(opened, model), *newest(opened, model, Checked, 1)]
+        except StoreError as exc:
+            found.append(bad("records", str(exc), "restore that file or move it away; the other models are looked at"))
+            continue
         found += (_ahead(opened, item) for item in dated_ahead(events, clock.now()))
     return found
 

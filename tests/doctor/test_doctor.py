@@ -807,9 +807,19 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on():
     def broken():
         raise RuntimeError("boom")
 
-    first, second = run([broken, lambda: [good("b", "fine")]])
+    first, second = run({"broken": broken, "b": lambda: [good("b", "fine")]})
     assert (first.state, first.what) == ("bad", "broken")
     assert second.state == "good"
+
+
+def test_a_broken_record_is_named_and_the_other_models_records_are_looked_at(nowhere):
+    store = open_store(nowhere / "store")
+    store.put("records/broken/promoted/x.json", b"{")
+    records.append(store, record("promoted", f"{'b' * 40}-1", datetime.now(UTC) + timedelta(days=9)))
+    done = CliRunner().invoke(build(), ["doctor", "--store", str(nowhere / "store"), "--json"])
+    found = [each for each in json.loads(done.stdout) if each["state"] in ("bad", "warning")]
+    assert [(each["what"], each["state"]) for each in found] == [("records", "bad"), ("records", "warning")]
+    assert "records/broken/promoted/x.json: not a record kedge wrote" in found[0]["seen"]
 
 
 @pytest.fixture
