@@ -67,8 +67,7 @@ def _of_budget(policy: Policy) -> Iterator[str]:
             f"period_seconds ({_span(budget.period_seconds)}), in which max_retrains allows {budget.max_retrains}: "
             "lower it, or raise period_seconds"
         )
-    on = (triggers.labelled_error, triggers.growth, triggers.drift_and_estimate, triggers.max_age_seconds)
-    if not any(on) and triggers.new_labels is None:
+    if not any(triggers.model_dump().values()):
         yield "monitor.triggers: all are switched off: no check will ever start a retraining"
     elif policy.costs.error == 0 and triggers.labelled_error:
         yield "costs.error: 0: errors cost nothing, so monitor.triggers.labelled_error will never start a retraining"

@@ -110,6 +110,14 @@ def test_demands_that_contradict_each_other_are_named_with_field_and_remedy(sect
     assert [note for note in noted(**sections) if note.startswith(said)]
 
 
+@pytest.mark.parametrize(
+    "only", [{"metrics": True}, {"new_labels": 100}, {"max_age_seconds": DAY}, {"drift_and_estimate": True}]
+)
+def test_one_trigger_that_is_left_is_not_told_to_be_none(only: Any) -> None:
+    triggers = {"labelled_error": False, "growth": None} | only
+    assert not [note for note in noted(monitor={"triggers": triggers}) if "switched off" in note]
+
+
 def test_the_defaults_contradict_nothing_at_a_rate_that_they_fit() -> None:
     assert noted() == noted(10_000) == []
 
