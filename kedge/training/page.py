@@ -33,7 +33,7 @@ def page(challenger: Challenger, served: Predictor, metrics: Mapping[str, float]
     assert fits.holdout is not None
     assert fits.agreement is not None
     policy = challenger.policy
-    times, start, name = table.column("_time"), table.num_rows - fits.holdout.rows, "loss_of_"
+    times, end, name = table.column("_time"), challenger.judged_end, "loss_of_"
     rows = [[kind.removeprefix(name), value] for kind, value in metrics.items() if kind.startswith(name)]
     members = [[window.name, window.rows, window.weight] for window in fits.windows]
     return report.page(
@@ -44,9 +44,9 @@ def page(challenger: Challenger, served: Predictor, metrics: Mapping[str, float]
             "through the newest row.",
             report.facts(
                 {
-                    "judged fit trained on": start,
+                    "judged fit trained on": end,
                     "from": times[0].as_py(),
-                    "until": times[start - 1].as_py(),
+                    "until": times[end - 1].as_py(),
                     "held out": fits.holdout.rows,
                     "served fit trained on": table.num_rows,
                     "served fit until": fits.trained_until,

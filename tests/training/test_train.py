@@ -135,6 +135,13 @@ def test_the_bundle_page_names_estimator_and_losses(usual) -> None:
     assert f"{usual.manifest.metrics['loss_of_linear']:.4g}" in page
 
 
+def test_the_bundle_page_tells_the_rows_before_the_label_delay_as_those_of_the_judged_fit(store, tmp_path) -> None:
+    asked, table = rows.policy(labels={"delay_seconds": 86_400}), rows.table(600)
+    page = (trained(store, tmp_path, table, asked).folder / "report.html").read_text()
+    last = rows.START + timedelta(days=29) * 0.8
+    assert f"<dt>until</dt><dd>{last - timedelta(days=1):%Y-%m-%d}" in page
+
+
 def test_too_few_rows_are_refused_by_their_number(store, tmp_path) -> None:
     asked = rows.policy()
     with pytest.raises(DataError, match=r"499 rows; train\.min_rows is 500"):
