@@ -68,8 +68,9 @@ class SqlReader:
     def _since(self, column: str, day: str) -> str:
         """The query's rows from a day on, and those without a time; the database may use an index of that column."""
         name = self._engine.dialect.identifier_preparer.quote_identifier(column)
-        inner = self._query.strip().rstrip(";")
-        return f"SELECT * FROM (\n{inner}\n) AS kedge_rows WHERE {name} >= '{day}' OR {name} IS NULL"  # noqa: S608
+        return (
+            f"SELECT * FROM (\n{_without_end(self._query)}\n) AS kedge_rows WHERE {name} >= '{day}' OR {name} IS NULL"  # noqa: S608
+        )
 
     @contextmanager
     def _rows(self, query: str) -> Iterator[Any]:
@@ -145,6 +146,16 @@ def keep_unreadable_times(adapters: Any) -> None:
         oid = adapters.types[name].oid
         reads = adapters.get_loader(oid, Format.TEXT)
         adapters.register_loader(oid, type(f"Kept{name}", (Kept,), {"reads": reads}))
+
+
+def _without_end(query: str) -> str:
+    """The query without the semicolon, and the comments, at its end.
+
+    >>> _without_end("SELECT ';' -- all\\n; /* days */ ")
+    "SELECT ';'"
+    """
+    marked = QUOTED.sub(lambda found: (" " if found[0][0] in "-/" else "x") * len(found[0]), query)
+    return query[: len(marked.rstrip("; \t\r\n"))]
 
 
 def _line(exc: SQLAlchemyError) -> str:

@@ -1,6 +1,6 @@
 import sqlite3
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.store import Store
 from kedge.tables import sources
+from kedge.tables.reader import Bounds
 from kedge.tables.sql import SqlReader, engine, keep_unreadable_times
 
 Policies = Callable[..., Policy]
@@ -130,6 +131,12 @@ def test_bytes_and_long_numbers_among_other_values_are_one_odd_value_each(databa
     assert rows.type == pa.string()
     assert rows.to_pylist() == ["AT", "AT", "AT", "b'\\xff\\x00'", "AT"]
     assert SqlReader("DEPOT", query)._array("n", [2**70, 1]).to_pylist() == [str(2**70), "1"]
+
+
+def test_what_ends_a_query_does_not_end_the_question_for_its_newer_rows(database: Path) -> None:
+    reader = SqlReader("DEPOT", "SELECT * FROM parcels; -- all")
+    bounds = Bounds("sent", datetime(2026, 3, 3, tzinfo=UTC), None)
+    assert sum(piece.rows.num_rows for piece in reader.pieces(["sent"], bounds)) == 5
 
 
 @pytest.mark.parametrize(
