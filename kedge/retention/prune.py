@@ -166,13 +166,13 @@ def _used(items: Iterable[Item]) -> datetime:
 
 
 def _rows_of(store: Store, items: Iterable[Item]) -> frozenset[str]:
-    """The snapshot that a bundle was trained on; one without a manifest cannot be opened, and needs nothing."""
+    """The snapshot that a bundle was trained on; one without a whole manifest cannot be opened, and needs nothing."""
     first = next(iter(items))
     if not first.key.endswith("/bundle.json"):
         return frozenset()
     try:
         return frozenset({str(orjson.loads(store.get(first.key))["snapshot"])})
-    except KeyError:  # another hand deleted it meanwhile
+    except (KeyError, TypeError, orjson.JSONDecodeError):  # damaged, or another hand deleted it meanwhile
         return frozenset()
 
 

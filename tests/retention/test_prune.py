@@ -151,6 +151,14 @@ def test_what_a_run_uses_between_plan_and_deletion_stays(policy: Policy, store: 
     assert ROWS[REJECTED] in present(store, "snapshots")
 
 
+def test_a_damaged_manifest_ends_no_clean_up(policy: Policy, store: Store) -> None:
+    key = f"bundles/fraud/{REJECTED}/bundle.json"
+    store.put(key, b'{"snapshot": "3')
+    age(store, key, OLD)
+    carry_out(plan(policy, store, now=NOW), store)
+    assert present(store, "bundles") == {CHAMPION, BEFORE, NEWEST}
+
+
 def test_a_bundle_whose_release_runs_stays(policy: Policy, store: Store) -> None:
     begun = {"run": "release-fraud-c", "pipeline": "release", "bundle": REJECTED, "written": OLD}
     records.append(store, record("run-started", "release-fraud-c", OLD, **begun))
