@@ -105,7 +105,7 @@ def policy_of_features(name: str, features: Sequence[str], target: str | None, t
     """
     lines = [
         "model:",
-        f"  name: {name}",
+        f"  name: {json.dumps(name)}",
         f"  task: {task}",
         f"  target: {json.dumps(target or 'outcome')}",
         "  features:",

@@ -152,6 +152,10 @@ def test_what_cannot_be_known_is_asked_for(kedge, tmp_path, words, said: str) ->
     assert not (tmp_path / "fraud.yaml").exists()
 
 
+def test_a_model_whose_name_yaml_takes_for_true_is_called_so() -> None:
+    assert policies.read(adopt.policy_of_features("on", ["x:number"], None, "binary"), "on.yaml").name == "on"
+
+
 def test_a_service_that_is_not_there_is_said(kedge, cluster) -> None:
     cluster.objects.clear()
     done = kedge(*by_feature())
