@@ -173,8 +173,10 @@ class Table:
 
     def _count_target(self, raw: pa.Array) -> None:
         for item in pc.value_counts(column_types.countable(raw)):
-            if item["values"].is_valid and len(self.target_values) < MAX_TARGET_VALUES:
-                self.target_values[_text(item["values"])] += item["counts"].as_py()
+            text = _text(item["values"])
+            known = text in self.target_values or len(self.target_values) < MAX_TARGET_VALUES
+            if item["values"].is_valid and known:
+                self.target_values[text] += item["counts"].as_py()
 
 
 def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Table:

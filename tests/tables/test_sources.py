@@ -57,6 +57,15 @@ def test_every_format_gives_the_same_rows(
     assert table.target_values == {"0": 7, "1": 3}
 
 
+def test_the_values_of_a_target_that_are_told_are_counted_to_the_end(
+    tmp_path: Path, parcels: pa.Table, policy_for: Policies, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_TARGET_VALUES", 2)
+    table = opened(policy_for(lay(pa.concat_tables([parcels, parcels]), tmp_path / "t", "parquet")), store)
+    list(table.batches())
+    assert table.target_values == {"0": 14, "1": 6}
+
+
 @pytest.mark.parametrize("format", ["parquet", "csv", "delta"])
 def test_a_time_range_holds_its_start_and_not_its_end(
     format: str, tmp_path: Path, parcels: pa.Table, policy_for: Policies, store: Store
