@@ -1,4 +1,4 @@
-"""The ``kedge`` command: one file a command, each with ``register(app)``; heavy imports stay inside the functions."""
+"""The ``kedge`` command: one file a command, with a function of its name; heavy imports stay inside it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,11 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_options)  # with it a single command stays a command with a name
     for name in names:
-        import_module(f"kedge.cli.{name}").register(app)
+        module = import_module(f"kedge.cli.{name}")
+        if hasattr(module, "register"):  # several commands under one name
+            module.register(app)
+        else:
+            app.command(name)(getattr(module, name))
     return app
 
 

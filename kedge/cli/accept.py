@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from kedge.records import Accepted, ModelState, Record
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge accept``."""
-    app.command("accept")(accept)
-
-
 def accept(
     reason: Annotated[str, typer.Option(help="Why the feed is right as it is; kept in the record.")],
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The model's name.")] = None,

@@ -18,11 +18,6 @@ NEEDED = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge adopt``."""
-    app.command("adopt")(adopt)
-
-
 def adopt(
     name: Annotated[str, typer.Argument(help="The InferenceService; its name becomes the model's.")],
     collector: Annotated[str, typer.Option(help="Address of kedge's collector, as the cluster sees it.")],

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from kedge.submission.submit import RunOutcome
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge approve``."""
-    app.command("approve")(approve)
-
-
 def approve(
     what: Annotated[
         str,

@@ -15,12 +15,7 @@ from kedge.errors import UsageError, without_passwords
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge compile``."""
-    app.command("compile")(compile_pipelines)
-
-
-def compile_pipelines(
+def compile(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for retrain.yaml, release.yaml, score.yaml.")
     ] = Path("compiled"),

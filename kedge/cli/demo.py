@@ -8,11 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge demo``."""
-    app.command("demo")(demo)
-
-
 def demo(
     task: Annotated[
         Literal["binary", "multiclass", "regression"],

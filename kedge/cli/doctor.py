@@ -17,11 +17,6 @@ KUBECONFIG = "kubeconfig"
 MARKS = {"good": "ok", "warning": "!", "bad": "x", "skipped": "-"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge doctor``."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     store: StoreRoot = None,
     namespace: Annotated[str | None, typer.Option(help="Where kedge is, or will be; default the current one.")] = None,

@@ -10,11 +10,6 @@ import typer
 from kedge.cli.options import ModelName, StoreRoot, json_text, optional_policy
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge drift``."""
-    app.command("drift")(drift)
-
-
 def drift(
     tables: Annotated[
         list[str] | None,

@@ -9,11 +9,6 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, json_text, refuse_both
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge drill``."""
-    app.command("drill")(drill)
-
-
 def drill(
     policy: PolicyFile = None,
     model: ModelName = None,

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from kedge.store import Store
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge guard``."""
-    app.command("guard")(guard)
-
-
 def guard(
     policy: PolicyFile = None,
     model: ModelName = None,

@@ -10,11 +10,6 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name, json_text
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge history``."""
-    app.command("history")(history)
-
-
 def history(
     policy: PolicyFile = None,
     model: ModelName = None,

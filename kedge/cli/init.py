@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from kedge.scaffold.look import Look
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge init``."""
-    app.command("init")(init)
-
-
 def init(
     table: Annotated[
         str, typer.Argument(help="A Parquet or CSV file or folder, a Delta table, here or in object storage.")

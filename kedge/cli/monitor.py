@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from kedge.submission.submit import RunOutcome
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge monitor``."""
-    app.command("monitor")(monitor)
-
-
 def monitor(
     policy: PolicyFile = None,
     model: ModelName = None,

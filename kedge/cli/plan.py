@@ -10,11 +10,6 @@ from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, j
 from kedge.cli.release import Rate
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge plan``."""
-    app.command("plan")(plan)
-
-
 def plan(
     rps: Rate,
     policy: PolicyFile = None,

@@ -10,11 +10,6 @@ import typer
 from kedge.cli.options import ModelName, StoreRoot, optional_policy
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge profile``."""
-    app.command("profile")(profile)
-
-
 def profile(
     data: Annotated[str, typer.Argument(help="Parquet or CSV file, folder or pattern of them, or Delta table.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the profile is written, as JSON.")],

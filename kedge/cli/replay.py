@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from kedge.policy import Policy
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge replay``."""
-    app.command("replay")(replay)
-
-
 def replay(
     policy: PolicyFile = None,
     model: ModelName = None,

@@ -7,11 +7,6 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge resume``."""
-    app.command("resume")(resume)
-
-
 def resume(policy: PolicyFile = None, model: ModelName = None, store: StoreRoot = None) -> None:
     """Let a release that `kedge suspend` holds go on by its evidence.
 

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from kedge.settings import Settings
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge rollback``."""
-    app.command("rollback")(rollback)
-
-
 def rollback(
     policy: PolicyFile = None,
     model: ModelName = None,

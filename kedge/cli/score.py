@@ -9,11 +9,6 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_policy, json_text
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge score``."""
-    app.command("score")(score)
-
-
 def score(
     data: Annotated[
         str,

@@ -52,11 +52,6 @@ class Status:
     next: tuple[str, ...]
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge status``."""
-    app.command("status")(status)
-
-
 def status(
     policy: PolicyFile = None,
     model: ModelName = None,

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from kedge.submission.submit import RunOutcome
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge submit``."""
-    app.command("submit")(submit)
-
-
 def submit(
     policy: PolicyFile = None,
     model: ModelName = None,

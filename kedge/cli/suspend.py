@@ -9,11 +9,6 @@ import typer
 from kedge.cli.options import ModelName, PolicyFile, StoreRoot, chosen_name
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge suspend``."""
-    app.command("suspend")(suspend)
-
-
 def suspend(
     policy: PolicyFile = None,
     model: ModelName = None,

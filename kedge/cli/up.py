@@ -24,11 +24,6 @@ GUARD_SECONDS = 30.0
 GUARD_PAUSE_SECONDS = 5.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``kedge up``."""
-    app.command("up")(up)
-
-
 def up(
     policy: Annotated[list[Path] | None, typer.Option(help="A policy file; once for each model to serve.")] = None,
     model: Annotated[
