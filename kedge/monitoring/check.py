@@ -16,6 +16,7 @@ from kedge.bundle import Manifest
 from kedge.drift import Comparison, Profile, compare, count
 from kedge.drift.html_view import Histogram, histogram
 from kedge.errors import DataError, NothingServed
+from kedge.measure import Floats
 from kedge.monitoring import adopted, advice, estimate, fairness, outcomes, performance, probing, quarantine
 from kedge.monitoring.adopted import Basis
 from kedge.monitoring.baseline import NOTHING, Baseline, estimated
@@ -23,7 +24,7 @@ from kedge.monitoring.cohort import NOTHING_JUDGED, in_time_order
 from kedge.monitoring.estimate import Calibration
 from kedge.monitoring.outcomes import Outcomes
 from kedge.monitoring.probing import Probe
-from kedge.monitoring.window import Floats, Served, scores_of, served
+from kedge.monitoring.window import Served, scores_of, served
 from kedge.policy import Policy, cron
 from kedge.records import (
     ADOPTED,

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge import decision, measure
+from kedge.measure import Floats
 from kedge.policy import Model, Policy
 from kedge.records.cohort import Block, Cohort, Coverage
 from kedge.tables import coverage
 from kedge.tables.scores import finite
-
-Floats = NDArray[np.float64]
 
 MAX_BLOCKS = 10
 
@@ -178,7 +177,6 @@ def _sums(model: Model, scores: Floats, labels: Floats, constant_loss: float | N
         "cost": float(cost.sum()),
         "cost_square": float(cost @ cost),
         "loss": float(loss.sum()),
-        "loss_square": float(loss @ loss),
         "blocks": tuple(blocks),
     }
 

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kedge import decision, measure
+from kedge.measure import Floats
 from kedge.monitoring.performance import block_mean, chance_above, interval, relative_increase
 from kedge.policy import Model
 from kedge.records import Estimate, Mean, Reference
 from kedge.tables.scores import finite
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kedge.measure import Floats
 from kedge.monitoring import cohort
+from kedge.monitoring.window import floats
 from kedge.policy import Policy
 from kedge.records import Champion, Checked, ModelState, Record, Window
 from kedge.records.cohort import Cohort, Delays
@@ -24,8 +26,6 @@ from kedge.store import Store
 from kedge.tables import delays, labels, log
 from kedge.tables import scores as score_columns
 from kedge.tables.ids import Hashes, hashes_of, held
-
-Floats = NDArray[np.float64]
 
 MAX_WINDOWS, MAX_ROWS = 30, 500_000
 """A cohort that waits for a verdict grows to at most so many windows, and beyond one to at most so many predictions."""
@@ -362,7 +362,7 @@ class _Part:
         return cls(
             ids=hashes_of(rows["_id"] if ids else rows["_id"].slice(0, 0)),
             scores=score_columns.of(rows["_score"], len(policy.model.classes)),
-            labels=_floats(rows["_label"]),
+            labels=floats(rows["_label"]),
             times=rows["_time"].to_numpy().astype("datetime64[us]"),
             groups={name: _groups(rows[name]) for name in groups},
             newest=pc.max(rows["_observed"]).as_py(),
@@ -480,10 +480,6 @@ def outside(rows: pa.Table, windows: Sequence[Window]) -> pa.Table:
         after = pc.greater_equal(rows["_time"], pa.scalar(quarantined.start, log.TIME))
         rows = rows.filter(pc.invert(pc.and_(after, pc.less(rows["_time"], pa.scalar(quarantined.end, log.TIME)))))
     return rows
-
-
-def _floats(column: pa.ChunkedArray) -> Floats:
-    return np.asarray(column.to_numpy(), dtype=np.float64)
 
 
 def _instant(time: datetime) -> np.datetime64:

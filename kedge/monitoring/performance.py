@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kedge import decision, measure, student_t
 from kedge import metrics as named_metrics
+from kedge.measure import Floats
 from kedge.monitoring import limits
 from kedge.policy import Model, Policy
 from kedge.policy.monitor import Performance as Limits
@@ -24,7 +24,7 @@ LARGEST = 1e9
 """Increase over a reference loss of zero: JSON has no infinity."""
 
 
-def block_mean(values: NDArray[np.float64]) -> Mean:
+def block_mean(values: Floats) -> Mean:
     """Mean of values in time order, with a standard error that allows for dependence between neighbours.
 
     The n values are cut into B = floor(sqrt(n)) blocks of nearly equal size n_b. With block means m_b and the overall
@@ -90,8 +90,8 @@ def relative_increase(loss: float, reference: float) -> float:
 
 def judge(
     model: Model,
-    scores: NDArray[np.float64],
-    labels: NDArray[np.float64],
+    scores: Floats,
+    labels: Floats,
     reference: Reference | None,
     limits: Limits,
     *,
@@ -140,7 +140,7 @@ def judge(
 def with_metrics(
     measured: Performance,
     policy: Policy,
-    spans: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    spans: Sequence[tuple[Floats, Floats]],
     released: Mapping[str, Interval],
 ) -> Performance:
     """The policy's metrics on the last of spans of rows, see :func:`kedge.metrics.figure`, and which of their limits
@@ -165,7 +165,7 @@ def with_metrics(
     )
 
 
-def _wrong(model: Model, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[Mean | None, float | None]:
+def _wrong(model: Model, scores: Floats, labels: Floats) -> tuple[Mean | None, float | None]:
     if not model.class_names:
         return None, None
     mean = block_mean(decision.wrong(model, labels, scores).astype(np.float64))

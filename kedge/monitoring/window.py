@@ -9,16 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kedge.drift import Profile, count
+from kedge.measure import Floats
 from kedge.monitoring import quarantine
 from kedge.policy import Policy
 from kedge.records import Window
 from kedge.store import Store
 from kedge.tables import log, scores
-
-Floats = NDArray[np.float64]
 
 
 def comparable(policy: Policy) -> list[str]:

@@ -122,6 +122,5 @@ class Cohort:
     probe_cost: float | None = None
     """Cost of the same rows by what a retraining at the check before would have made; None: nobody asked."""
     loss: float = 0.0
-    loss_square: float = 0.0
     blocks: tuple[Block, ...] = ()
     """At most ten, of rows that follow each other in time: neighbours may depend on each other."""

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kedge import bundle as bundles
 from kedge import decision, measure, metrics, records
 from kedge.bundle import Bundle
 from kedge.bundle.predictor import Predictor
 from kedge.errors import KedgeError
+from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.policy.metrics import RANGES
 from kedge.records import Evaluated
@@ -42,8 +42,6 @@ MAX_LOADED = 4
 """Models that a process keeps: one release has two."""
 _LOADED: dict[tuple[str, str], tuple[Bundle, Predictor]] = {}
 _SHIFTS: dict[tuple[str, str, str, str], tuple[float, ...] | None] = {}
-
-Floats = NDArray[np.float64]
 
 
 def paired(
