@@ -443,7 +443,7 @@ def _time(columns: Sequence[Column]) -> Guess | None:
         return None
     named = [column for name in TIMES for column in times if column.name.lower() == name]
     full = [column for column in times if not column.missing]
-    best = (named or full or times)[0]
+    best = (named or sorted(full or times, key=lambda column: column.daily))[0]
     others = [column.name for column in times if column is not best]
     stored = "text" if "string" in best.stored_as else best.stored_as
     why = written(best) + f"holds times, as {stored}" + (f"; others: {', '.join(others)}" if others else "")
@@ -484,7 +484,7 @@ def _feature(column: Column) -> Guess:
         return Guess(column=column, role="feature", type="boolean", why="true or false")
     if column.kind in ("number", "integer"):
         why = f"{written(column)}{column.least:g} to {column.most:g}"
-        return Guess(column=column, role="feature", type=column.kind, why=why)
+        return Guess(column=column, role="feature", type="number" if column.fractional else column.kind, why=why)
     return Guess(column=column, role="feature", type="category", why=f"{column.distinct:,} different texts")
 
 

@@ -101,6 +101,10 @@ class Column:
     """Whether it numbers the rows: whole numbers, each once, in steps of one."""
     ascending: bool = False
     """Whether the numbers only grow from row to row."""
+    daily: bool = False
+    """Whether its times are days, all at midnight."""
+    fractional: bool = False
+    """Whether whole numbers are stored, or written, in a way that has fractions too."""
     invalid: int = 0
     """Values that are there and cannot be read as its kind."""
 
@@ -199,6 +203,7 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
     kind, read = _kind(raw)
     formats, example = _formats(name, raw, kind) if told is None else _told(name, raw, told)
     format, invalid = "", 0 if kind in ("nothing", "other", "text") else _unreadable(raw, read)
+    fractional = _fractional(raw, formats[0][-2] if formats and formats[0] in NUMBERS else ".")
     if len(formats) == 1:
         format, formats = formats[0], []
         converted = column_types.convert(raw, "number" if format in NUMBERS else "time", format=format)
@@ -221,6 +226,7 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
         least, most = limits["min"], limits["max"]
     if kind == "integer":
         running, ascending = _numbering(read)
+    daily = kind == "time" and pc.all(pc.equal(pc.floor_temporal(read, unit="day"), read)).as_py()
     column = Column(
         name=name,
         kind=kind,
@@ -239,6 +245,8 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
         timely=timely,
         running=running,
         ascending=ascending,
+        daily=daily,
+        fractional=kind == "integer" and fractional,
         invalid=invalid,
     )
     return column, raw
@@ -377,6 +385,15 @@ def _number(values: pa.Array) -> tuple[Kind, pa.Array]:
         return "nothing", values
     whole = bool(np.all(numbers == np.trunc(numbers)))
     return ("integer" if whole else "number"), values
+
+
+def _fractional(raw: pa.Array, sign: str) -> bool:
+    """Whether whole numbers may have fractions next month: prices as 12.00, what pandas makes of integers with gaps."""
+    if pa.types.is_decimal(raw.type):
+        return bool(raw.type.scale > 0)
+    if _is_text(raw):
+        return bool(pc.any(pc.match_substring(raw, sign)).as_py())
+    return bool(pa.types.is_floating(raw.type))
 
 
 def _text(raw: pa.Array) -> tuple[Kind, pa.Array]:

@@ -41,6 +41,8 @@ OTHERS = {
     b"<?xml": "XML: write it as Parquet or CSV",
 }
 """First bytes of other formats -> what they are, and the way from there."""
+ESCAPED = re.compile(rb'(?:^|[,;\t|])"[^"\r\n]*\\"(?![,;\t|"\r\n]|\Z)', re.MULTILINE)
+"""A quote within quotes, written by a backslash: a reader of CSV sees the end of the value there."""
 HEADER = re.compile(rb'(?:"(?:[^"]|"")*"|[^"\r\n]|")*?(?=\r|\n|\Z)')
 """The first line; a name in quotes may hold line ends."""
 
@@ -127,6 +129,12 @@ def _first_lines(file: File) -> tuple[bytes, bytes]:
     with _stream(file) as stream:
         start = _read(stream, MAX_HEADER, file)
     _refuse_other_format(start, file)
+    if b'\\"' in start and (escaped := ESCAPED.search(start)):
+        line = 1 + start.count(b"\n", 0, escaped.end())
+        raise DataError(
+            f'{file.place}, line {line}: a quote within quotes is written as \\", as Spark does unless told otherwise; '
+            'write it as "", in Spark by .option("escape", "\\"")'
+        )
     if not start.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{file.place}: empty; a CSV file begins with a line of column names")
     lines = []

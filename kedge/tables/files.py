@@ -84,6 +84,8 @@ UNREAD = {
     ".rds": "a file of R: write it as Parquet or CSV",
 }
 """Files of other formats by their endings: what they are, and the way from there."""
+PACKED = re.compile(r"(?<!\.parquet)\.(gz|bz2|zst)$")
+"""What compression adds to an ending."""
 FOREIGN = {
     "_delta_log": "a Delta table: `format: delta` reads it, with its folder as the location",
     ".hoodie": "a Hudi table, which kedge does not read: export it to Parquet or Delta, or query it by SQL",
@@ -246,7 +248,7 @@ def unread(names: Iterable[str]) -> str:
     >>> unread(["data/book.xlsx"])
     'an Excel workbook: save the sheet as CSV'
     """
-    lower = [name.lower() for name in names]
+    lower = [PACKED.sub("", name.lower()) for name in names]
     return next((said for ending, said in UNREAD.items() if any(name.endswith(ending) for name in lower)), "")
 
 

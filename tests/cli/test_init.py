@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,7 @@ def test_texts_a_person_reads_as_dates_or_numbers_are_read_as_that(tmp_path: Pat
     policy, _ = written(tmp_path / "flats.parquet")
     assert policy["model"]["features"] == {
         "price": {"type": "number", "format": "1.234,5"},
-        "size": {"type": "integer"},
+        "size": {"type": "number"},
     }
     assert (policy["data"]["time_column"], policy["data"]["time_format"]) == ("listed", "%d.%m.%Y")
     text = (tmp_path / "policy.yaml").read_text()
@@ -344,6 +345,7 @@ def test_an_existing_file_is_kept_unless_forced(table: Path) -> None:
     ("name", "content", "kind", "said"),
     [
         ("none.csv", None, DataError, r"none\.csv: no such file or folder"),
+        ("t.json.gz", b"\x1f\x8b", DataError, r"is JSON: write it as Parquet or CSV"),
         ("t.xlsx", b"PK", DataError, r"is an Excel workbook: save the sheet as CSV"),
         ("t.bin", b"PK", DataError, r"neither Parquet \(\.parquet, \.pq.*\), nor CSV \(\.csv, .*\), nor a Delta table"),
         ("t.csv", b"", DataError, r"t\.csv: empty; a CSV file begins with a line of column names"),
@@ -420,11 +422,34 @@ def test_any_table_name_gives_a_model_name_that_is_allowed(name: str) -> None:
 @pytest.mark.parametrize("absurd", [1e39, -1.797e308])
 def test_one_absurd_value_does_not_keep_a_policy_from_being_written(absurd: float, tmp_path: Path) -> None:
     rows = 300
-    amounts = [absurd if k == 7 else 1.0 + k % 50 for k in range(rows)]
+    amounts = [absurd if k == 7 else 1.5 + k % 50 for k in range(rows)]
     pq.write_table(pa.table({"amount": amounts, "y": [k % 2 for k in range(rows)]}), tmp_path / "t.parquet")
     policy, said = written(tmp_path / "t.parquet")
-    assert policy["model"]["features"]["amount"]["type"] == "integer"
-    assert "1 to 50" in said
+    assert policy["model"]["features"]["amount"]["type"] == "number"
+    assert "1.5 to 50.5" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([Decimal(k % 50) for k in range(300)], pa.decimal128(10, 2)), "number"),
+        (pa.array([Decimal(k % 50) for k in range(300)], pa.decimal128(10, 0)), "integer"),
+        ([float(k % 50) for k in range(300)], "number"),
+        ([f"{k % 50}.0" for k in range(300)], "number"),
+        ([f"{k % 50}" for k in range(300)], "integer"),
+    ],
+)
+def test_whole_numbers_that_may_have_fractions_next_month_are_numbers(values: Any, kind: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"price": values, "y": [k % 2 for k in range(300)]}), tmp_path / "t.parquet")
+    assert written(tmp_path / "t.parquet")[0]["model"]["features"]["price"] == {"type": kind}
+
+
+def test_a_time_of_day_orders_rows_better_than_a_day(tmp_path: Path) -> None:
+    times = [START + timedelta(minutes=7 * k) for k in range(300)]
+    made = {"born": [time.date() for time in times], "paid": times, "x": range(300), "y": [k % 2 for k in range(300)]}
+    pq.write_table(pa.table({**made, "x": [k % 9 for k in range(300)]}), tmp_path / "t.parquet")
+    policy, said = written(tmp_path / "t.parquet")
+    assert (policy["data"]["time_column"], "others: born" in said) == ("paid", True)
 
 
 def wine(rows: int = 300) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_rows_whose_order_is_no_time_are_dealt_alike_each_time(tmp_path: Path) -
         (b"# of March\n# by me\na,b\n1,2\n", "row 2: .* Expected 1 columns, got 2; the first line must be that of"),
         (b"a  b\n1  2\n", "line 1: columns parted by several spaces"),
         (b"'a','b'\n'1','2'\n", "line 1: names in single quotes"),
+        (b'a,b\n1,"""x\\"""\n2,"a \\"b\\", c"\n', "line 3: a quote within quotes is written as .*, as Spark does"),
     ],
 )
 def test_what_is_no_csv_is_said_by_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
