@@ -73,10 +73,12 @@ def tell(policy: Policy, store: Store, seen: Guarded, *, scheduled: bool) -> lis
 
 
 def _begin(settings: Settings, store: Store, policy: Policy) -> None:
-    """See what became of runs that nobody waits for, and begin the release of what a retraining made."""
+    """See what became of runs that nobody waits for, begin the release of what a retraining made, and try one again
+    that the cluster failed."""
     from kedge import clock
+    from kedge.cli.monitor import release_again
     from kedge.errors import RunError
-    from kedge.monitoring.history import load_history
+    from kedge.monitoring.history import due_release, load_history
     from kedge.records import ModelState
     from kedge.submission import submit
 
@@ -84,19 +86,19 @@ def _begin(settings: Settings, store: Store, policy: Policy) -> None:
         submit.look_after(settings, policy, say=typer.echo)
     except RunError as exc:
         typer.echo(f"{policy.name}: what became of its runs is not known: {exc}", err=True)
-    state = ModelState.of(load_history(store, policy.name, clock.now()))
-    bundle = state.awaits_release(by_hand=policy.release.approval == "manual")
-    if bundle is not None:
-        _begin_release(settings, policy, bundle)
-
-
-def _begin_release(settings: Settings, policy: Policy, bundle: str) -> None:
-    from kedge.errors import RunError
-    from kedge.submission import submit
-
+    now = clock.now()
+    state = ModelState.of(load_history(store, policy.name, now))
+    bundle, failed = state.awaits_release(by_hand=policy.release.approval == "manual"), due_release(state, policy, now)
     try:
-        outcome = submit.submit_release(settings, policy, bundle, reason="passed its gates", wait=False, say=typer.echo)
+        if bundle is not None:
+            begun = submit.submit_release(
+                settings, policy, bundle, reason="passed its gates", wait=False, say=typer.echo
+            )
+        elif failed is not None:
+            begun = release_again(settings, policy, failed, say=typer.echo)
+        else:
+            return
     except RunError as exc:  # guarding who serves goes first; the next look tries it again
-        typer.echo(f"{policy.name}: the release of {bundle[:12]} could not be begun: {exc}", err=True)
-        return
-    typer.echo(f"{policy.name}: release of {bundle[:12]}: {outcome.state}")
+        typer.echo(f"{policy.name}: a release that is due could not be begun: {exc}", err=True)
+    else:
+        typer.echo(f"{policy.name}: release {begun.run}: {begun.state}")

@@ -79,7 +79,7 @@ def monitor(
         if outcome.begins_day:
             say(_prune(asked, opened))
     due = outcome.due if outcome is not None else None
-    failed = run.release_again(asked, opened, now=moment) if due is None else None
+    failed = run.release_again(asked, opened, now=clock.now()) if due is None else None
     ended: list[RunOutcome] = []
     try:
         if due is not None and not no_submit:

@@ -20,7 +20,6 @@ from kedge.house import allow_files
 from kedge.listener import bound
 
 SMALLEST_KEY = 16
-"""Options that an earlier version called otherwise."""
 DELTA_LAKE_MEMORY = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0"
 """For its own allocator, jemalloc: with an arena for each thread, 2,000 appends keep 128 MB that nobody uses."""
 MALLOC = {
@@ -63,15 +62,11 @@ def main(
     ] = None,
     hash_key_file: Annotated[Path | None, typer.Option(help="Key of `privacy: hash`; or $KEDGE_HASH_KEY.")] = None,
     version_annotation: Annotated[str, typer.Option(help="It names the model version.")] = Settings.version_annotation,
-    remember_days: Annotated[int, typer.Option(hidden=True)] = 0,
-    remember_ids: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Collect predictions, labels and checks of the models whose policies are given.
 
     Example: python -m kedge.collector --store .kedge --policy payments.yaml --spool .kedge/spool
     """
-    if remember_days or remember_ids:
-        sys.stderr.write("warning: --remember-days and --remember-ids have no effect: the log's readers drop repeats\n")
     from kedge.collector.admission import senders_of
 
     settings = Settings(

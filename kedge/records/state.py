@@ -369,7 +369,7 @@ class ModelState:
         Not submitted yet, because the process died or nobody answered, unless a later check saw nothing bad, a corrupt
         feed or another champion; under way, perhaps with nobody left to drive it; failed by something that trying again
         may mend, up to ``MAX_ATTEMPTS`` times; passed its gates, and no release was begun, which ``by_hand`` begins
-        with an approval. Not one that a person has yet to approve.
+        with an approval. Not one that a person has yet to approve, nor one whose release failed: see ``stalled``.
         """
         decided = self._decided
         if decided is None or self._waits(decided):
@@ -378,11 +378,11 @@ class ModelState:
         if run is None:
             return None if self._overtaken(decided) else decided
         if not _succeeded(run):
-            return decided if _again([run]) else None
+            return decided if _again(run) else None
         return decided if self._release_is_due(run.bundle, by_hand) else None
 
     def awaits_release(self, *, by_hand: bool = False) -> str | None:
-        """The bundle of the newest retraining, if it passed its gates and its release is to be begun, or tried again.
+        """The bundle of the newest retraining, if it passed its gates and its release is to be begun, or is under way.
 
         Arguments as for :meth:`unfinished`.
         """
@@ -414,10 +414,9 @@ class ModelState:
         return any(item.data.action != "warn" or item.data.champion.tenure_id != tenure_id for item in later)
 
     def _release_is_due(self, bundle: str | None, by_hand: bool) -> bool:
-        released = [
-            run for run in self.runs if run.pipeline == "release" and run.bundle == bundle and run.newest.started
-        ]
-        return _again(released) if released else not by_hand
+        releases = (run for run in self.runs if run.pipeline == "release" and run.bundle == bundle)
+        newest = max((run.newest for run in releases if run.newest.started), key=_order, default=None)
+        return newest.finished is None if newest is not None else not by_hand
 
 
 def _answers(approval: Record[Approved], back: Record[RolledBack]) -> bool:
@@ -593,11 +592,9 @@ def _succeeded(run: Run) -> bool:
     return run.newest.finished is not None and run.newest.finished.data.state == "succeeded"
 
 
-def _again(runs: Sequence[Run]) -> bool:
-    """Whether to submit the newest of runs with one purpose again: if it lives, that waits for it or does nothing."""
-    newest = max((run.newest for run in runs), key=_order)
-    attempts = sum(len(run.attempts) for run in runs)
-    return newest.finished is None or (newest.fixable and attempts < MAX_ATTEMPTS)
+def _again(run: Run) -> bool:
+    """Whether to submit a run again: if it lives, that waits for it or does nothing."""
+    return run.newest.finished is None or (run.newest.fixable and len(run.attempts) < MAX_ATTEMPTS)
 
 
 def _order(attempt: Attempt) -> tuple[datetime, datetime, int, str]:

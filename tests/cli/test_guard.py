@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -67,9 +67,27 @@ def test_release_follows_its_retraining_at_the_next_look(guard, tmp_path, monkey
         return submit.RunOutcome(run="release-fraud", state="running")
 
     monkeypatch.setattr(submit, "submit_release", submit_release)
-    assert "release of bbbbbbbbbbbb: running" in guard(Guarded(verdict="within limits"))
+    assert "release release-fraud: running" in guard(Guarded(verdict="within limits"))
     guard(Guarded(verdict="within limits"), "--no-submit")
     assert asked == [(NEW, False)]
+
+
+def test_release_that_the_cluster_failed_is_tried_again_as_the_run_that_it_was(guard, tmp_path, monkeypatch):
+    """Approved once more after a rollback, the release is a run of another name than the first one."""
+    store, run, asked = open_store(tmp_path / "store"), f"release-fraud-{NEW[:12]}", []
+    passed(store)
+    for at, name, state in ((1, run, "rejected"), (2, f"{run}-approved-2", "failed")):
+        began, about = START + timedelta(hours=at), {"run": name, "pipeline": "release", "bundle": NEW}
+        records.append(store, record("run-started", name, began, **about))
+        records.append(store, record("run-finished", name, began, run=name, state=state, exit_code=1))
+
+    def submit_release(settings, policy, bundle, **options):
+        asked.append((bundle, options["key"], options["again"]))
+        return submit.RunOutcome(run=f"{run}-approved-2", state="running")
+
+    monkeypatch.setattr(submit, "submit_release", submit_release)
+    assert f"release {run}-approved-2: running" in guard(Guarded(verdict="within limits"))
+    assert asked == [(NEW, "approved-2", True)]
 
 
 def test_champion_is_guarded_also_while_kubeflow_is_away(guard, tmp_path, monkeypatch):
