@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,11 +35,11 @@ class DeltaReader:
             _refuse_checkpoint(Path(location, "_delta_log"))
         try:
             self._table = opened(location, options)
+            names = [] if "://" in location else list(self._table.get_add_actions(flatten=True)["path"].to_pylist())
         except TableNotFoundError as exc:
             raise DataError(f"{location}: no Delta table there (no _delta_log); check the location") from exc
         except (DeltaError, OSError) as exc:
-            raise DataError(f"{location}: the Delta table cannot be opened: {reason(location, exc)}") from exc
-        names = [] if "://" in location else list(self._table.get_add_actions(flatten=True)["path"].to_pylist())
+            raise DataError(f"{location}: the Delta table cannot be opened: {_said(location, exc)}") from exc
         self._files = [Path(location, unquote(name).removeprefix("file://")) for name in names]
         for path in self._files:
             refuse_system_file(str(path))
@@ -46,7 +47,10 @@ class DeltaReader:
         self.version: str | None = str(self._table.version())
 
     def schema(self) -> pa.Schema:
-        return _readable(self._table.scan(columns=None))[1]
+        try:
+            return _readable(self._table.scan(columns=None))[1]
+        except DeltaError as exc:
+            raise DataError(f"{self.place}: cannot be read: {_said(self.place, exc)}") from exc
 
     def parts(self) -> Sequence[TableReader]:
         return [self]
@@ -55,7 +59,7 @@ class DeltaReader:
         try:
             yield from self._batches([name for name in columns if name in self.names], None)
         except Exception as exc:  # its engine raises under several names
-            raise DataError(f"{self.place} version {self.version}: cannot be read: {reason(self.place, exc)}") from exc
+            raise DataError(f"{self.place} version {self.version}: cannot be read: {_said(self.place, exc)}") from exc
 
     def pieces(self, columns: Sequence[str], bounds: Bounds | None = None) -> Iterator[Piece]:
         place, first, condition = f"{self.place} version {self.version}", 1, None
@@ -70,7 +74,7 @@ class DeltaReader:
                     yield Piece(rows, place, first)
                     first += rows.num_rows
         except (DeltaError, pa.ArrowException, OSError) as exc:
-            raise DataError(f"{place}, after row {first - 1}: cannot be read: {reason(self.place, exc)}") from exc
+            raise DataError(f"{place}, after row {first - 1}: cannot be read: {_said(self.place, exc)}") from exc
 
     def _batches(self, columns: Sequence[str], condition: str | None) -> Iterator[Any]:
         """The engine's scan knows deletion vectors and column mapping; plain Arrow readers of the files do not.
@@ -86,6 +90,17 @@ class DeltaReader:
             rows = max(1, BATCH_BYTES // max(1, sum(map(_longest, batch.columns))))
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows).cast(plain)
+
+
+def _said(location: str, exc: Exception) -> str:
+    """The engine's words; of a table that needs what it does not know, what that is and the way from there."""
+    lacking = re.search(r"Unsupported table features required: \[(.+?)\]", str(exc))
+    if lacking is None:
+        return reason(location, exc)
+    return (
+        f"the table needs {lacking[1]}, which is not read here; drop it (ALTER TABLE ... DROP FEATURE), or export the "
+        "table to Parquet"
+    )
 
 
 def _refuse_checkpoint(log: Path) -> None:

@@ -221,3 +221,15 @@ def test_a_checkpoint_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(parquet, "MAX_RATIO", 0)
     with pytest.raises(DataError, match=r"checkpoint\.parquet: row group 0 has"):
         DeltaReader(str(tmp_path))
+
+
+def test_a_delta_table_that_needs_what_the_engine_lacks_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path), pa.table({"x": [1, 2]}))
+    commit = next((tmp_path / "_delta_log").glob("*.json"))
+    actions = [json.loads(line) for line in commit.read_text().splitlines()]
+    widening = ["typeWidening"]
+    needs = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": widening, "writerFeatures": widening}
+    actions = [{"protocol": needs} if "protocol" in action else action for action in actions]
+    commit.write_text("\n".join(map(json.dumps, actions)))
+    with pytest.raises(DataError, match="the table needs TypeWidening, which is not read here; drop it"):
+        profile(tmp_path)
