@@ -32,12 +32,10 @@ def drill(
 
     settings = Settings.of(store)
     refuse_both(policy, model)
-    asked = policies.load(policy) if policy else step.policy_served(str(model), settings.store, settings.platform)
+    asked = policies.load(policy) if policy else step.policy_served(str(model), settings)
     drilled = step.drill(
         asked,
-        settings.store,
-        settings.registry,
-        settings.platform,
+        settings,
         max_seconds=max_seconds,
         replace_kept=replace,
         say=lambda line: typer.echo(line, err=True),

@@ -42,7 +42,7 @@ def guard(
     asked = chosen_policy(policy, model, settings)
     if not no_submit and settings.kfp_host is not None:
         _begin(settings, open_store(settings.store), asked)
-    seen = step.guard(asked, settings.store, settings.registry, settings.platform, seconds=seconds)
+    seen = step.guard(asked, settings, seconds=seconds)
     typer.echo(f"{asked.name}: {seen}")
     scheduled = settings.kfp_host is not None and not no_checks
     for line in tell(asked, open_store(settings.store), seen, scheduled=scheduled):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -166,21 +166,19 @@ def follow_up(
     """
     from kedge.submission import submit
 
-    asked: dict[str, Any] = {
-        "reason": "; ".join(due.data.reasons),
-        "key": due.data.decision_key,
-        "end": due.time,
-        "change_point": due.data.change_point,
-        "champion_until": due.data.trained_until,
-        "commit": commit,
-    }
-    if settings.kfp_host is None:
-        return submit.retrain_and_release(settings, policy, **asked, say=say)
-    trained = submit.submit_retrain(settings, policy, **asked, wait=False, say=say)
-    if trained.state != "succeeded" or trained.bundle is None or policy.release.approval == "manual":
-        return [trained]
-    released = f"passed its gates in {trained.run}"
-    return [trained, submit.submit_release(settings, policy, trained.bundle, reason=released, wait=False, say=say)]
+    trained = submit.submit_retrain(
+        settings,
+        policy,
+        reason="; ".join(due.data.reasons),
+        key=due.data.decision_key,
+        end=due.time,
+        change_point=due.data.change_point,
+        champion_until=due.data.trained_until,
+        commit=commit,
+        wait=False,
+        say=say,
+    )
+    return submit.release_passed(settings, policy, trained, wait=settings.kfp_host is None, say=say)
 
 
 def release_again(settings: Settings, policy: Policy, failed: Stalled, *, say: Callable[[str], None]) -> RunOutcome:

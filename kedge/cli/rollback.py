@@ -46,10 +46,9 @@ def rollback(
     from kedge.store import open_store
 
     settings = Settings.of(store)
-    platform = settings.platform
     refuse_both(policy, model)
     asked = policies.load(policy) if policy else _policy_of(str(model), settings)
-    outcome = step.rollback(asked, settings.store, settings.registry, platform, reason=reason, to=to)
+    outcome = step.rollback(asked, settings, reason=reason, to=to)
     if as_json:
         typer.echo(orjson.dumps(asdict(outcome)).decode())
         return
@@ -57,7 +56,7 @@ def rollback(
         champion = records.read_state(open_store(settings.store), asked.name).champion_bundle or "none"
         now = f"champion now: {champion[:12]}"
     else:
-        now = f"traffic now: {step.served(asked.name, platform)}"
+        now = f"traffic now: {step.served(asked.name, settings.platform)}"
     typer.echo(f"{asked.name}: {outcome.result}: {outcome.reason}; {now}")
 
 
@@ -72,4 +71,4 @@ def _policy_of(model: str, settings: Settings) -> Policy:
         kept = stored_policy(model, settings)
         if kept.release.mode == "batch":
             return kept
-    return step.policy_served(model, settings.store, settings.platform)
+    return step.policy_served(model, settings)

@@ -55,7 +55,7 @@ def submit(
     from kedge.settings import Settings
     from kedge.store import open_store
     from kedge.submission.commit import policy_commit
-    from kedge.submission.submit import retrain_and_release, submit_release, submit_retrain
+    from kedge.submission.submit import release_passed, submit_release, submit_retrain
 
     settings = Settings.of(store)
     if local:
@@ -74,24 +74,12 @@ def submit(
     if release is not None:
         chosen = registered(open_store(settings.store), asked, release)
         outcomes = [submit_release(settings, asked, chosen, reason=reason, key=key, again=True, wait=wait, say=say)]
-    elif wait and not unserved:
-        outcomes = retrain_and_release(
-            settings, asked, reason=reason, key=name, end=until, change_point=changed, commit=commit, say=say
-        )
     else:
-        outcomes = [
-            submit_retrain(
-                settings,
-                asked,
-                reason=reason,
-                key=name,
-                end=until,
-                change_point=changed,
-                commit=commit,
-                wait=wait,
-                say=say,
-            )
-        ]
+        trained = submit_retrain(
+            settings, asked, reason=reason, key=name, end=until, change_point=changed, commit=commit, wait=wait, say=say
+        )
+        released = wait and not unserved
+        outcomes = release_passed(settings, asked, trained, say=say) if released else [trained]
     _tell(outcomes, as_json)
     if not as_json:
         for line in _proof(open_store(settings.store), asked, outcomes[0]):

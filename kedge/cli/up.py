@@ -104,9 +104,7 @@ def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callab
     told, store = "", open_store(settings.store)
     while not stop.wait(GUARD_PAUSE_SECONDS):
         try:
-            seen = step.guard(
-                policy, settings.store, settings.registry, settings.platform, seconds=GUARD_SECONDS, sleep=stop.wait
-            )
+            seen = step.guard(policy, settings, seconds=GUARD_SECONDS, sleep=stop.wait)
         except KedgeError as exc:  # the platform is coming up or going down; the next look sees again
             text = f"the guard cannot look: {exc}"
         else:

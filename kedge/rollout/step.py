@@ -26,6 +26,7 @@ from kedge.rollout import rollback as rollbacks
 from kedge.rollout.drivers import open_driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.model import Rollout, Span
+from kedge.settings import Settings
 from kedge.store import Store, open_store, write_file
 
 STATES: Mapping[str, RunState] = {
@@ -91,43 +92,28 @@ def _page(policy: Policy, store: Store, bundle: str, outcome: releases.Outcome) 
     return html
 
 
-def rollback(
-    policy: Policy, store: str, registry: str, platform: str, *, reason: str, actor: str = "", to: str = ""
-) -> releases.Outcome:
+def rollback(policy: Policy, settings: Settings, *, reason: str, actor: str = "", to: str = "") -> releases.Outcome:
     """The operator's rollback; see :func:`kedge.rollout.rollback.rollback` and :func:`kedge.rollout.batch.rollback`."""
     if policy.release.mode == "batch":
-        return batch.rollback(ledger(policy, open_store(store), registry), reason=reason, actor=actor, to=to)
-    release = _release(policy, open_store(store), registry, platform)
-    return rollbacks.rollback(release, reason=reason, actor=actor, to=to)
+        asked = ledger(policy, open_store(settings.store), settings.registry)
+        return batch.rollback(asked, reason=reason, actor=actor, to=to)
+    return rollbacks.rollback(_of(policy, settings), reason=reason, actor=actor, to=to)
 
 
 def guard(
-    policy: Policy,
-    store: str,
-    registry: str,
-    platform: str,
-    *,
-    seconds: float,
-    sleep: Callable[[float], object] = time.sleep,
+    policy: Policy, settings: Settings, *, seconds: float, sleep: Callable[[float], object] = time.sleep
 ) -> guards.Guarded:
     """One look of the circuit breaker; see :func:`kedge.rollout.guard.look`."""
-    release = _release(policy, open_store(store), registry, platform)
+    release = _of(policy, settings)
     release.sleep = sleep
     return guards.look(release, seconds)
 
 
 def drill(
-    policy: Policy,
-    store: str,
-    registry: str,
-    platform: str,
-    *,
-    max_seconds: float,
-    replace_kept: bool = False,
-    say: Callable[[str], None] = lambda _line: None,
+    policy: Policy, settings: Settings, *, max_seconds: float, replace_kept: bool, say: Callable[[str], None]
 ) -> drills.Drilled:
     """A rollback, tried; see :func:`kedge.rollout.drill.drill`."""
-    release = _release(policy, open_store(store), registry, platform)
+    release = _of(policy, settings)
     release.say = say
     with TemporaryDirectory() as folder:
         return drills.drill(release, Path(folder), max_seconds=max_seconds, replace_kept=replace_kept)
@@ -138,18 +124,18 @@ def served(model: str, platform: str) -> str:
     return rollbacks.served(open_driver(platform, model).route())
 
 
-def policy_served(model: str, store: str, platform: str) -> Policy:
+def policy_served(model: str, settings: Settings) -> Policy:
     """The policy in the bundle that is being released or has all traffic.
 
     Raises:
         UsageError: the model is not served here.
     """
-    driver, opened = open_driver(platform, model), open_store(store)
+    driver, opened = open_driver(settings.platform, model), open_store(settings.store)
     route = driver.route()
     serving = driver.slot(route.champion).bundle if route.champion else None
     bundle = route.rollout.bundle if route.rollout is not None else serving
     if bundle is None:
-        raise UsageError(f"{model}: not served by the platform {platform}")
+        raise UsageError(f"{model}: not served by the platform {settings.platform}")
     key = f"{bundles.address(model, bundle)}/bundle.json"
     return policies.parse(bundles.manifest.parse(opened.get(key), opened.uri(key)).policy)
 
@@ -158,6 +144,10 @@ def ledger(policy: Policy, store: Store, registry: str, *, now: datetime | None 
     """What a release by batches works with; ``now`` is its clock, if given."""
     publish = partial(Registry(registry).publish, policy.name)
     return batch.Ledger(policy=policy, store=store, publish=publish, clock=clock.now if now is None else lambda: now)
+
+
+def _of(policy: Policy, settings: Settings) -> releases.Release:
+    return _release(policy, open_store(settings.store), settings.registry, settings.platform)
 
 
 def _release(policy: Policy, store: Store, registry: str, platform: str) -> releases.Release:

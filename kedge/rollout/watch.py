@@ -21,7 +21,7 @@ from kedge.rollout import holds, progress, states
 from kedge.rollout.evidence import Evidence
 from kedge.rollout.judge import judge
 from kedge.rollout.limits import exceeded
-from kedge.rollout.model import Rollout, Route, Slot, SlotStatus, Span, Traffic, other
+from kedge.rollout.model import Readings, Rollout, Route, Slot, SlotStatus, Span, Traffic, other
 from kedge.rollout.release import MAX_WAIT, End, Release, end, move
 
 MAX_BLIND_LOOKS = 5
@@ -210,14 +210,8 @@ def _evidence(release: Release, rollout: Rollout) -> Evidence:
         raise ReleaseError(f"the rollout on the route of {release.policy.name} counts from nowhere")
     readings = release.driver.readings(rollout.mark)
     release.driver.flush()
-    candidate = readings.mirrored if rollout.state == "shadow" else readings.live
-    span = Span(
-        state=rollout.state,
-        percent=states.share(release.policy.release, rollout),
-        began=rollout.since,
-        candidate=candidate.get(rollout.slot, Traffic()),
-        champion=_reference(release.policy, rollout, readings.live.get(other(rollout.slot), Traffic())),
-    )
+    span = _span(release.policy, rollout, readings)
+    span = replace(span, champion=_reference(release.policy, rollout, span.champion))
     judged = [each for each in rollout.spans if not each.cut and states.TABLE[each.state].compared == "champion"]
     observed = tuple(release.observe(rollout, (*judged, span)))
     return Evidence(observed=observed, seconds=(release.clock() - rollout.since).total_seconds())
@@ -242,17 +236,20 @@ def _cut(release: Release, rollout: Rollout, why: str) -> Rollout:
         raise
     except KedgeError:
         return rollout
+    span = replace(_span(release.policy, rollout, readings), ended=release.clock(), cut=why)
+    return replace(rollout, spans=(*rollout.spans, span))
+
+
+def _span(policy: Policy, rollout: Rollout, readings: Readings) -> Span:
+    """The span that runs, with what both slots answered in it."""
     candidate = readings.mirrored if rollout.state == "shadow" else readings.live
-    span = Span(
+    return Span(
         state=rollout.state,
-        percent=states.share(release.policy.release, rollout),
+        percent=states.share(policy.release, rollout),
         began=rollout.since,
-        ended=release.clock(),
         candidate=candidate.get(rollout.slot, Traffic()),
         champion=readings.live.get(other(rollout.slot), Traffic()),
-        cut=why,
     )
-    return replace(rollout, spans=(*rollout.spans, span))
 
 
 def _trouble(slot: Slot, status: SlotStatus) -> str:

@@ -172,36 +172,21 @@ def submit_release(
     return _Submission(settings, policy, "release", name, arguments, about, say, again=again).outcome(wait=wait)
 
 
-def retrain_and_release(
-    settings: Settings,
-    policy: Policy,
-    *,
-    reason: str,
-    key: str,
-    end: datetime | None = None,
-    change_point: datetime | None = None,
-    champion_until: datetime | None = None,
-    commit: str = "",
-    say: Say = lambda _: None,
+def release_passed(
+    settings: Settings, policy: Policy, trained: RunOutcome, *, wait: bool = True, say: Say = lambda _: None
 ) -> list[RunOutcome]:
-    """Retrain, and release what passed unless the policy asks for an approval first; waits for both.
+    """Release what a retraining made if it passed, unless the policy asks for an approval first.
 
     Returns:
         The outcome of the retraining, and that of the release if there was one.
     """
-    trained = submit_retrain(
-        settings, policy, reason=reason, key=key, end=end, change_point=change_point, champion_until=champion_until,
-        commit=commit, say=say,
-    )  # fmt: skip
     if trained.state != "succeeded" or trained.bundle is None:
         return [trained]
     if policy.release.approval == "manual" and not _has(open_store(settings.store), policy, Approved, trained.bundle):
         say(f"bundle {trained.bundle} waits for approval: kedge approve")
         return [trained]
-    return [
-        trained,
-        submit_release(settings, policy, trained.bundle, reason=f"passed its gates in {trained.run}", say=say),
-    ]
+    reason = f"passed its gates in {trained.run}"
+    return [trained, submit_release(settings, policy, trained.bundle, reason=reason, wait=wait, say=say)]
 
 
 def run_name(pipeline: str, model: str, key: str) -> str:

@@ -60,11 +60,11 @@ def test_a_failed_run_is_printed_and_raised_with_its_exit_code(words, monkeypatc
 def test_without_a_key_the_run_is_named_by_its_time(words, monkeypatch) -> None:
     asked: dict[str, object] = {}
 
-    def retrain(settings, policy, **about) -> list[submit.RunOutcome]:
+    def retrain(settings, policy, **about) -> submit.RunOutcome:
         asked.update(about)
-        return [submit.RunOutcome(run="r", state="succeeded")]
+        return submit.RunOutcome(run="r", state="succeeded")
 
-    monkeypatch.setattr(submit, "retrain_and_release", retrain)
+    monkeypatch.setattr(submit, "submit_retrain", retrain)
     assert run(words, "--end", "2026-03-02T06:00:00", "--change-point", "2026-03-01T12:00:00+01:00").exit_code == 0
     assert (asked["key"], str(asked["end"])) == ("20260302T060000", "2026-03-02 06:00:00+00:00")
     assert str(asked["change_point"]) == "2026-03-01 11:00:00+00:00"

@@ -14,6 +14,7 @@ from kedge.errors import Conflict, ReleaseError, UsageError
 from kedge.rollout.drivers import open_driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.gateway.driver import GatewayDriver
+from kedge.rollout.knative.driver import KnativeDriver
 from kedge.rollout.kserve import counters
 from kedge.rollout.kserve.address import Address, parse
 from kedge.rollout.model import Mirror, Rollout, Route
@@ -433,6 +434,9 @@ def test_fields_that_another_applies_again_and_again_are_left_and_named(driver, 
         "gateway:a?domain",
         "gateway:a?gateway=x",
         "gateway:a?claim=x&claim=y",
+        "knative:",
+        "knative:a?gateway=x/y",
+        "knative:a?domain=example.com",
     ],
 )
 def test_address_that_says_nothing_is_refused(text):
@@ -448,6 +452,7 @@ def test_platform_is_opened_by_its_address(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("KUBECONFIG", str(config))
     assert isinstance(open_driver("gateway:models", "fraud"), GatewayDriver)
+    assert isinstance(open_driver("knative:models?claim=store", "fraud"), KnativeDriver)
     with pytest.raises(UsageError, match="gateway:NAMESPACE"):
         open_driver("nomad://here", "fraud")
 

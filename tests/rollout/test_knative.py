@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kedge.errors import Conflict, ReleaseError, UsageError
-from kedge.rollout.drivers import open_driver
 from kedge.rollout.evidence import Observed
 from kedge.rollout.knative.driver import KnativeDriver
 from kedge.rollout.knative.objects import Declared, Placed
 from kedge.rollout.knative.status import slot_status
 from kedge.rollout.knative.traffic import Revision, Seen, Write, next_write
-from kedge.rollout.kserve.address import Address, parse
+from kedge.rollout.kserve.address import Address
 from kedge.rollout.model import Mirror, Route
 from kedge.rollout.release import Release
 from kedge.rollout.rollback import rollback
@@ -494,25 +493,6 @@ def test_each_revisions_own_requests_are_counted(driver, cluster, canary):
     cluster.traffic(1000, failing=0.5, bundle=NEW)
     live = driver.readings(mark).live
     assert (live["blue"].requests, live["green"].requests, live["green"].errors) == (900, 100, 50)
-
-
-# -- addresses
-
-
-def test_platform_is_opened_by_its_address(tmp_path, monkeypatch):
-    config = tmp_path / "kubeconfig"
-    config.write_text(
-        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], "
-        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {}}]}"
-    )
-    monkeypatch.setenv("KUBECONFIG", str(config))
-    assert isinstance(open_driver("knative:models?claim=store", "fraud"), KnativeDriver)
-
-
-@pytest.mark.parametrize("text", ["knative:", "knative:a?gateway=x/y", "knative:a?domain=example.com"])
-def test_address_that_says_nothing_is_refused(text):
-    with pytest.raises(UsageError, match="knative:NAMESPACE"):
-        parse(text)
 
 
 # -- whole releases

@@ -53,12 +53,6 @@ def test_failures_are_the_binomial_likelihood_ratio_given_their_sum_multiplied_o
     assert rate_ratio(spans, null, ratios) == pytest.approx(math.log(expected))
 
 
-def test_one_failure_by_hand():
-    # at equal shares a candidate that fails three times as often has 3/4 of the failures, an equal one 1/2
-    assert math.exp(rate_ratio([events(1, 10, 0, 10)], 1.0, [3.0])) == pytest.approx(1.5)
-    assert math.exp(rate_ratio([events(0, 10, 1, 10)], 1.0, [3.0])) == pytest.approx(0.5)
-
-
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 400), st.integers(0, 400), st.integers(2, 50))
 def test_a_worse_minute_for_both_does_not_speak_against_the_candidate(good, bad, champion_good, champion_bad, times):
     """Only the candidate's share among the failures counts: each side fails ``times`` as often among its requests."""

@@ -11,6 +11,7 @@ from kedge import clock
 from kedge.cli.status import look, screen
 from kedge.errors import NothingServed, UsageError
 from kedge.rollout import batch, progress, step
+from kedge.settings import Settings
 from kedge.tables import MIRRORED
 from tests.scoring.conftest import ROWS, rules
 
@@ -195,7 +196,8 @@ def test_the_release_step_begins_it_and_leaves_a_page(world, monkeypatch):
     champion = world.score(world.table("next")).bundle
     assert step.deploy(*asked, champion, "release-again", page) == "promoted"
     assert "no worse than the champion" in (world.folder / "page.html").read_text()
-    ended = step.rollback(world.policy, world.store.url, "nowhere", "", reason="complaints")
+    settings = Settings(store=world.store.url, registry="nowhere", platform="", kfp_host=None)
+    ended = step.rollback(world.policy, settings, reason="complaints")
     assert (ended.result, world.state.champion_bundle == champion) == ("rolled-back", False)
 
 

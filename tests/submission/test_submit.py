@@ -221,22 +221,21 @@ def test_a_release_waits_for_the_approval_the_policy_asks_for(settings) -> None:
     submit.refuse_unready(open_store(settings.store), manual, BUNDLE)
 
 
-def test_retrain_and_release_stops_where_an_approval_is_missing(settings, monkeypatch, tmp_path) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
+PASSED = submit.RunOutcome(run="retrain-fraud-k", state="succeeded", bundle=BUNDLE)
+
+
+def test_what_passed_is_not_released_where_an_approval_is_missing(settings) -> None:
     said: list[str] = []
     manual = rows.policy(release={"approval": "manual"})
-    outcomes = submit.retrain_and_release(settings, manual, reason="test", key="k", end=rows.END, say=said.append)
-    assert [outcome.state for outcome in outcomes] == ["succeeded"]
-    assert said[-1] == f"bundle {BUNDLE} waits for approval: kedge approve"
+    assert submit.release_passed(settings, manual, PASSED, say=said.append) == [PASSED]
+    assert said == [f"bundle {BUNDLE} waits for approval: kedge approve"]
 
 
-def test_retrain_and_release_releases_what_passed(settings, monkeypatch, tmp_path) -> None:
-    monkeypatch.setitem(submit.LOCAL, "retrain", small.compiled("passing", tmp_path))
+def test_what_passed_is_released(settings, monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(submit.LOCAL, "release", small.compiled("releasing", tmp_path))
     registered(settings, "registered")
-    outcomes = submit.retrain_and_release(settings, POLICY, reason="test", key="k", end=rows.END)
-    assert [outcome.run for outcome in outcomes] == ["retrain-fraud-k", f"release-fraud-{BUNDLE[:12]}"]
-    assert outcomes[1].state == "succeeded"
+    trained, released = submit.release_passed(settings, POLICY, PASSED)
+    assert (trained, released.run, released.state) == (PASSED, f"release-fraud-{BUNDLE[:12]}", "succeeded")
 
 
 def test_steps_leave_their_reason_in_words_of_bounded_length(tmp_path) -> None:
