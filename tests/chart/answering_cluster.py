@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests import web
 from tests.chart.render import CHART, Object, helm
 
 GROUPS = {
@@ -75,45 +73,21 @@ def answer(path: str, there: list[Object]) -> dict[str, Any] | None:
     return next((each for each in items if each["metadata"]["name"] == rest[3]), None)
 
 
-@contextmanager
-def cluster(there: list[Object]) -> Iterator[str]:
+def cluster(there: list[Object]) -> AbstractContextManager[str]:
     """Address of a cluster in which some objects are there."""
+    missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = answer(self.path, there)
-            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
-            raw = json.dumps(status if found is None else found).encode()
-            self.send_response(404 if found is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+    def answered(request: web.Request) -> web.Response:
+        found = answer(request.path, there)
+        return web.said(missing, 404) if found is None else web.said(found)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return web.answering(answered)
 
 
 def render_in(folder: Path, values: Object, there: list[Object]) -> list[Object]:
     """What helm makes of values where a cluster answers: the objects of an install or an upgrade."""
     with cluster(there) as address:
-        file = folder / "kubeconfig"
-        context = {"name": "here", "context": {"cluster": "here", "user": "here"}}
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "here", "contexts": [context],
-            "clusters": [{"name": "here", "cluster": {"server": address}}], "users": [{"name": "here", "user": {}}],
-        }  # fmt: skip
-        file.write_text(yaml.safe_dump(config))
+        file = web.kubeconfig(folder / "kubeconfig", address)
         words = ["install", "kedge", CHART, "--namespace", "ml", "--dry-run=server", "--disable-openapi-validation"]
         done = helm(*words, "--output", "json", "--kubeconfig", file, values=values)
     return [each for each in yaml.load_all(json.loads(done.stdout)["manifest"], Loader=yaml.CSafeLoader) if each]

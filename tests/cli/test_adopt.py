@@ -22,7 +22,8 @@ from kedge.scaffold import adopt
 from kedge.store import Store, open_store
 from kedge.tables import appending
 from tests.monitoring.world import DAY, START, rows
-from tests.rollout.fake_kubernetes import BUNDLE, FakeCluster, Server
+from tests.rollout.fake_kubernetes import BUNDLE, FakeCluster, over_http
+from tests.web import kubeconfig
 
 COLLECTOR = "http://kedge.ml:8080"
 FEATURES = ("amount:number", "age:integer", "card:boolean", "land:category")
@@ -50,15 +51,7 @@ def cluster() -> FakeCluster:
 @pytest.fixture
 def kedge(cluster, tmp_path, monkeypatch) -> Iterator:
     """The command, in an empty folder, with the time at ``START``."""
-    server = Server(cluster)
-    config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": {}}],
-    }  # fmt: skip
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     (tmp_path / "clock").write_text(START.isoformat())
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.setenv("KEDGE_CLOCK", str(tmp_path / "clock"))
     monkeypatch.setenv("KEDGE_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
@@ -67,8 +60,9 @@ def kedge(cluster, tmp_path, monkeypatch) -> Iterator:
         given = ["adopt", "fraud", "-n", "models", "--collector", COLLECTOR, *words]
         return CliRunner().invoke(build(["adopt"]), given)
 
-    yield run
-    server.stop()
+    with over_http(cluster) as address:
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "kubeconfig", address))
+        yield run
 
 
 @pytest.fixture

@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from tests.chart.render import tool
+from tests.web import Request, Response, answering, kubeconfig
 
 GROUPS = ("serving.kserve.io", "gateway.networking.k8s.io")
 PASSED_ON = ("accept", "content-type")
@@ -32,53 +31,25 @@ def without_groups(folder: Path) -> Iterator[Path]:
     found = re.search(r"[\d.]+:\d+", proxy.stdout.readline())
     assert found, "kubectl proxy did not say where it listens"
     with httpx.Client(base_url=f"http://{found[0]}", timeout=60, trust_env=False) as upstream:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(upstream))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         try:
-            yield _kubeconfig(folder / "kubeconfig", server.server_port)
+            with answering(partial(_answer, upstream)) as address:
+                yield Path(kubeconfig(folder / "kubeconfig", address))
         finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
             proxy.terminate()
             proxy.wait()
             proxy.stdout.close()
 
 
-def _kubeconfig(path: Path, port: int) -> Path:
-    context = {"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "default"}}
-    config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [context]}
-    config["clusters"] = [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}]
-    config["users"] = [{"name": "u", "user": {}}]
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def _handler(upstream: httpx.Client) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if any(self.path.startswith(f"/apis/{group}/") or self.path == f"/apis/{group}" for group in GROUPS):
-                return self._answer(404, b"404 page not found", "text/plain")
-            headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
-            said = upstream.get(self.path, headers=headers)
-            kind = said.headers.get("content-type", "")
-            body = said.content
-            if self.path.split("?")[0] in ("/apis", "/openapi/v3") and "json" in kind:
-                body = json.dumps(_hidden(said.json())).encode()
-            return self._answer(said.status_code, body, kind)
-
-        def _answer(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    return Handler
+def _answer(upstream: httpx.Client, request: Request) -> Response:
+    path = request.path
+    if any(path.startswith(f"/apis/{group}/") or path == f"/apis/{group}" for group in GROUPS):
+        return Response("404 page not found", 404, content_type="text/plain")
+    headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    found = upstream.get(path, params=request.args.to_dict(flat=False), headers=headers)
+    kind, body = found.headers.get("content-type", ""), found.content
+    if path in ("/apis", "/openapi/v3") and "json" in kind:
+        body = json.dumps(_hidden(found.json())).encode()
+    return Response(body, found.status_code, content_type=kind)
 
 
 def _hidden(said: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +11,7 @@ import pytest
 from kedge import notify, records, steps
 from kedge.notify import step
 from kedge.store import open_store
+from tests import web
 from tests.records.made import record
 from tests.training import rows
 
@@ -21,39 +19,18 @@ BUNDLE = "b" * 40
 RUN = "retrain-fraud-k"
 
 
-class Chat(http.server.ThreadingHTTPServer):
-    """A chat's incoming webhook."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.heard: list[object] = []
-        self.status = 200
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/services/T0/SECRET"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Chat
-
-    def do_POST(self) -> None:
-        assert self.headers["Content-Type"] == "application/json"
-        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *words: object) -> None:
-        pass
-
-
 @pytest.fixture
-def chat() -> Iterator[Chat]:
-    with Chat() as server:
-        yield server
-        server.shutdown()
+def chat() -> Iterator[SimpleNamespace]:
+    """A chat's incoming webhook."""
+    chat = SimpleNamespace(heard=[], status=200)
+
+    def answer(request: web.Request) -> web.Response:
+        chat.heard.append(request.get_json())
+        return web.said(b"", chat.status)
+
+    with web.answering(answer) as address:
+        chat.address = f"{address}/services/T0/SECRET"
+        yield chat
 
 
 def policy(**told):

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import http.server
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +13,7 @@ from kedge.registry import Registry, register
 from kedge.store import open_store
 from tests.bundle import models
 from tests.records.made import HOUR, record
+from tests.web import Response, answering
 
 ONE, TWO = "1" * 40, "2" * 40
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -128,19 +127,15 @@ def test_without_kfps_plugin_or_with_a_run_of_another_mlflow_a_version_belongs_t
 
 
 def test_no_mlflow_at_the_address_is_said_not_waited_for(monkeypatch) -> None:
-    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    port = server.server_port
-    server.server_close()  # nobody listens there now
+    with answering(Response) as address:
+        port = address.rpartition(":")[2]  # nobody listens there afterwards
     with pytest.raises(RegistryError, match=rf"127\.0\.0\.1:{port}: cannot list versions.*is MLflow running there"):
         Registry(f"http://127.0.0.1:{port}").versions("fraud")
 
 
 def test_another_server_at_the_address_is_no_registry() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(RegistryError, match="cannot list versions"):
-            Registry(f"http://127.0.0.1:{server.server_port}").versions("fraud")
-        server.shutdown()
+    with answering(lambda _: Response("hello", 501)) as address, pytest.raises(RegistryError, match="cannot list"):
+        Registry(address).versions("fraud")
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path) -> None:

@@ -8,7 +8,7 @@ import httpx
 from kubernetes import client
 
 from kedge.rollout.kserve.api import Api
-from tests.rollout.fake_kubernetes import Server
+from tests.rollout.fake_kubernetes import over_http
 
 
 class Seconds:
@@ -27,17 +27,14 @@ class Seconds:
 @contextmanager
 def connected(driver, cluster, address, seconds):
     """Makes drivers of a kind, as new processes would."""
-    server = Server(cluster)
-    settings = client.Configuration(host=server.url)
-    settings.retries = 0
-    connection = client.ApiClient(settings)
-    http = httpx.Client(transport=httpx.MockTransport(cluster.slots))
+    with over_http(cluster) as url, httpx.Client(transport=httpx.MockTransport(cluster.slots)) as http:
+        settings = client.Configuration(host=url)
+        settings.retries = 0
+        connection = client.ApiClient(settings)
 
-    def make(address=address, sleep=seconds.sleep):
-        api = Api("models", connection, sleep=sleep, monotonic=seconds.monotonic)
-        return driver(address, "fraud", api, http=http, sleep=sleep, monotonic=seconds.monotonic)
+        def make(address=address, sleep=seconds.sleep):
+            api = Api("models", connection, sleep=sleep, monotonic=seconds.monotonic)
+            return driver(address, "fraud", api, http=http, sleep=sleep, monotonic=seconds.monotonic)
 
-    yield make
-    http.close()
-    connection.rest_client.pool_manager.clear()
-    server.stop()
+        yield make
+        connection.rest_client.pool_manager.clear()

@@ -9,10 +9,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
+
+from tests.web import answering, said
 
 BUNDLE = "kedge.dev/bundle"
 
@@ -306,43 +306,18 @@ def selected(each, query):
     return True
 
 
-class Server:
-    """The cluster over HTTP."""
+def over_http(cluster):
+    """The cluster behind an address."""
 
-    def __init__(self, cluster):
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self):
-                url = urlsplit(self.path)
-                parts = url.path.strip("/").split("/")
-                at = parts.index("namespaces") + 2
-                query = {key: values[0] for key, values in parse_qs(url.query).items()}
-                length = int(self.headers.get("content-length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else None
-                name = parts[at + 1] if len(parts) > at + 1 else ""
-                plural = "/".join((parts[at], *parts[at + 2 :]))
-                try:
-                    code = 200
-                    said = cluster.ask(self.command, plural, name, query, body, self.headers.get("content-type"))
-                except Refusal as exc:
-                    code, said = exc.code, exc.status()
-                raw = json.dumps(said).encode()
-                self.send_response(code)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
+    def answer(request):
+        parts = request.path.strip("/").split("/")
+        at = parts.index("namespaces") + 2
+        body = json.loads(request.data) if request.data else None
+        name = parts[at + 1] if len(parts) > at + 1 else ""
+        plural, kind = "/".join((parts[at], *parts[at + 2 :])), request.headers.get("content-type")
+        try:
+            return said(cluster.ask(request.method, plural, name, request.args.to_dict(), body, kind))
+        except Refusal as exc:
+            return said(exc.status(), exc.code)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815
-
-            def log_message(self, *_):
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def stop(self):
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+    return answering(answer)

@@ -21,6 +21,7 @@ from kedge.rollout.model import Mirror, Rollout, Route
 from kedge.rollout.release import Release
 from kedge.rollout.rollout import run
 from kedge.serving.metrics import Metrics
+from tests import web
 from tests.rollout.conftest import NEW, OLD, Golden
 from tests.rollout.connected import Seconds, connected
 from tests.rollout.fake_kubernetes import FakeCluster
@@ -445,12 +446,7 @@ def test_address_that_says_nothing_is_refused(text):
 
 
 def test_platform_is_opened_by_its_address(tmp_path, monkeypatch):
-    config = tmp_path / "kubeconfig"
-    config.write_text(
-        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], "
-        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {}}]}"
-    )
-    monkeypatch.setenv("KUBECONFIG", str(config))
+    monkeypatch.setenv("KUBECONFIG", web.kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1"))
     assert isinstance(open_driver("gateway:models", "fraud"), GatewayDriver)
     assert isinstance(open_driver("knative:models?claim=store", "fraud"), KnativeDriver)
     with pytest.raises(UsageError, match="gateway:NAMESPACE"):

@@ -10,52 +10,32 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from kedge.serving.__main__ import main
-from tests import metrics
+from tests import metrics, web
 from tests.bundle import models
 from tests.serving.front import INFER, PREDICT, ROW
 
 
-class Collector(ThreadingHTTPServer):
-    """Keeps the events of each batch; answers what ``answers`` says, then 202."""
+@contextmanager
+def collecting():
+    """A collector that keeps the events of each batch; it answers what ``answers`` says, then 202."""
+    kept = SimpleNamespace(events=[], answers=[], seen=[])
 
-    daemon_threads = True
-
-    def __init__(self):
-        self.events, self.answers, self.seen = [], [], []
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        collector = self.server
-        collector.seen.append(dict(self.headers))
-        status, answer = collector.answers.pop(0) if collector.answers else (202, {})
+    def answer(request):
+        kept.seen.append({name.lower(): value for name, value in request.headers.items()})
+        status, body = kept.answers.pop(0) if kept.answers else (202, {})
         if status == 202:
-            collector.events += json.loads(body)
-        raw = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
+            kept.events += request.get_json(force=True)
+        return web.said(body, status)
 
-    def log_message(self, *arguments):
-        pass
+    with web.answering(answer) as kept.address:
+        yield kept
 
 
 class Process:
@@ -114,9 +94,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collector():
-    started = Collector()
-    yield started
-    started.close()
+    with collecting() as kept:
+        yield kept
 
 
 @pytest.fixture(scope="module")
@@ -319,13 +298,12 @@ def test_no_request_is_lost_when_the_server_is_told_to_end_under_load(made):
 
 
 def test_events_that_wait_are_sent_before_the_server_ends(made):
-    collector = Collector()
-    started = Process(made.folder, "--collector", collector.address)
-    for number in range(20):
-        started.predict(ROW, ce_id=f"e{number}")
-    code, _ = started.end()
+    with collecting() as collector:
+        started = Process(made.folder, "--collector", collector.address)
+        for number in range(20):
+            started.predict(ROW, ce_id=f"e{number}")
+        code, _ = started.end()
     assert code == 0
-    collector.close()
     assert sorted(event["id"] for event in collector.events) == sorted(f"e{number}" for number in range(20))
 
 
