@@ -18,7 +18,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from kedge.clouds import place_of, reason
 from kedge.errors import DataError
 from kedge.tables.commits import bad_checkpoint, checkpoint_files, last_checkpoint, opened
-from kedge.tables.files import refuse_system_file
+from kedge.tables.files import NothingThere, refuse_system_file
 from kedge.tables.parquet import BATCH_BYTES, refuse_unpacked, rows_read_whole
 from kedge.tables.reader import BATCH_ROWS, Bounds, Piece, TableReader
 
@@ -37,7 +37,7 @@ class DeltaReader:
             self._table = opened(location, options)
             names = [] if "://" in location else list(self._table.get_add_actions(flatten=True)["path"].to_pylist())
         except TableNotFoundError as exc:
-            raise DataError(f"{location}: no Delta table there (no _delta_log); check the location") from exc
+            raise NothingThere(f"{location}: no Delta table there (no _delta_log)") from exc
         except (DeltaError, OSError) as exc:
             raise DataError(f"{location}: the Delta table cannot be opened: {_said(location, exc)}") from exc
         self._files = [Path(location, unquote(name).removeprefix("file://")) for name in names]

@@ -103,6 +103,10 @@ MARKS = {
 DUCKLAKE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
 
 
+class NothingThere(DataError):
+    """No table lies at a location; who names it knows which field to check."""
+
+
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/var/run", "/root")
 
 
@@ -110,11 +114,12 @@ def find(location: str, endings: Sequence[str]) -> list[File]:
     """The files at a location, sorted by name; names that begin with ``.`` or ``_`` are passed over in folders.
 
     Raises:
-        DataError: there is none, or they are those of another table format.
+        NothingThere: there is none.
+        DataError: they are those of another table format.
     """
     found = _in_object_storage(location, endings) if "://" in location else _local(location, endings)
     if not found:
-        raise DataError(f"{location}: no {' or '.join(endings[:2])} file there; check the location")
+        raise NothingThere(f"{location}: no {' or '.join(endings[:2])} file there")
     return found
 
 

@@ -24,6 +24,7 @@ WRITER = "label-source"
 OVERLAP = timedelta(days=1)
 """Read again each time, for rows that came late; what the log has already is left out."""
 MAX_NAMED = 20
+FIELD = "data.labels.source.location"
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -89,7 +90,7 @@ def read_beside(policy: Policy, columns: Sequence[str], since: datetime) -> tupl
     if declared is None:
         why = "is not in the prediction log, and data.labels names no table of outcomes that could hold it"
         return None, dict.fromkeys(columns, why)
-    reader = open_reader(declared.source)
+    reader = open_reader(declared.source, FIELD)
     there = [name for name in columns if name in reader.names]
     why = f"is neither in the prediction log nor in {reader.place}, whose columns are {', '.join(reader.names)}"
     unheld = {name: why for name in columns if name not in there}
@@ -106,7 +107,7 @@ def read_beside(policy: Policy, columns: Sequence[str], since: datetime) -> tupl
 
 
 def _table(policy: Policy, declared: LabelSource) -> Table:
-    reader = open_reader(declared.source)
+    reader = open_reader(declared.source, FIELD)
     target = policy.model.target
     sources = {TIME: declared.observed_column, ID: declared.id_column, target: declared.label_column}
     missing = [column for column in sources.values() if column not in reader.names]

@@ -19,7 +19,7 @@ from kedge.policy import Data, Model, RowTime, Source
 from kedge.store import Store
 from kedge.tables import columns as column_types
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, TIMESTAMP, Kind
-from kedge.tables.files import CSV, PARQUET, foreign, listed, refuse_system_file, unread
+from kedge.tables.files import CSV, PARQUET, NothingThere, foreign, listed, refuse_system_file, unread
 from kedge.tables.reader import Bounds, Piece, Reader, TableReader
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
         reader: Reader = served.LogReader(store, model, data)
         has_id, columns = True, {TIME: TIME, ID: ID, model.target: "_label"}
     else:
-        reader = open_reader(source)
+        reader = open_reader(source, "data.source.location")
         has_id = data.id_column is not None
         columns = model.columns
         if data.time_column is not None:
@@ -212,14 +212,24 @@ def open_source(source: Source, data: Data, *, store: Store, model: Model) -> Ta
     return Table(reader=reader, kinds=kinds, sources=sources, model=model, row_time=data.row_time, formats=formats)
 
 
-def open_reader(source: Source) -> TableReader:
+def open_reader(source: Source, field: str = "the location") -> TableReader:
     """Open any table by its format, whatever its columns mean: for labels, for profiles and for a first look.
+
+    Args:
+        field: What to check where nothing is there: the field of the policy that says where.
 
     Raises:
         DataError: nothing there, not readable as this format, or empty.
     """
     if source.format not in ("sql", "log"):
         refuse_system_file(source.location)
+    try:
+        return _opened(source)
+    except NothingThere as exc:
+        raise DataError(f"{exc}; check {field}") from exc
+
+
+def _opened(source: Source) -> TableReader:
     match source.format:
         case "parquet":
             from kedge.tables import parquet

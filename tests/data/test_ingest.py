@@ -85,7 +85,7 @@ def test_an_end_that_is_no_time_is_named(end: str, rows: Path, tmp_path: Path, s
 
 
 BAD = {
-    "a missing file": (None, r"rows\.csv: no \.csv or .* file there; check the location"),
+    "a missing file": (None, r"rows\.csv: no \.csv or .* file there; check data\.source\.location"),
     "an empty file": (b"", r"rows\.csv: empty; a CSV file begins with a line of column names"),
     "a header alone": (HEAD.encode(), r"rows\.csv: empty: not one row"),
     "a missing column": (b"id,at,sizes,shop,sold\n", r"rows\.csv: column 'size' \(did you mean 'sizes'\?\) is missing"),

@@ -382,7 +382,7 @@ def test_a_packed_csv_file_is_unpacked(tmp_path: Path, parcels: pa.Table, policy
 
 @pytest.mark.parametrize(("format", "name"), [("parquet", "parquet"), ("csv", "CSV"), ("delta", "Delta")])
 def test_nothing_there_is_an_error(format: str, name: str, tmp_path: Path, policy_for: Policies, store: Store) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no .*; check the location"):
+    with pytest.raises(DataError, match=r"nowhere: no .*; check data\.source\.location"):
         opened(policy_for(tmp_path / "nowhere", format), store)
 
 
