@@ -20,7 +20,7 @@ from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packa
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
-from kedge.measure import Floats, losses
+from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.training.estimators import (
     LONG_SHARE,
@@ -33,10 +33,11 @@ from kedge.training.estimators import (
     short,
     side_by_side,
     split,
+    weighed,
 )
 from kedge.training.permutation import permutation
 from kedge.training.search import Found
-from kedge.training.windows import WEIGHING_ROWS, Window, holdout_rows, last_known, member_weights, windows, within
+from kedge.training.windows import WEIGHING_ROWS, Window, holdout_rows, last_known, windows, within
 
 LONG_WINDOW = 100_000
 """A window of so many rows, and of 15 times those after its judged fit, is weighed and served by that fit."""
@@ -358,9 +359,8 @@ def _weighed(
         last = fits.last(window, judged, end)
         if fits.learnable(window.start(last), last):
             members[window] = (window.start(last), last, None)
-    objective, label = fits.policy.model.objective, fits.rows.label[newest:]
-    scores = [fits.score(model, newest, len(fits.rows)) for model in fits.models(estimator, [*members.values()])]
-    shares = member_weights(objective, np.array([losses(objective, label, one) for one in scores]))
+    models = fits.models(estimator, [*members.values()])
+    shares = weighed(fits.policy, models, fits.signature, fits.rows[newest:])
     return {window: float(share) for window, share in zip(members, shares, strict=True) if share > 0}
 
 

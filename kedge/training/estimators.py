@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from kedge.cpus import usable_cpus
 from kedge.errors import KedgeError, UsageError
 from kedge.measure import Floats, losses
 from kedge.policy import Policy
+from kedge.training.windows import member_weights
 
 __all__ = [
     "FittedCandidate",
@@ -26,11 +28,13 @@ __all__ = [
     "calibration",
     "importance",
     "mean_loss",
+    "rank",
     "score",
     "settings",
     "short",
     "side_by_side",
     "split",
+    "weighed",
 ]
 
 SELECTION_SHARE, MAX_SELECTION_ROWS = 0.2, 20_000
@@ -73,12 +77,8 @@ class FittedCandidate:
     @property
     def rank(self) -> float:
         """By which the estimator is chosen, the lowest first: the loss, or the policy's primary metric."""
-        primary = self.policy.primary
-        if primary is None:
-            return self.loss
-        metric = metrics.named(primary.name)
-        value = metric.formula(self.policy.model, primary.at, *self._newest)
-        return float("inf") if value is None else -metric.sign * value
+        value = rank(self.policy, *self._newest)
+        return float("inf") if math.isnan(value) else value
 
     @property
     def _newest(self) -> tuple[Floats, Floats]:
@@ -188,9 +188,26 @@ def score(policy: Policy, model: Any, signature: Signature, matrix: Matrix) -> F
     return of(model).predict(policy.model.objective, signature, model, matrix)
 
 
+def weighed(policy: Policy, models: Sequence[Any], signature: Signature, newest: Rows) -> Floats:
+    """Weights of fitted models by how well each does on the newest rows, see :func:`windows.member_weights`."""
+    objective = policy.model.objective
+    scores = [score(policy, model, signature, newest.matrix) for model in models]
+    return member_weights(objective, np.array([losses(objective, newest.label, each) for each in scores]))
+
+
 def mean_loss(policy: Policy, label: Floats, scores: NDArray[Any]) -> float:
     """Mean loss of scores, in the unit of the policy's task."""
     return float(losses(policy.model.objective, label, np.asarray(scores, dtype=np.float64)).mean())
+
+
+def rank(policy: Policy, label: Floats, scores: Floats) -> float:
+    """The mean loss or what the primary metric says, the lower the better; NaN where it is not defined."""
+    primary = policy.primary
+    if primary is None:
+        return mean_loss(policy, label, scores)
+    metric = metrics.named(primary.name)
+    value = metric.formula(policy.model, primary.at, label, scores)
+    return math.nan if value is None else -metric.sign * value
 
 
 def calibration(label: Floats, scores: Floats) -> dict[str, float]:

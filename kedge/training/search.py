@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kedge import bundle, metrics
+from kedge import bundle
 from kedge.bundle import Signature
 from kedge.bundle.estimators import named
 from kedge.extras import needed_by
-from kedge.measure import Floats, losses
+from kedge.measure import Floats
 from kedge.policy import Policy
 from kedge.store import Store
-from kedge.training.estimators import Rows, absent_classes, attempt, score, short, side_by_side, split
-from kedge.training.windows import WEIGHING_ROWS, member_weights, windows, within
+from kedge.training.estimators import Rows, absent_classes, attempt, rank, score, short, side_by_side, split, weighed
+from kedge.training.windows import WEIGHING_ROWS, windows, within
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -344,7 +344,7 @@ def _measured(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows, 
     newer = rows[fold.start : fold.stop]
     scores = score(policy, model, signature, newer.matrix)
     parts = np.array_split(np.arange(len(newer)), PARTS)
-    return np.array([_rank(policy, newer.label[part], scores[part]) for part in parts])
+    return np.array([rank(policy, newer.label[part], scores[part]) for part in parts])
 
 
 def _averaged(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows) -> Any:
@@ -356,20 +356,9 @@ def _averaged(policy: Policy, recipe: Recipe, signature: Signature, rows: Rows) 
     tried = [attempt(recipe.estimator, policy, signature, each) for each in weighted]
     makers = [(short(each.estimator, len(each.rows)), lambda each=each: each.model) for each in tried]
     models = side_by_side(makers, policy)
-    found = [score(policy, model, signature, rows.matrix[newest:]) for model in models]
-    objective, label = policy.model.objective, rows.label[newest:]
-    weights = member_weights(objective, np.array([losses(objective, label, scores) for scores in found]))
+    weights = weighed(policy, models, signature, rows[newest:])
     kept = np.flatnonzero(weights)
     return bundle.merge([models[place] for place in kept], weights[kept].tolist(), named(recipe.estimator))
-
-
-def _rank(policy: Policy, label: Floats, scores: Floats) -> float:
-    primary = policy.primary
-    if primary is None:
-        return float(losses(policy.model.objective, label, scores).mean())
-    metric = metrics.named(primary.name)
-    value = metric.formula(policy.model, primary.at, label, scores)
-    return float("nan") if value is None else -metric.sign * value
 
 
 def _means(parts: Sequence[Floats]) -> list[float]:
