@@ -9,32 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from pydantic import GetJsonSchemaHandler
-    from pydantic_core import CoreSchema
-
-
-class Described:
-    """Mixed into a model: its JSON Schema describes each field by the docstring beneath it."""
-
-    EARLIER: ClassVar[Mapping[str, str]] = {}
-    MOVED: ClassVar[Mapping[str, str]] = {}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        reference = handler(core_schema)
-        properties = handler.resolve_ref_schema(reference).get("properties", {})
-        for name, text in docstrings(cls).items():
-            if name in properties:
-                properties[name].setdefault("description", text)
-        for earlier, name in cls.EARLIER.items():
-            properties[earlier] = {**properties[name], "deprecated": True, "description": f"Earlier name of {name}."}
-        for earlier, name in cls.MOVED.items():
-            properties[earlier] = {"deprecated": True, "description": f"Earlier place of {name}."}
-        return reference
 
 
 def docstrings(cls: type) -> dict[str, str]:

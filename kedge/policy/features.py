@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from kedge.policy.section import Section
-from kedge.policy.train import PATH
+from kedge.policy.section import PATH, Section
 
 
 class Features(Section):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from kedge.policy.section import Section
+from kedge.policy.section import PATH, Section
 
 BINARY = (
     "log_loss", "brier", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "f1_weighted", "auc",
@@ -28,7 +27,6 @@ SHARES = (
 RANGES = {**dict.fromkeys(SHARES, (0.0, 1.0)), "mcc": (-1.0, 1.0), "r2": (float("-inf"), 1.0)}
 """Between which those lie that are at most 1; the others are not below 0."""
 WITH_AT = ("recall_at_precision", "pinball")
-PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class Metric(Section):

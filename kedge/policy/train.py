@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kedge.policy.section import Section, Span
+from kedge.policy.section import PATH, Section, Span
 
 ESTIMATORS = ("xgboost", "lightgbm", "catboost", "forest", "histogram", "linear")
 """Each is a file of this name in ``kedge/bundle/estimators``."""
-PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 Parameter = bool | int | float | str | list[Any] | dict[str, Any] | None
