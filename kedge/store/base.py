@@ -62,10 +62,6 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove one object; a key that does not exist is fine. Nothing is left of a folder that held only this."""
 
-    def upload(self, folder: Path, prefix: str) -> None:
-        """Copy a folder's files below ``prefix``; readers see all of them or none if they look for the last name in
-        sorted order written last, which is how bundles and snapshots are read: their manifest goes last."""
-
     def fetch(self, prefix: str, into: Path) -> Path:
         """A local folder with the files below ``prefix``: the store's own folder if it is local, else a copy in
         ``into``. Raises KeyError if there are none."""

@@ -66,9 +66,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def manifest_last(folder: Path) -> list[Path]:
-    """The folder's files, JSON manifests at its top after all others: who finds a manifest finds the rest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sorted(files, key=lambda path: path.parent == folder and path.suffix == ".json")

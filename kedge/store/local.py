@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from kedge.errors import StoreError, UsageError, cause
 from kedge.store.base import Item
-from kedge.store.files import copy_file, manifest_last, sync_folder, write_beside, write_file
+from kedge.store.files import copy_file, sync_folder, write_beside, write_file
 
 
 class LocalStore:
@@ -106,10 +106,6 @@ class LocalStore:
         with suppress(OSError):  # not empty: the others stay
             for folder in path.relative_to(self._root).parents[:-1]:
                 self._root.joinpath(folder).rmdir()
-
-    def upload(self, folder: Path, prefix: str) -> None:
-        for file in manifest_last(folder):
-            self.put_file(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
 
     def fetch(self, prefix: str, into: Path) -> Path:  # noqa: ARG002  (the other store needs it)
         folder = self._path(prefix)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from kedge.clouds import ABSENT, place_of, reason
 from kedge.errors import StoreError, UsageError
 from kedge.store.base import Item
-from kedge.store.files import manifest_last, write_file
+from kedge.store.files import write_file
 
 
 class ObjectStore:
@@ -73,10 +73,6 @@ class ObjectStore:
     def delete(self, key: str) -> None:
         with suppress(KeyError), self._translated("delete", key):
             self._store.delete(self._key(key))
-
-    def upload(self, folder: Path, prefix: str) -> None:
-        for file in manifest_last(folder):
-            self.put_file(f"{prefix}/{file.relative_to(folder).as_posix()}", file)
 
     def fetch(self, prefix: str, into: Path) -> Path:
         found = list(self.keys(prefix))

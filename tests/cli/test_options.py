@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kedge import records
+from kedge import bundle, records
 from kedge.cli.options import chosen_name, chosen_policy, optional_policy
 from kedge.errors import PolicyError, UsageError
 from kedge.settings import Settings
@@ -34,7 +34,7 @@ def registered(settings, tmp_path, **feature):
     """A registered bundle whose policy has a feature of its own."""
     policy = models.payments_policy(**feature)
     made = models.written(tmp_path / "_".join(feature), policy=policy)
-    open_store(settings.store).upload(made.folder, made.address)
+    bundle.publish(open_store(settings.store), made)
     happened(settings, "registered", made.id, bundle=made.id, version="1")
     return made.id
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kedge import policy, records
+from kedge import bundle, policy, records
 from kedge.cli import build
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
@@ -172,7 +172,7 @@ def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch)
     monkeypatch.setattr("kedge.rollout.local.supervisor.Supervisor", Platform)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # the test's own process keeps its handlers
     made = models.written(tmp_path / "made")
-    store.upload(made.folder, made.address)
+    bundle.publish(store, made)
     time = datetime(2026, 3, 2, tzinfo=UTC)
     records.append(store, record("registered", made.id, time, model="payments"))
     kedge("up", "--policy", tmp_path / "fraud.yaml", "--model", "payments")

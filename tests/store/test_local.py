@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kedge.errors import StoreError, UsageError
-from kedge.store import Store, open_store, write_file
+from kedge.store import Store, open_store
 
 PARTS = st.text(st.sampled_from("abcXYZ019-_. "), min_size=1, max_size=8).filter(lambda part: part.strip(". ") == part)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
@@ -88,24 +88,9 @@ def test_who_only_reads_makes_no_folder(tmp_path: Path) -> None:
     assert list(store.keys("")) == ["records/1.json"]
 
 
-def test_upload_and_fetch_give_the_folder_back(store: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    write_file(folder / "bundle.json", b"{}")
-    write_file(folder / "deep" / "model.ubj", b"\x00\x01")
-    store.upload(folder, "bundles/m/1")
-    back = store.fetch("bundles/m/1", tmp_path / "into")
-    found = {path.relative_to(back).as_posix(): path.read_bytes() for path in back.rglob("*") if path.is_file()}
-    assert found == {"bundle.json": b"{}", "deep/model.ubj": b"\x00\x01"}
-
-
-def test_the_manifest_is_uploaded_last(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "bundle"
-    for name in ("bundle.json", "model.ubj", "z/inner.json"):
-        write_file(folder / name, b"x")
-    put: list[str] = []
-    monkeypatch.setattr(type(store), "put_file", lambda self, key, file: put.append(key))
-    store.upload(folder, "b")
-    assert put == ["b/model.ubj", "b/z/inner.json", "b/bundle.json"]
+def test_what_is_fetched_is_the_folder_itself(store: Store, tmp_path: Path) -> None:
+    store.put("bundles/m/1/deep/model.ubj", b"\x00\x01")
+    assert (store.fetch("bundles/m/1", tmp_path / "into") / "deep" / "model.ubj").read_bytes() == b"\x00\x01"
 
 
 def _race(

@@ -57,10 +57,9 @@ def test_of_many_writers_at_once_exactly_one_writes(store: Store) -> None:
             assert store.get(f"r/{turn}") == str(wrote.index(True)).encode()
 
 
-def test_upload_and_fetch_give_the_folder_back(store: Store, tmp_path: Path) -> None:
-    write_file(tmp_path / "bundle" / "bundle.json", b"{}")
-    write_file(tmp_path / "bundle" / "deep" / "model.ubj", b"\x00\x01")
-    store.upload(tmp_path / "bundle", "bundles/m/1")
+def test_what_is_fetched_is_a_copy_of_the_folder(store: Store, tmp_path: Path) -> None:
+    store.put("bundles/m/1/bundle.json", b"{}")
+    store.put("bundles/m/1/deep/model.ubj", b"\x00\x01")
     back = store.fetch("bundles/m/1", tmp_path / "into")
     assert (back / "bundle.json").read_bytes() == b"{}"
     assert (back / "deep" / "model.ubj").read_bytes() == b"\x00\x01"
