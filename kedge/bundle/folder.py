@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,13 +105,13 @@ class Bundle:
         """
         return self._load(MODEL, threads)
 
-    def load_judged(self, *, threads: int = 1) -> Predictor:
+    def load_judged(self) -> Predictor:
         """Load the fit that never read the holdout, of which all figures are; where there is only one fit, that one.
 
         Raises:
             BundleError: as :meth:`load_model`.
         """
-        return self._load(JUDGED if file_name(JUDGED, self.manifest.format) in self.manifest.files else MODEL, threads)
+        return self._load(JUDGED if file_name(JUDGED, self.manifest.format) in self.manifest.files else MODEL, 1)
 
     def _load(self, fit: str, threads: int) -> Predictor:
         kind = self.manifest.format
@@ -165,7 +165,6 @@ def write(
     metrics: Mapping[str, float] | None = None,
     importance: Mapping[str, float] | None = None,
     permutation: Permutation | None = None,
-    parents: Sequence[str] = (),
     report: Callable[[Predictor], str] | None = None,
     commit: str | None = None,
     package: Package | None = None,
@@ -190,7 +189,6 @@ def write(
         metrics: Measured on rows no training step has read; what is not finite is left out.
         importance: Share of each feature; scaled to sum to 1.
         permutation: What each feature adds on the holdout.
-        parents: Ids of bundles it was compared with.
         report: Makes HTML for people, asked with the served model as it was saved.
         commit: Default that of the working tree, or ``$KEDGE_COMMIT``.
         package: The team's, which ``signature`` or the model needs.
@@ -226,7 +224,6 @@ def write(
             metrics={name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)},
             importance=manifests.shares(importance or {}),
             permutation=permutation,
-            parents=tuple(parents),
             **dict(fits or Fits()),
         )
         predictor = FORMATS[kind].load(beside / file_name(MODEL, kind), draft.of_columns, 1)

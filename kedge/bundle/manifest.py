@@ -184,8 +184,8 @@ class Manifest(Fits):
     """Share of each feature in the model's decisions; sums to 1."""
     permutation: Permutation | None = None
     """What each feature adds on the holdout; null in a bundle of before."""
-    parents: tuple[str, ...]
-    """Bundles it was compared with or grew from."""
+    parents: tuple[str, ...] = ()
+    """Bundles it grew from: none, it is learned from rows alone."""
     created: datetime | None = None
     """When a bundle of before was made. Records and registry say it now: the same rows, policy and image give the same
     bundle, whenever."""

@@ -24,24 +24,11 @@ from kedge.store import Store
 from kedge.tables import scores, snapshot
 
 
-def run(
-    policy: Policy,
-    store: Store,
-    run_name: str,
-    fingerprint: str,
-    bundle_id: str,
-    *,
-    attempt: int | None = None,
-    stale: bool | None = None,
-) -> Evaluation:
+def run(policy: Policy, store: Store, run_name: str, fingerprint: str, bundle_id: str) -> Evaluation:
     """Judge a challenger; write the page and the ``evaluated`` record. One that did not pass ends the run.
 
     A challenger is judged by the fit that never read the held-out rows, on those of them that are newer than every row
     the champion was trained on. Where too few are, all are scored for the page, and the end is "inconclusive".
-
-    Args:
-        attempt: How many challengers were tried since the rise that asked for this one; None: as the newest check says.
-        stale: Whether the champion's training rows are older than they may be; None: by their age and the policy.
 
     Raises:
         BundleError: a bundle is missing, altered, or made by other libraries.
@@ -57,12 +44,11 @@ def run(
         _refuse_other_scores(policy, challenger)
         champion = bundle.fetch(store, policy.name, champion_id, Path(cache)) if champion_id else None
         newest = None if champion is None else _newest_row(store, champion)
-        if stale is None:
-            stale = newest is not None and is_stale(policy, newest, kept.end)
-        tried, prove = _attempt(store, policy.name)
+        stale = newest is not None and is_stale(policy, newest, kept.end)
+        attempt, prove = _attempt(store, policy.name)
         found = judge(
             policy, challenger, champion, snapshot.newest(store, kept, held_out(challenger)), label, newest,
-            attempt=tried if attempt is None else attempt, stale=stale, prove_decisions=prove,
+            attempt=attempt, stale=stale, prove_decisions=prove,
         )  # fmt: skip
     _keep(policy, store, run_name, found)
     return found

@@ -15,7 +15,7 @@ from kedge.measure import losses
 from kedge.store import Store, open_store
 from kedge.tables import snapshot
 from kedge.training import train
-from tests.records.made import record
+from tests.records.made import check, record
 from tests.training import rows
 
 RUN = "retrain-fraud-test"
@@ -68,10 +68,10 @@ def _forgotten(store) -> None:
             store.delete(key)
 
 
-def judged(made: Made, champion: str | None, asked=None, fingerprint: str | None = None, **more):
+def judged(made: Made, champion: str | None, asked=None, fingerprint: str | None = None):
     if champion is not None:
         records.append(made.store, record("promoted", f"{champion}-1", rows.START))
-    return evaluate.run(asked or made.asked, made.store, RUN, fingerprint or made.fingerprint, made.bundle, **more)
+    return evaluate.run(asked or made.asked, made.store, RUN, fingerprint or made.fingerprint, made.bundle)
 
 
 def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
@@ -163,15 +163,16 @@ def test_a_champion_is_stale_by_the_age_of_its_newest_training_row(good, before)
 
 
 def test_a_stale_champion_is_followed_by_its_equal(good, before) -> None:
-    found = judged(good, before.bundle, stale=True)
-    assert found.measured.stale
+    found = judged(good, before.bundle)
     score = found.challenger.score
     assert measure(good.asked, found.label, score, score, stale=True).passed
     assert not measure(good.asked, found.label, score, score).passed
 
 
-def test_a_later_attempt_meets_a_sharper_level(good) -> None:
-    found = judged(good, None, attempt=3)
+def test_a_later_challenger_of_one_rise_meets_a_sharper_level(good) -> None:
+    regret = {"pending": True, "attempts": 3, "loss_only": False}
+    records.append(good.store, check(rows.END, regret=regret))
+    found = judged(good, None)
     assert "in attempt 3" in next(verdict.sentence for verdict in found.verdicts if verdict.name == "loss")
 
 
