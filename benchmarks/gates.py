@@ -38,8 +38,8 @@ from kedge import bundle
 from kedge import policy as policies
 from kedge.evaluation import measure
 from kedge.evaluation.compare import paired
-from kedge.evaluation.evaluate import held_out, judge, label_of
-from kedge.measure import losses
+from kedge.evaluation.evaluate import held_out, judge
+from kedge.measure import losses, outcomes
 from kedge.metrics import area, difference, named
 from kedge.policy import Metric, Policy
 from kedge.store import open_store
@@ -352,7 +352,7 @@ def first_models(rows: int, tables: int, **model: Any) -> list[str]:
             taken = snapshot.take(source, policy, store, end=None)
             made = train.run(policy, store, taken.fingerprint)
             challenger = bundle.fetch(store, policy.name, made.id, Path(folder) / "cache")
-            label = label_of(policy, snapshot.read(store, taken, ["y"]))
+            label = outcomes(snapshot.read(store, taken, ["y"]), "y")
             newest = snapshot.newest(store, taken, held_out(challenger))
             found = judge(policy, challenger, None, newest, label)
         passed += found.passed, challenger.manifest.metrics["loss"] < challenger.manifest.metrics["constant_loss"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,3 +278,17 @@ def logit(score: Floats) -> Floats:
     """Log-odds of probabilities, shape (n,), held within ``MAX_LOGIT`` of 0."""
     held = np.clip(np.asarray(score, dtype=np.float64), NEAREST, 1 - NEAREST)
     return np.asarray(np.clip(np.log(held) - np.log1p(-held), -MAX_LOGIT, MAX_LOGIT), dtype=np.float64)
+
+
+def strided(rows: int, most: int) -> NDArray[np.int64]:
+    """Places of at most so many rows at equal distances, the first and the last among them.
+
+    >>> strided(100, 4).tolist(), strided(2, 4).tolist()
+    ([0, 33, 66, 99], [0, 1])
+    """
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.int64))
+
+
+def outcomes(table: Any, target: str) -> Floats:
+    """The outcomes of an Arrow table's rows, shape (n,)."""
+    return np.asarray(table.column(target).to_numpy(), dtype=np.float64)

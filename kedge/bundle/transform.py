@@ -23,6 +23,7 @@ from kedge import code
 from kedge.bundle.signature import LARGEST, Input, Matrix, Signature, narrow, observed_categories, text_of
 from kedge.code import FAULTS, Package
 from kedge.errors import DataError, TransformError
+from kedge.measure import outcomes, strided
 
 if TYPE_CHECKING:
     from kedge.policy import Policy  # a server need not build the policy's schema
@@ -247,7 +248,7 @@ def learn(
     inputs = Signature.of(policy.model, observed_categories(policy.model, table)).inputs
     transform = made(policy.features.transform, package)
     if transform.fitted is not None and hasattr(transform.fitted, "fit"):
-        label = np.asarray(table.column(policy.model.target).to_numpy()[:fit_rows], dtype=np.float64)
+        label = outcomes(table, policy.model.target)[:fit_rows]
         try:
             transform.fitted.fit(frame_of_table(inputs, table.slice(0, fit_rows)), label)
         except FAULTS as exc:
@@ -305,7 +306,7 @@ def _compare(signature: TransformedSignature, seen: Matrix, wanted: Matrix, rows
 def _prove(signature: TransformedSignature, table: pa.Table, matrix: Matrix) -> None:
     """Refuse code whose values hang on more than the row."""
     odd = _odd_rows(signature.inputs, table)
-    some = np.union1d(np.linspace(0, table.num_rows - 1, PROVEN_ROWS).round().astype(np.int64), odd)
+    some = np.union1d(strided(table.num_rows, PROVEN_ROWS), odd)
     frame = frame_of_table(signature.inputs, table.take(some))
 
     compare = partial(_compare, signature)
@@ -315,8 +316,7 @@ def _prove(signature: TransformedSignature, table: pa.Table, matrix: Matrix) -> 
     order = np.random.default_rng(0).permutation(len(some))
     shuffled = signature.matrix(frame.iloc[order].reset_index(drop=True))
     compare(shuffled, first[order], some[order], f"is another value where rows come in another order: {OTHER_ROWS}")
-    evenly = np.linspace(0, len(some) - 1, PROVEN_ALONE).round().astype(np.int64)
-    for place in np.union1d(evenly, np.searchsorted(some, odd[:PROVEN_ALONE])).tolist():
+    for place in np.union1d(strided(len(some), PROVEN_ALONE), np.searchsorted(some, odd[:PROVEN_ALONE])).tolist():
         here = slice(place, place + 1)
         alone = signature.matrix(frame.iloc[here].reset_index(drop=True), int(some[place]))
         compare(alone, first[here], some[here], f"is another value where the row is alone: {OTHER_ROWS}")

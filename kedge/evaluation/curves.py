@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kedge.measure import Floats
+from kedge.measure import Floats, strided
+from kedge.metrics import area
 
 BINS = 10
 
@@ -36,24 +37,16 @@ def roc(label: Floats, score: Floats, *, most: int = 200) -> Roc | None:
     >>> round(roc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])).area, 4)
     0.75
     """
-    positives = float(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
+    below = area(label > 0.5, score)
+    if below is None:
         return None
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # the last row of each distinct score
-    caught = np.cumsum(label[order])[ends]
-    alarms = ends + 1 - caught
-    true_rate = np.concatenate([[0.0], caught / positives])
-    false_rate = np.concatenate([[0.0], alarms / negatives])
-    threshold = np.concatenate([[score.max() + 1.0], score[order][ends]])
-    area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
-    kept = np.unique(np.linspace(0, len(ends), min(most, len(ends) + 1)).round().astype(np.int64))
+    from sklearn.metrics import roc_curve
+
+    rates = roc_curve(label, score, drop_intermediate=False)
+    rates[2][0] = score.max() + 1.0  # sklearn's is infinite, which JSON does not know
+    kept = strided(len(rates[0]), most)
     return Roc(
-        false_positive_rate=false_rate[kept],
-        true_positive_rate=true_rate[kept],
-        threshold=threshold[kept],
-        area=area,
+        false_positive_rate=rates[0][kept], true_positive_rate=rates[1][kept], threshold=rates[2][kept], area=below
     )
 
 

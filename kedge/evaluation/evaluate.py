@@ -17,7 +17,7 @@ from kedge.bundle import Bundle, Predictor
 from kedge.errors import DataError, TransformError
 from kedge.evaluation.evaluation import MIN_ROWS, Evaluation, measure, metrics
 from kedge.evaluation.page import page
-from kedge.measure import Floats
+from kedge.measure import Floats, outcomes
 from kedge.policy import Policy
 from kedge.records import Checked, Evaluated, Gate, Record
 from kedge.store import Store
@@ -38,7 +38,7 @@ def run(policy: Policy, store: Store, run_name: str, fingerprint: str, bundle_id
     """
     champion_id = records.read_state(store, policy.name).champion_bundle
     kept = snapshot.load(store, policy.name, fingerprint)
-    label = label_of(policy, snapshot.read(store, kept, [policy.model.target]))
+    label = outcomes(snapshot.read(store, kept, [policy.model.target]), policy.model.target)
     with tempfile.TemporaryDirectory(prefix="kedge-evaluate-") as cache:
         challenger = bundle.fetch(store, policy.name, bundle_id, Path(cache))
         _refuse_other_scores(policy, challenger)
@@ -123,11 +123,6 @@ def _refuse_other_scores(policy: Policy, challenger: Bundle) -> None:
             "the code gives other values in another process, as what it keeps between calls, hash() of texts, the "
             "order of a set, the clock and files do; compute each value from the row alone"
         )
-
-
-def label_of(policy: Policy, table: pa.Table) -> Floats:
-    """The outcomes of a snapshot's rows, shape (n,)."""
-    return np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
 
 
 def held_out(trained: Bundle) -> int:

@@ -231,7 +231,7 @@ def _errors(found: Evaluation) -> list[Markup]:
 def _actual_values(found: Evaluation) -> Markup:
     label, score = found.label, found.challenger.score
     rows = len(label)
-    shown = np.unique(np.linspace(0, rows - 1, min(MAX_DOTS, rows)).round().astype(np.int64))
+    shown = measure.strided(rows, MAX_DOTS)
     dots = list(zip(score[shown].tolist(), label[shown].tolist(), strict=True))
     few = "" if len(dots) == rows else f" {len(dots):,} of {rows:,} rows are drawn, at equal distances in time."
     return report.section(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kedge.errors import DataError, UsageError
-from kedge.measure import Floats
+from kedge.measure import Floats, outcomes
 from kedge.policy import Policy
 from kedge.policy.section import MAX_SECONDS
 
@@ -42,7 +42,7 @@ class Blocks:
     @cached_property
     def label(self) -> Floats:
         """Outcomes, shape (rows,)."""
-        return np.asarray(self.table.column(self.policy.model.target).to_numpy(), dtype=np.float64)
+        return outcomes(self.table, self.policy.model.target)
 
     @cached_property
     def microseconds(self) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from kedge.bundle import Agreement, Fits, Holdout, Permutation, Signature, packa
 from kedge.bundle.estimators import named
 from kedge.bundle.transform import TransformedSignature
 from kedge.errors import DataError
-from kedge.measure import Floats
+from kedge.measure import Floats, outcomes
 from kedge.policy import Policy
 from kedge.training.estimators import (
     LONG_SHARE,
@@ -289,7 +289,7 @@ def fit_challenger(
     Raises:
         DataError: a class is missing, or features that cannot be read.
     """
-    label = np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)
+    label = outcomes(table, policy.model.target)
     time = table.column("_time").cast(pa.int64()).to_numpy()
     change = None if change_point is None else int(np.searchsorted(time, _microseconds(change_point), "left"))
     unseen = None

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from kedge import report
 from kedge.bundle import Fits, Predictor
 from kedge.errors import NotExplainable
-from kedge.measure import unit
+from kedge.measure import strided, unit
 from kedge.training.challenger import Challenger
-from kedge.training.permutation import sentence, strided
+from kedge.training.permutation import sentence
 from kedge.training.search import Found
 
 MAX_EXPLAINED = 200

@@ -14,7 +14,7 @@ from kedge import bundle, decision, drift
 from kedge.bundle import Bundle, packages
 from kedge.drift import Kind, Profile
 from kedge.errors import DataError
-from kedge.measure import Floats, best_constant, repeated
+from kedge.measure import best_constant, outcomes, repeated, strided
 from kedge.policy import Policy
 from kedge.steps import say
 from kedge.store import Store
@@ -22,7 +22,7 @@ from kedge.tables import scores, snapshot
 from kedge.training.challenger import Challenger, fit_challenger
 from kedge.training.estimators import calibration, mean_loss
 from kedge.training.page import page
-from kedge.training.permutation import sentence, strided
+from kedge.training.permutation import sentence
 from kedge.training.private import public, with_drawn_values
 from kedge.training.search import Journal, search
 
@@ -98,7 +98,7 @@ def measured(challenger: Challenger, table: pa.Table) -> dict[str, float]:
     the alternatives, fitted on the rows the estimator was chosen on.
     """
     policy, start = challenger.policy, challenger.holdout_start
-    label, unseen = _labels(table, policy), table.slice(start)
+    label, unseen = outcomes(table, policy.model.target), table.slice(start)
     objective, classes = policy.model.objective, len(policy.model.classes)
     constant, label = best_constant(objective, label[:start], classes), label[start:]
     said = {challenger.estimator: challenger.score(challenger.judged, unseen)}
@@ -146,7 +146,7 @@ def _outcomes(challenger: Challenger, unseen: pa.Table) -> Profile:
     """``_label`` and ``_score`` of the judged fit on rows that it never read."""
     model = challenger.policy.model
     columns = {
-        "_label": scores.labels(model, _labels(unseen, challenger.policy)),
+        "_label": scores.labels(model, outcomes(unseen, model.target)),
         **scores.columns(model, challenger.score(challenger.judged, unseen)),
     }
     kinds: dict[str, Kind] = dict.fromkeys(columns, "number")
@@ -203,7 +203,3 @@ def _write(folder: Path, challenger: Challenger, table: pa.Table, fingerprint: s
         derived_importance=challenger.column_importance if derived else None,
         report=lambda served: page(challenger, served, metrics, fits, table),
     )
-
-
-def _labels(table: pa.Table, policy: Policy) -> Floats:
-    return np.asarray(table.column(policy.model.target).to_numpy(), dtype=np.float64)

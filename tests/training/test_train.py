@@ -11,9 +11,9 @@ import pytest
 from kedge import bundle
 from kedge.drift import Profile
 from kedge.errors import DataError, UsageError
+from kedge.measure import strided
 from kedge.store import open_store
 from kedge.training import fit_challenger, step, train
-from kedge.training.permutation import strided
 from tests.training import rows
 
 
