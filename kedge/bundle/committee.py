@@ -8,8 +8,10 @@ log-odds, such as a forest that may say 0 or 1, has its probabilities averaged.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import add, mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,9 +94,12 @@ def merged_booster(members: Sequence[Booster], weights: Sequence[float]) -> Boos
         bases += weight * _margins(objective, learner["learner_model_param"]["base_score"])
         own = learner["gradient_booster"]["model"]["trees"]
         gain = sum(sum(tree["loss_changes"]) for tree in own) or 1.0
-        trees += [_scaled(tree, weight, weight / gain) | {"id": len(trees) + place} for place, tree in enumerate(own)]
+        for tree in own:  # gains grow with the rows of a fit: so a member has the share of its weight in importance
+            changes = [value * (weight / gain) for value in tree["loss_changes"]]
+            scaled = _with_leaves(tree, partial(mul, weight))
+            trees.append(scaled | {"loss_changes": changes, "id": len(trees)})
     for place, base in enumerate(bases.tolist()):  # a round has a tree for each class, in their order
-        trees[place] = _raised(trees[place], base)
+        trees[place] = _with_leaves(trees[place], partial(add, base))
     model = first["gradient_booster"]["model"]
     model["trees"] = trees
     model["tree_info"] = [place % classes for place in range(len(trees))]
@@ -113,27 +118,10 @@ def _margins(objective: str, base_score: str) -> NDArray[np.float64]:
     return (np.log(base) if objective == "count:poisson" else base).astype(np.float64)
 
 
-def _scaled(tree: dict[str, Any], weight: float, gain: float) -> dict[str, Any]:
-    """The tree with its leaves times a weight; an inner node's ``split_conditions`` is a threshold and stays.
-
-    Gains grow with the rows of a fit; scaled, a member has the share of its weight in the importance of a feature.
-    """
-    inner = [left >= 0 for left in tree["left_children"]]
+def _with_leaves(tree: dict[str, Any], change: Callable[[float], float]) -> dict[str, Any]:
+    """The tree with its leaves changed; an inner node's ``split_conditions`` is a threshold and stays."""
+    nodes = zip(tree["split_conditions"], tree["left_children"], strict=True)
     return tree | {
-        "split_conditions": [
-            value if split else value * weight for value, split in zip(tree["split_conditions"], inner, strict=True)
-        ],
-        "base_weights": [value * weight for value in tree["base_weights"]],
-        "loss_changes": [value * gain for value in tree["loss_changes"]],
-    }
-
-
-def _raised(tree: dict[str, Any], by: float) -> dict[str, Any]:
-    """The tree with so much more in each leaf."""
-    inner = [left >= 0 for left in tree["left_children"]]
-    return tree | {
-        "split_conditions": [
-            value if split else value + by for value, split in zip(tree["split_conditions"], inner, strict=True)
-        ],
-        "base_weights": [value + by for value in tree["base_weights"]],
+        "split_conditions": [value if left >= 0 else change(value) for value, left in nodes],
+        "base_weights": [change(value) for value in tree["base_weights"]],
     }
