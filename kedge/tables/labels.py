@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kedge import clock
 from kedge.errors import DataError, UsageError
@@ -29,10 +28,10 @@ MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulled:
+def pull(store: Store, policy: Policy) -> Pulled:
     """Append the labels of ``data.labels`` that the log lacks; calling it twice changes nothing.
 
-    It begins ``overlap`` before the newest label it has seen, or before the clock where that one is dated ahead of it;
+    It begins ``OVERLAP`` before the newest label it has seen, or before the clock where that one is dated ahead of it;
     how far it came is the transaction number of its writer in the labels table, so there is no other state.
 
     Raises:
@@ -44,7 +43,7 @@ def pull(store: Store, policy: Policy, *, overlap: timedelta = OVERLAP) -> Pulle
     if declared is None:
         raise UsageError(f"policy {policy.name}: data.labels is not given; labels come through the collector only")
     seen = appending.last_sequence(store, policy, "labels", WRITER)
-    start = None if seen is None else EPOCH + seen * MICROSECOND - overlap
+    start = None if seen is None else EPOCH + seen * MICROSECOND - OVERLAP
     table = _table(policy, declared)
     rows, faults, invalid = _read(table, start)
     fresh = _not_logged(store, policy, rows, start)
@@ -120,13 +119,6 @@ def _table(policy: Policy, declared: LabelSource) -> Table:
 def _not_logged(store: Store, policy: Policy, rows: pa.Table, start: datetime | None) -> pa.Table:
     """Rows that the log lacks, each once; the same id with another outcome or time is a correction and is kept."""
     logged = log.read_labels(store, policy, start).select(rows.column_names)
-    keys = _keys(pa.concat_tables([logged, rows]))
-    _, first = np.unique(keys, return_index=True)
-    fresh = np.sort(first[first >= logged.num_rows]) - logged.num_rows
-    return rows.take(pa.array(fresh))
-
-
-def _keys(rows: pa.Table) -> NDArray[np.str_]:
-    texts = [rows["_id"], rows["_label"].cast(pa.string()), rows["_observed"].cast(pa.int64()).cast(pa.string())]
-    joined = pc.binary_join_element_wise(*texts, "\x1f")
-    return np.asarray(joined.to_pylist(), dtype=str)
+    both = pa.concat_tables([logged, rows]).append_column("row", pa.array(np.arange(len(logged) + len(rows))))
+    first = both.group_by(rows.column_names).aggregate([("row", "min")])["row_min"].to_numpy()
+    return rows.take(pa.array(np.sort(first[first >= len(logged)]) - len(logged)))
