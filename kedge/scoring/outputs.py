@@ -334,11 +334,12 @@ class SqlOutput:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        from kedge.tables.sql import first_line
+
         try:
             yield
         except self._faults as exc:
-            said = str(getattr(exc, "orig", None) or exc).strip().split("\n", 1)[0]
-            raise StoreError(f"{self.place}: the database refused: {said}") from None
+            raise StoreError(f"{self.place}: the database refused: {first_line(exc)}") from None
 
 
 def _resolved(location: str) -> str:

@@ -79,7 +79,7 @@ class SqlReader:
                 options = {"stream_results": True, "max_row_buffer": BATCH_ROWS, "no_parameters": True}
                 yield connection.execution_options(**options).exec_driver_sql(query)
         except SQLAlchemyError as exc:
-            raise DataError(f"{self.place}: the database refused: {_line(exc)}") from None
+            raise DataError(f"{self.place}: the database refused: {first_line(exc)}") from None
 
     def _array(self, name: str, values: list[Any]) -> pa.Array:
         try:
@@ -158,5 +158,6 @@ def _without_end(query: str) -> str:
     return query[: len(marked.rstrip("; \t\r\n"))]
 
 
-def _line(exc: SQLAlchemyError) -> str:
+def first_line(exc: SQLAlchemyError) -> str:
+    """What the database said."""
     return str(getattr(exc, "orig", None) or exc).strip().split("\n", 1)[0]
