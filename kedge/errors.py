@@ -26,6 +26,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterable
 
 PASSWORD = re.compile(r"(?<=://)[^/\s@:]*:(?!\d+/)\S*@|(?<=https://)[^/\s@]+@|(?<=http://)[^/\s@]+@")
 SECRET = re.compile(r"(?i)([?&;][\w-]*(?:password|passwd|pwd|token|secret|signature|sig|key)=)[^&;\s]+")
@@ -52,6 +53,17 @@ def cause(exc: OSError, place: object) -> str:
     if exc.errno in (errno.EACCES, errno.EPERM):
         return f"{what}; give it to user {os.getuid()}: chown -R {os.getuid()} {place}"
     return f"{what}; mount {place} to be written to, or name another place" if exc.errno == errno.EROFS else what
+
+
+def some(names: Iterable[object], most: int = 20) -> str:
+    """Names for a message, the first ones where there are many.
+
+    >>> some(["AT", "BE"]), some(range(1500), 2)
+    ('AT, BE', '0, 1 and 1,498 more')
+    """
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 class KedgeError(Exception):

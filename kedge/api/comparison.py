@@ -14,7 +14,7 @@ from kedge.drift.arrow_reader import kind_of, type_of
 from kedge.drift.columns import Categories, Numbers
 from kedge.drift.compare import MIN_ROWS
 from kedge.drift.text import told
-from kedge.errors import DataError
+from kedge.errors import DataError, some
 from kedge.policy import Policy
 from kedge.progress import watched
 from kedge.tables.columns import Kind, describe_missing, fields_of, formats, named
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
 """How the types of a reference begin that are numbers."""
-MAX_NAMED = 20
-"""Columns named in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,9 +206,9 @@ def _shared(known: Profile, present: list[str], policy: Policy | None, what: str
     names = {each: each for each in present} if policy is None else named(policy.model, present)
     names = {column: name for column, name in names.items() if name in known.columns}
     if not names:
-        both = ", ".join(present[:MAX_NAMED]), ", ".join(list(known.columns)[:MAX_NAMED])
         raise DataError(
-            f"{what}: has none of the columns of the reference; it has: {both[0]}; the reference: {both[1]}"
+            f"{what}: has none of the columns of the reference; it has: {some(present)}; the reference: "
+            f"{some(known.columns)}"
         )
     return names
 

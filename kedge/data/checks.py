@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
+from kedge.errors import some
 from kedge.policy import Feature, Model
 from kedge.tables.columns import FAULT, FILE, ID, ROW, TIME, negatives
 from kedge.tables.ids import hashes_of, match
@@ -23,8 +24,6 @@ MAX_VALUES = 10
 """Values of the target named in a message."""
 MAX_LENGTH = 60
 """Characters shown of such a value."""
-MAX_NAMED = 20
-"""Allowed categories named in a message."""
 MAX_SHOWN = 200
 """Invalid rows shown one by one."""
 MAX_SEEN = 5
@@ -241,7 +240,7 @@ def _feature(feature: Feature) -> pa_check.Column:
     if feature.type == "category":
         checks = []
         if feature.values is not None:
-            checks.append(pa_check.Check.isin(feature.values, error=f"one of {_some(feature.values)}"))
+            checks.append(pa_check.Check.isin(feature.values, error=f"one of {some(feature.values)}"))
         return pa_check.Column(object, checks, nullable=feature.nullable)
     checks = [_finite()]
     if feature.min is not None:
@@ -249,11 +248,6 @@ def _feature(feature: Feature) -> pa_check.Column:
     if feature.max is not None:
         checks.append(pa_check.Check.le(feature.max, error=f"at most {feature.max:g}"))
     return pa_check.Column(float, checks, nullable=feature.nullable)
-
-
-def _some(values: Sequence[str]) -> str:
-    more = len(values) - MAX_NAMED
-    return ", ".join(values[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _finite() -> pa_check.Check:
@@ -354,9 +348,8 @@ def _class_notes(model: Model, spelled: Mapping[str, int]) -> list[str]:
 
 
 def _seen(spelled: Mapping[str, int]) -> str:
-    more = ", ..." if len(spelled) > MAX_VALUES else ""
     short = [(value if len(value) <= MAX_LENGTH else f"{value[:MAX_LENGTH]}...", n) for value, n in spelled.items()]
-    return ", ".join(f"{value!r} ({count:,})" for value, count in short[:MAX_VALUES]) + more
+    return some((f"{value!r} ({count:,})" for value, count in short), MAX_VALUES)
 
 
 def place(row: Mapping[str, Any]) -> str:

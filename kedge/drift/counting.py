@@ -16,7 +16,7 @@ from kedge.drift.columns import Categories, Column, NotCounted, Numbers, types
 from kedge.drift.dependence import DependenceCounter, choose_levels
 from kedge.drift.numeric import NumberBuilder, NumberCounter
 from kedge.drift.profile import Profile
-from kedge.errors import DataError
+from kedge.errors import DataError, some
 
 HELD_BYTES = 24_000_000
 """Of a reference's first rows, held to choose edges on."""
@@ -97,7 +97,7 @@ class _Shared:
 def _builders(schema: pa.Schema, kinds: Mapping[str, Kind]) -> dict[str, NumberBuilder | CategoryBuilder]:
     for name in kinds:
         if name not in schema.names:
-            raise DataError(f"column {name!r} is to be profiled, but the table has: {', '.join(schema.names[:20])}")
+            raise DataError(f"column {name!r} is to be profiled, but the table has: {some(schema.names)}")
     builders: dict[str, NumberBuilder | CategoryBuilder] = {}
     scratch, hold_rows = Scratch(), max(MIN_HELD, HELD_BYTES // (8 * len(schema)))
     for column in schema:
@@ -116,7 +116,7 @@ def _paired(schema: pa.Schema, dependence: bool | Sequence[str]) -> list[str]:
     if dependence is not True:
         unknown = [name for name in dependence or () if name not in schema.names]
         if unknown:
-            raise DataError(f"column {unknown[0]!r} is to be paired, but the table has: {', '.join(schema.names[:20])}")
+            raise DataError(f"column {unknown[0]!r} is to be paired, but the table has: {some(schema.names)}")
         return list(dependence or ())
     return [column.name for column in schema if kind_of(column.type) in ("number", "category")]
 

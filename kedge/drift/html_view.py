@@ -13,6 +13,7 @@ from kedge import report
 from kedge.drift.columns import Categories, Column, Counts, NotCounted, Numbers
 from kedge.drift.compare import Comparison, Feature, same_period
 from kedge.drift.profile import Profile
+from kedge.errors import some
 from kedge.report.page import small_multiples
 
 BARS = 24
@@ -51,7 +52,7 @@ def summary(comparison: Comparison) -> Markup:
     if comparison.verdict == "too few rows":
         sentence = "Too few rows to say anything: this is not the same as no drift."
     elif drifted:
-        sentence = f"Drifted, the surest first: {', '.join(drifted[:20])}{', ...' if len(drifted) > 20 else ''}."
+        sentence = f"Drifted, the surest first: {some(drifted)}."
     else:
         sentence = "No column drifted."
     extra = f"Columns the reference does not have: {', '.join(comparison.extra)}." if comparison.extra else ""

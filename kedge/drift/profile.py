@@ -10,7 +10,7 @@ import orjson
 from kedge.drift import columns
 from kedge.drift.columns import Column
 from kedge.drift.dependence import Dependence
-from kedge.errors import DataError
+from kedge.errors import DataError, some
 
 FORMAT = "kedge-profile/1"
 
@@ -68,7 +68,7 @@ class Profile:
         """
         for name in names:
             if name not in self.columns:
-                raise DataError(f"the profile has no column {name!r}; it has: {', '.join(list(self.columns)[:20])}")
+                raise DataError(f"the profile has no column {name!r}; it has: {some(self.columns)}")
         return Profile(
             rows=self.rows,
             columns={name: self.columns[name] for name in names},

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.compute as pc
 
-from kedge.errors import UsageError
+from kedge.errors import UsageError, some
 from kedge.policy.model import MAX_CHARACTERS, MAX_CLASSES, may_name
 from kedge.scaffold.leak import telling, telling_of_classes
 from kedge.scaffold.look import Column, Look, number_text, rows_a_day, sort_key
@@ -41,8 +41,6 @@ MIN_CLASS_ROWS = 8
 """Of so many drawn rows not one lies among the oldest 60 % once in 1,500 times."""
 MAX_CATEGORIES = 500
 MAX_FAULTS = 5
-MAX_NAMED = 20
-"""Columns named in a message."""
 CLASSES = 20
 """A target with no more different whole numbers or texts may mean classes."""
 LEAK = 0.99
@@ -221,7 +219,7 @@ def _named_target(look: Look, name: str) -> Guess:
     if column is None:
         present = [column.name for column in look.columns]
         close = difflib.get_close_matches(name, present, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {_some(present)}"
+        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {some(filter(None, present))}"
         raise UsageError(f"--target {name!r}: no such column in {look.source.location}{hint}")
     fault = _unfit(column)
     if fault:
@@ -242,14 +240,8 @@ def _target(look: Look) -> Guess:
         return Guess(column=two[0], role="target", why="the only column with two values")
     raise UsageError(
         f"{look.source.location}: no column looks like the outcome to predict; name it: --target COLUMN, one of "
-        f"{_some([column.name for column in look.columns])}"
+        f"{some(column.name for column in look.columns if column.name)}"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    names = [name for name in names if name]
-    more = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _unfit(column: Column) -> str:
@@ -316,7 +308,7 @@ def _task(look: Look, column: Column, task: Task | None, positive: str | None) -
     if positive is not None:
         positive = number_text(positive) if column.kind in ("number", "integer") else positive
         if positive not in values:
-            raise UsageError(f"--positive {positive!r}: {column.name!r} holds {_some(values)}")
+            raise UsageError(f"--positive {positive!r}: {column.name!r} holds {some(values)}")
         return _Chosen("binary", _label(column, positive), "as told")
     if column.distinct == 2:
         known = [value for value in values if value.lower() in POSITIVE]
@@ -357,12 +349,11 @@ def _without_rare(outcome: Guess) -> Guess:
         return outcome
     rows = sum(rare.values())
     kept = {value: count for value, count in column.values.items() if value not in rare}
-    named = ", ".join(f"{value} ({count})" for value, count in list(rare.items())[:MAX_NAMED])
-    more = f" and {len(rare) - MAX_NAMED:,} more" if len(rare) > MAX_NAMED else ""
+    named = some(f"{value} ({count})" for value, count in rare.items())
     fewer = replace(
         column, values=kept, distinct=len(kept), missing=column.missing + rows, invalid=column.invalid + rows
     )
-    why = f"{outcome.why}; classes of fewer than {MIN_CLASS_ROWS} rows are left out: {named}{more}"
+    why = f"{outcome.why}; classes of fewer than {MIN_CLASS_ROWS} rows are left out: {named}"
     return replace(outcome, column=fewer, why=why)
 
 
@@ -400,7 +391,7 @@ def _undecided(look: Look, column: Column) -> str:
     )
     again += f"; {_waiting(column)!r} reads like no outcome yet: leave those empty" if _waiting(column) else ""
     return (
-        f"target {column.name!r} holds {column.distinct:,} different {what} ({_some(values)}){again}: kedge predicts "
+        f"target {column.name!r} holds {column.distinct:,} different {what} ({some(values)}){again}: kedge predicts "
         "classes, one class against all others, or a number; say which:\n" + "\n".join(lines)
     )
 

@@ -19,7 +19,7 @@ from kedge.errors import DataError, UsageError
 from kedge.policy import Source
 from kedge.tables import columns as column_types
 from kedge.tables import sources
-from kedge.tables.columns import kind_of
+from kedge.tables.columns import is_text, kind_of
 from kedge.tables.reader import sample, sampled
 from kedge.tables.scan import widened
 from kedge.tables.untyped import LONG, READABLE, TextGuess
@@ -198,7 +198,7 @@ def _column(name: str, raw: pa.Array, told: str | None) -> tuple[Column, pa.Arra
     if pa.types.is_decimal32(raw.type) or pa.types.is_decimal64(raw.type):  # which not every function of Arrow takes
         raw = raw.cast(pa.decimal128(raw.type.precision, raw.type.scale))
     stored_as = str(raw.type)
-    if _is_text(raw):
+    if is_text(raw.type):
         raw = pc.if_else(pc.equal(raw, ""), None, raw)  # a missing value, as it is where rows are read
     kind, read = _kind(raw)
     formats, example = _formats(name, raw, kind) if told is None else _told(name, raw, told)
@@ -281,7 +281,7 @@ def _told(name: str, raw: pa.Array, format: str) -> tuple[list[str], str]:
 
 def _numbers_dates(numbers: pa.Array) -> list[str]:
     """The formats of dates such as 20260131, if these are some: of other numbers one of thirty would be."""
-    if len(numbers) < MIN_NUMBERED or not (_is_text(numbers) or pa.types.is_integer(numbers.type)):
+    if len(numbers) < MIN_NUMBERED or not (is_text(numbers.type) or pa.types.is_integer(numbers.type)):
         return []
     return [each for each in ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S") if _reads(numbers, each, YEARS)]
 
@@ -319,10 +319,6 @@ def _lettered(texts: pa.Array) -> float:
     texts = texts.filter(pc.invert(column_types.missing(texts)))
     other = pc.replace_substring_regex(texts, rf"(\b|[0-9])({MONEY})(\b|[0-9])", "")
     return float(pc.mean(pc.match_substring_regex(other, r"\p{L}")).as_py() or 0)
-
-
-def _is_text(column: pa.Array) -> bool:
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
 def _time_formats(texts: pa.Array) -> list[str]:
@@ -372,7 +368,7 @@ def _kind(raw: pa.Array) -> tuple[Kind, pa.Array]:
         return "time", column_types.convert(raw, "time").values
     if kind_of(kind) == "number":
         return _number(column_types.convert(raw, "number").values)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         return _text(raw.dictionary_decode() if pa.types.is_dictionary(raw.type) else raw)
     return "other", raw
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kedge.decimals import A_SECOND, digits_of, nearest, seconds, spelled, widened
-from kedge.errors import DataError
+from kedge.errors import DataError, some
 from kedge.policy import Data, Model
 
 TIME, ID, FILE, ROW, FAULT = "_time", "_id", "_file", "_row", "_fault"
@@ -99,11 +99,11 @@ def convert(
         DataError: the type cannot hold such values; without the place, which the caller knows.
     """
     column = _plain(column)
-    if format in SINCE_1970 and (_is_text(column.type) or _is_number(column.type)):
+    if format in SINCE_1970 and (is_text(column.type) or _is_number(column.type)):
         return _since_1970(column, format)
     if format is not None and kind == "time" and pa.types.is_integer(column.type):  # 20260131
         column = column.cast(pa.string())
-    if format is not None and _is_text(column.type):
+    if format is not None and is_text(column.type):
         return _formatted(column, kind, format)
     match kind:
         case "number":
@@ -130,7 +130,7 @@ def counted(column: pa.Array, kind: Kind, format: str | None = None) -> tuple[pa
     What needs no reading costs nothing: NaN stays, and text stays dictionary-encoded.
     """
     held = column.type
-    if kind == "category" and _is_text(held.value_type if pa.types.is_dictionary(held) else held):
+    if kind == "category" and is_text(held.value_type if pa.types.is_dictionary(held) else held):
         return column, 0
     if kind == "number" and held == pa.float64():
         ends = pc.min_max(column).as_py()
@@ -162,7 +162,7 @@ def kind_of(held: pa.DataType) -> Kind | None:
         return kind_of(held.value_type)
     if isinstance(held, pa.BaseExtensionType):
         return "category" if held.extension_name == "arrow.uuid" else kind_of(held.storage_type)
-    if _is_text(held):
+    if is_text(held):
         return "category"
     if pa.types.is_timestamp(held) or pa.types.is_date(held):
         return "time"
@@ -226,7 +226,7 @@ def _plain(column: pa.Array) -> pa.Array:
         return _plain(pc.run_end_decode(column))
     if isinstance(kind, pa.BaseExtensionType):
         return _uuids(column.storage) if kind.extension_name == "arrow.uuid" else _plain(column.storage)
-    if not (_is_text(kind) or _is_number(kind) or any(holds(kind) for holds in OTHERS)):
+    if not (is_text(kind) or _is_number(kind) or any(holds(kind) for holds in OTHERS)):
         raise DataError(f"holds {kind}, which no model input is made of; flatten it, cast it to text or leave it out")
     return column
 
@@ -254,7 +254,8 @@ def _uuids(column: pa.Array) -> pa.Array:
     return pc.if_else(column.is_valid(), written, pa.scalar(None, pa.string()))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the values of an Arrow type are texts, however they lie in memory."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -284,7 +285,7 @@ def _doubles(column: pa.Array) -> Converted:
         values = column.cast(pa.int8()).cast(pa.float64())
     elif pa.types.is_duration(kind):
         values = _seconds(column)
-    elif _is_text(kind):
+    elif is_text(kind):
         values, wrong = _parsed(column, pa.float64(), _float)
         reason = "is not a number"
     else:
@@ -302,7 +303,7 @@ def missing(column: pa.Array) -> pa.Array:
     """Which values mean "no value" where numbers are read, as booleans."""
     if pa.types.is_floating(column.type):
         return pc.is_null(column, nan_is_null=True)
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return pc.is_null(column)
     return pc.or_(pc.is_null(column), pc.is_in(pc.utf8_trim_whitespace(column), pa.array(MISSING_NUMBERS, column.type)))
 
@@ -356,7 +357,7 @@ def _digits(text: pa.Array, format: str) -> pa.Array:
 
 def _since_1970(column: pa.Array, format: str) -> Converted:
     """Times that are numbers, of integers to the last digit."""
-    column = _whole(column) if _is_text(column.type) else column
+    column = _whole(column) if is_text(column.type) else column
     whole = pa.types.is_integer(column.type)
     read = Converted(column, np.zeros(len(column), bool), "") if whole else _numbers(column)
     numbers = pc.fill_null(read.values, 0).to_numpy(zero_copy_only=False)
@@ -394,7 +395,7 @@ def _integers(column: pa.Array) -> Converted:
 
 def _booleans(column: pa.Array) -> Converted:
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         values, wrong = _parsed(column, pa.bool_(), _boolean)
         reason = "is not true or false (nor 1 or 0); a category takes any two texts"
         return Converted(values.cast(pa.int8()).cast(pa.float64()), wrong, reason)
@@ -450,7 +451,7 @@ def _times(column: pa.Array) -> Converted:
         read = _within_calendar(Converted(column, np.zeros(len(column), bool), ""))
         plain = read.values.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
         return Converted(plain.cast(TIMESTAMP), read.wrong, read.reason)
-    if not _is_text(kind):
+    if not is_text(kind):
         raise DataError(
             f"holds {kind}; a time is a timestamp, a date or ISO 8601 text such as 2026-03-02T08:00:00Z; "
             "a bare number does not say its unit, which data.time_format does, such as unix_seconds or excel_days"
@@ -533,7 +534,7 @@ def _places(column: pa.Array, classes: Sequence[str | int]) -> Converted:
         read = _numbers(column).values
         known: list[tuple[float | str | None, int]] = [(_as_number(each), place) for place, each in enumerate(classes)]
         if any(value is None for value, _ in known):
-            raise DataError(f"holds {column.type}, and model.classes are texts: {_some(classes)}")
+            raise DataError(f"holds {column.type}, and model.classes are texts: {some(classes, MAX_NAMED)}")
     else:
         known = [(text, place) for place, each in enumerate(classes) for text in _spellings(each)]
         read = _without_missing(_texts(column), [str(text) for text, _ in known])
@@ -541,12 +542,8 @@ def _places(column: pa.Array, classes: Sequence[str | int]) -> Converted:
     found = pa.array(places, pa.float64()).take(pc.index_in(read, pa.array(spelled, read.type)))
     found = pc.if_else(pc.is_valid(read), found, pa.scalar(None, pa.float64()))
     wrong = pc.and_(pc.is_valid(read), pc.is_null(found)).to_numpy(zero_copy_only=False)
-    reason = f"is none of model.classes {_some(classes)}; a new class goes to their end"
+    reason = f"is none of model.classes {some(classes, MAX_NAMED)}; a new class goes to their end"
     return Converted(found, np.asarray(wrong, bool), reason)
-
-
-def _some(classes: Sequence[str | int]) -> str:
-    return ", ".join(map(str, classes[:MAX_NAMED])) + (", ..." if len(classes) > MAX_NAMED else "")
 
 
 def _spellings(label: Label) -> list[str]:
@@ -635,6 +632,5 @@ def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) 
         alike = [each for each in free if each.casefold().strip() == name.casefold().strip()]
         close = alike or difflib.get_close_matches(name, free, n=1)
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
     lacking = f"column {parts[0]} is" if len(parts) == 1 else f"columns {', '.join(parts)} are"
-    return f"{place}: {lacking} missing; the table has: {shown}"
+    return f"{place}: {lacking} missing; the table has: {some(present)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kedge.body import shown
-from kedge.errors import DataError
+from kedge.errors import DataError, some
 from kedge.policy import Policy
 
 MAX_NAMED = 10
@@ -56,7 +56,7 @@ def _place(policy: Policy, label: Any) -> float:
     classes = policy.model.classes
     if isinstance(label, str) == isinstance(classes[0], str) and type(label) in (str, int, float) and label in classes:
         return float(classes.index(label))  # 1.0 is the class 1
-    names = ", ".join(map(repr, classes[:MAX_NAMED])) + (", ..." if len(classes) > MAX_NAMED else "")
+    names = some(map(repr, classes), MAX_NAMED)
     raise DataError(
         f"model {policy.name}: label {shown(label)} is none of the classes {names}; a new class goes to the end of "
         "model.classes",

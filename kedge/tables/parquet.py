@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from kedge.body import MAX_RATIO
 from kedge.errors import DataError
-from kedge.tables.columns import describe_missing
+from kedge.tables.columns import describe_missing, is_text
 from kedge.tables.files import PARQUET, File, find
 from kedge.tables.reader import BATCH_ROWS, COUNTED_ROWS, Bounds, Piece, TableReader, refuse_twice, spread_over
 
@@ -187,11 +187,7 @@ def _is_of(path: str, columns: Sequence[str]) -> bool:
 
 
 def _is_text(column: pa.Array) -> bool:
-    return pa.types.is_dictionary(column.type) or column.type in (
-        pa.string(),
-        pa.large_string(),
-        pa.string_view(),
-    )
+    return pa.types.is_dictionary(column.type) or is_text(column.type)
 
 
 def with_constants(batch: pa.RecordBatch, values: Mapping[str, str | None]) -> pa.RecordBatch:

@@ -25,6 +25,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from kedge.clouds import reason
 from kedge.errors import DataError, StoreError, UsageError
 from kedge.tables.cloud_files import file_system
+from kedge.tables.columns import is_text
 from kedge.tables.commits import opened
 
 FILE_ROWS = 4_000_000
@@ -252,5 +253,4 @@ def _refuse_other_types(table: DeltaTable, schema: pa.Schema, location: str) -> 
 
 
 def _alike(one: pa.DataType, other: pa.DataType) -> bool:
-    texts = (pa.string(), pa.large_string(), pa.string_view())
-    return bool(one == other or (one in texts and other in texts))
+    return bool(one == other or (is_text(one) and is_text(other)))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from kedge import metrics
 from kedge.bundle import Effect, Matrix, Permutation
-from kedge.measure import Floats, losses
+from kedge.errors import some
+from kedge.measure import Floats, losses, strided
 from kedge.policy import Metric, Policy
 
 REPEATS = 5
@@ -83,16 +84,10 @@ def sentence(found: Permutation) -> str:
     idle, count = found.idle, len(found.features)
     if not idle:
         return f"each of {count} features shows an effect on {found.metric} on {found.rows:,} rows held out"
-    more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
     return (
         f"{len(idle)} of {count} features {'shows' if len(idle) == 1 else 'show'} no effect on {found.metric} on "
-        f"{found.rows:,} rows held out: {', '.join(idle[:MAX_NAMED])}{more}"
+        f"{found.rows:,} rows held out: {some(idle, MAX_NAMED)}"
     )
-
-
-def strided(rows: int, most: int) -> NDArray[np.int64]:
-    """Places of at most so many rows at equal distances, the first and the last among them."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.int64))
 
 
 def _effects(
