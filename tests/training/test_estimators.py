@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kedge import policy as policies
-from kedge.bundle import Signature, observed_categories
+from kedge.bundle import Input, Signature, observed_categories
 from kedge.bundle.estimators import ESTIMATORS
 from kedge.training import estimators
 from kedge.training.estimators import Rows, attempt
@@ -55,6 +55,17 @@ def test_importance_sums_to_one_and_finds_what_matters(name: str) -> None:
     assert list(shares) == list(signature.names)
     assert shares["x0"] == max(shares[name] for name in ("x0", "x2", "x3"))
     assert shares["x2"] < 0.1
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS])
+def test_any_name_that_a_derived_column_may_have_can_be_learned_from(estimator: str) -> None:
+    names = ["country_Korea, Republic of", 'price: "net"', "{x}", "größe"]
+    signature = Signature(tuple(Input(name=name, type="number") for name in names))
+    matrix = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    table = Rows(matrix, (matrix[:, 0] > 0).astype(float), np.arange(300))
+    candidate = attempt(estimator, rows.policy(), signature, table)
+    assert np.isfinite(candidate.loss)
+    assert set(estimators.importance(estimator, candidate.model, signature)) == set(names)
 
 
 def test_a_feature_without_any_value_is_no_obstacle() -> None:

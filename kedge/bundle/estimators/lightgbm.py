@@ -36,6 +36,7 @@ OWN = frozenset({
 })  # fmt: skip
 """Parameters that kedge sets, that name files, or on which the form of the model hangs."""
 ROUNDS = ("n_estimators", "num_iterations", "num_boost_round", "num_trees", "num_round", "num_rounds")
+REFUSED = re.compile(r'[^\x00-\x7f]|[",:{}\[\]]')
 LEAVES = re.compile(r"^(leaf_value|leaf_const|leaf_coeff|internal_value)=(.*)$", re.MULTILINE)
 FLOAT32, SCORE, CONTRIBUTIONS = 0, 0, 3  # LightGBM's codes for a matrix' type and for kinds of prediction
 
@@ -222,9 +223,10 @@ def library() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
 
 
 def _names(signature: Signature) -> list[str]:
-    """The features' names as LightGBM takes them, without spaces; their places where two would be alike."""
+    """The features' names as LightGBM takes them, without spaces; their places where two would be alike, or one has a
+    sign of JSON, as a derived column may."""
     names = [name.replace(" ", "_") for name in signature.names]
-    plain = len(set(names)) == len(names) and all(name.isascii() for name in names)
+    plain = len(set(names)) == len(names) and not any(REFUSED.search(name) for name in names)
     return names if plain else [f"feature_{place}" for place in range(len(names))]
 
 
