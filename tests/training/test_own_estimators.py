@@ -278,6 +278,7 @@ def test_what_is_no_probability_of_each_class_is_refused(monkeypatch, answer, sa
     ("method", "does", "said"),
     [
         ("fit", lambda *_: {}["secret"], r"cannot be fitted: KeyError; it gets"),
+        ("fit", lambda _self, frame, *_: frame.country.astype(float), r"cannot be fitted: ValueError; it gets"),
         ("fit", lambda *_: None, "its fit returns nothing; it must return the estimator"),
         ("__init__", lambda _self: {}["secret"], "cannot be made: KeyError; it is called without arguments"),
     ],

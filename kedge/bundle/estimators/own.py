@@ -59,9 +59,10 @@ class Own(SklearnEstimator):
         table = rows.matrix if self._of_the_library else frame(settings.signature, rows.matrix)
         try:
             fitted = estimator.fit(table, rows.label, **weights)
-        except code.FAULTS as exc:
-            said = str(exc) if isinstance(exc, (TypeError, ValueError)) else code.fault(exc)
-            raise UsageError(f"train.estimators: {self.name} cannot be fitted: {said}; {GIVEN}") from exc
+        except code.FAULTS as exc:  # its text may hold values of rows; scikit-learn's own gets numbers alone
+            plain = self._of_the_library and isinstance(exc, (TypeError, ValueError))
+            said = str(exc) if plain else code.fault(exc)
+            raise UsageError(f"train.estimators: {self.name} cannot be fitted: {said}; {GIVEN}") from None
         if fitted is None:
             raise UsageError(f"train.estimators: {self.name}: its fit returns nothing; it must return the estimator")
         return fitted if self._of_the_library else Framed(fitted, settings.signature)
