@@ -28,10 +28,12 @@ def identity_of(store: Store) -> str | None:
         StoreError: the store cannot be read, or its ``store.json`` is not one.
     """
     try:
-        return str(orjson.loads(store.get(KEY))["id"])
+        raw = store.get(KEY)
     except KeyError:
         return None
-    except (orjson.JSONDecodeError, TypeError) as exc:
+    try:
+        return str(orjson.loads(raw)["id"])
+    except (orjson.JSONDecodeError, TypeError, KeyError) as exc:
         raise StoreError(f"{store.url}/{KEY}: is no store's identity: {exc}; restore it from a backup") from exc
 
 

@@ -63,7 +63,7 @@ def test_a_memory_that_was_emptied_remembers_the_store_again(store, tmp_path):
     assert (tmp_path / "memory").read_text() == identity_of(store)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"{}"])
 def test_a_spoilt_identity_is_named(store, content):
     store.put(KEY, content)
     with pytest.raises(StoreError, match=r"store\.json: is no store's identity"):
