@@ -387,7 +387,7 @@ def _fractional(raw: pa.Array, sign: str) -> bool:
     """Whether whole numbers may have fractions next month: prices as 12.00, what pandas makes of integers with gaps."""
     if pa.types.is_decimal(raw.type):
         return bool(raw.type.scale > 0)
-    if _is_text(raw):
+    if is_text(raw.type):
         return bool(pc.any(pc.match_substring(raw, sign)).as_py())
     return bool(pa.types.is_floating(raw.type))
 
