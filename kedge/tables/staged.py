@@ -166,13 +166,13 @@ class Staged:
             table.alter.add_columns(Schema.from_arrow(new).fields)
 
     def _open_file(self) -> None:
-        if self._partition and not self._actions and self._opened() is None:
-            self._made()  # files of days without a table are those of one that lost its log
         folder = "{}={}/".format(*self._partition) if self._partition else ""
         self._path, self._rows = f"{folder}part-{uuid4()}.snappy.parquet", 0
         place = f"{self._root}/{self._path}"
         if isinstance(self._system, pafs.LocalFileSystem):
             self._system.create_dir(place.rpartition("/")[0], recursive=True)
+        if not self._actions and self._opened() is None:
+            self._made()  # files without a table are those of one that lost its log, or of somebody else
         self._stream = self._system.open_output_stream(place)
         repeating = [field.name for field in self._schema if field.type == pa.string() and field.name != "_id"]
         self._writer = pq.ParquetWriter(self._stream, self._schema, compression="snappy", use_dictionary=repeating)
