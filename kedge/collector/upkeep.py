@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from kedge.collector.declared import Declared
 from kedge.collector.metrics import Metrics
@@ -15,8 +15,8 @@ from kedge.store import Store
 from kedge.tables import upkeep
 
 CLEAN_SECONDS = 86_400
-FIRST_CLEAN_SECONDS = 3600
-"""After a start; then every day."""
+AGAIN_SECONDS = 3600
+"""Until the first cleaning after a start, and after one that failed."""
 
 
 class Upkeep:
@@ -28,39 +28,46 @@ class Upkeep:
         self._settings = settings
         self._metrics = metrics
         self._runs = 0
-        self._cleaned = time.monotonic() - CLEAN_SECONDS + FIRST_CLEAN_SECONDS
+        self._clean_at = monotonic() + AGAIN_SECONDS
 
     def run_if_due(self) -> None:
-        """Compact every so many runs; drop and delete once a day. A failure is shown and tried again later."""
+        """Compact every so many runs; drop and delete once a day.
+
+        What failed of a model is shown until it succeeds, and keeps nothing else from being done.
+        """
         self._runs += 1
         every = self._settings.compact_every
-        try:
-            if every and self._runs % every == 0:
-                for model in self._declared.values():
-                    upkeep.compact(self._store, model.policy)
-            if time.monotonic() - self._cleaned > CLEAN_SECONDS:
-                self._cleaned = time.monotonic()
-                self._clean()
-        except StoreError as exc:
-            self._metrics.faults["upkeep"] = str(exc)
-        else:
-            self._metrics.faults.pop("upkeep", None)
+        if every and self._runs % every == 0:
+            self._of_each("compact", self._compact)
+        if monotonic() > self._clean_at:
+            works = {"repeats": self._remove_repeats, "retention": self._drop_old, "vacuum": self._vacuum}
+            done = [self._of_each(what, work) for what, work in works.items()]
+            self._clean_at = monotonic() + (CLEAN_SECONDS if all(done) else AGAIN_SECONDS)
 
-    def _clean(self) -> None:
-        days = self._settings.retention_days
+    def _of_each(self, what: str, work: Callable[[Policy], None]) -> bool:
+        """Do it for each model; whether it succeeded for all."""
+        failed = False
+        for name, model in self._declared.items():
+            place = f"{what}: {name}"
+            try:
+                work(model.policy)
+            except (DataError, StoreError) as exc:
+                self._metrics.faults[place], failed = str(exc), True
+            else:
+                self._metrics.faults.pop(place, None)
+        return not failed
+
+    def _compact(self, policy: Policy) -> None:
+        upkeep.compact(self._store, policy)
+
+    def _remove_repeats(self, policy: Policy) -> None:
         since = datetime.now(UTC) - timedelta(seconds=2 * CLEAN_SECONDS)
-        for model in self._declared.values():
-            repeats = upkeep.remove_repeats(self._store, model.policy, since, self._settings.spool)
-            self._metrics.duplicates.inc(repeats)
-            if days:
-                self._drop_old(model.policy, timedelta(days=days))
-            upkeep.vacuum(self._store, model.policy)
+        self._metrics.duplicates.inc(upkeep.remove_repeats(self._store, policy, since, self._settings.spool))
 
-    def _drop_old(self, policy: Policy, retention: timedelta) -> None:
-        place, most = f"retention: {policy.name}", self._settings.max_drop_days
-        try:
-            upkeep.drop_old(self._store, policy, retention, datetime.now(UTC), max_days=most)
-        except DataError as exc:
-            self._metrics.faults[place] = str(exc)
-        else:
-            self._metrics.faults.pop(place, None)
+    def _drop_old(self, policy: Policy) -> None:
+        days, most = self._settings.retention_days, self._settings.max_drop_days
+        if days:
+            upkeep.drop_old(self._store, policy, timedelta(days=days), datetime.now(UTC), max_days=most)
+
+    def _vacuum(self, policy: Policy) -> None:
+        upkeep.vacuum(self._store, policy)
