@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from kedge import report
@@ -34,9 +35,7 @@ def write(
     if expected:
         rows = [("yes" if x.came_true else "NO", x.claim, x.seen) for x in expected]
         sections.append(report.section("What was promised", report.table(("came true", "claim", "seen"), rows)))
-    sections.append(
-        report.section("What happened when", report.table(("time (UTC)", "what", "why"), _happened(records)))
-    )
+    sections.append(report.section("What happened when", report.table(("time", "what", "why"), _happened(records))))
     sections.append(report.section("In total", report.facts(totals(tallies))))
     write_file(path, report.page(f"{policy.name}: a model kept good", *sections).encode())
     return path
@@ -45,7 +44,7 @@ def write(
 def summary(tallies: Sequence[Tally], records: Sequence[Record[Data]], expected: Sequence[Expectation]) -> str:
     """The end of the demo on the terminal."""
     lines = ["", "What happened when"]
-    lines += [f"  {time}  {what:<12} {why}" for time, what, why in _happened(records)]
+    lines += [f"  {time:%Y-%m-%d %H:%M}  {what:<12} {why}" for time, what, why in _happened(records)]
     lines += ["", "In total", *(f"  {name:<44}{value}" for name, value in totals(tallies).items())]
     if expected:
         lines += ["", "What was promised"]
@@ -71,8 +70,8 @@ def totals(tallies: Sequence[Tally]) -> dict[str, str]:
     }
 
 
-def _happened(records: Sequence[Record[Data]]) -> list[tuple[str, str, str]]:
-    return [(f"{event.time:%Y-%m-%d %H:%M}", *words) for event in records if (words := told(event))]
+def _happened(records: Sequence[Record[Data]]) -> list[tuple[datetime, str, str]]:
+    return [(event.time, *words) for event in records if (words := told(event))]
 
 
 def _mark(event: Record[Data]) -> str:

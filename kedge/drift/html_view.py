@@ -57,11 +57,9 @@ def summary(comparison: Comparison) -> Markup:
         sentence = "No column drifted."
     extra = f"Columns the reference does not have: {', '.join(comparison.extra)}." if comparison.extra else ""
     tiles = {
-        "Verdict": comparison.verdict,
         "Rows": comparison.rows,
         "Reference rows": comparison.reference_rows,
         "Columns drifted": f"{len(drifted)} of {len(comparison.features)}",
-        "Share of importance drifted": f"{comparison.drifted_importance:.0%}",
     }
     return report.section("Verdict", sentence, *([extra] if extra else []), report.facts(tiles))
 
@@ -163,11 +161,10 @@ def _figure(name: str, feature: Feature, reference: Column, current: Column) -> 
 
 
 def _named(labels: Sequence[str], before: Sequence[float], after: Sequence[float]) -> str:
-    """Each bar of categories in words: its share of the reference and of the window."""
+    """Each bar of categories in words: its share of the reference and of the window; none of less than a percent."""
     old, new = max(sum(before), 1), max(sum(after), 1)
-    return ", ".join(
-        f"{label} {b / old:.0%} → {a / new:.0%}" for label, b, a in zip(labels, before, after, strict=True)
-    )
+    shares = ((label, b / old, a / new) for label, b, a in zip(labels, before, after, strict=True))
+    return ", ".join(f"{label} {b:.0%} → {a:.0%}" for label, b, a in shares if max(a, b) >= 0.01)
 
 
 def _unit_of(column: Column) -> str:

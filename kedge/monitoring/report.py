@@ -198,18 +198,18 @@ def _mean(name: str, mean: Mean) -> tuple[str, float, float, float]:
     return name, mean.value, mean.low, mean.high
 
 
-COLUMNS = (
-    "drifted",
-    "q_value",
-    "psi_debiased",
-    "ks",
-    "js",
-    "null_rate",
-    "reference_null_rate",
-    "new_category_share",
-    "out_of_range_share",
-)
-"""Of a feature's comparison, what the page shows."""
+COLUMNS = {
+    "drifted": "drifted",
+    "q_value": "q-value",
+    "psi_debiased": "PSI less bias",
+    "ks": "KS",
+    "js": "JS",
+    "reference_null_rate": "missing before",
+    "null_rate": "missing now",
+    "new_category_share": "new",
+    "out_of_range_share": "out of range",
+}
+"""Of a feature's comparison, what the page shows, called as the page of `kedge drift` does."""
 
 
 def _inputs(seen: Drift) -> list[Markup | str]:
@@ -218,7 +218,7 @@ def _inputs(seen: Drift) -> list[Markup | str]:
         return [f"{seen.verdict}: that says nothing about drift, neither way."]
     names = sorted(detail, key=lambda name: (not detail[name]["drifted"], -(detail[name].get("psi_debiased") or 0.0)))
     rows = [(name, *(detail[name].get(column) for column in COLUMNS)) for name in names[:MAX_FEATURES]]
-    parts: list[Markup | str] = [table(("column", *(column.replace("_", " ") for column in COLUMNS)), rows)]
+    parts: list[Markup | str] = [table(("column", *COLUMNS.values()), rows)]
     if len(names) > MAX_FEATURES:
         parts.append(f"{len(names) - MAX_FEATURES:,} more are in the check's record.")
     return [*parts, *_pairs(seen), *_drawn(seen)]

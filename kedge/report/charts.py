@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
+HALF_LETTER = 3.4
+"""Half of how wide a letter is at most, so that a label in the middle of the last tick ends in the picture."""
 SMALL_WIDTH, BASE = 240.0, 66.0
 """Of a small histogram, and where its bars stand."""
 COLOURS = 6
@@ -231,7 +233,7 @@ def _grid(
     )
     columns = Markup("").join(
         Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            _r(min(max(_x(at, across), LEFT), WIDTH - 40)), HEIGHT - 10, label
+            _r(min(_x(at, across), WIDTH - HALF_LETTER * len(label))), HEIGHT - 10, label
         )
         for at, label in x_ticks
     )

@@ -74,10 +74,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     body = [list(row) for row in rows]
     _refuse_ragged(columns, body)
     numeric = [bool(body) and all(_is_number(row[k]) or row[k] is None for row in body) for k in range(len(columns))]
-    head = Markup("").join(_cell("th", name, number) for name, number in zip(columns, numeric, strict=True))
+    head = Markup("").join(
+        _cell("th", name, "number" if number else "") for name, number in zip(columns, numeric, strict=True)
+    )
     lines = Markup("\n").join(
         Markup("<tr>{}</tr>").format(
-            Markup("").join(_cell("td", shown(value), number) for value, number in zip(row, numeric, strict=True))
+            Markup("").join(
+                _cell("td", shown(value), _kind(value, number)) for value, number in zip(row, numeric, strict=True)
+            )
         )
         for row in body
     )
@@ -123,9 +127,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(tag: str, content: Markup | str, number: bool) -> Markup:
-    kind = Markup(' class="number"') if number else Markup("")
-    return Markup("<{tag}{kind}>{content}</{tag}>").format(tag=tag, kind=kind, content=content)
+def _kind(value: object, number: bool) -> str:
+    return "time" if isinstance(value, datetime) else "number" if number else ""
+
+
+def _cell(tag: str, content: Markup | str, kind: str) -> Markup:
+    named = Markup(' class="{}"').format(kind) if kind else Markup("")
+    return Markup("<{tag}{named}>{content}</{tag}>").format(tag=tag, named=named, content=content)
 
 
 def _joined(parts: Iterable[Markup | str]) -> Markup:

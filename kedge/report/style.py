@@ -26,6 +26,7 @@ body.kedge { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; }
 .kedge td { overflow-wrap: break-word; }
 .kedge td:last-child { overflow-wrap: anywhere; }
 .kedge th { color: var(--faint); font-weight: 600; }
+.kedge td.time { white-space: nowrap; }
 .kedge th.number, .kedge td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .kedge dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .6rem; margin: .8rem 0; }
 .kedge dl div { background: var(--panel); border-radius: .4rem; padding: .5rem .8rem; }
@@ -34,6 +35,8 @@ body.kedge { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; }
 .kedge a { color: var(--series-0); }
 .kedge figure { margin: .8rem 0; }
 .kedge svg { display: block; width: 100%; height: auto; }
+.kedge :not(.small) > figure { overflow-x: auto; }
+.kedge :not(.small) > figure > svg { min-width: 38rem; }
 .kedge svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
 .kedge .axis { stroke: var(--line); stroke-width: 1; }
 .kedge .tick { stroke: currentColor; stroke-width: 1.5; }

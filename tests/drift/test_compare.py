@@ -321,3 +321,13 @@ def test_a_page_of_many_columns_folds_the_quiet_ones_and_names_categories_and_un
     assert "<b>lasted</b>" in folded
     assert "seconds" in folded
     assert "<details>" not in drift_page(drift.compare(known.select(["c0"]), counted.select(["c0"])), known, counted)
+
+
+def test_the_page_names_no_category_of_less_than_a_percent():
+    ids = [f"order-{k}" for k in range(1000)]
+    known = drift.build([pa.record_batch({"id": ids})])
+    counted = drift.count(known, [pa.record_batch({"id": ids[:900] + ["other"] * 100})])
+    page = drift_page(drift.compare(known, counted), known, counted)
+    caption = page[page.index("<b>id</b>") :].partition("</figcaption>")[0]
+    assert "order-" not in caption
+    assert "(others)" in caption

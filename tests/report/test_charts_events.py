@@ -42,6 +42,12 @@ def test_times_do_not_run_into_each_other(hours):
     assert all(after - before > 80 for before, after in pairwise(places))  # 12 letters of 6.5 pixels
 
 
+def test_a_number_below_a_chart_stands_at_its_place():
+    drawn = str(report.line_chart({"roc": [(0.0, 0.0), (1.0, 1.0)]}))
+    end = re.search(r' d="M.*L([.\d]+),', drawn)[1]
+    assert f'<text x="{end}" y="250" text-anchor="middle">1</text>' in drawn
+
+
 def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():
     drawn = chart([(k, "quarantine" if k % 5 else "promoted") for k in range(100)])
     assert drawn.count('class="tick"') == 100

@@ -163,3 +163,9 @@ def test_an_empty_window_is_drawn_flat():
 
 def test_parts_of_this_room_are_not_escaped_twice():
     assert "&amp;lt;" not in report.page("a", report.section("b", Markup("<p>&lt;</p>")))
+
+
+def test_a_time_in_a_table_is_never_broken_over_lines():
+    drawn = report.page("t", report.table(["time", "why"], [[datetime(2026, 3, 2, tzinfo=UTC), "because"]]))
+    assert '<td class="time">2026-03-02 00:00 UTC</td>' in drawn
+    assert ".kedge td.time { white-space: nowrap; }" in drawn
