@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kedge.errors import UsageError
+from kedge.figures import in_words
 
 VARIABLE = "KEDGE_CLOCK"
 
@@ -68,13 +69,13 @@ def believed(now: datetime, written: Iterable[datetime]) -> datetime:
 def span(time: timedelta) -> str:
     """A length of time in words: ``3 days``, ``2.5 h``, ``40 s``.
 
-    >>> span(timedelta(days=3)), span(timedelta(hours=2, minutes=30))
-    ('3 days', '2.5 h')
+    >>> span(timedelta(days=3)), span(timedelta(hours=2, minutes=30)), span(timedelta(days=1071))
+    ('3 days', '2.5 h', '1,071 days')
     """
     seconds = time.total_seconds()
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size * (2 if unit == "days" else 1):
-            return f"{seconds / size:.3g} {unit}"
+            return f"{in_words(seconds / size)} {unit}"
     return f"{seconds:.3g} s"
 
 

@@ -129,6 +129,7 @@ def _location(table: str, file: Path) -> str:
 
 
 def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
+    from kedge.figures import in_words
     from kedge.scaffold.write import invalid_values, suspicion
 
     rows = f"{seen.rows:,} rows" if seen.whole else f"{seen.rows:,} of the rows"
@@ -137,7 +138,7 @@ def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
     )
     width = max(len(column.name) for column in seen.columns)
     unlabelled = guesses.target.column.missing - guesses.target.column.invalid
-    open_ = f"; {unlabelled:,} rows have none yet: not labelled, left out" if unlabelled else ""
+    open_ = f"; {unlabelled:,} without one yet: not labelled, left out" if unlabelled else ""
     said = [(guesses.target, f"target, {guesses.task}: {guesses.target.why}{_as(guesses.target)}{open_}")]
     if guesses.time is not None:
         said.append((guesses.time, f"time: {guesses.time.why}"))
@@ -162,7 +163,7 @@ def _say(seen: Look, guesses: Guesses, parsed: Policy) -> None:
         why = "the rows lie in groups of it, so their order is no time: `order: drawn` deals them at random"
         typer.echo(f"{guesses.grouped}: {why}", err=True)
     if guesses.rows_a_day is not None:
-        typer.echo(f"about {guesses.rows_a_day:,.3g} rows a day: {_pace(parsed, guesses.rows_a_day)}", err=True)
+        typer.echo(f"about {in_words(guesses.rows_a_day)} rows a day: {_pace(parsed, guesses.rows_a_day)}", err=True)
     if guesses.id is None:
         typer.echo("no column looks like an id: duplicates cannot be told", err=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from kedge import clock
+from kedge.figures import in_words
 from kedge.policy import cron
 from kedge.policy.contradictions import contradictions
 from kedge.policy.policy import Policy
@@ -145,7 +146,7 @@ def _of_age(policy: Policy, due: float) -> Iterator[str]:
 def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
     """What so many rows a day cannot fulfil in time."""
     monitor, release = policy.monitor, policy.release
-    said = f"{rows_a_day:,.3g} rows a day"
+    said = f"{in_words(rows_a_day)} rows a day"
     history, least = policy.data.history_seconds, policy.train.min_rows + policy.gates.min_rows
     if history is not None and rows_a_day * history / DAY < least:
         yield (
@@ -170,7 +171,7 @@ def _of_rate(policy: Policy, rows_a_day: float) -> Iterator[str]:
 
 def _of_harm(release: Release, rows_a_day: float) -> Iterator[str]:
     """Steps that so few requests cannot end, or that end with more than the stated harm possible."""
-    said, times = f"{rows_a_day:,.3g} rows a day", 1.0
+    said, times = f"{in_words(rows_a_day)} rows a day", 1.0
     for index, step in enumerate(release.steps):
         daily, longest = rows_a_day * step.percent / 100, release.max_step_seconds
         needed, times = _ruled_out(release, index, daily)
@@ -191,10 +192,10 @@ def _missed_harm(release: Release, rows_a_day: float, times: float) -> str:
     rate = analysis.min_failure_rate + times * analysis.harm.failure_rate
     hours = math.ceil(_requests(release, len(release.steps) - 1, 1.0) / daily * DAY / 3600)
     return (
-        f"release.analysis.harm: {rows_a_day:,.3g} rows a day are few: a candidate is promoted once {times:.2g} times "
-        f"this harm is ruled out (failing in more than {rate:.1%} of requests), and less goes unseen; steps with "
-        f"expected_step_seconds: {3600 * hours} are longer and rule it out; `kedge plan --policy FILE --rps "
-        f"{rows_a_day / DAY:.2g}` shows each step"
+        f"release.analysis.harm: {in_words(rows_a_day)} rows a day are few: a candidate that fails in up to "
+        f"{rate:.1%} of requests, {times:.2g} times this harm, may be promoted; expected_step_seconds: {3600 * hours} "
+        f"makes the steps long enough to rule the harm out; `kedge plan --policy FILE --rps {rows_a_day / DAY:.2g}` "
+        "shows each step"
     )
 
 

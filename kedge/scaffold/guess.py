@@ -144,7 +144,8 @@ def guess(look: Look, target: str | None = None, *, task: Task | None = None, po
     features = [found for found in others if found.role == "feature"]
     if not features:
         raise UsageError(
-            f"{look.source.location}: no column is left that could be a feature beside {outcome.column.name!r}"
+            f"{look.source.location}: no column is left that could be a feature beside "
+            + ", ".join(repr(name) for name in (outcome.column.name, *(column.name for column in taken)))
             + "".join(f"; {found.column.name}: {found.why}" for found in others[:MAX_FAULTS])
         )
     features = _suspected(look, outcome.column, chosen, features)
@@ -479,6 +480,13 @@ def _feature(column: Column) -> Guess:
     return Guess(column=column, role="feature", type="category", why=f"{column.distinct:,} different texts")
 
 
+def _not_plain(stored_as: str) -> str:
+    """What a column of a type that no feature has holds, and the way from there."""
+    if stored_as.startswith("time"):
+        return "times of day: write date and time into one column, or make a number of it, such as the hour, to use it"
+    return f"holds {stored_as}: make columns of numbers or texts of it to use it"
+
+
 def _no_feature(column: Column) -> str:
     """Why a column cannot be a feature; empty if it can."""
     if column.name.startswith("_") or not column.name:
@@ -489,7 +497,7 @@ def _no_feature(column: Column) -> str:
         case "nothing":
             return "not one value"
         case "other":
-            return f"holds {column.stored_as}"
+            return _not_plain(column.stored_as)
         case "time":
             return "a time; make a number of it, such as hours since, to use it"
     limit = EXACT_BELOW.get(column.stored_as, math.inf)

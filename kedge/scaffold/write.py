@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 
+from kedge.figures import in_words
 from kedge.policy.gates import Gates
 from kedge.policy.monitor import Monitor
 from kedge.policy.release import Release
@@ -119,7 +120,7 @@ def _target(guesses: Guesses, loss: str) -> list[str]:
     target = guesses.target
     column = target.column
     unlabelled = column.missing - column.invalid
-    missing = f", {unlabelled:,} rows have none yet: not labelled, left out" if unlabelled else ""
+    missing = f", {unlabelled:,} without one yet: not labelled, left out" if unlabelled else ""
     lines = [f"  task: {guesses.task}", f"  target: {_quoted(target.name)}  # {_comment(target.why)}{missing}"]
     if target.name != column.name:
         lines.append(f"  target_column: {_quoted(column.name)}  # what the table calls it")
@@ -263,7 +264,7 @@ def _watching(rows_a_day: float | None) -> list[str]:
     days = fits.window_seconds // 86_400
     steps, rows = fits.max_step_seconds // 86_400, ""
     if rows_a_day is not None:
-        rows = f"  # about {rows_a_day:,.3g} rows a day"
+        rows = f"  # about {in_words(rows_a_day)} rows a day"
     lines = [
         f"release:{rows}",
         "  approval: auto                 # manual: wait for `kedge approve` before any traffic moves",

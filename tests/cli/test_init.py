@@ -101,7 +101,7 @@ def test_each_column_is_guessed_written_and_said(table: Path) -> None:
         "note          left out: 300 different texts in 300 rows: too many for a category",
         "currency      left out: one value only, 'EUR'",
         "nothing       left out: not one value",
-        "tags          left out: holds list<element: string>",
+        "tags          left out: holds list<element: string>: make columns of numbers or texts of it to use it",
         "booked        left out: a time; make a number of it, such as hours since, to use it",
         "_etl          left out: begins with _, as columns of tools do; name a feature and give it this `column`",
         "positive is 1 (by its name)",
@@ -559,7 +559,7 @@ def test_a_policy_is_passed_by_its_own_table_and_the_next_month(tmp_path: Path) 
     (tmp_path / "t").mkdir()
     pq.write_table(month(0), tmp_path / "t" / "1.parquet")
     policy, said = written(tmp_path / "t")
-    assert "34 rows have none yet: not labelled, left out" in said
+    assert "34 without one yet: not labelled, left out" in said
     assert "25 values are invalid, as they are to a run" in said
     assert policy["data"]["max_bad_row_share"] == 0.05
     pq.write_table(month(40_000), tmp_path / "t" / "2.parquet")
@@ -960,7 +960,7 @@ def test_what_tools_write_for_no_outcome_is_no_class(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [float(k % 31) for k in range(300)], "sex": sex}), tmp_path / "t.parquet")
     policy, said = written(tmp_path / "t.parquet", "--target", "sex")
     assert policy["model"]["task"] == "binary"
-    assert "10 rows have none yet: not labelled, left out" in said
+    assert "10 without one yet: not labelled, left out" in said
     rules, store = policies.load(tmp_path / "policy.yaml"), open_store(tmp_path / "store")
     name = validate.run(rules, store, ingest.run(rules, store, None))
     assert snapshot.load(store, rules.name, name).rows == 290
@@ -973,3 +973,19 @@ def test_one_odd_value_is_no_third_class_of_an_outcome_of_two(odd: str, tmp_path
     policy, said = written(tmp_path / "t.csv")
     assert policy["model"]["task"] == "binary"
     assert "1 values are invalid" in said
+
+
+def test_a_table_of_times_and_an_outcome_alone_is_told_that_nothing_is_left_to_learn_from(tmp_path: Path) -> None:
+    days = "".join(f"2026-03-{day:02d},{day * day}\n" for day in range(1, 29))
+    (tmp_path / "series.csv").write_text("day,level\n" + days)
+    result = run(tmp_path / "series.csv", "--target", "level", "-o", tmp_path / "policy.yaml")
+    assert result.exit_code == 2
+    assert "no column is left that could be a feature beside" in result.output
+
+
+def test_times_of_day_are_told_the_way_to_a_feature(tmp_path: Path) -> None:
+    times = pa.array([3600 * (k % 24) for k in range(300)], pa.time32("s"))
+    table = payments().append_column("opened", times)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    said = run(tmp_path / "rows.parquet", "-o", tmp_path / "policy.yaml").output
+    assert "left out: times of day: write date and time into one column" in said

@@ -125,5 +125,5 @@ def test_a_plan_refuses_a_rate_that_is_none(policy) -> None:
 
 def test_a_check_of_a_policy_says_what_little_traffic_cannot_find(policy) -> None:
     said = invoke("policy", "check", policy, "--rps", 0.0058).output
-    assert "release.analysis.harm: 501 rows a day are few: a candidate is promoted once 4 times this harm" in said
+    assert "release.analysis.harm: 501 rows a day are few: a candidate that fails in up to 4.1% of requests" in said
     assert "release.analysis.harm" not in invoke("policy", "check", policy, "--rps", 10).output

@@ -148,9 +148,9 @@ def test_what_init_writes_for_a_rate_is_met_by_that_rate(rows_a_day: float) -> N
 
 def test_traffic_too_little_to_find_the_stated_harm_is_told_with_what_would_find_it() -> None:
     assert noted(500) == [
-        "release.analysis.harm: 500 rows a day are few: a candidate is promoted once 4 times this harm is ruled out "
-        "(failing in more than 4.1% of requests), and less goes unseen; steps with expected_step_seconds: 158400 are "
-        "longer and rule it out; `kedge plan --policy FILE --rps 0.0058` shows each step"
+        "release.analysis.harm: 500 rows a day are few: a candidate that fails in up to 4.1% of requests, 4 times "
+        "this harm, may be promoted; expected_step_seconds: 158400 makes the steps long enough to rule the harm out; "
+        "`kedge plan --policy FILE --rps 0.0058` shows each step"
     ]
     assert noted(500, release={"expected_step_seconds": 158_400}) == []
     assert noted(500, release={"analysis": {"harm": {"failure_rate": 0.1}}}) == []
