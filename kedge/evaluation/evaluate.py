@@ -90,11 +90,15 @@ def judge(
             "on: raise train.holdout_share or wait for more rows"
         )
     start = len(label) - judged.num_rows
+    theirs = shift = None
+    if champion is not None:
+        theirs = _score(policy, champion, champion.load_model(), judged)
+        shift = np.mean(_score(policy, challenger, challenger.load_model(), judged) - theirs, axis=0)
     found = measure(
         policy,
         label[start:],
         _score(policy, challenger, challenger.load_judged(), judged),
-        None if champion is None else _score(policy, champion, champion.load_model(), judged),
+        theirs,
         table=judged,
         earlier_label=label[:start],
         unseen=unseen,
@@ -106,7 +110,7 @@ def judge(
     )
     recorded = challenger.manifest.metrics
     tried = {name: loss for name, loss in recorded.items() if name.startswith("loss_of_")}
-    return replace(found, alternatives=tried, note=note)
+    return replace(found, alternatives=tried, shift=shift, note=note)
 
 
 def _refuse_other_scores(policy: Policy, challenger: Bundle) -> None:

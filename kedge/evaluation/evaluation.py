@@ -51,6 +51,9 @@ class Evaluation:
     verdicts: list[Verdict]
     alternatives: dict[str, float] = field(default_factory=dict)
     """Mean loss on all held-out rows of every estimator that training tried."""
+    shift: Floats | None = None
+    """How much higher the fit that will serve scores these rows than the champion, on average; of several classes of
+    each. The judged fit would say too little: of a change among the newest rows it has learned the least."""
     note: str = ""
     """Which rows were judged on, where that needs a word."""
 
@@ -246,8 +249,8 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             "improvement": against.difference.improvement,
             "p_value": against.difference.p_value,
         }
-    if found.champion is not None:
-        shown |= _shifts(found.challenger.score, found.champion.score)
+    if found.shift is not None:
+        shown |= {f"score_shift{f'_{k}' if found.shift.ndim else ''}": float(v) for k, v in enumerate(found.shift.flat)}
     if against is not None and against.decisions is not None:
         shown |= {
             "cost": against.decisions.challenger_cost,
@@ -273,12 +276,6 @@ def metrics(policy: Policy, found: Evaluation) -> dict[str, float]:
             of = "" if name == "challenger" else f"{name}_"
             shown |= {f"{of}{figure}": value for figure, value in asdict(each).items() if value is not None}
     return shown
-
-
-def _shifts(challenger: Floats, champion: Floats) -> dict[str, float]:
-    """How much higher the challenger scores on average; of several classes of each, by its place."""
-    shift = np.mean(challenger - champion, axis=0)
-    return {f"score_shift{f'_{place}' if shift.ndim else ''}": float(each) for place, each in enumerate(shift.flat)}
 
 
 def _named(of: str, seen: Figure | None) -> dict[str, float]:

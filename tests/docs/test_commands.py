@@ -6,6 +6,7 @@ import ast
 import doctest
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -34,22 +35,15 @@ def test_the_commands_of_the_readme_run_as_they_stand(readme):
 
 
 @pytest.mark.ci
-def test_the_tutorial_runs_as_it_stands_and_prints_what_it_shows(tmp_path):
-    page = runnable.ROOT / "docs" / "tutorial.md"
+@pytest.mark.parametrize(
+    "page", [page for page in runnable.pages() if page.name != "README.md"], ids=lambda page: page.name
+)
+def test_the_commands_of_a_page_run_as_they_stand_and_print_what_it_shows(page, tmp_path):
     printed = NUMBER.sub("#", runnable.run(page, runnable.checkout(tmp_path)))
-    outputs = [text for language, text in FENCED.findall(page.read_text()) if not language]
+    fenced = FENCED.findall(page.read_text())
+    outputs = [text for (before, _), (language, text) in pairwise(fenced) if before == "sh runnable" and not language]
     shown = [line.strip() for text in outputs for line in text.splitlines()]
     assert [line for line in shown if line != "..." and NUMBER.sub("#", line) not in printed] == []
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    "page",
-    [page for page in runnable.pages() if page.name not in ("README.md", "tutorial.md")],
-    ids=lambda page: page.name,
-)
-def test_the_commands_of_a_page_run_as_they_stand(page, tmp_path):
-    runnable.run(page, runnable.checkout(tmp_path))
 
 
 @pytest.mark.slow

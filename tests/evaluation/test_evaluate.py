@@ -104,6 +104,18 @@ def test_the_judged_challenger_and_the_served_champion_are_scored_on_the_same_ne
         assert scored.loss.tolist() == losses("binary", label, score).tolist()
 
 
+def test_the_shift_to_expect_is_of_the_fit_that_will_serve_which_knows_a_change_among_the_newest_rows(
+    store, folder
+) -> None:
+    rng = np.random.default_rng(11)
+    table = with_outcomes(rng.random(1500) < np.where(np.arange(1500) < 1100, 0.2, 0.7))
+    champion = Made(store, folder, table.slice(0, 1100))
+    found = judged(Made(store, folder, table), champion.bundle)
+    judged_fit = float(np.mean(found.challenger.score - found.champion.score))
+    (evaluated,) = records.read(store, "fraud", records.Evaluated)
+    assert evaluated.data.metrics["score_shift"] > judged_fit + 0.05
+
+
 def test_a_worse_challenger_ends_the_run_as_rejected_with_every_reason(store, folder, good, before) -> None:
     worse = Made(store, folder, rows.table(sign=-1))
     found = judged(worse, before.bundle, good.asked, good.fingerprint)
