@@ -275,8 +275,7 @@ def _selected(counts: Counts) -> NDArray[np.float64]:
 
 def _parity_difference(counts: Counts) -> NDArray[np.float64]:
     """Largest less smallest share decided positively."""
-    selected = _selected(counts)
-    return np.asarray(selected.max(axis=-1) - selected.min(axis=-1))
+    return np.asarray(np.ptp(_selected(counts), axis=-1))
 
 
 def _impact_ratio(counts: Counts) -> NDArray[np.float64]:
@@ -300,10 +299,5 @@ def _compared(name: Name, counts: Counts, known: NDArray[np.bool_]) -> list[NDAr
 
 def _odds_difference(counts: Counts, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The larger difference of the true and of the false positive rates, of groups where each is known."""
-    rates = np.divide(counts[..., 1], np.maximum(counts.sum(axis=-1), 1))
-    apart = [
-        rates[..., known[:, outcome], outcome].max(axis=-1) - rates[..., known[:, outcome], outcome].min(axis=-1)
-        for outcome in (0, 1)
-        if known[:, outcome].sum() > 1
-    ]
+    apart = [np.ptp(rates, axis=-1) for rates in _compared("odds difference", counts, known)]
     return np.max(apart, axis=0) if apart else np.full(counts.shape[:-3], np.nan)

@@ -243,24 +243,10 @@ def _macro_f1(model: Model, _at: float, label: Floats, score: Floats) -> float |
     return None if both[0] is None or both[1] is None else (both[0] + both[1]) / 2
 
 
-def _weighted_f1(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
-    caught, false, missed, right = _counts(model, label, score)
-    both = _ratio(2 * caught, 2 * caught + false + missed), _ratio(2 * right, 2 * right + false + missed)
-    positives, negatives = caught + missed, false + right
-    return _ratio(positives * (both[0] or 0.0) + negatives * (both[1] or 0.0), positives + negatives)
-
-
 def _balanced_accuracy(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
     caught, false, missed, right = _counts(model, label, score)
     both = _ratio(caught, caught + missed), _ratio(right, right + false)
     return None if both[0] is None or both[1] is None else (both[0] + both[1]) / 2
-
-
-def _mcc(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
-    """Matthews' correlation of decisions and outcomes."""
-    caught, false, missed, right = _counts(model, label, score)
-    scale = (caught + false) * (caught + missed) * (right + false) * (right + missed)
-    return (caught * right - false * missed) / math.sqrt(scale) if scale else None
 
 
 def _auc(_model: Model, _at: float, label: Floats, score: Floats) -> float | None:
@@ -338,14 +324,14 @@ def _recall_of_each(model: Model, _at: float, label: Floats, score: Floats) -> f
     return float(by_class(counts)[1][counts.sum(axis=1) > 0].mean())
 
 
-def _weighted_f1_of_classes(model: Model, _at: float, label: Floats, score: Floats) -> float:
+def _weighted_f1(model: Model, _at: float, label: Floats, score: Floats) -> float:
     counts = confusion(model, label, score)
     rows = counts.sum(axis=1)
     return float(np.nansum(rows * by_class(counts)[2]) / rows.sum())
 
 
-def _mcc_of_classes(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
-    """Matthews' correlation for several classes (J. Gorodkin, 2004)."""
+def _mcc(model: Model, _at: float, label: Floats, score: Floats) -> float | None:
+    """Matthews' correlation of decisions and outcomes, as J. Gorodkin (2004) has it for several classes."""
     counts = confusion(model, label, score)
     said, true, rows = counts.sum(axis=0), counts.sum(axis=1), counts.sum()
     scale = float((rows**2 - np.sum(said**2)) * (rows**2 - np.sum(true**2)))
@@ -395,11 +381,11 @@ METRICS: Mapping[str, Metric] = {
     "recall": Metric("binary", True, _recall),
     "f1": Metric("binary", True, _f1),
     "f1_macro": Metric("binary", True, _either(_macro_f1, _macro(2))),
-    "f1_weighted": Metric("binary", True, _either(_weighted_f1, _weighted_f1_of_classes)),
+    "f1_weighted": Metric("binary", True, _weighted_f1),
     "auc": Metric("binary", True, _auc),
     "pr_auc": Metric("binary", True, _pr_auc),
     "recall_at_precision": Metric("binary", True, _recall_at_precision),
-    "mcc": Metric("binary", True, _either(_mcc, _mcc_of_classes)),
+    "mcc": Metric("binary", True, _mcc),
     "precision_macro": Metric("multiclass", True, _macro(0)),
     "recall_macro": Metric("multiclass", True, _macro(1)),
     "auc_macro": Metric("multiclass", True, _auc_of_classes),
