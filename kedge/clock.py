@@ -40,14 +40,14 @@ def parse(name: str, text: str) -> datetime:
     Raises:
         UsageError: it is none; the message begins with ``name``.
 
-    >>> parse("--end", "2026-03-02T08:00:00+02:00").isoformat()
-    '2026-03-02T06:00:00+00:00'
+    >>> [parse("--end", text).isoformat() for text in ("2026-03-02T08:00:00+02:00", "2026-03-02")]
+    ['2026-03-02T06:00:00+00:00', '2026-03-02T00:00:00+00:00']
     """
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as exc:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as exc:
         raise UsageError(f"{name} {text!r}: not a time such as 2026-03-02T00:00:00+00:00") from exc
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def believed(now: datetime, written: Iterable[datetime]) -> datetime:

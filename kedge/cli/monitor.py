@@ -30,7 +30,7 @@ def monitor(
     policy: PolicyFile = None,
     model: ModelName = None,
     store: StoreRoot = None,
-    now: Annotated[str | None, typer.Option(help="Check the window that ends then, ISO 8601 with offset.")] = None,
+    now: Annotated[str | None, typer.Option(help="Check the window that ends then, ISO 8601.")] = None,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Decide and record, start no run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the check's record as JSON.")] = False,
 ) -> None:
@@ -59,7 +59,7 @@ def monitor(
 
     settings = Settings.of(store)
     asked, opened = chosen_policy(policy, model, settings), open_store(settings.store)
-    moment, outcome = time_of(now) if now else clock.now(), None
+    moment, outcome = clock.parse("--now", now) if now else clock.now(), None
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
@@ -204,23 +204,6 @@ def _nth(count: int) -> str:
     ('second', '12th')
     """
     return {2: "second", 3: "third"}.get(count, f"{count}th")
-
-
-def time_of(text: str, option: str = "--now") -> datetime:
-    """A time given on the command line.
-
-    Raises:
-        UsageError: it is not ISO 8601, or has no offset.
-    """
-    from kedge.errors import UsageError
-
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise UsageError(f"{option} {text!r}: write a time with its offset, such as 2026-03-02T00:00:00+00:00")
-    return time
 
 
 def told(outcome: Outcome, address: Callable[[str], str]) -> list[str]:

@@ -32,7 +32,7 @@ def score(
         str | None, typer.Option("--id", help="Column of the ids that outcomes come under. Default: data.id_column.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option(help="Time by which the predictions are dated, ISO 8601 with offset. Default: now.")
+        str | None, typer.Option(help="Time by which the predictions are dated, ISO 8601. Default: now.")
     ] = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Log nothing: for a look at rows that are not to be judged.")
@@ -48,7 +48,7 @@ def score(
 
     Example: kedge score --policy churn.yaml --data customers.parquet --output scores.parquet
     """
-    from kedge.cli.monitor import time_of
+    from kedge import clock
     from kedge.scoring import step
     from kedge.settings import Settings
 
@@ -62,7 +62,7 @@ def score(
         output,
         query=query,
         id_column=id_column,
-        at=time_of(at, "--at") if at else None,
+        at=clock.parse("--at", at) if at else None,
         log=not no_log,
         replace=replace,
         say=lambda line: typer.echo(line, err=as_json),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from kedge import notify, records, steps
 from kedge.cli import build
-from kedge.cli.monitor import follow_up, time_of
+from kedge.cli.monitor import follow_up
 from kedge.errors import StoreError, UsageError
 from kedge.settings import Settings
 from kedge.store.identity import begin
@@ -286,13 +286,6 @@ def test_json_is_the_record_and_the_runs_and_nothing_else(world, file, pipeline)
     assert body["data"]["action"] == "retrain"
     assert body["written_now"] is True
     assert body["runs"][0]["state"] == "rejected"
-
-
-@pytest.mark.parametrize("text", ["yesterday", "2026-03-02", "2026-03-02T00:00:00"])
-def test_a_time_without_offset_is_refused(text):
-    with pytest.raises(UsageError, match="with its offset"):
-        time_of(text)
-    assert time_of("2026-03-02T01:00:00+01:00") == datetime(2026, 3, 2, tzinfo=UTC)
 
 
 HEAVY = [
