@@ -105,11 +105,10 @@ def guard(policy: Policy, settings: Settings, stop: threading.Event, say: Callab
     while not stop.wait(GUARD_PAUSE_SECONDS):
         try:
             seen = step.guard(policy, settings, seconds=GUARD_SECONDS, sleep=stop.wait)
-        except KedgeError as exc:  # the platform is coming up or going down; the next look sees again
-            text = f"the guard cannot look: {exc}"
-        else:
             text = str(seen) if seen.reasons or seen.removed else ""
             tell(policy, store, seen, scheduled=False)
+        except (KedgeError, OSError) as exc:  # the platform comes up or goes down, a full disk: the next look sees
+            text = f"the guard cannot look: {exc}"
         if text and text != told and not stop.is_set():
             say(f"{policy.name}: {text}")
         told = text

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kedge import bundle, policy, records
 from kedge.cli import build
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
+from kedge.settings import Settings
 from kedge.store import open_store
 from kedge.store.identity import begin
 from tests.bundle import models
@@ -182,6 +184,31 @@ def test_up_serves_files_and_names_together(kedge, store, tmp_path, monkeypatch)
         kedge("up", "--policy", tmp_path / "fraud.yaml", "--policy", tmp_path / "fraud.yaml")
     with pytest.raises(Exception, match="give --policy FILE or --model NAME, once for each model to serve"):
         kedge("up")
+
+
+def test_the_guard_of_up_looks_again_after_a_full_disk(kedge, tmp_path, monkeypatch):
+    """A full disk lets no route be written, so that the traffic could not be taken from the champion."""
+    from kedge.cli import up
+    from kedge.rollout import step
+    from kedge.rollout.guard import Guarded
+
+    said, stop = [], threading.Event()
+
+    def look(*_, **__):
+        if not said:
+            raise OSError(28, "No space left on device", "routes/fraud.json")
+        return Guarded(verdict="rolled back", reasons=("3 requests failed",))
+
+    def say(line):
+        said.append(line)
+        if len(said) == 2:
+            stop.set()
+
+    monkeypatch.setattr(step, "guard", look)
+    monkeypatch.setattr(up, "GUARD_PAUSE_SECONDS", 0.0)
+    up.guard(policy.load(tmp_path / "fraud.yaml"), Settings.of(str(tmp_path / "store")), stop, say)
+    assert "No space left on device" in said[0]
+    assert said[1] == "fraud: rolled back: 3 requests failed"
 
 
 def test_up_serves_until_it_is_told_to_stop(tmp_path):
