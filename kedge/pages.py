@@ -67,10 +67,12 @@ def keep(store: Store, model: str, name: str, html: str, links: Mapping[str, str
     Args:
         name: Of the file.
         html: Made by :func:`kedge.report.page`.
-        links: Words -> file name of another page of the model; those that are not there are left out.
+        links: Words -> file name of another page of the model, those that are not there are left out; or the key of a
+            file elsewhere in the store.
     """
     there, key = {page.name: page for page in pages_of(store, model)}, key_of(model, name)
     leads = {"all pages": INDEX} | {words: to for words, to in (links or {}).items() if to in there}
+    leads |= {words: f"../../{to}" for words, to in (links or {}).items() if "/" in to}
     anchors = Markup(" · ").join(Markup('<a href="{}">{}</a>').format(to, words) for words, to in leads.items())
     navigation = Markup('<nav class="subtitle">{}</nav></header>').format(anchors)
     store.put(key, html.replace("</header>", navigation, 1).encode())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from kedge.rollout.progress import Progress
     from kedge.settings import Settings
 
+MAX_REASON = 80
+"""Letters of a reason in the table of all models; `--model` has the rest."""
 WATCH_SECONDS = 2.0
 """Between two looks at a release that is followed."""
 
@@ -166,8 +169,18 @@ def _table(statuses: Sequence[Status]) -> list[str]:
         check = f"{_moment(each.check.time)}: {each.check.data.verdict}" if each.check else "none yet"
         action = each.check.data.action if each.check else "-"
         champion = f"{each.champion.bundle[:12]} since {_moment(each.champion.since)}" if each.champion else "none"
-        lines.append((each.model, champion, check, action, _run(each.run)))
+        lines.append((each.model, champion, check, action, _brief(each.run)))
     return table(("model", "champion", "last check", "action", "last run"), lines)
+
+
+def _brief(run: Record[RunFinished] | Record[RunStarted] | None) -> str:
+    """The newest run without most of its reason, which `--model` shows."""
+    from kedge.records import RunFinished
+
+    if run is None or not isinstance(run.data, RunFinished) or not run.data.reason:
+        return _run(run)
+    short = replace(run.data, reason=shorten(run.data.reason, MAX_REASON, placeholder=" ..."))
+    return _run(replace(run, data=short))
 
 
 def look(

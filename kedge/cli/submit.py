@@ -118,22 +118,20 @@ def _proof(store: Store, policy: Policy, outcome: RunOutcome) -> Iterator[str]:
 
 
 def _figures(metrics: Mapping[str, float], unit: str) -> str:
+    from kedge.figures import in_words
+
     about = [unit]
     if "loss_low" in metrics:
         low, high = max(0.0, metrics["loss_low"]), metrics["loss_high"]
-        about.append(f"95 % interval {_figure(low)} to {_figure(high)}")
-    parts = [f"loss {_figure(metrics['loss'])} ({'; '.join(about)})"]
+        about.append(f"95 % interval {in_words(low, 4)} to {in_words(high, 4)}")
+    parts = [f"loss {in_words(metrics['loss'], 4)} ({'; '.join(about)})"]
     held_against = {
         "constant_loss": "best constant", "champion_loss": "champion", "roc_area": "ROC area", "r_squared": "R²",
     }  # fmt: skip
-    parts += [f"{words} {_figure(metrics[name])}" for name, words in held_against.items() if name in metrics]
+    parts += [f"{words} {in_words(metrics[name], 4)}" for name, words in held_against.items() if name in metrics]
     if "champion_loss" not in metrics:
         parts.append("no champion yet")
     return f"{', '.join(parts)}; on {metrics['rows']:,.0f} rows that it was not trained on"
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _tell(outcomes: list[RunOutcome], as_json: bool) -> None:

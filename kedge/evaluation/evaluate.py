@@ -200,7 +200,9 @@ def _page_name(bundle_id: str) -> str:
 
 
 def _keep(policy: Policy, store: Store, run_name: str, found: Evaluation) -> None:
-    links = {"champion": _page_name(found.champion.bundle)} if found.champion else {}
+    links = {"its training": f"bundles/{policy.name}/{found.challenger.bundle}/report.html"}
+    if found.champion:
+        links["champion"] = _page_name(found.champion.bundle)
     key = pages.keep(store, policy.name, _page_name(found.challenger.bundle), page(policy, found), links)
     data = _record(policy, run_name, found, key)
     evaluated = records.evaluation_key(found.challenger.bundle, run_name)

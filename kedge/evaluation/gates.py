@@ -10,6 +10,7 @@ from kedge.bundle import Agreement
 from kedge.evaluation.compare import Paired, holm
 from kedge.evaluation.decisions import Decisions
 from kedge.fairness import Fair
+from kedge.figures import in_words
 from kedge.metrics import Difference, Figure
 from kedge.policy import Gates, Metric
 from kedge.records.kinds import Outcome
@@ -259,8 +260,8 @@ def _agreement(agreement: Agreement | None) -> list[Verdict]:
         _verdict(
             "agreement",
             agreement.difference <= agreement.bound,
-            f"the fit that will serve scores {agreement.difference:.3g} away from the judged one on average, must be "
-            f"at most {agreement.bound:.3g}",
+            f"the fit that will serve scores {in_words(agreement.difference)} away from the judged one on average, "
+            f"must be at most {in_words(agreement.bound)}",
         )
     ]
 
@@ -273,7 +274,7 @@ def _loss(gates: Gates, measured: Measured) -> list[Verdict]:
     verdicts = [_over_constant(gates, measured, primary)]
     if gates.max_loss is not None:
         loss = measured.challenger_loss
-        sentence = f"loss {loss:.5g}, must be at most {gates.max_loss:.5g}"
+        sentence = f"loss {_figure(loss)}, must be at most {_figure(gates.max_loss)}"
         verdicts.append(_verdict("loss", loss <= gates.max_loss, sentence))
     return verdicts
 
@@ -304,12 +305,12 @@ def _primary(gates: Gates, measured: Measured, primary: MeasuredMetric) -> Verdi
     margin = gates.margin * abs(primary.champion.value) if measured.stale else 0.0
     p_value = primary.difference.p_better(-margin)
     low, high = primary.difference.interval
-    must = f"no worse by {margin:.5g}, because the champion is stale," if measured.stale else "better"
+    must = f"no worse by {_figure(margin)}, because the champion is stale," if measured.stale else "better"
     return _verdict(
         "improvement",
         p_value <= level,
-        f"{_told(primary.challenger)}, {primary.difference.value:+.5g} better than the champion's (95 % interval "
-        f"{low:.5g} to {high:.5g}), must be {must} {_with_p(measured, level)} (block bootstrap of {name} p = "
+        f"{_told(primary.challenger)}, {_signed(primary.difference.value)} better than the champion's (95 % interval "
+        f"{_figure(low)} to {_figure(high)}), must be {must} {_with_p(measured, level)} (block bootstrap of {name} p = "
         f"{p_value:.3g})",
     )
 
@@ -321,7 +322,7 @@ def _limits(metric: MeasuredMetric) -> list[Verdict]:
     for bound, word in ((limits.min, "least"), (limits.max, "most")):
         if bound is not None:
             within = seen.value is not None and (seen.value >= bound if word == "least" else seen.value <= bound)
-            verdicts.append(_verdict(limits.label, within, f"{_told(seen)}, must be at {word} {bound:.5g}"))
+            verdicts.append(_verdict(limits.label, within, f"{_told(seen)}, must be at {word} {_figure(bound)}"))
     if limits.max_drop is not None and metric.champion is not None:
         verdicts.append(_drop(metric, limits.max_drop))
     return verdicts
@@ -336,8 +337,8 @@ def _drop(metric: MeasuredMetric, max_drop: float) -> Verdict:
     worse = metric.difference.p_worse(-max_drop)
     shown = worse <= HARM_LEVEL
     sentence = (
-        f"{_told(seen)}, {metric.difference.value:+.5g} better than the champion's; that it is worse by more than "
-        f"{max_drop:.5g} is {_shown(shown)} (block bootstrap p = {worse:.3g}; shown at {HARM_LEVEL:g} or less)"
+        f"{_told(seen)}, {_signed(metric.difference.value)} better than the champion's; that it is worse by more than "
+        f"{_figure(max_drop)} is {_shown(shown)} (block bootstrap p = {worse:.3g}; shown at {HARM_LEVEL:g} or less)"
     )
     return _verdict(label, not shown, sentence)
 
@@ -345,31 +346,33 @@ def _drop(metric: MeasuredMetric, max_drop: float) -> Verdict:
 def _told(seen: Figure) -> str:
     if seen.value is None or seen.low is None or seen.high is None:
         return f"{seen.name} is not defined on these rows"
-    return f"{seen.name} {seen.value:.5g} (95 % interval {seen.low:.5g} to {seen.high:.5g})"
+    return f"{seen.name} {_figure(seen.value)} (95 % interval {_figure(seen.low)} to {_figure(seen.high)})"
 
 
 def _mean_loss(gates: Gates, measured: Measured) -> Verdict:
     limit, level = gates.max_loss, level_of_attempt(gates.alpha, measured.attempt)
-    allowed = "" if limit is None else f"at most {limit:.5g} and "
+    allowed = "" if limit is None else f"at most {_figure(limit)} and "
+    sentence = (
+        f"loss {_figure(measured.challenger_loss)}, must be {allowed}below {_figure(measured.constant_loss)}, that of "
+        "the best constant guess for these rows"
+    )
     if measured.against is not None:  # the champion is the harder test; here the constant must only not be better
         return _verdict(
             "loss",
             measured.challenger_loss < measured.constant_loss and (limit is None or measured.challenger_loss <= limit),
-            f"loss {measured.challenger_loss:.5g}, must be {allowed}below {measured.constant_loss:.5g}, that of the "
-            "best constant guess for these rows",
+            sentence,
         )
     shown = measured.constant.p_value <= level
     return _verdict(
         "loss",
         shown and (limit is None or measured.challenger_loss <= limit),
-        f"loss {measured.challenger_loss:.5g}, must be {allowed}below {measured.constant_loss:.5g}, that of the best "
-        f"constant guess for these rows, {_with_p(measured, level)} (paired test p = {measured.constant.p_value:.3g})",
+        f"{sentence}, {_with_p(measured, level)} (paired test p = {measured.constant.p_value:.3g})",
     )
 
 
 def _improvement(gates: Gates, measured: Measured, against: Against) -> Verdict:
     level = level_of_attempt(gates.alpha, measured.attempt)
-    least = f"at least {gates.min_improvement:.5g} lower" if gates.min_improvement else "lower"
+    least = f"at least {_figure(gates.min_improvement)} lower" if gates.min_improvement else "lower"
     paired = against.difference
     return _verdict(
         "improvement",
@@ -398,7 +401,8 @@ def _difference(paired: Paired) -> str:
     way, low, high = "lower", paired.low, paired.high
     if paired.improvement < 0:
         way, low, high = "higher", -paired.high, -paired.low
-    return f"loss {abs(paired.improvement):.5g} {way} than the champion's (95 % interval {low:.5g} to {high:.5g}"
+    by = _figure(abs(paired.improvement))
+    return f"loss {by} {way} than the champion's (95 % interval {_figure(low)} to {_figure(high)}"
 
 
 def _with_p(measured: Measured, level: float) -> str:
@@ -417,8 +421,8 @@ def _saving(decisions: Decisions) -> Verdict:
         "decisions",
         decisions.saves(PROVEN),
         f"the challenger alone is wrong on {decisions.only_challenger_wrong:,} rows, the champion alone on "
-        f"{decisions.only_champion_wrong:,}, which saves {decisions.saved:.5g}; after a promotion that "
-        f"lowered the loss and not the costs, it must save at least {PROVEN * decisions.saved_error:.5g}",
+        f"{decisions.only_champion_wrong:,}, which saves {_figure(decisions.saved)}; after a promotion that "
+        f"lowered the loss and not the costs, it must save at least {_figure(PROVEN * decisions.saved_error)}",
     )
 
 
@@ -427,8 +431,8 @@ def _harm(gates: Gates, decisions: Decisions) -> Verdict:
     return _verdict(
         "decisions",
         not harm,
-        f"wrong decisions cost {decisions.challenger_cost:.5g} a row, the champion's "
-        f"{decisions.champion_cost:.5g}; that they are more than {gates.max_cost_increase:.2%} dearer is "
+        f"wrong decisions cost {_figure(decisions.challenger_cost)} a row, the champion's "
+        f"{_figure(decisions.champion_cost)}; that they are more than {gates.max_cost_increase:.2%} dearer is "
         f"{_shown(harm)} (paired tests: of the costs p = {decisions.p_cost:.3g}, of the loss after calibrating "
         f"both p = {decisions.p_calibrated:.3g}; shown at {HARM_LEVEL:g} or less)",
     )
@@ -468,3 +472,11 @@ def _fair(gates: Gates, fair: Fair) -> Verdict:
         sentence += ": more rows must tell"
         needed = sum(group.rows for group in fair.groups if group.rows >= least)
     return Verdict(name=name, outcome=outcome, sentence=sentence, rows_needed=needed)
+
+
+def _figure(value: float) -> str:
+    return in_words(value, 5)
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{_figure(value)}"

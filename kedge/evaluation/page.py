@@ -64,7 +64,7 @@ def _losses(policy: Policy, found: Evaluation) -> Markup:
     return report.section(
         f"On the same {found.measured.rows.judged:,} newest rows",
         *parts,
-        "Estimators tried in training, on all rows held out:",
+        "Estimators tried in training, on all rows held out (older rows decided which one was taken):",
         report.table(["estimator", unit], alternatives),
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 import numpy as np
+from markupsafe import Markup
 
 from kedge.replay.replay import Replay
 from kedge.replay.walk import Walk, best_first
 from kedge.report import facts, line_chart, page, section, table
 
 SMOOTHED = 5
-"""Blocks that a point of the curves averages."""
+"""Blocks that a point of the curves averages, at most: a quarter of all, so that a short replay has curves too."""
 MAX_CURVES = 4
 
 
@@ -22,6 +23,7 @@ def html(replay: Replay) -> str:
     ranked = best_first([replay.policy, *replay.rules], costs)
     shown = [replay.policy, *(walk for walk in ranked if walk.rule != "policy")][:MAX_CURVES]
     wrong = "wrong decisions" if classes else "loss over the constant's"
+    smoothed = max(1, min(SMOOTHED, len(blocks) // 4))
     same = replay.same_as_before
     inertia = {} if same is None else {"'same label as before' is right in": f"{same:.1%}"}
     return page(
@@ -46,30 +48,30 @@ def html(replay: Replay) -> str:
                 [_row(replay, walk) for walk in [*ranked, replay.best_schedule]],
             ),
             f"Cost = {costs.error:g} × errors + {costs.run:g} × runs + {costs.release:g} × promotions. Simple rules "
-            f"refit on the newest {blocks.start_rows:,} rows; every rule knows only what was known by then.",
+            f"fit one model on the newest {blocks.start_rows:,} rows, the policy trains as its runs do; each knows "
+            "only what was known by then.",
         ),
         section(
-            f"Cost of a row over time, mean of {SMOOTHED} blocks",
+            "Cost of a row over time" + (f", mean of {smoothed} blocks" if smoothed > 1 else ""),
             line_chart(
-                {walk.rule: _curve(replay, walk) for walk in shown},
+                {walk.rule: _curve(replay, walk, smoothed) for walk in shown},
                 events=_events(replay),
                 y_label="wrong decisions a row" if classes else "loss over the constant's",
             ),
         ),
-        section(
-            "What the policy decided",
-            table(
-                ["block", "time", "action", "promoted", "why"],
-                [
-                    [each.block, blocks.end(each.block), each.action, "yes" * each.promoted, "; ".join(each.reasons)]
-                    for each in replay.policy.decisions
-                    if each.action != "none"
-                ],
-            ),
-        ),
+        section("What the policy decided", _decided(replay)),
         subtitle=f"{len(blocks):,} blocks, {blocks.edges[-1] - blocks.edges[0]:,} rows, "
         f"{blocks.time(blocks.edges[0]):%Y-%m-%d} to {blocks.end(len(blocks) - 1):%Y-%m-%d}",
     )  # fmt: skip
+
+
+def _decided(replay: Replay) -> Markup | str:
+    rows = [
+        [each.block, replay.blocks.end(each.block), each.action, "yes" * each.promoted, "; ".join(each.reasons)]
+        for each in replay.policy.decisions
+        if each.action != "none"
+    ]
+    return table(["block", "time", "action", "promoted", "why"], rows) if rows else "No check asked for anything."
 
 
 def lines(replay: Replay) -> list[str]:
@@ -91,20 +93,20 @@ def lines(replay: Replay) -> list[str]:
 def _row(replay: Replay, walk: Walk) -> list[object]:
     return [
         walk.rule,
-        f"{walk.j(replay.costs):,.0f}",
-        f"{walk.wrong:,.0f}",
+        round(walk.j(replay.costs)),
+        round(walk.wrong),
         f"{walk.accuracy:.1%}",
         walk.runs,
         walk.promotions,
-        f"{replay.regret(walk):,.0f}",
+        round(replay.regret(walk)),
     ]
 
 
-def _curve(replay: Replay, walk: Walk) -> list[tuple[datetime, float]]:
+def _curve(replay: Replay, walk: Walk, smoothed: int) -> list[tuple[datetime, float]]:
     costs, rows = np.array(walk.block_costs), np.array(walk.block_rows)
     points = []
-    for block in range(SMOOTHED - 1, len(costs)):
-        part = slice(block - SMOOTHED + 1, block + 1)
+    for block in range(smoothed - 1, len(costs)):
+        part = slice(block - smoothed + 1, block + 1)
         points.append((replay.blocks.end(block), float(costs[part].sum() / rows[part].sum())))
     return points
 

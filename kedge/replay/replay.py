@@ -54,9 +54,10 @@ class Replay:
             what = f"{abs(difference):,.0f} {'less' if difference >= 0 else 'more'} than {walk.rule!r}"
             if what not in words:
                 words.append(what)
+        runs, promotions = _count(self.policy.runs, "run"), _count(self.policy.promotions, "promotion")
         return (
-            f"Over {len(self.blocks):,} blocks the policy would have cost {ours:,.0f} (errors, "
-            f"runs: {self.policy.runs:,}, promotions: {self.policy.promotions:,}): {', '.join(words)}."
+            f"Over {len(self.blocks):,} blocks the policy would have cost {ours:,.0f} with {runs} and {promotions}: "
+            f"{', '.join(words)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +71,10 @@ class Replay:
             "best_schedule": self.best_schedule.to_dict(self.costs),
             "same_label_as_before": self.same_as_before,
         }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def replay(

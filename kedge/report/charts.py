@@ -208,7 +208,7 @@ def _ticks(low: float, high: float, about: int) -> list[tuple[float, str]]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [(k * step, f"{k * step:.6g}") for k in range(first, last + 1)]
+    return [(k * step, f"{k * step:,.7g}") for k in range(first, last + 1)]
 
 
 def _x_ticks(across: Interval, timed: bool) -> list[tuple[float, str]]:

@@ -34,7 +34,8 @@ def page(challenger: Challenger, served: Predictor, metrics: Mapping[str, float]
     assert fits.agreement is not None
     policy = challenger.policy
     times, end, name = table.column("_time"), challenger.judged_end, "loss_of_"
-    rows = [[kind.removeprefix(name), value] for kind, value in metrics.items() if kind.startswith(name)]
+    tried = {kind.removeprefix(name): loss for kind, loss in metrics.items() if kind.startswith(name)}
+    rows: list[list[object]] = [[kind, metrics.get(f"selection_loss_of_{kind}"), loss] for kind, loss in tried.items()]
     members = [[window.name, window.rows, window.weight] for window in fits.windows]
     return report.page(
         f"{policy.name}: trained {challenger.estimator}",
@@ -52,15 +53,18 @@ def page(challenger: Challenger, served: Predictor, metrics: Mapping[str, float]
                     "served fit until": fits.trained_until,
                     "change point": fits.change_point or "not known",
                     "mean difference of both fits on the rows held out": fits.agreement.difference,
-                    "at most": fits.agreement.bound,
+                    "allowed difference": fits.agreement.bound,
                 }
             ),
         ),
         *_search(challenger.found),
         report.section("Members", report.table(["window", "rows", "weight"], members)),
         report.section(
-            "On the rows held out",
-            report.table(["estimator", unit(policy.model.objective)], [*rows, ["constant", metrics["constant_loss"]]]),
+            f"Estimators, by {unit(policy.model.objective)}",
+            "One was chosen on rows before those held out, which only measure.",
+            report.table(
+                ["estimator", "where it was chosen", "held out"], [*rows, ["constant", None, metrics["constant_loss"]]]
+            ),
         ),
         _features(challenger),
         _columns(challenger, served),

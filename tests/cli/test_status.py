@@ -91,6 +91,17 @@ def test_a_failed_run_is_told_with_step_and_reason():
     assert "retrain-fraud-1 failed at train: one class only (2026-03-02 03:00 UTC)" in seen([*PROMOTED, *run])
 
 
+def test_the_table_of_all_models_has_the_beginning_of_a_long_reason_only(store, tmp_path):
+    ledger.append(store, event(2, "run-started", "r1"))
+    reason = "loss is higher " * 30
+    ledger.append(store, event(3, "run-finished", "r1", state="rejected", step="evaluate", reason=reason))
+    *_, fraud = CliRunner().invoke(build(), ["status", "--store", str(tmp_path)]).output.splitlines()
+    assert "rejected at evaluate: loss is higher" in fraud
+    assert " ... (2026-03-02 03:00 UTC)" in fraud
+    one = CliRunner().invoke(build(), ["status", "--store", str(tmp_path), "--model", "fraud"]).output
+    assert one.count("loss is higher") == 30
+
+
 def test_a_run_that_could_not_be_judged_is_told_with_what_it_needs():
     run = event(3, "run-finished", "r1", state="inconclusive", step="evaluate", reason="80 more are needed")
     assert "r1 inconclusive at evaluate: 80 more are needed" in seen([*PROMOTED, event(2, "run-started", "r1"), run])

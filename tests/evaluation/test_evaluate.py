@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import posixpath
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,14 @@ def test_the_first_challenger_passes_if_it_beats_the_constant(good) -> None:
     (evaluated,) = records.read(good.store, "fraud", records.Evaluated)
     assert (evaluated.key, evaluated.data.passed, evaluated.data.champion) == (f"{good.bundle}-{RUN}", True, None)
     assert records.read(good.store, "fraud", records.RunFinished) == []
+
+
+def test_the_page_leads_to_that_of_the_training(good) -> None:
+    judged(good, None)
+    folder = f"reports/{good.asked.name}"
+    html = good.store.get(f"{folder}/evaluate-{good.bundle}.html").decode()
+    (lead,) = re.findall(r'<a href="([^"]+)">its training</a>', html)
+    assert good.store.get(posixpath.normpath(f"{folder}/{lead}")).startswith(b"<!doctype html>")
 
 
 def test_a_better_challenger_passes_against_the_champion(good, stale) -> None:

@@ -177,7 +177,9 @@ def test_the_command_prints_json_and_writes_a_page(policy_file, table, tmp_path)
     assert ours["j"] == pytest.approx(ours["errors"] + 5 * ours["runs"] + 2.5 * ours["promotions"])
     assert set(ours["decisions"][0]) == {"block", "action", "reasons", "promoted"}
     assert {"errors", "runs", "promotions", "j", "accuracy"} <= set(found["best_schedule"])
-    assert "the policy would have cost" in page.read_text()
+    text = page.read_text()
+    assert f"the policy would have cost {ours['j']:,.0f} with {ours['runs']} run" in text
+    assert "mean of 2 blocks" in text  # a quarter of them: five of eight would be four points
 
 
 def test_of_a_regression_it_prints_the_loss_and_no_share_that_is_right(policy_file, table):

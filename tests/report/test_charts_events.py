@@ -48,6 +48,12 @@ def test_a_number_below_a_chart_stands_at_its_place():
     assert f'<text x="{end}" y="250" text-anchor="middle">1</text>' in drawn
 
 
+def test_large_numbers_beside_a_chart_are_written_out():
+    drawn = str(report.line_chart({"price": [(0.0, 0.0), (1.0, 950_000.0)]}))
+    assert ">750,000<" in drawn
+    assert ">1,000,000<" in drawn
+
+
 def test_many_events_are_ticks_in_one_lane_each_kind_and_each_is_there():
     drawn = chart([(k, "quarantine" if k % 5 else "promoted") for k in range(100)])
     assert drawn.count('class="tick"') == 100
