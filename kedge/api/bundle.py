@@ -38,6 +38,9 @@ class OpenedBundle:
 
     bundle: Bundle
 
+    def __repr__(self) -> str:
+        return f"<OpenedBundle {self.id[:12]} of {self.manifest.name}: {self.manifest.task}>"
+
     @property
     def id(self) -> str:
         """The bundle's id, 40 hex digits: the hash of everything in it."""

@@ -47,6 +47,8 @@ class ComparedTables(Comparison):
     def __str__(self) -> str:
         return told(self, self.current, self.min_rows)
 
+    __repr__ = __str__
+
     def to_html(self, title: str = "Drift") -> str:
         """A whole page with every column, to be kept or sent."""
         from kedge.drift.html_view import drift_page

@@ -48,6 +48,9 @@ class History:
     model: str
     records: Sequence[Record[Data]]
 
+    def __repr__(self) -> str:
+        return f"<History of {self.model}: {len(self)} records>"
+
     def __iter__(self) -> Iterator[Record[Data]]:
         return iter(self.records)
 

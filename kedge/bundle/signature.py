@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ Matrix = NDArray[np.float32]
 
 MISSING = float("nan")
 LARGEST = float(np.finfo(np.float32).max)
+MAX_COMPARED = 100
+"""Names of a row that are looked at for the one that may be meant."""
 MAX_PLANS = 256
 Plan = tuple[list[tuple[int, dict[str, float]]], list[tuple[int, Callable[[Any], float]]]]
 """Of a row: the places of categories with their codes, and the places of values to look at more closely."""
@@ -160,6 +164,12 @@ class Signature:
     def _floats(self) -> struct.Struct:
         return struct.Struct(f"={len(self.inputs)}f")
 
+    def _near(self, name: str, row: Mapping[str, Any]) -> str:
+        """A name of the row that may be meant, such as the one that the table has for the feature."""
+        free = [_cut(str(each)) for each in islice(row, MAX_COMPARED) if each not in self.names]
+        close = difflib.get_close_matches(name, free, n=1)
+        return f" (the row has {close[0]!r})" if close else ""
+
     def fault(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Say what is wrong with rows that :meth:`encode_rows` refuses: the first fault, in words."""
         for number, row in enumerate(rows):
@@ -168,7 +178,8 @@ class Signature:
                 return f"{place}must be an object of features by name, got {_shown(row)}"
             for each in self.inputs:
                 if each.name not in row:
-                    return f"{place}feature {each.name!r}: missing; send null where the value is unknown"
+                    near = self._near(each.name, row)
+                    return f"{place}feature {each.name!r}: missing{near}; send null where the value is unknown"
                 wrong = _wrong(each, row[each.name])
                 if wrong:
                     return f"{place}feature {each.name!r}: {wrong}"

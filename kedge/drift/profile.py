@@ -31,6 +31,9 @@ class Profile:
     dependence: Dependence | None = None
     """Sums over pairs of columns, if asked for when the reference was built."""
 
+    def __repr__(self) -> str:
+        return f"<Profile of {self.rows:,} rows: {some(self.columns)}>"
+
     @property
     def unreadable(self) -> dict[str, int]:
         """Columns with values that could not be read as a number or a time -> how many."""

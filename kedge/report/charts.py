@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 26, 30
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 26, 30
 HALF_LETTER = 3.4
 """Half of how wide a letter is at most, so that a label in the middle of the last tick ends in the picture."""
 SMALL_WIDTH, BASE = 240.0, 66.0

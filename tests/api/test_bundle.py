@@ -82,7 +82,9 @@ def test_an_altered_bundle_is_not_opened(made):
 
 def test_a_notebook_shows_what_was_measured(tmp_path):
     made = models.written(tmp_path / "made", metrics={"loss": 0.25}, importance={"ratio": 3.0, "amount": 1.0})
-    shown = kedge.open_bundle(made.folder)._repr_html_()
+    opened = kedge.open_bundle(made.folder)
+    assert repr(opened) == f"<OpenedBundle {opened.id[:12]} of {opened.manifest.name}: binary>"
+    shown = opened._repr_html_()
     assert "loss" in shown
     assert "0.25" in shown
     assert shown.index("<td>ratio</td>") < shown.index("<td>amount</td>") < shown.index("<td>country</td>")

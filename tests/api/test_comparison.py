@@ -196,3 +196,9 @@ def test_a_comparison_prints_what_the_command_prints():
     said = str(kedge.compare(pa.table(columns()), pa.table(columns(1, shift=1.0)))).splitlines()
     assert said[0] == "1 of 2 columns drifted (3,000 rows against 3,000)"
     assert said[1].startswith("  amount: distribution (PSI ")
+
+
+def test_a_prompt_shows_a_line_or_a_few_and_no_counts():
+    table = pa.table(columns())
+    assert repr(kedge.profile(table)) == "<Profile of 3,000 rows: amount, country>"
+    assert repr(kedge.compare(table, table)) == "0 of 2 columns drifted (3,000 rows against 3,000)"

@@ -23,6 +23,7 @@ def history(tmp_path):
 def test_records_come_oldest_first_and_tell_the_champion(history):
     times = [record.time for record in history]
     assert len(history) == len(times) > 5
+    assert repr(history) == f"<History of fraud: {len(times)} records>"
     assert times == sorted(times)
     assert history.champion.bundle == kedge.open_bundle(history.location(history.champion.bundle)).id
 

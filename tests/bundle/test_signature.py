@@ -98,6 +98,8 @@ def test_missing_feature_and_a_row_that_is_no_object_are_named():
     short = {name: value for name, value in GOOD.items() if name != "ratio"}
     with pytest.raises(DataError, match="feature 'ratio': missing; send null"):
         SIGNATURE.encode_row(short)
+    with pytest.raises(DataError, match=r"feature 'ratio': missing \(the row has 'Ratio %'\); send null"):
+        SIGNATURE.encode_row({**short, "Ratio %": 0.5})
     for bad in (None, 1, "x", [1, 2, 3, 4, 5]):
         with pytest.raises(DataError, match="must be an object of features by name"):
             SIGNATURE.encode_row(bad)

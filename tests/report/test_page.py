@@ -92,8 +92,8 @@ def test_times_are_shown_in_utc():
 def test_a_scatter_draws_each_finite_point_and_where_position_and_value_agree():
     made = str(report.scatter_chart([(0, 10), (20, 0), (math.nan, 1), (1, math.inf)], name="a", diagonal="equal"))
     dots, diagonal = (part.split('d="')[1].split('"')[0] for part in made.split("<path")[-2:])
-    assert dots == "M56,26h0M704,230h0"  # the plot's upper left and lower right corner
-    assert diagonal == "M56,230L380,26"  # from (0, 0) to (10, 10)
+    assert dots == "M66,26h0M704,230h0"  # the plot's upper left and lower right corner
+    assert diagonal == "M66,230L385,26"  # from (0, 0) to (10, 10)
     assert "a</span>" in made
     assert "equal</span>" in made
 
