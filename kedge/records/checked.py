@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AwareDatetime, BeforeValidator
 
 from kedge.records.cohort import Cohort
 
@@ -29,8 +29,8 @@ ADOPTED = "adopted"
 class Window:
     """``[start, end)`` of event time."""
 
-    start: datetime
-    end: datetime
+    start: AwareDatetime
+    end: AwareDatetime
 
     @classmethod
     def before(cls, now: datetime, seconds: float) -> Window:
@@ -48,7 +48,7 @@ class Champion:
     """The bundle that serves, and the record that made it so."""
 
     bundle: str
-    since: datetime
+    since: AwareDatetime
     tenure_id: str
     """``promoted/<key>`` or ``rolled-back/<key>``: a bundle that comes back after a rollback begins a new tenure."""
 
@@ -116,7 +116,7 @@ class Performance:
     verdict: PerformanceVerdict
     rows: int
     reference: Reference | None
-    newest: datetime | None = None
+    newest: AwareDatetime | None = None
     """When the newest of these labels became known: the same labels looked at twice are one piece of evidence."""
     loss: Mean | None = None
     wrong: Mean | None = None
@@ -214,7 +214,7 @@ class FairFigure:
 class Fairness:
     """The champion's judged rows by the groups of ``gates.fairness``, summed up over the checks of a period."""
 
-    since: datetime
+    since: AwareDatetime
     """Begin of the period."""
     figures: tuple[FairFigure, ...] = ()
     counts: Mapping[str, tuple[GroupCounts, ...]] = field(default_factory=dict)
@@ -283,10 +283,10 @@ class Checked:
     """Of the judged rows, against those that the champion was judged on."""
     fairness: Fairness | None = None
     """None: the policy names no protected column."""
-    trained_until: datetime | None = None
+    trained_until: AwareDatetime | None = None
     new_labels: int | None = None
     label_source: Pulled | None = None
-    change_point: datetime | None = None
+    change_point: AwareDatetime | None = None
     """Since when the relation is another; None: no change is known."""
     alarm: Mapping[str, Any] = field(default_factory=dict)
     regret: Mapping[str, Any] = field(default_factory=dict)

@@ -69,11 +69,11 @@ def parse(body: Mapping[str, Any], place: str = "record") -> Record[Data]:
     try:
         kind, key, written = body["kind"], body["key"], body.get("written")
         return Record(
-            model=body["model"],
-            key=key,
+            model=_text(body["model"]),
+            key=_text(key),
             time=_moment(body["time"]),
             data=_adapter(kind).validate_python(upgrade(kind, key, body.get("data") or {})),
-            actor=body.get("actor", ""),
+            actor=_text(body.get("actor", "")),
             written=_moment(written) if written is not None else None,
         )
     except ValidationError as exc:
@@ -234,7 +234,16 @@ def _encoded(record: Record[Data]) -> bytes:
 
 
 def _moment(text: str | datetime) -> datetime:
-    return text if isinstance(text, datetime) else datetime.fromisoformat(text)
+    time = text if isinstance(text, datetime) else datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without its offset")
+    return time
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("model, key and actor are texts")
+    return value
 
 
 @cache

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,20 @@ def test_what_is_not_finite_or_numpys_is_as_it_will_be_read(store: Store) -> Non
 def test_a_broken_record_is_named_with_its_place(store: Store, raw: bytes) -> None:
     store.put("records/fraud/check/1.json", raw)
     with pytest.raises(StoreError, match=r"store/records/fraud/check/1\.json: not a record kedge wrote"):
+        read(store, "fraud")
+
+
+@pytest.mark.parametrize(
+    "field", [{"model": None}, {"key": 1}, {"actor": None}, {"time": "2026-03-02T12:00:00"}, {"written": "2026-03-02"}]
+)
+def test_a_record_of_which_a_field_was_changed_to_what_none_has_is_named(
+    store: Store, field: dict[str, object]
+) -> None:
+    body = {"model": "fraud", "kind": "approved", "key": "k", "time": NOON.isoformat(), "data": {"bundle": "b"}}
+    store.put("records/fraud/approved/k.json", orjson.dumps(body))
+    assert len(read(store, "fraud")) == 1
+    store.put("records/fraud/approved/k.json", orjson.dumps(body | field))
+    with pytest.raises(StoreError, match=r"approved/k\.json: not a record kedge wrote"):
         read(store, "fraud")
 
 
