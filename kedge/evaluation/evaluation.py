@@ -179,7 +179,11 @@ def _rows(policy: Policy, label: Floats, earlier: Floats | None, unseen: int) ->
         return replace(rows, classes=counts)
     if earlier is None or not len(earlier):
         return rows
-    return replace(rows, apart=bool(label.min() > earlier.max() or label.max() < earlier.min()))
+    return replace(
+        rows,
+        apart=bool(label.min() > earlier.max() or label.max() < earlier.min()),
+        one_value=bool(label.min() == label.max() and earlier.min() < earlier.max()),
+    )
 
 
 def _against(policy: Policy, label: Floats, challenger: Scored, champion: Scored) -> Against:

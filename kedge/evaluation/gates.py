@@ -62,6 +62,8 @@ class Rows:
     """Rows before the judged ones; 0 where that is not known."""
     apart: bool = False
     """All judged outcomes lie above all earlier ones, or below them (regression)."""
+    one_value: bool = False
+    """All judged outcomes are one number, and the earlier ones are not (regression)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,9 +217,10 @@ def _outcomes(gates: Gates, rows: Rows) -> list[Verdict]:
     """Whether the judged rows have outcomes to judge by, and whether the table is in the order of time at all."""
     if rows.classes:
         return [_classes(gates, rows)]
-    if not rows.apart:
+    if not (rows.apart or rows.one_value):
         return []
-    sentence = f"every one of the {rows.judged:,} judged outcomes lies beyond all earlier ones: {SORTED}?"
+    what = "lies beyond all earlier ones" if rows.apart else "is the same number, and those of earlier rows are not"
+    sentence = f"every one of the {rows.judged:,} judged outcomes {what}: {SORTED}?"
     return [Verdict(name="outcomes", outcome="inconclusive", sentence=sentence)]
 
 

@@ -227,6 +227,15 @@ def test_a_regression_sorted_by_its_target_is_inconclusive_and_said(store, folde
     assert "lies beyond all earlier ones" in found.reasons[0]
 
 
+def test_a_regression_whose_judged_rows_have_one_outcome_is_inconclusive(store, folder) -> None:
+    table = rows.table(600, task="regression")
+    outcomes = pa.array(np.maximum(400.0 - np.arange(600.0), 0))
+    ordered = table.set_column(table.schema.get_field_index("y"), "y", outcomes)
+    found = judged(Made(store, folder, ordered, rows.policy(task="regression")), None, REGRESSION)
+    assert found.outcome == "inconclusive"
+    assert "is the same number, and those of earlier rows are not" in found.reasons[0]
+
+
 def test_slices_cover_every_value_and_the_missing_ones(good, stale) -> None:
     found = judged(good, stale.bundle)
     country = [each for each in found.measured.slices if each.feature == "country"]

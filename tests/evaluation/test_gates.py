@@ -33,7 +33,7 @@ def measured(**changes: Any) -> Measured:
     for name, value in changes.items():
         if name in ("difference", "within_margin", "decisions"):
             parts["against"] = dataclasses.replace(parts.get("against", AGAINST), **{name: value})
-        elif name in ("judged", "unseen", "classes", "earlier", "apart"):
+        elif name in ("judged", "unseen", "classes", "earlier", "apart", "one_value"):
             parts["rows"] = dataclasses.replace(parts.get("rows", ROWS), **{name: value})
         else:
             parts[name] = value
@@ -195,6 +195,9 @@ def test_a_regressions_outcomes_beyond_all_earlier_ones_are_said() -> None:
     assert sentence("outcomes", measured(classes={}, apart=True)) == (
         "every one of the 1,000 judged outcomes lies beyond all earlier ones: is the table sorted by its outcome "
         "instead of by time?"
+    )
+    assert sentence("outcomes", measured(classes={}, one_value=True)).startswith(
+        "every one of the 1,000 judged outcomes is the same number, and those of earlier rows are not: is the table"
     )
     assert "outcomes" not in {verdict.name for verdict in judge(Gates(), measured(classes={}))}
 
