@@ -115,7 +115,7 @@ def test_a_folder_whose_files_differ_in_a_columns_type_is_widened_by_every_comma
     assert (items["kind"], items["type"], items["null"]) == ("number", "double", ROWS)
     assert "0 of 5 columns drifted" in kedge("drift", folder, folder)[1]
     assert kedge("init", folder, "--target", "sold", "-o", tmp_path / "p.yaml")[0] == 0
-    assert yaml.safe_load((tmp_path / "p.yaml").read_text())["model"]["features"]["items"]["type"] == "integer"
+    assert yaml.safe_load((tmp_path / "p.yaml").read_text())["model"]["features"]["items"]["type"] == "number"
     assert trained(policy(folder, "parquet"), tmp_path)["items"].null_count == ROWS
 
 
