@@ -53,7 +53,7 @@ def from_csv(path: Path, columns: Sequence[str], required: int) -> Rows:
                 cells = dict(zip(names, values, strict=True))
                 yield f"line {reader.line_num}", {name: cells[name] for name in columns if name in cells}
     except (csv.Error, ValueError) as exc:
-        cause = "lines end with \\r alone; end them with \\n" if "universal-newline" in str(exc) else exc
+        cause = "lines end with \\r alone; end them with \\n" if "new-line character" in str(exc) else exc
         fault = f"not a CSV file with the columns {', '.join(columns)}: line {reader.line_num}: {cause}"
         raise UnreadableBody("malformed", fault) from None
 

@@ -111,7 +111,7 @@ def engine(variable: str, query: str) -> Any:
         url = sa.make_url(address)
         if "@" in (url.host or ""):
             raise DataError(f"{refused}: it has a second @: write %40 for one in the password")
-        made = sa.create_engine(url)
+        made = sa.create_engine(url, poolclass=sa.NullPool)  # what was read once is closed then
     except (NoSuchModuleError, ImportError) as exc:
         driver = url.drivername if isinstance(exc, NoSuchModuleError) else exc.name
         known = "`postgresql+psycopg` and `mysql+pymysql` are in kedge[step]"

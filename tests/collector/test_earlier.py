@@ -3,6 +3,7 @@
 import sqlite3
 import struct
 import zlib
+from contextlib import closing
 from datetime import UTC, datetime
 
 import orjson
@@ -44,7 +45,7 @@ def spool(tmp_path):
     for name in ("journal", "schemas", "aside"):
         (spool / name).mkdir(parents=True)
     (spool / "schemas" / "5c4e.json").write_bytes(orjson.dumps(SCHEMA))
-    with sqlite3.connect(spool / "index.db") as db:
+    with closing(sqlite3.connect(spool / "index.db")) as db, db:
         db.execute("PRAGMA user_version=4")
         db.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
         db.execute("INSERT INTO facts VALUES ('writer', 'collect-old'), ('applied', '6')")
@@ -72,7 +73,7 @@ def test_a_flushed_empty_spool_of_the_version_before_starts(start, spool, event)
 
 
 def test_what_an_earlier_version_acknowledged_is_appended(start, spool, read):
-    with sqlite3.connect(spool / "index.db") as db:
+    with closing(sqlite3.connect(spool / "index.db")) as db, db:
         db.execute("INSERT INTO halves VALUES (x'01', 'q', 'payments', 0, ?)", (orjson.dumps(REQUEST),))
     data = predictions("a", "b") + frame(b"l", b"00", LABEL) + frame(b"r", b"01", RESPONSE)
     (spool / "journal" / f"{7:012d}.log").write_bytes(data)
@@ -129,7 +130,7 @@ def test_a_spoilt_index_is_a_warning(start, spool, read):
 
 
 def test_what_waited_and_cannot_be_read_is_kept_with_its_index(start, spool, read):
-    with sqlite3.connect(spool / "index.db") as db:
+    with closing(sqlite3.connect(spool / "index.db")) as db, db:
         for number, half in enumerate((REQUEST, RESPONSE, {"id": "cut"})):
             row = (bytes([number]), "qrr"[number], orjson.dumps(half))
             db.execute("INSERT INTO halves VALUES (?, ?, 'payments', 0, ?)", row)

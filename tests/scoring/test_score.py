@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from shutil import rmtree
 
 import numpy as np
@@ -257,7 +258,7 @@ def test_a_database_gets_a_batch_in_one_transaction_once(world, champion, monkey
         done = world.score(world.table(), "sql:BANK/scores")
     assert not done.written
     world.score(world.table("more"), "sql:BANK/scores")
-    with sqlite3.connect(file) as database:
+    with closing(sqlite3.connect(file)) as database, database:
         count, versions, batches = database.execute(
             "SELECT count(*), count(DISTINCT version), count(DISTINCT batch) FROM scores"
         ).fetchone()
@@ -268,7 +269,7 @@ def test_a_database_gets_a_batch_in_one_transaction_once(world, champion, monkey
 
 
 def test_a_query_of_a_database_is_scored(world, champion, monkeypatch):
-    with sqlite3.connect(world.folder / "bank.db") as database:
+    with closing(sqlite3.connect(world.folder / "bank.db")) as database, database:
         database.execute("CREATE TABLE customers (customer TEXT, x REAL, country TEXT)")
         database.executemany("INSERT INTO customers VALUES (?, ?, ?)", [("a", 1.0, "AT"), ("b", -1.0, "BE")])
     database.close()

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
@@ -56,7 +57,7 @@ def write(request, tmp_path, monkeypatch):
     """Replaces the declared table by these rows, in one of the formats."""
 
     def sql(table):
-        with sqlite3.connect(tmp_path / "labels.db") as database:
+        with closing(sqlite3.connect(tmp_path / "labels.db")) as database, database:
             database.execute("DROP TABLE IF EXISTS outcomes")
             database.execute("CREATE TABLE outcomes (payment TEXT, came_back TEXT, observed_at TEXT)")
             rows = [tuple(row.values()) for row in table.to_pylist()]
@@ -116,7 +117,7 @@ def test_only_rows_of_the_last_days_are_read_again_however_their_time_is_written
         if format == "delta":
             write_deltalake(tmp_path / "labels", rows, mode="append")
             return
-        with sqlite3.connect(tmp_path / "labels.db") as database:
+        with closing(sqlite3.connect(tmp_path / "labels.db")) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS outcomes (payment, came_back, observed_at)")
             rows = [tuple(map(str, row.values())) for row in rows.to_pylist()]
             database.executemany("INSERT INTO outcomes VALUES (?, ?, ?)", rows)

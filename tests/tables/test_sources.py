@@ -2,6 +2,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_columns_are_read_by_what_the_table_calls_them_and_give_the_same_rows(
     said["data"]["source"] = {"format": format, "location": "PARCELS"}
     if format == "sql":
         monkeypatch.setenv("PARCELS", f"sqlite:///{tmp_path}/parcels.db")
-        with sqlite3.connect(tmp_path / "parcels.db") as database:
+        with closing(sqlite3.connect(tmp_path / "parcels.db")) as database, database:
             names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in other.column_names)
             database.execute(f"CREATE TABLE parcels ({names})")
             rows = [[str(v) if isinstance(v, datetime) else v for v in row.values()] for row in other.to_pylist()]

@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ QUERY = "SELECT parcel, sent, weight, items, express, country, late FROM parcels
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "depot.db"
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE parcels (parcel, sent, weight, items, express, country, late)")
         rows = [
             (f"p{k}", f"2026-03-02 0{k}:00:00", None if k == 1 else k / 2, k, k % 2, "AT", k == 2) for k in range(5)
@@ -47,7 +48,7 @@ def test_a_query_gives_rows_of_the_same_shape(database: Path, policy_for: Polici
 def test_a_column_of_mixed_types_is_read_by_what_the_policy_says(
     database: Path, policy_for: Policies, store: Store
 ) -> None:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE parcels SET weight = 'heavy' WHERE parcel = 'p3'")
     connection.close()
     with pytest.raises(DataError, match=r"query on \$DEPOT, row 4: column 'weight': 'heavy' is not a number"):
