@@ -280,7 +280,7 @@ def _no_champion(policy: Policy, state: ModelState) -> str:
     if waiting is not None and policy.release.approval == "manual":
         todo = f"bundle {waiting[:12]} waits for `kedge approve`"
     elif waiting is not None:
-        todo = f"`kedge submit --release {waiting[:12]}` releases what passed its gates"
+        todo = f"`kedge submit --policy FILE --release {waiting[:12]}` releases what passed its gates"
     else:
         todo = "`kedge submit` trains and releases a first one"
     return f"model {policy.name}: no champion yet, so nothing can score: {todo}"

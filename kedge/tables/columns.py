@@ -623,6 +623,8 @@ def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) 
 
     >>> describe_missing(["country", "amount"], ["country", "Amount"], "t.csv")
     "t.csv: column 'amount' (did you mean 'Amount'?) is missing; the table has: country, Amount"
+    >>> describe_missing(["amount"], ["", "x"], "t.csv")
+    "t.csv: column 'amount' is missing; the table has: '', x"
     """
     import difflib
 
@@ -633,4 +635,5 @@ def describe_missing(wanted: Sequence[str], present: Sequence[str], place: str) 
         close = alike or difflib.get_close_matches(name, free, n=1)
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     lacking = f"column {parts[0]} is" if len(parts) == 1 else f"columns {', '.join(parts)} are"
-    return f"{place}: {lacking} missing; the table has: {some(present)}"
+    there = some(name or repr(name) for name in present)
+    return f"{place}: {lacking} missing; the table has: {there}"

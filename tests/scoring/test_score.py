@@ -151,7 +151,7 @@ def test_before_the_first_promotion_what_is_to_be_done_is_said(world):
     with pytest.raises(NothingServed, match=r"no champion yet.*`kedge submit` trains"):
         world.score(world.table())
     made = world.bundle()
-    with pytest.raises(NothingServed, match=f"`kedge submit --release {made.id[:12]}`"):
+    with pytest.raises(NothingServed, match=f"`kedge submit --policy FILE --release {made.id[:12]}`"):
         world.score(world.table())
 
 
