@@ -87,8 +87,8 @@ def estimate(store: Store, policy: Policy, end: datetime) -> Delays:
     if newest is None or log.newest_days(store, policy, MAX_ROWS, end, "labels") is None:
         return Delays(at=end)
     start = max(newest, end - MAX_AGE)
-    rows = log.read_window(store, policy, start, max(start, end), columns=["_time"], known_at=end)
-    return of(policy, rows, end)
+    parts = log.read_parts(store, policy, start, max(start, end), columns=["_time"], known_at=end)
+    return of(policy, pa.concat_tables(parts), end)
 
 
 def of(policy: Policy, rows: pa.Table, end: datetime) -> Delays:

@@ -108,10 +108,8 @@ def _window(
     labels: Labels,
     known_at: datetime | None,
     received_by: datetime | None,
-    *,
-    sparing: bool = False,
 ) -> pa.Table:
-    """See :func:`read_window`; ``sparing`` of memory: it is one of several parts of a window."""
+    """See :func:`read_window`."""
     needed = list(dict.fromkeys((*wanted, "_id", "_received")))
     if end <= start:
         nothing = schema(policy).empty_table()
@@ -119,28 +117,32 @@ def _window(
             nothing.select(wanted) if labels == "none" else _joined(nothing, LABELS.empty_table(), wanted, inner=False)
         )
     if labels == "none":
-        predictions = _predictions(store, policy, needed, start, end, sparing=sparing)
-        first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
-        kept = pairs.received_first(predictions["_received"], first)
-        result = predictions.select(wanted)
-        return result if kept.all() else result.filter(pa.array(kept))
+        return _first_received(_predictions(store, policy, needed, start, end), wanted)
+    later = _later(start, known_at, received_by)
+    with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
+        reading = beside.submit(_read, store, key_of(policy, "labels"), LABELS, LABELLING, later)
+        predictions = _predictions(store, policy, needed, start, end)
+        found = reading.result()
+    return _joined(predictions, found, wanted, inner=labels == "inner")
+
+
+def _first_received(predictions: pa.Table, wanted: list[str]) -> pa.Table:
+    """Of each id the row received first."""
+    first, _ = match(predictions["_id"], predictions["_id"].slice(0, 0))
+    kept = pairs.received_first(predictions["_received"], first)
+    result = predictions.select(wanted)
+    return result if kept.all() else result.filter(pa.array(kept))
+
+
+def _later(start: datetime, known_at: datetime | None, received_by: datetime | None) -> pc.Expression:
+    """Labels that predictions from a time on may have, as they were known then."""
     later = pc.field("_day") >= day_of(start - CLOCKS_APART)
     if known_at is not None:
         aware(known_at=known_at)
         later &= _until("_observed", known_at)
     if received_by is not None:
         later &= pc.field("_received") <= pa.scalar(received_by, TIME)
-    key = key_of(policy, "labels")
-    if sparing:  # of a day's labels most are of other parts
-        predictions = _predictions(store, policy, needed, start, end, sparing=True)
-        mine = np.sort(hashes_of(predictions["_id"]))
-        found = _read(store, key, LABELS, LABELLING, later, lambda ids: held(mine, hashes_of(ids)))
-        return _joined(predictions, found, wanted, inner=labels == "inner")
-    with ThreadPoolExecutor(1) as beside:  # ids decode on one thread a table, and most of the time goes there
-        reading = beside.submit(_read, store, key, LABELS, LABELLING, later)
-        predictions = _predictions(store, policy, needed, start, end)
-        found = reading.result()
-    return _joined(predictions, found, wanted, inner=labels == "inner")
+    return later
 
 
 def read_first(
@@ -196,46 +198,78 @@ def read_parts(
     """
     aware(start=start, end=end)
     wanted = _columns(policy, columns)
-    names = list(dict.fromkeys((*wanted, "_id")))
-    values = PART_VALUES if labels == "none" else PART_VALUES // 2
-    bounds = _bounds(store, policy, start, end, values // len(names))
+    needed = list(dict.fromkeys((*wanted, "_id", "_received")))
+    most = (PART_VALUES if labels == "none" else PART_VALUES // 2) // len({*wanted, "_id"})
+    spans = _spans(store, policy, start, end, most)
+    if len(spans) == 1 and spans[0][2] <= 2 * most:
+        yield _window(store, policy, start, end, wanted, labels, known_at, received_by)
+        return
+    allocation.give_more_back()
     seen: list[Hashes] = []
-    if len(bounds) > 2:
-        allocation.give_more_back()
-    for first, last in pairwise(bounds):
-        if len(bounds) == 2:
-            yield _window(store, policy, first, last, wanted, labels, known_at, received_by)
-            return
-        rows = _window(store, policy, first, last, names, labels, known_at, received_by, sparing=True)
-        hashes = hashes_of(rows["_id"])
-        again = np.zeros(len(hashes), np.bool_)
-        for earlier in seen:
-            again |= held(earlier, hashes)
-        seen.append(np.sort(hashes))
-        rows = rows.filter(pa.array(~again)) if again.any() else rows
-        yield rows if "_id" in wanted else rows.drop_columns(["_id"])
-        del rows
-        pa.default_memory_pool().release_unused()
+    for first, last, count in spans:
+        later = _later(first, known_at, received_by)
+        for predictions in _parts(store, policy, needed, (first, last), count, most):
+            hashes = hashes_of(predictions["_id"])
+            mine = np.sort(hashes)
+            again = np.zeros(len(hashes), np.bool_)
+            for earlier in seen:
+                again |= held(earlier, hashes)
+            seen.append(mine)
+            fresh = predictions.filter(pa.array(~again)) if again.any() else predictions
+            if labels == "none":
+                yield _first_received(fresh, wanted)
+            else:  # of a day's labels most are of other parts
+                found = _read(store, key_of(policy, "labels"), LABELS, LABELLING, later, _among(mine))
+                yield _joined(fresh, found, wanted, inner=labels == "inner")
+            del predictions, fresh
+            pa.default_memory_pool().release_unused()
 
 
-def _bounds(store: Store, policy: Policy, start: datetime, end: datetime, rows: int) -> list[datetime]:
-    """Times from start to end, between any two of which so many predictions were made, or fewer."""
+def _among(hashes: Hashes) -> Callable[[pa.Array], NDArray[np.bool_]]:
+    """Which ids have one of these hashes, which are in order."""
+    return lambda ids: held(hashes, hashes_of(ids))
+
+
+def _parts(
+    store: Store, policy: Policy, columns: list[str], span: tuple[datetime, datetime], count: int, most: int
+) -> Iterator[pa.Table]:
+    """Predictions of a part of a window: at once, or about so many rows at a time where a moment has more, as of a
+    batch."""
+    if count <= 2 * most:
+        yield _predictions(store, policy, columns, *span, sparing=True)
+        return
+    yield _answered(store, policy, columns, *span, sparing=True)
+    key, held_back = key_of(policy, "predictions"), list[pa.RecordBatch]()
+    with _table(store, key) as table:
+        for batch in _batches(table, columns, _between("_time", *span)) if table is not None else ():
+            held_back.append(batch)
+            if sum(map(len, held_back)) >= most:
+                yield _as_policy_says(pa.Table.from_batches(held_back), schema(policy), columns, key)
+                held_back.clear()
+        if held_back:
+            yield _as_policy_says(pa.Table.from_batches(held_back), schema(policy), columns, key)
+
+
+def _spans(
+    store: Store, policy: Policy, start: datetime, end: datetime, rows: int
+) -> list[tuple[datetime, datetime, int]]:
+    """Spans from start to end in each of which about so many predictions were made, or more at one moment; how many."""
     names: tuple[appending.Table, ...] = ("predictions", "requests")
     counts = _rows_by_day(store, policy, names) if end > start else Counter()
     if sum(count for day, count in counts.items() if day_of(start) <= day <= day_of(end)) <= rows:
-        return [start, end]
+        return [(start, end, 0)]
     parts = []
     for name in names:
         key, wanted = key_of(policy, name), table_schema(policy, name)
         times = _read(store, key, wanted, ["_time"], _between("_time", start, end), sparing=True)["_time"]
         parts.append(times.cast(pa.int64()).to_numpy())
-    ticks = np.concatenate(parts)
+    ticks = np.sort(np.concatenate(parts))
     count = -(-len(ticks) // rows)
-    if count < 2:
-        return [start, end]
-    ticks.sort()
     cuts = np.unique(ticks[np.arange(1, count) * len(ticks) // count]).astype("datetime64[us]").tolist()
-    return [start, *(cut.replace(tzinfo=UTC) for cut in cuts if cut.replace(tzinfo=UTC) > start), end]
+    bounds = [start, *(cut.replace(tzinfo=UTC) for cut in cuts if cut.replace(tzinfo=UTC) > start), end]
+    times = np.array([bound.astimezone(UTC).replace(tzinfo=None) for bound in bounds], "datetime64[us]")
+    places = np.searchsorted(ticks, times.view(np.int64))
+    return [(*span, int(made)) for span, made in zip(pairwise(bounds), np.diff(places), strict=True)]
 
 
 def read_labelled(
@@ -351,28 +385,28 @@ def _predictions(
 ) -> pa.Table:
     """What was predicted in ``[start, end)``: own events, and pairs of KServe's; ids may occur several times."""
     within = _between("_time", start, end)
+    own = _read(store, key_of(policy, "predictions"), schema(policy), columns, within, sparing=sparing)
+    answered = _answered(store, policy, columns, start, end, sparing=sparing)
+    return pa.concat_tables(part for part in (own, answered) if part.num_rows or part is own)
+
+
+def _answered(
+    store: Store, policy: Policy, columns: list[str], start: datetime, end: datetime, *, sparing: bool
+) -> pa.Table:
+    """Those of them that are pairs."""
+
+    def read(name: appending.Table, names: list[str], start: datetime, end: datetime) -> pa.Table:
+        within = _between("_time", start, end)
+        return _read(store, key_of(policy, name), table_schema(policy, name), names, within, sparing=sparing)
+
     until = min(end, LAST - ANSWERED_WITHIN) + ANSWERED_WITHIN
-    answered = _between("_time", max(start, FIRST + MINUTE) - MINUTE, until)
-    names = pairs.response_columns(columns), pairs.request_columns(columns)
+    since = max(start, FIRST + MINUTE) - MINUTE
     with ThreadPoolExecutor(1) as beside:
-        reading = beside.submit(
-            _read,
-            store,
-            key_of(policy, "responses"),
-            table_schema(policy, "responses"),
-            names[0],
-            answered,
-            sparing=sparing,
-        )
-        own = _read(store, key_of(policy, "predictions"), schema(policy), columns, within, sparing=sparing)
-        requests = _read(
-            store, key_of(policy, "requests"), table_schema(policy, "requests"), names[1], within, sparing=sparing
-        )
+        reading = beside.submit(read, "responses", pairs.response_columns(columns), since, until)
+        requests = read("requests", pairs.request_columns(columns), start, end)
         responses = reading.result()
-    if not requests.num_rows:
-        return own
-    logged = pairs.joined(requests, responses, columns).cast(own.schema)
-    return pa.concat_tables([own, logged]) if own.num_rows else logged
+    nothing = schema(policy).empty_table().select(columns)
+    return pairs.joined(requests, responses, columns).cast(nothing.schema) if requests.num_rows else nothing
 
 
 def _read(
@@ -394,19 +428,24 @@ def _read(
     with _table(store, key) as table:
         if table is None:
             return wanted.empty_table().select(columns)
-        dataset = table.to_pyarrow_dataset()
-        there = [name for name in columns if name in dataset.schema.names]
         if kept is None and not sparing:
+            dataset = table.to_pyarrow_dataset()
+            there = [name for name in columns if name in dataset.schema.names]
             read = dataset.to_table(columns=there, filter=condition)
         else:
-            batches = dataset.to_batches(columns=there, filter=condition, **READ_SPARINGLY)
+            batches = _batches(table, columns, condition)
             chosen = (batch if kept is None else batch.filter(pa.array(kept(batch["_id"]))) for batch in batches)
-            schema = pa.schema([dataset.schema.field(name) for name in there])
-            read = pa.Table.from_batches((batch for batch in chosen if batch.num_rows), schema)
-    for name in columns:
-        if name not in there:
-            read = read.append_column(name, pa.nulls(read.num_rows, wanted.field(name).type))
-    return pa.table({name: _as_policy_says(read[name], wanted.field(name), key) for name in columns})
+            parts = [batch for batch in chosen if batch.num_rows]
+            read = pa.Table.from_batches(parts) if parts else wanted.empty_table()
+    return _as_policy_says(read, wanted, columns, key)
+
+
+def _batches(table: DeltaTable, columns: Sequence[str], condition: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    """Those of the columns that a table has, some rows at a time."""
+    dataset = table.to_pyarrow_dataset()
+    there = [name for name in columns if name in dataset.schema.names]
+    batches = dataset.to_batches(columns=there, filter=condition, **READ_SPARINGLY)
+    return (batch for batch in batches if batch.num_rows)
 
 
 @contextmanager
@@ -420,15 +459,22 @@ def _table(store: Store, key: str) -> Iterator[DeltaTable | None]:
             opened[key] = table
 
 
-def _as_policy_says(column: pa.ChunkedArray, field: pa.Field, key: str) -> pa.ChunkedArray:
-    try:
-        return column.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(
-            f"{key}: column {field.name!r} holds values of type {column.type} that are none of type {field.type}, "
-            "which the policy says: they were logged under another policy; give the feature of the new type another "
-            "name"
-        ) from None
+def _as_policy_says(read: pa.Table, wanted: pa.Schema, columns: Sequence[str], key: str) -> pa.Table:
+    """Rows in these columns, of the policy's types; a column that they lack is null."""
+
+    def column(field: pa.Field) -> pa.ChunkedArray:
+        if field.name not in read.column_names:
+            return pa.nulls(read.num_rows, field.type)
+        try:
+            return read[field.name].cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise DataError(
+                f"{key}: column {field.name!r} holds values of type {read[field.name].type} that are none of type "
+                f"{field.type}, which the policy says: they were logged under another policy; give the feature of the "
+                "new type another name"
+            ) from None
+
+    return pa.table({name: column(wanted.field(name)) for name in columns})
 
 
 def _of_ids(

@@ -32,11 +32,6 @@ def declared(**features):
 POLICY = declared()
 
 
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
-
-
 def predictions(ids, *, time=NOON, received=NOON, **columns):
     count = len(ids)
     return pa.table(
@@ -292,3 +287,17 @@ def test_a_window_read_in_parts_is_the_window(store, monkeypatch, wanted):
     assert read.sort_by("_id").to_pylist() == whole.sort_by("_id").to_pylist()
     without_id = pa.concat_tables(log.read_parts(store, POLICY, *span, columns=["_time"], labels="none"))
     assert (without_id.column_names, without_id.num_rows) == (["_time"], 150)
+
+
+@pytest.mark.parametrize("wanted", ["left", "inner", "none"])
+def test_a_batch_that_is_dated_alike_is_read_in_parts_too(store, monkeypatch, wanted):
+    for sequence in range(4):
+        append(store, [f"{sequence}-{k}" for k in range(50)], sequence)
+    append(store, ["0-0", "later"], 4)
+    appending.append(store, POLICY, "labels", labels(["3-0", "2-2"], [1.0, 0.0]), writer="w", sequence=0)
+    span, options = (NOON, NOON + timedelta(hours=1)), {"columns": ["_score", "_id"], "labels": wanted}
+    whole = log.read_window(store, POLICY, *span, **options)
+    monkeypatch.setattr(log, "PART_VALUES", 60)
+    parts = list(log.read_parts(store, POLICY, *span, **options))
+    assert max(part.num_rows for part in parts) < 100 < whole.num_rows or wanted == "inner"
+    assert pa.concat_tables(parts).sort_by("_id").to_pylist() == whole.sort_by("_id").to_pylist()
