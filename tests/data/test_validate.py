@@ -12,16 +12,11 @@ from kedge import steps
 from kedge.data import checks, ingest, step, validate
 from kedge.errors import DataError
 from kedge.policy import Policy
-from kedge.store import Store, open_store
+from kedge.store import Store
 from kedge.tables import snapshot
 
 END = datetime(2026, 3, 3, tzinfo=UTC)
 Change = Callable[[list[dict[str, Any]]], object]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 def asked(folder: Path, **data: Any) -> Policy:
@@ -257,16 +252,23 @@ def test_one_class_left_after_cleaning_is_an_error(tmp_path: Path, store: Store)
         outcome(tmp_path, store, change, max_bad_row_share=0.5)
 
 
-def test_a_regression_target_must_be_a_finite_number(tmp_path: Path, store: Store) -> None:
+@pytest.mark.parametrize("outcome", ["inf", "many", "1e39"])
+def test_an_outcome_of_a_regression_that_is_no_finite_number_is_invalid_and_not_unlabelled(
+    outcome: str, tmp_path: Path, store: Store
+) -> None:
     rows = hundred()
-    rows[6]["sold"] = "inf"
-    rows[7]["sold"] = "many"
+    rows[6]["sold"], rows[7]["sold"] = outcome, None
     lay(tmp_path, rows)
-    value = asked(tmp_path, max_bad_row_share=0.02).to_dict()
-    value["model"]["task"] = "regression"  # type: ignore[index]
-    policy = policies.parse(value)
-    name = validate.run(policy, store, ingest.run(policy, store, END))
-    assert snapshot.load(store, "shop", name).rows == 98
+    for share, refused in ((0.02, False), (0, True)):
+        value = asked(tmp_path, max_bad_row_share=share).to_dict()
+        value["model"]["task"] = "regression"  # type: ignore[index]
+        policy = policies.parse(value)
+        taken = ingest.run(policy, store, END)
+        if refused:
+            with pytest.raises(DataError, match=r"1 of 99 rows \(1.01%\) are invalid"):
+                validate.run(policy, store, taken)
+        else:
+            assert snapshot.load(store, "shop", validate.run(policy, store, taken)).rows == 98
 
 
 def test_the_page_is_written_also_when_the_rows_are_refused_and_escapes_what_it_shows(
@@ -343,16 +345,6 @@ def test_a_step_that_refuses_leaves_its_reason_and_no_cleaned_snapshot(
     assert not Path(kept.path).exists()
 
 
-def test_an_absurd_outcome_of_a_regression_is_one_invalid_row(tmp_path: Path, store: Store) -> None:
-    rows = hundred()
-    rows[6]["sold"] = "1e39"
-    lay(tmp_path, rows)
-    policy = asked(tmp_path, max_bad_row_share=0.01)
-    regression = policy.model_copy(update={"model": policy.model.model_copy(update={"task": "regression"})})
-    name = validate.run(regression, store, ingest.run(regression, store, END))
-    assert snapshot.load(store, "shop", name).rows == 99
-
-
 def test_rows_without_an_outcome_are_not_labelled_yet_and_never_invalid(
     tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,18 +358,6 @@ def test_rows_without_an_outcome_are_not_labelled_yet_and_never_invalid(
     assert (kept.rows, kept.faults) == (97, 0)
     assert "3 of 100 rows (3.00%) have no outcome yet: not labelled, left out" in capsys.readouterr().out
     assert "Good, less 3 not labelled yet left out." in (tmp_path / "page.html").read_text()
-
-
-def test_an_outcome_that_cannot_be_read_is_invalid_and_not_unlabelled(tmp_path: Path, store: Store) -> None:
-    rows = hundred()
-    rows[6]["sold"] = "soon"
-    rows[7]["sold"] = None
-    lay(tmp_path, rows)
-    policy = asked(tmp_path, max_bad_row_share=0)
-    model = policy.model.model_copy(update={"task": "regression"})
-    regression = policy.model_copy(update={"model": model})
-    with pytest.raises(DataError, match=r"1 of 99 rows \(1.01%\) are invalid"):
-        validate.run(regression, store, ingest.run(regression, store, END))
 
 
 def test_a_few_of_many_allowed_categories_are_named(tmp_path: Path, store: Store) -> None:
