@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from kedge.cpus import PATIENT
+from kedge.store import Store, open_store
 from tests.chart.render import TOOLS_COME_FROM
 
 # On a machine busy with other tests a small XGBoost fit takes a tenth of the time. The libraries read it when they are
@@ -27,6 +28,12 @@ def _new_registry(tmp_path_factory):
     file = tmp_path_factory.mktemp("registry") / "mlflow.db"
     MlflowClient(f"sqlite:///{file}").search_registered_models(max_results=1)
     return file
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """A store in which nothing lies yet."""
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kedge.errors import NothingServed, UsageError, UserError
 from kedge.monitoring import run as monitor
 from kedge.records import Checked
 from kedge.scaffold import adopt
-from kedge.store import Store, open_store
+from kedge.store import Store
 from kedge.tables import appending
 from tests.monitoring.world import DAY, START, rows
 from tests.rollout.fake_kubernetes import BUNDLE, FakeCluster, over_http
@@ -63,11 +63,6 @@ def kedge(cluster, tmp_path, monkeypatch) -> Iterator:
     with over_http(cluster) as address:
         monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "kubeconfig", address))
         yield run
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 def by_feature(*words: str) -> list[str]:

@@ -17,7 +17,6 @@ from kedge.cli import build
 from kedge.rollout.local.folder import Folder
 from kedge.rollout.model import Route
 from kedge.settings import Settings
-from kedge.store import open_store
 from kedge.store.identity import begin
 from tests.bundle import models
 from tests.records.made import record
@@ -45,11 +44,6 @@ def kedge(tmp_path, monkeypatch):
         return result.stdout
 
     return run
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def happened(store, kind, key, **data):

@@ -59,11 +59,6 @@ def event():
 
 
 @pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
-
-
-@pytest.fixture
 def start(tmp_path, declared):
     """Serve a collector from this process on a real socket: ``with start(policy, sample=0.5) as client``."""
 

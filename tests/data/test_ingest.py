@@ -11,7 +11,7 @@ from kedge import policy as policies
 from kedge import records
 from kedge.data import ingest, step
 from kedge.errors import DataError, UsageError
-from kedge.store import Store, open_store
+from kedge.store import Store
 from kedge.tables import snapshot
 
 HEAD = "id,at,size,shop,sold\n"
@@ -31,11 +31,6 @@ def asked(folder: Path) -> dict[str, Any]:
             "id_column": "id",
         },
     }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from kedge.data import ingest
 from kedge.errors import DataError
 from kedge.policy import Policy
 from kedge.records import Window
-from kedge.store import Store, open_store
+from kedge.store import Store
 from kedge.tables import snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -21,11 +21,6 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 
 def hours(number: float) -> datetime:
     return START + timedelta(hours=number)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -32,16 +31,11 @@ from kedge.records import (
     quarantined_windows,
     read,
 )
-from kedge.store import Store, open_store
+from kedge.store import Store
 from tests.records import made
 from tests.records.counting import Counting
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 def check(key: str = "2026-03-02T12:00:00+00:00", **data: object) -> Record[Checked]:

@@ -12,7 +12,6 @@ from kedge import bundle, records
 from kedge.errors import RegistryError
 from kedge.notify import step
 from kedge.registry import Registry, register, trainings
-from kedge.store import open_store
 from kedge.submission.commit import policy_commit
 from tests.bundle import models
 from tests.records.made import HOUR, record
@@ -25,11 +24,6 @@ POLICY = models.payments_policy()
 @pytest.fixture
 def uri(registry_uri) -> str:
     return registry_uri
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def trained(store, folder, key="k", *, state="rejected", metrics=None, **data):

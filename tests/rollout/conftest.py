@@ -15,7 +15,6 @@ from kedge.records import append
 from kedge.rollout.evidence import Observed, Outcomes
 from kedge.rollout.model import Mark, Readings, Route, SlotStatus, Traffic, other
 from kedge.rollout.release import Release
-from kedge.store import open_store
 from tests.records.made import record
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -238,11 +237,6 @@ def policy():
             },
         }
     )
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

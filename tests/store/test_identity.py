@@ -3,13 +3,7 @@
 import pytest
 
 from kedge.errors import StoreError
-from kedge.store import open_store
 from kedge.store.identity import KEY, KnownStore, begin, identity_of, require
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def test_a_store_gets_one_identity(store):

@@ -16,11 +16,6 @@ PARTS = st.text(st.sampled_from("abcXYZ019-_. "), min_size=1, max_size=8).filter
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(KEYS, st.binary(max_size=200), st.binary(max_size=200))
 def test_what_was_put_last_is_what_is_got(tmp_path_factory: pytest.TempPathFactory, key: str, old: bytes, new: bytes):

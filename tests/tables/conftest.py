@@ -10,15 +10,9 @@ import pytest
 
 from kedge import policy as policies
 from kedge.policy import Policy
-from kedge.store import Store, open_store
 
 END = datetime(2026, 3, 3, tzinfo=UTC)
 """After every row."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

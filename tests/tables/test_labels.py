@@ -11,7 +11,6 @@ from deltalake import write_deltalake
 from kedge import clock
 from kedge import policy as policies
 from kedge.errors import DataError, UsageError
-from kedge.store import open_store
 from kedge.tables import appending, labels, log
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -40,11 +39,6 @@ def outcomes(*rows):
     times = pa.array([NOON + timedelta(hours=hour) for hour in hours], pa.timestamp("us", tz="UTC"))
     texts = {"type": pa.string()} if not rows else {}
     return pa.table({"payment": pa.array(ids, **texts), "came_back": pa.array(values, **texts), "observed_at": times})
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def logged(store, policy):

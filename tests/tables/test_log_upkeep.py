@@ -10,7 +10,6 @@ import pytest
 
 from kedge import policy as policies
 from kedge.errors import DataError, StoreError
-from kedge.store import open_store
 from kedge.tables import appending, log, upkeep
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -21,11 +20,6 @@ POLICY = policies.parse(
     }
 )
 BATCHES, ROWS = 12, 5
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def batch(writer, number, time=NOON):

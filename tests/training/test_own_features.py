@@ -22,7 +22,6 @@ from kedge.errors import BundleError, CodeNotAllowed, DataError, PolicyError, Tr
 from kedge.evaluation import evaluate
 from kedge.serving.model import ServedModel
 from kedge.serving.rejection import RequestRejected
-from kedge.store import open_store
 from kedge.training import train
 from tests.training import rows
 
@@ -45,11 +44,6 @@ NUMPY = "import numpy as np\n"
 @pytest.fixture(autouse=True)
 def _allowed(monkeypatch):
     monkeypatch.setenv("KEDGE_ALLOW_CODE", "1")
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
 
 
 def written(folder, features=RATIO, **others):

@@ -17,11 +17,6 @@ from kedge.training import fit_challenger, step, train
 from tests.training import rows
 
 
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path / "store")
-
-
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
     """The bundle of the usual 1,500 rows."""
