@@ -60,7 +60,7 @@ def collectors_page() -> str:
     metrics = Metrics()
     declared = {"fraud": SimpleNamespace(policy=policy.parse(FRAUD))}
     model_states = ModelStates(None, declared, metrics)
-    going = record("release-started", "b-1", _noon(), bundle="b")
+    going = record("release-started", "b-1", _noon(), bundle="b", previous="a")
     model_states._states["fraud"] = ModelState.of([check(_noon(), trained_until=_noon()), *_served(), going])
     metrics.accepted.labels("fraud", "prediction")
     metrics.refused.labels("busy")
