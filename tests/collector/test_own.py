@@ -4,7 +4,7 @@ import socket
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kedge.collector import connection, events
@@ -15,6 +15,7 @@ NOW = 1_772_452_800_000_000
 VALUES = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(0, 1) | st.text(max_size=3)
 
 
+@example(changes=[{"prediction": 2**53 + 1}, {"latency_ms": 2**53 + 1}])
 @settings(max_examples=150, deadline=None)
 @given(
     changes=st.lists(
