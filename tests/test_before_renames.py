@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -102,3 +105,11 @@ def test_the_screen_shows_what_was_recorded(store):
     lines = "\n".join(screen(look("fraud", ModelState.of(read(store, "fraud")), None, None, START + 4 * DAY)))
     assert "action: retrain" in lines
     assert "attention" not in lines
+
+
+@pytest.mark.parametrize("option", ["--most-spool-mb", "--most-body-kb=3", "--most-bulk-mb", "--most-connections"])
+def test_an_option_of_before_says_its_name_of_today(option):
+    command = [sys.executable, "-P", "-m", "kedge.collector", option, "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    name = option.partition("=")[0]
+    assert (done.returncode, done.stderr) == (2, f"error: {name} is called {name.replace('most', 'max')} now\n")

@@ -16,6 +16,7 @@ from kedge.cpus import PATIENT
 from kedge.errors import KedgeError, UserError
 from kedge.extras import needed_by
 from kedge.image import VERSION
+from kedge.renamed import refuse_earlier_names
 
 WRONG_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What the file system says to a mistyped path; a full disk, say, is no mistake of the user."""
@@ -24,6 +25,8 @@ MANY_OBJECTS = 50_000
 """Made before Python looks for garbage among them. What is imported is none; at the end Python looks through all of it
 again, several times, a tenth of a check's time, unless it was told that it stays."""
 
+RENAMED = {"compile": {"--out": "--output"}}
+"""By command, the options that an earlier version called otherwise."""
 COMMANDS = (
     "accept",
     "adopt",
@@ -96,6 +99,7 @@ def _options(
 
 def _run() -> None:
     name = next((word for word in sys.argv[1:2] if word in COMMANDS), "")
+    refuse_earlier_names(sys.argv[2:], RENAMED.get(name, {}))
     extra = "step" if name in STEP else "local" if name in LOCAL else "data"
     with needed_by(f"kedge {name}", extra):
         build([name] if name else COMMANDS)()  # all of them would cost an hourly check 40 ms

@@ -18,8 +18,11 @@ from kedge.errors import KedgeError, UsageError
 from kedge.extras import needed_by
 from kedge.house import allow_files
 from kedge.listener import bound
+from kedge.renamed import refuse_earlier_names
 
 SMALLEST_KEY = 16
+RENAMED = {f"--most-{name}": f"--max-{name}" for name in ("spool-mb", "body-kb", "bulk-mb", "connections")}
+"""Options that an earlier version called otherwise."""
 DELTA_LAKE_MEMORY = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0"
 """For its own allocator, jemalloc: with an arena for each thread, 2,000 appends keep 128 MB that nobody uses."""
 MALLOC = {
@@ -153,6 +156,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # one append at a time: more threads only wake each other
     os.environ.setdefault("_RJEM_MALLOC_CONF", DELTA_LAKE_MEMORY)  # read when Delta Lake is loaded
     try:
+        refuse_earlier_names(sys.argv[1:], RENAMED)
         with needed_by("the collector", "collect"):
             typer.run(main)
     except KedgeError as fault:

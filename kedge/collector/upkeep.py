@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 
 from kedge.collector.declared import Declared
@@ -38,13 +39,13 @@ class Upkeep:
         self._runs += 1
         every = self._settings.compact_every
         if every and self._runs % every == 0:
-            self._of_each("compact", self._compact)
+            self._of_each("compact", partial(upkeep.compact, self._store))
         if monotonic() > self._clean_at:
-            works = {"repeats": self._remove_repeats, "retention": self._drop_old, "vacuum": self._vacuum}
-            done = [self._of_each(what, work) for what, work in works.items()]
+            done = [self._of_each("repeats", self._remove_repeats), self._of_each("retention", self._drop_old)]
+            done.append(self._of_each("vacuum", partial(upkeep.vacuum, self._store)))
             self._clean_at = monotonic() + (CLEAN_SECONDS if all(done) else AGAIN_SECONDS)
 
-    def _of_each(self, what: str, work: Callable[[Policy], None]) -> bool:
+    def _of_each(self, what: str, work: Callable[[Policy], object]) -> bool:
         """Do it for each model; whether it succeeded for all."""
         failed = False
         for name, model in self._declared.items():
@@ -57,9 +58,6 @@ class Upkeep:
                 self._metrics.faults.pop(place, None)
         return not failed
 
-    def _compact(self, policy: Policy) -> None:
-        upkeep.compact(self._store, policy)
-
     def _remove_repeats(self, policy: Policy) -> None:
         since = datetime.now(UTC) - timedelta(seconds=2 * CLEAN_SECONDS)
         self._metrics.duplicates.inc(upkeep.remove_repeats(self._store, policy, since, self._settings.spool))
@@ -68,6 +66,3 @@ class Upkeep:
         days, most = self._settings.retention_days, self._settings.max_drop_days
         if days:
             upkeep.drop_old(self._store, policy, timedelta(days=days), datetime.now(UTC), max_days=most)
-
-    def _vacuum(self, policy: Policy) -> None:
-        upkeep.vacuum(self._store, policy)

@@ -74,9 +74,10 @@ def test_every_command_that_knows_a_model_takes_its_policy_or_its_name(name):
     assert {"--policy", "--model", "--store"} <= options(name)
 
 
-def test_a_mistyped_option_is_answered_with_the_one_that_is_close():
+def test_an_option_that_was_renamed_says_its_new_name():
     done = kedge("compile", "--out=specs")
-    assert (done.returncode, "Possible options: --output" in done.stderr) == (2, True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --out is called --output now\n")
+    assert "Possible options: --output" in kedge("compile", "--outt").stderr
 
 
 def test_a_mistyped_command_is_answered_with_the_one_that_is_close():
